@@ -1,0 +1,172 @@
+"""Everything that can go wrong with sipgate, sorted by what the person in front of the page can do.
+
+::
+
+    SipgateError                   catch this to mean "some trouble with sipgate"
+    ├─ NotConnected                no sipgate connection yet                  → connect
+    ├─ NeedsSignIn                 the link ended (see ``reason``)            → sign in again, one click
+    │  └─ AccessRejected           the API answered 401 for a fresh token     → sign in again
+    ├─ MissingPermission           403, or a scope that was not granted       → sign in again, allowing that scope
+    │  └─ NotAvailable             403 although the scope was granted         → not booked, or not this product line
+    ├─ SipgateUnavailable          network, time-out, 5xx                     → try again later
+    │  └─ RateLimited              429                                        → try again after ``retry_after``
+    ├─ Misconfigured               our client, our settings                   → the operator: see ``setting``
+    │  └─ CallerHoldsLock          SQLite: the caller holds the write lock    → the developer: leave the transaction
+    ├─ UnexpectedResponse          an answer nobody understands               → apologise; reference number in the log
+    └─ RequestFailed               sipgate refused this one request           → depends on the request
+       ├─ PaymentRequired          402, balance too low
+       ├─ NotFound                 404
+       └─ Conflict                 409
+
+    TokenRefused                   not a SipgateError: ``invalid_grant``; only the gate sees it and turns it
+                                   into NeedsSignIn, or into somebody else's newer token
+
+No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token: they name the
+endpoint and the HTTP status, and chain the cause.
+
+Must not know: Django, allauth, HTTP libraries.
+"""
+
+from __future__ import annotations
+
+import secrets
+
+REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""No look-alikes: a person reads the reference out over the telephone."""
+
+
+def new_reference() -> str:
+    """Return an eight-character reference that joins an error page and a log record."""
+    return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+
+
+class SipgateError(Exception):
+    """Some trouble with sipgate.
+
+    Args:
+        message: one English sentence for the log; says what happened and, where there is one, the cure.
+        endpoint: name of the sipgate endpoint (``"token"``, ``"GET /account"``), never a URL with a query.
+        status: HTTP status of sipgate's answer, if there was one.
+        code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
+
+    ``reference`` is made on first use and stays the same for this error.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        endpoint: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.endpoint = endpoint
+        self.status = status
+        self.code = code
+        self._reference: str | None = None
+
+    @property
+    def reference(self) -> str:
+        if self._reference is None:
+            self._reference = new_reference()
+        return self._reference
+
+
+class NotConnected(SipgateError):
+    """This user has no sipgate connection. Remedy: connect one."""
+
+
+class NeedsSignIn(SipgateError):
+    """The link ended; a person has to sign in to sipgate again. The same connection then goes on.
+
+    ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
+    """
+
+    def __init__(self, message: str, *, reason: str = "", **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+        self.reason = reason
+
+
+class AccessRejected(NeedsSignIn):
+    """The API answered 401. The gate is asked once for a newer token; a second 401 reaches the caller."""
+
+
+class MissingPermission(SipgateError):
+    """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any one suffices."""
+
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+        self.scopes = scopes
+
+
+class NotAvailable(MissingPermission):
+    """403 although the scope was granted: the feature is not booked, or belongs to the other product line."""
+
+
+class SipgateUnavailable(SipgateError):
+    """No usable answer: network, time-out or 5xx. Remedy: try again later.
+
+    ``sent`` tells whether the request may have reached sipgate (then its effect is unknown).
+    ``retry_after`` is sipgate's wish in seconds, if it named one.
+    """
+
+    def __init__(
+        self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: object
+    ) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+        self.sent = sent
+        self.retry_after = retry_after
+
+
+class RateLimited(SipgateUnavailable):
+    """429. Remedy: wait ``retry_after`` seconds."""
+
+
+class Misconfigured(SipgateError):
+    """Our client or our settings are wrong; no user can help. ``setting`` names the variable to look at."""
+
+    def __init__(self, message: str, *, setting: str = "", **details: object) -> None:
+        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+        self.setting = setting
+
+
+class CallerHoldsLock(Misconfigured):
+    """On SQLite the caller's own open transaction holds the only write lock, so a new pair could not be stored.
+
+    Raised before sipgate is asked, so nothing is lost. Remedy: call outside ``transaction.atomic`` (and without
+    ``ATOMIC_REQUESTS``), or use PostgreSQL.
+    """
+
+
+class UnexpectedResponse(SipgateError):
+    """An answer we do not understand. Needs a look at the log, and probably a change of code."""
+
+
+class RequestFailed(SipgateError):
+    """sipgate understood this one request and refused it (400, 402, 404, 409 …)."""
+
+
+class PaymentRequired(RequestFailed):
+    """402: the balance is too low."""
+
+
+class NotFound(RequestFailed):
+    """404: wrong path, or the object is gone."""
+
+
+class Conflict(RequestFailed):
+    """409: there is one already."""
+
+
+class TokenRefused(Exception):
+    """The token endpoint said ``invalid_grant`` (RFC 6749 §5.2). ``description`` is sipgate's text; it is shown to
+    operators, escaped, and never matched on.
+    """
+
+    def __init__(self, *, code: str, description: str = "", status: int | None = None) -> None:
+        super().__init__(f"The token endpoint refused the refresh token ({code}).")
+        self.code = code
+        self.description = description
+        self.status = status
