@@ -1,0 +1,67 @@
+# `make` alone lists the targets. Each is also written as plain commands in the README.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# T=path runs a part of the tests: make test T=tests/unit
+T ?=
+
+.PHONY: help install install-dev run test test-browser test-long check format lock messages bench screenshots clean ci
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.python:
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=…") if sys.version_info < (3, 11) else 0'
+	@echo "→ creating the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: requirements.txt $(VENV)/.python
+	@echo "→ installing what the site needs (requirements.txt)"
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements.txt
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.python
+	@echo "→ installing what tests and checks need (requirements-dev.txt)"
+	@$(BIN)/python -m pip install --quiet --no-deps -r requirements-dev.txt
+	@touch $@ $(VENV)/.run
+
+install: $(VENV)/.run  ## create the virtual environment and install the pinned requirements
+install-dev: $(VENV)/.dev  ## the same with everything that tests and checks need
+
+run: $(VENV)/.run  ## set everything up and serve the site (with the sandbox, if there are no credentials)
+	@echo "→ preparing the database"
+	@$(BIN)/python manage.py migrate --verbosity 0
+	@exec $(BIN)/python manage.py runserver
+
+test: $(VENV)/.dev  ## run all tests (T=path for a part)
+	@$(BIN)/python -m pytest $(T)
+	@echo "All tests passed. Next: make check, or make run to look at it."
+
+test-long: $(VENV)/.dev  ## the long proofs: 10,000 rotations on each database, one million rows
+	@$(BIN)/python -m pytest -m long --override-ini addopts="-ra --strict-markers -p no:randomly" tests/concurrency
+
+check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missing migrations, pinned requirements
+	@echo "→ ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "→ mypy"; $(BIN)/mypy
+	@echo "→ import contracts"; $(BIN)/lint-imports
+	@echo "→ Django's checks"; $(BIN)/python manage.py check --fail-level WARNING
+	@$(BIN)/python -m tests.project.deploy_check
+	@echo "→ migrations"; $(BIN)/python manage.py makemigrations --check --dry-run
+	@echo "→ requirements"; $(BIN)/python -m tests.project.locked
+	@echo "All checks passed. Next: make test."
+
+format: $(VENV)/.dev  ## let ruff mend what it can
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+lock: $(VENV)/.dev  ## compile requirements.txt and requirements-dev.txt from the ranges in pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --group site pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --group site --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+	@echo "Locked. Next: make test."
+
+clean:  ## remove what was made here: environment, local database, caches (not .env)
+	@rm -rf $(VENV) var build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+
+ci: check test  ## what CI runs

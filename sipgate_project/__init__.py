@@ -1,0 +1,1 @@
+"""The site around ``sipgate_provider``: accounts, pages, settings."""

@@ -1,0 +1,85 @@
+"""``runserver`` on PORT, with the sandbox beside it when there are no credentials."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import CommandError
+from django.core.management.commands.runserver import Command as RunserverCommand
+
+from sipgate_project import sandbox
+
+
+class Command(RunserverCommand):
+    help = "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
+    default_port = str(settings.PORT)
+
+    def add_arguments(self, parser: Any) -> None:
+        super().add_arguments(parser)
+        parser.add_argument("--no-sandbox", action="store_true", help="Do not start the sandbox, even without credentials.")
+
+    def run(self, **options: Any) -> None:
+        # The reloader runs this method in a parent and in a child; the parent watches, so it owns port check and sandbox.
+        if os.environ.get("RUN_MAIN") == "true":
+            return super().run(**options)
+        refuse_busy_port(self.addr, int(self.port), ipv6=self.use_ipv6)
+        with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
+            super().run(**options)
+
+    @contextlib.contextmanager
+    def _sandbox(self, *, wanted: bool) -> Any:
+        if not wanted:
+            if not settings.SANDBOX:
+                self.stdout.write("Signing in goes to sipgate, with the client in .env.")
+            yield
+            return
+        self.stdout.write("No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts beside the site.")
+        signal.signal(signal.SIGTERM, _leave)
+        process = sandbox.start()
+        try:
+            yield
+        finally:
+            sandbox.stop(process)
+
+    def on_bind(self, server_port: int) -> None:
+        super().on_bind(server_port)
+        self.stdout.write(self.style.SUCCESS(f"Open {site_url()} in a browser. Stop with Ctrl-C."))
+
+
+def _leave(_signal: int, _frame: object) -> None:
+    raise SystemExit(0)
+
+
+def site_url() -> str:
+    scheme, _, rest = settings.SIPGATE_REDIRECT_URI.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/"
+
+
+def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
+    """Raise ``CommandError`` with one sentence if the port cannot be listened on."""
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host.strip("[]"), port))
+    except OSError as error:
+        raise CommandError(_why_not(error, port)) from None
+
+
+def _why_not(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"Port {port} is in use: another program, or this site in another window, listens there. Stop it, or set PORT and "
+            "REDIRECT_URI to another port (also in sipgate's console)."
+        )
+    if error.errno == errno.EACCES:
+        return f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
+    return f"Port {port} cannot be used: {error.strerror}."
+
+

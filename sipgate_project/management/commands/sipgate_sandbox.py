@@ -1,0 +1,33 @@
+"""``manage.py sipgate_sandbox``: the local sandbox alone, fitted to this site's settings."""
+
+from __future__ import annotations
+
+import subprocess
+from argparse import REMAINDER
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandParser
+
+from sipgate_project import sandbox
+
+
+class Command(BaseCommand):
+    help = "Start the local sandbox alone, or pass a command to it: manage.py sipgate_sandbox fault slow --on refresh"
+    requires_system_checks: list[str] = []  # noqa: RUF012  # Django's own declaration
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        words = options["arguments"]
+        arguments = words or sandbox.serve_arguments()
+        if words and words[0] == "serve":
+            arguments = [*sandbox.serve_arguments(), *words[1:]]
+        try:
+            code = subprocess.run(  # noqa: S603  # our own module, no shell
+                sandbox.command(*arguments), env=sandbox.environment(), cwd=settings.BASE_DIR, check=False
+            ).returncode
+        except KeyboardInterrupt:
+            code = 0
+        raise SystemExit(code)

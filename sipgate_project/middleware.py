@@ -1,0 +1,43 @@
+"""Response headers, and the one host name under which the site is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+
+Next = Callable[[HttpRequest], HttpResponse]
+
+PERMISSIONS_POLICY = ", ".join(
+    f"{feature}=()" for feature in ("accelerometer", "camera", "geolocation", "gyroscope", "microphone", "payment", "usb")
+)
+
+
+def headers(get_response: Next) -> Next:
+    """Refuse what no page of this site uses."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        return response
+
+    return middleware
+
+
+def canonical_host(get_response: Next) -> Next:
+    """Send a page view on another host name to the host of the redirect URI: cookies set here would be missing there.
+
+    Only page views: a form posted to the wrong host is the provider's business, and probes ask by address.
+    """
+    target = urlsplit(settings.SIPGATE_REDIRECT_URI)
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        if request.method in {"GET", "HEAD"} and request.path != "/healthz":
+            host = request.get_host().lower()
+            if host != target.netloc.lower():
+                return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")
+        return get_response(request)
+
+    return middleware

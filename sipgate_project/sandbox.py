@@ -1,0 +1,58 @@
+"""Starts the local sandbox as a process of its own; nothing of it is imported here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+STOP_WITHIN = 5.0
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "sipgate_sandbox", *arguments]
+
+
+def serve_arguments() -> list[str]:
+    """Return what makes the sandbox fit this site: its port, our client and our redirect URI."""
+    return [
+        "serve",
+        "--port", str(settings.SANDBOX_PORT),
+        "--redirect-uri", settings.SIPGATE_REDIRECT_URI,
+    ]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    """Return the environment without what belongs to the site: the sandbox has settings of its own."""
+    mine = {"DJANGO_SETTINGS_MODULE", "RUN_MAIN", "SECRET_KEY", "DATABASE_URL", "SIPGATE_TOKEN_KEYS", "CLIENT_SECRET"}
+    return {key: value for key, value in os.environ.items() if key not in mine}
+
+
+def start() -> subprocess.Popen[str]:
+    """Start the sandbox, wait until it answers, return its process.
+
+    Raises:
+        CommandError: it ended at once; its own sentence has been printed.
+    """
+    process = subprocess.Popen(  # noqa: S603  # our own module, no shell
+        command(*serve_arguments(), "--quiet"), stdout=subprocess.PIPE, text=True, env=environment(),
+        cwd=Path(settings.BASE_DIR), start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None  # noqa: S101  # narrows the type: PIPE was asked for
+    line = process.stdout.readline()
+    if not line:
+        raise CommandError(f"The sandbox could not start on port {settings.SANDBOX_PORT}: see above, or set SANDBOX_PORT.")
+    sys.stdout.write(line)
+    return process
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()

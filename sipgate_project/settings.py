@@ -1,0 +1,331 @@
+"""Settings of the site: every variable of the environment is read here and nowhere else.
+
+Environments differ by values, not by files. ``.env.example`` lists the variables in the order of this file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+import dj_email_url
+from csp.constants import NONE, SELF
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from .env import Env, is_loopback, split_url
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env = Env(BASE_DIR)
+
+# --- sipgate: the names of sipgate's own Python example ------------------------------------------------------------
+
+CLIENT_ID = env.text("CLIENT_ID")
+CLIENT_SECRET = env.text("CLIENT_SECRET")
+if bool(CLIENT_ID) != bool(CLIENT_SECRET):
+    _missing = "CLIENT_SECRET" if CLIENT_ID else "CLIENT_ID"
+    raise ImproperlyConfigured(
+        f"{_missing} is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use "
+        "the local sandbox."
+    )
+
+_redirect_parts = split_url("REDIRECT_URI", env.url("REDIRECT_URI", "http://localhost:8080/oauth"))
+LOOPBACK = is_loopback(_redirect_parts.hostname or "")
+"""The site is addressed on this machine only: local secrets and the sandbox are allowed."""
+
+_redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
+PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535)
+SIPGATE_REDIRECT_URI = env.url("REDIRECT_URI", f"http://localhost:{PORT}/oauth")
+_redirect_parts = split_url("REDIRECT_URI", SIPGATE_REDIRECT_URI)
+if LOOPBACK and _redirect_parts.port not in {None, PORT} and not env.flag("BEHIND_PROXY"):
+    raise ImproperlyConfigured(
+        f"REDIRECT_URI names port {_redirect_parts.port} but PORT is {PORT}: make them equal, here and in sipgate's console."
+    )
+if (
+    _redirect_parts.query
+    or _redirect_parts.path in {"", "/", "/account", "/account.json", "/healthz", "/metrics"}
+    or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
+):
+    raise ImproperlyConfigured(
+        "REDIRECT_URI must have a path of its own and no query, such as http://localhost:8080/oauth."
+    )
+
+SANDBOX = not CLIENT_ID
+"""No credentials: talk to the local sandbox instead of sipgate."""
+SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 1 if PORT < 65535 else PORT - 1, low=1, high=65535)
+if SANDBOX and SANDBOX_PORT == PORT:
+    raise ImproperlyConfigured("SANDBOX_PORT must differ from PORT.")
+SANDBOX_URL = env.url("SANDBOX_URL", f"http://localhost:{SANDBOX_PORT}").rstrip("/")
+
+_suffix = CLIENT_ID.rpartition(":")[2] if ":" in CLIENT_ID else ""
+_realm = _suffix if _suffix in {"third-party", "sipgate-apps"} else "third-party"
+_oidc = f"https://login.sipgate.com/auth/realms/{_realm}/protocol/openid-connect"
+if SANDBOX:
+    # sipgate's example ships the addresses beside empty credentials: without credentials they lead nowhere.
+    CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # noqa: S105  # public, as is the sandbox
+    _sandbox = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
+    SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_sandbox}/auth", f"{_sandbox}/token"
+    SIPGATE_API_URL = f"{SANDBOX_URL}/v2"
+    SIPGATE_LOGOUT_URL = SIPGATE_REVOKE_URL = ""
+else:
+    SIPGATE_AUTH_URL = env.url("AUTH_URL", f"{_oidc}/auth")
+    SIPGATE_TOKEN_URL = env.url("TOKEN_URL", f"{_oidc}/token")
+    SIPGATE_API_URL = env.url(
+        "SIPGATE_API_URL",
+        env.url("TEST_API_ENDPOINT", "https://api.sipgate.com/v2/account").rstrip("/").rpartition("/")[0],
+    ).rstrip("/")
+    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL")
+    SIPGATE_REVOKE_URL = env.text("REVOKE_URL")
+    if SIPGATE_REVOKE_URL != "auto":
+        SIPGATE_REVOKE_URL = env.url("REVOKE_URL")
+
+
+def _realm_of(url: str) -> str:
+    return url.partition("/realms/")[2].partition("/")[0]
+
+
+if _realm_of(SIPGATE_AUTH_URL) != _realm_of(SIPGATE_TOKEN_URL):
+    raise ImproperlyConfigured("AUTH_URL and TOKEN_URL name different realms: both must be those of your client.")
+if _suffix in {"third-party", "sipgate-apps"} and _realm_of(SIPGATE_TOKEN_URL) not in {"", _suffix}:
+    raise ImproperlyConfigured(
+        f"CLIENT_ID ends in :{_suffix} but TOKEN_URL names the realm {_realm_of(SIPGATE_TOKEN_URL)}: "
+        "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
+    )
+
+SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read")
+
+# --- the site -------------------------------------------------------------------------------------------------------
+
+DEBUG = env.flag("DEBUG")
+SECRET_KEY = env.text("SECRET_KEY") or (env.local_secret("SECRET_KEY") if LOOPBACK else "")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set. Use a long random value and keep it secret.")
+
+SIPGATE_TOKEN_KEYS = env.words("SIPGATE_TOKEN_KEYS")
+if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
+    SIPGATE_TOKEN_KEYS = [env.local_secret("SIPGATE_TOKEN_KEYS")]
+
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+if not ALLOWED_HOSTS:
+    ALLOWED_HOSTS = [_redirect_parts.hostname or "localhost"]
+    if LOOPBACK:
+        ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
+
+HTTPS = _redirect_parts.scheme == "https"
+BEHIND_PROXY = env.flag("BEHIND_PROXY")
+
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": env.parsed(
+        "DATABASE_URL",
+        f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}",
+        lambda value: dict(dj_database_url.parse(value)),
+        "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
+    )
+}
+ATOMIC_REQUESTS = env.flag("ATOMIC_REQUESTS")
+DATABASES["default"]["ATOMIC_REQUESTS"] = ATOMIC_REQUESTS
+_options = DATABASES["default"].setdefault("OPTIONS", {})
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its start
+    # instead of failing in its middle. A loopback default file lives in var/, which may not exist yet.
+    (BASE_DIR / "var").mkdir(exist_ok=True)
+    _options.setdefault("transaction_mode", "IMMEDIATE")
+    _options.setdefault("timeout", 20)
+    _options.setdefault("init_command", "PRAGMA journal_mode=WAL;")
+elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
+    # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
+    _options.setdefault(
+        "pool",
+        {"min_size": 0, "max_size": env.number("DATABASE_POOL", 8, low=1, high=200), "timeout": 10},
+    )
+
+REDIS_URL = env.text("REDIS_URL")
+CACHES: dict[str, dict[str, Any]] = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        if REDIS_URL
+        # Rate limits of the sign-in are counted here: per process, which checks --deploy remarks on.
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
+
+EMAIL_URL = env.text("EMAIL_URL")
+_email = env.parsed("EMAIL_URL", "console:", dj_email_url.parse, "something like smtp+tls://user:password@host:587")
+EMAIL_BACKEND = _email["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
+EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"sipgate@{_redirect_parts.hostname}")
+ADMINS = [(address, address) for address in env.words("ADMINS")]
+MANAGERS = ADMINS
+
+INSTALLED_APPS = [
+    "sipgate_project",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "django.contrib.humanize",
+    "django.contrib.admin",
+    "csp",
+    "allauth",
+    "allauth.account",
+    "allauth.socialaccount",
+    # After allauth: it replaces allauth's token admin.
+    "sipgate_provider",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "sipgate_project.middleware.headers",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "sipgate_project.middleware.canonical_host",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "sipgate_project.context.site",
+            ],
+        },
+    }
+]
+
+ROOT_URLCONF = "sipgate_project.urls"
+WSGI_APPLICATION = "sipgate_project.wsgi.application"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# --- accounts --------------------------------------------------------------------------------------------------------
+
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "account"
+LOGOUT_REDIRECT_URL = "home"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
+ACCOUNT_EMAIL_VERIFICATION = "optional"
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_LOGOUT_REDIRECT_URL = "home"
+ACCOUNT_SESSION_REMEMBER = True
+SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
+SOCIALACCOUNT_STORE_TOKENS = False  # sipgate_provider keeps them, sealed
+SOCIALACCOUNT_EMAIL_VERIFICATION = "optional"
+SOCIALACCOUNT_PROVIDERS = {
+    "sipgate": {
+        "APPS": [{"name": "sipgate", "client_id": CLIENT_ID, "secret": CLIENT_SECRET}],
+        "SCOPE": SIPGATE_SCOPE,
+    }
+}
+
+# --- languages and time -----------------------------------------------------------------------------------------------
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("de", _("German"))]
+LOCALE_PATHS = [BASE_DIR / "sipgate_project" / "locale"]
+TIME_ZONE = env.text("TIME_ZONE", "Europe/Berlin")
+USE_TZ = True
+
+# --- static files -----------------------------------------------------------------------------------------------------
+
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "var" / "static"
+# Works without collectstatic, and better with it: hashed names, far-future caching, compression.
+WHITENOISE_USE_FINDERS = True
+_collected = (STATIC_ROOT / "staticfiles.json").is_file() and not DEBUG
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "whitenoise.storage.CompressedManifestStaticFilesStorage"
+            if _collected
+            else "django.contrib.staticfiles.storage.StaticFilesStorage"
+        )
+    },
+}
+
+# --- security ---------------------------------------------------------------------------------------------------------
+
+if BEHIND_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by a load balancer over plain http
+SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS", default=HTTPS)
+SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD", default=HTTPS)
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+# Cookies do not know ports: names of our own keep another local project's sign-in apart.
+SESSION_COOKIE_NAME = "sipgate_session"
+CSRF_COOKIE_NAME = "sipgate_csrf"
+LANGUAGE_COOKIE_NAME = "sipgate_language"
+SESSION_COOKIE_SAMESITE = "Lax"  # Strict would cost the callback its session
+X_FRAME_OPTIONS = "DENY"
+CSRF_FAILURE_VIEW = "sipgate_project.views.csrf_failure"
+
+_authorize = split_url("AUTH_URL", SIPGATE_AUTH_URL)
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "style-src": [SELF],
+        "img-src": [SELF],
+        "script-src": [SELF],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "manifest-src": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+        # Browsers apply form-action to the redirect that follows: the sign-in button posts here, then goes to sipgate.
+        "form-action": [SELF, f"{_authorize.scheme}://{_authorize.netloc}"],
+    }
+}
+
+# --- logs --------------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
+if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
+    raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        "sipgate_provider": {"level": LOG_LEVEL},
+        "sipgate_project": {"level": LOG_LEVEL},
+        "django": {"handlers": [], "level": "INFO"},
+    },
+}

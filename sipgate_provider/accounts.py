@@ -1,0 +1,194 @@
+"""Use case: the sipgate accounts of a user, as fresh as can be had in the time a page has.
+
+user → connection → token row → usable access token → ``/account`` → ``Account`` value. What sipgate said last is kept
+and shown, dated, when it does not answer in time; the request then goes on behind the page.
+
+Must not know: HTTP status codes of our site, templates.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.utils import timezone
+
+from . import api, background, conf, credentials, errors, store, tokens
+from .models import LastKnownAccount, SipgateToken, State
+
+REWRITE_AFTER = timedelta(minutes=5)
+"""An unchanged account is dated anew only so often: reading a page should not write each time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountView:
+    """One connection of a user with what is known of it now.
+
+    ``account`` is None if sipgate never answered. ``is_fresh``: it answered just now; else ``fetched_at`` tells when.
+    ``is_pending``: it has not answered yet, and is still being asked. ``error`` is why there is nothing fresh.
+    """
+
+    connection: SocialAccount
+    token: SipgateToken | None
+    account: api.Account | None
+    fetched_at: datetime | None
+    is_fresh: bool
+    is_pending: bool
+    error: errors.SipgateError | None
+    now: datetime
+
+    @property
+    def name(self) -> str:
+        return str(self.connection.get_provider_account().to_str())
+
+    @property
+    def access_left(self) -> int:
+        """Seconds until the access token ends; negative: it has."""
+        return int((self.token.expires_at - self.now).total_seconds()) if self.token else 0
+
+    @property
+    def needs_sign_in(self) -> bool:
+        return self.token is None or self.token.state == State.NEEDS_SIGN_IN
+
+
+def connections_of(user: Any) -> list[SocialAccount]:
+    """Return the user's sipgate connections with token and last known account, oldest first. One query."""
+    rows = SocialAccount.objects.filter(user=user, provider=credentials.PROVIDER_ID)
+    return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
+
+
+def token_of(connection: SocialAccount) -> SipgateToken | None:
+    """Return the token row that was read with the connection, or None."""
+    row: SipgateToken | None = getattr(connection, "sipgate_token", None)
+    return row
+
+
+def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
+    """Return what is known of every connection of ``user``, asking sipgate for at most ``wait`` seconds in all.
+
+    Raises nothing of sipgate's: each view carries its own error.
+    """
+    connections = connections_of(user)
+    give_up = time.monotonic() + (conf.page_wait() if wait is None else wait)
+    store.release_connections()
+    flights = [background.pages.fly(("account", row.pk), partial(fetch, row)) for row in connections]
+    outcomes = [_outcome(flight, give_up) for flight in flights]
+    return _views(connections, outcomes)
+
+
+def known_views_of(user: Any) -> list[AccountView]:
+    """Return what is known without asking sipgate."""
+    connections = connections_of(user)
+    return _views(connections, [_Outcome() for _ in connections])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    account: api.Account
+    at: datetime
+    token: SipgateToken | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    fetched: Fetched | None = None
+    error: errors.SipgateError | None = None
+    pending: bool = False
+
+
+def fetch(connection: SocialAccount) -> Fetched:
+    """Ask sipgate for the account of one connection, through the gate; a 401 is answered with one renewed token.
+
+    Raises:
+        errors.SipgateError: as ``tokens.usable`` and ``api.call``.
+    """
+    row = token_of(connection)
+    token = tokens.usable(connection, row=row)
+    try:
+        account = api.fetch_account(conf.api_url(), token.value)
+    except errors.AccessRejected:
+        token = tokens.usable(connection, rejected=token.value)
+        account = api.fetch_account(conf.api_url(), token.value)
+    now = timezone.now()
+    _remember(connection, account, now)
+    renewed = row is None or row.generation != token.generation
+    return Fetched(account=account, at=now, token=store.load(connection.pk) if renewed else row)
+
+
+def _remember(connection: SocialAccount, account: api.Account, now: datetime) -> None:
+    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    data = account.to_dict()
+    if known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER:
+        return
+    values = {"data": data, "company": account.company[:200], "fetched_at": now}
+    rows = LastKnownAccount.objects.using(store.database())
+    if not rows.filter(pk=connection.pk).update(**values) and SocialAccount.objects.filter(pk=connection.pk).exists():
+        rows.bulk_create([LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True)
+
+
+def _outcome(flight: Future[Fetched], give_up: float) -> _Outcome:
+    try:
+        return _Outcome(fetched=flight.result(timeout=max(give_up - time.monotonic(), 0)))
+    except FutureTimeout:
+        return _Outcome(pending=True)
+    except errors.SipgateError as error:
+        return _Outcome(error=error)
+
+
+def _views(connections: Iterable[SocialAccount], outcomes: Iterable[_Outcome]) -> list[AccountView]:
+    now = timezone.now()
+    return [_view(connection, outcome, now) for connection, outcome in zip(connections, outcomes, strict=True)]
+
+
+def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> AccountView:
+    token = token_of(connection)
+    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    account, at = (api.Account.from_dict(known.data), known.fetched_at) if known else (None, None)
+    if outcome.fetched is not None:
+        account, at, token = outcome.fetched.account, outcome.fetched.at, outcome.fetched.token or token
+    elif outcome.error is not None:
+        token = store.load(connection.pk) or token
+    return AccountView(
+        connection=connection, token=token, account=account, fetched_at=at, is_fresh=outcome.fetched is not None,
+        is_pending=outcome.pending, error=outcome.error, now=now,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demonstration:
+    """What sipgate's own example shows: account, refresh, account again."""
+
+    before: int
+    after: int
+    account_before: api.Account
+    account_after: api.Account
+    duration_ms: int
+
+
+def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demonstration:
+    """Fetch the account, renew the token, fetch again. Only a connection of ``user`` is looked at.
+
+    Raises:
+        errors.NotConnected: ``user`` has no such connection.
+        errors.SipgateError: as ``fetch`` and ``tokens.refresh``.
+    """
+    connection = next((row for row in connections_of(user) if row.pk == connection_id), None)
+    if connection is None:
+        raise errors.NotConnected("This user has no such connection.")
+    started = time.monotonic()
+    store.release_connections()
+    first = fetch(connection)
+    generation = first.token.generation if first.token else 0
+    row = tokens.refresh(connection, actor=actor)
+    second = fetch(next(fresh for fresh in connections_of(user) if fresh.pk == connection_id))
+    return Demonstration(
+        before=generation, after=row.generation, account_before=first.account, account_after=second.account,
+        duration_ms=round((time.monotonic() - started) * 1000),
+    )  # fmt: skip

@@ -1,0 +1,95 @@
+"""allauth's policy seam: the guarded session for its requests, sealed pending sign-ins, problem pages.
+
+A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialApp, SocialToken
+from django.http import HttpRequest
+from django.shortcuts import render
+
+from . import credentials, errors, http, oauth, problems, receivers, sealing
+
+PENDING = "sipgate_provider.pending_sign_in"
+
+
+class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allauth is untyped
+    def get_requests_session(self) -> http.GuardedSession:
+        return http.session()
+
+    def serialize_instance(self, instance: Any) -> Any:
+        """Seal a pending sign-in's token, of any provider: allauth puts the result into the session."""
+        if not isinstance(instance, SocialToken):
+            return super().serialize_instance(instance)
+        grant = receivers.attached(instance)
+        plain = {"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None}
+        return {"sealed": sealing.seal_text(json.dumps(plain), context=PENDING)}
+
+    def deserialize_instance(self, model: Any, data: Any) -> Any:
+        """Open what ``serialize_instance`` sealed.
+
+        Raises:
+            ValueError: it does not open (the keys changed meanwhile); allauth then starts the sign-up over.
+        """
+        if model is not SocialToken or not isinstance(data, dict) or "sealed" not in data:
+            return super().deserialize_instance(model, data)
+        try:
+            plain = json.loads(sealing.open_text(data["sealed"], context=PENDING))
+        except errors.Misconfigured:
+            raise ValueError("The pending sign-in was sealed with a key that is not known any more.") from None
+        token = super().deserialize_instance(model, plain["token"])
+        if plain["grant"]:
+            receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
+        return token
+
+    def on_authentication_error(
+        self,
+        request: HttpRequest,
+        provider: Any,
+        error: str | None = None,
+        exception: Exception | None = None,
+        extra_context: dict[str, Any] | None = None,
+    ) -> None:
+        """Show what happened and what to do, with a reference that is also in the log."""
+        if getattr(provider, "id", "") != credentials.PROVIDER_ID:
+            return super().on_authentication_error(
+                request, provider, error=error, exception=exception, extra_context=extra_context
+            )
+        problem = problems.of_callback(request, error=error, failure=exception)
+        state = (extra_context or {}).get("state") or {}
+        if state.get("headless"):
+            return None  # allauth answers a headless client itself, with a redirect
+        context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
+        raise ImmediateHttpResponse(
+            render(request, "sipgate_provider/authentication_error.html", context, status=problem.status)
+        )
+
+    def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[SocialApp]:
+        """Return the configured clients. For sipgate the settings win, if they name one: no query then.
+
+        allauth would blend rows and settings, and answer with a server error if both name a client; a check warns.
+        """
+        if provider == credentials.PROVIDER_ID and client_id is None:
+            apps = _apps_of_settings()
+            if apps:
+                return apps
+        apps_of_both: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
+        return apps_of_both
+
+
+def _apps_of_settings() -> list[SocialApp]:
+    from allauth.socialaccount import app_settings
+
+    configured = app_settings.PROVIDERS.get(credentials.PROVIDER_ID, {})
+    entries = configured.get("APPS") or ([configured["APP"]] if configured.get("APP") else [])
+    fields = ("name", "provider_id", "client_id", "secret", "key", "settings")
+    return [
+        SocialApp(provider=credentials.PROVIDER_ID, **{name: entry[name] for name in fields if name in entry})
+        for entry in entries
+    ]

@@ -1,0 +1,72 @@
+"""Runs work that must outlive the request that asked for it, once per key and process.
+
+A refresh runs here and not in the caller's thread, because the caller's transaction may roll back, its browser may go
+away and its async task may be cancelled: the pair has to be stored all the same. The threads are not daemons, so a
+process that ends in an orderly way (SIGTERM to a web worker) waits for them.
+
+Rejected: an own connection alias in the caller's thread (still cancelled with it), a task queue (needs a broker for
+something that takes 100 ms).
+
+Must not know: what the work is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from . import store
+
+Result = TypeVar("Result")
+
+THREADS = 32
+"""Enough for 32 connections that wait for a slow sipgate at once in one process; the rest queue."""
+
+
+class Flights:
+    """One running piece of work per key; whoever asks for the same key meanwhile gets the same future."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name = name
+        self._threads = threads
+        self._start_over()
+        os.register_at_fork(after_in_child=self._start_over)
+
+    def _start_over(self) -> None:
+        # After a fork the parent's threads do not exist in the child: neither pool nor running work may be inherited.
+        self._lock = threading.Lock()
+        self._running: dict[Hashable, Future[Any]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def fly(self, key: Hashable, work: Callable[[], Result]) -> Future[Result]:
+        """Start ``work`` unless work with the same key runs already; return its future."""
+        with self._lock:
+            running = self._running.get(key)
+            if running is not None:
+                return running
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix=self._name)
+            future = self._pool.submit(self._run, key, work)
+            self._running[key] = future
+            return future
+
+    def _run(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        try:
+            with store.own_connections():
+                return work()
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
+
+    def running(self) -> int:
+        """Return how many pieces of work run or queue now."""
+        with self._lock:
+            return len(self._running)
+
+
+refreshes = Flights("sipgate-refresh", THREADS)
+pages = Flights("sipgate-page", THREADS)
+errands = Flights("sipgate-errand", 4)

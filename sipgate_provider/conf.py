@@ -1,0 +1,123 @@
+"""Typed settings, read from Django's settings at the moment of use, so that overriding one in a test works.
+
+Must not know: the environment (the site reads that), models, allauth.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from . import oauth
+
+REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
+
+
+def _get(name: str, default: Any) -> Any:
+    return getattr(settings, f"SIPGATE_{name}", default)
+
+
+def auth_url() -> str:
+    """``SIPGATE_AUTH_URL``: sipgate's authorization endpoint, by default that of the realm ``third-party``."""
+    return str(_get("AUTH_URL", f"{REALM}/auth"))
+
+
+def token_url() -> str:
+    """``SIPGATE_TOKEN_URL``: the token endpoint of the same realm."""
+    return str(_get("TOKEN_URL", f"{REALM}/token"))
+
+
+def api_url() -> str:
+    """``SIPGATE_API_URL``: base of the REST API, without a slash at its end."""
+    return str(_get("API_URL", "https://api.sipgate.com/v2")).rstrip("/")
+
+
+def logout_url() -> str:
+    """``SIPGATE_LOGOUT_URL``: where a session is ended; empty means: derived from the token endpoint."""
+    return str(_get("LOGOUT_URL", "")) or oauth.logout_url_from(token_url()) or ""
+
+
+def revoke_url() -> str:
+    """``SIPGATE_REVOKE_URL``: RFC 7009 endpoint; empty means not used, ``auto`` derives it from the token endpoint.
+
+    Not used by default: whether sipgate opens it to third-party clients is not known, and the logout suffices.
+    """
+    value = str(_get("REVOKE_URL", ""))
+    return (oauth.revoke_url_from(token_url()) or "") if value == "auto" else value
+
+
+def userinfo_url() -> str:
+    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not shaped like Keycloak's."""
+    head, slash, _ = token_url().rpartition("/")
+    return f"{head}/userinfo" if slash and "/openid-connect/" in token_url() else ""
+
+
+def issuer() -> str:
+    """``SIPGATE_ISSUER``: what ``iss`` in the callback must equal (RFC 9207); derived from the authorization endpoint."""
+    return str(_get("ISSUER", "")) or oauth.issuer_from(auth_url()) or ""
+
+
+def redirect_uri() -> str:
+    """``SIPGATE_REDIRECT_URI``: the callback exactly as registered at sipgate; empty means: allauth builds it."""
+    return str(_get("REDIRECT_URI", ""))
+
+
+def redirect_path() -> str:
+    return urlsplit(redirect_uri()).path
+
+
+def token_keys() -> tuple[str, ...]:
+    """``SIPGATE_TOKEN_KEYS``: URL-safe base64 of 32 random bytes each; the first seals, all open."""
+    return tuple(str(key) for key in _get("TOKEN_KEYS", ()) if key)
+
+
+def scope() -> list[str]:
+    """``SIPGATE_SCOPE``: the scopes a sign-in asks for, unless allauth's own ``SCOPE`` setting names others."""
+    return list(_get("SCOPE", ["account:read"]))
+
+
+def advisory_share() -> float:
+    """``SIPGATE_ADVISORY_SHARE`` (0–1): share of an access token's life, at its end, in which one caller refreshes and
+    the others go on with the present token."""
+    return float(_get("ADVISORY_SHARE", 0.4))
+
+
+def mandatory_share() -> float:
+    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): share at the end in which callers wait for a new token.
+
+    A tenth: 30 s of sipgate's 300 s. It must outlast one API call, which may still use the token.
+    """
+    return float(_get("MANDATORY_SHARE", 0.1))
+
+
+def assumed_lifetime() -> timedelta:
+    """``SIPGATE_ASSUMED_LIFETIME`` (seconds): life of an access token whose ``expires_in`` was absent or odd."""
+    return timedelta(seconds=float(_get("ASSUMED_LIFETIME", 300)))
+
+
+def lease() -> timedelta:
+    """``SIPGATE_LEASE_SECONDS``: how long one refresh may hold a connection before another may take over.
+
+    Longer than a token request may take in total (30 s) plus the time to store its answer; a check enforces it.
+    """
+    return timedelta(seconds=float(_get("LEASE_SECONDS", 45)))
+
+
+def wait() -> float:
+    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise."""
+    return float(_get("WAIT_SECONDS", 35))
+
+
+def page_wait() -> float:
+    """``SIPGATE_PAGE_WAIT_SECONDS``: how long a page waits for sipgate before it shows the last known data."""
+    return float(_get("PAGE_WAIT_SECONDS", 0.8))
+
+
+def journal_directory() -> Path | None:
+    """``SIPGATE_JOURNAL_DIR``: where sealed pairs wait when the database cannot take them; ``None`` switches it off."""
+    value = _get("JOURNAL_DIR", None)
+    return Path(value) if value else None

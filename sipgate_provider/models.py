@@ -1,0 +1,234 @@
+"""What is stored: one token row per connection, its history, the last known account, and work owed to sipgate.
+
+Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, requests, templates.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, NoReturn
+
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+
+class State(models.TextChoices):
+    """What a person can understand of a connection. Each has a reason and a next step (docs/reference)."""
+
+    ACTIVE = "active", pgettext_lazy("connection", "active")
+    FAILING = "failing", _("failing, retrying")
+    NEEDS_SIGN_IN = "needs_sign_in", _("needs sign-in")
+    MISCONFIGURED = "misconfigured", _("misconfigured client")
+
+
+class Reason(models.TextChoices):
+    """Why a connection is in its state."""
+
+    NONE = "", "–"
+    REFUSED = "refused", _("sipgate refused to renew it")
+    LOST_ROTATION = "lost_rotation", _("sipgate's last answer was lost on its way")
+    EXPIRED_IDLE = "expired_idle", _("it was not used for too long")
+    NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to renew it with")
+    REVOKED = "revoked", _("it was revoked")
+    ASKED = "asked", _("an administrator asked for a new sign-in")
+    UNREACHABLE = "unreachable", _("sipgate cannot be reached")
+    UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
+    RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
+    CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
+
+
+class SipgateToken(models.Model):
+    """The token of one connection: the sealed pair, and what may be read about it.
+
+    Never ``save()`` a row: a stale instance would put a spent refresh token back. ``store`` writes, conditionally.
+    """
+
+    connection = models.OneToOneField(
+        SocialAccount, on_delete=models.CASCADE, primary_key=True, related_name="sipgate_token", verbose_name=_("connection")
+    )
+    sealed = models.BinaryField(_("sealed pair"), editable=False)
+    key_id = models.CharField(_("key"), max_length=8)
+    token_type = models.CharField(_("token type"), max_length=40, default="Bearer")
+    scope = models.TextField(_("granted scope"), blank=True)
+    issued_at = models.DateTimeField(_("issued"))
+    expires_at = models.DateTimeField(_("access token ends"))
+    refresh_expires_at = models.DateTimeField(_("link ends unless used"), null=True, blank=True)
+    generation = models.PositiveBigIntegerField(_("generation"), default=1)
+    consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
+    consented_at = models.DateTimeField(_("consented"))
+    lease_owner = models.CharField(_("lease owner"), max_length=64, blank=True)
+    lease_until = models.DateTimeField(_("lease ends"), null=True, blank=True)
+    state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
+    reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE)
+    state_since = models.DateTimeField(_("state since"))
+    last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
+    last_refreshed_at = models.DateTimeField(_("last refreshed"), null=True, blank=True)
+    refresh_count = models.PositiveBigIntegerField(_("refreshes"), default=0)
+    failing_since = models.DateTimeField(_("failing since"), null=True, blank=True)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
+    access_fingerprint = models.CharField(_("access token fingerprint"), max_length=12, blank=True)
+    refresh_fingerprint = models.CharField(_("refresh token fingerprint"), max_length=12, blank=True)
+    session_fingerprint = models.CharField(_("session fingerprint"), max_length=12, blank=True)
+    issuer = models.CharField(_("issuer"), max_length=200, blank=True)
+    client_id = models.CharField(_("client"), max_length=191, blank=True)
+    product_line = models.CharField(_("product line"), max_length=40, blank=True)
+
+    class Meta:
+        verbose_name = _("token")
+        verbose_name_plural = _("tokens")
+        default_permissions = ("view",)
+        permissions = [
+            ("operate_sipgatetoken", _("Can refresh and check connections at sipgate")),
+            ("revoke_sipgatetoken", _("Can revoke connections and ask for a new sign-in")),
+        ]
+        indexes = [
+            # keepalive claims by the refresh deadline; the admin orders by state and by last use
+            models.Index(fields=["refresh_expires_at"], name="sipgate_token_due", condition=Q(state__in=["active", "failing"])),
+            models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
+            models.Index(fields=["-issued_at", "-connection"], name="sipgate_token_newest"),
+            models.Index(fields=["expires_at"], name="sipgate_token_expires"),
+            models.Index(fields=["key_id"], name="sipgate_token_key"),
+        ]
+
+    def __str__(self) -> str:
+        return f"sipgate token of connection {self.connection_id}"
+
+    def __repr__(self) -> str:
+        return f"<SipgateToken {self.connection_id} generation {self.generation} {self.state}>"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse, except to insert: Django's ``save`` writes every column, unconditionally."""
+        if not self._state.adding and not kwargs.get("force_insert"):
+            raise TypeError("SipgateToken rows are written by sipgate_provider.store, conditionally; save() is refused.")
+        super().save(*args, **kwargs)
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return tuple(self.scope.split())
+
+
+class LastKnownAccount(models.Model):
+    """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be reached."""
+
+    connection = models.OneToOneField(
+        SocialAccount, on_delete=models.CASCADE, primary_key=True, related_name="sipgate_account", verbose_name=_("connection")
+    )
+    data = models.JSONField(_("data"), default=dict)
+    company = models.CharField(_("company"), max_length=200, blank=True, db_index=True)
+    fetched_at = models.DateTimeField(_("fetched"))
+
+    class Meta:
+        verbose_name = _("last known account")
+        verbose_name_plural = _("last known accounts")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.company or f"account of connection {self.connection_id}"
+
+
+class TokenEvent(models.Model):
+    """Append-only history: what a person or operator would ask about. It outlives the connection."""
+
+    class Kind(models.TextChoices):
+        CONSENT = "consent", _("signed in at sipgate")
+        CONNECTED = "connected", _("connected")
+        STATE = "state", _("state changed")
+        REPAIRED = "repaired", _("works again")
+        FAILED = "failed", _("refresh failed")
+        ADOPTED = "adopted", _("taken over from the journal")
+        DISCONNECTED = "disconnected", _("disconnected")
+        REVOCATION = "revocation", _("session ended at sipgate")
+        REVOCATION_FAILED = "revocation_failed", _("session could not be ended at sipgate")
+        RESEALED = "resealed", _("sealed with another key")
+        ADMIN = "admin", _("administrator acted")
+        NOTIFIED = "notified", _("person notified")
+
+    at = models.DateTimeField(_("at"), db_index=True)
+    kind = models.CharField(_("event"), max_length=20, choices=Kind.choices)
+    connection = models.ForeignKey(
+        SocialAccount, null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+",
+        verbose_name=_("connection"),
+    )  # fmt: skip
+    uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+",
+        verbose_name=_("user"),
+    )  # fmt: skip
+    actor = models.CharField(_("actor"), max_length=80, help_text=_("person, gate, keepalive, a command, or an administrator"))
+    state = models.CharField(_("state"), max_length=20, choices=State.choices, blank=True)
+    reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True)
+    error_code = models.CharField(_("error"), max_length=80, blank=True)
+    generation = models.PositiveBigIntegerField(_("generation"), null=True, blank=True)
+    duration_ms = models.PositiveIntegerField(_("duration (ms)"), null=True, blank=True)
+    note = models.CharField(_("note"), max_length=300, blank=True)
+    reference = models.CharField(_("reference"), max_length=12, blank=True)
+
+    class Meta:
+        verbose_name = _("token event")
+        verbose_name_plural = _("token history")
+        default_permissions = ("view",)
+        ordering = ("-at", "-id")
+        indexes = [
+            models.Index(fields=["connection", "-at"], name="sipgate_event_conn"),
+            models.Index(fields=["uid", "-at"], name="sipgate_event_uid"),
+            models.Index(fields=["kind", "-at"], name="sipgate_event_kind"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.uid or self.connection_id or ''}".strip()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError("The token history is append-only.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError("The token history is append-only.")
+
+
+class Revocation(models.Model):
+    """A session that still has to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
+    user_key = models.CharField(_("user"), max_length=64, blank=True)
+    sealed = models.BinaryField(_("sealed refresh token"), editable=False)
+    created_at = models.DateTimeField(_("created"))
+    give_up_at = models.DateTimeField(_("tried until"))
+    next_attempt_at = models.DateTimeField(_("next attempt"), db_index=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
+    why = models.CharField(_("why"), max_length=40, blank=True)
+
+    class Meta:
+        verbose_name = _("pending revocation")
+        verbose_name_plural = _("pending revocations")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"revocation for {self.uid}"
+
+
+class ClientPause(models.Model):
+    """sipgate refused our client: until ``until`` no refresh is tried. Keyed by the credentials, so that corrected
+    ones are not held up."""
+
+    client_fingerprint = models.CharField(_("client fingerprint"), max_length=12, primary_key=True)
+    since = models.DateTimeField(_("since"))
+    until = models.DateTimeField(_("until"))
+    error_code = models.CharField(_("error"), max_length=80, blank=True)
+    setting = models.CharField(_("setting"), max_length=80, blank=True)
+    notified_at = models.DateTimeField(_("operators notified"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("client pause")
+        verbose_name_plural = _("client pauses")
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return f"paused: {self.error_code}"

@@ -1,0 +1,101 @@
+"""What a sipgate identity means to allauth. (The module's name is fixed by allauth.)"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.providers.base import ProviderAccount, ProviderException
+from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
+from django.http import HttpRequest, HttpResponse
+
+from . import conf, scopes, sealing
+from .views import VERIFIER, SipgateOAuth2Adapter
+
+KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
+
+
+class SipgateAccount(ProviderAccount):  # type: ignore[misc]  # allauth is untyped
+    def to_str(self) -> str:
+        """Return what a person recognises: their name at sipgate, else the id that sipgate's webhooks call full."""
+        data = self.account.extra_data
+        name = f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
+        return name or data.get("email") or self.account.uid or super().to_str()
+
+
+class SipgateProvider(OAuth2Provider):  # type: ignore[misc]  # allauth is untyped
+    id = "sipgate"
+    name = "sipgate"
+    account_class = SipgateAccount
+    oauth2_adapter_class = SipgateOAuth2Adapter
+    pkce_enabled_default = True
+    """RFC 9700 §2.1.1 asks for it of confidential clients too; sipgate's Keycloak accepts S256."""
+
+    def get_default_scope(self) -> list[str]:
+        return conf.scope()
+
+    def get_scope_from_request(self, request: HttpRequest) -> list[str]:
+        """Return configured scopes and those that a page of this site asked for; ``?scope=`` is not looked at.
+
+        allauth would add the query's: a crafted link could then ask a person for everything.
+        """
+        return sorted({*self.get_scope(), *scopes.pending(request)})
+
+    def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
+        """Return configured parameters; ``?auth_params=`` is not looked at, it could even replace ``redirect_uri``."""
+        return dict(self.get_auth_params())
+
+    def redirect(
+        self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any
+    ) -> HttpResponse:
+        """Go to sipgate; what is asked for is remembered with the state, to compare with what will be granted."""
+        asked = kwargs.get("scope") or self.get_scope()
+        remembered = {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
+        response: HttpResponse = super().redirect(request, process, next_url=next_url, data=remembered, **kwargs)
+        return response
+
+    def stash_redirect_state(self, request: HttpRequest, process: str, *args: Any, **kwargs: Any) -> str:
+        """Remember the state in the session, the PKCE verifier sealed."""
+        if kwargs.get("pkce_code_verifier"):
+            kwargs["pkce_code_verifier"] = sealing.seal_text(kwargs["pkce_code_verifier"], context=VERIFIER)
+        return str(super().stash_redirect_state(request, process, *args, **kwargs))
+
+    def get_callback_url(self) -> str:
+        return conf.redirect_path() or str(super().get_callback_url())
+
+    def extract_uid(self, data: dict[str, Any]) -> str:
+        """Return ``masterSipId`` + ``sub``, such as ``1234567w0``; ``sub`` alone repeats in every company.
+
+        The domain takes no part: one API serves both regions, and its webhooks call exactly this the full user id. A
+        connection whose domain changes all the same is refused (``adapter``).
+        """
+        master, sub = str(data.get("masterSipId") or ""), str(data.get("sub") or "")
+        if not master or not sub:
+            raise ProviderException("sipgate's identity has no masterSipId or sub.")
+        return f"{master}{sub}"
+
+    def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
+        return {key: data[key] for key in KEPT if data.get(key)}
+
+    def extract_common_fields(self, data: dict[str, Any]) -> dict[str, Any]:
+        first, last = str(data.get("firstname") or ""), str(data.get("lastname") or "")
+        fields = {"username": _username(first, last, self.extract_uid(data)), "first_name": first, "last_name": last}
+        if data.get("email"):
+            fields["email"] = data["email"]
+        return fields
+
+    def extract_email_addresses(self, data: dict[str, Any]) -> list[EmailAddress]:
+        if not data.get("email"):
+            return []
+        # Only OpenID Connect says whether somebody has checked the address; the REST API says nothing about it.
+        return [EmailAddress(email=data["email"], verified=data.get("email_verified") is True, primary=True)]
+
+
+def _username(first: str, last: str, uid: str) -> str:
+    """Return a name that a person recognises: ``erika.mustermann``, else the uid, ``sipgate-1234567w0``."""
+    name = re.sub(r"[^\w]+", ".", f"{first} {last}".strip().lower()).strip("._")
+    return name[:100] or f"sipgate-{uid}"
+
+
+provider_classes = [SipgateProvider]

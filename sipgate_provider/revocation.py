@@ -1,0 +1,109 @@
+"""Ends sessions at sipgate that nobody here needs any more: an outbox that is worked off after the commit.
+
+The local secret is sealed away in the same transaction that removes the connection; the remote call happens later,
+is retried for a day, and every outcome is in the history.
+
+Must not know: why somebody disconnected, pages.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from datetime import timedelta
+from functools import partial
+
+from django.db import transaction
+from django.utils import timezone
+
+from . import background, credentials, errors, oauth, sealing, store
+from .models import Revocation, TokenEvent
+
+logger = logging.getLogger(__name__)
+
+TRY_FOR = timedelta(hours=24)
+CLAIM_FOR = timedelta(seconds=90)
+"""Longer than one delivery takes: another worker leaves the row alone for so long."""
+LONGEST_PAUSE = timedelta(minutes=30)
+
+
+def enqueue(pair: sealing.Pair, *, uid: str, user: object, why: str) -> Revocation | None:
+    """Note that the session of ``pair`` is to be ended; try it at once after the commit. None: nothing to end it with."""
+    if not pair.refresh_token:
+        return None
+    now = timezone.now()
+    pk = uuid.uuid4()
+    row = Revocation.objects.using(store.database()).create(
+        pk=pk,
+        uid=uid,
+        user_key="" if user is None else str(user),
+        sealed=sealing.seal(pair.refresh_token.encode(), context=_context(pk)),
+        created_at=now,
+        give_up_at=now + TRY_FOR,
+        next_attempt_at=now,
+        why=why[:40],
+    )
+    transaction.on_commit(partial(_start, pk), using=store.database())
+    return row
+
+
+def _start(pk: uuid.UUID) -> None:
+    background.errands.fly(("revocation", pk), partial(deliver, pk))
+
+
+def deliver(pk: uuid.UUID) -> bool:
+    """Try one pending revocation now. Returns True when it needs no further try (done, given up, or somebody else's)."""
+    now = timezone.now()
+    rows = Revocation.objects.using(store.database())
+    row = rows.filter(pk=pk).first()
+    if row is None:
+        return True
+    if not rows.filter(pk=pk, next_attempt_at=row.next_attempt_at).update(next_attempt_at=now + CLAIM_FOR):
+        return True
+    try:
+        token = sealing.unseal(row.sealed, context=_context(pk)).decode()
+        client = credentials.client()
+        store.release_connections()
+        _end_session(client, token)
+    except errors.SipgateError as error:
+        return _failed(row, error)
+    rows.filter(pk=pk).delete()
+    _note(row, TokenEvent.Kind.REVOCATION)
+    logger.info("Ended the session of %s at sipgate", row.uid or "a removed connection")
+    return True
+
+
+def _end_session(client: oauth.Client, token: str) -> None:
+    if client.revoke_url:
+        oauth.revoke(client, token)
+    if client.logout_url:
+        oauth.logout(client, token)
+
+
+def _failed(row: Revocation, error: errors.SipgateError) -> bool:
+    now = timezone.now()
+    code = error.code or (str(error.status) if error.status else type(error).__name__)
+    rows = Revocation.objects.using(store.database()).filter(pk=row.pk)
+    if now >= row.give_up_at:
+        rows.delete()
+        _note(row, TokenEvent.Kind.REVOCATION_FAILED, error_code=code)
+        logger.error("Gave up ending a session at sipgate after %s tries [%s]: %s", row.attempts + 1, error.reference, error.message)
+        return True
+    pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
+    rows.update(attempts=row.attempts + 1, next_attempt_at=now + pause, last_error_code=code[:80])
+    logger.warning("A session at sipgate is not ended yet [%s]: %s", error.reference, error.message)
+    return False
+
+
+def due(limit: int = 100) -> list[uuid.UUID]:
+    """Return the ids of revocations whose time has come, oldest first."""
+    rows = Revocation.objects.using(store.database()).filter(next_attempt_at__lte=timezone.now())
+    return list(rows.order_by("next_attempt_at").values_list("pk", flat=True)[:limit])
+
+
+def _note(row: Revocation, kind: str, **values: str) -> None:
+    store.add_event(kind, uid=row.uid, actor="outbox", note=row.why, **values)
+
+
+def _context(pk: uuid.UUID) -> str:
+    return f"sipgate_provider.revocation:{pk}"

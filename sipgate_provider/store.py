@@ -1,0 +1,281 @@
+"""The only writer of token rows. Every change is one conditional UPDATE; zero rows means somebody newer is right.
+
+*Fencing.* A grant is stored only onto the generation it grew out of. The lease decides who may ask; the generation
+decides whose answer counts. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.db import DatabaseError, IntegrityError, connections, router, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.utils import timezone
+
+from . import conf, oauth, sealing
+from .models import ClientPause, Reason, SipgateToken, State, TokenEvent
+
+USABLE_TO_REFRESH = (State.ACTIVE, State.FAILING, State.MISCONFIGURED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """The right to refresh one connection once: what it grew out of, who holds it, until when."""
+
+    connection_id: int
+    generation: int
+    owner: str
+    taken_over: bool
+    """An earlier lease ran out without being given back: that refresh may have reached sipgate."""
+
+
+def database() -> str:
+    return router.db_for_write(SipgateToken)
+
+
+def load(connection_id: int) -> SipgateToken | None:
+    """Return the row of a connection, or None. One query."""
+    return SipgateToken.objects.using(database()).filter(pk=connection_id).first()
+
+
+def new_owner() -> str:
+    return uuid.uuid4().hex
+
+
+def claim(row: SipgateToken, *, owner: str, now: datetime) -> Claim | None:
+    """Take the lease of ``row``'s connection, if its generation and lease are still as in ``row``.
+
+    Returns None if somebody else was faster, or holds it.
+    """
+    if row.lease_owner and row.lease_until and row.lease_until > now:
+        return None
+    taken = (
+        SipgateToken.objects.using(database())
+        .filter(pk=row.pk, generation=row.generation, lease_owner=row.lease_owner, lease_until=row.lease_until)
+        .update(lease_owner=owner, lease_until=now + conf.lease())
+    )
+    if not taken:
+        return None
+    return Claim(
+        connection_id=row.pk, generation=row.generation, owner=owner, taken_over=bool(row.lease_owner)
+    )
+
+
+def extend(claim: Claim, *, now: datetime) -> bool:
+    """Prolong the lease before asking again. False: it is no longer ours."""
+    return bool(_held(claim).update(lease_until=now + conf.lease()))
+
+
+def release(claim: Claim) -> None:
+    """Give the lease back without a result."""
+    _held(claim).update(lease_owner="", lease_until=None)
+
+
+def keep(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, now: datetime) -> bool:
+    """Store the pair that a refresh brought. False: the generation moved on, the row is gone, or another refresh runs.
+
+    The lease may have run out (a suspended process): our pair is then still the newest, unless somebody else has taken
+    the lease or stored something.
+    """
+    generation = claim.generation + 1
+    values = {
+        **_columns(grant, pair, connection_id=claim.connection_id, generation=generation),
+        "refresh_count": F("refresh_count") + 1,
+        "last_refreshed_at": now,
+        "state_since": Case(When(state=State.ACTIVE, then=F("state_since")), default=Value(now)),
+    }
+    if used:
+        values["last_used_at"] = now
+    rows = SipgateToken.objects.using(database()).filter(pk=claim.connection_id, generation=claim.generation)
+    return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
+
+
+def record_failure(
+    claim: Claim, *, state: str, reason: str, code: str, next_attempt_at: datetime | None, now: datetime
+) -> bool:
+    """Note that a refresh failed and give the lease back. The pair stays. False: somebody newer is right."""
+    values: dict[str, Any] = {
+        "lease_owner": "",
+        "lease_until": None,
+        "state": state,
+        "reason": reason,
+        "last_error_code": code[:80],
+        "next_attempt_at": next_attempt_at,
+    }
+    rows = _held(claim)
+    row = rows.values("state", "failing_since").first()
+    if row is None:
+        return False
+    if row["state"] != state:
+        values["state_since"] = now
+    if row["failing_since"] is None:
+        values["failing_since"] = now
+    return bool(rows.update(**values))
+
+
+def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
+    """Put a connection into *needs sign-in* without asking sipgate (revoked, asked by an administrator)."""
+    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, generation=generation)
+    return bool(
+        rows.update(
+            state=State.NEEDS_SIGN_IN, reason=reason, state_since=now, lease_owner="", lease_until=None,
+            next_attempt_at=None,
+        )
+    )  # fmt: skip
+
+
+def consent(
+    connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Iterable[str], now: datetime
+) -> tuple[SipgateToken, SipgateToken | None]:
+    """Store the pair of a sign-in or connect: the newest truth there is, whatever a running refresh brings later.
+
+    Runs in the caller's transaction, with the connection it belongs to. Without a ``scope`` in the grant, what was
+    asked for was granted (RFC 6749 §5.1).
+
+    Returns the row as stored, and as it was before (None at first).
+    """
+    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+    for _attempt in range(10):
+        row = load(connection.pk)
+        generation = row.generation + 1 if row else 1
+        values = {
+            **_columns(grant, pair, connection_id=connection.pk, generation=generation),
+            "consent_id": uuid.uuid4(),
+            "consented_at": now,
+            "last_used_at": now,
+            "state_since": row.state_since if row and row.state == State.ACTIVE else now,
+        }
+        if grant.scope is None:
+            values["scope"] = " ".join(requested_scope)
+        if row is None:
+            try:
+                with transaction.atomic(using=database()):
+                    return SipgateToken.objects.using(database()).create(connection_id=connection.pk, **values), None
+            except IntegrityError:
+                continue  # another tab stored its consent a moment ago: go on top of it
+        rows = SipgateToken.objects.using(database()).filter(pk=connection.pk, generation=row.generation)
+        if rows.update(**values):
+            before = copy.copy(row)
+            for name, value in values.items():
+                setattr(row, name, value)
+            return row, before
+    raise DatabaseError("The token row changed ten times while a consent was stored.")
+
+
+def reseal(row: SipgateToken) -> bool:
+    """Seal ``row``'s pair with the first key of the ring. False: it changed meanwhile, which sealed it anew anyway.
+
+    Not while a refresh runs: it holds the old ciphertext's generation, and would win; nothing is lost either way.
+    """
+    pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+    values = {
+        "sealed": sealing.seal_pair(pair, connection_id=row.pk, generation=row.generation),
+        "key_id": sealing.first_key_id(),
+        "access_fingerprint": sealing.fingerprint(pair.access_token),
+        "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
+    }
+    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation, key_id=row.key_id)
+    return bool(rows.update(**values))
+
+
+def pause(client_fingerprint: str) -> ClientPause | None:
+    return ClientPause.objects.using(database()).filter(pk=client_fingerprint).first()
+
+
+def start_pause(client_fingerprint: str, *, code: str, setting: str, length: timedelta, now: datetime) -> bool:
+    """Let no refresh be tried for ``length``. Returns True if this begins an incident."""
+    values = {"until": now + length, "error_code": code[:80], "setting": setting[:80]}
+    pauses = ClientPause.objects.using(database())
+    if pauses.filter(pk=client_fingerprint).update(**values):
+        return False
+    _row, created = pauses.get_or_create(pk=client_fingerprint, defaults={**values, "since": now})
+    return created
+
+
+def end_pause(client_fingerprint: str) -> bool:
+    deleted, _rows = ClientPause.objects.using(database()).filter(pk=client_fingerprint).delete()
+    return bool(deleted)
+
+
+def add_event(kind: str, *, connection: SocialAccount | None = None, row: SipgateToken | None = None, **values: Any) -> None:
+    """Append to the history. ``actor`` is required among ``values``; secrets have no column to go to."""
+    if connection is None and row is not None:
+        connection = SocialAccount.objects.using(database()).filter(pk=row.pk).first()
+    if connection is not None:
+        values.setdefault("uid", connection.uid)
+        values.setdefault("user_id", connection.user_id)
+        values.setdefault("connection_id", connection.pk)
+    values["error_code"] = str(values.get("error_code") or "")[:80]
+    values["note"] = str(values.get("note") or "")[:300]
+    TokenEvent.objects.using(database()).create(kind=kind, at=values.pop("at", None) or timezone.now(), **values)
+
+
+@contextmanager
+def own_connections() -> Iterator[None]:
+    """Give this thread's database connections back at the end: for work that runs beside requests."""
+    try:
+        yield
+    finally:
+        connections.close_all()
+
+
+def release_connections() -> None:
+    """Give this thread's database connections back before waiting for sipgate.
+
+    Those inside a transaction stay (closing would abort the caller's work), and so does SQLite's file handle, which
+    nobody else waits for.
+    """
+    for wrapper in connections.all(initialized_only=True):
+        if wrapper.connection is not None and not wrapper.in_atomic_block and wrapper.vendor != "sqlite":
+            wrapper.close()
+
+
+def _held(claim: Claim) -> Any:
+    rows = SipgateToken.objects.using(database())
+    return rows.filter(pk=claim.connection_id, generation=claim.generation, lease_owner=claim.owner)
+
+
+def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, generation: int) -> dict[str, Any]:
+    """Everything that a stored grant changes, whether it came by consent or by refresh."""
+    lifetime = timedelta(seconds=grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
+    refresh_ends = None
+    if grant.refresh_expires_in:
+        refresh_ends = grant.issued_at + timedelta(seconds=grant.refresh_expires_in)
+    sealed = sealing.seal_pair(pair, connection_id=connection_id, generation=generation)
+    values: dict[str, Any] = {
+        "sealed": sealed,
+        "key_id": sealing.key_id(sealed),
+        "token_type": grant.token_type[:40],
+        "issued_at": grant.issued_at,
+        "expires_at": grant.issued_at + lifetime,
+        "refresh_expires_at": refresh_ends,
+        "generation": generation,
+        "lease_owner": "",
+        "lease_until": None,
+        "state": State.ACTIVE,
+        "reason": Reason.NONE,
+        "failing_since": None,
+        "next_attempt_at": None,
+        "last_error_code": "",
+        "access_fingerprint": sealing.fingerprint(pair.access_token),
+        "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
+        "session_fingerprint": sealing.fingerprint(grant.session_state),
+        **_claims(grant.access_token),
+    }
+    if grant.scope is not None:
+        values["scope"] = " ".join(grant.scope)
+    return values
+
+
+def _claims(access_token: str) -> dict[str, str]:
+    """What is useful to an operator of the access token's claims, read while the token is in hand anyway."""
+    claims = oauth.claims(access_token)
+    found = {"issuer": (claims.get("iss"), 200), "client_id": (claims.get("azp"), 191), "product_line": (claims.get("featureScope"), 40)}
+    return {name: value[:size] for name, (value, size) in found.items() if isinstance(value, str)}

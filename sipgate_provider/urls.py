@@ -1,0 +1,23 @@
+"""The provider's addresses, included by ``allauth.urls``.
+
+The callback lies where ``SIPGATE_REDIRECT_URI`` says; a site puts ``callback_urlpatterns()`` into its root URL
+configuration for that. Without the setting it is allauth's usual ``sipgate/login/callback/``.
+"""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, path
+
+from . import conf
+from .views import oauth2_callback, oauth2_login
+
+urlpatterns: list[URLPattern] = [path("sipgate/login/", oauth2_login, name="sipgate_login")]
+
+if not conf.redirect_uri():
+    urlpatterns.append(path("sipgate/login/callback/", oauth2_callback, name="sipgate_callback"))
+
+
+def callback_urlpatterns() -> list[URLPattern]:
+    """Return the route of ``SIPGATE_REDIRECT_URI``: exactly its path, no slash added. Empty without the setting."""
+    route = conf.redirect_path().removeprefix("/")
+    return [path(route, oauth2_callback, name="sipgate_callback")] if conf.redirect_uri() else []
