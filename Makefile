@@ -37,7 +37,7 @@ run: $(VENV)/.run  ## set everything up and serve the site (with the sandbox, if
 	@exec $(BIN)/python manage.py runserver
 
 test: $(VENV)/.dev  ## run all tests (T=path for a part)
-	@$(BIN)/python -m pytest $(T)
+	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
 
 test-long: $(VENV)/.dev  ## the long proofs: 10,000 rotations on each database, one million rows

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Hashable
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -61,10 +63,16 @@ class Flights:
             with self._lock:
                 self._running.pop(key, None)
 
-    def running(self) -> int:
-        """Return how many pieces of work run or queue now."""
-        with self._lock:
-            return len(self._running)
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs or queues; False if that takes longer. For tests, and for a command about to end."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            with self._lock:
+                running = list(self._running.values())
+            if not running:
+                return True
+            futures.wait(running, timeout=max(give_up - time.monotonic(), 0))
+        return False
 
 
 refreshes = Flights("sipgate-refresh", THREADS)

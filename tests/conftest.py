@@ -1,0 +1,59 @@
+"""Shared fixtures: the strict server, and users whose connections are in a given state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+
+from sipgate_provider import background, oauth, store
+from sipgate_provider.models import SipgateToken
+from tests import strict as strict_server
+
+
+@pytest.fixture(scope="session")
+def _strict_process() -> Iterator[strict_server.Strict]:
+    with strict_server.running() as server:
+        yield server
+
+
+@pytest.fixture
+def strict(_strict_process: strict_server.Strict, settings: Any) -> strict_server.Strict:
+    """A strict authorization server that the settings point at, with its counters at zero."""
+    _strict_process.reset()
+    settings.SIPGATE_TOKEN_URL = _strict_process.token_url
+    settings.SIPGATE_API_URL = _strict_process.api_url
+    return _strict_process
+
+
+Connect = Callable[..., SocialAccount]
+
+
+@pytest.fixture
+def connect(strict: strict_server.Strict) -> Connect:
+    """Make a user with a connection whose pair the strict server has issued; ``age`` seconds old."""
+
+    def make(*, age: float = 0, **changes: Any) -> SocialAccount:
+        number = SocialAccount.objects.count()
+        user = get_user_model().objects.create(username=f"person{number}")
+        connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{1000000 + number}w0")
+        issued = datetime.now(UTC) - timedelta(seconds=age)
+        grant = oauth.Grant.parse(strict.issue()[0], issued_at=issued)
+        store.consent(connection, grant, requested_scope=["account:read"], now=datetime.now(UTC))
+        if changes:
+            SipgateToken.objects.filter(pk=connection.pk).update(**changes)
+        return connection
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_running() -> Iterator[None]:
+    """Work behind a test must not meet the next test's database."""
+    yield
+    for flights in (background.refreshes, background.pages, background.errands):
+        flights.wait_idle(20)

@@ -1,0 +1,241 @@
+"""The gate against a strict server: what callers get, what is stored, what is noted."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from sipgate_provider import background, errors, sealing, store, tokens
+from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State, TokenEvent
+from tests.conftest import Connect
+from tests.strict import Strict
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class TestLook:
+    def test_valid_token_costs_one_query_and_no_request(self, connect: Connect, strict: Strict, django_assert_num_queries) -> None:
+        connection = connect()
+        with django_assert_num_queries(1):
+            token = tokens.usable(connection)
+        assert token.value.startswith("at-")
+        assert strict.counts()["refresh"] == 0
+
+    def test_value_stays_out_of_repr(self, connect: Connect) -> None:
+        assert "at-" not in repr(tokens.usable(connect()))
+
+    def test_unknown_connection_is_not_connected(self, db: None) -> None:
+        with pytest.raises(errors.NotConnected):
+            tokens.usable(4711)
+
+    def test_near_its_end_it_is_handed_out_and_renewed_behind(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=240)
+        before = store.load(connection.pk)
+        token = tokens.usable(connection)
+        assert token.generation == before.generation
+        assert background.refreshes.wait_idle(10)
+        assert store.load(connection.pk).generation == before.generation + 1
+        assert strict.counts()["refresh"] == 1
+
+
+class TestRenew:
+    def test_expired_token_is_renewed_once_and_stored(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        token = tokens.usable(connection)
+        row = store.load(connection.pk)
+        assert (row.generation, row.refresh_count, row.state, row.lease_owner) == (2, 1, State.ACTIVE, "")
+        assert sealing.open_pair(row.sealed, connection_id=row.pk, generation=2).access_token == token.value
+        assert tokens.usable(connection).value == token.value
+        assert strict.counts()["refresh"] == 1
+
+    def test_rejected_token_is_renewed_though_it_looks_fresh(self, connect: Connect, strict: Strict) -> None:
+        connection = connect()
+        old = tokens.usable(connection)
+        new = tokens.usable(connection, rejected=old.value)
+        assert new.value != old.value
+        assert tokens.usable(connection, rejected=old.value).value == new.value
+        assert strict.counts()["refresh"] == 1
+
+    def test_token_rejected_right_after_its_refresh_is_not_renewed_for_ever(self, connect: Connect, strict: Strict) -> None:
+        connection = connect()
+        new = tokens.usable(connection, rejected=tokens.usable(connection).value)
+        with pytest.raises(errors.AccessRejected):
+            tokens.usable(connection, rejected=new.value)
+        assert strict.counts()["refresh"] == 1
+
+    def test_rollback_of_the_caller_keeps_the_new_pair(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+
+        def caller() -> None:
+            with transaction.atomic():
+                tokens.usable(connection)
+                raise RuntimeError
+
+        from django.db import connections
+
+        if connections["default"].vendor == "sqlite":
+            # IMMEDIATE: the caller holds the only write lock. A clear error, and sipgate is not asked.
+            with pytest.raises(errors.CallerHoldsLock):
+                caller()
+            assert strict.counts()["refresh"] == 0
+            assert tokens.usable(connection).generation == 2
+        else:
+            with pytest.raises(RuntimeError):
+                caller()
+            assert store.load(connection.pk).generation == 2
+        assert strict.counts()["reuse"] == 0
+
+    def test_odd_expires_in_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(fault="odd", times=1)
+        assert tokens.usable(connection).generation == 2
+
+    def test_caller_may_leave_while_the_refresh_goes_on(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(latency=0.5)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.05)
+        assert background.refreshes.wait_idle(10)
+        assert tokens.usable(connection).generation == 2
+
+
+class TestClassify:
+    def test_refusal_needs_sign_in_and_keeps_the_row(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.control(kill=True)
+        with pytest.raises(errors.NeedsSignIn) as caught:
+            tokens.usable(connection)
+        row = store.load(connection.pk)
+        assert (row.state, row.reason, caught.value.reason) == (State.NEEDS_SIGN_IN, Reason.REFUSED, Reason.REFUSED)
+        assert row.sealed
+        event = TokenEvent.objects.get(kind=TokenEvent.Kind.STATE)
+        assert (event.error_code, event.note) == ("invalid_grant", "Session not active")
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.usable(connection)
+        assert strict.counts()["refresh"] == 1
+
+    def test_refusal_after_the_disclosed_end_says_so(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400, refresh_expires_at=timezone.now() - timedelta(hours=1))
+        strict.control(kill=True)
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.usable(connection)
+        assert store.load(connection.pk).reason == Reason.EXPIRED_IDLE
+
+    def test_outage_keeps_everything_and_backs_off(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(fault="500", times=1)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection)
+        row = store.load(connection.pk)
+        assert (row.state, row.reason) == (State.FAILING, Reason.UNREACHABLE)
+        assert row.next_attempt_at > timezone.now()
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection)
+        assert strict.counts()["refresh"] == 0
+        tokens.refresh(connection)
+        row = store.load(connection.pk)
+        assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
+        assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
+
+    def test_outage_in_the_mandatory_window_goes_on_with_the_present_token(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=280)
+        strict.set(fault="500", times=1)
+        assert tokens.usable(connection).generation == 1
+
+    def test_rate_limit_is_honoured(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(fault="429", times=1)
+        with pytest.raises(errors.RateLimited):
+            tokens.usable(connection)
+        wait = (store.load(connection.pk).next_attempt_at - timezone.now()).total_seconds()
+        assert 5 < wait <= 7.1
+
+    def test_lost_answer_is_asked_once_more_and_then_named(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(fault="lose", times=1)
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.usable(connection)
+        assert store.load(connection.pk).reason == Reason.LOST_ROTATION
+        assert strict.counts()["refresh"] == 2
+
+    def test_answer_lost_before_the_rotation_is_repaired_by_the_second_question(self, connect: Connect, strict: Strict, monkeypatch) -> None:
+        connection = connect(age=400)
+        strict.set(fault="503", times=1)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection)
+        tokens.refresh(connection)
+        assert store.load(connection.pk).generation == 2
+
+    def test_refused_client_pauses_every_refresh_and_blames_nobody(self, connect: Connect, strict: Strict, settings) -> None:
+        one, other = connect(age=400), connect(age=400)
+        strict.set(fault="client", times=5)
+        with pytest.raises(errors.Misconfigured) as caught:
+            tokens.usable(one)
+        assert caught.value.setting == "CLIENT_SECRET"
+        with pytest.raises(errors.Misconfigured):
+            tokens.usable(other)
+        assert strict.control()["refresh"] == 0 if "refresh" in strict.control() else True
+        assert store.load(other.pk).state == State.ACTIVE
+        assert ClientPause.objects.count() == 1
+        strict.set(fault="", times=0)
+        ClientPause.objects.update(until=timezone.now())
+        assert tokens.usable(one).generation == 2
+        assert ClientPause.objects.count() == 0
+        assert store.load(one.pk).state == State.ACTIVE
+
+    def test_corrected_credentials_are_not_held_up(self, connect: Connect, strict: Strict, settings) -> None:
+        connection = connect(age=400)
+        strict.set(fault="client", times=1)
+        with pytest.raises(errors.Misconfigured):
+            tokens.usable(connection)
+        providers = {"sipgate": {"APPS": [{"client_id": "corrected:third-party", "secret": "new"}]}}
+        settings.SOCIALACCOUNT_PROVIDERS = providers
+        assert tokens.usable(connection).generation == 2
+
+    def test_missing_key_keeps_the_row_and_names_the_cure(self, connect: Connect, strict: Strict, settings) -> None:
+        connection = connect()
+        good = settings.SIPGATE_TOKEN_KEYS
+        settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        with pytest.raises(sealing.SealError, match="SIPGATE_TOKEN_KEYS"):
+            tokens.usable(connection)
+        settings.SIPGATE_TOKEN_KEYS = [*settings.SIPGATE_TOKEN_KEYS, *good]
+        assert tokens.usable(connection).generation == 1
+
+
+class TestNewerTruth:
+    def test_consent_during_a_refresh_wins(self, connect: Connect, strict: Strict) -> None:
+        from datetime import UTC, datetime
+
+        from sipgate_provider import oauth
+
+        connection = connect(age=400)
+        strict.set(latency=0.6)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.1)
+        grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
+        store.consent(connection, grant, requested_scope=[], now=timezone.now())
+        assert background.refreshes.wait_idle(10)
+        assert tokens.usable(connection).value == grant.access_token
+        # the pair that came too late belongs to another session: it is ended
+        assert background.errands.wait_idle(10)
+        assert strict.counts()["logout"] == 1
+        assert Revocation.objects.count() == 0
+
+    def test_disconnect_during_a_refresh_revokes_what_comes_back(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(latency=0.6)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.1)
+        connection.delete()
+        assert background.refreshes.wait_idle(10)
+        assert background.errands.wait_idle(10)
+        assert SipgateToken.objects.count() == 0
+        assert strict.counts()["logout"] + strict.counts()["dead"] >= 1
+
+    def test_stale_save_is_refused(self, connect: Connect) -> None:
+        row = store.load(connect().pk)
+        with pytest.raises(TypeError, match="conditionally"):
+            row.save()

@@ -1,0 +1,39 @@
+"""Runs the tests: everything on SQLite, then what concerns the database again on PostgreSQL.
+
+Arguments are handed to pytest. ``--only=sqlite`` or ``--only=postgresql`` runs one half.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from tests import postgres
+
+ON_POSTGRESQL = ["tests/unit", "tests/flows", "tests/concurrency"]
+
+
+def pytest(arguments: list[str], **environment: str) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env={**os.environ, **environment}, check=False).returncode
+
+
+def main(arguments: list[str]) -> int:
+    only = next((word.removeprefix("--only=") for word in arguments if word.startswith("--only=")), "")
+    arguments = [word for word in arguments if not word.startswith("--only=")]
+    chosen = [word for word in arguments if word.startswith("tests")]
+    code = 0
+    if only != "postgresql":
+        print("→ tests on SQLite", flush=True)
+        code = pytest(arguments)
+    again = [path for path in chosen if path.startswith(tuple(ON_POSTGRESQL))] if chosen else ON_POSTGRESQL
+    if code == 0 and only != "sqlite" and again:
+        print("→ tests that concern the database, on PostgreSQL", flush=True)
+        with postgres.running() as url:
+            options = [word for word in arguments if word not in chosen]
+            code = pytest([*options, *again], SIPGATE_TEST_DATABASE_URL=url)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,36 @@
+"""The site's own settings with what tests need: a database of the run's choice, quick password hashing, known keys.
+
+``SIPGATE_TEST_DATABASE`` = ``postgresql`` runs everything on the throwaway server that ``conftest`` starts.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    {
+        "SECRET_KEY": "tests-only",
+        "SIPGATE_TOKEN_KEYS": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=",
+        "REDIRECT_URI": "http://localhost:8080/oauth",
+        "PORT": "8080",
+        "ALLOWED_HOSTS": "localhost,testserver,127.0.0.1",
+        **{
+            name: ""
+            for name in (
+                "CLIENT_ID", "CLIENT_SECRET", "AUTH_URL", "TOKEN_URL", "TEST_API_ENDPOINT", "SIPGATE_API_URL", "OAUTH_SCOPE",
+                "REDIS_URL", "EMAIL_URL", "ADMINS", "DEBUG", "BEHIND_PROXY", "LOG_LEVEL", "SANDBOX_PORT", "SANDBOX_URL",
+            )
+        },  # fmt: skip
+    }
+)
+os.environ["DATABASE_URL"] = os.environ.get("SIPGATE_TEST_DATABASE_URL", "")
+
+from sipgate_project.settings import *  # noqa: E402, F403  # after the environment is set
+
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405  # from the site's settings
+    # A file: refreshes run in threads of their own, which an in-memory database would not show to each other.
+    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}  # noqa: F405
+LOGGING_CONFIG = None

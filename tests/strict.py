@@ -1,0 +1,213 @@
+"""A strict authorization server in a few lines: single-use refresh tokens, the whole family dies on reuse.
+
+Quick enough to be the counterpart of thousands of refreshes; the sandbox is the counterpart of journeys. Runs as a
+process of its own (``python -m tests.strict``), is steered and read over HTTP (``/control``).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import defaultdict
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs
+
+
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 512
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.lock = threading.Lock()
+        self.spent: dict[str, str] = {}
+        self.live: dict[str, str] = {}  # refresh token → family
+        self.access: dict[str, str] = {}  # access token → family
+        self.current: dict[str, str] = {}  # family → access token
+        self.dead: set[str] = set()
+        self.counts: dict[str, int] = defaultdict(int)
+        self.set: dict[str, Any] = {"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000}
+
+    def issue(self, family: str) -> dict[str, Any]:
+        access, refresh = f"at-{secrets.token_urlsafe(600)}", f"rt-{secrets.token_urlsafe(600)}"
+        self.live[refresh] = family
+        self.access.pop(self.current.get(family, ""), None)
+        self.current[family] = access
+        self.access[access] = family
+        return {
+            "access_token": access, "refresh_token": refresh, "token_type": "Bearer", "scope": "account:read",
+            "expires_in": self.set["lifetime"], "refresh_expires_in": self.set["refresh_lifetime"], "session_state": family,
+        }  # fmt: skip
+
+    def rotate(self, token: str) -> tuple[int, dict[str, Any]]:
+        with self.lock:
+            self.counts["refresh"] += 1
+            if token in self.spent:
+                self.counts["reuse"] += 1
+                self.dead.add(self.spent[token])
+                return 400, {"error": "invalid_grant", "error_description": "Maximum allowed refresh token reuse exceeded"}
+            family = self.live.get(token)
+            if family is None or family in self.dead:
+                self.counts["refused"] += 1
+                return 400, {"error": "invalid_grant", "error_description": "Session not active"}
+            del self.live[token]
+            self.spent[token] = family
+            self.counts["rotated"] += 1
+            return 200, self.issue(family)
+
+    def take_fault(self) -> str:
+        with self.lock:
+            if not self.set["fault"] or self.set["times"] <= 0:
+                return ""
+            self.set["times"] -= 1
+            return str(self.set["fault"])
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def setup(self) -> None:
+        super().setup()
+        with self.server.lock:
+            self.server.counts["connections"] += 1
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        if self.path == "/control":
+            return self._control(json.loads(body))
+        form = {key: values[0] for key, values in parse_qs(body).items()}
+        if self.path.endswith("/logout"):
+            return self._logout(form)
+        return self._token(form)
+
+    def _token(self, form: dict[str, str]) -> None:
+        fault = self.server.take_fault()
+        if fault == "client":
+            return self._answer(401, {"error": "unauthorized_client", "error_description": "Invalid client secret"})
+        if fault in {"500", "503", "429"}:
+            return self._answer(int(fault), {"error": "unknown_error"}, retry_after="7" if fault == "429" else "")
+        if fault == "hang":
+            time.sleep(float(self.server.set.get("hang", 30)))
+        time.sleep(float(self.server.set["latency"]))
+        if form.get("grant_type") != "refresh_token":
+            return self._answer(400, {"error": "unsupported_grant_type"})
+        status, answer = self.server.rotate(form.get("refresh_token", ""))
+        if fault == "lose":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        if fault == "garbage":
+            return self._raw(200, b'{"access_token": ', "application/json")
+        if fault == "odd":
+            answer["expires_in"] = "soon"
+        if fault == "late":
+            time.sleep(float(self.server.set.get("late", 1)))
+        return self._answer(status, answer)
+
+    def _logout(self, form: dict[str, str]) -> None:
+        fault = self.server.take_fault()
+        if fault:
+            return self._answer(503, {})
+        with self.server.lock:
+            family = self.server.live.pop(form.get("refresh_token", ""), None)
+            if family is None:
+                self.server.counts["logout_unknown"] += 1
+                return self._answer(400, {"error": "invalid_grant"})
+            self.server.counts["logout"] += 1
+            self.server.dead.add(family)
+        return self._raw(204, b"", "application/json")
+
+    def do_GET(self) -> None:
+        token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        with self.server.lock:
+            family = self.server.access.get(token)
+            good = family is not None and family not in self.server.dead
+            self.server.counts["api" if good else "api_401"] += 1
+        self._answer(200 if good else 401, {"company": "Strict GmbH", "mainProductType": "TEAM", "verified": True} if good else {})
+
+    def _control(self, order: dict[str, Any]) -> None:
+        with self.server.lock:
+            if order.get("issue"):
+                answer: Any = [self.server.issue(secrets.token_hex(8)) for _ in range(order["issue"])]
+            elif "expire_access" in order:
+                self.server.access.clear()
+                answer = {}
+            elif "kill" in order:
+                self.server.dead.update(self.server.live.values())
+                answer = {}
+            else:
+                self.server.set.update(order.get("set", {}))
+                if order.get("reset"):
+                    self.server.counts.clear()
+                answer = {**self.server.counts, "dead": len(self.server.dead)}
+        self._answer(200, answer)
+
+    def _answer(self, status: int, data: Any, *, retry_after: str = "") -> None:
+        self._raw(status, json.dumps(data).encode(), "application/json", retry_after)
+
+    def _raw(self, status: int, body: bytes, kind: str, retry_after: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if retry_after:
+            self.send_header("Retry-After", retry_after)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+class Strict:
+    """The server as a test sees it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.token_url = f"{url}/auth/realms/third-party/protocol/openid-connect/token"
+        self.api_url = f"{url}/v2"
+
+    def control(self, **order: Any) -> Any:
+        request = urllib.request.Request(f"{self.url}/control", data=json.dumps(order).encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    def issue(self, number: int = 1) -> list[dict[str, Any]]:
+        return self.control(issue=number)  # type: ignore[no-any-return]
+
+    def counts(self) -> dict[str, int]:
+        return defaultdict(int, self.control())
+
+    def set(self, **values: Any) -> None:
+        self.control(set=values)
+
+    def reset(self) -> None:
+        self.control(reset=True, set={"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000})
+
+
+@contextmanager
+def running() -> Any:
+    process = subprocess.Popen([sys.executable, "-m", "tests.strict"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield Strict(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+if __name__ == "__main__":
+    server = Server()
+    print(f"http://127.0.0.1:{server.server_address[1]}", flush=True)
+    server.serve_forever()

@@ -1,0 +1,1 @@
+"""allauth's own provider tests, run from its source distribution against this provider."""

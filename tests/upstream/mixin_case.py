@@ -1,0 +1,18 @@
+"""The provider's entry in allauth's test mixin. Collected by ``test_upstream`` only, in a process of its own."""
+
+from django.test import TestCase
+from tests.apps.socialaccount.base import OAuth2TestsMixin
+from tests.mocking import MockedResponse
+
+
+class SipgateTests(OAuth2TestsMixin, TestCase):
+    provider_id = "sipgate"
+
+    def get_mocked_response(self) -> MockedResponse:
+        return MockedResponse(
+            200, '{"sub": "w0", "domain": "sipgate.de", "masterSipId": "1234567", "locale": "de_DE"}',
+            {"content-type": "application/json"},
+        )  # fmt: skip
+
+    def get_expected_to_str(self) -> str:
+        return "1234567w0"
