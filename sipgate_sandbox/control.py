@@ -1,0 +1,59 @@
+"""Steers a running sandbox over HTTP. Standard library only, so that anything may import it."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+
+class SandboxControl:
+    """The switchboard of the sandbox at ``url``. Every call raises ``ValueError`` with the sandbox's sentence if refused."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+
+    def state(self) -> dict[str, Any]:
+        """Return counters, sessions and armed faults."""
+        return dict(self._call("GET", "state"))
+
+    def fault(self, fault: str, *, on: str = "all", times: int | None = 1, seconds: float = 5.0, value: Any = None) -> None:
+        """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
+        self._call("POST", "faults", {"fault": fault, "on": on, "times": times, "seconds": seconds, "value": value})
+
+    def faults(self) -> list[dict[str, Any]]:
+        return list(self._call("GET", "faults"))
+
+    def clear(self) -> None:
+        self._call("DELETE", "faults")
+
+    def reset(self, *, people: bool = False) -> None:
+        """Zero the counters and clear faults; with ``people`` also forget all sessions and consents."""
+        self._call("POST", "reset", {"people": people})
+
+    def expire_access(self, uid: str = "") -> None:
+        self._call("POST", "expire-access", {"uid": uid})
+
+    def expire_refresh(self, uid: str = "") -> None:
+        self._call("POST", "expire-refresh", {"uid": uid})
+
+    def kill_session(self, uid: str = "") -> None:
+        """End the sessions of one person, or of all."""
+        self._call("POST", "kill-session", {"uid": uid})
+
+    def lifetimes(self, *, access: int | None = None, refresh: int | None = None) -> None:
+        """Set the lifetimes (seconds) of what will be issued."""
+        self._call("POST", "lifetimes", {key: value for key, value in (("access", access), ("refresh", refresh)) if value})
+
+    def _call(self, method: str, name: str, order: dict[str, Any] | None = None) -> Any:
+        body = None if order is None else json.dumps(order).encode()
+        request = urllib.request.Request(  # noqa: S310  # the scheme is ours
+            f"{self.url}/_sandbox/{name}", data=body, method=method, headers={"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # the scheme is ours
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ValueError(json.load(error).get("error", str(error.code))) from None

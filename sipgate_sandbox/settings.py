@@ -1,0 +1,83 @@
+"""Settings of the sandbox, from ``SANDBOX_*`` variables that ``__main__`` sets from its arguments."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sipgate_sandbox.keys import private_key
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+DATABASE = Path(os.environ.get("SANDBOX_DATABASE") or BASE_DIR / "var" / "sandbox.sqlite3")
+
+SECRET_KEY = "sandbox: nothing here is secret"  # noqa: S105  # a sandbox on the loopback interface
+DEBUG = False
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
+ROOT_URLCONF = "sipgate_sandbox.urls"
+USE_TZ = True
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch")]
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+INSTALLED_APPS = [
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "allauth",
+    "allauth.account",
+    "allauth.idp.oidc",
+    "sipgate_sandbox",
+]
+MIDDLEWARE = [
+    "sipgate_sandbox.faults.middleware",
+    "sipgate_sandbox.pages.headers",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+]
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {"context_processors": ["django.template.context_processors.request", "sipgate_sandbox.pages.words"]},
+    }
+]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(DATABASE),
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;",
+        },
+        "CONN_MAX_AGE": None,
+    }
+}
+SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME, LANGUAGE_COOKIE_NAME = "sandbox_session", "sandbox_csrf", "sandbox_language"
+LOGIN_URL = "account_login"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the client secret is checked at every request
+STATIC_URL = "/static/"
+
+IDP_OIDC_ADAPTER = "sipgate_sandbox.server.Adapter"
+IDP_OIDC_PRIVATE_KEY = private_key(DATABASE.parent / "sandbox.pem")
+IDP_OIDC_ACCESS_TOKEN_FORMAT = "jwt"  # noqa: S105  # the name of a format
+IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = int(os.environ.get("SANDBOX_ACCESS_LIFETIME", "300"))
+IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN = int(os.environ.get("SANDBOX_REFRESH_LIFETIME", str(30 * 86_400)))
+IDP_OIDC_AUTHORIZATION_CODE_EXPIRES_IN = 60
+
+SANDBOX_ISSUER = os.environ.get("SANDBOX_URL", "http://localhost:8081") + "/auth/realms/third-party"
+SANDBOX_CLIENT_ID = os.environ.get("SANDBOX_CLIENT_ID", "1000000-1-sandbox:third-party")
+SANDBOX_CLIENT_SECRET = os.environ.get("SANDBOX_CLIENT_SECRET", "sandbox-secret")
+SANDBOX_REDIRECT_URIS = os.environ.get("SANDBOX_REDIRECT_URIS", "http://localhost:8080/oauth").split()
+SANDBOX_LENIENT_REUSE = os.environ.get("SANDBOX_LENIENT_REUSE", "") == "1"
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "root": {"handlers": ["console"], "level": "ERROR"},
+}
