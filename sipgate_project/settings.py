@@ -262,6 +262,7 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = BASE_DIR / "var" / "static"
+STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise remarks on a missing folder
 # Works without collectstatic, and better with it: hashed names, far-future caching, compression.
 WHITENOISE_USE_FINDERS = True
 _collected = (STATIC_ROOT / "staticfiles.json").is_file() and not DEBUG

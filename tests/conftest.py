@@ -12,7 +12,9 @@ from django.contrib.auth import get_user_model
 
 from sipgate_provider import background, oauth, store
 from sipgate_provider.models import SipgateToken
+from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
+from tests.journey import Browser
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +51,38 @@ def connect(strict: strict_server.Strict) -> Connect:
         return connection
 
     return make
+
+
+@pytest.fixture(scope="session")
+def _sandbox_process() -> Iterator[Running]:
+    with launch("--redirect-uri", "http://localhost:8080/oauth") as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def sandbox(_sandbox_process: Running, settings: Any) -> Running:
+    """The sandbox, as new, with the settings pointing at it."""
+    _sandbox_process.control.reset(people=True)
+    _sandbox_process.control.lifetimes(access=300, refresh=2_592_000)
+    settings.SIPGATE_AUTH_URL = f"{_sandbox_process.oidc_url}/auth"
+    settings.SIPGATE_TOKEN_URL = f"{_sandbox_process.oidc_url}/token"
+    settings.SIPGATE_API_URL = _sandbox_process.api_url
+    return _sandbox_process
+
+
+@pytest.fixture
+def browser(sandbox: Running, transactional_db: None) -> Iterator[Browser]:
+    """A person's browser, signed in nowhere."""
+    one = Browser(sandbox)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browser]:
+    one = Browser(sandbox)
+    yield one
+    one.close()
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,214 @@
+"""Sign-up, sign-in, connect and disconnect, against the sandbox."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount, SocialToken
+from django.contrib.auth import get_user_model
+
+from sipgate_provider import background, store, tokens
+from sipgate_provider.models import SipgateToken, TokenEvent
+from tests.journey import Browser
+
+User = get_user_model()
+
+
+class TestAuthorizationRequest:
+    def test_carries_state_pkce_scope_and_the_exact_redirect_uri(self, browser: Browser) -> None:
+        query = parse_qs(urlsplit(browser.start()).query)
+        assert query["redirect_uri"] == ["http://localhost:8080/oauth"]
+        assert query["scope"] == ["account:read"]
+        assert query["code_challenge_method"] == ["S256"]
+        assert query["response_type"] == ["code"]
+        assert query["state"]
+        assert "client_secret" not in query
+
+    def test_a_crafted_link_cannot_widen_it(self, browser: Browser) -> None:
+        url = browser.start(query="&scope=all&auth_params=redirect_uri%3Dhttp://evil.example")
+        query = parse_qs(urlsplit(url).query)
+        assert query["scope"] == ["account:read"]
+        assert query["redirect_uri"] == ["http://localhost:8080/oauth"]
+
+    def test_another_host_name_is_sent_to_the_one_of_the_redirect_uri(self, browser: Browser) -> None:
+        response = browser.site.get("/accounts/login/?x=1", headers={"host": "127.0.0.1:8080"})
+        assert response.headers["Location"] == "http://localhost:8080/accounts/login/?x=1"
+        response = browser.site.post("/accounts/sipgate/login/", headers={"host": "127.0.0.1:8080"})
+        assert response.headers["Location"] == "http://localhost:8080/accounts/sipgate/login/"
+
+
+class TestSignUp:
+    def test_creates_user_connection_and_sealed_token(self, browser: Browser) -> None:
+        response = browser.sign_in()
+        assert (response.status_code, response.headers["Location"]) == (302, "/account")
+        user = User.objects.get()
+        assert (user.username, user.email, user.has_usable_password()) == ("sipgate-1000000w0", "", False)
+        connection = SocialAccount.objects.get()
+        assert (connection.uid, connection.user) == ("1000000w0", user)
+        row = SipgateToken.objects.get()
+        assert (row.generation, row.state, row.scope, row.product_line) == (1, "active", "account:read", "CLASSIC_PBX")
+        assert row.refresh_expires_at is not None
+        assert row.issuer.endswith("/realms/third-party")
+        assert SocialToken.objects.count() == 0
+        assert tokens.usable(connection).value.encode() not in bytes(row.sealed)
+        assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
+
+    def test_name_and_unverified_address_come_with_the_scope(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
+        browser.sign_in()
+        user = User.objects.get()
+        assert (user.username, user.first_name, user.email) == ("rosa.gärtner", "Rosa", "rosa@rosenduft.example")
+        assert not EmailAddress.objects.get().verified
+
+    def test_openid_connect_may_say_that_the_address_is_verified(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "openid", "email"])
+        browser.sign_in()
+        assert EmailAddress.objects.get().verified
+        assert browser.sandbox.control.state()["token"] == 1
+        assert "GET v2/users/<str:user_id>" not in browser.sandbox.control.state()
+
+    def test_a_colleague_without_rights_signs_in_without_a_name(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
+        browser.sandbox.control.fault("forbidden", on="users")
+        browser.sign_in(person="1000000w1")
+        assert User.objects.get().username == "sipgate-1000000w1"
+
+    def test_colleagues_and_equal_subs_are_different_people(self, sandbox, transactional_db) -> None:
+        for person in ("1000000w0", "1000000w1", "2000000w0"):
+            one = Browser(sandbox)
+            one.sign_in(person=person)
+            one.close()
+        assert User.objects.count() == 3
+
+    @pytest.mark.parametrize("person", ["3000000w0", "4000000w0", "5000000w0", "6000000w0", "7000000w0", "8000000w0", "9000000w0"])
+    def test_every_person_reaches_the_account_page(self, browser: Browser, person: str) -> None:
+        browser.sign_in(person=person)
+        assert browser.site.get("/account").status_code == 200
+
+
+class TestSecondSignIn:
+    def test_is_the_same_user_with_a_new_pair(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        first = SipgateToken.objects.get()
+        another_browser.sign_in()
+        row = SipgateToken.objects.get()
+        assert User.objects.count() == 1
+        assert row.generation == first.generation + 1
+        assert row.consent_id != first.consent_id
+        # the first browser's session at sipgate is known to be another one: it is ended there
+        assert background.errands.wait_idle(10)
+        assert another_browser.sandbox.control.state()["logout"] == 1
+        assert another_browser.site.get("/account.json").json()["connections"][0]["fresh"]
+
+    def test_in_the_same_sipgate_session_ends_nothing(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.post("/accounts/logout/")
+        browser.sign_in()
+        assert background.errands.wait_idle(10)
+        assert "logout" not in browser.sandbox.control.state()
+        assert tokens.usable(SocialAccount.objects.get()).generation == 2
+
+    def test_several_tabs_can_be_open(self, browser: Browser) -> None:
+        one, other = browser.start(), browser.start()
+        assert browser.site.get(browser.consent(other)).status_code == 302
+        assert browser.site.get(browser.consent(one)).status_code == 302
+        assert User.objects.count() == 1
+
+
+class TestConnect:
+    @pytest.fixture
+    def local(self, browser: Browser):
+        user = User.objects.create_user("local", password="correct horse battery")
+        browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        return user
+
+    def test_links_a_local_user(self, browser: Browser, local) -> None:
+        browser.sign_in(process="connect")
+        assert SocialAccount.objects.get().user == local
+        assert SipgateToken.objects.count() == 1
+
+    def test_links_several(self, browser: Browser, another_browser: Browser, local) -> None:
+        browser.sign_in(process="connect")
+        another_browser.site.force_login(local, backend="django.contrib.auth.backends.ModelBackend")
+        another_browser.sign_in(process="connect", person="2000000w0")
+        assert {c.uid for c in SocialAccount.objects.filter(user=local)} == {"1000000w0", "2000000w0"}
+        assert len(another_browser.site.get("/account.json").json()["connections"]) == 2
+
+    def test_what_belongs_to_somebody_else_is_refused_and_unchanged(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        before = SipgateToken.objects.get()
+        thief = User.objects.create_user("thief", password="correct horse battery")
+        another_browser.site.force_login(thief, backend="django.contrib.auth.backends.ModelBackend")
+        response = another_browser.sign_in(process="connect")
+        page = another_browser.site.get(response.headers["Location"])
+        assert "already connected to a different account" in page.content.decode()
+        after = SipgateToken.objects.get()
+        assert (after.generation, bytes(after.sealed), after.connection.user) == (before.generation, bytes(before.sealed), before.connection.user)
+
+    def test_an_anonymous_redirect_changes_nothing(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        another_browser.sign_in(process="redirect", next_url="/")
+        assert SipgateToken.objects.get().generation == 1
+
+    def test_disconnect_removes_the_secret_and_ends_the_session(self, browser: Browser, local) -> None:
+        browser.sign_in(process="connect")
+        connection = SocialAccount.objects.get()
+        browser.site.post("/accounts/3rdparty/", {"account": connection.pk})
+        assert SipgateToken.objects.count() == 0
+        assert background.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["logout"] == 1
+        assert list(TokenEvent.objects.order_by("id").values_list("kind", flat=True)) == ["connected", "disconnected", "revocation"]
+
+    def test_deleting_the_user_does_the_same(self, browser: Browser, local) -> None:
+        browser.sign_in(process="connect")
+        local.delete()
+        assert background.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["logout"] == 1
+
+
+class TestAccount:
+    def test_json_shows_the_account_and_no_secret(self, browser: Browser) -> None:
+        browser.sign_in()
+        data = browser.site.get("/account.json").json()["connections"][0]
+        assert data["account"]["company"] == "Rosenduft Gartenbau GmbH"
+        assert data["token"]["scope"] == ["account:read"]
+        assert data["fresh"]
+
+    def test_missing_and_new_fields_are_taken_as_they_are(self, browser: Browser) -> None:
+        browser.sign_in(person="8000000w0")
+        account = browser.site.get("/account.json").json()["connections"][0]["account"]
+        assert (account["company"], account["verified"], account["partnerLevel"]) == ("", None, "gold")
+
+    def test_refresh_now_fetches_refreshes_and_fetches_again(self, browser: Browser) -> None:
+        browser.sign_in()
+        response = browser.site.post("/account/refresh", {"connection": SocialAccount.objects.get().pk})
+        assert response.status_code == 200
+        assert (response.context["refreshed"].before, response.context["refreshed"].after) == (1, 2)
+        assert browser.sandbox.control.state()["reuses"] == 0
+
+    def test_refresh_of_somebody_elses_connection_is_refused(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        another_browser.sign_in(person="2000000w0")
+        other = SocialAccount.objects.get(uid="1000000w0")
+        assert another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code == 409
+        assert store.load(other.pk).generation == 1
+
+    def test_rejected_access_token_is_renewed_behind_the_page(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.expire_access()
+        assert browser.site.get("/account.json").json()["connections"][0]["fresh"]
+        assert SipgateToken.objects.get().generation == 2
+
+    def test_without_a_connection_it_says_so(self, browser: Browser) -> None:
+        assert browser.site.get("/account.json").status_code == 401
+        browser.site.force_login(User.objects.create_user("nobody"), backend="django.contrib.auth.backends.ModelBackend")
+        response = browser.site.get("/account.json")
+        assert (response.status_code, response.headers["Content-Type"]) == (409, "application/problem+json")
+        assert browser.site.get("/account").status_code == 200
+
+
+def _with_scope(settings, scope: list[str]) -> dict:
+    app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+    return {"sipgate": {"APPS": app, "SCOPE": scope}}

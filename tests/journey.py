@@ -1,0 +1,41 @@
+"""The whole journey over HTTP: Django's client is the browser at the site, ``requests`` is the browser at the sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from django.test import Client
+
+from sipgate_sandbox.launch import Running, sign_in
+
+HOST = "localhost:8080"
+
+
+class Browser:
+    """One person's browser: cookies at the site and at the sandbox."""
+
+    def __init__(self, sandbox: Running) -> None:
+        self.site = Client(headers={"host": HOST})
+        self.sipgate = requests.Session()
+        self.sandbox = sandbox
+
+    def start(self, *, process: str = "login", next_url: str = "", query: str = "") -> str:
+        """Press the button; return sipgate's address."""
+        response = self.site.post(f"/accounts/sipgate/login/?process={process}&next={next_url}{query}")
+        assert response.status_code == 302, response.content[:500]
+        return str(response.headers["Location"])
+
+    def consent(self, authorize_url: str, *, person: str = "1000000w0", allow: bool = True) -> str:
+        """Sign in at the sandbox; return path and query of the callback."""
+        back = urlsplit(sign_in(self.sipgate, authorize_url, person=person, allow=allow))
+        assert back.netloc == HOST
+        return f"{back.path}?{back.query}"
+
+    def sign_in(self, *, person: str = "1000000w0", process: str = "login", next_url: str = "") -> Any:
+        """Go the whole way; return the site's answer to the callback."""
+        return self.site.get(self.consent(self.start(process=process, next_url=next_url), person=person))
+
+    def close(self) -> None:
+        self.sipgate.close()
