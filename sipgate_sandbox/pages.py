@@ -55,7 +55,7 @@ def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
         response = get_response(request)
         sites = " ".join(sorted({_origin(uri) for uri in settings.SANDBOX_REDIRECT_URIS}))
         response.headers["Content-Security-Policy"] = f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
-        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers["Referrer-Policy"] = "same-origin"
         return response
 
     return middleware

@@ -1,0 +1,264 @@
+"""Whatever goes wrong on the way: a page that says what to do, a reference in the log, no half-made user."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+
+from sipgate_provider.models import SipgateToken
+from tests.journey import Browser
+
+User = get_user_model()
+
+
+def reference_of(page: str) -> str:
+    found = re.search(r"Reference: <code>([2-9A-HJ-NP-Z]{8})</code>", page)
+    assert found, page
+    return found[1]
+
+
+@pytest.fixture
+def failed(browser: Browser, caplog):
+    """Check an answer: our page, its reference is in the log, nothing was made."""
+
+    def check(response, *, kind: str, status: int = 401) -> str:
+        page = response.content.decode()
+        assert response.status_code == status, page
+        assert f"[{reference_of(page)}]: {kind}" in caplog.text
+        assert User.objects.count() == 0
+        assert SocialAccount.objects.count() == 0
+        assert SipgateToken.objects.count() == 0
+        return page
+
+    return check
+
+
+class TestCallback:
+    def test_consent_denied(self, browser: Browser, failed) -> None:
+        page = failed(browser.site.get(browser.consent(browser.start(), allow=False)), kind="denied")
+        assert "Sign in with sipgate" in page
+
+    def test_state_is_used_once(self, browser: Browser) -> None:
+        callback = browser.consent(browser.start())
+        assert browser.site.get(callback).status_code == 302
+        browser.site.post("/accounts/logout/")
+        assert "does not belong to this browser session" in browser.site.get(callback).content.decode()
+
+    def test_state_of_another_browser(self, browser: Browser, another_browser: Browser, failed) -> None:
+        failed(another_browser.site.get(browser.consent(browser.start())), kind="state")
+
+    def test_bare_callback(self, browser: Browser, failed) -> None:
+        failed(browser.site.get("/oauth"), kind="state")
+
+    def test_slash_is_not_added(self, browser: Browser) -> None:
+        assert browser.site.get("/oauth/").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("error", "kind"),
+        [
+            ("invalid_scope", "misconfigured"),
+            ("unauthorized_client", "misconfigured"),
+            ("server_error", "unavailable"),
+            ("temporarily_unavailable", "unavailable"),
+            ("login_required", "needs_sign_in"),
+            ("something_new", "unexpected"),
+        ],
+    )
+    def test_error_codes(self, browser: Browser, failed, error: str, kind: str) -> None:
+        state = parse_qs(urlsplit(browser.start()).query)["state"][0]
+        url = f"/oauth?state={state}&error={error}&error_description=%3Cb%3Ewhy%3C/b%3E%0Anot"
+        page = failed(browser.site.get(url), kind=kind)
+        assert "&lt;b&gt;why&lt;/b&gt;" in page
+        assert "<b>why" not in page
+
+    def test_unknown_scope_comes_back_from_sipgate(self, browser: Browser, failed, settings) -> None:
+        app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["no:such:scope"]}}
+        location = requests.get(browser.start(), allow_redirects=False, timeout=5).headers["Location"]
+        if "/login" in location:
+            browser.sipgate.get(f"{browser.sandbox.url}{location}", timeout=5)
+            location = browser.consent(browser.start())
+        page = failed(browser.site.get(location), kind="misconfigured")
+        assert "OAUTH_SCOPE" in page
+
+    def test_answer_of_another_issuer(self, browser: Browser, failed) -> None:
+        callback = browser.consent(browser.start())
+        failed(browser.site.get(re.sub(r"iss=[^&]*", "iss=https://evil.example/auth", callback)), kind="unexpected")
+
+    def test_known_id_from_another_region(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        SocialAccount.objects.update(extra_data={"domain": "sipgate.co.uk"})
+        response = another_browser.sign_in()
+        assert response.status_code == 401
+        assert SocialAccount.objects.get().extra_data == {"domain": "sipgate.co.uk"}
+        assert SipgateToken.objects.get().generation == 1
+
+
+TOKEN_FAULTS = [
+    ("unknown-error", "unavailable"),
+    ("bad-gateway", "unavailable"),
+    ("unavailable", "unavailable"),
+    ("too-many", "unavailable"),
+    ("cut", "unavailable"),
+    ("cut-headers", "unavailable"),
+    ("reset", "unavailable"),
+    ("lose-answer", "unavailable"),
+    ("malformed-json", "unexpected"),
+    ("json-list", "unexpected"),
+    ("null-access-token", "unexpected"),
+    ("huge", "unavailable"),
+    ("redirect", "misconfigured"),
+    ("invalid-grant", "expired"),
+    ("invalid-client", "misconfigured"),
+    ("unauthorized-client", "misconfigured"),
+]
+
+
+class TestTokenEndpoint:
+    @pytest.mark.parametrize(("fault", "kind"), TOKEN_FAULTS)
+    def test_trouble_becomes_a_page(self, browser: Browser, failed, fault: str, kind: str) -> None:
+        callback = browser.consent(browser.start())
+        browser.sandbox.control.fault(fault, on="token")
+        failed(browser.site.get(callback), kind=kind)
+
+    @pytest.mark.parametrize("fault", ["null-refresh-token", "no-refresh-token", "no-scope-field", "wrong-type", "no-type"])
+    def test_what_is_odd_but_usable_is_used(self, browser: Browser, fault: str) -> None:
+        callback = browser.consent(browser.start())
+        browser.sandbox.control.fault(fault, on="token")
+        assert browser.site.get(callback).headers["Location"] == "/account"
+        assert SipgateToken.objects.get().scope == "account:read"
+
+    @pytest.mark.parametrize("value", ["300.5", "soon", -1, 0, None, True])
+    def test_odd_lifetimes_are_taken_as_unknown(self, browser: Browser, value) -> None:
+        callback = browser.consent(browser.start())
+        browser.sandbox.control.fault("odd-expires", on="token", value=value)
+        assert browser.site.get(callback).headers["Location"] == "/account"
+        row = SipgateToken.objects.get()
+        assert 299 < (row.expires_at - row.issued_at).total_seconds() < 301
+
+
+IDENTITY_FAULTS = [
+    ("unauthorized", "needs_sign_in"),
+    ("forbidden", "missing_permission"),
+    ("forbidden-text", "missing_permission"),
+    ("unknown-error", "unavailable"),
+    ("bad-gateway", "unavailable"),
+    ("malformed-json", "unexpected"),
+    ("json-list", "unexpected"),
+    ("missing-sub", "unexpected"),
+    ("missing-master", "unexpected"),
+    ("huge", "unexpected"),
+]
+
+
+class TestIdentity:
+    @pytest.mark.parametrize(("fault", "kind"), IDENTITY_FAULTS)
+    def test_trouble_becomes_a_page(self, browser: Browser, failed, fault: str, kind: str) -> None:
+        callback = browser.consent(browser.start())
+        browser.sandbox.control.fault(fault, on="userinfo", times=None)
+        failed(browser.site.get(callback), kind=kind)
+
+
+class TestConfiguration:
+    def test_no_client(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = {}
+        response = browser.site.post("/accounts/sipgate/login/")
+        assert response.status_code == 503
+        assert "CLIENT_ID" in response.content.decode()
+
+    def test_wrong_secret(self, browser: Browser, failed, settings) -> None:
+        app = {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0], "secret": "wrong"}
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app]}}
+        page = failed(browser.site.get(browser.consent(browser.start())), kind="misconfigured")
+        assert "CLIENT_SECRET" in page
+
+    def test_unknown_client_and_redirect_uri_are_told_by_sipgate(self, browser: Browser) -> None:
+        url = browser.start()
+        wrong = requests.get(url.replace("1000000-1-sandbox", "0000000-0-nobody"), timeout=5)
+        assert (wrong.status_code, "Client not found" in wrong.text) == (400, True)
+        wrong = requests.get(url.replace("%2Foauth", "%2Foauth%2F"), timeout=5)
+        assert (wrong.status_code, "redirect_uri" in wrong.text) == (400, True)
+
+
+class TestAccountPage:
+    @pytest.mark.parametrize(
+        ("fault", "words"),
+        [
+            ("forbidden", "A permission is missing"),
+            ("forbidden-text", "A permission is missing"),
+            ("unknown-error", "sipgate cannot be reached"),
+            ("malformed-json", "something unexpected"),
+            ("json-list", "something unexpected"),
+            ("bad-gateway", "sipgate cannot be reached"),
+            ("too-many", "sipgate cannot be reached"),
+            ("cut", "sipgate cannot be reached"),
+        ],
+    )
+    def test_trouble_is_told_with_the_last_known_data(self, browser: Browser, fault: str, words: str) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        # a Retry-After beyond the deadline: the answer is taken as it is
+        browser.sandbox.control.fault(fault, on="account", times=None, seconds=30)
+        response = browser.site.get("/account")
+        page = response.content.decode()
+        assert response.status_code == 200
+        assert words in page
+        assert "Rosenduft Gartenbau GmbH" in page
+        assert "Last known data" in page
+
+    def test_hanging_sipgate_does_not_hang_the_page(self, browser: Browser) -> None:
+        import time
+
+        browser.sign_in()
+        browser.site.get("/account")
+        browser.sandbox.control.fault("hang", on="account", seconds=4)
+        started = time.monotonic()
+        page = browser.site.get("/account").content.decode()
+        assert time.monotonic() - started < 1.5
+        assert "still being asked" in page
+        assert "Rosenduft Gartenbau GmbH" in page
+
+    def test_ended_session_asks_for_one_click(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.kill_session()
+        page = browser.site.get("/account").content.decode()
+        assert "This link needs you" in page
+        assert SipgateToken.objects.get().state == "needs_sign_in"
+        browser.sign_in(process="connect")
+        row = SipgateToken.objects.get()
+        assert (row.state, row.generation) == ("active", 2)
+
+    def test_json_errors_are_problem_documents(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.fault("unknown-error", on="account", times=None)
+        response = browser.site.get("/account.json")
+        assert (response.status_code, response.headers["Content-Type"]) == (503, "application/problem+json")
+        assert response.json()["type"].endswith(":unavailable")
+
+
+class TestConcurrentFirstSignIn:
+    def test_lost_race_ends_as_a_sign_in(self, browser: Browser, another_browser: Browser, monkeypatch) -> None:
+        """Two tabs make the same user at once: the loser finds the winner's on its second look."""
+        from django.db import IntegrityError
+
+        from sipgate_provider import views
+
+        callback = browser.consent(browser.start())
+        racing = _once_racing(views.complete_social_login, another_browser, IntegrityError, monkeypatch, views)
+        monkeypatch.setattr(views, "complete_social_login", racing)
+        assert browser.site.get(callback).headers["Location"] == "/account"
+        assert User.objects.count() == 1
+
+
+def _once_racing(real, other: Browser, error: type[Exception], monkeypatch, module):
+    def first(request, login):
+        monkeypatch.setattr(module, "complete_social_login", real)
+        other.sign_in()
+        raise error
+
+    return first
