@@ -45,7 +45,9 @@ def start() -> subprocess.Popen[str]:
     assert process.stdout is not None  # noqa: S101  # narrows the type: PIPE was asked for
     line = process.stdout.readline()
     if not line:
-        raise CommandError(f"The sandbox could not start on port {settings.SANDBOX_PORT}: see above, or set SANDBOX_PORT.")
+        raise CommandError(
+            f"The sandbox could not start on port {settings.SANDBOX_PORT}: see above, or set SANDBOX_PORT."
+        )
     sys.stdout.write(line)
     return process
 

@@ -63,7 +63,7 @@ _realm = _suffix if _suffix in {"third-party", "sipgate-apps"} else "third-party
 _oidc = f"https://login.sipgate.com/auth/realms/{_realm}/protocol/openid-connect"
 if SANDBOX:
     # sipgate's example ships the addresses beside empty credentials: without credentials they lead nowhere.
-    CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # noqa: S105  # public, as is the sandbox
+    CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # public, as is the sandbox
     _sandbox = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
     SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_sandbox}/auth", f"{_sandbox}/token"
     SIPGATE_API_URL = f"{SANDBOX_URL}/v2"

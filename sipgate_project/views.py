@@ -92,7 +92,9 @@ def account_json(request: HttpRequest) -> HttpResponse:
         )  # fmt: skip
     views = accounts.views_of(request.user)
     if not views:
-        return problems.json(request, errors.NotConnected("This user has no sipgate connection."), next_url=reverse("account"))
+        return problems.json(
+            request, errors.NotConnected("This user has no sipgate connection."), next_url=reverse("account")
+        )
     failed = [view.error for view in views if view.error is not None and view.account is None]
     if len(failed) == len(views):
         return problems.json(request, failed[0], next_url=reverse("account"))

@@ -19,16 +19,16 @@ from . import credentials, errors, http, oauth, problems, receivers, sealing
 PENDING = "sipgate_provider.pending_sign_in"
 
 
-class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[misc]  # allauth is untyped
+class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     def get_requests_session(self) -> http.GuardedSession:
         return http.session()
 
     def serialize_instance(self, instance: Any) -> Any:
         """Seal a pending sign-in's token, of any provider: allauth puts the result into the session."""
         if not isinstance(instance, SocialToken):
-            return super().serialize_instance(instance)
+            return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         grant = receivers.attached(instance)
-        plain = {"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None}
+        plain = {"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None}  # type: ignore[no-untyped-call]  # allauth is untyped
         return {"sealed": sealing.seal_text(json.dumps(plain), context=PENDING)}
 
     def deserialize_instance(self, model: Any, data: Any) -> Any:
@@ -38,12 +38,12 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[
             ValueError: it does not open (the keys changed meanwhile); allauth then starts the sign-up over.
         """
         if model is not SocialToken or not isinstance(data, dict) or "sealed" not in data:
-            return super().deserialize_instance(model, data)
+            return super().deserialize_instance(model, data)  # type: ignore[no-untyped-call]  # allauth is untyped
         try:
             plain = json.loads(sealing.open_text(data["sealed"], context=PENDING))
         except errors.Misconfigured:
             raise ValueError("The pending sign-in was sealed with a key that is not known any more.") from None
-        token = super().deserialize_instance(model, plain["token"])
+        token = super().deserialize_instance(model, plain["token"])  # type: ignore[no-untyped-call]  # allauth is untyped
         if plain["grant"]:
             receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
         return token
@@ -70,7 +70,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):  # type: ignore[
             render(request, "sipgate_provider/authentication_error.html", context, status=problem.status)
         )
 
-    def list_apps(self, request: HttpRequest, provider: str | None = None, client_id: str | None = None) -> list[SocialApp]:
+    def list_apps(
+        self, request: HttpRequest, provider: str | None = None, client_id: str | None = None
+    ) -> list[SocialApp]:
         """Return the configured clients. For sipgate the settings win, if they name one: no query then.
 
         allauth would blend rows and settings, and answer with a server error if both name a client; a check warns.

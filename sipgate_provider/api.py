@@ -42,9 +42,12 @@ class Identity:
         sub, master = _text(fields.get("sub")), _text(fields.get("masterSipId"))
         if not re.fullmatch(r"[A-Za-z]{1,4}[0-9]{1,12}", sub) or not re.fullmatch(r"[0-9]{1,20}", master):
             raise errors.UnexpectedResponse(
-                "sipgate did not say who signed in (sub or masterSipId is missing).", endpoint="GET /authorization/userinfo"
+                "sipgate did not say who signed in (sub or masterSipId is missing).",
+                endpoint="GET /authorization/userinfo",
             )
-        return cls(sub=sub, master_sip_id=master, domain=_text(fields.get("domain")), locale=_text(fields.get("locale")))
+        return cls(
+            sub=sub, master_sip_id=master, domain=_text(fields.get("domain")), locale=_text(fields.get("locale"))
+        )
 
     @property
     def uid(self) -> str:
@@ -210,7 +213,10 @@ class HistoryEntry:
     def parse(cls, data: object) -> HistoryEntry:
         fields = _fields(data)
         incoming, read = fields.get("incoming"), fields.get("read")
-        texts = {name: _text(fields.get(name)) for name in ("id", "type", "direction", "source", "target", "status", "created", "note")}
+        texts = {
+            name: _text(fields.get(name))
+            for name in ("id", "type", "direction", "source", "target", "status", "created", "note")
+        }
         return cls(
             **texts, incoming=incoming if isinstance(incoming, bool) else None, read=read if isinstance(read, bool) else None,
             raw=dict(fields),
@@ -309,8 +315,16 @@ def data(response: requests.Response) -> Any:
 def check_path(path: str) -> None:
     """Raise ``ValueError`` unless ``path`` stays below the API's base."""
     segments = path.split("/")
-    if not path.startswith("/") or "//" in path or ".." in segments or "." in segments or re.search(r"[?#\\\s\x00-\x1f%]", path):
-        raise ValueError("A path below the API base is needed, such as '/numbers', without query and host; pass params instead.")
+    if (
+        not path.startswith("/")
+        or "//" in path
+        or ".." in segments
+        or "." in segments
+        or re.search(r"[?#\\\s\x00-\x1f%]", path)
+    ):
+        raise ValueError(
+            "A path below the API base is needed, such as '/numbers', without query and host; pass params instead."
+        )
 
 
 def scopes_for(method: str, path: str) -> tuple[str, ...]:
@@ -335,7 +349,9 @@ def _template(method: str, path: str) -> str | None:
 @lru_cache(maxsize=16)
 def _patterns(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     # Templates with fewer variables first: /users/{id} before /{userId}/{thing}.
-    templates = sorted((path for verb, path in OPERATIONS if verb == method and "{" in path), key=lambda path: path.count("{"))
+    templates = sorted(
+        (path for verb, path in OPERATIONS if verb == method and "{" in path), key=lambda path: path.count("{")
+    )
     return tuple((re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path))), path) for path in templates)
 
 

@@ -33,7 +33,9 @@ def check_keys(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     try:
         sealing.first_key_id()
     except errors.Misconfigured as error:
-        yield checks.Error(error.message, hint="Each entry is 32 random bytes in URL-safe base64.", id="sipgate_provider.E002")
+        yield checks.Error(
+            error.message, hint="Each entry is 32 random bytes in URL-safe base64.", id="sipgate_provider.E002"
+        )
 
 
 def check_allauth(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -99,7 +101,8 @@ def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     uri = conf.redirect_uri()
     if uri and not uri.startswith("https://"):
         yield checks.Warning(
-            "SIPGATE_REDIRECT_URI is not https: codes and session cookies travel in the clear.", id="sipgate_provider.W010"
+            "SIPGATE_REDIRECT_URI is not https: codes and session cookies travel in the clear.",
+            id="sipgate_provider.W010",
         )
     if any(config.get("ATOMIC_REQUESTS") for config in settings.DATABASES.values()) and any(
         connections[alias].vendor == "sqlite" for alias in settings.DATABASES
@@ -108,7 +111,9 @@ def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
             "ATOMIC_REQUESTS on SQLite: a view that has written holds the only write lock, so tokens cannot be renewed in it.",
             hint="Use PostgreSQL, or mark such views with transaction.non_atomic_requests.", id="sipgate_provider.W011",
         )  # fmt: skip
-    if "LocMem" in settings.CACHES.get("default", {}).get("BACKEND", "") or "Dummy" in settings.CACHES.get("default", {}).get("BACKEND", ""):
+    if "LocMem" in settings.CACHES.get("default", {}).get("BACKEND", "") or "Dummy" in settings.CACHES.get(
+        "default", {}
+    ).get("BACKEND", ""):
         yield checks.Warning(
             "The default cache is per process: allauth's rate limits count in each worker separately.",
             hint="Set REDIS_URL, or configure a shared cache.", id="sipgate_provider.W012",
@@ -119,4 +124,6 @@ def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
             hint="Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.", id="sipgate_provider.W013",
         )  # fmt: skip
     if not conf.token_keys():
-        yield checks.Warning("SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", hint="Set a key of its own.", id="sipgate_provider.W014")
+        yield checks.Warning(
+            "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", hint="Set a key of its own.", id="sipgate_provider.W014"
+        )

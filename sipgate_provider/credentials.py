@@ -18,12 +18,15 @@ def client() -> oauth.Client:
         errors.Misconfigured: none is configured, or more than one.
     """
     try:
-        app = get_adapter().get_app(None, provider=PROVIDER_ID)
+        app = get_adapter().get_app(None, provider=PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
     except SocialApp.DoesNotExist:
-        raise errors.Misconfigured("No sipgate client is configured: set CLIENT_ID and CLIENT_SECRET.", setting="CLIENT_ID") from None
+        raise errors.Misconfigured(
+            "No sipgate client is configured: set CLIENT_ID and CLIENT_SECRET.", setting="CLIENT_ID"
+        ) from None
     except MultipleObjectsReturned:
         raise errors.Misconfigured(
-            "Two sipgate clients are configured: keep either the settings or the SocialApp row, not both.", setting="CLIENT_ID"
+            "Two sipgate clients are configured: keep either the settings or the SocialApp row, not both.",
+            setting="CLIENT_ID",
         ) from None
     return oauth.Client(
         client_id=app.client_id,

@@ -112,9 +112,7 @@ class SipgateUnavailable(SipgateError):
     ``retry_after`` is sipgate's wish in seconds, if it named one.
     """
 
-    def __init__(
-        self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: object
-    ) -> None:
+    def __init__(self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: object) -> None:
         super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
         self.sent = sent
         self.retry_after = retry_after

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
-from typing import Any
+from typing import Any, Self
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -109,7 +109,7 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self._plain = self.fp  # keeps the socket open exactly as long as http.client expects
-        self.fp = _Buffered(_DeadlineReader(sock), self._plain)  # type: ignore[assignment]  # same interface
+        self.fp = _Buffered(_DeadlineReader(sock), self._plain)
 
     def begin(self) -> None:
         super().begin()
@@ -168,11 +168,11 @@ class _TlsConnection(_Stamped, HTTPSConnection):  # type: ignore[misc]  # the mi
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _PlainConnection  # type: ignore[assignment]  # a subclass
+    ConnectionCls = _PlainConnection
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection  # type: ignore[assignment]  # a subclass
+    ConnectionCls = _TlsConnection
 
 
 POOLS = {"http": _PlainPool, "https": _TlsPool}
@@ -181,13 +181,20 @@ POOLS = {"http": _PlainPool, "https": _TlsPool}
 class _RetryOnce(Retry):
     """One more try for reads, unless the server wishes for more time than is left."""
 
-    def increment(self, *args: Any, **kwargs: Any) -> Retry:
-        response = kwargs.get("response")
+    def increment(
+        self,
+        method: str | None = None,
+        url: str | None = None,
+        response: BaseHTTPResponse | None = None,
+        error: Exception | None = None,
+        _pool: Any = None,
+        _stacktrace: Any = None,
+    ) -> Self:
         if response is not None and (self.get_retry_after(response) or 0) >= _deadline.left() - 0.5:
-            raise MaxRetryError(kwargs.get("_pool"), None, ResponseError("Retry-After is beyond the deadline"))  # type: ignore[arg-type]
+            raise MaxRetryError(_pool, url or "", ResponseError("Retry-After is beyond the deadline"))
         if response is None and _deadline.left() <= 0.5:
-            raise MaxRetryError(kwargs.get("_pool"), None, kwargs.get("error"))  # type: ignore[arg-type]
-        return super().increment(*args, **kwargs)
+            raise MaxRetryError(_pool, url or "", error)
+        return super().increment(method, url, response, error, _pool, _stacktrace)
 
     def get_backoff_time(self) -> float:
         return random.uniform(0.05, 0.2)  # noqa: S311  # jitter, not a secret
@@ -213,7 +220,7 @@ class GuardedAdapter(HTTPAdapter):
         _guard(manager)
         return manager
 
-    def send(  # type: ignore[override]  # the same parameters, by keyword
+    def send(
         self,
         request: requests.PreparedRequest,
         stream: bool = False,
@@ -265,7 +272,7 @@ def _once(adapter: GuardedAdapter) -> Any:
 
 
 def _guard(manager: PoolManager) -> None:
-    manager.pool_classes_by_scheme = POOLS  # type: ignore[assignment]  # subclasses
+    manager.pool_classes_by_scheme = POOLS
 
 
 def _read_body(response: requests.Response, limits: Limits) -> None:
@@ -300,7 +307,9 @@ def was_sent(error: requests.exceptions.RequestException) -> bool:
 
 
 def _sent(error: BaseException) -> bool:
-    if isinstance(error, requests.exceptions.ConnectTimeout | requests.exceptions.InvalidURL | requests.exceptions.MissingSchema):
+    if isinstance(
+        error, requests.exceptions.ConnectTimeout | requests.exceptions.InvalidURL | requests.exceptions.MissingSchema
+    ):
         return False
     cause: Any = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)

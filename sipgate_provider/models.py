@@ -48,7 +48,11 @@ class SipgateToken(models.Model):
     """
 
     connection = models.OneToOneField(
-        SocialAccount, on_delete=models.CASCADE, primary_key=True, related_name="sipgate_token", verbose_name=_("connection")
+        SocialAccount,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="sipgate_token",
+        verbose_name=_("connection"),
     )
     sealed = models.BinaryField(_("sealed pair"), editable=False)
     key_id = models.CharField(_("key"), max_length=8)
@@ -88,7 +92,9 @@ class SipgateToken(models.Model):
         ]
         indexes = [
             # keepalive claims by the refresh deadline; the admin orders by state and by last use
-            models.Index(fields=["refresh_expires_at"], name="sipgate_token_due", condition=Q(state__in=["active", "failing"])),
+            models.Index(
+                fields=["refresh_expires_at"], name="sipgate_token_due", condition=Q(state__in=["active", "failing"])
+            ),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
             models.Index(fields=["-issued_at", "-connection"], name="sipgate_token_newest"),
             models.Index(fields=["expires_at"], name="sipgate_token_expires"),
@@ -104,7 +110,9 @@ class SipgateToken(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Refuse, except to insert: Django's ``save`` writes every column, unconditionally."""
         if not self._state.adding and not kwargs.get("force_insert"):
-            raise TypeError("SipgateToken rows are written by sipgate_provider.store, conditionally; save() is refused.")
+            raise TypeError(
+                "SipgateToken rows are written by sipgate_provider.store, conditionally; save() is refused."
+            )
         super().save(*args, **kwargs)
 
     @property
@@ -116,7 +124,11 @@ class LastKnownAccount(models.Model):
     """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be reached."""
 
     connection = models.OneToOneField(
-        SocialAccount, on_delete=models.CASCADE, primary_key=True, related_name="sipgate_account", verbose_name=_("connection")
+        SocialAccount,
+        on_delete=models.CASCADE,
+        primary_key=True,
+        related_name="sipgate_account",
+        verbose_name=_("connection"),
     )
     data = models.JSONField(_("data"), default=dict)
     company = models.CharField(_("company"), max_length=200, blank=True, db_index=True)
@@ -159,7 +171,9 @@ class TokenEvent(models.Model):
         settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+",
         verbose_name=_("user"),
     )  # fmt: skip
-    actor = models.CharField(_("actor"), max_length=80, help_text=_("person, gate, keepalive, a command, or an administrator"))
+    actor = models.CharField(
+        _("actor"), max_length=80, help_text=_("person, gate, keepalive, a command, or an administrator")
+    )
     state = models.CharField(_("state"), max_length=20, choices=State.choices, blank=True)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True)
     error_code = models.CharField(_("error"), max_length=80, blank=True)

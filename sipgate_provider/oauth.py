@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import requests
 
@@ -53,7 +53,7 @@ class Grant:
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False, default=None)
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105  # the name of a kind
     scope: tuple[str, ...] | None = None
     expires_in: float | None = None
     refresh_expires_in: float | None = None
@@ -86,9 +86,21 @@ class Grant:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able form, secrets included: for sealing only."""
-        names = ("access_token", "refresh_token", "token_type", "expires_in", "refresh_expires_in", "session_state", "id_token")
+        names = (
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "expires_in",
+            "refresh_expires_in",
+            "session_state",
+            "id_token",
+        )
         scope = None if self.scope is None else list(self.scope)
-        return {**{name: getattr(self, name) for name in names}, "scope": scope, "issued_at": self.issued_at.isoformat()}
+        return {
+            **{name: getattr(self, name) for name in names},
+            "scope": scope,
+            "issued_at": self.issued_at.isoformat(),
+        }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Grant:
@@ -136,7 +148,7 @@ def logout(client: Client, refresh_token: str) -> None:
     _end(client, client.logout_url, {"refresh_token": refresh_token}, "logout")
 
 
-def revoke(client: Client, token: str, *, token_type_hint: str = "refresh_token") -> None:
+def revoke(client: Client, token: str, *, token_type_hint: str = "refresh_token") -> None:  # noqa: S107  # the name of a kind
     """Revoke a token (RFC 7009 §2.1). Raises as ``logout``."""
     _end(client, client.revoke_url, {"token": token, "token_type_hint": token_type_hint}, "revoke")
 
@@ -147,20 +159,19 @@ def _end(client: Client, url: str | None, form: dict[str, str], endpoint: str) -
     response = _post(client, url, form, http.API, endpoint=endpoint)
     if response.status_code in {200, 204}:
         return
-    try:
-        _raise_for_answer(response, endpoint=endpoint)
-    except errors.TokenRefused:
-        return
-    except errors.UnexpectedResponse:
-        if response.status_code != 400:
-            raise
+    error = _error_of(response, endpoint=endpoint)
+    over_already = isinstance(error, errors.TokenRefused) or (
+        isinstance(error, errors.UnexpectedResponse) and response.status_code == 400
+    )
+    if not over_already:
+        raise error
 
 
 def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Grant:
     """Return the grant in an answer of the token endpoint; used for codes and refreshes alike. Raises as ``refresh``."""
     if response.status_code in {200, 201}:
         return Grant.parse(_json(response), issued_at=issued_at)
-    _raise_for_answer(response, endpoint="token")
+    raise _error_of(response, endpoint="token")
 
 
 def is_ambiguous(error: errors.SipgateError) -> bool:
@@ -172,7 +183,9 @@ def is_ambiguous(error: errors.SipgateError) -> bool:
     return isinstance(error, errors.UnexpectedResponse) and (error.status is None or error.status < 300)
 
 
-def _post(client: Client, url: str, form: dict[str, str], limits: http.Limits, *, endpoint: str = "token") -> requests.Response:
+def _post(
+    client: Client, url: str, form: dict[str, str], limits: http.Limits, *, endpoint: str = "token"
+) -> requests.Response:
     # Credentials in the form, not as HTTP Basic: the client id contains a colon, which would have to be percent-encoded
     # first (RFC 6749 §2.3.1), and Keycloak then compares it raw.
     body = {**form, "client_id": client.client_id, "client_secret": client.client_secret}
@@ -188,7 +201,9 @@ def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.Si
     """Return what a failed request means, in our words."""
     slow = isinstance(error, requests.Timeout)
     text = f"sipgate's {endpoint} endpoint {'did not answer in time' if slow else 'cannot be reached'}."
-    return errors.SipgateUnavailable(text, sent=http.was_sent(error), endpoint=endpoint, code="timeout" if slow else "connection")
+    return errors.SipgateUnavailable(
+        text, sent=http.was_sent(error), endpoint=endpoint, code="timeout" if slow else "connection"
+    )
 
 
 def _bare(error: requests.RequestException) -> requests.RequestException:
@@ -197,32 +212,35 @@ def _bare(error: requests.RequestException) -> requests.RequestException:
     return error
 
 
-def _raise_for_answer(response: requests.Response, *, endpoint: str) -> NoReturn:
+def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateError | errors.TokenRefused:
+    """Return what an unsuccessful answer means: the one place that classifies."""
     status = response.status_code
     data = _json(response)
     answer = data if isinstance(data, Mapping) else {}
     code = _short(answer.get("error"), 80)
     if 300 <= status < 400 or status in {404, 405}:
         setting = {"logout": "LOGOUT_URL", "revoke": "REVOKE_URL"}.get(endpoint, "TOKEN_URL")
-        raise errors.Misconfigured(
+        return errors.Misconfigured(
             f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}.",
             setting=setting, endpoint=endpoint, status=status, code=code or str(status),
         )  # fmt: skip
     if status == 429:
-        raise errors.RateLimited("sipgate asks for fewer requests.", retry_after=retry_after(response), endpoint=endpoint, status=status)
+        return errors.RateLimited(
+            "sipgate asks for fewer requests.", retry_after=retry_after(response), endpoint=endpoint, status=status
+        )
     if status in {408, 425} or status >= 500:
-        raise errors.SipgateUnavailable(
+        return errors.SipgateUnavailable(
             f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=retry_after(response),
             endpoint=endpoint, status=status, code=code or None,
         )  # fmt: skip
     if code == "invalid_grant" and status in {400, 401}:
-        raise errors.TokenRefused(code=code, description=_short(answer.get("error_description"), 300), status=status)
+        return errors.TokenRefused(code=code, description=_short(answer.get("error_description"), 300), status=status)
     if code in OUR_FAULT and status in {400, 401, 403}:
-        raise errors.Misconfigured(
+        return errors.Misconfigured(
             f"sipgate refuses this site's client ({code}): check {OUR_FAULT[code]} against sipgate's console.",
             setting=OUR_FAULT[code], endpoint=endpoint, status=status, code=code,
         )  # fmt: skip
-    raise errors.UnexpectedResponse(
+    return errors.UnexpectedResponse(
         f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood.",
         endpoint=endpoint, status=status, code=code or None,
     )  # fmt: skip
@@ -269,7 +287,13 @@ def _json(response: requests.Response) -> object:
 
 
 def _is_token(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_TOKEN and value.isascii() and value.isprintable() and " " not in value
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_TOKEN
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
 
 
 def _token_or_none(value: object) -> str | None:

@@ -121,7 +121,9 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
     elif error == AuthError.CANCELLED:
         problem = _with_sign_in(
             Problem(
-                kind="denied", status=401, title=_("The sign-in was cancelled"),
+                kind="denied",
+                status=401,
+                title=_("The sign-in was cancelled"),
                 text=_("You did not allow this site to use your sipgate account. Nothing was changed."),
                 cure=_("If that was not what you wanted, sign in again."),
             )  # fmt: skip
@@ -131,7 +133,9 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
     else:
         problem = _with_sign_in(
             Problem(
-                kind="state", status=401, title=_("This sign-in does not belong to this browser session"),
+                kind="state",
+                status=401,
+                title=_("This sign-in does not belong to this browser session"),
                 text=_(
                     "The state in sipgate's answer does not match one that was started here. Usually an old tab or link "
                     "was used again, the site was restarted, or the sign-in began under another host name."
@@ -154,7 +158,9 @@ def _of_code(code: str) -> Problem:
     if code == "invalid_scope":
         return describe(errors.Misconfigured("sipgate does not know a requested scope.", setting="OAUTH_SCOPE"))
     if code in {"unauthorized_client", "invalid_request", "unsupported_response_type", "invalid_client"}:
-        return describe(errors.Misconfigured("sipgate does not accept this client's request.", setting="CLIENT_ID, REDIRECT_URI"))
+        return describe(
+            errors.Misconfigured("sipgate does not accept this client's request.", setting="CLIENT_ID, REDIRECT_URI")
+        )
     if code in {"login_required", "interaction_required", "consent_required"}:
         return describe(errors.NeedsSignIn("sipgate wants the person to take part."))
     return describe(errors.UnexpectedResponse("The authorization server answered with an unknown error code."))
@@ -162,7 +168,11 @@ def _of_code(code: str) -> Problem:
 
 def _with_sign_in(problem: Problem) -> Problem:
     return replace(
-        problem, reference=errors.new_reference(), action_url=sign_in_url(""), action_label=_("Sign in with sipgate"), action_post=True
+        problem,
+        reference=errors.new_reference(),
+        action_url=sign_in_url(""),
+        action_label=_("Sign in with sipgate"),
+        action_post=True,
     )
 
 
@@ -186,7 +196,9 @@ def sign_in_url(next_url: str) -> str:
     return f"{url}?{urlencode({'next': next_url})}" if next_url else url
 
 
-def page(request: HttpRequest, error: Exception, *, next_url: str = "", template: str = "sipgate_provider/problem.html") -> HttpResponse:
+def page(
+    request: HttpRequest, error: Exception, *, next_url: str = "", template: str = "sipgate_provider/problem.html"
+) -> HttpResponse:
     """Return the page of a problem, and log it under its reference."""
     problem = describe(error, next_url=next_url)
     log(problem, error)
@@ -204,5 +216,3 @@ def log(problem: Problem, error: Exception) -> None:
     """Anticipated trouble is a warning; what needs a person of ours is an error."""
     level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
     logger.log(level, "A page could not use sipgate [%s]: %s, %s", problem.reference, problem.kind, _cause(error))
-
-

@@ -16,7 +16,7 @@ from .views import VERIFIER, SipgateOAuth2Adapter
 KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
 
 
-class SipgateAccount(ProviderAccount):  # type: ignore[misc]  # allauth is untyped
+class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
         """Return what a person recognises: their name at sipgate, else the id that sipgate's webhooks call full."""
         data = self.account.extra_data
@@ -24,7 +24,7 @@ class SipgateAccount(ProviderAccount):  # type: ignore[misc]  # allauth is untyp
         return name or data.get("email") or self.account.uid or super().to_str()
 
 
-class SipgateProvider(OAuth2Provider):  # type: ignore[misc]  # allauth is untyped
+class SipgateProvider(OAuth2Provider):
     id = "sipgate"
     name = "sipgate"
     account_class = SipgateAccount
@@ -40,17 +40,17 @@ class SipgateProvider(OAuth2Provider):  # type: ignore[misc]  # allauth is untyp
 
         allauth would add the query's: a crafted link could then ask a person for everything.
         """
-        return sorted({*self.get_scope(), *scopes.pending(request)})
+        return sorted({*self.get_scope(), *scopes.pending(request)})  # type: ignore[no-untyped-call]  # allauth is untyped
 
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
         """Return configured parameters; ``?auth_params=`` is not looked at, it could even replace ``redirect_uri``."""
-        return dict(self.get_auth_params())
+        return dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
 
     def redirect(
         self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any
     ) -> HttpResponse:
         """Go to sipgate; what is asked for is remembered with the state, to compare with what will be granted."""
-        asked = kwargs.get("scope") or self.get_scope()
+        asked = kwargs.get("scope") or self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
         remembered = {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
         response: HttpResponse = super().redirect(request, process, next_url=next_url, data=remembered, **kwargs)
         return response
@@ -62,7 +62,7 @@ class SipgateProvider(OAuth2Provider):  # type: ignore[misc]  # allauth is untyp
         return str(super().stash_redirect_state(request, process, *args, **kwargs))
 
     def get_callback_url(self) -> str:
-        return conf.redirect_path() or str(super().get_callback_url())
+        return conf.redirect_path() or str(super().get_callback_url())  # type: ignore[no-untyped-call]  # allauth is untyped
 
     def extract_uid(self, data: dict[str, Any]) -> str:
         """Return ``masterSipId`` + ``sub``, such as ``1234567w0``; ``sub`` alone repeats in every company.

@@ -58,14 +58,22 @@ def _reconnected(request: Any, sociallogin: SocialLogin, **_kwargs: Any) -> None
 
 
 def _store(sociallogin: SocialLogin) -> None:
-    if sociallogin.account is None or sociallogin.account.provider != credentials.PROVIDER_ID or not sociallogin.account.pk:
+    if (
+        sociallogin.account is None
+        or sociallogin.account.provider != credentials.PROVIDER_ID
+        or not sociallogin.account.pk
+    ):
         return
     grant = attached(sociallogin.token)
     if grant is None:
         return
     setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
     requested = sociallogin.state.get("data") or {}
-    record_consent(sociallogin.account, grant, requested_scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else ())
+    record_consent(
+        sociallogin.account,
+        grant,
+        requested_scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else (),
+    )
 
 
 def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = ()) -> SipgateToken:

@@ -12,12 +12,11 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NoReturn
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from . import conf, credentials, errors, oauth, revocation, sealing, signals, store
+from . import credentials, errors, oauth, revocation, sealing, signals, store
 from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -86,7 +85,8 @@ def _load(order: Order) -> SipgateToken:
         return row
     if order.caller_in_transaction:
         raise errors.CallerHoldsLock(
-            "The connection is not committed yet: use it after the transaction that created it.", setting="ATOMIC_REQUESTS"
+            "The connection is not committed yet: use it after the transaction that created it.",
+            setting="ATOMIC_REQUESTS",
         )
     raise errors.NotConnected("The sipgate connection is gone.")
 
@@ -151,21 +151,29 @@ def _refresh(row: SipgateToken, claim: store.Claim, order: Order) -> SipgateToke
         raise
     attempt = Attempt(row=row, claim=claim, order=order, started=started)
     if pair.refresh_token is None:
-        attempt.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
+        raise attempt.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
     try:
         grant = _ask(client, pair.refresh_token, claim, attempt)
     except errors.TokenRefused as refused:
         return attempt.refused(refused)
     except errors.Misconfigured as error:
         attempt.our_fault(client, error)
+        raise
     except errors.SipgateError as error:
         attempt.transient(error)
+        raise
     new_pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or pair.refresh_token)
     stored = keep(claim, grant, new_pair, used=order.used)
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
     if row.state != State.ACTIVE:
-        store.add_event(TokenEvent.Kind.REPAIRED, row=stored, actor=order.actor, generation=stored.generation, duration_ms=attempt.elapsed_ms())
+        store.add_event(
+            TokenEvent.Kind.REPAIRED,
+            row=stored,
+            actor=order.actor,
+            generation=stored.generation,
+            duration_ms=attempt.elapsed_ms(),
+        )
         signals.announce(signals.repaired, connection=stored.connection, token=stored)
     logger.info("Refreshed connection %s to generation %s in %s ms", row.pk, stored.generation, attempt.elapsed_ms())
     return stored
@@ -192,7 +200,11 @@ def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: 
     except errors.SipgateError as error:
         if not oauth.is_ambiguous(error) or not store.extend(claim, now=timezone.now()):
             raise
-        logger.warning("The answer to a refresh of connection %s was lost (%s); asking once more", claim.connection_id, error.message)
+        logger.warning(
+            "The answer to a refresh of connection %s was lost (%s); asking once more",
+            claim.connection_id,
+            error.message,
+        )
     attempt.answer_lost = True
     store.release_connections()
     return oauth.refresh(client, refresh_token)
@@ -254,7 +266,7 @@ def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -
 
 @dataclass(kw_only=True)
 class Attempt:
-    """One question to the token endpoint, and what its failure means. Every ``-> NoReturn`` notes it, then raises."""
+    """One question to the token endpoint, and what its failure means."""
 
     row: SipgateToken
     claim: store.Claim
@@ -270,7 +282,7 @@ class Attempt:
         row = store.load(self.claim.connection_id)
         if row is not None and row.generation > self.claim.generation:
             return row
-        self.needs_sign_in(self._why_refused(), code=refused.code, note=refused.description)
+        raise self.needs_sign_in(self._why_refused(), code=refused.code, note=refused.description) from refused
 
     def _why_refused(self) -> Reason:
         if self.answer_lost or self.claim.taken_over:
@@ -279,14 +291,16 @@ class Attempt:
             return Reason.EXPIRED_IDLE
         return Reason.REFUSED
 
-    def needs_sign_in(self, reason: Reason, *, code: str, note: str = "") -> NoReturn:
+    def needs_sign_in(self, reason: Reason, *, code: str, note: str = "") -> errors.NeedsSignIn:
         noted = self._note(State.NEEDS_SIGN_IN, reason, code=code, next_attempt_at=None, note=note)
         if noted and self.row.state != State.NEEDS_SIGN_IN:
             connection = self.row.connection
-            signals.announce(signals.needs_sign_in, connection=connection, token=store.load(connection.pk), reason=reason)
-        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
+            signals.announce(
+                signals.needs_sign_in, connection=connection, token=store.load(connection.pk), reason=reason
+            )
+        return errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
 
-    def our_fault(self, client: oauth.Client, error: errors.Misconfigured) -> NoReturn:
+    def our_fault(self, client: oauth.Client, error: errors.Misconfigured) -> None:
         """sipgate refuses our client: pause every refresh, blame no user, tell the operator once."""
         now = timezone.now()
         code = error.code or "misconfigured"
@@ -297,9 +311,8 @@ class Attempt:
         logger.error("sipgate refuses this site's client [%s]: %s", error.reference, error.message)
         if begins:
             signals.announce(signals.misconfigured, code=code, setting=error.setting)
-        raise error
 
-    def transient(self, error: errors.SipgateError) -> NoReturn:
+    def transient(self, error: errors.SipgateError) -> None:
         reason = Reason.UNREACHABLE
         if isinstance(error, errors.RateLimited):
             reason = Reason.RATE_LIMITED
@@ -310,9 +323,10 @@ class Attempt:
         code = error.code or (str(error.status) if error.status else "no answer")
         self._note(State.FAILING, reason, code=code, next_attempt_at=next_attempt(since, error, now=now))
         logger.warning("Refresh of connection %s failed [%s]: %s", self.row.pk, error.reference, error.message)
-        raise error
 
-    def _note(self, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, note: str = "") -> bool:
+    def _note(
+        self, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, note: str = ""
+    ) -> bool:
         noted = store.record_failure(
             self.claim, state=state, reason=reason, code=code, next_attempt_at=next_attempt_at, now=timezone.now()
         )
@@ -331,5 +345,3 @@ def next_attempt(failing_since: datetime, error: errors.SipgateError, *, now: da
     wait = min(max((now - failing_since).total_seconds() / 2, 2.0), 60.0)
     asked = getattr(error, "retry_after", None) or 0.0
     return now + timedelta(seconds=max(wait * random.uniform(0.8, 1.2), asked))  # noqa: S311  # jitter, not a secret
-
-

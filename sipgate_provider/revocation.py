@@ -87,7 +87,12 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
     if now >= row.give_up_at:
         rows.delete()
         _note(row, TokenEvent.Kind.REVOCATION_FAILED, error_code=code)
-        logger.error("Gave up ending a session at sipgate after %s tries [%s]: %s", row.attempts + 1, error.reference, error.message)
+        logger.error(
+            "Gave up ending a session at sipgate after %s tries [%s]: %s",
+            row.attempts + 1,
+            error.reference,
+            error.message,
+        )
         return True
     pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
     rows.update(attempts=row.attempts + 1, next_attempt_at=now + pause, last_error_code=code[:80])
@@ -101,8 +106,8 @@ def due(limit: int = 100) -> list[uuid.UUID]:
     return list(rows.order_by("next_attempt_at").values_list("pk", flat=True)[:limit])
 
 
-def _note(row: Revocation, kind: str, **values: str) -> None:
-    store.add_event(kind, uid=row.uid, actor="outbox", note=row.why, **values)
+def _note(row: Revocation, kind: str, *, error_code: str = "") -> None:
+    store.add_event(kind, uid=row.uid, actor="outbox", note=row.why, error_code=error_code)
 
 
 def _context(pk: uuid.UUID) -> str:

@@ -64,7 +64,7 @@ def seal(plain: bytes, *, context: str) -> bytes:
     return header + nonce + key.cipher.encrypt(nonce, plain, header + context.encode())
 
 
-def unseal(sealed: bytes, *, context: str) -> bytes:
+def unseal(sealed: bytes | memoryview, *, context: str) -> bytes:
     """Return what was sealed for ``context``.
 
     Raises:
@@ -99,7 +99,7 @@ def seal_pair(pair: Pair, *, connection_id: int, generation: int) -> bytes:
     return seal(plain, context=token_context(connection_id, generation))
 
 
-def open_pair(sealed: bytes, *, connection_id: int, generation: int) -> Pair:
+def open_pair(sealed: bytes | memoryview, *, connection_id: int, generation: int) -> Pair:
     """Open the pair of a token row. Raises ``SealError``."""
     access, refresh = json.loads(unseal(sealed, context=token_context(connection_id, generation)))
     return Pair(access_token=access, refresh_token=refresh)
@@ -169,9 +169,7 @@ def _parsed_key(position: int, text: str) -> Key:
         raise errors.Misconfigured(
             f"Entry {position} of SIPGATE_TOKEN_KEYS is not 32 bytes in URL-safe base64.", setting="SIPGATE_TOKEN_KEYS"
         )
-    return Key(
-        _subkey(raw, b"key id")[:KEY_ID_BYTES], AESGCM(_subkey(raw, b"seal")), _subkey(raw, b"fingerprint")
-    )
+    return Key(_subkey(raw, b"key id")[:KEY_ID_BYTES], AESGCM(_subkey(raw, b"seal")), _subkey(raw, b"fingerprint"))
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:

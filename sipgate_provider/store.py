@@ -63,9 +63,7 @@ def claim(row: SipgateToken, *, owner: str, now: datetime) -> Claim | None:
     )
     if not taken:
         return None
-    return Claim(
-        connection_id=row.pk, generation=row.generation, owner=owner, taken_over=bool(row.lease_owner)
-    )
+    return Claim(connection_id=row.pk, generation=row.generation, owner=owner, taken_over=bool(row.lease_owner))
 
 
 def extend(claim: Claim, *, now: datetime) -> bool:
@@ -204,7 +202,9 @@ def end_pause(client_fingerprint: str) -> bool:
     return bool(deleted)
 
 
-def add_event(kind: str, *, connection: SocialAccount | None = None, row: SipgateToken | None = None, **values: Any) -> None:
+def add_event(
+    kind: str, *, connection: SocialAccount | None = None, row: SipgateToken | None = None, **values: Any
+) -> None:
     """Append to the history. ``actor`` is required among ``values``; secrets have no column to go to."""
     if connection is None and row is not None:
         connection = SocialAccount.objects.using(database()).filter(pk=row.pk).first()
@@ -277,5 +277,9 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
 def _claims(access_token: str) -> dict[str, str]:
     """What is useful to an operator of the access token's claims, read while the token is in hand anyway."""
     claims = oauth.claims(access_token)
-    found = {"issuer": (claims.get("iss"), 200), "client_id": (claims.get("azp"), 191), "product_line": (claims.get("featureScope"), 40)}
+    found = {
+        "issuer": (claims.get("iss"), 200),
+        "client_id": (claims.get("azp"), 191),
+        "product_line": (claims.get("featureScope"), 40),
+    }
     return {name: value[:size] for name, (value, size) in found.items() if isinstance(value, str)}

@@ -118,8 +118,14 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
     if _open(row).value != rejected:
         return row  # somebody has renewed it since
     now = timezone.now()
-    if row.last_refreshed_at is not None and row.issued_at >= row.consented_at and now - row.last_refreshed_at < REJECTED_TOO_SOON:
-        raise errors.AccessRejected("sipgate's API rejects an access token it has just issued.", reason="rejected", status=401)
+    if (
+        row.last_refreshed_at is not None
+        and row.issued_at >= row.consented_at
+        and now - row.last_refreshed_at < REJECTED_TOO_SOON
+    ):
+        raise errors.AccessRejected(
+            "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401
+        )
     return _renew(row, wait=wait)
 
 

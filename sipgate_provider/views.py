@@ -32,10 +32,12 @@ from . import api, conf, errors, oauth, problems, receivers, scopes, sealing, st
 VERIFIER = "sipgate_provider.pkce_verifier"
 
 
-class SipgateOAuth2Client(OAuth2Client):  # type: ignore[misc]  # allauth is untyped
+class SipgateOAuth2Client(OAuth2Client):
     def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
         """Return the authorization URL; scopes sorted, so that the same wish is the same URL."""
-        url = str(super().get_redirect_url(authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))}))
+        url = str(
+            super().get_redirect_url(authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))})
+        )
         if "?" in authorization_url:  # allauth always starts a query of its own
             url = authorization_url + "&" + url.removeprefix(authorization_url + "?")
         return url
@@ -66,16 +68,16 @@ class SipgateOAuth2Client(OAuth2Client):  # type: ignore[misc]  # allauth is unt
         return oauth.read_token_answer(response, issued_at=started)
 
 
-class SipgateOAuth2Adapter(OAuth2Adapter):  # type: ignore[misc]  # allauth is untyped
+class SipgateOAuth2Adapter(OAuth2Adapter):
     provider_id = "sipgate"
     client_class = SipgateOAuth2Client
 
-    @property
+    @property  # read at the moment of use, as allauth's own OpenID Connect adapter does
     def authorize_url(self) -> str:
         return conf.auth_url()
 
     @property
-    def access_token_url(self) -> str:
+    def access_token_url(self) -> str:  # type: ignore[override]  # allauth annotates an attribute
         return conf.token_url()
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
@@ -100,7 +102,8 @@ class SipgateOAuth2Adapter(OAuth2Adapter):  # type: ignore[misc]  # allauth is u
 
     def sociallogin(self, request: HttpRequest, identity: dict[str, Any]) -> SocialLogin:
         """Return a fresh, unsaved sign-in of ``identity``."""
-        return self.get_provider().sociallogin_from_response(request, identity)
+        login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)  # type: ignore[no-untyped-call]  # allauth is untyped
+        return login
 
     @sensitive_variables("grant")
     def identity(self, grant: oauth.Grant) -> dict[str, Any]:
@@ -110,7 +113,12 @@ class SipgateOAuth2Adapter(OAuth2Adapter):  # type: ignore[misc]  # allauth is u
         over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
         """
         who = api.fetch_identity(conf.api_url(), grant.access_token)
-        data: dict[str, Any] = {"sub": who.sub, "masterSipId": who.master_sip_id, "domain": who.domain, "locale": who.locale}
+        data: dict[str, Any] = {
+            "sub": who.sub,
+            "masterSipId": who.master_sip_id,
+            "domain": who.domain,
+            "locale": who.locale,
+        }
         data["oidc_sub"] = _text(oauth.claims(grant.access_token).get("sub"))
         claims = oauth.claims(grant.id_token) if grant.id_token else {}
         if _text(claims.get("email")):
@@ -129,7 +137,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):  # type: ignore[misc]  # allauth is u
         return {"email": user.email, "email_verified": False, "firstname": user.firstname, "lastname": user.lastname}
 
 
-class SipgateLoginView(OAuth2LoginView):  # type: ignore[misc]  # allauth is untyped
+class SipgateLoginView(OAuth2LoginView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         elsewhere = _canonical_url(request)
         if elsewhere:
@@ -139,14 +147,16 @@ class SipgateLoginView(OAuth2LoginView):  # type: ignore[misc]  # allauth is unt
         return response
 
 
-class SipgateCallbackView(OAuth2CallbackView):  # type: ignore[misc]  # allauth is untyped
+class SipgateCallbackView(OAuth2CallbackView):
+    adapter: SipgateOAuth2Adapter
+
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response = self._dispatch(request)
         add_never_cache_headers(response)
         return response
 
     def _dispatch(self, request: HttpRequest) -> HttpResponse:
-        provider = self.adapter.get_provider()
+        provider = self.adapter.get_provider()  # type: ignore[no-untyped-call]  # allauth is untyped
         state, response = self._get_state(request, provider)
         if response is not None:
             answer: HttpResponse = response
@@ -189,7 +199,11 @@ class SipgateCallbackView(OAuth2CallbackView):  # type: ignore[misc]  # allauth 
         self, provider: Any, state: dict[str, Any], *, error: str = AuthError.UNKNOWN, failure: Exception | None = None
     ) -> HttpResponse:
         response: HttpResponse = render_authentication_error(
-            self.request, provider, error=error, exception=failure, extra_context={"state": state, "callback_view": self}
+            self.request,
+            provider,
+            error=error,
+            exception=failure,
+            extra_context={"state": state, "callback_view": self},
         )
         return response
 
@@ -202,18 +216,26 @@ def _check_issuer(request: HttpRequest) -> None:
     named, expected = request.GET.get("iss"), conf.issuer()
     if named and expected and named != expected:
         raise errors.UnexpectedResponse(
-            "The callback's iss is not the issuer of AUTH_URL; the sign-in was refused.", endpoint="callback", code="iss"
+            "The callback's iss is not the issuer of AUTH_URL; the sign-in was refused.",
+            endpoint="callback",
+            code="iss",
         )
 
 
 def _refuse_other_domain(login: SocialLogin) -> None:
     """Refuse a known uid that suddenly comes from another sipgate region: it may be somebody else's."""
     new = login.account.extra_data.get("domain")
-    known = SocialAccount.objects.filter(provider=login.account.provider, uid=login.account.uid).values_list("extra_data", flat=True).first()
+    known = (
+        SocialAccount.objects.filter(provider=login.account.provider, uid=login.account.uid)
+        .values_list("extra_data", flat=True)
+        .first()
+    )
     old = known.get("domain") if isinstance(known, dict) else None
     if old and new and old != new:
         raise errors.UnexpectedResponse(
-            "This sipgate id is known from another sipgate domain; the sign-in was refused.", endpoint="callback", code="domain"
+            "This sipgate id is known from another sipgate domain; the sign-in was refused.",
+            endpoint="callback",
+            code="domain",
         )
 
 
@@ -243,7 +265,9 @@ def _guarded(view: Any) -> Any:
         except SocialApp.DoesNotExist:
             return problems.page(request, errors.Misconfigured("No sipgate client is configured.", setting="CLIENT_ID"))
         except MultipleObjectsReturned:
-            return problems.page(request, errors.Misconfigured("Two sipgate clients are configured.", setting="CLIENT_ID"))
+            return problems.page(
+                request, errors.Misconfigured("Two sipgate clients are configured.", setting="CLIENT_ID")
+            )
         except errors.SipgateError as error:
             return problems.page(request, error)
         return response
@@ -251,5 +275,5 @@ def _guarded(view: Any) -> Any:
     return transaction.non_atomic_requests(guarded)
 
 
-oauth2_login = _guarded(SipgateLoginView.adapter_view(SipgateOAuth2Adapter))
-oauth2_callback = _guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter))
+oauth2_login = _guarded(SipgateLoginView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
+oauth2_callback = _guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped

@@ -14,7 +14,7 @@ from types import FrameType
 from urllib.error import URLError
 
 from .control import SandboxControl
-from .wire import Handler, Server
+from .wire import Application, Handler, Server
 
 
 def main() -> int:
@@ -42,9 +42,16 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--client-secret", default=None)
     one.add_argument("--access-lifetime", type=int, default=300, help="seconds")
     one.add_argument("--refresh-lifetime", type=int, default=30 * 86_400, help="seconds")
-    one.add_argument("--lenient-reuse", action="store_true", help="a reused refresh token is refused, its session lives on")
+    one.add_argument(
+        "--lenient-reuse", action="store_true", help="a reused refresh token is refused, its session lives on"
+    )
     one.add_argument("--quiet", action="store_true", help="no line per request")
-    for name, text in (("fault", "arm a fault"), ("faults", "list armed faults"), ("clear", "clear them"), ("state", "show counters")):
+    for name, text in (
+        ("fault", "arm a fault"),
+        ("faults", "list armed faults"),
+        ("clear", "clear them"),
+        ("state", "show counters"),
+    ):
         command = commands.add_parser(name, help=text)
         command.add_argument("--url", default="http://localhost:8081")
         if name == "fault":
@@ -59,7 +66,9 @@ def _parser() -> argparse.ArgumentParser:
 def steer(options: argparse.Namespace) -> int:
     control = SandboxControl(options.url)
     if options.command == "fault":
-        control.fault(options.name, on=options.on, times=options.times or None, seconds=options.seconds, value=options.value)
+        control.fault(
+            options.name, on=options.on, times=options.times or None, seconds=options.seconds, value=options.value
+        )
     elif options.command == "clear":
         control.clear()
     shown = control.state() if options.command == "state" else control.faults()
@@ -71,8 +80,12 @@ def serve(options: argparse.Namespace) -> int:
     try:
         server = Server((options.host, options.port), Handler)
     except OSError as error:
-        reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more rights than this user has"}.get(error.errno or 0, "cannot be used")
-        sys.stderr.write(f"sandbox: port {options.port} {reason}. Stop what listens there, or choose another with --port.\n")
+        reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more rights than this user has"}.get(
+            error.errno or 0, "cannot be used"
+        )
+        sys.stderr.write(
+            f"sandbox: port {options.port} {reason}. Stop what listens there, or choose another with --port.\n"
+        )
         return 1
     url = f"http://localhost:{server.server_address[1]}"
     _set_environment(options, url)
@@ -110,7 +123,7 @@ def _set_environment(options: argparse.Namespace, url: str) -> None:
     os.environ.update(values | {name: str(value) for name, value in chosen.items() if value})
 
 
-def _application() -> object:
+def _application() -> Application:
     import django
 
     django.setup()

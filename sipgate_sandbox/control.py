@@ -18,7 +18,9 @@ class SandboxControl:
         """Return counters, sessions and armed faults."""
         return dict(self._call("GET", "state"))
 
-    def fault(self, fault: str, *, on: str = "all", times: int | None = 1, seconds: float = 5.0, value: Any = None) -> None:
+    def fault(
+        self, fault: str, *, on: str = "all", times: int | None = 1, seconds: float = 5.0, value: Any = None
+    ) -> None:
         """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
         self._call("POST", "faults", {"fault": fault, "on": on, "times": times, "seconds": seconds, "value": value})
 
@@ -44,7 +46,9 @@ class SandboxControl:
 
     def lifetimes(self, *, access: int | None = None, refresh: int | None = None) -> None:
         """Set the lifetimes (seconds) of what will be issued."""
-        self._call("POST", "lifetimes", {key: value for key, value in (("access", access), ("refresh", refresh)) if value})
+        self._call(
+            "POST", "lifetimes", {key: value for key, value in (("access", access), ("refresh", refresh)) if value}
+        )
 
     def _call(self, method: str, name: str, order: dict[str, Any] | None = None) -> Any:
         body = None if order is None else json.dumps(order).encode()

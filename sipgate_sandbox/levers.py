@@ -109,7 +109,10 @@ def kill_session(request: HttpRequest, order: dict[str, Any]) -> Any:
 
 @lever
 def lifetimes(request: HttpRequest, order: dict[str, Any]) -> Any:
-    for name, setting in (("access", "IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN"), ("refresh", "IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN")):
+    for name, setting in (
+        ("access", "IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN"),
+        ("refresh", "IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN"),
+    ):
         if name in order:
             if not isinstance(order[name], int) or not 1 <= order[name] <= 10 * 365 * 86_400:
                 raise ValueError(f"{name} must be a whole number of seconds.")

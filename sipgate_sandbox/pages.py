@@ -54,7 +54,9 @@ def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         sites = " ".join(sorted({_origin(uri) for uri in settings.SANDBOX_REDIRECT_URIS}))
-        response.headers["Content-Security-Policy"] = f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
+        )
         response.headers["Referrer-Policy"] = "same-origin"
         return response
 
@@ -83,7 +85,13 @@ def sign_in(request: HttpRequest) -> HttpResponse:
 @require_GET
 def start(request: HttpRequest) -> HttpResponse:
     site = _origin(settings.SANDBOX_REDIRECT_URIS[0]) if settings.SANDBOX_REDIRECT_URIS else ""
-    context = {"people": PEOPLE, "site": site, "known": faults.KNOWN.items(), "armed": faults.armed(), "places": faults.PLACES}
+    context = {
+        "people": PEOPLE,
+        "site": site,
+        "known": faults.KNOWN.items(),
+        "armed": faults.armed(),
+        "places": faults.PLACES,
+    }
     return render(request, "sandbox/start.html", {**context, "counts": counters.state()})
 
 

@@ -40,7 +40,14 @@ class Person:
 
 
 def _account(company: str, product: str = "TEAM", **more: Any) -> dict[str, Any]:
-    return {"company": company, "mainProductType": product, "logoUrl": "", "verified": True, "historyLifeTime": "UNLIMITED", **more}
+    return {
+        "company": company,
+        "mainProductType": product,
+        "logoUrl": "",
+        "verified": True,
+        "historyLifeTime": "UNLIMITED",
+        **more,
+    }
 
 
 ROSE = _account("Rosenduft Gartenbau GmbH", logoUrl="https://logo.example/rose.png")

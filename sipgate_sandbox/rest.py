@@ -29,7 +29,9 @@ def scoped(*scopes: str) -> Callable[[View], View]:
             if token is None:
                 return HttpResponse(status=401)
             if scopes and not {*scopes, "all"} & set(token.get_scopes()):
-                return HttpResponse("The scope of this token does not allow that.", status=403, content_type="text/plain")
+                return HttpResponse(
+                    "The scope of this token does not allow that.", status=403, content_type="text/plain"
+                )
             return view(request, person_of(token.user), *args, **kwargs)
 
         return guarded
@@ -67,7 +69,9 @@ def users(request: HttpRequest, person: Person) -> HttpResponse:
 
 @scoped("users:read")
 def user(request: HttpRequest, person: Person, user_id: str) -> HttpResponse:
-    found = next((other for other in PEOPLE if (other.master_sip_id, other.sub) == (person.master_sip_id, user_id)), None)
+    found = next(
+        (other for other in PEOPLE if (other.master_sip_id, other.sub) == (person.master_sip_id, user_id)), None
+    )
     if found is None:
         return HttpResponse(status=404)
     if not person.admin and found is not person:
@@ -94,7 +98,13 @@ def _number(text: str) -> int | None:
 @scoped("numbers:read")
 def numbers(request: HttpRequest, person: Person) -> HttpResponse:
     rows = [
-        {"id": f"n{i}", "number": f"+4921199{i:04d}", "localized": f"0211 99{i:04d}", "type": "LANDLINE", "endpointId": "p0"}
+        {
+            "id": f"n{i}",
+            "number": f"+4921199{i:04d}",
+            "localized": f"0211 99{i:04d}",
+            "type": "LANDLINE",
+            "endpointId": "p0",
+        }
         for i in range(25)
     ]
     return _page(request, rows)
@@ -119,7 +129,15 @@ def devices(request: HttpRequest, person: Person, user_id: str) -> HttpResponse:
         "id": "e0", "alias": "Desk", "type": "REGISTER", "online": True, "dnd": False,
         "credentials": {"username": f"{person.master_sip_id}e0", "password": "sandbox-sip-password"},
     }  # fmt: skip
-    mobile = {"id": "y0", "alias": "Mobile", "type": "MOBILE", "online": False, "dnd": False, "puk1": "11112222", "puk2": "33334444"}
+    mobile = {
+        "id": "y0",
+        "alias": "Mobile",
+        "type": "MOBILE",
+        "online": False,
+        "dnd": False,
+        "puk1": "11112222",
+        "puk2": "33334444",
+    }
     return JsonResponse({"items": [register, mobile]})
 
 
@@ -143,7 +161,7 @@ def nothing(request: HttpRequest, path: str = "") -> HttpResponse:
 @csrf_exempt
 def oidc_userinfo(request: HttpRequest) -> HttpResponse:
     token: Token | None = bearer(request)
-    if token is None:
+    if token is None or token.client is None:
         return JsonResponse({"error": "invalid_token"}, status=401)
     if "openid" not in token.get_scopes():
         return JsonResponse({"error": "insufficient_scope"}, status=403)

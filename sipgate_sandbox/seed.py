@@ -15,7 +15,8 @@ def seed() -> None:
     """Bring people, their addresses and the client to what the code says. Safe to repeat."""
     for person in PEOPLE:
         user, _created = get_user_model().objects.update_or_create(
-            username=person.uid, defaults={"first_name": person.firstname, "last_name": person.lastname, "email": person.email}
+            username=person.uid,
+            defaults={"first_name": person.firstname, "last_name": person.lastname, "email": person.email},
         )
         if person.email:
             EmailAddress.objects.update_or_create(

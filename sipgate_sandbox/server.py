@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from allauth.idp.oidc import views as allauth_views
@@ -17,6 +17,7 @@ from allauth.idp.oidc.adapter import DefaultOIDCAdapter
 from allauth.idp.oidc.models import Client, Token
 from django.conf import settings
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse, QueryDict
 from django.shortcuts import render
@@ -32,7 +33,7 @@ ONE_AT_A_TIME = threading.Lock()
 """Rotation is decided by one thread at a time: the sandbox is one process, so this makes it strict."""
 
 
-class Adapter(DefaultOIDCAdapter):  # type: ignore[misc]  # allauth is untyped
+class Adapter(DefaultOIDCAdapter):
     def get_issuer(self) -> str:
         return str(settings.SANDBOX_ISSUER)
 
@@ -43,7 +44,9 @@ class Adapter(DefaultOIDCAdapter):  # type: ignore[misc]  # allauth is untyped
         uid = next((person.uid for person in BY_UID.values() if person.keycloak_sub == sub), "")
         return get_user_model().objects.filter(username=uid).first()
 
-    def get_claims(self, purpose: str, user: Any, client: Client, scopes: Any, email: str | None = None, **kwargs: Any) -> dict[str, Any]:
+    def get_claims(
+        self, purpose: str, user: Any, client: Client, scopes: Any, email: str | None = None, **kwargs: Any
+    ) -> dict[str, Any]:
         person = BY_UID[user.username]
         claims: dict[str, Any] = {"sub": person.keycloak_sub, "preferred_username": person.uid}
         if "email" in scopes and person.email:
@@ -52,7 +55,9 @@ class Adapter(DefaultOIDCAdapter):  # type: ignore[misc]  # allauth is untyped
             claims |= {"given_name": person.firstname, "family_name": person.lastname, "name": person.name}
         return claims
 
-    def populate_access_token(self, access_token: dict[str, Any], *, client: Client, scopes: Any, user: Any, **kwargs: Any) -> None:
+    def populate_access_token(
+        self, access_token: dict[str, Any], *, client: Client, scopes: Any, user: Any, **kwargs: Any
+    ) -> None:
         person = BY_UID[user.username]
         access_token |= {
             "typ": "Bearer", "azp": client.id, "aud": client.id, "featureScope": person.feature_scope,
@@ -66,7 +71,7 @@ def person_of(user: Any) -> Person:
 
 
 @method_decorator(csrf_exempt, name="dispatch")
-class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc]  # allauth is untyped
+class AuthorizationView(allauth_views.AuthorizationView):
     """sipgate's login and consent."""
 
     template_name = "sandbox/consent.html"
@@ -79,8 +84,7 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
                 return render(request, "sandbox/problem.html", {"problem": problem}, status=400)
             if request.GET.get("code_challenge_method", "S256") != "S256":
                 return _back(request.GET, error="invalid_request", error_description="Only S256 is supported")
-        response: HttpResponse = super().dispatch(request, *args, **kwargs)
-        return self._as_keycloak(response)
+        return self._as_keycloak(cast(HttpResponse, super().dispatch(request, *args, **kwargs)))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         response: HttpResponse = super().get(request, *args, **kwargs)
@@ -93,7 +97,9 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         response: HttpResponse = super().post(request, *args, **kwargs)
         if request.POST.get("action") == "grant" and response.status_code == 302:
             RememberedConsent.objects.update_or_create(
-                user=request.user, client_id=self._request_info["client_id"], defaults={"scopes": " ".join(sorted(self._scopes))}
+                user=_user(request),
+                client_id=self._request_info["client_id"],
+                defaults={"scopes": " ".join(sorted(self._scopes))},
             )
         return response
 
@@ -101,15 +107,16 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         if "consent" in (self.request.GET.get("prompt") or ""):
             return False
         scopes = " ".join(sorted(self._scopes))
-        rows = RememberedConsent.objects.filter(user=self.request.user, client_id=self._request_info["client_id"])
+        rows = RememberedConsent.objects.filter(user=_user(self.request), client_id=self._request_info["client_id"])
         return rows.filter(scopes=scopes).exists()
 
     def _allow_again(self, form: Any) -> HttpResponse:
         post = QueryDict(mutable=True)
         post.update({"request": form.initial["request"], "action": "grant"})
         post.setlist("scopes", list(self._scopes))
-        self.request.method, self.request.POST = "POST", post
-        self.request._dont_enforce_csrf_checks = True  # the person's answer was checked when it was given
+        self.request.method, self.request.POST = "POST", post  # type: ignore[assignment]  # a request of our own making
+        # The person's answer was checked when it was given.
+        self.request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]  # as Django's test client does
         return self.post(self.request)
 
     def _as_keycloak(self, response: HttpResponse) -> HttpResponse:
@@ -135,11 +142,15 @@ class AuthorizationView(allauth_views.AuthorizationView):  # type: ignore[misc] 
         }  # fmt: skip
 
 
+def _user(request: HttpRequest) -> User:
+    return cast(User, request.user)  # login is required before
+
+
 def _sso_session(request: HttpRequest) -> KeycloakSession:
     pk = request.session.get("keycloak_session", "")
-    session = KeycloakSession.objects.filter(pk=pk, alive=True, user=request.user).first()
+    session = KeycloakSession.objects.filter(pk=pk, alive=True, user=_user(request)).first()
     if session is None:
-        session = KeycloakSession.objects.create(pk=str(uuid.uuid4()), user=request.user)
+        session = KeycloakSession.objects.create(pk=str(uuid.uuid4()), user=_user(request))
         request.session["keycloak_session"] = session.pk
     return session
 
@@ -180,7 +191,9 @@ def _client_refusal(request: HttpRequest) -> HttpResponse | None:
 
 
 def _exchange(request: HttpRequest) -> HttpResponse:
-    code = Issued.objects.filter(hash=digest(request.POST.get("code", "")), kind="code").select_related("session").first()
+    code = (
+        Issued.objects.filter(hash=digest(request.POST.get("code", "")), kind="code").select_related("session").first()
+    )
     if code is None or code.spent or not code.session.alive:
         return oauth_error(400, "invalid_grant", "Code not valid")
     Issued.objects.filter(pk=code.pk).update(spent=True)
@@ -188,7 +201,11 @@ def _exchange(request: HttpRequest) -> HttpResponse:
 
 
 def _refresh(request: HttpRequest) -> HttpResponse:
-    found = Issued.objects.filter(hash=digest(request.POST.get("refresh_token", "")), kind="refresh").select_related("session").first()
+    found = (
+        Issued.objects.filter(hash=digest(request.POST.get("refresh_token", "")), kind="refresh")
+        .select_related("session")
+        .first()
+    )
     if found is None:
         return oauth_error(400, "invalid_grant", "Invalid refresh token")
     if found.spent:
@@ -206,10 +223,12 @@ def _refresh(request: HttpRequest) -> HttpResponse:
 
 
 def _issue(request: HttpRequest, session: KeycloakSession) -> HttpResponse:
-    answer = allauth_views.token(request)
+    answer = cast(HttpResponse, allauth_views.token(request))
     data = json.loads(answer.content)
     if answer.status_code != 200:
-        return oauth_error(400, data.get("error", "invalid_request"), data.get("error_description", "The request is not valid"))
+        return oauth_error(
+            400, data.get("error", "invalid_request"), data.get("error_description", "The request is not valid")
+        )
     _drop_access_tokens(session)
     Issued.objects.bulk_create(
         [
@@ -244,14 +263,18 @@ def end_session(session: KeycloakSession) -> None:
 @require_POST
 def logout(request: HttpRequest) -> HttpResponse:
     counters.add("logout")
-    return _client_refusal(request) or _end_of(request.POST.get("refresh_token", ""), unknown=oauth_error(400, "invalid_grant", "Invalid refresh token"))
+    return _client_refusal(request) or _end_of(
+        request.POST.get("refresh_token", ""), unknown=oauth_error(400, "invalid_grant", "Invalid refresh token")
+    )
 
 
 @csrf_exempt
 @require_POST
 def revoke(request: HttpRequest) -> HttpResponse:
     counters.add("revoke")
-    return _client_refusal(request) or _end_of(request.POST.get("token", ""), unknown=HttpResponse(), done=HttpResponse())
+    return _client_refusal(request) or _end_of(
+        request.POST.get("token", ""), unknown=HttpResponse(), done=HttpResponse()
+    )
 
 
 def _end_of(value: str, *, unknown: HttpResponse, done: HttpResponse | None = None) -> HttpResponse:

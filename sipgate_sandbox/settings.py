@@ -42,7 +42,9 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request", "sipgate_sandbox.pages.words"]},
+        "OPTIONS": {
+            "context_processors": ["django.template.context_processors.request", "sipgate_sandbox.pages.words"]
+        },
     }
 ]
 DATABASES = {

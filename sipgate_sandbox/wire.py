@@ -47,7 +47,9 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), MAX_BODY))
         captured: list[Any] = []
-        chunks = self.server.application(self._environ(body), lambda status, headers, *_: captured.extend([status, headers]))
+        chunks = self.server.application(
+            self._environ(body), lambda status, headers, *_: captured.extend([status, headers])
+        )
         content = b"".join(chunks)
         close = getattr(chunks, "close", None)
         if close:
@@ -57,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = [(name, value) for name, value in headers if name not in {"X-Sandbox-Wire", "Content-Length"}]
         self._answer(status, headers, content, *wire)
 
-    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _serve
+    do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _serve  # noqa: N815  # the names of http.server
 
     def _answer(self, status: str, headers: list[tuple[str, str]], content: bytes, fault: str, seconds: float) -> None:
         if fault == "hang":

@@ -15,7 +15,9 @@ ON_POSTGRESQL = ["tests/unit", "tests/flows", "tests/concurrency"]
 
 
 def pytest(arguments: list[str], **environment: str) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env={**os.environ, **environment}, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments], env={**os.environ, **environment}, check=False
+    ).returncode
 
 
 def main(arguments: list[str]) -> int:

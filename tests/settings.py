@@ -14,18 +14,31 @@ os.environ.update(
         "REDIRECT_URI": "http://localhost:8080/oauth",
         "PORT": "8080",
         "ALLOWED_HOSTS": "localhost,testserver,127.0.0.1",
-        **{
-            name: ""
-            for name in (
-                "CLIENT_ID", "CLIENT_SECRET", "AUTH_URL", "TOKEN_URL", "TEST_API_ENDPOINT", "SIPGATE_API_URL", "OAUTH_SCOPE",
-                "REDIS_URL", "EMAIL_URL", "ADMINS", "DEBUG", "BEHIND_PROXY", "LOG_LEVEL", "SANDBOX_PORT", "SANDBOX_URL",
-            )
-        },  # fmt: skip
+        **dict.fromkeys(
+            (
+                "CLIENT_ID",
+                "CLIENT_SECRET",
+                "AUTH_URL",
+                "TOKEN_URL",
+                "TEST_API_ENDPOINT",
+                "SIPGATE_API_URL",
+                "OAUTH_SCOPE",
+                "REDIS_URL",
+                "EMAIL_URL",
+                "ADMINS",
+                "DEBUG",
+                "BEHIND_PROXY",
+                "LOG_LEVEL",
+                "SANDBOX_PORT",
+                "SANDBOX_URL",
+            ),
+            "",
+        ),  # fmt: skip
     }
 )
 os.environ["DATABASE_URL"] = os.environ.get("SIPGATE_TEST_DATABASE_URL", "")
 
-from sipgate_project.settings import *  # noqa: E402, F403  # after the environment is set
+from sipgate_project.settings import *  # noqa: F403  # after the environment is set
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -34,7 +34,13 @@ class Server(ThreadingHTTPServer):
         self.current: dict[str, str] = {}  # family → access token
         self.dead: set[str] = set()
         self.counts: dict[str, int] = defaultdict(int)
-        self.set: dict[str, Any] = {"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000}
+        self.set: dict[str, Any] = {
+            "latency": 0.0,
+            "lifetime": 300,
+            "fault": "",
+            "times": 0,
+            "refresh_lifetime": 2592000,
+        }
 
     def issue(self, family: str) -> dict[str, Any]:
         access, refresh = f"at-{secrets.token_urlsafe(600)}", f"rt-{secrets.token_urlsafe(600)}"
@@ -53,7 +59,10 @@ class Server(ThreadingHTTPServer):
             if token in self.spent:
                 self.counts["reuse"] += 1
                 self.dead.add(self.spent[token])
-                return 400, {"error": "invalid_grant", "error_description": "Maximum allowed refresh token reuse exceeded"}
+                return 400, {
+                    "error": "invalid_grant",
+                    "error_description": "Maximum allowed refresh token reuse exceeded",
+                }
             family = self.live.get(token)
             if family is None or family in self.dead:
                 self.counts["refused"] += 1
@@ -133,7 +142,10 @@ class Handler(BaseHTTPRequestHandler):
             family = self.server.access.get(token)
             good = family is not None and family not in self.server.dead
             self.server.counts["api" if good else "api_401"] += 1
-        self._answer(200 if good else 401, {"company": "Strict GmbH", "mainProductType": "TEAM", "verified": True} if good else {})
+        self._answer(
+            200 if good else 401,
+            {"company": "Strict GmbH", "mainProductType": "TEAM", "verified": True} if good else {},
+        )
 
     def _control(self, order: dict[str, Any]) -> None:
         with self.server.lock:
@@ -191,7 +203,9 @@ class Strict:
         self.control(set=values)
 
     def reset(self) -> None:
-        self.control(reset=True, set={"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000})
+        self.control(
+            reset=True, set={"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000}
+        )
 
 
 @contextmanager

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestLook:
-    def test_valid_token_costs_one_query_and_no_request(self, connect: Connect, strict: Strict, django_assert_num_queries) -> None:
+    def test_valid_token_costs_one_query_and_no_request(
+        self, connect: Connect, strict: Strict, django_assert_num_queries
+    ) -> None:
         connection = connect()
         with django_assert_num_queries(1):
             token = tokens.usable(connection)
@@ -59,7 +61,9 @@ class TestRenew:
         assert tokens.usable(connection, rejected=old.value).value == new.value
         assert strict.counts()["refresh"] == 1
 
-    def test_token_rejected_right_after_its_refresh_is_not_renewed_for_ever(self, connect: Connect, strict: Strict) -> None:
+    def test_token_rejected_right_after_its_refresh_is_not_renewed_for_ever(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect()
         new = tokens.usable(connection, rejected=tokens.usable(connection).value)
         with pytest.raises(errors.AccessRejected):
@@ -140,7 +144,9 @@ class TestClassify:
         assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
         assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
 
-    def test_outage_in_the_mandatory_window_goes_on_with_the_present_token(self, connect: Connect, strict: Strict) -> None:
+    def test_outage_in_the_mandatory_window_goes_on_with_the_present_token(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=280)
         strict.set(fault="500", times=1)
         assert tokens.usable(connection).generation == 1
@@ -161,7 +167,9 @@ class TestClassify:
         assert store.load(connection.pk).reason == Reason.LOST_ROTATION
         assert strict.counts()["refresh"] == 2
 
-    def test_answer_lost_before_the_rotation_is_repaired_by_the_second_question(self, connect: Connect, strict: Strict, monkeypatch) -> None:
+    def test_answer_lost_before_the_rotation_is_repaired_by_the_second_question(
+        self, connect: Connect, strict: Strict, monkeypatch
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault="503", times=1)
         with pytest.raises(errors.SipgateUnavailable):
@@ -169,7 +177,9 @@ class TestClassify:
         tokens.refresh(connection)
         assert store.load(connection.pk).generation == 2
 
-    def test_refused_client_pauses_every_refresh_and_blames_nobody(self, connect: Connect, strict: Strict, settings) -> None:
+    def test_refused_client_pauses_every_refresh_and_blames_nobody(
+        self, connect: Connect, strict: Strict, settings
+    ) -> None:
         one, other = connect(age=400), connect(age=400)
         strict.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:

@@ -126,7 +126,9 @@ class TestTokenEndpoint:
         browser.sandbox.control.fault(fault, on="token")
         failed(browser.site.get(callback), kind=kind)
 
-    @pytest.mark.parametrize("fault", ["null-refresh-token", "no-refresh-token", "no-scope-field", "wrong-type", "no-type"])
+    @pytest.mark.parametrize(
+        "fault", ["null-refresh-token", "no-refresh-token", "no-scope-field", "wrong-type", "no-type"]
+    )
     def test_what_is_odd_but_usable_is_used(self, browser: Browser, fault: str) -> None:
         callback = browser.consent(browser.start())
         browser.sandbox.control.fault(fault, on="token")

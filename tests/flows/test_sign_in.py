@@ -82,7 +82,9 @@ class TestSignUp:
             one.close()
         assert User.objects.count() == 3
 
-    @pytest.mark.parametrize("person", ["3000000w0", "4000000w0", "5000000w0", "6000000w0", "7000000w0", "8000000w0", "9000000w0"])
+    @pytest.mark.parametrize(
+        "person", ["3000000w0", "4000000w0", "5000000w0", "6000000w0", "7000000w0", "8000000w0", "9000000w0"]
+    )
     def test_every_person_reaches_the_account_page(self, browser: Browser, person: str) -> None:
         browser.sign_in(person=person)
         assert browser.site.get("/account").status_code == 200
@@ -136,7 +138,9 @@ class TestConnect:
         assert {c.uid for c in SocialAccount.objects.filter(user=local)} == {"1000000w0", "2000000w0"}
         assert len(another_browser.site.get("/account.json").json()["connections"]) == 2
 
-    def test_what_belongs_to_somebody_else_is_refused_and_unchanged(self, browser: Browser, another_browser: Browser) -> None:
+    def test_what_belongs_to_somebody_else_is_refused_and_unchanged(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         before = SipgateToken.objects.get()
         thief = User.objects.create_user("thief", password="correct horse battery")
@@ -145,7 +149,11 @@ class TestConnect:
         page = another_browser.site.get(response.headers["Location"])
         assert "already connected to a different account" in page.content.decode()
         after = SipgateToken.objects.get()
-        assert (after.generation, bytes(after.sealed), after.connection.user) == (before.generation, bytes(before.sealed), before.connection.user)
+        assert (after.generation, bytes(after.sealed), after.connection.user) == (
+            before.generation,
+            bytes(before.sealed),
+            before.connection.user,
+        )
 
     def test_an_anonymous_redirect_changes_nothing(self, browser: Browser, another_browser: Browser) -> None:
         browser.sign_in()
@@ -159,7 +167,11 @@ class TestConnect:
         assert SipgateToken.objects.count() == 0
         assert background.errands.wait_idle(10)
         assert browser.sandbox.control.state()["logout"] == 1
-        assert list(TokenEvent.objects.order_by("id").values_list("kind", flat=True)) == ["connected", "disconnected", "revocation"]
+        assert list(TokenEvent.objects.order_by("id").values_list("kind", flat=True)) == [
+            "connected",
+            "disconnected",
+            "revocation",
+        ]
 
     def test_deleting_the_user_does_the_same(self, browser: Browser, local) -> None:
         browser.sign_in(process="connect")
@@ -203,7 +215,9 @@ class TestAccount:
 
     def test_without_a_connection_it_says_so(self, browser: Browser) -> None:
         assert browser.site.get("/account.json").status_code == 401
-        browser.site.force_login(User.objects.create_user("nobody"), backend="django.contrib.auth.backends.ModelBackend")
+        browser.site.force_login(
+            User.objects.create_user("nobody"), backend="django.contrib.auth.backends.ModelBackend"
+        )
         response = browser.site.get("/account.json")
         assert (response.status_code, response.headers["Content-Type"]) == (409, "application/problem+json")
         assert browser.site.get("/account").status_code == 200

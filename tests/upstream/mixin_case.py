@@ -1,6 +1,7 @@
 """The provider's entry in allauth's test mixin. Collected by ``test_upstream`` only, in a process of its own."""
 
 from django.test import TestCase
+
 from tests.apps.socialaccount.base import OAuth2TestsMixin
 from tests.mocking import MockedResponse
 

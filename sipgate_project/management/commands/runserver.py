@@ -17,17 +17,25 @@ from sipgate_project import sandbox
 
 
 class Command(RunserverCommand):
-    help = "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
+    addr: str
+    port: str
+    use_ipv6: bool
+    help = (
+        "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
+    )
     default_port = str(settings.PORT)
 
     def add_arguments(self, parser: Any) -> None:
         super().add_arguments(parser)
-        parser.add_argument("--no-sandbox", action="store_true", help="Do not start the sandbox, even without credentials.")
+        parser.add_argument(
+            "--no-sandbox", action="store_true", help="Do not start the sandbox, even without credentials."
+        )
 
     def run(self, **options: Any) -> None:
         # The reloader runs this method in a parent and in a child; the parent watches, so it owns port check and sandbox.
         if os.environ.get("RUN_MAIN") == "true":
-            return super().run(**options)
+            super().run(**options)
+            return
         refuse_busy_port(self.addr, int(self.port), ipv6=self.use_ipv6)
         with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
             super().run(**options)
@@ -39,7 +47,9 @@ class Command(RunserverCommand):
                 self.stdout.write("Signing in goes to sipgate, with the client in .env.")
             yield
             return
-        self.stdout.write("No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts beside the site.")
+        self.stdout.write(
+            "No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts beside the site."
+        )
         signal.signal(signal.SIGTERM, _leave)
         process = sandbox.start()
         try:
@@ -79,7 +89,7 @@ def _why_not(error: OSError, port: int) -> str:
             "REDIRECT_URI to another port (also in sipgate's console)."
         )
     if error.errno == errno.EACCES:
-        return f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
+        return (
+            f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
+        )
     return f"Port {port} cannot be used: {error.strerror}."
-
-

@@ -14,7 +14,7 @@ from sipgate_project import sandbox
 
 class Command(BaseCommand):
     help = "Start the local sandbox alone, or pass a command to it: manage.py sipgate_sandbox fault slow --on refresh"
-    requires_system_checks: list[str] = []  # noqa: RUF012  # Django's own declaration
+    requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
