@@ -1,0 +1,112 @@
+"""One stale token, many threads in many processes: one refresh, and everybody gets the new token."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+from django.utils import timezone
+
+from sipgate_provider import store
+from sipgate_provider.models import SipgateToken, State
+from tests.conftest import Connect
+from tests.processes import Worker, workers
+from tests.strict import Strict
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
+
+PROCESSES, THREADS = 8, 8
+
+
+def make_stale(connection: int) -> None:
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.filter(pk=connection).update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+
+
+def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
+    """Let everybody ask for the stale token at once; check that all got the same new one."""
+    make_stale(connection)
+    for worker in crowd:
+        worker.tell(connection=connection, threads=THREADS)
+    outcomes = [outcome for worker in crowd for outcome in worker.read()]
+    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", generation)}
+    assert len(outcomes) == THREADS * len(crowd)
+
+
+def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) -> None:
+    first = store.load(connection).generation
+    for number in range(rounds):
+        one_rotation(crowd, connection, first + number + 1)
+    counts = strict.counts()
+    assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
+    row = store.load(connection)
+    assert (row.state, row.lease_owner, row.refresh_count) == (State.ACTIVE, "", first - 1 + rounds)
+
+
+@pytest.mark.parametrize(("latency", "rounds"), [(0, 20), (0.05, 20), (1, 2), (5, 1)])
+def test_eight_processes_with_eight_threads(connect: Connect, strict: Strict, latency: float, rounds: int) -> None:
+    connection = connect().pk
+    strict.set(latency=latency)
+    with workers(PROCESSES) as crowd:
+        rotate(crowd, connection, strict, rounds)
+
+
+def test_a_thousand_rotations(connect: Connect, strict: Strict) -> None:
+    """Two processes with four threads each: as many rotations as fit, contended every time."""
+    connection = connect().pk
+    with workers(2) as crowd:
+        for _ in range(1000):
+            make_stale(connection)
+            for worker in crowd:
+                worker.tell(connection=connection, threads=4)
+            assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
+    counts = strict.counts()
+    assert (counts["refresh"], counts["reuse"]) == (1000, 0)
+    assert store.load(connection).refresh_count == 1000
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_ten_thousand_rotations(connect: Connect, strict: Strict) -> None:
+    connection = connect().pk
+    with workers(PROCESSES) as crowd:
+        rotate(crowd, connection, strict, 10_000)
+
+
+def test_rollback_of_another_process(connect: Connect, strict: Strict) -> None:
+    from django.db import connection as database
+
+    pk = connect(age=400).pk
+    with workers(1) as crowd:
+        kind, _ = crowd[0].ask(connection=pk, roll_back=True)
+        if database.vendor == "sqlite":
+            assert (kind, strict.counts()["refresh"]) == ("CallerHoldsLock", 0)
+            return
+        assert kind == "ok"
+    assert store.load(pk).generation == 2
+
+
+def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(connect: Connect, strict: Strict) -> None:
+    connection = connect(age=400).pk
+    strict.set(latency=0.3)
+    with workers(1) as crowd:
+        crowd[0].ask(connection=connect().pk)  # warm
+        outcomes = crowd[0].ask(connection=connection, threads=64)
+    slowest = max(outcome[2] for outcome in outcomes)
+    assert {outcome[0] for outcome in outcomes} == {"ok"}
+    assert slowest < 2, slowest
+
+
+def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: Strict) -> None:
+    connection = connect(age=400).pk
+    strict.set(latency=1)
+    with workers(1) as crowd:
+        crowd[0].tell(connection=connection, threads=2)
+        give_up = time.monotonic() + 10
+        while not store.load(connection).lease_owner and time.monotonic() < give_up:
+            time.sleep(0.02)  # until the worker holds the lease
+        crowd[0].process.terminate()
+        crowd[0].process.wait(20)
+    assert store.load(connection).generation == 2
+    assert strict.counts()["reuse"] == 0
