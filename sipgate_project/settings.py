@@ -93,6 +93,9 @@ if _suffix in {"third-party", "sipgate-apps"} and _realm_of(SIPGATE_TOKEN_URL) n
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 
+_journal = env.text("JOURNAL_DIR", str(BASE_DIR / "var" / "journal"))
+SIPGATE_JOURNAL_DIR = None if _journal.lower() == "off" else _journal
+
 SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read")
 
 # --- the site -------------------------------------------------------------------------------------------------------

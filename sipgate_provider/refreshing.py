@@ -12,11 +12,12 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from . import credentials, errors, oauth, revocation, sealing, signals, store
+from . import credentials, errors, journal, oauth, revocation, sealing, signals, store
 from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ def renew(order: Order) -> SipgateToken:
     """
     give_up = time.monotonic() + order.patience
     pause = POLL_FIRST
+    journal.replay(order.connection_id)
     while True:
         row = _load(order)
         if row.generation > order.seen_generation:
@@ -215,27 +217,29 @@ def keep(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bo
 
     Raises:
         errors.NotConnected: the connection was deleted meanwhile; the session of the orphaned pair will be ended.
-        DatabaseError: the database took it neither now nor within ``STORE_PATIENCE``, and there is no journal.
+        errors.SipgateUnavailable: the database did not take it within ``STORE_PATIENCE``; it waits in the journal.
+        DatabaseError: the same, without a journal.
     """
+    entry = journal.write(claim, grant, pair)
     while True:
-        if _persist(claim, grant, pair, used=used):
-            row = store.load(claim.connection_id)
-            if row is not None:
-                return row
+        stored = _persist(claim, grant, pair, entry, used=used)
         row = store.load(claim.connection_id)
-        if row is None:
-            revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
-            raise errors.NotConnected("The connection was removed while it was renewed.")
-        if row.generation > claim.generation:
-            _give_up_orphan(row, grant, pair)
-            return row
+        if stored or row is None or row.generation > claim.generation:
+            break
         # Our lease ran out (a suspended process) and another refresh runs with the spent token. It will be refused
         # or brings something newer: either way the row tells when it is over.
         store.release_connections()
         time.sleep(POLL_LONGEST)
+    journal.done(entry)
+    if row is None:
+        revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
+        raise errors.NotConnected("The connection was removed while it was renewed.")
+    if not stored:
+        _give_up_orphan(row, grant, pair)
+    return row
 
 
-def _persist(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool) -> bool:
+def _persist(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, entry: Path | None, *, used: bool) -> bool:
     give_up = time.monotonic() + STORE_PATIENCE
     pause = 0.05
     while True:
@@ -244,8 +248,16 @@ def _persist(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used
         except (OperationalError, InterfaceError) as error:
             # The connection may be dead: only a fresh one can tell whether the first statement arrived.
             connections[store.database()].close()
+            if entry is not None and pause < 0.06:
+                journal.sync(entry)
             if time.monotonic() + pause > give_up:
-                raise
+                if entry is None:
+                    raise
+                raise errors.SipgateUnavailable(
+                    "The database does not answer; the new tokens wait in the journal.",
+                    endpoint="token",
+                    code="database",
+                ) from error
             logger.warning("A rotated pair is not stored yet (%s); trying again", type(error).__name__)
         time.sleep(pause)
         pause = min(pause * 2, 1.0)

@@ -95,6 +95,22 @@ def keep(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, no
     return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
 
 
+def adopt(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, now: datetime) -> bool:
+    """Store a pair that waited in the journal, over whatever state the connection fell into meanwhile.
+
+    Only the generation decides: nothing newer has been stored, so this pair is the newest. A refresh that runs with the
+    spent token loses its lease by it; it can only be refused.
+    """
+    values = {
+        **_columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1),
+        "refresh_count": F("refresh_count") + 1,
+        "last_refreshed_at": grant.issued_at,
+        "state_since": Case(When(state=State.ACTIVE, then=F("state_since")), default=Value(now)),
+    }
+    rows = SipgateToken.objects.using(database()).filter(pk=claim.connection_id, generation=claim.generation)
+    return bool(rows.update(**values))
+
+
 def record_failure(
     claim: Claim, *, state: str, reason: str, code: str, next_attempt_at: datetime | None, now: datetime
 ) -> bool:

@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from . import background, conf, errors, refreshing, sealing, store
+from . import background, conf, errors, journal, refreshing, sealing, store
 from .models import SipgateToken, State
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
@@ -162,6 +162,10 @@ def _quietly(order: refreshing.Order) -> SipgateToken | None:
 
 
 def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
+    if row.state == State.NEEDS_SIGN_IN and journal.replay(row.pk):
+        row = store.load(row.pk) or row
+        if freshness(row, timezone.now()) in {Freshness.FRESH, Freshness.ADVISORY} and not force:
+            return row
     if row.state == State.NEEDS_SIGN_IN:
         raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code)
     give_up = time.monotonic() + (conf.wait() if wait is None else wait)

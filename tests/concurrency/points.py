@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from sipgate_provider import oauth, refreshing, sealing, store
+from sipgate_provider import journal, oauth, refreshing, sealing, store
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
@@ -18,13 +18,15 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "after the pair is opened": (sealing, "open_pair", AFTER),
     "before sipgate is asked": (oauth, "refresh", BEFORE),
     "after sipgate has answered": (oauth, "refresh", AFTER),
-    "before the pair is stored": (refreshing, "keep", BEFORE),
+    "before the journal is written": (journal, "write", BEFORE),
+    "after the journal is written": (journal, "write", AFTER),
     "within the store, before the statement": (store, "keep", BEFORE),
     "within the store, after the statement": (store, "keep", AFTER),
+    "before the journal is cleared": (journal, "done", BEFORE),
     "after the pair is stored": (refreshing, "keep", AFTER),
 }
-LOST = ("after sipgate has answered", "before the pair is stored", "within the store, before the statement")
-"""Between sipgate's commit and our own: a strict server leaves no way back from here but the journal."""
+LOST = ("after sipgate has answered", "before the journal is written")
+"""Between sipgate's commit and the journal: a strict server leaves no way back from here."""
 
 
 def stop_at(name: str) -> None:
