@@ -18,6 +18,7 @@ import requests
 
 from . import errors, http, oauth
 from .api_scopes import OPERATIONS
+from .secret import Secret, bare
 
 BALANCE_UNIT = Decimal(10_000)
 """sipgate counts money in 1/10000 of the currency unit."""
@@ -263,7 +264,7 @@ def call(
     """
     check_path(path)
     endpoint = endpoint_of(method, path)
-    headers = {"Authorization": f"Bearer {access_token}"}
+    headers = {"Authorization": Secret(f"Bearer {access_token}")}
     try:
         response = http.session().request(
             method.upper(), f"{base_url}{path}", params=params, json=json, headers=headers, timeout=limits, stream=stream,  # type: ignore[arg-type]
@@ -271,9 +272,9 @@ def call(
     except requests.exceptions.InvalidJSONError:
         raise ValueError("The body of the request is not JSON.") from None
     except http.ResponseTooLarge as error:
-        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from error
+        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from bare(error)
     except requests.RequestException as error:
-        raise oauth.unavailable(error, endpoint=endpoint) from error
+        raise oauth.unavailable(error, endpoint=endpoint) from bare(error)
     if not 200 <= response.status_code < 300:
         _raise_for_status(response, endpoint, scopes_for(method, path))
     return response

@@ -244,7 +244,10 @@ class GuardedAdapter(HTTPAdapter):
             _read_body(response, limits)
             return response
         except requests.exceptions.RequestException as error:
-            raise _named(error) from error
+            named = _named(error)
+            if named is error:
+                raise
+            raise named from error
         finally:
             if not stream:
                 _deadline.at = float("inf")

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from . import conf, errors, oauth, revocation, sealing, store
 from .models import TokenEvent
+from .secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +141,9 @@ def _opened(path: Path) -> Entry | None:
         path=path,
         claim=store.Claim(connection_id=connection_id, generation=generation, owner=owner, taken_over=False),
         grant=grant,
-        pair=sealing.Pair(access_token=grant.access_token, refresh_token=data["refresh_token"]),
+        pair=sealing.Pair(
+            access_token=grant.access_token, refresh_token=data["refresh_token"] and Secret(data["refresh_token"])
+        ),
     )
 
 

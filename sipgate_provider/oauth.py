@@ -18,6 +18,7 @@ from typing import Any
 import requests
 
 from . import errors, http
+from .secret import Secret, bare
 
 LONGEST_TOKEN = 16_384
 LONGEST_LIFE = 10 * 365 * 86_400.0
@@ -73,7 +74,7 @@ class Grant:
             raise errors.UnexpectedResponse("The token endpoint answered without an access token.", endpoint="token")
         kind = data.get("token_type")
         return cls(
-            access_token=str(data["access_token"]),
+            access_token=Secret(data["access_token"]),
             refresh_token=_token_or_none(data.get("refresh_token")),
             token_type=kind if isinstance(kind, str) and kind else "Bearer",
             scope=_scope(data.get("scope")),
@@ -106,6 +107,8 @@ class Grant:
     def from_dict(cls, data: Mapping[str, Any]) -> Grant:
         values = dict(data)
         values["issued_at"] = datetime.fromisoformat(values["issued_at"])
+        for name in ("access_token", "refresh_token", "session_state", "id_token"):
+            values[name] = None if values.get(name) is None else Secret(values[name])
         values["scope"] = None if values.get("scope") is None else tuple(values["scope"])
         return cls(**values)
 
@@ -136,7 +139,9 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
         errors.UnexpectedResponse: anything else.
     """
     started = datetime.now(UTC)
-    response = _post(client, client.token_url, {"grant_type": "refresh_token", "refresh_token": refresh_token}, limits)
+    response = _post(
+        client, client.token_url, {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}, limits
+    )
     return read_token_answer(response, issued_at=started)
 
 
@@ -145,12 +150,12 @@ def logout(client: Client, refresh_token: str) -> None:
 
     Raises as ``refresh``, without ``TokenRefused``.
     """
-    _end(client, client.logout_url, {"refresh_token": refresh_token}, "logout")
+    _end(client, client.logout_url, {"refresh_token": Secret(refresh_token)}, "logout")
 
 
 def revoke(client: Client, token: str, *, token_type_hint: str = "refresh_token") -> None:  # noqa: S107  # the name of a kind
     """Revoke a token (RFC 7009 §2.1). Raises as ``logout``."""
-    _end(client, client.revoke_url, {"token": token, "token_type_hint": token_type_hint}, "revoke")
+    _end(client, client.revoke_url, {"token": Secret(token), "token_type_hint": token_type_hint}, "revoke")
 
 
 def _end(client: Client, url: str | None, form: dict[str, str], endpoint: str) -> None:
@@ -188,13 +193,13 @@ def _post(
 ) -> requests.Response:
     # Credentials in the form, not as HTTP Basic: the client id contains a colon, which would have to be percent-encoded
     # first (RFC 6749 §2.3.1), and Keycloak then compares it raw.
-    body = {**form, "client_id": client.client_id, "client_secret": client.client_secret}
+    body = {**form, "client_id": client.client_id, "client_secret": Secret(client.client_secret)}
     try:
         return http.session().request("POST", url, data=body, timeout=limits)  # type: ignore[arg-type]  # our adapter's type
     except http.ResponseTooLarge as error:
-        raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from _bare(error)
+        raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from bare(error)
     except requests.RequestException as error:
-        raise unavailable(error, endpoint=endpoint) from _bare(error)
+        raise unavailable(error, endpoint=endpoint) from bare(error)
 
 
 def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.SipgateUnavailable:
@@ -204,12 +209,6 @@ def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.Si
     return errors.SipgateUnavailable(
         text, sent=http.was_sent(error), endpoint=endpoint, code="timeout" if slow else "connection"
     )
-
-
-def _bare(error: requests.RequestException) -> requests.RequestException:
-    """Return the error without the request it carries: an error report would show its body."""
-    error.request = error.response = None
-    return error
 
 
 def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateError | errors.TokenRefused:
@@ -297,7 +296,7 @@ def _is_token(value: object) -> bool:
 
 
 def _token_or_none(value: object) -> str | None:
-    return str(value) if _is_token(value) else None
+    return Secret(value) if _is_token(value) else None
 
 
 def _scope(value: object) -> tuple[str, ...] | None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 
 from . import background, credentials, errors, oauth, sealing, store
 from .models import Revocation, TokenEvent
+from .secret import Secret
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def deliver(pk: uuid.UUID) -> bool:
     if not rows.filter(pk=pk, next_attempt_at=row.next_attempt_at).update(next_attempt_at=now + CLAIM_FOR):
         return True
     try:
-        token = sealing.unseal(row.sealed, context=_context(pk)).decode()
+        token = Secret(sealing.unseal(row.sealed, context=_context(pk)).decode())
         client = credentials.client()
         store.release_connections()
         _end_session(client, token)

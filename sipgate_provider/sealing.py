@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
 from . import conf, errors
+from .secret import Secret
 
 VERSION = 1
 KEY_ID_BYTES = 4
@@ -102,7 +103,7 @@ def seal_pair(pair: Pair, *, connection_id: int, generation: int) -> bytes:
 def open_pair(sealed: bytes | memoryview, *, connection_id: int, generation: int) -> Pair:
     """Open the pair of a token row. Raises ``SealError``."""
     access, refresh = json.loads(unseal(sealed, context=token_context(connection_id, generation)))
-    return Pair(access_token=access, refresh_token=refresh)
+    return Pair(access_token=Secret(access), refresh_token=None if refresh is None else Secret(refresh))
 
 
 def seal_text(text: str, *, context: str) -> str:
@@ -116,7 +117,7 @@ def open_text(sealed: str, *, context: str) -> str:
         raw = base64.urlsafe_b64decode(sealed)
     except (binascii.Error, ValueError):
         raw = b""
-    return unseal(raw, context=context).decode()
+    return Secret(unseal(raw, context=context).decode())
 
 
 def key_id(sealed: bytes) -> str:

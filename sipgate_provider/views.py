@@ -28,6 +28,7 @@ from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
 from . import api, conf, errors, oauth, problems, receivers, scopes, sealing, store
+from .secret import Secret
 
 VERIFIER = "sipgate_provider.pkce_verifier"
 
@@ -54,14 +55,14 @@ class SipgateOAuth2Client(OAuth2Client):
         """
         form = {
             "grant_type": "authorization_code",
-            "code": code,
+            "code": Secret(code),
             "redirect_uri": self.callback_url,
             "client_id": self.consumer_key,
-            "client_secret": self.consumer_secret,
+            "client_secret": Secret(self.consumer_secret),
             **(extra_data or {}),
         }
         if pkce_code_verifier:
-            form["code_verifier"] = pkce_code_verifier
+            form["code_verifier"] = Secret(pkce_code_verifier)
         started = datetime.now(UTC)
         with get_adapter().get_requests_session() as session:
             response = session.request("POST", self.access_token_url, data=form, headers=self.headers)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -90,7 +89,7 @@ class TestJournal:
         files = [path for path in Path(settings.SIPGATE_JOURNAL_DIR).iterdir() if path.suffix == journal.SUFFIX]
         assert len(files) == 1
         assert b"rt-" not in files[0].read_bytes()
-        assert os.stat(files[0]).st_mode & 0o077 == 0
+        assert files[0].stat().st_mode & 0o077 == 0
 
     def test_a_wrong_key_keeps_it_for_later(self, connect: Connect, strict: Strict, settings) -> None:
         connection = connect(age=400).pk

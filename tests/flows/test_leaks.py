@@ -1,0 +1,203 @@
+"""No secret gets anywhere but where it belongs: real ones are collected on their way in, then looked for everywhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+import sys
+import zlib
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.contrib.sessions.models import Session
+from django.core.management import call_command
+from django.db import connection as database
+from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
+
+from sipgate_provider import background, errors, oauth, tokens, views
+from sipgate_provider.models import SipgateToken
+from tests.journey import Browser
+
+User = get_user_model()
+
+
+class Secrets:
+    """What must not leak, and where it was looked for."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def learn(self, kind: str, value: str | None) -> None:
+        if value:
+            self.known[kind + str(len(self.known))] = value
+
+    def assert_absent(self, place: str, text: str | bytes) -> None:
+        data = text.encode() if isinstance(text, str) else text
+        for kind, value in self.known.items():
+            # A JWT's beginning is the same in all of them: its signature is what tells.
+            needle = value.rpartition(".")[2][-60:].encode()
+            assert needle not in data, f"{kind} in {place}"
+            assert base64.b64encode(needle[:45]) not in data, f"{kind} in {place}, encoded"
+
+
+@pytest.fixture
+def secrets(monkeypatch, settings) -> Secrets:
+    found = Secrets()
+    real = oauth.Grant.parse.__func__
+
+    def parse(cls, data, *, issued_at):
+        grant = real(cls, data, issued_at=issued_at)
+        found.learn("access token", grant.access_token)
+        found.learn("refresh token", grant.refresh_token)
+        return grant
+
+    monkeypatch.setattr(oauth.Grant, "parse", classmethod(parse))
+    real_exchange = views.SipgateOAuth2Client.get_access_token
+
+    def exchange(self, code, pkce_code_verifier=None, extra_data=None):
+        found.learn("code", code)
+        found.learn("verifier", pkce_code_verifier)
+        found.learn("client secret", self.consumer_secret)
+        return real_exchange(self, code, pkce_code_verifier, extra_data)
+
+    monkeypatch.setattr(views.SipgateOAuth2Client, "get_access_token", exchange)
+    found.learn("key", settings.SIPGATE_TOKEN_KEYS[0])
+    return found
+
+
+def sessions() -> bytes:
+    """Everything in the sessions, decoded and decompressed."""
+    out = b""
+    for session in Session.objects.all():
+        out += session.session_data.encode() + repr(session.get_decoded()).encode()
+        for part in session.session_data.split(":"):
+            try:
+                raw = base64.urlsafe_b64decode(part.lstrip(".") + "===")
+                out += raw + (zlib.decompress(raw) if part.startswith(".") else b"")
+            except (ValueError, zlib.error):
+                continue
+    return out
+
+
+def whole_database() -> bytes:
+    if database.vendor == "sqlite":
+        name = Path(database.settings_dict["NAME"])
+        return b"".join(path.read_bytes() for path in name.parent.glob(name.name + "*"))
+    out = b""
+    with database.cursor() as cursor:
+        for table in database.introspection.table_names(cursor):
+            cursor.execute(f'SELECT t::text FROM "{table}" t')
+            out += "\n".join(row[0] for row in cursor.fetchall()).encode()
+    return out
+
+
+def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) -> None:
+    caplog.set_level(logging.DEBUG)
+    responses = []
+
+    def seen(response):
+        responses.append(response.content + repr(sorted(response.headers.items())).encode())
+        return response
+
+    # a pending sign-up: the address is taken, so allauth parks the sign-in in the session
+    User.objects.create_user("taken", email="rosa@rosenduft.example", password="correct horse battery")
+    app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"]}}
+    settings.ACCOUNT_PREVENT_ENUMERATION = False
+    authorize = browser.start()
+    secrets.assert_absent("the session before the callback", sessions())
+    response = seen(browser.site.get(browser.consent(authorize)))
+    assert response.headers["Location"] == "/accounts/3rdparty/signup/"
+    assert len(secrets.known) >= 5
+    secrets.assert_absent("the session of a pending sign-up", sessions())
+    seen(browser.site.get("/accounts/3rdparty/signup/"))
+    response = seen(
+        browser.site.post("/accounts/3rdparty/signup/", {"username": "rosa", "email": "other@rosenduft.example"})
+    )
+    assert response.headers["Location"] == "/account"
+    connection = SocialAccount.objects.get()
+
+    # use, refresh, failures
+    seen(browser.site.get("/account"))
+    seen(browser.site.get("/account.json"))
+    seen(browser.site.post("/account/refresh", {"connection": connection.pk}))
+    for fault in ("unknown-error", "malformed-json", "bad-gateway"):
+        browser.sandbox.control.fault(fault, on="refresh")
+        SipgateToken.objects.update(next_attempt_at=None)
+        seen(browser.site.post("/account/refresh", {"connection": connection.pk}))
+    browser.sandbox.control.kill_session()
+    SipgateToken.objects.update(next_attempt_at=None)
+    seen(browser.site.get("/account"))
+
+    # the admin
+    admin = User.objects.create_superuser("admin", password="correct horse battery")
+    browser.site.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+    for path in ("", "sipgate_provider/sipgatetoken/", f"sipgate_provider/sipgatetoken/{connection.pk}/change/", "sipgate_provider/tokenevent/",
+                 "socialaccount/socialaccount/", f"socialaccount/socialaccount/{connection.pk}/change/"):  # fmt: skip
+        page = seen(browser.site.get(f"/admin/{path}"))
+        assert page.status_code == 200, path
+
+    # disconnect
+    connection.delete()
+    background.errands.wait_idle(10)
+
+    out = io.StringIO()
+    call_command("dumpdata", stdout=out)
+    secrets.assert_absent("dumpdata", out.getvalue())
+    secrets.assert_absent("the database", whole_database())
+    secrets.assert_absent("the sessions", sessions())
+    secrets.assert_absent("the responses", b"\n".join(responses))
+    secrets.assert_absent("the log", caplog.text)
+    captured = capfd.readouterr()
+    secrets.assert_absent("standard output", captured.out + captured.err)
+
+
+@pytest.mark.parametrize("fault", ["hang", "malformed-json", "unknown-error", "reset", "huge"])
+def test_not_in_error_reports(browser: Browser, secrets: Secrets, settings, fault: str, monkeypatch) -> None:
+    """What Django mails or shows of an exception: text, local variables, chained causes."""
+    browser.sign_in()
+    connection = SocialAccount.objects.get()
+    secrets.learn("access token", tokens.usable(connection).value)
+    monkeypatch.setattr(
+        "sipgate_provider.http.TOKEN", type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000)
+    )
+    monkeypatch.setattr(oauth.refresh, "__kwdefaults__", {"limits": oauth.http.TOKEN})
+    browser.sandbox.control.fault(fault, on="refresh", times=2, seconds=3)
+    request = RequestFactory().get("/account")
+    try:
+        tokens.refresh(connection)
+    except errors.SipgateError:
+        kind, error, trace = sys.exc_info()
+        report = ExceptionReporter(request, kind, error, trace)
+        secrets.assert_absent("the error report", report.get_traceback_html() + report.get_traceback_text())
+        chain, current = [], error
+        while current is not None:
+            chain.append(repr(current.args) + repr(vars(current)))
+            current = current.__cause__ or current.__context__
+        secrets.assert_absent("the exception", "\n".join(chain))
+    else:
+        pytest.fail("no error")
+
+
+def test_not_in_the_report_of_a_failing_sign_in(browser: Browser, secrets: Secrets, monkeypatch) -> None:
+    """A fault of our own in the middle of the callback: the report must not show what the frames hold."""
+    callback = browser.consent(browser.start())
+    secrets.learn("code", parse_qs(urlsplit(callback).query)["code"][0])
+
+    def broken(*_args: object, **_kwargs: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(views, "complete_social_login", broken)
+    request = RequestFactory().get("/account")
+    with pytest.raises(RuntimeError) as caught:
+        browser.site.get(callback)
+    report = ExceptionReporter(request, caught.type, caught.value, caught.tb)
+    text = report.get_traceback_html() + report.get_traceback_text()
+    for kind, value in secrets.known.items():
+        if not kind.startswith("code"):  # it stands in the address of the request itself
+            assert value.rpartition(".")[2][-60:] not in text, kind
