@@ -61,6 +61,10 @@ class SipgateToken(models.Model):
     issued_at = models.DateTimeField(_("issued"))
     expires_at = models.DateTimeField(_("access token ends"))
     refresh_expires_at = models.DateTimeField(_("link ends unless used"), null=True, blank=True)
+    keep_at = models.DateTimeField(
+        _("renewed by upkeep from"),
+        help_text=_("If nobody uses the link before, it is renewed then, so that it does not end."),
+    )
     generation = models.PositiveBigIntegerField(_("generation"), default=1)
     consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
     consented_at = models.DateTimeField(_("consented"))
@@ -91,10 +95,13 @@ class SipgateToken(models.Model):
             ("revoke_sipgatetoken", _("Can revoke connections and ask for a new sign-in")),
         ]
         indexes = [
-            # keepalive claims by the refresh deadline; the admin orders by state and by last use
+            # Upkeep claims in this order; a row that waits for its person is never due.
             models.Index(
-                fields=["refresh_expires_at"], name="sipgate_token_due", condition=Q(state__in=["active", "failing"])
+                fields=["keep_at", "connection"],
+                name="sipgate_token_due",
+                condition=Q(state__in=["active", "failing", "misconfigured"]),
             ),
+            models.Index(fields=["refresh_expires_at"], name="sipgate_token_link_ends"),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
             models.Index(fields=["-issued_at", "-connection"], name="sipgate_token_newest"),
             models.Index(fields=["expires_at"], name="sipgate_token_expires"),

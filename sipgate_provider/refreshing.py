@@ -73,7 +73,7 @@ def renew(order: Order) -> SipgateToken:
         _refuse_what_is_hopeless(row, order)
         claim = _claim(row, order)
         if claim is not None:
-            return _refresh(row, claim, order)
+            return refresh_claimed(row, claim, order)
         if time.monotonic() + pause > give_up:
             raise LeftToOthers
         store.release_connections()
@@ -142,12 +142,19 @@ class _short_lock_wait:  # noqa: N801  # reads as the context manager it is
             cursor.execute(statement)
 
 
-def _refresh(row: SipgateToken, claim: store.Claim, order: Order) -> SipgateToken:
+def refresh_claimed(
+    row: SipgateToken, claim: store.Claim, order: Order, *, client: oauth.Client | None = None
+) -> SipgateToken:
+    """Renew a connection whose lease is ours; give the lease back, whatever happens. Returns and raises as ``renew``.
+
+    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all.
+    """
     started = time.monotonic()
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        client = credentials.client()
-        _respect_pause(client)
+        if client is None:
+            client = credentials.client()
+            respect_pause(client)
     except errors.Misconfigured:
         store.release(claim)
         raise
@@ -181,7 +188,8 @@ def _refresh(row: SipgateToken, claim: store.Claim, order: Order) -> SipgateToke
     return stored
 
 
-def _respect_pause(client: oauth.Client) -> None:
+def respect_pause(client: oauth.Client) -> None:
+    """Raise ``errors.Misconfigured`` while sipgate is known to refuse these credentials."""
     pause = store.pause(credentials.fingerprint(client))
     if pause is not None and pause.until > timezone.now():
         raise errors.Misconfigured(

@@ -7,6 +7,7 @@ decides whose answer counts. Nothing here takes a lock that outlives its stateme
 from __future__ import annotations
 
 import copy
+import random
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -22,7 +23,12 @@ from django.utils import timezone
 from . import conf, oauth, sealing
 from .models import ClientPause, Reason, SipgateToken, State, TokenEvent
 
-USABLE_TO_REFRESH = (State.ACTIVE, State.FAILING, State.MISCONFIGURED)
+KEEP_SHARE = 0.5
+"""An idle link is renewed when this share of its refresh token's life is over: an outage of days is then survivable."""
+KEEP_JITTER = 0.1
+"""A night's worth of consents must not come due in the same minute."""
+UNKNOWN_LIFE = timedelta(days=2)
+"""Assumed life of a refresh token whose end the server does not tell: renewed daily."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,15 +140,25 @@ def record_failure(
     return bool(rows.update(**values))
 
 
-def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
-    """Put a connection into *needs sign-in* without asking sipgate (revoked, asked by an administrator)."""
-    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, generation=generation)
-    return bool(
-        rows.update(
-            state=State.NEEDS_SIGN_IN, reason=reason, state_since=now, lease_owner="", lease_until=None,
-            next_attempt_at=None,
-        )
-    )  # fmt: skip
+def end(row: SipgateToken, *, reason: str, now: datetime, forget: bool) -> bool:
+    """Put a connection into *needs sign-in* without asking sipgate: revoked, or asked for by an administrator.
+
+    Counts as a new generation, so that a refresh under way cannot bring the connection back to life. ``forget`` removes
+    the pair; without it, the pair stays, to be ended when the new sign-in comes. False: the row changed meanwhile.
+    """
+    generation = row.generation + 1
+    values: dict[str, Any] = {
+        "generation": generation, "state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": now,
+        "lease_owner": "", "lease_until": None, "next_attempt_at": None, "failing_since": None,
+    }  # fmt: skip
+    if forget or not row.sealed:
+        values |= {"sealed": b"", "key_id": "", "access_fingerprint": "", "refresh_fingerprint": ""}
+    else:
+        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+        values["sealed"] = sealing.seal_pair(pair, connection_id=row.pk, generation=generation)
+        values["key_id"] = sealing.first_key_id()
+    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation)
+    return bool(rows.update(**values))
 
 
 def consent(
@@ -272,6 +288,7 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
         "issued_at": grant.issued_at,
         "expires_at": grant.issued_at + lifetime,
         "refresh_expires_at": refresh_ends,
+        "keep_at": _keep_at(grant),
         "generation": generation,
         "lease_owner": "",
         "lease_until": None,
@@ -288,6 +305,11 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
     if grant.scope is not None:
         values["scope"] = " ".join(grant.scope)
     return values
+
+
+def _keep_at(grant: oauth.Grant) -> datetime:
+    life = timedelta(seconds=grant.refresh_expires_in) if grant.refresh_expires_in else UNKNOWN_LIFE
+    return grant.issued_at + life * KEEP_SHARE * random.uniform(1 - KEEP_JITTER, 1 + KEEP_JITTER)  # noqa: S311  # jitter
 
 
 def _claims(access_token: str) -> dict[str, str]:

@@ -1,0 +1,340 @@
+"""Work that runs without a visitor: idle links are renewed before they die, in bulk and politely; keys are changed.
+
+Any number of machines may run it at once: rows are claimed in batches with the gate's own lease, so they never overlap,
+neither with each other nor with visitors.
+
+Must not know: terminals, pages.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+
+from django.db import DatabaseError, connections, transaction
+from django.db.models import Count, Q
+from django.utils import timezone
+
+from . import conf, credentials, errors, journal, oauth, refreshing, revocation, sealing, store
+from .models import SipgateToken, State
+
+RATE = 50.0
+"""Refreshes per second unless told otherwise: less than half of what Keycloak publishes for one CPU (120)."""
+LEAST_RATE = 0.5
+BATCH = 64
+HELD_SECONDS = 20.0
+"""Only so many rows are claimed at once as can be started within this time, so that no lease runs out while it waits."""
+MISCONFIGURED = "misconfigured client"
+STOP_AFTER = 5
+"""Transient failures in a row that mean an outage rather than bad luck."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a run did. ``stopped`` names why it ended early, if it did."""
+
+    due: int = 0
+    refreshed: int = 0
+    failed: int = 0
+    needs_sign_in: int = 0
+    skipped: int = 0
+    adopted: int = 0
+    revocations_done: int = 0
+    revocations_waiting: int = 0
+    seconds: float = 0.0
+    stopped: str = ""
+    errors: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+    @property
+    def ended(self) -> int:
+        return self.refreshed + self.failed + self.needs_sign_in + self.skipped
+
+    @property
+    def is_misconfigured(self) -> bool:
+        return self.stopped.startswith(MISCONFIGURED)
+
+
+@dataclass(slots=True, kw_only=True)
+class Pace:
+    """Lets so many requests start per second; halves on 429 and 503, and recovers slowly. ``rate`` 0: no limit."""
+
+    rate: float
+    _next: float = 0.0
+    _wanted: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._wanted = self.rate
+
+    def wait(self, stop: threading.Event) -> None:
+        if not self.rate:
+            return
+        with self._lock:
+            now = time.monotonic()
+            start = max(self._next, now)
+            self._next = start + 1 / self.rate
+        stop.wait(max(start - now, 0))
+
+    def slow_down(self, retry_after: float | None) -> None:
+        with self._lock:
+            self.rate = max((self.rate or 200.0) / 2, LEAST_RATE)
+            self._next = max(self._next, time.monotonic() + min(retry_after or 0.0, 60.0))
+
+    def speed_up(self) -> None:
+        if self.rate and self.rate < self._wanted:
+            self.rate = min(self.rate * 1.02, self._wanted)
+
+
+def due(*, now: datetime, everything: bool = False) -> Q:
+    """Return which rows are due: those whose time (``keep_at``) has come, or all. Rows that wait for their person, or for
+    their next attempt, never are.
+    """
+    able = Q(state__in=[State.ACTIVE, State.FAILING, State.MISCONFIGURED])
+    able &= Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    return able if everything else able & Q(keep_at__lte=now)
+
+
+def run(
+    *,
+    rate: float = RATE,
+    threads: int = 64,
+    everything: bool = False,
+    limit: int | None = None,
+    progress: Callable[[Report], None] | None = None,
+    stop: threading.Event | None = None,
+) -> Report:
+    """Renew what is due, replay the journal, work off the outbox; return the report. Raises nothing of sipgate's."""
+    return Run(rate=rate, threads=threads, everything=everything, limit=limit, progress=progress, stop=stop).go()
+
+
+def count_due(*, everything: bool = False) -> int:
+    return SipgateToken.objects.using(store.database()).filter(due(now=timezone.now(), everything=everything)).count()
+
+
+class Run:
+    """One run of the keeper."""
+
+    def __init__(
+        self,
+        *,
+        rate: float,
+        threads: int,
+        everything: bool,
+        limit: int | None,
+        progress: Callable[[Report], None] | None,
+        stop: threading.Event | None,
+    ) -> None:
+        self.report = Report()
+        self._pace = Pace(rate=rate)
+        self._threads = threads
+        self._everything = everything
+        self._limit = limit
+        self._progress = progress or (lambda report: None)
+        self._stop = stop or threading.Event()
+        self._started_at = timezone.now()
+        self._in_a_row = 0
+        self._lock = threading.Lock()
+
+    def go(self) -> Report:
+        started = time.monotonic()
+        try:
+            self.report.adopted = journal.replay()
+            self._deliver_revocations()
+            client = credentials.client()
+            refreshing.respect_pause(client)
+            self._renew(client)
+        except errors.Misconfigured as error:
+            self._end(f"{MISCONFIGURED}: {error.message}")
+        except DatabaseError as error:
+            self._end(f"the database does not answer ({type(error).__name__})")
+        self.report.seconds = round(time.monotonic() - started, 3)
+        self._progress(self.report)
+        return self.report
+
+    def _deliver_revocations(self) -> None:
+        for pk in revocation.due():
+            if self._stop.is_set():
+                return
+            self._pace.wait(self._stop)
+            if revocation.deliver(pk):
+                self.report.revocations_done += 1
+            else:
+                self.report.revocations_waiting += 1
+
+    def _renew(self, client: oauth.Client) -> None:
+        running: set[Future[None]] = set()
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="sipgate-keepalive") as pool:
+            for row, claim in self._claimed():
+                running.add(pool.submit(self._one, client, row, claim))
+                if len(running) >= self._threads:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        future.result()
+            for future in running:
+                future.result()
+
+    def _batch_size(self) -> int:
+        size = BATCH if not self._pace.rate else min(BATCH, max(int(self._pace.rate * HELD_SECONDS), 1))
+        return size if self._limit is None else min(size, self._limit - self.report.due)
+
+    def _claimed(self) -> Iterator[tuple[SipgateToken, store.Claim]]:
+        while not self._stop.is_set():
+            size = self._batch_size()
+            batch = claim_batch(size, started_at=self._started_at, everything=self._everything) if size > 0 else []
+            store.release_connections()
+            if not batch:
+                return
+            self.report.due += len(batch)
+            for number, (row, claim) in enumerate(batch):
+                if self._stop.is_set():
+                    for _row, unused in batch[number:]:
+                        store.release(unused)
+                    self.report.skipped += len(batch) - number
+                    return
+                yield row, claim
+
+    def _one(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
+        claimed = time.monotonic()
+        self._pace.wait(self._stop)
+        late = time.monotonic() - claimed > HELD_SECONDS
+        if self._stop.is_set() or (late and not store.extend(claim, now=timezone.now())):
+            store.release(claim)
+            self._count("skipped")
+            return
+        order = refreshing.Order(
+            connection_id=row.pk, seen_generation=row.generation, patience=0, actor="keepalive", used=False
+        )
+        try:
+            refreshing.refresh_claimed(row, claim, order, client=client)
+        except errors.NeedsSignIn:
+            self._count("needs_sign_in")
+        except errors.NotConnected:
+            self._count("skipped")
+        except DatabaseError as error:
+            self._count("failed")
+            self._end(f"the database does not answer ({type(error).__name__})")
+        except errors.Misconfigured as error:
+            self._count("failed", error)
+            self._end(f"{MISCONFIGURED}: {error.message}")
+        except errors.SipgateError as error:
+            self._count("failed", error)
+            self._after_trouble(error)
+        else:
+            self._count("refreshed")
+            self._pace.speed_up()
+        finally:
+            store.release_connections()
+
+    def _after_trouble(self, error: errors.SipgateError) -> None:
+        if isinstance(error, errors.RateLimited) or error.status == 503:
+            self._pace.slow_down(getattr(error, "retry_after", None))
+        with self._lock:
+            self._in_a_row += 1
+            outage = self._in_a_row >= STOP_AFTER
+        if outage:
+            self._end(f"sipgate does not answer: {error.message}")
+
+    def _count(self, what: str, error: errors.SipgateError | None = None) -> None:
+        with self._lock:
+            setattr(self.report, what, getattr(self.report, what) + 1)
+            if error is not None:
+                code = error.code or type(error).__name__
+                self.report.errors[code] = self.report.errors.get(code, 0) + 1
+            if what in {"refreshed", "needs_sign_in"}:
+                self._in_a_row = 0
+        self._progress(self.report)
+
+    def _end(self, why: str) -> None:
+        self.report.stopped = self.report.stopped or why
+        self._stop.set()
+
+
+def claim_batch(size: int, *, started_at: datetime, everything: bool = False) -> list[tuple[SipgateToken, store.Claim]]:
+    """Take the leases of up to ``size`` due rows in one go; others that claim at the same moment get other rows."""
+    now = timezone.now()
+    owner = store.new_owner()
+    free = Q(lease_owner="") | Q(lease_until__lte=now)
+    # With everything: a row that this run has renewed already is not due a second time.
+    wanted = due(now=now, everything=everything) & Q(issued_at__lt=started_at)
+    rows = SipgateToken.objects.using(store.database()).filter(wanted & free).order_by("keep_at", "pk")
+    with transaction.atomic(using=store.database()):
+        if connections[store.database()].features.has_select_for_update_skip_locked:
+            rows = rows.select_for_update(skip_locked=True, of=("self",))
+        chosen = list(rows[:size])
+        claimed = []
+        SipgateToken.objects.using(store.database()).filter(pk__in=[row.pk for row in chosen]).update(
+            lease_owner=owner, lease_until=now + conf.lease() * 2
+        )
+        for row in chosen:
+            claimed.append(
+                (
+                    row,
+                    store.Claim(
+                        connection_id=row.pk, generation=row.generation, owner=owner, taken_over=bool(row.lease_owner)
+                    ),
+                )
+            )
+    return claimed
+
+
+# --- changing keys ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, kw_only=True)
+class Resealed:
+    done: int = 0
+    changed_meanwhile: int = 0
+    unreadable: int = 0
+    left: int = 0
+    seconds: float = 0.0
+    keys: dict[str, int] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = None) -> Resealed:
+    """Seal every token with the first key of the ring; online, resumable, conditional per row.
+
+    A row that changes meanwhile was sealed with the first key by whoever changed it. What does not open is left and
+    counted.
+    """
+    report, started = Resealed(), time.monotonic()
+    key, after = sealing.first_key_id(), 0
+    old = SipgateToken.objects.using(store.database()).exclude(key_id=key)
+    while rows := list(old.filter(pk__gt=after).order_by("pk")[:batch]):
+        after = rows[-1].pk
+        _reseal_batch(rows, report)
+        report.seconds = round(time.monotonic() - started, 3)
+        if progress:
+            progress(report)
+    report.keys = keys_in_use()
+    report.left = sum(number for name, number in report.keys.items() if name != key)
+    report.seconds = round(time.monotonic() - started, 3)
+    return report
+
+
+def _reseal_batch(rows: Iterable[SipgateToken], report: Resealed) -> None:
+    # One transaction per batch: a commit per row would be all that takes time. It is short; nothing waits in it.
+    with transaction.atomic(using=store.database()):
+        for row in rows:
+            try:
+                if store.reseal(row):
+                    report.done += 1
+                else:
+                    report.changed_meanwhile += 1
+            except errors.Misconfigured:
+                report.unreadable += 1
+
+
+def keys_in_use() -> dict[str, int]:
+    """Return how many tokens each key seals."""
+    rows = SipgateToken.objects.using(store.database()).order_by().values("key_id").annotate(number=Count("pk"))
+    return {row["key_id"]: row["number"] for row in rows}

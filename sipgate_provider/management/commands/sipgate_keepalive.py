@@ -1,0 +1,113 @@
+"""``manage.py sipgate_keepalive``: renew idle links before they end, finish pending revocations, replay the journal."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from argparse import ArgumentTypeError
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from sipgate_provider import keeping
+from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
+
+FINE, FAILED, STOPPED, MISCONFIGURED = 0, 1, 2, 3
+
+
+class Command(BaseCommand):
+    help = (
+        "Renew the connections whose link would end if nobody used it, end sessions that are still to be ended at sipgate, "
+        "and store what waits in the journal. Any number of machines may run it at once. "
+        "Exit code: 0 all well, 1 some renewals failed and will be tried again, 2 stopped early (sipgate or the database "
+        "does not answer), 3 sipgate refuses this site's client."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--loop", action="store_true", help="Go on until SIGTERM or Ctrl-C, looking every --interval."
+        )
+        parser.add_argument(
+            "--interval", type=_positive, default=60.0, metavar="SECONDS", help="Pause of the loop (default 60)."
+        )
+        parser.add_argument(
+            "--rate", type=_not_negative, default=keeping.RATE, metavar="PER_SECOND",
+            help="Refreshes per second at most (default 50; 0: no limit). Halves when sipgate asks for fewer.",
+        )  # fmt: skip
+        parser.add_argument("--threads", type=int, default=64, help="Refreshes at once at most (default 64).")
+        parser.add_argument("--limit", type=int, default=None, help="Renew so many at most.")
+        parser.add_argument("--all", action="store_true", dest="everything", help="Renew every connection, due or not.")
+        parser.add_argument("--dry-run", action="store_true", help="Only say how many are due.")
+        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            self._say_due(options)
+            return
+        with stopping_cleanly() as stop:
+            code = self._run(options, stop)
+            while options["loop"] and not stop.wait(options["interval"]):
+                code = self._run(options, stop)
+        sys.exit(code)
+
+    def _say_due(self, options: dict[str, Any]) -> None:
+        due = keeping.count_due(everything=options["everything"])
+        self.stdout.write(as_json({"due": due}) if options["json"] else f"{due} connections are due; nothing was done.")
+
+    def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
+        progress = Progress(
+            self.stderr, keeping.count_due(everything=options["everything"]) if self.stderr.isatty() else 0
+        )
+        report = keeping.run(
+            rate=options["rate"], threads=max(options["threads"], 1), everything=options["everything"],
+            limit=options["limit"], stop=stop,
+            progress=lambda report: progress.show(report.ended, f"{report.failed} failed"),
+        )  # fmt: skip
+        progress.clear()
+        self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report))
+        self.stdout.flush()
+        return exit_code(report)
+
+
+def summary(report: keeping.Report) -> str:
+    """Return the one line of a run."""
+    parts = [f"{report.refreshed} renewed"]
+    parts += [
+        f"{number} {words}"
+        for number, words in (
+            (report.needs_sign_in, "need their person"),
+            (report.failed, "failed"),
+            (report.skipped, "left for later"),
+            (report.adopted, "taken from the journal"),
+            (report.revocations_done, "sessions ended"),
+            (report.revocations_waiting, "sessions still to end"),
+        )
+        if number
+    ]
+    text = f"{', '.join(parts)}, in {report.seconds:.1f} s."
+    return f"{text} Stopped early: {report.stopped}" if report.stopped else text
+
+
+def exit_code(report: keeping.Report) -> int:
+    if report.is_misconfigured:
+        return MISCONFIGURED
+    if report.stopped:
+        return STOPPED
+    return FAILED if report.failed else FINE
+
+
+def _positive(text: str) -> float:
+    value = _not_negative(text)
+    if not value:
+        raise ArgumentTypeError("must be more than 0")
+    return value
+
+
+def _not_negative(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100_000:
+        raise ArgumentTypeError("must be a number from 0 to 100000")
+    return value

@@ -1,0 +1,51 @@
+"""``manage.py sipgate_reseal``: seal every token with the first key of the ring, while the site runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from sipgate_provider import errors, keeping, sealing
+from sipgate_provider.management.output import Progress, as_json
+
+
+class Command(BaseCommand):
+    help = (
+        "Seal every token with the first key of SIPGATE_TOKEN_KEYS. Safe to interrupt, to repeat and to run while the site "
+        "is in use. Exit code: 0 the other keys are unused now and may be removed, 1 some tokens are still sealed with them."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--batch", type=int, default=500, help="Rows per transaction (default 500).")
+        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        try:
+            first = sealing.first_key_id()
+            total = sum(number for key, number in keeping.keys_in_use().items() if key != first)
+        except errors.Misconfigured as error:
+            raise CommandError(error.message) from None
+        progress = Progress(self.stderr, total)
+        report = keeping.reseal(
+            batch=min(max(options["batch"], 1), 10_000), progress=lambda report: progress.show(report.done, "resealed")
+        )
+        progress.clear()
+        self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report, first))
+        sys.exit(1 if report.left else 0)
+
+
+def summary(report: keeping.Resealed, first: str) -> str:
+    """Return what was done, and whether the old keys may go."""
+    lines = [f"{report.done} tokens sealed with key {first} in {report.seconds:.1f} s."]
+    if report.unreadable:
+        lines.append(
+            f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. Add it again, behind the first."
+        )
+    if report.left:
+        others = ", ".join(f"{key} ({number})" for key, number in sorted(report.keys.items()) if key != first)
+        lines.append(f"Still in use: {others}. Keep these keys, and run this again.")
+    else:
+        lines.append("No other key is in use: the old ones may be removed from SIPGATE_TOKEN_KEYS.")
+    return " ".join(lines)
