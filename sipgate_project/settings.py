@@ -154,7 +154,16 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 
 EMAIL_URL = env.text("EMAIL_URL")
-_email = env.parsed("EMAIL_URL", "console:", dj_email_url.parse, "something like smtp+tls://user:password@host:587")
+
+
+def _mail(url: str) -> dict[str, Any]:
+    config = dict(dj_email_url.parse(url))
+    if "EMAIL_BACKEND" not in config:  # what an unknown scheme gives
+        raise ValueError
+    return config
+
+
+_email = env.parsed("EMAIL_URL", "console:", _mail, "something like submission://user:password@host:587")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]

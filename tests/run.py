@@ -14,9 +14,13 @@ from tests import postgres
 ON_POSTGRESQL = ["tests/unit", "tests/flows", "tests/concurrency"]
 
 
+PROCESSES = ("-n", "2", "--dist", "loadfile")
+"""Two at once, each with a database and counterparts of its own: much of the time goes into waiting for others."""
+
+
 def pytest(arguments: list[str], **environment: str) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *arguments], env={**os.environ, **environment}, check=False
+        [sys.executable, "-m", "pytest", *PROCESSES, *arguments], env={**os.environ, **environment}, check=False
     ).returncode
 
 
