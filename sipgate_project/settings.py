@@ -334,11 +334,16 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"without_query": {"()": "sipgate_project.logs.WithoutQuery"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "requests": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["without_query"]},
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "sipgate_provider": {"level": LOG_LEVEL},
         "sipgate_project": {"level": LOG_LEVEL},
         "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": ["requests"], "level": "INFO", "propagate": False},
     },
 }
