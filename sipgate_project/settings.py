@@ -138,6 +138,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     _options.setdefault("init_command", "PRAGMA journal_mode=WAL;")
 elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
+    # After a restart of the database the pool would hand out dead connections.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     _options.setdefault(
         "pool",
         {"min_size": 0, "max_size": env.number("DATABASE_POOL", 8, low=1, high=200), "timeout": 10},
