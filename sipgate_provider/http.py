@@ -314,6 +314,12 @@ def was_sent(error: requests.exceptions.RequestException) -> bool:
     return bool(getattr(error, "sent", True)) and _sent(error)
 
 
+def timed_out(error: requests.exceptions.RequestException) -> bool:
+    """Tell whether silence or the deadline ended a request; requests calls silence within a body a connection error."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.exceptions.Timeout) or isinstance(cause, ReadTimeoutError)
+
+
 def _sent(error: BaseException) -> bool:
     if isinstance(
         error, requests.exceptions.ConnectTimeout | requests.exceptions.InvalidURL | requests.exceptions.MissingSchema
@@ -384,4 +390,4 @@ def _forget_session() -> None:
 
 os.register_at_fork(after_in_child=_forget_session)
 
-__all__ = ["API", "TOKEN", "GuardedSession", "HTTPError", "Limits", "session", "was_sent"]
+__all__ = ["API", "TOKEN", "GuardedSession", "HTTPError", "Limits", "session", "timed_out", "was_sent"]
