@@ -138,6 +138,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     _options.setdefault("init_command", "PRAGMA journal_mode=WAL;")
 elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
+    # After a restart of the database the pool would hand out dead connections.
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     _options.setdefault(
         "pool",
         {"min_size": 0, "max_size": env.number("DATABASE_POOL", 8, low=1, high=200), "timeout": 10},
@@ -334,11 +336,16 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "filters": {"without_query": {"()": "sipgate_project.logs.WithoutQuery"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "requests": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["without_query"]},
+    },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
         "sipgate_provider": {"level": LOG_LEVEL},
         "sipgate_project": {"level": LOG_LEVEL},
         "django": {"handlers": [], "level": "INFO"},
+        "django.server": {"handlers": ["requests"], "level": "INFO", "propagate": False},
     },
 }

@@ -59,6 +59,8 @@ class Limits:
 
 
 API = Limits(connect=5, read=10, total=15, max_bytes=2 * 1024 * 1024)
+DOWNLOAD = Limits(connect=5, read=30, total=60, max_bytes=0)
+"""Until the body begins; a streamed body has no total deadline and no size limit, only silence ends it."""
 TOKEN = Limits(connect=5, read=25, total=30, max_bytes=64 * 1024)
 """Patient: giving up on a refresh early is what turns *slow* into *lost*."""
 
@@ -86,6 +88,12 @@ class _Deadline(threading.local):
 
 
 _deadline = _Deadline()
+
+
+def be_patient(silence: float) -> None:
+    """Let the next read of a streamed body, in this thread, wait for ``silence`` seconds: other requests that this
+    thread made meanwhile set limits of their own."""
+    _deadline.at, _deadline.read = float("inf"), silence
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -238,9 +246,7 @@ class GuardedAdapter(HTTPAdapter):
         try:
             response = self._send(request, limits, verify=verify, cert=cert, proxies=proxies)
             if stream:
-                # A download lasts as long as it lasts: only silence ends it.
-                _deadline.at = float("inf")
-                return response
+                return response  # a download lasts as long as it lasts: only silence ends it
             _read_body(response, limits)
             return response
         except requests.exceptions.RequestException as error:
@@ -249,8 +255,7 @@ class GuardedAdapter(HTTPAdapter):
                 raise
             raise named from error
         finally:
-            if not stream:
-                _deadline.at = float("inf")
+            _deadline.at = float("inf")
 
     def _send(self, request: requests.PreparedRequest, limits: Limits, **options: Any) -> requests.Response:
         timeout = Urllib3Timeout(connect=limits.connect, read=limits.read)
@@ -307,6 +312,12 @@ def _named(error: requests.exceptions.RequestException) -> requests.exceptions.R
 def was_sent(error: requests.exceptions.RequestException) -> bool:
     """Tell whether a failed request may have reached the server. True if in doubt."""
     return bool(getattr(error, "sent", True)) and _sent(error)
+
+
+def timed_out(error: requests.exceptions.RequestException) -> bool:
+    """Tell whether silence or the deadline ended a request; requests calls silence within a body a connection error."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.exceptions.Timeout) or isinstance(cause, ReadTimeoutError)
 
 
 def _sent(error: BaseException) -> bool:
@@ -379,4 +390,4 @@ def _forget_session() -> None:
 
 os.register_at_fork(after_in_child=_forget_session)
 
-__all__ = ["API", "TOKEN", "GuardedSession", "HTTPError", "Limits", "session", "was_sent"]
+__all__ = ["API", "TOKEN", "GuardedSession", "HTTPError", "Limits", "session", "timed_out", "was_sent"]

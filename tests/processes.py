@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import requests
 from django.conf import settings
 from django.db import connections
 
 PASSED_ON = (
     "SIPGATE_TOKEN_URL", "SIPGATE_AUTH_URL", "SIPGATE_API_URL", "SIPGATE_TOKEN_KEYS", "SIPGATE_LEASE_SECONDS",
-    "SIPGATE_JOURNAL_DIR", "SIPGATE_WAIT_SECONDS", "SIPGATE_LOGOUT_URL",
+    "SIPGATE_JOURNAL_DIR", "SIPGATE_WAIT_SECONDS", "SIPGATE_LOGOUT_URL", "SIPGATE_PAGE_WAIT_SECONDS",
 )  # fmt: skip
 
 
@@ -76,3 +80,51 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
     finally:
         for worker in started:
             worker.close()
+
+
+class Site:
+    """The site as it is deployed: gunicorn with several processes."""
+
+    def __init__(self, *, processes: int, threads: int, **told: Any) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "sipgate_project.wsgi", "--bind", f"127.0.0.1:{port}",
+             "--workers", str(processes), "--threads", str(threads), "--log-level", "error", "--access-logfile", "/dev/null"],
+            env=environment(**told),
+        )  # fmt: skip
+        self._wait()
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            try:
+                if self.get("/healthz").status_code == 200:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.05)
+        raise RuntimeError("The site did not start.")
+
+    def get(self, path: str, *, session: str = "", timeout: float = 60) -> requests.Response:
+        """Ask for a page as a browser would that knows the site as ``localhost:8080``."""
+        headers = {"Host": "localhost:8080"}
+        if session:
+            headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={session}"
+        return requests.get(f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False)
+
+    def stop(self) -> None:
+        """Stop as an operator does: SIGTERM, and what runs is finished."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(80)
+
+
+@contextmanager
+def site(*, processes: int = 3, threads: int = 16, **told: Any) -> Iterator[Site]:
+    running = Site(processes=processes, threads=threads, **told)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.stop()

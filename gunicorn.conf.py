@@ -1,0 +1,11 @@
+"""Found by gunicorn in the folder it is started in; arguments of the command line win."""
+
+worker_class = "gthread"
+workers = 2
+threads = 8
+# A refresh may ask sipgate twice, 30 s each: a worker told to stop finishes it, so that no rotated token is lost.
+graceful_timeout = 70
+timeout = 90
+# %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
+accesslog = "-"
+access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'

@@ -1,0 +1,77 @@
+"""The process of ``test_outage``: renews one connection, and tells at which point it is, so that the database can be
+taken away there. ``DATABASE_URL`` names the database; speaks lines of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from typing import Any
+
+import django
+
+django.setup()
+
+from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after the set-up
+from django.contrib.auth import get_user_model  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from sipgate_provider import errors, journal, oauth, refreshing, store, tokens  # noqa: E402
+
+
+def tell(**what: Any) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def prepare(answer: dict[str, Any]) -> None:
+    """Create the tables and one connection with a stale pair."""
+    call_command("migrate", verbosity=0)
+    user = get_user_model().objects.create(username="erika")
+    connection = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
+    issued = timezone.now() - timedelta(seconds=400)
+    store.consent(connection, oauth.Grant.parse(answer, issued_at=issued), requested_scope=[], now=timezone.now())
+    tell(connection=connection.pk)
+
+
+def announce_points() -> None:
+    real_keep, real_sync = store.keep, journal.sync
+
+    def keep(*args: Any, **kwargs: Any) -> bool:
+        if not announced:
+            announced.append(True)
+            tell(at="keep")
+            sys.stdin.readline()
+        return real_keep(*args, **kwargs)
+
+    def sync(path: Any) -> None:
+        real_sync(path)
+        tell(at="synced")
+
+    announced: list[bool] = []
+    store.keep, journal.sync = keep, sync
+
+
+def use(connection: int) -> None:
+    try:
+        generation = tokens.usable(connection).generation
+        row = store.load(connection)
+        tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
+    except errors.SipgateError as error:
+        tell(error=type(error).__name__, code=error.code, waiting=journal.waiting())
+
+
+def main() -> None:
+    order = json.loads(sys.stdin.readline())
+    refreshing.STORE_PATIENCE = order.get("patience", refreshing.STORE_PATIENCE)
+    if "answer" in order:
+        prepare(order["answer"])
+    if order.get("points"):
+        announce_points()
+    if "use" in order:
+        use(order["use"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""PostgreSQL goes away between sipgate's answer and our write, and comes back: the pair is stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import postgres
+from tests.strict import Strict
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[postgres.Server]:
+    with postgres.server() as one:
+        yield one
+
+
+class Process:
+    """One ``tests.outage.process``."""
+
+    def __init__(self, server: postgres.Server, strict: Strict, folder: Path, **order: Any) -> None:
+        told = {
+            "database": "postgres",
+            "settings": {"SIPGATE_TOKEN_URL": strict.token_url, "SIPGATE_JOURNAL_DIR": str(folder)},
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.outage.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env={
+                **os.environ, "SIPGATE_TEST_DATABASE_URL": server.url, "SIPGATE_WORKER": json.dumps(told),
+                "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
+            },
+        )  # fmt: skip
+        self.say(json.dumps(order))
+
+    def say(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{line}\n")
+        self._process.stdin.flush()
+
+    def hear(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        return dict(json.loads(self._process.stdout.readline()))
+
+    def end(self) -> None:
+        self._process.communicate(timeout=60)
+
+
+@pytest.fixture
+def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[int]:
+    """A connection with a stale pair, in a database of its own."""
+    process = Process(server, strict, tmp_path, answer=strict.issue()[0])
+    number = process.hear()["connection"]
+    process.end()
+    yield number
+    subprocess.run(
+        [sys.executable, "-c", "import psycopg, sys; c = psycopg.connect(sys.argv[1], autocommit=True); "
+         "c.execute('DROP SCHEMA public CASCADE'); c.execute('CREATE SCHEMA public')", server.url], check=True,
+    )  # fmt: skip
+
+
+def renew_while_the_database_is_away(process: Process, server: postgres.Server) -> None:
+    assert process.hear() == {"at": "keep"}
+    server.stop()
+    process.say("go on")
+    assert process.hear() == {"at": "synced"}
+
+
+def test_the_process_waits_and_stores(server: postgres.Server, strict: Strict, tmp_path: Path, stale: int) -> None:
+    process = Process(server, strict, tmp_path, use=stale, points=True, patience=60)
+    renew_while_the_database_is_away(process, server)
+    server.start()
+    assert process.hear() == {"generation": 2, "state": "active", "waiting": 0}
+    process.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
+def test_what_it_cannot_store_the_next_process_does(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
+    process = Process(server, strict, tmp_path, use=stale, points=True, patience=0.3)
+    renew_while_the_database_is_away(process, server)
+    assert process.hear() == {"error": "SipgateUnavailable", "code": "database", "waiting": 1}
+    process.end()
+    [entry] = tmp_path.glob("*.sealed")
+    assert b"at-" not in entry.read_bytes()
+    assert entry.stat().st_mode & 0o077 == 0
+    server.start()
+    following = Process(server, strict, tmp_path, use=stale)
+    assert following.hear() == {"generation": 2, "state": "active", "waiting": 0}
+    following.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)

@@ -1,0 +1,64 @@
+"""What README, docs and .env.example say is so."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from django.core.management import get_commands
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def settings_read() -> set[str]:
+    """Return the variables that the settings read."""
+    return set(
+        re.findall(r'env\.(?:text|flag|number|words|url|parsed)\(\s*"([A-Z_]+)"', text("sipgate_project/settings.py"))
+    )
+
+
+def test_the_example_file_has_every_variable_once() -> None:
+    names = re.findall(r"^([A-Z_]+)=", text(".env.example"), flags=re.MULTILINE)
+    assert sorted(names) == sorted(settings_read())
+
+
+def test_the_table_of_the_readme_has_every_variable() -> None:
+    table = text("README.md").partition("## Configuration")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)) == sorted(settings_read())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_exists(document: Path) -> None:
+    said = document.read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z-]+):", text("Makefile"), flags=re.MULTILINE))
+    assert set(re.findall(r"`make ([a-z-]+)", said)) <= targets
+    assert set(re.findall(r"manage\.py (sipgate_\w+)", said)) <= set(get_commands())
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", said)
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert not missing
+
+
+def test_every_make_target_is_described_in_the_readme() -> None:
+    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), flags=re.MULTILINE)) - {"help", "clean", "ci"}
+    assert described <= set(re.findall(r"`make ([a-z-]+)", text("README.md")))
+
+
+def test_every_dependency_has_a_reason_in_the_readme() -> None:
+    import tomllib
+
+    project = tomllib.loads(text("pyproject.toml"))
+    words = [
+        *project["project"]["dependencies"],
+        *project["dependency-groups"]["site"],
+        *project["dependency-groups"]["dev"],
+    ]
+    names = {re.match(r"[A-Za-z0-9-]+", word)[0].lower() for word in words}  # type: ignore[index]  # each has a name
+    reasons = text("README.md").partition("## Dependencies")[2].partition("\n## ")[0].lower()
+    assert not [name for name in names if not re.search(rf"(?<![a-z-]){re.escape(name)}(?![a-z-])", reasons)]
