@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import statistics
 import subprocess
@@ -73,49 +74,54 @@ def calls(place: Place, size: Size) -> list[Case]:
     """GET /account with a valid token: our client and page against a bare request."""
     place.counterpart.set(lifetime=86_400)
     secure = f"{place.counterpart.secure_url}/v2"
-    with workers(place) as (plain,), workers(place, SIPGATE_API_URL=secure) as (tls,):
+    with (
+        workers(place) as (plain,),
+        workers(place, SIPGATE_API_URL=secure) as (tls,),
+        workers(place, SIPGATE_API_URL=secure, REQUESTS_CA_BUNDLE=place.counterpart.only_ca) as (small,),
+    ):
         pk = plain.do("populate", number=1)[0]
-        # With the client, or with the use case the page is made of while there is none.
-        ours = "client" if plain.do("has_client") else "fetch"
-        name = "SipgateClient.get" if ours == "client" else "accounts.fetch (there is no SipgateClient here)"
-        number_of_calls = size(400, 60)
 
-        def turns(worker: Worker, **ways: str) -> list[Contender]:
+        def turns(worker: Worker, number: int, ways: dict[str, str]) -> list[Contender]:
             return in_turns(
                 size(9, 3),
-                {
-                    name: _do(worker, "calls", how=how, connection=pk, number=number_of_calls)
-                    for name, how in ways.items()
-                },
+                {name: _do(worker, "calls", how=how, connection=pk, number=number) for name, how in ways.items()},
             )
 
-        further = {"SipgateClient.for_user(user).get": "for_user"} if ours == "client" else {}
-        in_clear = turns(
-            plain,
-            **{
-                name: ours, **further, "bare requests.get, connection kept": "kept",
-                "bare requests.get, new connection": "new", "page /account.json": "json", "page /account": "page",
-                "page / (nothing asked of sipgate)": "home",
+        requests_made = turns(
+            plain, size(300, 40),
+            {
+                CLIENT: "client", "SipgateClient.for_user(user).get": "for_user", KEPT: "kept",
+                "bare requests.get, new connection": "new",
             },
         )  # fmt: skip
+        pages = turns(
+            plain, size(60, 10), {"page /account.json": "json", "page /account": "page", HOME: "home", KEPT: "kept"}
+        )
         over_tls = turns(
-            tls,
-            **{
-                name: ours, "bare requests.get, TLS connection kept": "kept",
-                "requests.get, new TLS connection per call, as in sipgate's example": "new",
-            },
-        )  # fmt: skip
-    one = Case("calls", "GET /account, in clear text", place.database, in_clear)
+            tls, size(200, 20), {CLIENT: "client", "bare requests.get, TLS connection kept": "kept", EXAMPLE: "new"}
+        )
+        over_tls += turns(small, size(200, 20), {SMALL: "new"})
+    one = Case("calls", "GET /account, in clear text", place.database, requests_made)
     two = Case("calls_tls", "GET /account, over TLS", place.database, over_tls)
+    three = Case("pages", "the site's pages, by Django's handler, without web server", place.database, pages)
     two.notes = [
-        "On loopback a new TLS connection has no way to go: two round trips to sipgate come on top for the example."
+        "on loopback a new TLS connection has no way to go: two round trips to sipgate come on top for the example",
+        "the CA bundle is certifi's with the counterpart's certificate, as the example reads it anew for each call",
     ]
-    bare = one["bare requests.get, connection kept"]
-    overhead = statistics.median(a - b for a, b in zip(in_clear[0].medians, bare.medians, strict=True))
-    one.targets = [Target(f"{name} over a bare kept request: p50", overhead, 1.0, MS)]
-    faster = two.ratios[-1].median
-    two.targets = [Target(f"{name} against a new TLS connection per call", faster, 3.0, "×", at_most=False)]
-    return [one, two]
+    overhead = statistics.median(a - b for a, b in zip(one[CLIENT].medians, one[KEPT].medians, strict=True))
+    one.targets = [Target("SipgateClient.get over a bare kept request: p50", overhead, 1.0, MS)]
+    two.targets = [
+        Target(f"SipgateClient.get against {other}", two.ratio(other).median, 3.0, "×", at_most=False)
+        for other in (EXAMPLE, SMALL)
+    ]
+    return [one, two, three]
+
+
+CLIENT = "SipgateClient.get"
+KEPT = "bare requests.get, connection kept"
+HOME = "page / (nothing is asked of sipgate)"
+EXAMPLE = "a new TLS connection per call, as in sipgate's example"
+SMALL = "the same with a CA bundle of one certificate"
 
 
 @case
@@ -124,25 +130,27 @@ def bulk(place: Place, size: Size) -> list[Case]:
     threads = 64
     place.counterpart.set(latency=0.05)
     extras: dict[str, list[dict[str, Any]]] = {}
-    with workers(place) as (worker,):
+    # The peers hold a connection while they wait for the server: with a pool as small as ours they would wait for it.
+    with workers(place) as (worker,), workers(place, DATABASE_POOL="70") as (other,):
         names = worker.do("peer_names")
-        worker.do("populate", number=size(2000, 256), clear=True)
+        worker.do("populate", number=size(1000, 192), clear=True)
 
         def way(name: str, job: str, **arguments: Any) -> tuple[str, Callable[[], list[float]]]:
             def run() -> list[float]:
-                answer = worker.do(job, **arguments)
+                answer = (other if job == "bulk_peer" else worker).do(job, **arguments)
                 extras.setdefault(name, []).append(answer)
                 return [answer["rate"]]
 
             return name, run
 
-        few, many = size(60, 10), size(2000, 256)
+        few, many = size(40, 10), size(1000, 192)
         bare = {f"bare {library}, {threads} threads, nothing stored": library for library in ("urllib3", "requests")}
         taken = in_turns(
             size(5, 1),
             dict(
                 [
                     way(f"the keeper, {threads} threads", "bulk_ours", threads=threads),
+                    way(FLOOR, "bulk_floor", threads=threads),
                     *(
                         way(name, "bulk_bare", how=library, number=many, threads=threads)
                         for name, library in bare.items()
@@ -177,6 +185,9 @@ def bulk(place: Place, size: Size) -> list[Case]:
         Target("bulk refresh: connections lost", lost["dead"] + lost["unreadable"] + counts["reuse"], 0, ""),
     ]  # fmt: skip
     return [made]
+
+
+FLOOR = "the floor: urllib3, pair opened and sealed, one UPDATE by the driver"
 
 
 @case
@@ -364,7 +375,8 @@ def sign_in(place: Place, size: Size) -> list[Case]:
 @case
 def hanging(place: Place, size: Size) -> list[Case]:
     """sipgate hangs for 30 s; the site has four web threads and, on PostgreSQL, four database connections."""
-    seconds, crowds = size(8, 3), ((4,) if size.quick else (2, 3, 4, 8))
+    hang = size(30, 3)
+    seconds, crowds = size(12, 2), ((4,) if size.quick else (2, 4, 8))
     place.counterpart.set()
     with workers(place) as (worker,):
         pks = worker.do("populate", number=16, clear=True)
@@ -379,19 +391,19 @@ def hanging(place: Place, size: Size) -> list[Case]:
                 worker.do("age", seconds=400 if hangs else 1, connection=pk)
             with _site(place) as url:
                 probe(url, cookies[-1], 1.0)
-                place.counterpart.set(latency=30 if hangs else 0, api_latency=30 if hangs else 0)
+                place.counterpart.set(latency=hang if hangs else 0, api_latency=hang if hangs else 0)
                 with _visitors(url + path, cookies[:visitors]) as answers:
-                    time.sleep(1.0 if hangs else 0.2)
+                    time.sleep(2.0)
                     samples = probe(url, cookies[-1], seconds)
                 taken[name] = Contender(name, MS, samples, {"visits_answered": len(answers), "visit_ms": answers})
             place.counterpart.set()
 
         for visitors in crowds:
-            measure(f"other pages while {visitors} visitors keep asking for /account", "/account", visitors, hangs=True)
+            measure(f"other pages while {visitors} visitors keep reloading /account", "/account", visitors, hangs=True)
         measure(quiet, "/account", crowds[0], hangs=False)
         naive = "the same with 4 visitors, /account asked in the visitor's own thread"
         measure(naive, "/naive/account", 4, hangs=True)
-    made = Case("hanging", "sipgate hangs for 30 s, four web threads", place.database, list(taken.values()))
+    made = Case("hanging", f"sipgate hangs for {hang} s, four web threads", place.database, list(taken.values()))
     for one in made.contenders:
         visits = one.extra.pop("visit_ms")
         if visits:
@@ -407,6 +419,8 @@ def hanging(place: Place, size: Size) -> list[Case]:
 
 PAGES = ("/", "/healthz", "/accounts/login/")
 PROBES_PER_SECOND = 20
+THINK = 1.0
+"""Seconds until an impatient person presses *reload*, on average."""
 
 
 def probe(url: str, cookie: str, seconds: float) -> list[list[float]]:
@@ -438,12 +452,12 @@ def _get(url: str, cookie: str) -> None:
 
 @contextmanager
 def _visitors(url: str, cookies: list[str]) -> Iterator[list[float]]:
-    """People who ask for a page, and again as soon as it is there; yields how long their visits took, ms."""
+    """People who ask for a page, and again ``THINK`` seconds after the answer; yields how long their visits took, ms."""
     stop = threading.Event()
     took: list[float] = []
 
     def visit(cookie: str) -> None:
-        while not stop.is_set():
+        while not stop.wait(random.uniform(0.5, 1.5) * THINK):
             began = time.perf_counter()
             try:
                 _get(url, cookie)

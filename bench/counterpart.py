@@ -27,6 +27,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+import certifi
+
 REALM = "/auth/realms/third-party"
 SIGNATURE_BYTES = 256
 """As long as that of a 2048-bit RSA key."""
@@ -219,6 +221,8 @@ class Counterpart:
     url: str
     secure_url: str
     ca_bundle: str
+    """certifi's authorities and the counterpart's: as much to read as in production."""
+    only_ca: str
 
     @property
     def token_url(self) -> str:
@@ -254,9 +258,9 @@ def running() -> Iterator[Counterpart]:
         try:
             assert process.stdout is not None
             plain, secure = json.loads(process.stdout.readline())
-            yield Counterpart(
-                f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}", str(Path(folder) / "certificate.pem")
-            )
+            only, bundle = Path(folder) / "certificate.pem", Path(folder) / "bundle.pem"
+            bundle.write_bytes(Path(certifi.where()).read_bytes() + only.read_bytes())
+            yield Counterpart(f"http://127.0.0.1:{plain}", f"https://127.0.0.1:{secure}", str(bundle), str(only))
         finally:
             process.kill()
             process.wait()
