@@ -53,7 +53,7 @@ def gate(place: Place, size: Size) -> list[Case]:
         }
         taken = in_turns(
             size(9, 3),
-            {name: _do(worker, "gate", how=how, pks=pks, number=size(1000, 150)) for name, how in ways.items()},
+            {name: _do(worker, "gate", how=how, pks=pks, number=size(800, 150)) for name, how in ways.items()},
         )
         queries = worker.do("queries_of_gate", connection=pks[0])
     made = Case("gate", "valid token", place.database, taken)
@@ -146,7 +146,7 @@ def bulk(place: Place, size: Size) -> list[Case]:
         few, many = size(40, 10), size(1000, 192)
         bare = {f"bare {library}, {threads} threads, nothing stored": library for library in ("urllib3", "requests")}
         taken = in_turns(
-            size(5, 1),
+            size(4, 1),
             dict(
                 [
                     way(f"the keeper, {threads} threads", "bulk_ours", threads=threads),
@@ -257,7 +257,7 @@ def _mandatory(worker: Worker, pks: list[int], place: Place, size: Size) -> Case
 @case
 def contention(place: Place, size: Size) -> list[Case]:
     """Many processes and threads on one stale token, by the strict rule: any reuse ends the connection."""
-    processes, threads = size(8, 4), size(8, 4)
+    processes, threads = size(8, 2), 8
     plan = [(0.05, 1)] if size.quick else [(0.0, 10), (0.05, 10), (1.0, 3), (5.0, 1)]
     cases = []
     with workers(place, processes) as crew:
@@ -341,7 +341,7 @@ def sign_in(place: Place, size: Size) -> list[Case]:
     """A sign-in, from the button to the landing: ours against a minimal plain allauth provider."""
     place.counterpart.set()
     people = {"sipgate": 2_000_000, "plain": 3_000_000}
-    per_round = size(30, 5)
+    per_round = size(20, 4)
 
     def fresh(worker: Worker, provider: str) -> list[float]:
         people[provider] += per_round
@@ -350,7 +350,7 @@ def sign_in(place: Place, size: Size) -> list[Case]:
     with workers(place) as (ours,), workers(place, BENCH_FLAVOUR="plain") as (plain,):
         ours.do("populate", number=1)
         first = in_turns(
-            size(7, 2),
+            size(5, 2),
             {
                 "this project: PKCE, sealed pair, history": lambda: fresh(ours, "sipgate"),
                 "a minimal plain allauth provider, tokens in the clear": lambda: fresh(plain, "plain"),
