@@ -58,11 +58,13 @@ def main(arguments: list[str]) -> int:
                 try:
                     with workers(place) as (worker,):
                         databases[name] = worker.do("prepare")
-                    cases += _measure(place, options)
+                    for made in _measure(place, options):
+                        cases += made
+                        # After each case: an interrupted run is not lost.
+                        _write(options, cases, databases, time.monotonic() - started, load)
                 finally:
                     close_idle()
     seconds = time.monotonic() - started
-    _write(options, cases, databases, seconds, load)
     print(
         f"\n{'=' * 100}\nTargets{' (a quick run: the numbers mean little)' if options.quick else ''}\n{target_table(cases)}"
     )
@@ -70,18 +72,16 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _measure(place: Place, options: argparse.Namespace) -> list[Case]:
-    measured = []
+def _measure(place: Place, options: argparse.Namespace) -> Iterator[list[Case]]:
     for name, work in CASES.items():
         if not _wanted(name, place.database, options):
             continue
         print(f"→ {name} on {place.database}: {(work.__doc__ or '').splitlines()[0]}", flush=True)
         made = work(place, Size(options.quick))
-        measured += made
         for one in made:
             print(f"\n{case_table(one)}", flush=True)
         print(flush=True)
-    return measured
+        yield made
 
 
 def _wanted(name: str, database: str, options: argparse.Namespace) -> bool:
