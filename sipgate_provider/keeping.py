@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from django.db import DatabaseError, connections, transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
 from . import conf, credentials, errors, journal, oauth, refreshing, revocation, sealing, store
@@ -256,14 +256,19 @@ class Run:
         self._stop.set()
 
 
+def claimable(*, now: datetime, started_at: datetime, everything: bool = False) -> QuerySet[SipgateToken]:
+    """Return due rows whose lease is free, most urgent first; the index ``sipgate_token_due`` has this order."""
+    free = Q(lease_owner="") | Q(lease_until__lte=now)
+    # With everything: a row that this run has renewed already is not due a second time.
+    wanted = due(now=now, everything=everything) & Q(issued_at__lt=started_at)
+    return SipgateToken.objects.using(store.database()).filter(wanted & free).order_by("keep_at", "pk")
+
+
 def claim_batch(size: int, *, started_at: datetime, everything: bool = False) -> list[tuple[SipgateToken, store.Claim]]:
     """Take the leases of up to ``size`` due rows in one go; others that claim at the same moment get other rows."""
     now = timezone.now()
     owner = store.new_owner()
-    free = Q(lease_owner="") | Q(lease_until__lte=now)
-    # With everything: a row that this run has renewed already is not due a second time.
-    wanted = due(now=now, everything=everything) & Q(issued_at__lt=started_at)
-    rows = SipgateToken.objects.using(store.database()).filter(wanted & free).order_by("keep_at", "pk")
+    rows = claimable(now=now, started_at=started_at, everything=everything)
     with transaction.atomic(using=store.database()):
         if connections[store.database()].features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))
