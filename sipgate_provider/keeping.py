@@ -259,9 +259,10 @@ class Run:
 def claimable(*, now: datetime, started_at: datetime, everything: bool = False) -> QuerySet[SipgateToken]:
     """Return due rows whose lease is free, most urgent first; the index ``sipgate_token_due`` has this order."""
     free = Q(lease_owner="") | Q(lease_until__lte=now)
-    # With everything: a row that this run has renewed already is not due a second time.
-    wanted = due(now=now, everything=everything) & Q(issued_at__lt=started_at)
-    return SipgateToken.objects.using(store.database()).filter(wanted & free).order_by("keep_at", "pk")
+    wanted = due(now=now, everything=everything) & free
+    if everything:
+        wanted &= Q(issued_at__lt=started_at)  # what this run has renewed already is not due a second time
+    return SipgateToken.objects.using(store.database()).filter(wanted).order_by("keep_at", "pk")
 
 
 def claim_batch(size: int, *, started_at: datetime, everything: bool = False) -> list[tuple[SipgateToken, store.Claim]]:
