@@ -111,10 +111,12 @@ def fetch(connection: SocialAccount) -> Fetched:
     """
     row = token_of(connection)
     token = tokens.usable(connection, row=row)
+    store.release_connections()
     try:
         account = api.fetch_account(conf.api_url(), token.value)
     except errors.AccessRejected:
         token = tokens.usable(connection, rejected=token.value)
+        store.release_connections()
         account = api.fetch_account(conf.api_url(), token.value)
     now = timezone.now()
     _remember(connection, account, now)
