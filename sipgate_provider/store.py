@@ -142,25 +142,18 @@ def record_failure(
     return bool(rows.update(**values))
 
 
-def end(row: SipgateToken, *, reason: str, now: datetime, forget: bool) -> bool:
-    """Put a connection into *needs sign-in* without asking sipgate: revoked, or asked for by an administrator.
+def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
+    """Put a connection into *needs sign-in* without asking sipgate; the pair stays. False: it changed meanwhile.
 
-    Counts as a new generation, so that a refresh under way cannot bring the connection back to life. ``forget`` removes
-    the pair; without it, the pair stays, to be ended when the new sign-in comes. False: the row changed meanwhile.
+    A refresh under way keeps its pair and does not undo the wish (``_active_unless_asked``).
     """
-    generation = row.generation + 1
-    values: dict[str, Any] = {
-        "generation": generation, "state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": now,
-        "lease_owner": "", "lease_until": None, "next_attempt_at": None, "failing_since": None,
-    }  # fmt: skip
-    if forget or not row.sealed:
-        values |= {"sealed": b"", "key_id": "", "access_fingerprint": "", "refresh_fingerprint": ""}
-    else:
-        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        values["sealed"] = sealing.seal_pair(pair, connection_id=row.pk, generation=generation)
-        values["key_id"] = sealing.first_key_id()
-    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation)
-    return bool(rows.update(**values))
+    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, generation=generation)
+    return bool(
+        rows.update(
+            state=State.NEEDS_SIGN_IN, reason=reason, state_since=now, lease_owner="", lease_until=None,
+            next_attempt_at=None,
+        )
+    )  # fmt: skip
 
 
 def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:

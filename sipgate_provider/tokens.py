@@ -22,13 +22,10 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import background, conf, errors, journal, refreshing, sealing, store
-from .models import Reason, SipgateToken, State
+from .models import SipgateToken, State
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
 """A token that came from a refresh so recently and is rejected all the same will not get better by another one."""
-
-ENDED_HERE = (Reason.REVOKED, Reason.ASKED)
-"""Ended by this site, not by sipgate: what is left of the access token's life is not used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +88,6 @@ def usable(
     row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    if row.state == State.NEEDS_SIGN_IN and row.reason in ENDED_HERE:
-        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason)
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
     state = freshness(row, timezone.now())

@@ -266,19 +266,12 @@ class TestNewerTruth:
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
             tokens.usable(connection, wait=0.1)
-        assert store.end(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now(), forget=True)
+        assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert background.refreshes.wait_idle(10)
         row = store.load(connection.pk)
         assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
         with pytest.raises(errors.NeedsSignIn):
             tokens.usable(connection)
-
-    def test_asked_for_a_new_sign_in_the_old_token_is_not_used_up(self, connect: Connect) -> None:
-        connection = connect()
-        assert store.end(store.load(connection.pk), reason=Reason.ASKED, now=timezone.now(), forget=False)
-        with pytest.raises(errors.NeedsSignIn):
-            tokens.usable(connection)
-        assert store.load(connection.pk).sealed
 
     def test_change_of_keys_during_a_refresh_loses_nothing(self, connect: Connect, strict: Strict, settings) -> None:
         connection = connect(age=400)

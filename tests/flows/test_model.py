@@ -66,7 +66,10 @@ class Gate(RuleBasedStateMachine):
     @precondition(lambda self: self.connection)
     @rule(forget=st.booleans())
     def administrator_ends_it(self, forget: bool) -> None:
-        store.end(self.row, reason=Reason.REVOKED if forget else Reason.ASKED, now=timezone.now(), forget=forget)
+        if forget:
+            store.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
+        else:
+            store.end(self.connection.pk, self.row.generation, reason=Reason.ASKED, now=timezone.now())  # type: ignore[union-attr]
         self.held = ENDED
 
     @rule()
@@ -119,7 +122,7 @@ class Gate(RuleBasedStateMachine):
             assert outcome == "NotConnected"
             return
         if self.held == ENDED and before.state == State.NEEDS_SIGN_IN:
-            assert outcome == "NeedsSignIn" or (outcome == "ok" and before.reason not in tokens.ENDED_HERE)
+            assert outcome == "NeedsSignIn" or (outcome == "ok" and before.reason != Reason.REVOKED)
             assert not renewed
         row = self.row
         if renewed and (fault in {"lose", "garbage"} or self.held == SPENT):
