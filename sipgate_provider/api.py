@@ -290,9 +290,9 @@ def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[
     if status == 403:
         raise errors.MissingPermission(text, scopes=scopes, **where)
     if status == 429:
-        raise errors.RateLimited(text, retry_after=oauth.retry_after(response), **where)
+        raise errors.RateLimited(text, retry_after=http.retry_after(response), **where)
     if status == 408 or status >= 500:
-        raise errors.SipgateUnavailable(text, retry_after=oauth.retry_after(response), **where)
+        raise errors.SipgateUnavailable(text, retry_after=http.retry_after(response), **where)
     if 300 <= status < 400 or status < 200:
         raise errors.UnexpectedResponse(text, **where)
     kinds = {402: errors.PaymentRequired, 404: errors.NotFound, 409: errors.Conflict}

@@ -12,7 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -22,7 +21,6 @@ from .secret import Secret, bare
 
 LONGEST_TOKEN = 16_384
 LONGEST_LIFE = 10 * 365 * 86_400.0
-LONGEST_RETRY_AFTER = 86_400.0
 OUR_FAULT = {
     "invalid_client": "CLIENT_ID",
     "unauthorized_client": "CLIENT_SECRET",
@@ -225,11 +223,11 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         )  # fmt: skip
     if status == 429:
         return errors.RateLimited(
-            "sipgate asks for fewer requests.", retry_after=retry_after(response), endpoint=endpoint, status=status
+            "sipgate asks for fewer requests.", retry_after=http.retry_after(response), endpoint=endpoint, status=status
         )
     if status in {408, 425} or status >= 500:
         return errors.SipgateUnavailable(
-            f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=retry_after(response),
+            f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=http.retry_after(response),
             endpoint=endpoint, status=status, code=code or None,
         )  # fmt: skip
     if code == "invalid_grant" and status in {400, 401}:
@@ -243,20 +241,6 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood.",
         endpoint=endpoint, status=status, code=code or None,
     )  # fmt: skip
-
-
-def retry_after(response: requests.Response) -> float | None:
-    """Return ``Retry-After`` in seconds from now (a number or a date, RFC 9110 §10.2.3), at most a day; None if absent."""
-    value = str(response.headers.get("Retry-After") or "").strip()
-    if not value:
-        return None
-    seconds = _seconds(value)
-    if seconds is None:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
 def logout_url_from(token_url: str) -> str | None:
