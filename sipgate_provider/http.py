@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
+import math
 import os
 import random
 import re
@@ -298,6 +300,39 @@ def retry_after(response: requests.Response) -> float | None:
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
+def json_of(raw: bytes) -> Any:
+    """Return the value of a JSON text as plain data that a database can hold.
+
+    Odd parts do not spoil the rest, since a token answer comes only once: bytes that are no UTF-8 become U+FFFD, numbers
+    without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates go.
+
+    Raises:
+        ValueError: no JSON.
+    """
+    text = raw.decode("utf-8-sig", "replace")
+    try:
+        return _storable(json.loads(text, parse_int=_number, parse_float=_number, parse_constant=lambda _name: None))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _number(text: str) -> int | float | None:
+    if len(text) < 19 and text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "ignore").decode()
+    if isinstance(value, list):
+        return [_storable(part) for part in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    return value
+
+
 def _guard(manager: PoolManager) -> None:
     manager.pool_classes_by_scheme = POOLS
 
@@ -416,4 +451,4 @@ def _forget_session() -> None:
 
 os.register_at_fork(after_in_child=_forget_session)
 
-__all__ = ["API", "TOKEN", "GuardedSession", "Limits", "retry_after", "session", "was_sent"]
+__all__ = ["API", "TOKEN", "GuardedSession", "Limits", "json_of", "retry_after", "session", "was_sent"]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -121,8 +120,8 @@ def claims(token: str) -> dict[str, object]:
     if len(parts) != 3 or len(token) > LONGEST_TOKEN:
         return {}
     try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
+        found = http.json_of(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -264,8 +263,8 @@ def _sibling(url: str, name: str) -> str | None:
 
 def _json(response: requests.Response) -> object:
     try:
-        return response.json()
-    except (ValueError, RecursionError):
+        return http.json_of(response.content)
+    except ValueError:
         return None
 
 
