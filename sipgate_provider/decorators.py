@@ -189,7 +189,7 @@ def _look(request: HttpRequest, needed: tuple[str, ...]) -> HttpResponse | None:
         return _login_first(request)
     rows = accounts.connections_of(user)
     if not rows:
-        return _send(request, errors.NotConnected("This user has no sipgate connection."), rows=rows)
+        return _send(request, errors.NotConnected("This user has no sipgate connection."), rows=rows, wish=needed)
     token = accounts.token_of(rows[0])
     if token is None or tokens.has_ended(token):
         ended = errors.NeedsSignIn("This connection needs a new sign-in.", reason=token.reason if token else "")
@@ -247,7 +247,7 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 
 
 def _send(
-    request: HttpRequest, error: errors.SipgateError, *, rows: list[SocialAccount], wish: tuple[str, ...] = ()
+    request: HttpRequest, error: errors.SipgateError, *, rows: list[SocialAccount], wish: tuple[str, ...]
 ) -> HttpResponse:
     """Send a browser to the connect page once; others, and those for whom that was in vain, are told what is missing."""
     back = back_to(request)

@@ -87,9 +87,9 @@ def sipgate_connection(context: template.Context, *, scopes: str | Iterable[str]
 def sipgate_sign_in_url(
     context: template.Context,
     *,
-    next: str = "",
+    next: str = "",  # noqa: A002  # allauth's word
     scopes: str | Iterable[str] = (),
-    process: str = "",  # allauth's word
+    process: str = "",
 ) -> str:
     """Return the address of the sign-in: POST starts it, GET asks first.
 
@@ -112,7 +112,7 @@ def sipgate_button(
     context: template.Context,
     label: str,
     *,
-    next: str = "",
+    next: str = "",  # noqa: A002  # allauth's word
     scopes: str | Iterable[str] = (),
     process: str = "",
     tags: str = "",  # allauth's word
@@ -129,7 +129,7 @@ def sipgate_button(
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
     """Return what the sign-in that this page (allauth's, before a sign-in) announces would ask for beyond the usual."""
     request, provider = context.get("request"), context.get("provider")
-    if request is None or getattr(provider, "id", "") != credentials.PROVIDER_ID:
+    if request is None or provider is None or provider.id != credentials.PROVIDER_ID:
         return []
     return sorted(set(scope_rules.pending(request)) - set(provider.get_scope()))
 
