@@ -508,6 +508,29 @@ class TestDownload:
         assert raised.value.code == "timeout"
         assert 0.2 < time.monotonic() - started < 5
 
+    def test_other_calls_meanwhile_do_not_change_its_patience(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
+        over = threading.Event()
+
+        def silent(write: Callable[[bytes], None]) -> None:
+            write(b"x" * http.CHUNK)
+            over.wait(20)
+
+        fax = Answer(headers={"Content-Length": "1000000"}, pieces=silent)
+        scripted.answer = lambda asked: fax if asked.path == "/faxes/1" else Answer(data={})
+        try:
+            with of_nobody.stream("/faxes/1", silence=0.3) as document:
+                pieces = iter(document)
+                next(pieces)
+                of_nobody.get("/account")
+                started = time.monotonic()
+                with pytest.raises(errors.SipgateUnavailable):
+                    next(pieces)
+        finally:
+            over.set()
+        assert time.monotonic() - started < http.API.read / 2
+
     @pytest.mark.parametrize(
         "address",
         ["https://evil.example/v2/documents/fax.pdf", "//evil.example/v2/x", "http://127.0.0.1:1/v2/x", "fax.pdf"],
