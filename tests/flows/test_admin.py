@@ -178,6 +178,7 @@ class TestPages:
             html = page.content.decode()
             assert page.status_code == 200
             assert "sipgate_provider/admin.css" in html
+            assert 'rel="icon"' in html
             assert not re.search(
                 r"<style|\sstyle=|\son[a-z]+=\"|<script(?![^>]* src=)|(?:src|href)=\"(?:data:|https?:|//)", html
             )
@@ -415,7 +416,7 @@ class TestActions:
         one, other = connect(), connect()
         told = self.confirmed(boss, "refresh_selected", one.pk, other.pk)
         assert [level for level, _text in told] == ["success", "success"]
-        assert "renewed in" in told[0][1]
+        assert re.match(rf"{one.uid} \({one.user}\): renewed in \d+ ms", told[0][1])
         assert {store.load(row.pk).generation for row in (one, other)} == {2}
         self.confirmed(boss, "refresh_selected", one.pk)
         assert store.load(one.pk).generation == 3
