@@ -64,6 +64,12 @@ def connections_of(user: Any) -> list[SocialAccount]:
     return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
 
 
+def waiting_for_their_person(user: Any) -> list[SocialAccount]:
+    """Return the user's connections that need a new sign-in. One query."""
+    rows = SocialAccount.objects.filter(user=user, provider=credentials.PROVIDER_ID)
+    return list(rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).order_by("pk"))
+
+
 def token_of(connection: SocialAccount) -> SipgateToken | None:
     """Return the token row that was read with the connection, or None."""
     row: SipgateToken | None = getattr(connection, "sipgate_token", None)

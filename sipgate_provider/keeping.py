@@ -19,7 +19,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from . import conf, credentials, errors, journal, oauth, refreshing, revocation, sealing, store
+from . import conf, credentials, errors, journal, notices, oauth, refreshing, revocation, sealing, store
 from .models import SipgateToken, State
 
 RATE = 50.0
@@ -45,6 +45,7 @@ class Report:
     adopted: int = 0
     revocations_done: int = 0
     revocations_waiting: int = 0
+    notified: int = 0
     seconds: float = 0.0
     stopped: str = ""
     errors: dict[str, int] = field(default_factory=dict)
@@ -147,6 +148,7 @@ class Run:
         try:
             self.report.adopted = journal.replay()
             self._deliver_revocations()
+            self._tell_people()
             client = credentials.client()
             refreshing.respect_pause(client)
             self._renew(client)
@@ -167,6 +169,12 @@ class Run:
                 self.report.revocations_done += 1
             else:
                 self.report.revocations_waiting += 1
+
+    def _tell_people(self) -> None:
+        for pk in notices.due():
+            if self._stop.is_set():
+                return
+            self.report.notified += notices.tell_person(pk)
 
     def _renew(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()

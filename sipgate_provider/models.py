@@ -72,6 +72,7 @@ class SipgateToken(models.Model):
     state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE)
     state_since = models.DateTimeField(_("state since"))
+    notified_at = models.DateTimeField(_("person notified"), null=True, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("last refreshed"), null=True, blank=True)
     refresh_count = models.PositiveBigIntegerField(_("refreshes"), default=0)

@@ -239,6 +239,17 @@ def reseal(row: SipgateToken) -> bool:
     return bool(rows.update(**values))
 
 
+def claim_notice(connection_id: int, *, now: datetime) -> bool:
+    """Take it upon oneself to tell the person of this incident. False: it is over, or somebody else tells them."""
+    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, notified_at=None)
+    return bool(rows.filter(state=State.NEEDS_SIGN_IN).exclude(reason=Reason.REVOKED).update(notified_at=now))
+
+
+def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
+    """The person could not be told: somebody may try again."""
+    SipgateToken.objects.using(database()).filter(pk=connection_id, notified_at=claimed_at).update(notified_at=None)
+
+
 def pause(client_fingerprint: str) -> ClientPause | None:
     return ClientPause.objects.using(database()).filter(pk=client_fingerprint).first()
 
@@ -332,6 +343,7 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
         "failing_since": None,
         "next_attempt_at": None,
         "last_error_code": "",
+        "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
         "session_fingerprint": sealing.fingerprint(grant.session_state),
