@@ -40,8 +40,22 @@ test: $(VENV)/.dev  ## run all tests (T=path for a part)
 	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
 
-test-long: $(VENV)/.dev  ## the long proofs: 10,000 rotations on each database, one million rows
-	@$(BIN)/python -m pytest -m long --override-ini addopts="-ra --strict-markers -p no:randomly" tests/concurrency
+test-long: $(VENV)/.dev  ## the long proofs, about half an hour: 10,000 rotations on each database, one million rows
+	@$(BIN)/python -m tests.run --long $(T)
+
+test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
+	@$(BIN)/python -m tests.run --only=sqlite tests/browser
+
+bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json
+	@$(BIN)/python -m bench
+
+messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues
+	@cd sipgate_provider && ../$(BIN)/django-admin makemessages -l de --no-location --no-wrap
+	@cd sipgate_project && ../$(BIN)/python ../manage.py makemessages -l de --no-location --no-wrap -i 'sipgate_provider/*' -i 'sipgate_sandbox/*'
+	@$(BIN)/python manage.py compilemessages -i $(VENV)
+
+screenshots: $(VENV)/.dev  ## make the README's pictures anew, from the running project
+	@$(BIN)/python -m tests.browser.screenshots
 
 check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missing migrations, pinned requirements
 	@echo "→ ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -6,7 +6,26 @@ from typing import Any
 
 from django.conf import settings
 from django.http import HttpRequest
+from django.utils.functional import SimpleLazyObject
+
+from sipgate_provider import accounts
+
+TOLD_ANYWAY = frozenset({"account", "account_refresh", "home"})
+"""Pages that show every connection with its state: a banner would say it twice."""
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
-    return {"SANDBOX": settings.SANDBOX, "SANDBOX_URL": settings.SANDBOX_URL, "SITE_NAME": "sipgate for Django"}
+    return {
+        "SANDBOX": settings.SANDBOX,
+        "SANDBOX_URL": settings.SANDBOX_URL,
+        "SITE_NAME": "sipgate for Django",
+        "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
+    }
+
+
+def _needing_sign_in(request: HttpRequest) -> list[Any]:
+    here = request.resolver_match.url_name if request.resolver_match else ""
+    user = getattr(request, "user", None)
+    if user is None or not user.is_authenticated or here in TOLD_ANYWAY:
+        return []
+    return accounts.waiting_for_their_person(user)

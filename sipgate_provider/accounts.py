@@ -64,6 +64,12 @@ def connections_of(user: Any) -> list[SocialAccount]:
     return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
 
 
+def waiting_for_their_person(user: Any) -> list[SocialAccount]:
+    """Return the user's connections that need a new sign-in. One query."""
+    rows = SocialAccount.objects.filter(user=user, provider=credentials.PROVIDER_ID)
+    return list(rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).order_by("pk"))
+
+
 def token_of(connection: SocialAccount) -> SipgateToken | None:
     """Return the token row that was read with the connection, or None."""
     row: SipgateToken | None = getattr(connection, "sipgate_token", None)
@@ -111,10 +117,12 @@ def fetch(connection: SocialAccount) -> Fetched:
     """
     row = token_of(connection)
     token = tokens.usable(connection, row=row)
+    store.release_connections()
     try:
         account = api.fetch_account(conf.api_url(), token.value)
     except errors.AccessRejected:
         token = tokens.usable(connection, rejected=token.value)
+        store.release_connections()
         account = api.fetch_account(conf.api_url(), token.value)
     now = timezone.now()
     _remember(connection, account, now)

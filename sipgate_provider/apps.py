@@ -12,7 +12,8 @@ class SipgateProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, receivers
+        from . import checks, notices, receivers
 
         checks.register_checks()
         receivers.connect_signals()
+        notices.connect_signals()

@@ -78,3 +78,5 @@ class Flights:
 refreshes = Flights("sipgate-refresh", THREADS)
 pages = Flights("sipgate-page", THREADS)
 errands = Flights("sipgate-errand", 4)
+operations = Flights("sipgate-operation", 8)
+"""What an operator asked for, which waits for ``refreshes``: threads of its own, or the two would wait for each other."""

@@ -263,30 +263,30 @@ class SipgateClient:
 
     @classmethod
     async def afor_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        return await _beside(cls.for_user)(user, wait=wait)
+        return await beside(cls.for_user)(user, wait=wait)
 
     @classmethod
     async def afor_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
-        return await _beside(cls.for_uid)(uid, wait=wait)
+        return await beside(cls.for_uid)(uid, wait=wait)
 
     async def aget(self, path: str, *, params: Params = None) -> Any:
         """``get`` without blocking the event loop; so are the others whose name begins with ``a``.
 
         The work goes on in its thread if the task is cancelled.
         """
-        return await _beside(self.get)(path, params=params)
+        return await beside(self.get)(path, params=params)
 
     async def apost(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await _beside(self.post)(path, params=params, json=json)
+        return await beside(self.post)(path, params=params, json=json)
 
     async def aput(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await _beside(self.put)(path, params=params, json=json)
+        return await beside(self.put)(path, params=params, json=json)
 
     async def apatch(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await _beside(self.patch)(path, params=params, json=json)
+        return await beside(self.patch)(path, params=params, json=json)
 
     async def adelete(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await _beside(self.delete)(path, params=params, json=json)
+        return await beside(self.delete)(path, params=params, json=json)
 
     async def aiterate(self, path: str, params: Params = None, *, page_size: int = 100) -> AsyncIterator[Any]:
         pages = _Pages(path, params, page_size)
@@ -298,25 +298,25 @@ class SipgateClient:
         self, path: str, to: api.SupportsWrite, *, params: Params = None, silence: float = http.DOWNLOAD.read
     ) -> int:
         """``download`` in a thread; ``to`` is written there."""
-        return await _beside(self.download)(path, to, params=params, silence=silence)
+        return await beside(self.download)(path, to, params=params, silence=silence)
 
     async def aaccount(self) -> api.Account:
-        return await _beside(self.account)()
+        return await beside(self.account)()
 
     async def aidentity(self) -> api.Identity:
-        return await _beside(self.identity)()
+        return await beside(self.identity)()
 
     async def auser(self, user_id: str | None = None) -> api.User:
-        return await _beside(self.user)(user_id)
+        return await beside(self.user)(user_id)
 
     async def ausers(self) -> list[api.User]:
-        return await _beside(self.users)()
+        return await beside(self.users)()
 
     async def adevices(self, user_id: str | None = None) -> list[api.Device]:
-        return await _beside(self.devices)(user_id)
+        return await beside(self.devices)(user_id)
 
     async def abalance(self) -> api.Balance:
-        return await _beside(self.balance)()
+        return await beside(self.balance)()
 
 
 class _Pages:
@@ -425,8 +425,9 @@ _lock = threading.Lock()
 _pool: ThreadPoolExecutor | None = None
 
 
-def _beside(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
-    """Return ``work`` as a coroutine function that runs in a thread of its own pool.
+def beside(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
+    """Return ``work`` as a coroutine function that runs in a thread of a pool of its own, and gives its database
+    connections back.
 
     Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not the loop's default
     pool: it is small, and others use it.

@@ -121,3 +121,14 @@ def journal_directory() -> Path | None:
     """``SIPGATE_JOURNAL_DIR``: where sealed pairs wait when the database cannot take them; ``None`` switches it off."""
     value = _get("JOURNAL_DIR", None)
     return Path(value) if value else None
+
+
+def notices() -> bool:
+    """``SIPGATE_NOTICES``: whether people and operators are mailed when they have to do something. On by default."""
+    return bool(_get("NOTICES", True))
+
+
+def site_url() -> str:
+    """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the redirect URI."""
+    parts = urlsplit(redirect_uri())
+    return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip("/")

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
 from django.db import DatabaseError, connections, transaction
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from . import conf, credentials, errors, journal, oauth, refreshing, revocation, sealing, store
+from . import conf, credentials, errors, journal, notices, oauth, refreshing, revocation, sealing, store
 from .models import SipgateToken, State
 
 RATE = 50.0
@@ -45,6 +45,7 @@ class Report:
     adopted: int = 0
     revocations_done: int = 0
     revocations_waiting: int = 0
+    notified: int = 0
     seconds: float = 0.0
     stopped: str = ""
     errors: dict[str, int] = field(default_factory=dict)
@@ -147,6 +148,7 @@ class Run:
         try:
             self.report.adopted = journal.replay()
             self._deliver_revocations()
+            self._tell_people()
             client = credentials.client()
             refreshing.respect_pause(client)
             self._renew(client)
@@ -167,6 +169,12 @@ class Run:
                 self.report.revocations_done += 1
             else:
                 self.report.revocations_waiting += 1
+
+    def _tell_people(self) -> None:
+        for pk in notices.due():
+            if self._stop.is_set():
+                return
+            self.report.notified += notices.tell_person(pk)
 
     def _renew(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()
@@ -256,14 +264,20 @@ class Run:
         self._stop.set()
 
 
+def claimable(*, now: datetime, started_at: datetime, everything: bool = False) -> QuerySet[SipgateToken]:
+    """Return due rows whose lease is free, most urgent first; the index ``sipgate_token_due`` has this order."""
+    free = Q(lease_owner="") | Q(lease_until__lte=now)
+    wanted = due(now=now, everything=everything) & free
+    if everything:
+        wanted &= Q(issued_at__lt=started_at)  # what this run has renewed already is not due a second time
+    return SipgateToken.objects.using(store.database()).filter(wanted).order_by("keep_at", "pk")
+
+
 def claim_batch(size: int, *, started_at: datetime, everything: bool = False) -> list[tuple[SipgateToken, store.Claim]]:
     """Take the leases of up to ``size`` due rows in one go; others that claim at the same moment get other rows."""
     now = timezone.now()
     owner = store.new_owner()
-    free = Q(lease_owner="") | Q(lease_until__lte=now)
-    # With everything: a row that this run has renewed already is not due a second time.
-    wanted = due(now=now, everything=everything) & Q(issued_at__lt=started_at)
-    rows = SipgateToken.objects.using(store.database()).filter(wanted & free).order_by("keep_at", "pk")
+    rows = claimable(now=now, started_at=started_at, everything=everything)
     with transaction.atomic(using=store.database()):
         if connections[store.database()].features.has_select_for_update_skip_locked:
             rows = rows.select_for_update(skip_locked=True, of=("self",))

@@ -175,7 +175,7 @@ def refresh_claimed(
     stored = keep(claim, grant, new_pair, used=order.used)
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
-    if row.state != State.ACTIVE:
+    if row.state != State.ACTIVE and stored.state == State.ACTIVE:
         store.add_event(
             TokenEvent.Kind.REPAIRED,
             row=stored,
@@ -276,6 +276,10 @@ def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -
 
     Keycloak ends whole sessions: ending the one of a second sign-in in the same browser would kill the newer pair too.
     """
+    if not row.sealed:
+        connection = row.connection
+        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh")
+        return
     ours = sealing.fingerprint(grant.session_state)
     if row.access_fingerprint == sealing.fingerprint(pair.access_token):
         return  # our own write, whose confirmation was lost

@@ -65,6 +65,8 @@ def claim(row: SipgateToken, *, owner: str, now: datetime) -> Claim | None:
     taken = (
         SipgateToken.objects.using(database())
         .filter(pk=row.pk, generation=row.generation, lease_owner=row.lease_owner, lease_until=row.lease_until)
+        # Ended since it was read, by an administrator: nobody refreshes what waits for its person.
+        .exclude(state=State.NEEDS_SIGN_IN)
         .update(lease_owner=owner, lease_until=now + conf.lease())
     )
     if not taken:
@@ -93,7 +95,7 @@ def keep(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, no
         **_columns(grant, pair, connection_id=claim.connection_id, generation=generation),
         "refresh_count": F("refresh_count") + 1,
         "last_refreshed_at": now,
-        "state_since": Case(When(state=State.ACTIVE, then=F("state_since")), default=Value(now)),
+        **_active_unless_asked(now),
     }
     if used:
         values["last_used_at"] = now
@@ -111,7 +113,7 @@ def adopt(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, now: datetime
         **_columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1),
         "refresh_count": F("refresh_count") + 1,
         "last_refreshed_at": grant.issued_at,
-        "state_since": Case(When(state=State.ACTIVE, then=F("state_since")), default=Value(now)),
+        **_active_unless_asked(now),
     }
     rows = SipgateToken.objects.using(database()).filter(pk=claim.connection_id, generation=claim.generation)
     return bool(rows.update(**values))
@@ -140,24 +142,44 @@ def record_failure(
     return bool(rows.update(**values))
 
 
-def end(row: SipgateToken, *, reason: str, now: datetime, forget: bool) -> bool:
-    """Put a connection into *needs sign-in* without asking sipgate: revoked, or asked for by an administrator.
+def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
+    """Put a connection into *needs sign-in* without asking sipgate; the pair stays. False: it changed meanwhile.
 
-    Counts as a new generation, so that a refresh under way cannot bring the connection back to life. ``forget`` removes
-    the pair; without it, the pair stays, to be ended when the new sign-in comes. False: the row changed meanwhile.
+    A refresh under way keeps its pair and does not undo the wish (``_active_unless_asked``).
     """
-    generation = row.generation + 1
-    values: dict[str, Any] = {
-        "generation": generation, "state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": now,
-        "lease_owner": "", "lease_until": None, "next_attempt_at": None, "failing_since": None,
-    }  # fmt: skip
-    if forget or not row.sealed:
-        values |= {"sealed": b"", "key_id": "", "access_fingerprint": "", "refresh_fingerprint": ""}
-    else:
-        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        values["sealed"] = sealing.seal_pair(pair, connection_id=row.pk, generation=generation)
-        values["key_id"] = sealing.first_key_id()
+    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, generation=generation)
+    return bool(
+        rows.update(
+            state=State.NEEDS_SIGN_IN, reason=reason, state_since=now, lease_owner="", lease_until=None,
+            next_attempt_at=None,
+        )
+    )  # fmt: skip
+
+
+def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
+    """Put a connection into *needs sign-in* and forget its pair. False: it changed since ``row`` was read.
+
+    The generation moves on, so that the answer of a running refresh finds no place. The caller sees to it, in the same
+    transaction, that the session at sipgate is ended.
+    """
     rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation)
+    values: dict[str, Any] = {
+        "sealed": b"",
+        "key_id": sealing.first_key_id(),
+        "generation": row.generation + 1,
+        "expires_at": now,
+        "lease_owner": "",
+        "lease_until": None,
+        "state": State.NEEDS_SIGN_IN,
+        "reason": reason,
+        "failing_since": None,
+        "next_attempt_at": None,
+        "access_fingerprint": "",
+        "refresh_fingerprint": "",
+        "session_fingerprint": "",
+    }
+    if row.state != State.NEEDS_SIGN_IN:
+        values["state_since"] = now
     return bool(rows.update(**values))
 
 
@@ -204,6 +226,9 @@ def reseal(row: SipgateToken) -> bool:
 
     Not while a refresh runs: it holds the old ciphertext's generation, and would win; nothing is lost either way.
     """
+    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation, key_id=row.key_id)
+    if not row.sealed:  # revoked: there is nothing to seal
+        return bool(rows.update(key_id=sealing.first_key_id()))
     pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     values = {
         "sealed": sealing.seal_pair(pair, connection_id=row.pk, generation=row.generation),
@@ -211,8 +236,18 @@ def reseal(row: SipgateToken) -> bool:
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
     }
-    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation, key_id=row.key_id)
     return bool(rows.update(**values))
+
+
+def claim_notice(connection_id: int, *, now: datetime) -> bool:
+    """Take it upon oneself to tell the person of this incident. False: it is over, or somebody else tells them."""
+    rows = SipgateToken.objects.using(database()).filter(pk=connection_id, notified_at=None)
+    return bool(rows.filter(state=State.NEEDS_SIGN_IN).exclude(reason=Reason.REVOKED).update(notified_at=now))
+
+
+def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
+    """The person could not be told: somebody may try again."""
+    SipgateToken.objects.using(database()).filter(pk=connection_id, notified_at=claimed_at).update(notified_at=None)
 
 
 def pause(client_fingerprint: str) -> ClientPause | None:
@@ -274,6 +309,17 @@ def _held(claim: Claim) -> Any:
     return rows.filter(pk=claim.connection_id, generation=claim.generation, lease_owner=claim.owner)
 
 
+def _active_unless_asked(now: datetime) -> dict[str, Any]:
+    """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh that
+    was under way: its pair is kept, the wish too."""
+    asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.ASKED)
+    return {
+        "state": Case(When(asked, then=F("state")), default=Value(State.ACTIVE.value)),
+        "reason": Case(When(asked, then=F("reason")), default=Value(Reason.NONE.value)),
+        "state_since": Case(When(asked | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)),
+    }
+
+
 def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, generation: int) -> dict[str, Any]:
     """Everything that a stored grant changes, whether it came by consent or by refresh."""
     lifetime = timedelta(seconds=grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
@@ -297,6 +343,7 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
         "failing_since": None,
         "next_attempt_at": None,
         "last_error_code": "",
+        "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
         "session_fingerprint": sealing.fingerprint(grant.session_state),

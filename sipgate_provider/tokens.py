@@ -22,13 +22,10 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from . import background, conf, errors, journal, refreshing, sealing, store
-from .models import Reason, SipgateToken, State
+from .models import SipgateToken, State
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
 """A token that came from a refresh so recently and is rejected all the same will not get better by another one."""
-
-ENDED_HERE = (Reason.REVOKED, Reason.ASKED)
-"""Ended by this site, not by sipgate: what is left of the access token's life is not used up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +88,6 @@ def usable(
     row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    if row.state == State.NEEDS_SIGN_IN and row.reason in ENDED_HERE:
-        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason)
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
     state = freshness(row, timezone.now())
@@ -110,13 +105,23 @@ def usable(
         return _open(row)
 
 
-def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None) -> SipgateToken:
-    """Renew a connection now, however fresh its token is; return the new row. Raises as ``usable``."""
+def refresh(
+    connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None, used: bool = True
+) -> SipgateToken:
+    """Renew a connection now, however fresh its token is; return the new row. Raises as ``usable``.
+
+    ``used`` notes it as a use by the site; an operator's is none.
+    """
     connection_id = connection if isinstance(connection, int) else connection.pk
     row = store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    return _renew(row, wait=wait, actor=actor, force=True)
+    return _renew(row, wait=wait, actor=actor, force=True, used=used)
+
+
+def has_ended(row: SipgateToken) -> bool:
+    """Tell whether only a new sign-in can help. A pair that waits in the journal is taken over first."""
+    return row.state == State.NEEDS_SIGN_IN and not journal.replay(row.pk)
 
 
 def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
@@ -135,6 +140,8 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
 
 
 def _open(row: SipgateToken) -> AccessToken:
+    if not row.sealed:
+        raise errors.NeedsSignIn("This connection was revoked.", reason=row.reason)
     pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     return AccessToken(
         value=pair.access_token,
@@ -166,7 +173,9 @@ def _quietly(order: refreshing.Order) -> SipgateToken | None:
         return None  # noted in the row, the history and the log
 
 
-def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
+def _renew(
+    row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False, used: bool = True
+) -> SipgateToken:
     if row.state == State.NEEDS_SIGN_IN and journal.replay(row.pk):
         row = store.load(row.pk) or row
         if freshness(row, timezone.now()) in {Freshness.FRESH, Freshness.ADVISORY} and not force:
@@ -177,7 +186,7 @@ def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force:
     in_transaction = _caller_in_transaction()
     order = refreshing.Order(
         connection_id=row.pk, seen_generation=row.generation, patience=conf.wait(), actor=actor, force=force,
-        caller_in_transaction=in_transaction,
+        used=used, caller_in_transaction=in_transaction,
     )  # fmt: skip
     store.release_connections()
     while True:

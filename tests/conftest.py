@@ -89,5 +89,5 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 def _nothing_left_running() -> Iterator[None]:
     """Work behind a test must not meet the next test's database."""
     yield
-    for flights in (background.refreshes, background.pages, background.errands):
+    for flights in (background.operations, background.refreshes, background.pages, background.errands):
         flights.wait_idle(20)

@@ -1,6 +1,7 @@
 """Runs the tests: everything on SQLite, then what concerns the database again on PostgreSQL.
 
-Arguments are handed to pytest. ``--only=sqlite`` or ``--only=postgresql`` runs one half.
+Arguments are handed to pytest. ``--only=sqlite`` or ``--only=postgresql`` runs one half, ``--long``
+the long proofs instead of the usual ones.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ def pytest(arguments: list[str], **environment: str) -> int:
 def main(arguments: list[str]) -> int:
     only = next((word.removeprefix("--only=") for word in arguments if word.startswith("--only=")), "")
     arguments = [word for word in arguments if not word.startswith("--only=")]
+    if "--long" in arguments:
+        # One after the other: they measure, and use all there is.
+        arguments = [word for word in arguments if word != "--long"] + ["-m", "long", "-n", "0"]
     chosen = [word for word in arguments if word.startswith("tests")]
     code = 0
     if only != "postgresql":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -19,8 +20,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.db import connections, transaction
 from django.db.backends.signals import connection_created
+from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
 
-from sipgate_provider import errors, http, store
+from sipgate_provider import errors, http, store, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import SipgateToken, State
 from sipgate_sandbox.launch import Running
@@ -68,6 +71,13 @@ def scripted(settings: Any, strict: Strict) -> Iterator[Scripted]:
 def of_nobody(scripted: Scripted, connect: Connect) -> SipgateClient:
     """A client whose API is the scripted one."""
     return SipgateClient(connect())
+
+
+class BrokenFile:
+    """A disk that is full."""
+
+    def write(self, data: bytes, /) -> None:
+        raise BrokenPipeError
 
 
 def asked(sandbox: Running, route: str) -> int:
@@ -230,6 +240,30 @@ class TestErrors:
         assert (scripted.asked[0].query["field"], scripted.asked[0].body) == (["hunter-1"], sent)
         assert "hunter" not in shown
         assert scripted.asked[0].headers["authorization"].removeprefix("Bearer ") not in shown
+
+    @pytest.mark.parametrize(
+        "fault", ["unauthorized", "forbidden", "unknown-error", "reset", "cut", "malformed-json", "huge"]
+    )
+    @pytest.mark.parametrize("how", ["get", "download"])
+    def test_error_reports_hold_no_token(self, client: SipgateClient, sandbox: Running, fault: str, how: str) -> None:
+        """What Django mails or shows of an exception: text, local variables, chained causes."""
+        known = [tokens.usable(client.connection).value]
+        sandbox.control.fault(fault, on="api", times=None)
+        path = "/account" if how == "get" else "/documents/fax.pdf"
+        try:
+            client.get(path) if how == "get" else client.download(path, BrokenFile())
+        except (errors.SipgateError, BrokenPipeError):
+            kind, error, trace = sys.exc_info()
+        else:
+            pytest.fail("no error")
+        SipgateToken.objects.update(state=State.ACTIVE)
+        known.append(tokens.usable(client.connection).value)
+        report = ExceptionReporter(RequestFactory().get("/"), kind, error, trace)
+        text = report.get_traceback_html() + report.get_traceback_text()
+        assert "sipgate_provider/client.py" in text
+        for value in known:
+            # A JWT's beginning is the same in all of them: its signature is what tells.
+            assert value.rpartition(".")[2][-60:] not in text
 
     def test_wish_to_wait_is_passed_on(self, client: SipgateClient, sandbox: Running) -> None:
         sandbox.control.fault("too-many", on="account", seconds=60)
@@ -473,6 +507,29 @@ class TestDownload:
             over.set()
         assert raised.value.code == "timeout"
         assert 0.2 < time.monotonic() - started < 5
+
+    def test_other_calls_meanwhile_do_not_change_its_patience(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
+        over = threading.Event()
+
+        def silent(write: Callable[[bytes], None]) -> None:
+            write(b"x" * http.CHUNK)
+            over.wait(20)
+
+        fax = Answer(headers={"Content-Length": "1000000"}, pieces=silent)
+        scripted.answer = lambda asked: fax if asked.path == "/faxes/1" else Answer(data={})
+        try:
+            with of_nobody.stream("/faxes/1", silence=0.3) as document:
+                pieces = iter(document)
+                next(pieces)
+                of_nobody.get("/account")
+                started = time.monotonic()
+                with pytest.raises(errors.SipgateUnavailable):
+                    next(pieces)
+        finally:
+            over.set()
+        assert time.monotonic() - started < http.API.read / 2
 
     @pytest.mark.parametrize(
         "address",

@@ -249,3 +249,39 @@ class TestNewerTruth:
         row = store.load(connect().pk)
         with pytest.raises(TypeError, match="conditionally"):
             row.save()
+
+    def test_deletion_of_the_user_during_a_refresh_resurrects_nothing(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(latency=0.6)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.1)
+        connection.user.delete()
+        assert background.refreshes.wait_idle(10)
+        assert background.errands.wait_idle(10)
+        assert SipgateToken.objects.count() == 0
+        assert strict.counts()["logout"] >= 1, "the pair that came back is ended at sipgate"
+
+    def test_revocation_during_a_refresh_is_not_undone(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(latency=0.6)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.1)
+        assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        assert background.refreshes.wait_idle(10)
+        row = store.load(connection.pk)
+        assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.usable(connection)
+
+    def test_change_of_keys_during_a_refresh_loses_nothing(self, connect: Connect, strict: Strict, settings) -> None:
+        connection = connect(age=400)
+        strict.set(latency=0.6)
+        with pytest.raises(errors.SipgateUnavailable):
+            tokens.usable(connection, wait=0.1)
+        settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *settings.SIPGATE_TOKEN_KEYS]
+        assert store.reseal(store.load(connection.pk))
+        assert background.refreshes.wait_idle(10)
+        row = store.load(connection.pk)
+        assert (row.generation, row.key_id) == (2, sealing.first_key_id())
+        settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS[:1]
+        assert tokens.usable(connection).generation == 2

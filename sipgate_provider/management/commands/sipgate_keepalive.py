@@ -81,6 +81,7 @@ def summary(report: keeping.Report) -> str:
             (report.adopted, "taken from the journal"),
             (report.revocations_done, "sessions ended"),
             (report.revocations_waiting, "sessions still to end"),
+            (report.notified, "people told by mail"),
         )
         if number
     ]

@@ -1,0 +1,33 @@
+"""The admin answers an operator's questions without opening a secret.
+
+Lists and details decrypt nothing; ``sealed`` is not even fetched. No add, no edit, no delete: what an operator may do is
+an action with a page that says what will happen (``actions``), carried out by ``operating``.
+
+``tokens`` and ``history`` are the two long lists, made for 100,000 connections; ``rest`` the short ones; ``connections``
+is allauth's own list, with links to the token.
+"""
+
+from __future__ import annotations
+
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from django.contrib import admin
+
+from sipgate_provider.models import ClientPause, LastKnownAccount, Revocation, SipgateToken, TokenEvent
+
+from .connections import ConnectionAdmin
+from .history import TokenEventAdmin
+from .rest import ClientPauseAdmin, LastKnownAccountAdmin, RevocationAdmin
+from .tokens import SipgateTokenAdmin
+
+# Without an "if registered" guard on purpose: in the wrong order of INSTALLED_APPS this fails loudly, while a guard
+# would leave allauth's page, with tokens in clear text, reachable.
+admin.site.unregister(SocialToken)
+admin.site.unregister(SocialApp)
+admin.site.unregister(SocialAccount)
+
+admin.site.register(SocialAccount, ConnectionAdmin)
+admin.site.register(SipgateToken, SipgateTokenAdmin)
+admin.site.register(TokenEvent, TokenEventAdmin)
+admin.site.register(LastKnownAccount, LastKnownAccountAdmin)
+admin.site.register(Revocation, RevocationAdmin)
+admin.site.register(ClientPause, ClientPauseAdmin)

@@ -1,0 +1,126 @@
+"""Filters of the two long lists. None of them asks the database what there is to choose."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+from django.contrib import admin
+from django.contrib.admin.views.main import PAGE_VAR
+from django.db.models import Q, QuerySet
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from sipgate_provider import conf
+from sipgate_provider.api_scopes import OPERATIONS
+from sipgate_provider.models import SipgateToken, State, TokenEvent
+
+SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
+"""One scope (RFC 6749 §3.3)."""
+
+
+class DeadlineFilter(admin.SimpleListFilter):
+    title = _("end of the link")
+    parameter_name = "deadline"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("1", _("within a day")),
+            ("7", _("within 7 days")),
+            ("30", _("within 30 days")),
+            ("ended", _("over")),
+            ("none", _("not known")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+        value, now = self.value(), timezone.now()
+        if value == "ended":
+            return queryset.filter(refresh_expires_at__lte=now)
+        if value == "none":
+            return queryset.filter(refresh_expires_at=None)
+        if value in {"1", "7", "30"}:
+            # Only links that can still be kept alive: the others need their person anyway. The partial index says so.
+            ends = now + timedelta(days=int(value))
+            return queryset.filter(
+                state__in=[State.ACTIVE, State.FAILING], refresh_expires_at__gt=now, refresh_expires_at__lte=ends
+            )
+        return queryset
+
+
+class ScopeFilter(admin.SimpleListFilter):
+    """One granted scope, typed: sipgate knows more than eighty."""
+
+    title = _("granted scope")
+    parameter_name = "scope"
+    template = "sipgate_provider/admin/scope_filter.html"
+    others: list[tuple[str, str]] = []
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [(scope, scope) for scope in _known_scopes()]
+
+    def choices(self, changelist: Any) -> Iterator[Any]:
+        query = changelist.get_query_string(remove=[self.parameter_name]).removeprefix("?")
+        self.others = [(name, value) for name, value in parse_qsl(query) if name != PAGE_VAR]
+        return super().choices(changelist)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+        scope = (self.value() or "").strip()
+        if not scope:
+            return queryset
+        if not SCOPE.fullmatch(scope):
+            return queryset.none()
+        return queryset.filter(
+            Q(scope=scope)
+            | Q(scope__startswith=f"{scope} ")
+            | Q(scope__endswith=f" {scope}")
+            | Q(scope__contains=f" {scope} ")
+        )
+
+
+def _known_scopes() -> list[str]:
+    return sorted({scope for scopes in OPERATIONS.values() for scope in scopes} | set(conf.scope()))
+
+
+class ProductLineFilter(admin.SimpleListFilter):
+    title = _("product line")
+    parameter_name = "line"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("CLASSIC_PBX", "CLASSIC_PBX"),
+            ("NEO_PBX", "NEO_PBX"),
+            ("other", _("another")),
+            ("none", _("not known")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+        value = self.value()
+        if value == "none":
+            return queryset.filter(product_line="")
+        if value == "other":
+            return queryset.exclude(product_line__in=["", "CLASSIC_PBX", "NEO_PBX"])
+        return queryset.filter(product_line=value) if value else queryset
+
+
+class SinceFilter(admin.SimpleListFilter):
+    """Instead of Django's date hierarchy, which groups the whole table by day for each page."""
+
+    title = _("time")
+    parameter_name = "since"
+    HOURS = {"1h": 1, "24h": 24, "7d": 7 * 24, "30d": 30 * 24}
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [
+            ("1h", _("the last hour")),
+            ("24h", _("the last 24 hours")),
+            ("7d", _("the last 7 days")),
+            ("30d", _("the last 30 days")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[TokenEvent]) -> QuerySet[TokenEvent]:
+        hours = self.HOURS.get(self.value() or "")
+        return queryset.filter(at__gte=timezone.now() - timedelta(hours=hours)) if hours else queryset

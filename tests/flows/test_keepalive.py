@@ -1,0 +1,264 @@
+"""Upkeep: idle links, pending revocations, the journal, and how the command speaks."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from sipgate_provider import background, keeping, store
+from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
+from tests.conftest import Connect
+from tests.processes import environment
+from tests.strict import Strict
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MONTH = timedelta(seconds=2_592_000)
+
+
+@pytest.fixture
+def idle(connect: Connect) -> Callable[..., int]:
+    """Make a connection that was renewed ``share`` of its refresh token's life ago."""
+
+    def make(share: float = 0.6, **changes: Any) -> int:
+        return int(connect(age=share * MONTH.total_seconds(), **changes).pk)
+
+    return make
+
+
+def command(*arguments: str) -> tuple[int, dict[str, Any]]:
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("sipgate_keepalive", "--json", *arguments, stdout=out)
+    return int(ended.value.code or 0), json.loads(out.getvalue().splitlines()[-1])
+
+
+class TestWhatIsDue:
+    def test_half_a_life_with_jitter(self, idle: Callable[..., int]) -> None:
+        old, young = idle(0.56), idle(0.44)
+        assert keeping.run(rate=0).refreshed == 1
+        assert (store.load(old).generation, store.load(young).generation) == (2, 1)
+
+    def test_deadlines_are_spread(self, connect: Connect) -> None:
+        moments = {connect().sipgate_token.keep_at.replace(microsecond=0, second=0) for _ in range(20)}
+        assert len(moments) > 15
+
+    def test_a_link_without_known_end_is_renewed_daily(self, connect: Connect, strict: Strict) -> None:
+        strict.set(refresh_lifetime=0)
+        assert connect(age=0.8 * 86_400).sipgate_token.keep_at > timezone.now()
+        assert connect(age=1.2 * 86_400).sipgate_token.keep_at < timezone.now()
+
+    def test_who_waits_for_a_person_is_left_alone(self, idle: Callable[..., int], strict: Strict) -> None:
+        idle(state=State.NEEDS_SIGN_IN)
+        idle(state=State.FAILING, next_attempt_at=timezone.now() + timedelta(minutes=1))
+        assert keeping.run(rate=0).due == 0
+        assert strict.counts()["refresh"] == 0
+
+    def test_all_means_each_once(self, idle: Callable[..., int], strict: Strict) -> None:
+        for _ in range(5):
+            idle(0)
+        SipgateToken.objects.update(issued_at=timezone.now() - timedelta(seconds=5))
+        assert keeping.run(rate=0, everything=True).refreshed == 5
+        assert strict.counts()["refresh"] == 5
+
+    def test_upkeep_is_no_use(self, idle: Callable[..., int]) -> None:
+        pk = idle(last_used_at=None)
+        keeping.run(rate=0)
+        assert store.load(pk).last_used_at is None
+
+
+class TestTrouble:
+    def test_a_refusal_is_noted_and_the_rest_goes_on(self, idle: Callable[..., int], strict: Strict) -> None:
+        gone = idle()
+        strict.control(kill=True)
+        fine = idle()
+        report = keeping.run(rate=0)
+        assert (report.refreshed, report.needs_sign_in, report.failed, report.stopped) == (1, 1, 0, "")
+        assert (store.load(gone).state, store.load(fine).state) == (State.NEEDS_SIGN_IN, State.ACTIVE)
+        assert command()[0] == 0
+
+    def test_it_stops_at_an_outage(self, idle: Callable[..., int], strict: Strict) -> None:
+        for _ in range(30):
+            idle()
+        strict.set(fault="500", times=1000)
+        report = keeping.run(rate=0, threads=1)
+        assert report.stopped.startswith("sipgate does not answer")
+        assert (strict.counts()["refresh"], report.failed) == (0, keeping.STOP_AFTER)
+        assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+    def test_its_exit_codes(self, idle: Callable[..., int], strict: Strict) -> None:
+        assert command()[0] == 0
+        for _ in range(8):
+            idle()
+        strict.set(fault="500", times=1)
+        assert command("--threads", "1")[0] == 1
+        SipgateToken.objects.update(keep_at=timezone.now(), next_attempt_at=None)
+        strict.set(fault="503", times=100)
+        code, report = command("--threads", "1", "--rate", "1000")
+        assert (code, report["failed"]) == (2, 5)
+        SipgateToken.objects.update(keep_at=timezone.now(), next_attempt_at=None)
+        strict.set(fault="client", times=100)
+        code, report = command("--threads", "1")
+        assert code == 3
+        assert "CLIENT_SECRET" in report["stopped"]
+        assert report["failed"] == 1
+
+    def test_it_does_not_begin_while_the_client_is_refused(self, idle: Callable[..., int], strict: Strict) -> None:
+        idle()
+        strict.set(fault="client", times=1)
+        assert keeping.run(rate=0).is_misconfigured
+        assert ClientPause.objects.count() == 1
+        assert keeping.run(rate=0).is_misconfigured
+        assert strict.counts()["refresh"] == 0
+
+    def test_a_missing_key_stops_it_and_keeps_the_rows(
+        self, idle: Callable[..., int], settings: Any, strict: Strict
+    ) -> None:
+        pk = idle()
+        settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        report = keeping.run(rate=0)
+        assert report.is_misconfigured
+        assert (store.load(pk).generation, store.load(pk).lease_owner) == (1, "")
+        assert strict.counts()["refresh"] == 0
+
+
+class TestPolite:
+    def test_the_rate_is_kept(self, idle: Callable[..., int]) -> None:
+        for _ in range(10):
+            idle()
+        report = keeping.run(rate=20)
+        assert report.refreshed == 10
+        assert report.seconds >= 9 / 20
+
+    def test_it_halves_and_waits_when_asked_to(self) -> None:
+        pace, stop = keeping.Pace(rate=50), threading.Event()
+        pace.slow_down(None)
+        assert pace.rate == 25
+        for _ in range(20):
+            pace.slow_down(None)
+        assert pace.rate == keeping.LEAST_RATE
+        for _ in range(1000):
+            pace.speed_up()
+        assert pace.rate == 50
+        stop.set()
+        pace.slow_down(3600)
+        pace.wait(stop)  # told to stop, it does not wait out sipgate's hour
+
+    def test_the_rows_it_has_not_begun_are_given_back(self, idle: Callable[..., int]) -> None:
+        for _ in range(40):
+            idle()
+        stop = threading.Event()
+        report = keeping.run(rate=20, stop=stop, progress=lambda report: stop.set())
+        assert report.refreshed < 40
+        assert report.refreshed + report.skipped == report.due
+        assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+
+class TestOutbox:
+    def test_a_session_that_could_not_be_ended_is_ended_later(self, connect: Connect, strict: Strict) -> None:
+        strict.set(fault="503", times=1)
+        connect().delete()
+        assert background.errands.wait_idle(10)
+        row = Revocation.objects.get()
+        assert (row.attempts, row.last_error_code) == (1, "503")
+        assert keeping.run(rate=0).revocations_done == 0  # not its time yet
+        Revocation.objects.update(next_attempt_at=timezone.now())
+        assert keeping.run(rate=0).revocations_done == 1
+        assert strict.counts()["logout"] == 1
+        assert not Revocation.objects.exists()
+
+    def test_after_a_day_it_gives_up_and_says_so(self, connect: Connect, strict: Strict) -> None:
+        from sipgate_provider.models import TokenEvent
+
+        strict.set(fault="503", times=100)
+        connect().delete()
+        assert background.errands.wait_idle(10)
+        past = timezone.now() - timedelta(seconds=1)
+        Revocation.objects.update(next_attempt_at=past, give_up_at=past)
+        keeping.run(rate=0)
+        assert not Revocation.objects.exists()
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503").exists()
+
+
+class TestCommand:
+    def test_a_dry_run_changes_nothing(self, idle: Callable[..., int], strict: Strict) -> None:
+        idle()
+        out = io.StringIO()
+        call_command("sipgate_keepalive", "--dry-run", stdout=out)
+        assert out.getvalue().startswith("1 connections are due")
+        assert strict.counts()["refresh"] == 0
+
+    def test_one_line_for_people(self, idle: Callable[..., int]) -> None:
+        idle()
+        out = io.StringIO()
+        with pytest.raises(SystemExit):
+            call_command("sipgate_keepalive", stdout=out)
+        assert out.getvalue().startswith("1 renewed, in ")
+        assert out.getvalue().count("\n") == 1
+
+    def test_the_loop_ends_cleanly(self, idle: Callable[..., int], strict: Strict) -> None:
+        strict.set(latency=0.5)
+        pk = idle()
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "60", "--json"],
+            stdout=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["refreshed"] == 1
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        process.stdout.close()
+        assert store.load(pk).generation == 2
+
+    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Callable[..., int], strict: Strict) -> None:
+        strict.set(latency=1)
+        pks = [idle() for _ in range(3)]
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "sipgate_keepalive", "--json"],
+            stdout=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        while not SipgateToken.objects.exclude(lease_owner="").exists():
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        report = json.loads(process.communicate(timeout=20)[0])
+        assert report["refreshed"] + report["skipped"] == 3
+        assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
+        assert strict.counts()["rotated"] == report["refreshed"]
+        assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+
+class TestReseal:
+    def test_everything_moves_to_the_new_key_and_nothing_is_lost(self, connect: Connect, settings: Any) -> None:
+        from sipgate_provider import tokens
+
+        old = settings.SIPGATE_TOKEN_KEYS
+        connections = [connect() for _ in range(7)]
+        before = [tokens.usable(connection).value for connection in connections]
+        new = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
+        settings.SIPGATE_TOKEN_KEYS = [*new, *old]
+        out = io.StringIO()
+        with pytest.raises(SystemExit) as ended:
+            call_command("sipgate_reseal", "--batch", "3", stdout=out)
+        assert (ended.value.code, "7 tokens sealed" in out.getvalue()) == (0, True)
+        assert "may be removed" in out.getvalue()
+        settings.SIPGATE_TOKEN_KEYS = new
+        assert [tokens.usable(connection).value for connection in connections] == before
+
+    def test_what_does_not_open_is_left_and_counted(self, connect: Connect, settings: Any) -> None:
+        connect()
+        settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
+        report = keeping.reseal()
+        assert (report.done, report.unreadable, report.left) == (0, 1, 1)
+        assert SipgateToken.objects.get().sealed
+        assert SipgateToken.objects.get().reason == Reason.NONE

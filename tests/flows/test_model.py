@@ -1,0 +1,179 @@
+"""Whatever happens in whatever order, the gate ends where a simple model says (Hypothesis, stateful)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import requests
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.db.models import F
+from django.utils import timezone
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from sipgate_provider import background, errors, keeping, oauth, receivers, store, tokens
+from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
+from tests.strict import Strict
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
+
+KEYS = ["a2V5LW9uZS1rZXktb25lLWtleS1vbmUta2V5LW9uZTE=", "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI="]
+GOOD, SPENT, ENDED = "good", "spent", "ended"
+"""What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link known to be over."""
+
+
+class Gate(RuleBasedStateMachine):
+    strict: Strict
+    site: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.strict.reset()
+        self.site.SIPGATE_TOKEN_KEYS = KEYS[:1]
+        self.person = get_user_model().objects.create(username="erika")
+        self.connection: SocialAccount | None = None
+        self.held, self.generation, self.refused = ENDED, 0, False
+
+    def teardown(self) -> None:
+        background.refreshes.wait_idle(10)
+        background.errands.wait_idle(10)
+        self.person.delete()
+        ClientPause.objects.all().delete()
+        background.errands.wait_idle(10)
+
+    # --- what people and operators do
+
+    @rule()
+    def consent(self) -> None:
+        if self.connection is None:
+            self.connection = SocialAccount.objects.create(user=self.person, provider="sipgate", uid="1000000w0")
+        grant = oauth.Grant.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
+        receivers.record_consent(self.connection, grant)
+        background.errands.wait_idle(10)
+        self.held = GOOD
+
+    @precondition(lambda self: self.connection)
+    @rule()
+    def disconnect(self) -> None:
+        self.connection.delete()  # type: ignore[union-attr]  # see the precondition
+        background.errands.wait_idle(10)
+        self.connection, self.held, self.generation = None, ENDED, 0
+
+    @precondition(lambda self: self.connection)
+    @rule(forget=st.booleans())
+    def administrator_ends_it(self, forget: bool) -> None:
+        if forget:
+            store.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
+        else:
+            store.end(self.connection.pk, self.row.generation, reason=Reason.ASKED, now=timezone.now())  # type: ignore[union-attr]
+        self.held = ENDED
+
+    @rule()
+    def key_is_changed(self) -> None:
+        self.site.SIPGATE_TOKEN_KEYS = [*reversed(KEYS)] if self.site.SIPGATE_TOKEN_KEYS[0] == KEYS[0] else KEYS
+        keeping.reseal()
+
+    # --- what time and sipgate do
+
+    @precondition(lambda self: self.connection)
+    @rule(seconds=st.sampled_from([100, 200, 290, 400]))
+    def time_passes(self, seconds: int) -> None:
+        step = timedelta(seconds=seconds)
+        SipgateToken.objects.update(
+            issued_at=F("issued_at") - step, expires_at=F("expires_at") - step, consented_at=F("consented_at") - step,
+            last_refreshed_at=F("last_refreshed_at") - step, next_attempt_at=None,
+        )  # fmt: skip
+        ClientPause.objects.all().delete()
+        self.refused = False
+
+    @rule()
+    def sipgate_ends_every_session(self) -> None:
+        self.strict.control(kill=True)
+        if self.held == GOOD:
+            self.held = SPENT
+
+    # --- what programs do
+
+    @rule(fault=st.sampled_from(["", "", "500", "429", "client", "lose", "garbage", "odd"]), force=st.booleans())
+    def use(self, fault: str, force: bool) -> None:
+        """Ask for a token, or for a refresh; the first question to sipgate meets ``fault``."""
+        self.strict.set(fault=fault, times=1)
+        asked = self.strict.counts()["refresh"]
+        before = self.row if self.connection else None
+        try:
+            if self.connection is None:
+                raise errors.NotConnected("nobody")
+            tokens.refresh(self.connection) if force else tokens.usable(self.connection)
+            background.refreshes.wait_idle(20)
+            outcome = "ok"
+        except errors.SipgateError as error:
+            outcome = type(error).__name__
+        background.refreshes.wait_idle(20)
+        background.errands.wait_idle(20)
+        self.strict.set(fault="", times=0)
+        self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
+
+    def _check(self, outcome: str, fault: str, before: SipgateToken | None, *, renewed: bool) -> None:
+        if before is None:
+            assert outcome == "NotConnected"
+            return
+        if self.held == ENDED and before.state == State.NEEDS_SIGN_IN:
+            assert outcome == "NeedsSignIn" or (outcome == "ok" and before.reason != Reason.REVOKED)
+            assert not renewed
+        row = self.row
+        if renewed and (fault in {"lose", "garbage"} or self.held == SPENT):
+            self.held = ENDED
+            assert row.state == State.NEEDS_SIGN_IN, (fault, outcome, row.state)
+        if self.held == GOOD:
+            assert row.state != State.NEEDS_SIGN_IN
+        if outcome == "ok" and renewed and row.generation > before.generation:
+            assert row.state == State.ACTIVE
+
+    # --- what always holds
+
+    @property
+    def row(self) -> SipgateToken:
+        assert self.connection is not None
+        found = store.load(self.connection.pk)
+        assert found is not None
+        return found
+
+    @invariant()
+    def no_lease_is_left(self) -> None:
+        assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+    @invariant()
+    def generations_only_grow(self) -> None:
+        if self.connection is not None:
+            assert self.row.generation >= self.generation
+            self.generation = self.row.generation
+
+    @invariant()
+    def what_is_good_works(self) -> None:
+        """A pair that is good can be used, as soon as pauses are over: nothing was lost."""
+        if self.held != GOOD or self.connection is None:
+            return
+        SipgateToken.objects.update(next_attempt_at=None)
+        ClientPause.objects.all().delete()
+        token = tokens.usable(self.connection)
+        background.refreshes.wait_idle(20)
+        answer = requests.get(
+            f"{self.strict.api_url}/account",
+            headers={"Authorization": f"Bearer {tokens.usable(self.connection).value}"},
+            timeout=5,
+        )
+        assert answer.status_code == 200, token.generation
+
+
+def test_the_gate_does_what_the_model_says(strict: Strict, settings: Any) -> None:
+    run_state_machine_as_test(type("Bound", (Gate,), {"strict": strict, "site": settings}), settings=EXAMPLES)
+
+
+EXAMPLES = settings(
+    max_examples=50, stateful_step_count=14, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)  # fmt: skip

@@ -1,0 +1,143 @@
+"""When a link needs its person: one mail and one banner per incident, one click to repair it."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.core import mail
+from django.utils import timezone
+
+from sipgate_provider import background, errors, keeping, notices, store, tokens
+from sipgate_provider.models import SipgateToken, TokenEvent
+from tests.conftest import Connect
+from tests.journey import Browser
+from tests.strict import Strict
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def addressed(connection: SocialAccount, address: str = "erika@example.org", **extra: str) -> SocialAccount:
+    EmailAddress.objects.create(user=connection.user, email=address, primary=True, verified=True)
+    connection.extra_data = extra
+    connection.save()
+    return connection
+
+
+def fail(connection: SocialAccount) -> None:
+    with pytest.raises(errors.NeedsSignIn):
+        tokens.usable(connection)
+    assert background.errands.wait_idle(10)
+
+
+class TestMail:
+    def test_one_per_incident_not_per_failure(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect(age=400))
+        strict.control(kill=True)
+        for _ in range(3):
+            fail(connection)
+        [message] = mail.outbox
+        assert (message.to, message.subject) == (["erika@example.org"], "sipgate needs you to sign in again")
+        assert "http://localhost:8080/accounts/sipgate/login/?process=login" in message.body
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED).count() == 1
+        assert keeping.run(rate=0).notified == 0
+
+    def test_another_incident_is_another_mail(self, connect: Connect, strict: Strict) -> None:
+        from sipgate_provider import oauth, receivers
+
+        connection = addressed(connect(age=400))
+        for _ in range(2):
+            strict.control(kill=True)
+            fail(connection)
+            issued = timezone.now() - timedelta(seconds=400)
+            receivers.record_consent(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
+        assert len(mail.outbox) == 2
+
+    def test_in_the_language_of_the_person(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect(age=400), locale="de_DE")
+        strict.control(kill=True)
+        fail(connection)
+        assert notices.language_of(connection) == "de"
+        assert "anmelden" in mail.outbox[0].subject
+
+    def test_no_secret_and_no_reason_of_sipgate_is_in_it(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect(age=400))
+        strict.control(kill=True)
+        fail(connection)
+        assert not re.search(r"at-|rt-|Session not active", mail.outbox[0].body)
+
+    def test_a_mail_server_that_is_away_is_tried_again_by_upkeep(
+        self, connect: Connect, strict: Strict, settings: Any
+    ) -> None:
+        connection = addressed(connect(age=400))
+        strict.control(kill=True)
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
+        fail(connection)
+        assert store.load(connection.pk).notified_at is None
+        settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+        assert keeping.run(rate=0).notified == 0, "not at once"
+        SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
+        assert keeping.run(rate=0).notified == 1
+        assert len(mail.outbox) == 1
+
+    def test_nobody_is_told_of_what_was_revoked(self, connect: Connect) -> None:
+        connection = addressed(connect())
+        from sipgate_provider.models import Reason
+
+        store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        assert not notices.tell_person(connection.pk)
+
+    def test_can_be_switched_off(self, connect: Connect, strict: Strict, settings: Any) -> None:
+        settings.SIPGATE_NOTICES = False
+        connection = addressed(connect(age=400))
+        strict.control(kill=True)
+        fail(connection)
+        assert mail.outbox == []
+
+    def test_operators_learn_once_that_the_client_is_refused(
+        self, connect: Connect, strict: Strict, settings: Any
+    ) -> None:
+        settings.ADMINS = [("Olga", "olga@example.org")]
+        connections = [connect(age=400) for _ in range(3)]
+        strict.set(fault="client", times=10)
+        for connection in connections:
+            with pytest.raises(errors.Misconfigured):
+                tokens.usable(connection)
+        assert background.errands.wait_idle(10)
+        [message] = mail.outbox
+        assert message.to == ["olga@example.org"]
+        assert "CLIENT_SECRET" in message.body
+
+
+class TestBanner:
+    def test_leads_to_sipgate_and_back_to_the_page(self, browser: Browser) -> None:
+        browser.sign_in()
+        connection = SocialAccount.objects.get()
+        history = TokenEvent.objects.count()
+        browser.sandbox.control.kill_session()
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.refresh(connection)
+        page = browser.site.get("/accounts/email/?x=1").content.decode()
+        assert page.count("sipgate wants you to sign in again") == 1
+        [action] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
+        response = browser.site.post(action.replace("&amp;", "&"))
+        callback = browser.consent(response.headers["Location"])
+        assert browser.site.get(callback).headers["Location"] == "/accounts/email/?x=1"
+        assert SocialAccount.objects.get() == connection
+        assert SipgateToken.objects.get().state == "active"
+        assert "sign in again" not in browser.site.get("/accounts/email/").content.decode()
+        assert TokenEvent.objects.count() > history
+        assert get_user_model().objects.count() == 1
+
+    def test_is_not_shown_where_the_page_says_it_anyway(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.kill_session()
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.refresh(SocialAccount.objects.get())
+        assert browser.site.get("/").content.decode().count("sipgate wants you to sign in again") == 1
