@@ -163,6 +163,7 @@ def bulk(place: Place, size: Size) -> list[Case]:
                 ]
             ),
             unit=PER_SECOND,
+            warm_up=not size.quick,
         )
         lost, counts = worker.do("lost"), place.counterpart.counts()
     for one in taken:
@@ -376,7 +377,7 @@ def sign_in(place: Place, size: Size) -> list[Case]:
 def hanging(place: Place, size: Size) -> list[Case]:
     """sipgate hangs for 30 s; the site has four web threads and, on PostgreSQL, four database connections."""
     hang = size(30, 3)
-    seconds, crowds = size(12, 2), ((4,) if size.quick else (2, 4, 8))
+    seconds, crowds = size(12, 1), ((4,) if size.quick else (2, 4, 8))
     place.counterpart.set()
     with workers(place) as (worker,):
         pks = worker.do("populate", number=16, clear=True)
@@ -390,10 +391,10 @@ def hanging(place: Place, size: Size) -> list[Case]:
             for pk in pks[::2]:
                 worker.do("age", seconds=400 if hangs else 1, connection=pk)
             with _site(place) as url:
-                probe(url, cookies[-1], 1.0)
+                probe(url, cookies[-1], size(10, 3) / 10)
                 place.counterpart.set(latency=hang if hangs else 0, api_latency=hang if hangs else 0)
                 with _visitors(url + path, cookies[:visitors]) as answers:
-                    time.sleep(2.0)
+                    time.sleep(size(20, 7) / 10)
                     samples = probe(url, cookies[-1], seconds)
                 taken[name] = Contender(name, MS, samples, {"visits_answered": len(answers), "visit_ms": answers})
             place.counterpart.set()
