@@ -36,7 +36,7 @@ from .workers import Place, close_idle, workers
 
 ON_ONE_DATABASE = {"hanging": "postgresql"}
 """What is about database connections, which SQLite has as many as anybody wants."""
-QUICK_ON_SQLITE = ("gate", "bulk")
+QUICK_ON_SQLITE = ("gate",)
 BUSY = 0.3
 """Load per processor at the start above which somebody else is measured, too."""
 
