@@ -475,7 +475,7 @@ class TestDownload:
         sandbox.control.fault("cut", on="api")
         with pytest.raises(errors.SipgateUnavailable) as raised:
             client.download("/documents/fax.pdf", io.BytesIO())
-        assert raised.value.endpoint == "GET /documents/fax.pdf"
+        assert raised.value.endpoint == "GET /documents/{id}"
 
     def test_slow_but_steady_has_no_deadline(
         self, scripted: Scripted, of_nobody: SipgateClient, monkeypatch: Any

@@ -334,9 +334,9 @@ class TestTrouble:
         response = signed_in.site.get(path, headers=headers)
         assert response.status_code == 503
         assert "sipgate cannot be reached" in response.content.decode()
-        found = re.search(r"[2-9A-HJ-NP-Z]{8}", response.content.decode())
+        found = re.search(r'(?:<code>|"reference": ")([2-9A-HJ-NP-Z]{8})', response.content.decode())
         assert found is not None
-        assert f"[{found[0]}]: unavailable" in caplog.text
+        assert f"[{found[1]}]: unavailable" in caplog.text
         assert (response.headers["Content-Type"] == "application/problem+json") == bool(headers)
 
     def test_other_errors_stay_what_they_are(self, signed_in: Browser, monkeypatch: Any) -> None:
