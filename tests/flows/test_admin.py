@@ -81,7 +81,7 @@ def populate(number: int, *, begin: int = 0, **changes: Any) -> list[int]:
     values = {
         "sealed": b"sealed-with-no-key", "key_id": "00000000", "scope": "account:read", "issued_at": now, "state_since": now,
         "expires_at": now + timedelta(seconds=300), "refresh_expires_at": now + timedelta(days=30), "consented_at": now,
-        "product_line": "CLASSIC_PBX", **changes,
+        "keep_at": now + timedelta(days=15), "product_line": "CLASSIC_PBX", **changes,
     }  # fmt: skip
     SipgateToken.objects.bulk_create(SipgateToken(connection=row, **values) for row in made)
     TokenEvent.objects.bulk_create(
