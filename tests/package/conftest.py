@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,8 +48,9 @@ def foreign_site(_foreign_sandbox: tuple[Running, int], python: Path, tmp_path: 
     sandbox, port = _foreign_sandbox
     sandbox.control.reset(people=True)
 
-    def make(settings: str = "", *, python: Path = python) -> foreign.ForeignSite:
-        folder = tmp_path / f"site{random.randrange(10_000)}"
-        return foreign.ForeignSite(folder, python=python, port=port, sandbox=sandbox, settings=settings)
+    def make(settings: str = "", *, prepare: str = "", python: Path = python) -> foreign.ForeignSite:
+        return foreign.ForeignSite(
+            tmp_path / "site", python=python, port=port, sandbox=sandbox, settings=settings, prepare=prepare
+        )
 
     return make

@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "tests" / "foreign_site"
 TOKEN_KEY = base64.urlsafe_b64encode(b"tests-only-tests-only-tests-only").decode()
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "sipgate_provider")
+QUICK_PASSWORDS = 'PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]'
 WITHOUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -95,18 +96,23 @@ def free_port() -> int:
 
 
 class ForeignSite:
-    """The foreign site, copied to ``folder``; ``settings`` are lines that are added to its own."""
+    """The foreign site, copied to ``folder``.
 
-    def __init__(self, folder: Path, *, python: Path, port: int, sandbox: Running, settings: str = "") -> None:
+    ``settings`` are lines that are added to its own, ``prepare`` lines that run between migrating and serving.
+    """
+
+    def __init__(
+        self, folder: Path, *, python: Path, port: int, sandbox: Running, settings: str = "", prepare: str = ""
+    ) -> None:
         self.folder, self.python, self.sandbox, self.port = folder, python, sandbox, port
         self.origin = f"http://localhost:{port}"
         shutil.copytree(SITE, folder, ignore=WITHOUT)
         with (folder / "settings.py").open("a", encoding="utf-8") as file:
-            file.write(f"\n{settings}\n")
+            file.write(f"\n{QUICK_PASSWORDS}\n{settings}\n")
         self.log = folder / "log"
         self.environment = {
             "FOREIGN_ORIGIN": self.origin, "FOREIGN_SANDBOX": sandbox.url, "FOREIGN_TOKEN_KEY": TOKEN_KEY,
-            "FOREIGN_SECRET_KEY": "tests-only",
+            "FOREIGN_SECRET_KEY": "tests-only", "FOREIGN_PREPARE": prepare,
         }  # fmt: skip
 
     def manage(self, *words: str, check: bool = True) -> str:
