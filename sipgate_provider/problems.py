@@ -65,12 +65,12 @@ def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> 
 def _described(error: Exception) -> Problem:
     if isinstance(error, errors.NotConnected):
         return Problem(
-            kind="not_connected", status=409, title=_("No sipgate connection yet"),
+            kind="not_connected", status=403, title=_("No sipgate connection yet"),
             text=_("This account is not connected to sipgate."), cure=_("Connect it with one click."),
         )  # fmt: skip
     if isinstance(error, errors.NeedsSignIn):
         return Problem(
-            kind="needs_sign_in", status=409, title=_("sipgate needs you to sign in again"),
+            kind="needs_sign_in", status=403, title=_("sipgate needs you to sign in again"),
             text=_("The link to sipgate has ended."),
             cure=_("Sign in again: the same connection goes on, nothing is lost."),
         )  # fmt: skip

@@ -188,7 +188,7 @@ class TestNotConnected:
 
     def test_program_gets_a_document(self, local: Browser) -> None:
         response = local.site.get("/company", headers=JSON)
-        assert (response.status_code, response.json()["type"]) == (409, "urn:sipgate-provider:problem:not_connected")
+        assert (response.status_code, response.json()["type"]) == (403, "urn:sipgate-provider:problem:not_connected")
         assert "process=connect" in response.json()["action"]
 
     def test_somebody_elses_identity_does_not_end_in_circles(
@@ -199,7 +199,7 @@ class TestNotConnected:
         for _ in range(3):
             assert local.site.get("/company").status_code == 302
         response = local.site.get("/company")
-        assert response.status_code == 409
+        assert response.status_code == 403
         assert "No sipgate connection yet" in response.content.decode()
 
 
@@ -222,12 +222,12 @@ class TestNeedsSignIn:
     def test_program_gets_a_document(self, signed_in: Browser) -> None:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
         response = signed_in.site.get("/company", headers=JSON)
-        assert (response.status_code, response.json()["type"]) == (409, "urn:sipgate-provider:problem:needs_sign_in")
+        assert (response.status_code, response.json()["type"]) == (403, "urn:sipgate-provider:problem:needs_sign_in")
 
     def test_ending_inside_the_view_is_a_page(self, signed_in: Browser) -> None:
         signed_in.sandbox.control.kill_session()
         response = signed_in.site.get("/company?a=1")
-        assert response.status_code == 409
+        assert response.status_code == 403
         page = response.content.decode()
         assert 'action="/accounts/sipgate/login/?process=connect&amp;next=%2Fcompany%3Fa%3D1"' in page
 
