@@ -8,12 +8,15 @@ Must not know: terminals, pages.
 
 from __future__ import annotations
 
+import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Self
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, Q, QuerySet
@@ -21,6 +24,8 @@ from django.utils import timezone
 
 from . import conf, credentials, errors, journal, notices, oauth, refreshing, revocation, sealing, store
 from .models import SipgateToken, State
+
+logger = logging.getLogger(__name__)
 
 RATE = 50.0
 """Refreshes per second unless told otherwise: less than half of what Keycloak publishes for one CPU (120)."""
@@ -119,6 +124,66 @@ def count_due(*, everything: bool = False) -> int:
     return SipgateToken.objects.using(store.database()).filter(due(now=timezone.now(), everything=everything)).count()
 
 
+class Together:
+    """Stores the pairs of many refreshes with few statements: one thread takes what has come while it was storing.
+
+    Each pair is in the journal before it queues here, so nothing more is at stake than without. Without a journal, and
+    for whatever is not the usual case, pairs are kept one by one. *Why at all:* a statement of its own for each pair was
+    the larger half of a bulk refresh.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[store.Renewed, Future[bool]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sipgate-keepalive-store")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def keep(
+        self, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
+    ) -> SipgateToken:
+        """Store a rotated pair; as ``refreshing.keep_pair``, but that the row returned may be the one given."""
+        entry = journal.write(claim, grant, pair) if row.state == State.ACTIVE and not used else None
+        if entry is not None:
+            stored: Future[bool] = Future()
+            self._queue.put((store.Renewed(claim=claim, grant=grant, pair=pair, row=row), stored))
+            if stored.result():
+                journal.done(entry)
+                return row
+        kept = refreshing.keep_pair(claim, grant, pair, used=used, row=row)
+        journal.done(entry)
+        return kept
+
+    def _work(self) -> None:
+        with store.own_connections():
+            while (first := self._queue.get()) is not None:
+                batch, ended = [first], False
+                while len(batch) < BATCH and not self._queue.empty():
+                    following = self._queue.get()
+                    if following is None:
+                        ended = True
+                        break
+                    batch.append(following)
+                self._store(batch)
+                if ended:
+                    return
+
+    def _store(self, batch: list[tuple[store.Renewed, Future[bool]]]) -> None:
+        try:
+            stored = store.keep_many([renewed for renewed, _ in batch], now=timezone.now())
+        except Exception as error:  # whatever it is: each by itself finds out, and does what is to be done
+            logger.warning("Pairs could not be stored together (%s)", type(error).__name__)
+            connections[store.database()].close()
+            stored = False
+        for _, future in batch:
+            future.set_result(stored)
+
+
 class Run:
     """One run of the keeper."""
 
@@ -142,6 +207,7 @@ class Run:
         self._started_at = timezone.now()
         self._in_a_row = 0
         self._lock = threading.Lock()
+        self._together = Together()
 
     def go(self) -> Report:
         started = time.monotonic()
@@ -177,6 +243,10 @@ class Run:
             self.report.notified += notices.tell_person(pk)
 
     def _renew(self, client: oauth.Client) -> None:
+        with self._together:
+            self._renew_all(client)
+
+    def _renew_all(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="sipgate-keepalive") as pool:
             for row, claim in self._claimed():
@@ -220,7 +290,7 @@ class Run:
             connection_id=row.pk, seen_generation=row.generation, patience=0, actor="keepalive", used=False
         )
         try:
-            refreshing.refresh_claimed(row, claim, order, client=client)
+            refreshing.refresh_claimed(row, claim, order, client=client, keep=self._together.keep)
         except errors.NeedsSignIn:
             self._count("needs_sign_in")
         except errors.NotConnected:

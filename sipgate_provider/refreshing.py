@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
@@ -28,6 +29,14 @@ STORE_PATIENCE = 10.0
 """Seconds for which a pair is offered to a database that does not answer."""
 LOCK_PATIENCE_MS = 250
 """How long a refresh waits for a lock that its own caller may hold: longer would only make the caller wait for itself."""
+
+
+class Keep(Protocol):
+    """How a pair is stored: ``keep_pair``, or a way that bulk work has."""
+
+    def __call__(
+        self, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
+    ) -> SipgateToken: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,14 +152,17 @@ class _short_lock_wait:  # noqa: N801  # reads as the context manager it is
 
 
 def refresh_claimed(
-    row: SipgateToken, claim: store.Claim, order: Order, *, client: oauth.Client | None = None
+    row: SipgateToken,
+    claim: store.Claim,
+    order: Order,
+    *,
+    client: oauth.Client | None = None,
+    keep: Keep | None = None,
 ) -> SipgateToken:
     """Renew a connection whose lease is ours; give the lease back, whatever happens. Returns and raises as ``renew``.
 
-    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all; it gets back the row it gave, if all
-    went well.
+    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all. ``keep``: how it stores pairs.
     """
-    bulk = client is not None
     started = time.monotonic()
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
@@ -174,7 +186,7 @@ def refresh_claimed(
         attempt.transient(error)
         raise
     new_pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or pair.refresh_token)
-    stored = keep(claim, grant, new_pair, used=order.used, row=row, reload=not bulk)
+    stored = (keep or keep_pair)(claim, grant, new_pair, used=order.used, row=row)
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
     if row.state != State.ACTIVE and stored.state == State.ACTIVE:
@@ -222,18 +234,10 @@ def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: 
     return oauth.refresh(client, refresh_token)
 
 
-def keep(
-    claim: store.Claim,
-    grant: oauth.Grant,
-    pair: sealing.Pair,
-    *,
-    used: bool,
-    row: SipgateToken,
-    reload: bool = True,
+def keep_pair(
+    claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
 ) -> SipgateToken:
-    """Store a rotated pair, whatever it takes; return the row that counts afterwards.
-
-    ``row`` is what the claim saw. Without ``reload`` it is what is returned when all went well and it was active.
+    """Store a rotated pair, whatever it takes; return the row that counts afterwards. ``row`` is what the claim saw.
 
     Raises:
         errors.NotConnected: the connection was deleted meanwhile; the session of the orphaned pair will be ended.
@@ -243,9 +247,6 @@ def keep(
     entry = journal.write(claim, grant, pair)
     while True:
         stored = _persist(claim, grant, pair, entry, used=used, row=row)
-        if stored and not reload and row.state == State.ACTIVE:
-            journal.done(entry)
-            return row
         now = store.load(claim.connection_id)
         if stored or now is None or now.generation > claim.generation:
             break

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -108,6 +108,63 @@ def keep(
             return True
     values = {**columns, "refresh_count": F("refresh_count") + 1, **_active_unless_asked(now)}
     return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A pair to be stored, and the active row that its refresh began with."""
+
+    claim: Claim
+    grant: oauth.Grant
+    pair: sealing.Pair
+    row: SipgateToken
+
+
+def keep_many(renewed: Sequence[Renewed], *, now: datetime) -> bool:
+    """Store many pairs in one transaction, each under the conditions of ``keep``, for upkeep: no use is noted.
+
+    False: one of them does not find its row as it was; then none is stored, and each is to be kept by itself.
+    """
+    connection = connections[database()]
+    quote = connection.ops.quote_name
+    fields = {field.attname: field for field in SipgateToken._meta.local_concrete_fields}
+    values = [_renewed_columns(one, now=now) for one in renewed]
+    names = list(values[0])
+    # The ORM has no conditional UPDATE of many rows, each with values of its own.
+    statement = (
+        f"UPDATE {quote(SipgateToken._meta.db_table)} SET {', '.join(f'{quote(name)} = %s' for name in names)} "  # noqa: S608  # names of columns only
+        f"WHERE {' AND '.join(f'{quote(name)} = %s' for name in CONDITIONS)}"
+    )
+    parameters = []
+    for one, columns in zip(renewed, values, strict=True):
+        wanted = (one.claim.connection_id, one.claim.generation, one.claim.owner, State.ACTIVE.value)
+        parameters.append(
+            [fields[name].get_db_prep_save(columns[name], connection) for name in names]
+            + [
+                fields[name].get_db_prep_value(value, connection)
+                for name, value in zip(CONDITIONS, wanted, strict=True)
+            ]
+        )
+    with transaction.atomic(using=database()), connection.cursor() as cursor:
+        cursor.executemany(statement, parameters)
+        stored = bool(cursor.rowcount == len(parameters))
+        if not stored:
+            transaction.set_rollback(True, using=database())
+    return stored
+
+
+CONDITIONS = ("connection_id", "generation", "lease_owner", "state")
+
+
+def _renewed_columns(one: Renewed, *, now: datetime) -> dict[str, Any]:
+    columns = _columns(one.grant, one.pair, connection_id=one.row.pk, generation=one.claim.generation + 1)
+    told = ("scope", "issuer", "client_id", "product_line")  # an answer may leave these out
+    return {
+        **{name: getattr(one.row, name) for name in told},
+        **columns,
+        "last_refreshed_at": now,
+        "refresh_count": one.row.refresh_count + 1,
+    }
 
 
 def adopt(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, now: datetime) -> bool:
