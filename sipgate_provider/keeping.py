@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -325,7 +325,10 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
     old = SipgateToken.objects.using(store.database()).exclude(key_id=key)
     while rows := list(old.filter(pk__gt=after).order_by("pk")[:batch]):
         after = rows[-1].pk
-        _reseal_batch(rows, report)
+        done, changed, unreadable = store.reseal(rows)
+        report.done += done
+        report.changed_meanwhile += changed
+        report.unreadable += unreadable
         report.seconds = round(time.monotonic() - started, 3)
         if progress:
             progress(report)
@@ -333,19 +336,6 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
     report.left = sum(number for name, number in report.keys.items() if name != key)
     report.seconds = round(time.monotonic() - started, 3)
     return report
-
-
-def _reseal_batch(rows: Iterable[SipgateToken], report: Resealed) -> None:
-    # One transaction per batch: a commit per row would be all that takes time. It is short; nothing waits in it.
-    with transaction.atomic(using=store.database()):
-        for row in rows:
-            try:
-                if store.reseal(row):
-                    report.done += 1
-                else:
-                    report.changed_meanwhile += 1
-            except errors.Misconfigured:
-                report.unreadable += 1
 
 
 def keys_in_use() -> dict[str, int]:

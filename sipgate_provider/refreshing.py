@@ -22,7 +22,7 @@ from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
 
-POLL_FIRST, POLL_LONGEST = 0.01, 0.25
+POLL_FIRST, POLL_LONGEST = 0.01, 0.08
 """Seconds between two looks at a row that another process renews."""
 STORE_PATIENCE = 10.0
 """Seconds for which a pair is offered to a database that does not answer."""
@@ -147,8 +147,10 @@ def refresh_claimed(
 ) -> SipgateToken:
     """Renew a connection whose lease is ours; give the lease back, whatever happens. Returns and raises as ``renew``.
 
-    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all.
+    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all; it gets back the row it gave, if all
+    went well.
     """
+    bulk = client is not None
     started = time.monotonic()
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
@@ -172,7 +174,7 @@ def refresh_claimed(
         attempt.transient(error)
         raise
     new_pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or pair.refresh_token)
-    stored = keep(claim, grant, new_pair, used=order.used)
+    stored = keep(claim, grant, new_pair, used=order.used, row=row, reload=not bulk)
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
     if row.state != State.ACTIVE and stored.state == State.ACTIVE:
@@ -184,7 +186,7 @@ def refresh_claimed(
             duration_ms=attempt.elapsed_ms(),
         )
         signals.announce(signals.repaired, connection=stored.connection, token=stored)
-    logger.info("Refreshed connection %s to generation %s in %s ms", row.pk, stored.generation, attempt.elapsed_ms())
+    logger.info("Refreshed connection %s in %s ms", row.pk, attempt.elapsed_ms())
     return stored
 
 
@@ -220,8 +222,18 @@ def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: 
     return oauth.refresh(client, refresh_token)
 
 
-def keep(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool) -> SipgateToken:
+def keep(
+    claim: store.Claim,
+    grant: oauth.Grant,
+    pair: sealing.Pair,
+    *,
+    used: bool,
+    row: SipgateToken,
+    reload: bool = True,
+) -> SipgateToken:
     """Store a rotated pair, whatever it takes; return the row that counts afterwards.
+
+    ``row`` is what the claim saw. Without ``reload`` it is what is returned when all went well and it was active.
 
     Raises:
         errors.NotConnected: the connection was deleted meanwhile; the session of the orphaned pair will be ended.
@@ -230,29 +242,34 @@ def keep(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bo
     """
     entry = journal.write(claim, grant, pair)
     while True:
-        stored = _persist(claim, grant, pair, entry, used=used)
-        row = store.load(claim.connection_id)
-        if stored or row is None or row.generation > claim.generation:
+        stored = _persist(claim, grant, pair, entry, used=used, row=row)
+        if stored and not reload and row.state == State.ACTIVE:
+            journal.done(entry)
+            return row
+        now = store.load(claim.connection_id)
+        if stored or now is None or now.generation > claim.generation:
             break
         # Our lease ran out (a suspended process) and another refresh runs with the spent token. It will be refused
         # or brings something newer: either way the row tells when it is over.
         store.release_connections()
         time.sleep(POLL_LONGEST)
     journal.done(entry)
-    if row is None:
+    if now is None:
         revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        _give_up_orphan(row, grant, pair)
-    return row
+        _give_up_orphan(now, grant, pair)
+    return now
 
 
-def _persist(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, entry: Path | None, *, used: bool) -> bool:
+def _persist(
+    claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, entry: Path | None, *, used: bool, row: SipgateToken
+) -> bool:
     give_up = time.monotonic() + STORE_PATIENCE
     pause = 0.05
     while True:
         try:
-            return store.keep(claim, grant, pair, used=used, now=timezone.now())
+            return store.keep(claim, grant, pair, used=used, now=timezone.now(), row=row)
         except (OperationalError, InterfaceError) as error:
             # The connection may be dead: only a fresh one can tell whether the first statement arrived.
             connections[store.database()].close()

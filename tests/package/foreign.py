@@ -211,7 +211,7 @@ class Visitor:
         self.disconnect()
         self._ended_at_sipgate()
         gone = self.get("/company")
-        assert gone.status_code == 409
+        assert gone.status_code == 403
         assert "No sipgate connection yet" in gone.text
 
     def disconnect(self) -> None:

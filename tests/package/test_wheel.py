@@ -132,7 +132,7 @@ class TestForeignSite:
             site.sandbox.control.kill_session()
             site.sandbox.control.expire_access()
             ended = visitor.get("/company")
-            assert (ended.status_code, "sign in again" in ended.text) == (409, True)
+            assert (ended.status_code, "sign in again" in ended.text) == (403, True)
             (action,) = set(re.findall(r'action="([^"]*sipgate/login[^"]*)"', ended.text))
-            assert action == "/accounts/sipgate/login/?next=%2Fcompany"
+            assert action == "/accounts/sipgate/login/?process=connect&amp;next=%2Fcompany"
         assert "Traceback" not in site.log.read_text()
