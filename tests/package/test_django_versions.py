@@ -18,7 +18,12 @@ import pytest
 from sipgate_sandbox.launch import Running, launch
 from tests.package import foreign
 
-JOURNEYS = ("tests/flows/test_sign_in.py", "tests/flows/test_gate.py", "tests/flows/test_admin.py")
+JOURNEYS = (
+    "tests/flows/test_sign_in.py",
+    "tests/flows/test_gate.py",
+    "tests/flows/test_admin.py",
+    "tests/flows/test_keepalive.py",
+)
 NEEDED = (
     "django-allauth[socialaccount,idp-oidc]", "requests", "urllib3", "cryptography", "python-decouple", "dj-database-url",
     "dj-email-url", "django-csp", "psycopg[binary,pool]", "whitenoise", "redis", "prometheus-client", "gunicorn", "pytest",
