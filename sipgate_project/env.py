@@ -13,11 +13,13 @@ import contextlib
 import ipaddress
 import os
 import secrets
+import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
+import dj_email_url
 from decouple import Config, RepositoryEnv, UndefinedValueError
 from django.core.exceptions import ImproperlyConfigured
 
@@ -51,11 +53,13 @@ class Files(Mapping[str, str]):
 
 def _values_of(path: Path) -> dict[str, str]:
     try:
-        return dict(RepositoryEnv(str(path)).data)
+        # An editor's byte order mark would become a part of the first name.
+        return dict(RepositoryEnv(str(path), encoding="utf-8-sig").data)
     except (OSError, UnicodeDecodeError) as error:
+        # Without the cause: a decoding error carries the whole file.
         raise ImproperlyConfigured(
             f"{path.name} cannot be read ({type(error).__name__}): it must be UTF-8 text, readable by this user."
-        ) from error
+        ) from None
 
 
 class Env:
@@ -122,8 +126,9 @@ class Env:
         """Return ``parse(value)``; whatever the parser rejects becomes a sentence that does not quote the value."""
         try:
             return parse(self.text(name, default))
-        except (ValueError, KeyError) as error:
-            raise ImproperlyConfigured(f"{name} cannot be understood; expected {expected}.") from error
+        except (ValueError, KeyError):
+            # Without the cause: parsers quote, and what they quote may be a piece of a password.
+            raise ImproperlyConfigured(f"{name} cannot be understood; expected {expected}.") from None
 
     def local_secret(self, name: str) -> str:
         """Return a secret of this laptop: made at first use, kept in ``var/local.env`` (mode 0600)."""
@@ -163,6 +168,36 @@ def split_url(name: str, value: str) -> SplitResult:
             f"{name} must be a full address such as https://example.org/path, without quotes, blanks or a fragment."
         )
     return parts
+
+
+def mail(value: str) -> dict[str, Any]:
+    """Return Django's settings for a mail URL; ``smtp+tls`` is another name of ``submission``.
+
+    Raises:
+        ValueError: nothing is known of its scheme, or a part of it is odd.
+    """
+    scheme, colon, rest = value.partition(":")
+    known = {"smtp+tls": "submission"}.get(scheme, scheme) + colon + rest
+    settings: dict[str, Any] = dj_email_url.parse(known)  # type: ignore[no-untyped-call]  # untyped
+    if "EMAIL_BACKEND" not in settings:
+        raise ValueError("unknown scheme")
+    return settings
+
+
+def time_zone(name: str) -> str:
+    """Return ``name`` if it is a time zone of this system. Raises ``ValueError``."""
+    try:
+        return zoneinfo.ZoneInfo(name).key
+    except OSError as error:  # a folder of zones
+        raise ValueError("no time zone") from error
+
+
+def redis(url: str) -> str:
+    """Return a Redis URL, or nothing for none. Raises ``ValueError`` for another one."""
+    parts = urlsplit(url)
+    if url and (parts.scheme not in {"redis", "rediss", "unix"} or (parts.port or 1) < 1):
+        raise ValueError("no Redis URL")
+    return url
 
 
 def is_loopback(host: str) -> bool:

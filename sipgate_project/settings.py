@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import dj_database_url
-import dj_email_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from .env import Env, is_loopback, split_url
+from .env import Env, is_loopback, mail, redis, split_url, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(BASE_DIR)
@@ -38,9 +37,10 @@ _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "http
 PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535)
 SIPGATE_REDIRECT_URI = env.url("REDIRECT_URI", f"http://localhost:{PORT}/oauth")
 _redirect_parts = split_url("REDIRECT_URI", SIPGATE_REDIRECT_URI)
-if LOOPBACK and _redirect_parts.port not in {None, PORT} and not env.flag("BEHIND_PROXY"):
+_redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
+if LOOPBACK and _redirect_port != PORT and not env.flag("BEHIND_PROXY"):
     raise ImproperlyConfigured(
-        f"REDIRECT_URI names port {_redirect_parts.port} but PORT is {PORT}: make them equal, here and in sipgate's console."
+        f"REDIRECT_URI names port {_redirect_port} but PORT is {PORT}: make them equal, here and in sipgate's console."
     )
 if (
     _redirect_parts.query
@@ -133,6 +133,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its start
     # instead of failing in its middle. A loopback default file lives in var/, which may not exist yet.
     (BASE_DIR / "var").mkdir(exist_ok=True)
+    if not Path(DATABASES["default"]["NAME"]).parent.is_dir():
+        raise ImproperlyConfigured("DATABASE_URL names a file in a folder that does not exist.")
     _options.setdefault("transaction_mode", "IMMEDIATE")
     _options.setdefault("timeout", 20)
     _options.setdefault("init_command", "PRAGMA journal_mode=WAL;")
@@ -145,7 +147,7 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
         {"min_size": 0, "max_size": env.number("DATABASE_POOL", 8, low=1, high=200), "timeout": 10},
     )
 
-REDIS_URL = env.text("REDIS_URL")
+REDIS_URL = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
         {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
@@ -156,16 +158,7 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 
 EMAIL_URL = env.text("EMAIL_URL")
-
-
-def _mail(url: str) -> dict[str, Any]:
-    config = dict(dj_email_url.parse(url))
-    if "EMAIL_BACKEND" not in config:  # what an unknown scheme gives
-        raise ValueError
-    return config
-
-
-_email = env.parsed("EMAIL_URL", "console:", _mail, "something like submission://user:password@host:587")
+_email = env.parsed("EMAIL_URL", "console:", mail, "something like smtp+tls://user:password@host:587")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
@@ -269,7 +262,7 @@ SOCIALACCOUNT_PROVIDERS = {
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("de", _("German"))]
 LOCALE_PATHS = [BASE_DIR / "sipgate_project" / "locale"]
-TIME_ZONE = env.text("TIME_ZONE", "Europe/Berlin")
+TIME_ZONE = env.parsed("TIME_ZONE", "Europe/Berlin", time_zone, "a name such as Europe/Berlin")
 USE_TZ = True
 
 # --- static files -----------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ know: Django, allauth, where the access token comes from.
 
 from __future__ import annotations
 
-import json as json_module
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -145,7 +145,7 @@ class Balance:
         """Raises ``errors.UnexpectedResponse`` without a number."""
         fields = _fields(data, endpoint="GET /balance")
         amount = fields.get("amount")
-        if isinstance(amount, bool) or not isinstance(amount, int | float):
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
             raise errors.UnexpectedResponse("The balance has no amount.", endpoint="GET /balance")
         return cls(amount=Decimal(str(amount)) / BALANCE_UNIT, currency=_text(fields.get("currency")))
 
@@ -290,9 +290,9 @@ def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[
     if status == 403:
         raise errors.MissingPermission(text, scopes=scopes, **where)
     if status == 429:
-        raise errors.RateLimited(text, retry_after=oauth.retry_after(response), **where)
+        raise errors.RateLimited(text, retry_after=http.retry_after(response), **where)
     if status == 408 or status >= 500:
-        raise errors.SipgateUnavailable(text, retry_after=oauth.retry_after(response), **where)
+        raise errors.SipgateUnavailable(text, retry_after=http.retry_after(response), **where)
     if 300 <= status < 400 or status < 200:
         raise errors.UnexpectedResponse(text, **where)
     kinds = {402: errors.PaymentRequired, 404: errors.NotFound, 409: errors.Conflict}
@@ -308,8 +308,8 @@ def data(response: requests.Response) -> Any:
     if not response.content:
         return None
     try:
-        return response.json()
-    except (ValueError, RecursionError, json_module.JSONDecodeError):
+        return http.json_of(response.content)
+    except ValueError:
         raise errors.UnexpectedResponse("sipgate's answer is not JSON.", status=response.status_code) from None
 
 
@@ -321,7 +321,7 @@ def check_path(path: str) -> None:
         or "//" in path
         or ".." in segments
         or "." in segments
-        or re.search(r"[?#\\\s\x00-\x1f%]", path)
+        or re.search(r"[?#\\\s\x00-\x1f\x7f-\x9f%]", path)
     ):
         raise ValueError(
             "A path below the API base is needed, such as '/numbers', without query and host; pass params instead."
@@ -335,8 +335,11 @@ def scopes_for(method: str, path: str) -> tuple[str, ...]:
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """Return a name for logs and errors: the template of the path, so that no id of a person gets there."""
-    template = _template(method.upper(), path) or re.sub(r"/[^/]*\d[^/]*", "/{id}", path)
+    """Return a name for logs and errors: the template of the path, so that no id of a person gets there.
+
+    Of a path that is not in the specification, plain words stay; whatever else is between slashes becomes ``{id}``.
+    """
+    template = _template(method.upper(), path) or re.sub(r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path)
     return f"{method.upper()} {template}"
 
 

@@ -12,32 +12,28 @@ from __future__ import annotations
 
 import http.client
 import io
+import json
+import math
 import os
 import random
+import re
 import socket
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
-from typing import Any, Self
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Retry
 from urllib3 import Timeout as Urllib3Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    HTTPError,
-    MaxRetryError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    ReadTimeoutError,
-    ResponseError,
-)
+from urllib3.exceptions import ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
 DISTRIBUTION = "django-sipgate-provider"
@@ -46,6 +42,7 @@ STALE_AFTER = 20.0
 """Seconds a kept connection may have been idle before a POST prefers a new one: servers close idle ones, and a POST
 that meets that moment must not be repeated."""
 CHUNK = 65_536
+LONGEST_RETRY_AFTER = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +72,26 @@ class CutInHeaders(requests.exceptions.ConnectionError):
     """The connection ended inside the header block."""
 
 
-class _Deadline(threading.local):
-    """When the request of this thread must be over (``time.monotonic``), and how long a silence may last."""
+class _CutInHeaders(http.client.RemoteDisconnected):
+    pass
+
+
+class _Progress(threading.local):
+    """The request of this thread: when it must be over (``time.monotonic``), how long a silence may last, and whether
+    anything of it has left."""
 
     at: float = float("inf")
     read: float = API.read
+    sent: bool = False
+
+    def start(self, limits: Limits) -> None:
+        self.at, self.read, self.sent = time.monotonic() + limits.total, limits.read, False
 
     def left(self) -> float:
         return self.at - time.monotonic()
 
 
-_deadline = _Deadline()
+_progress = _Progress()
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -98,10 +104,10 @@ class _DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        left = _deadline.left()
+        left = _progress.left()
         if left <= 0:
             raise TimeoutError("total deadline exceeded")
-        self._socket.settimeout(min(_deadline.read, left))
+        self._socket.settimeout(min(_progress.read, left))
         return self._socket.recv_into(buffer)
 
 
@@ -116,7 +122,7 @@ class _Response(http.client.HTTPResponse):
         # http.client takes the end of a stream for the end of the headers.
         if isinstance(self.fp, _Buffered) and self.fp.ended_in_headers:
             self.close()
-            raise http.client.RemoteDisconnected("connection ended inside the headers")
+            raise _CutInHeaders("connection ended inside the headers")
         if isinstance(self.fp, _Buffered):
             self.fp.in_headers = False
 
@@ -142,7 +148,8 @@ class _Buffered(io.BufferedReader):
 
 
 class _Stamped:
-    """Remembers when a kept connection was used last, and reconnects a stale one before a request is sent."""
+    """Remembers when a kept connection was used last, reconnects a stale one before a request is sent, and tells the
+    thread's progress when that happens."""
 
     response_class = _Response
     last_used = 0.0
@@ -152,6 +159,23 @@ class _Stamped:
         if method not in {"GET", "HEAD"} and self.sock is not None and time.monotonic() - self.last_used > STALE_AFTER:
             self.close()  # type: ignore[attr-defined]  # of the connection this is mixed into
         super().request(method, *args, **kwargs)  # type: ignore[misc]  # of the connection this is mixed into
+
+    def connect(self) -> None:
+        # What a proxy is told while connecting goes through send as well.
+        sent = _progress.sent
+        try:
+            super().connect()  # type: ignore[misc]  # of the connection this is mixed into
+            # Over TLS, urllib3 connects before it asks: a new connection must not look like a stale one.
+            self.last_used = time.monotonic()
+        finally:
+            _progress.sent = sent
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        # Errors do not tell a handshake that failed from an answer that did: this does.
+        _progress.sent = True
+        super().send(data)  # type: ignore[misc]  # of the connection this is mixed into
 
     def getresponse(self) -> Any:
         response = super().getresponse()  # type: ignore[misc]  # of the connection this is mixed into
@@ -178,38 +202,17 @@ class _TlsPool(HTTPSConnectionPool):
 POOLS = {"http": _PlainPool, "https": _TlsPool}
 
 
-class _RetryOnce(Retry):
-    """One more try for reads, unless the server wishes for more time than is left."""
-
-    def increment(
-        self,
-        method: str | None = None,
-        url: str | None = None,
-        response: BaseHTTPResponse | None = None,
-        error: Exception | None = None,
-        _pool: Any = None,
-        _stacktrace: Any = None,
-    ) -> Self:
-        if response is not None and (self.get_retry_after(response) or 0) >= _deadline.left() - 0.5:
-            raise MaxRetryError(_pool, url or "", ResponseError("Retry-After is beyond the deadline"))
-        if response is None and _deadline.left() <= 0.5:
-            raise MaxRetryError(_pool, url or "", error)
-        return super().increment(method, url, response, error, _pool, _stacktrace)
-
-    def get_backoff_time(self) -> float:
-        return random.uniform(0.05, 0.2)  # noqa: S311  # jitter, not a secret
-
-
-READS = _RetryOnce(
-    total=1, connect=1, read=1, status=1, other=0, redirect=0, allowed_methods=frozenset({"GET", "HEAD"}),
-    status_forcelist=(429, 502, 503, 504), respect_retry_after_header=True, raise_on_status=False, raise_on_redirect=False,
-)  # fmt: skip
 NEVER = Retry(total=0, connect=0, read=0, redirect=0, status=0, other=0, raise_on_status=False, raise_on_redirect=False)
+"""urllib3 repeats nothing: what it would repeat it also logs, with the query."""
+READS = frozenset({"GET", "HEAD"})
+TRY_AGAIN = frozenset({429, 502, 503, 504})
+ENOUGH_LEFT = 0.5
+"""Seconds that a second try needs at least."""
 
 
 class GuardedAdapter(HTTPAdapter):
     def __init__(self) -> None:
-        super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE, max_retries=READS)
+        super().__init__(pool_connections=8, pool_maxsize=POOL_SIZE, max_retries=NEVER)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -234,44 +237,100 @@ class GuardedAdapter(HTTPAdapter):
         ``timeout`` may be ``Limits``; anything else means ``API``'s. With ``stream`` the body is left to the caller.
         """
         limits = timeout if isinstance(timeout, Limits) else API
-        _deadline.at, _deadline.read = time.monotonic() + limits.total, limits.read
+        _progress.start(limits)
         try:
-            response = self._send(request, limits, verify=verify, cert=cert, proxies=proxies)
-            if stream:
-                # A download lasts as long as it lasts: only silence ends it.
-                _deadline.at = float("inf")
-                return response
-            _read_body(response, limits)
-            return response
-        except requests.exceptions.RequestException as error:
-            named = _named(error)
-            if named is error:
-                raise
-            raise named from error
+            first = self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies)
+            if request.method not in READS or not _pause(first):
+                return _outcome(first)
+            if isinstance(first, requests.Response):
+                first.close()
+            return _outcome(self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies))
         finally:
+            # A download lasts as long as it lasts: only silence ends it.
+            _progress.at = float("inf")
+
+    def _ask(
+        self, request: requests.PreparedRequest, limits: Limits, *, stream: bool, **options: Any
+    ) -> requests.Response | requests.exceptions.RequestException:
+        """Send once; return the answer, or the error under a name that tells what happened."""
+        timeout = Urllib3Timeout(connect=min(limits.connect, max(_progress.left(), 0.001)), read=limits.read)
+        try:
+            response = HTTPAdapter.send(self, request, stream=True, timeout=timeout, **options)  # type: ignore[arg-type]  # urllib3's own kind of time-out
             if not stream:
-                _deadline.at = float("inf")
-
-    def _send(self, request: requests.PreparedRequest, limits: Limits, **options: Any) -> requests.Response:
-        timeout = Urllib3Timeout(connect=limits.connect, read=limits.read)
-        sender = self if request.method in {"GET", "HEAD"} else _once(self)
-        return HTTPAdapter.send(sender, request, stream=True, timeout=timeout, **options)  # type: ignore[arg-type]
+                _read_body(response, limits)
+        except requests.exceptions.RequestException as error:
+            return _named(error)
+        return response
 
 
-class _Once:
-    """A view of an adapter that never retries; the adapter itself is shared by threads and must not be changed."""
-
-    max_retries = NEVER
-
-    def __init__(self, adapter: GuardedAdapter) -> None:
-        self._adapter = adapter
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._adapter, name)
+def _outcome(found: requests.Response | requests.exceptions.RequestException) -> requests.Response:
+    # Raised here, where nothing is being handled: the library's error quotes the query and carries the request.
+    if isinstance(found, requests.exceptions.RequestException):
+        raise found
+    return found
 
 
-def _once(adapter: GuardedAdapter) -> Any:
-    return _Once(adapter)
+def _pause(found: requests.Response | requests.exceptions.RequestException) -> bool:
+    """Tell whether a read is worth a second try, after having waited for as long as the server wishes."""
+    if isinstance(found, requests.Response):
+        wish = retry_after(found) or 0.0
+        again = found.status_code in TRY_AGAIN
+    else:
+        # Not after a silence: the second answer would be as late, and the deadline is near.
+        wish = 0.0
+        cut = requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError
+        hopeless = requests.exceptions.ReadTimeout | requests.exceptions.SSLError
+        again = isinstance(found, cut) and not isinstance(found, hopeless)
+    if not again or wish >= _progress.left() - ENOUGH_LEFT:
+        return False
+    time.sleep(wish or random.uniform(0.05, 0.2))  # noqa: S311  # jitter, not a secret
+    return True
+
+
+def retry_after(response: requests.Response) -> float | None:
+    """Return ``Retry-After`` in seconds from now (a number or a date, RFC 9110 §10.2.3), at most a day; None if absent."""
+    value = str(response.headers.get("Retry-After") or "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
+        return min(float(value), LONGEST_RETRY_AFTER)
+    try:
+        date = parsedate_to_datetime(value)
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+
+
+def json_of(raw: bytes) -> Any:
+    """Return the value of a JSON text as plain data that a database can hold.
+
+    Odd parts do not spoil the rest, since a token answer comes only once: bytes that are no UTF-8 become U+FFFD, numbers
+    without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates go.
+
+    Raises:
+        ValueError: no JSON.
+    """
+    text = raw.decode("utf-8-sig", "replace")
+    try:
+        return _storable(json.loads(text, parse_int=_number, parse_float=_number, parse_constant=lambda _name: None))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _number(text: str) -> int | float | None:
+    if len(text) < 19 and text.lstrip("-").isdigit():
+        return int(text)
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "ignore").decode()
+    if isinstance(value, list):
+        return [_storable(part) for part in value]
+    if isinstance(value, dict):
+        return {_storable(key): _storable(part) for key, part in value.items()}
+    return value
 
 
 def _guard(manager: PoolManager) -> None:
@@ -292,36 +351,49 @@ def _read_body(response: requests.Response, limits: Limits) -> None:
 
 
 def _named(error: requests.exceptions.RequestException) -> requests.exceptions.RequestException:
-    """Return the error under a name that says what happened, without request and body, which hold secrets."""
-    text = repr(error.args)
-    named: requests.exceptions.RequestException = error
-    if _deadline.left() <= 0 and not isinstance(error, ResponseTooLarge):
+    """Return an error that says what happened, without URL, request and body, which hold secrets."""
+    reason = _reason(error)
+    named: requests.exceptions.RequestException
+    if isinstance(error, ResponseTooLarge):
+        named = error
+    elif _progress.left() <= 0:
         named = DeadlineExceeded("The answer was not complete in time.")
-    elif "inside the headers" in text:
+    elif isinstance(reason, _CutInHeaders):
         named = CutInHeaders("The connection ended inside the headers.")
-    named.sent = _sent(error)  # type: ignore[attr-defined]  # read by was_sent
-    named.request = named.response = error.request = error.response = None
+    elif isinstance(reason, ReadTimeoutError):
+        # requests calls a silence within the body a connection error.
+        named = requests.exceptions.ReadTimeout("The server was silent for too long.")
+    else:
+        named = type(error)(f"{type(reason).__name__}: {_told(reason)}".rstrip(": "))
+    named.sent = _progress.sent  # type: ignore[attr-defined]  # read by was_sent
     return named
+
+
+def _reason(error: BaseException) -> BaseException:
+    """Return what is at the bottom of the errors that libraries wrap around each other."""
+    if isinstance(error, ReadTimeoutError):
+        return error
+    inner = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
+    found = next((one for one in inner if isinstance(one, BaseException)), None)
+    return error if found is None else _reason(found)
+
+
+def _told(reason: BaseException) -> str:
+    """Return the operating system's words for it, or none: other texts may quote what was sent or answered."""
+    text = getattr(reason, "verify_message", "") or getattr(reason, "strerror", "")
+    return str(text or "")
 
 
 def was_sent(error: requests.exceptions.RequestException) -> bool:
     """Tell whether a failed request may have reached the server. True if in doubt."""
-    return bool(getattr(error, "sent", True)) and _sent(error)
+    return bool(getattr(error, "sent", not isinstance(error, NEVER_LEFT)))
 
 
-def _sent(error: BaseException) -> bool:
-    if isinstance(
-        error, requests.exceptions.ConnectTimeout | requests.exceptions.InvalidURL | requests.exceptions.MissingSchema
-    ):
-        return False
-    cause: Any = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    if isinstance(reason, ReadTimeoutError):
-        return True
-    if isinstance(reason, NewConnectionError | NameResolutionError | ConnectTimeoutError | ProxyError):
-        return False
-    # A failed TLS handshake: nothing of HTTP was said yet.
-    return not isinstance(error, requests.exceptions.SSLError)
+NEVER_LEFT = (
+    requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema, requests.exceptions.InvalidHeader,
+)  # fmt: skip
+"""Errors that requests itself raises before the adapter is asked."""
 
 
 class GuardedSession(requests.Session):
@@ -379,4 +451,4 @@ def _forget_session() -> None:
 
 os.register_at_fork(after_in_child=_forget_session)
 
-__all__ = ["API", "TOKEN", "GuardedSession", "HTTPError", "Limits", "session", "was_sent"]
+__all__ = ["API", "TOKEN", "GuardedSession", "Limits", "json_of", "retry_after", "session", "was_sent"]

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import requests
@@ -22,7 +20,6 @@ from .secret import Secret, bare
 
 LONGEST_TOKEN = 16_384
 LONGEST_LIFE = 10 * 365 * 86_400.0
-LONGEST_RETRY_AFTER = 86_400.0
 OUR_FAULT = {
     "invalid_client": "CLIENT_ID",
     "unauthorized_client": "CLIENT_SECRET",
@@ -123,8 +120,8 @@ def claims(token: str) -> dict[str, object]:
     if len(parts) != 3 or len(token) > LONGEST_TOKEN:
         return {}
     try:
-        found = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError, RecursionError):
+        found = http.json_of(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -225,11 +222,11 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         )  # fmt: skip
     if status == 429:
         return errors.RateLimited(
-            "sipgate asks for fewer requests.", retry_after=retry_after(response), endpoint=endpoint, status=status
+            "sipgate asks for fewer requests.", retry_after=http.retry_after(response), endpoint=endpoint, status=status
         )
     if status in {408, 425} or status >= 500:
         return errors.SipgateUnavailable(
-            f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=retry_after(response),
+            f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=http.retry_after(response),
             endpoint=endpoint, status=status, code=code or None,
         )  # fmt: skip
     if code == "invalid_grant" and status in {400, 401}:
@@ -243,20 +240,6 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood.",
         endpoint=endpoint, status=status, code=code or None,
     )  # fmt: skip
-
-
-def retry_after(response: requests.Response) -> float | None:
-    """Return ``Retry-After`` in seconds from now (a number or a date, RFC 9110 §10.2.3), at most a day; None if absent."""
-    value = str(response.headers.get("Retry-After") or "").strip()
-    if not value:
-        return None
-    seconds = _seconds(value)
-    if seconds is None:
-        try:
-            seconds = (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
 def logout_url_from(token_url: str) -> str | None:
@@ -280,8 +263,8 @@ def _sibling(url: str, name: str) -> str | None:
 
 def _json(response: requests.Response) -> object:
     try:
-        return response.json()
-    except (ValueError, RecursionError):
+        return http.json_of(response.content)
+    except ValueError:
         return None
 
 

@@ -11,9 +11,8 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from urllib.error import URLError
 
-from .control import SandboxControl
+from .control import NoSandbox, SandboxControl
 from .wire import Application, Handler, Server
 
 
@@ -24,9 +23,8 @@ def main() -> int:
         return serve(options)
     try:
         return steer(options)
-    except (ValueError, URLError) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"No sandbox answers at {options.url}."
-        sys.stderr.write(f"sandbox: {reason}\n")
+    except (ValueError, NoSandbox) as error:
+        sys.stderr.write(f"sandbox: {error}\n")
         return 1
 
 
@@ -34,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m sipgate_sandbox", description="A local stand-in for sipgate.")
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("serve", help="serve until stopped")
-    one.add_argument("--port", type=int, default=8081, help="0 takes a free one")
+    one.add_argument("--port", type=_port, default=8081, help="0 takes a free one")
     one.add_argument("--host", default="127.0.0.1")
     one.add_argument("--database", type=Path, default=None, help="SQLite file; by default var/sandbox.sqlite3")
     one.add_argument("--redirect-uri", action="append", default=None)
@@ -61,6 +59,12 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument("--seconds", type=float, default=5.0)
             command.add_argument("--value", default=None)
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
+    return int(text)
 
 
 def steer(options: argparse.Namespace) -> int:

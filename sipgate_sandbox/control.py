@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
 from typing import Any
 
 
+class NoSandbox(ConnectionError):
+    """Nobody answers at this address, or something that is no sandbox does."""
+
+
 class SandboxControl:
-    """The switchboard of the sandbox at ``url``. Every call raises ``ValueError`` with the sandbox's sentence if refused."""
+    """The switchboard of the sandbox at ``url``.
+
+    Every call raises ``ValueError`` with the sandbox's sentence if it refuses, ``NoSandbox`` if there is none.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
@@ -60,4 +68,15 @@ class SandboxControl:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
-                raise ValueError(json.load(error).get("error", str(error.code))) from None
+                raise self._refusal(error.read()) from None
+        except (OSError, http.client.HTTPException, json.JSONDecodeError, UnicodeDecodeError):
+            raise self._nobody() from None
+
+    def _refusal(self, body: bytes) -> Exception:
+        try:
+            return ValueError(str(json.loads(body)["error"]))
+        except (ValueError, KeyError, TypeError):
+            return self._nobody()
+
+    def _nobody(self) -> NoSandbox:
+        return NoSandbox(f"No sandbox answers at {self.url}.")

@@ -76,7 +76,7 @@ def arm(order: dict[str, Any]) -> Fault:
     unknown = set(order) - {"fault", "on", "times", "seconds", "value"}
     if unknown:
         raise ValueError(f"Unknown words: {', '.join(sorted(unknown))}.")
-    if order.get("fault") not in KNOWN:
+    if not isinstance(order.get("fault"), str) or order["fault"] not in KNOWN:
         raise ValueError(f"Unknown fault. Known are: {', '.join(KNOWN)}.")
     if order.get("on", "all") not in PLACES:
         raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")

@@ -237,7 +237,10 @@ def _issue(request: HttpRequest, session: KeycloakSession) -> HttpResponse:
         ]
     )
     counters.add("issued")
-    data |= {"token_type": "Bearer", "not-before-policy": 0, "session_state": session.pk}
+    data |= {
+        "token_type": "Bearer", "not-before-policy": 0, "session_state": session.pk,
+        "refresh_expires_in": settings.IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN,
+    }  # fmt: skip
     scopes = str(data.get("scope", "")).split()
     if "openid" not in scopes:
         data.pop("id_token", None)

@@ -58,6 +58,7 @@ class Handler(BaseHTTPRequestHandler):
         wire = next((json.loads(value) for name, value in headers if name == "X-Sandbox-Wire"), ["", 0])
         headers = [(name, value) for name, value in headers if name not in {"X-Sandbox-Wire", "Content-Length"}]
         self._answer(status, headers, content, *wire)
+        self.log_request()
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _serve  # noqa: N815  # the names of http.server
 
@@ -65,8 +66,8 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "hang":
             time.sleep(seconds)
         if fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        if fault in {"hang", "reset", "lose-answer"}:
+            return self._reset()
+        if fault in {"hang", "lose-answer"}:
             return self._hang_up()
         if fault == "no-type":
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
@@ -92,6 +93,13 @@ class Handler(BaseHTTPRequestHandler):
     def _head(self, status: str, headers: list[tuple[str, str]], length: int) -> bytes:
         lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), f"Content-Length: {length}"]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+    def _reset(self) -> None:
+        # Closed without a farewell, the reader too: it would hold the socket open until an orderly end.
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()
+        self.connection.close()
 
     def _hang_up(self) -> None:
         self.close_connection = True

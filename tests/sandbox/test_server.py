@@ -1,0 +1,365 @@
+"""The sandbox's authorization server and REST API behave as sipgate's do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+
+from sipgate_provider import api
+from sipgate_sandbox.launch import Running, launch
+from sipgate_sandbox.people import PEOPLE, Person
+from tests.sandbox.visitor import CLIENT_ID, CLIENT_SECRET, Visitor
+
+DOCUMENTED = {"company": str, "mainProductType": str, "logoUrl": str, "verified": bool, "historyLifeTime": str}
+
+
+def claims(token: str) -> dict[str, Any]:
+    part = token.split(".")[1]
+    return dict(json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))))
+
+
+class TestPeople:
+    @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.uid)
+    def test_everybody_can_sign_in(self, visitor: Visitor, person: Person) -> None:
+        grant = visitor.grant(person=person.uid)
+        token = grant["access_token"]
+        who = visitor.get("/authorization/userinfo", token).json()
+        assert (who["masterSipId"] + who["sub"], who["domain"], who["locale"]) == (
+            person.uid,
+            person.domain,
+            person.locale,
+        )
+        response = visitor.get("/account", token)
+        assert (response.status_code, response.headers["Content-Type"]) == (200, "application/json")
+        assert response.json() == person.account
+        for name, value in response.json().items():
+            assert value is None or name not in DOCUMENTED or type(value) is DOCUMENTED[name]
+        assert api.Account.parse(response.json()).company == (person.account.get("company") or "")
+        assert claims(token)["featureScope"] == person.feature_scope
+
+    def test_they_are_different_people(self) -> None:
+        for key in (lambda p: p.uid, lambda p: p.keycloak_sub, lambda p: p.number):
+            assert len({key(person) for person in PEOPLE}) == len(PEOPLE)
+        assert len({person.sub for person in PEOPLE}) < len(PEOPLE)  # which is why sub alone is no uid
+
+    def test_one_of_them_has_every_documented_field(self) -> None:
+        assert set(PEOPLE[0].account) == set(DOCUMENTED)
+
+
+class TestAuthorization:
+    def test_the_way_back(self, visitor: Visitor) -> None:
+        back = visitor.back(state="a b&c")
+        assert set(back) == {"code", "state", "session_state", "iss"}
+        assert (back["state"], back["iss"]) == ("a b&c", f"{visitor.sandbox.url}/auth/realms/third-party")
+
+    def test_denied(self, visitor: Visitor) -> None:
+        back = visitor.back(allow=False)
+        assert (back["error"], back["state"]) == ("access_denied", "st")
+        assert "code" not in back
+
+    def test_an_unknown_scope(self, visitor: Visitor) -> None:
+        assert visitor.back(scope="account:read nonsense")["error"] == "invalid_scope"
+
+    @pytest.mark.parametrize(
+        "change", [{"client_id": "other"}, {"client_id": None}, {"redirect_uri": "http://localhost:8080/oauth/"},
+                   {"redirect_uri": "http://127.0.0.1:8080/oauth"}, {"redirect_uri": "https://evil.example/"}, {"redirect_uri": None}],
+    )  # fmt: skip
+    def test_nobody_is_sent_to_an_address_that_is_not_registered(
+        self, visitor: Visitor, change: dict[str, Any]
+    ) -> None:
+        response = visitor.browser.get(visitor.authorize_url(**change), allow_redirects=False)
+        assert response.status_code == 400
+        assert "Location" not in response.headers
+        assert "sandbox, not sipgate" in response.text
+
+    def test_consent_is_asked_once_until_the_scopes_change(self, visitor: Visitor) -> None:
+        visitor.grant()
+        response = visitor.browser.get(visitor.authorize_url(), allow_redirects=False)
+        assert response.headers["Location"].startswith("http://localhost:8080/oauth?")
+        assert visitor.browser.get(visitor.authorize_url(scope="account:read users:read")).status_code == 200
+        assert visitor.browser.get(visitor.authorize_url(prompt="consent"), allow_redirects=False).status_code == 200
+
+    def test_a_code_works_once(self, visitor: Visitor) -> None:
+        code = visitor.back()["code"]
+        assert visitor.exchange(code).status_code == 200
+        again = visitor.exchange(code)
+        assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+    @pytest.mark.parametrize(
+        ("change", "status", "error"),
+        [({"code": "other"}, 400, "invalid_grant"), ({"code_verifier": "w" * 50}, 400, "invalid_grant"), ({"code_verifier": ""}, 400, None),
+         ({"redirect_uri": "http://localhost:8080/other"}, 400, None), ({"client_id": "x"}, 401, "invalid_client"),
+         ({"client_secret": "x"}, 401, "unauthorized_client"), ({"grant_type": "password"}, 400, None)],
+    )  # fmt: skip
+    def test_the_exchange_is_strict(
+        self, visitor: Visitor, change: dict[str, str], status: int, error: str | None
+    ) -> None:
+        response = visitor.exchange(visitor.back()["code"], **change)
+        assert response.status_code == status
+        assert response.json()["error"] == error if error else response.json()["error"]
+
+    def test_the_grant_has_keycloaks_fields(self, visitor: Visitor) -> None:
+        grant = visitor.grant(scope="account:read users:read")
+        assert (grant["token_type"], grant["expires_in"], grant["refresh_expires_in"]) == ("Bearer", 300, 2_592_000)
+        assert set(grant["scope"].split()) == {"account:read", "users:read"}
+        assert {"session_state", "not-before-policy", "refresh_token"} <= set(grant)
+        assert "id_token" not in grant
+        assert claims(grant["access_token"])["azp"] == CLIENT_ID
+
+    def test_openid_brings_an_id_token_and_offline_access_no_end(self, visitor: Visitor) -> None:
+        grant = visitor.grant(scope="openid offline_access")
+        assert claims(grant["id_token"])["aud"] in (CLIENT_ID, [CLIENT_ID])
+        assert grant["refresh_expires_in"] == 0
+
+    def test_discovery_names_addresses_that_exist(self, sandbox: Running) -> None:
+        found = requests.get(
+            f"{sandbox.url}/auth/realms/third-party/.well-known/openid-configuration", timeout=10
+        ).json()
+        assert found["issuer"] == f"{sandbox.url}/auth/realms/third-party"
+        assert found["token_endpoint"] == f"{sandbox.oidc_url}/token"
+        assert requests.get(found["jwks_uri"], timeout=10).json()["keys"]
+
+
+class TestRotation:
+    def test_a_refresh_kills_the_previous_set(self, visitor: Visitor) -> None:
+        first = visitor.grant()
+        second = visitor.refresh(first["refresh_token"]).json()
+        assert second["session_state"] == first["session_state"]
+        assert visitor.get("/account", first["access_token"]).status_code == 401
+        assert visitor.get("/account", second["access_token"]).status_code == 200
+        third = visitor.refresh(second["refresh_token"])
+        assert third.status_code == 200
+        assert visitor.get("/account", second["access_token"]).status_code == 401
+
+    def test_reuse_ends_the_session(self, visitor: Visitor) -> None:
+        first = visitor.grant()
+        second = visitor.refresh(first["refresh_token"]).json()
+        reused = visitor.refresh(first["refresh_token"])
+        assert (reused.status_code, reused.json()["error"]) == (400, "invalid_grant")
+        assert visitor.get("/account", second["access_token"]).status_code == 401
+        assert visitor.refresh(second["refresh_token"]).json()["error"] == "invalid_grant"
+        state = visitor.sandbox.control.state()
+        assert (state["reuses"], state["rotations"], state["sessions_alive"]) == (1, 1, 0)
+
+    def test_of_eight_at_once_one_wins(self, visitor: Visitor) -> None:
+        first = visitor.grant()
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: visitor.refresh(first["refresh_token"]), range(8)))
+        assert sorted(answer.status_code for answer in answers) == [200] + [400] * 7
+        state = visitor.sandbox.control.state()
+        assert (state["refresh"], state["rotations"], state["reuses"], state["sessions_alive"]) == (8, 1, 7, 0)
+
+    def test_the_sessions_of_others_go_on(self, visitor: Visitor) -> None:
+        other = Visitor(visitor.sandbox)
+        theirs, mine = other.grant(person="2000000w0"), visitor.grant()
+        visitor.refresh(mine["refresh_token"])
+        visitor.refresh(mine["refresh_token"])
+        assert other.refresh(theirs["refresh_token"]).status_code == 200
+        other.close()
+
+    @pytest.mark.parametrize("token", ["", "nonsense"])
+    def test_a_token_that_never_was(self, visitor: Visitor, token: str) -> None:
+        response = visitor.refresh(token)
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_grant")
+
+    def test_an_access_token_does_not_refresh(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        assert visitor.refresh(grant["access_token"]).status_code == 400
+        assert visitor.refresh(grant["refresh_token"]).status_code == 200
+
+    def test_a_wrong_secret_spends_nothing(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        assert visitor.refresh(grant["refresh_token"], client_secret="x").status_code == 401
+        assert visitor.refresh(grant["refresh_token"]).status_code == 200
+
+    def test_credentials_in_a_header_do_not_count(self, visitor: Visitor) -> None:
+        # The client id has a colon, so Basic cuts it short, as Keycloak does.
+        grant = visitor.grant()
+        response = requests.post(
+            f"{visitor.sandbox.oidc_url}/token", auth=(CLIENT_ID, CLIENT_SECRET), timeout=10,
+            data={"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]},
+        )  # fmt: skip
+        assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
+
+
+class TestLenient:
+    @pytest.fixture(scope="module")
+    @staticmethod
+    def lenient() -> Iterator[Running]:
+        with launch(
+            "--lenient-reuse", "--access-lifetime", "7", "--refresh-lifetime", "9", "--client-secret", "other"
+        ) as one:
+            yield one
+
+    def test_reuse_is_refused_and_the_session_lives_on(self, lenient: Running) -> None:
+        visitor = Visitor(lenient)
+        grant = visitor.exchange(
+            visitor.back(redirect_uri="http://localhost:8080/oauth")["code"], client_secret="other"
+        ).json()
+        visitor.close()
+        assert (grant["expires_in"], grant["refresh_expires_in"]) == (7, 9)
+        second = visitor.refresh(grant["refresh_token"], client_secret="other").json()
+        assert visitor.refresh(grant["refresh_token"], client_secret="other").json()["error"] == "invalid_grant"
+        assert visitor.refresh(second["refresh_token"], client_secret="other").status_code == 200
+
+
+class TestEnd:
+    def test_logout(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        assert visitor.end("logout", refresh_token=grant["refresh_token"]).status_code == 204
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+        again = visitor.end("logout", refresh_token=grant["refresh_token"])
+        assert (again.status_code, again.json()["error"]) == (400, "invalid_grant")
+
+    @pytest.mark.parametrize("half", ["refresh_token", "access_token"])
+    def test_revoke(self, visitor: Visitor, half: str) -> None:
+        grant = visitor.grant()
+        assert visitor.end("revoke", token=grant[half]).status_code == 200
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+        assert visitor.end("revoke", token="unknown").status_code == 200  # RFC 7009 §2.2
+
+    @pytest.mark.parametrize("endpoint", ["logout", "revoke"])
+    def test_a_stranger_ends_nothing(self, visitor: Visitor, endpoint: str) -> None:
+        grant = visitor.grant()
+        token = {"refresh_token": grant["refresh_token"], "token": grant["refresh_token"], "client_secret": "x"}
+        assert visitor.end(endpoint, **token).status_code == 401
+        assert visitor.get("/account", grant["access_token"]).status_code == 200
+
+
+class TestRest:
+    @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c"])
+    def test_without_a_token(self, visitor: Visitor, token: str) -> None:
+        for path in ("/account", "/authorization/userinfo", "/balance"):
+            response = visitor.get(path, token)
+            assert (response.status_code, response.content) == (401, b"")
+
+    @pytest.mark.parametrize(
+        ("path", "scope"),
+        [("/account", "account:read"), ("/users", "users:read"), ("/users/w0", "users:read"), ("/balance", "balance:read"),
+         ("/numbers", "numbers:read"), ("/history", "history:read"), ("/w0/devices", "devices:read")],
+    )  # fmt: skip
+    def test_each_resource_wants_its_scope(self, visitor: Visitor, path: str, scope: str) -> None:
+        other = "balance:read" if scope != "balance:read" else "account:read"
+        assert visitor.get(path, visitor.grant(scope=other)["access_token"]).status_code == 403
+        assert visitor.get(path, visitor.grant(scope=scope)["access_token"]).status_code == 200
+        assert visitor.get(path, visitor.grant(scope="all")["access_token"]).status_code == 200
+        assert scope in api.scopes_for("GET", path)
+
+    def test_who_signed_in_needs_none(self, visitor: Visitor) -> None:
+        assert (
+            visitor.get("/authorization/userinfo", visitor.grant(scope="balance:read")["access_token"]).status_code
+            == 200
+        )
+
+    def test_a_colleague_without_rights_sees_himself_only(self, visitor: Visitor) -> None:
+        token = visitor.grant(person="1000000w1", scope="users:read")["access_token"]
+        assert [visitor.get(path, token).status_code for path in ("/users", "/users/w0", "/users/w1", "/users/w9")] == [
+            403,
+            403,
+            200,
+            404,
+        ]
+
+    def test_the_values_parse(self, visitor: Visitor) -> None:
+        token = visitor.grant(scope="all")["access_token"]
+        assert str(api.Balance.parse(visitor.get("/balance", token).json()).amount) == "12.34"
+        assert api.User.parse(visitor.get("/users/w0", token).json()).email == "rosa@rosenduft.example"
+        devices = [api.Device.parse(item) for item in visitor.get("/w0/devices", token).json()["items"]]
+        assert [bool(device.secrets) for device in devices] == [True, True]
+        assert "sandbox-sip-password" not in repr(devices)
+
+    @pytest.mark.parametrize(("query", "status", "number"), [("", 200, 10), ("?limit=1000", 200, 25), ("?offset=20", 200, 5),
+                             ("?offset=99", 200, 0), ("?limit=1001", 400, None), ("?limit=x", 400, None), ("?offset=-1", 400, None)])  # fmt: skip
+    def test_pages(self, visitor: Visitor, query: str, status: int, number: int | None) -> None:
+        response = visitor.get(f"/numbers{query}", visitor.grant(scope="numbers:read")["access_token"])
+        assert response.status_code == status
+        if number is not None:
+            assert (len(response.json()["items"]), response.json()["totalCount"]) == (number, 25)
+
+    def test_an_unknown_path(self, sandbox: Running) -> None:
+        for path in ("/v2/nothing", "/nothing", "/static/../settings.py", "/static/%2e%2e/settings.py"):
+            assert requests.get(f"{sandbox.url}{path}", timeout=10).status_code == 404
+
+
+class TestLevers:
+    def test_lifetimes(self, visitor: Visitor) -> None:
+        visitor.sandbox.control.lifetimes(access=1, refresh=1)
+        grant = visitor.grant()
+        assert (grant["expires_in"], grant["refresh_expires_in"]) == (1, 1)
+        end = time.monotonic() + 5
+        while visitor.get("/account", grant["access_token"]).status_code != 401 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        response = visitor.refresh(grant["refresh_token"])
+        assert (response.status_code, response.json()["error"]) == (400, "invalid_grant")
+
+    def test_expire_access(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        visitor.sandbox.control.expire_access("2000000w0")
+        assert visitor.get("/account", grant["access_token"]).status_code == 200
+        visitor.sandbox.control.expire_access("1000000w0")
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        assert visitor.refresh(grant["refresh_token"]).status_code == 200
+
+    def test_expire_refresh(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        visitor.sandbox.control.expire_refresh()
+        assert visitor.get("/account", grant["access_token"]).status_code == 200
+        assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+
+    def test_kill_session(self, visitor: Visitor) -> None:
+        grant = visitor.grant()
+        visitor.sandbox.control.kill_session("2000000w0")
+        assert visitor.get("/account", grant["access_token"]).status_code == 200
+        visitor.sandbox.control.kill_session()
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+
+    def test_state_counts(self, visitor: Visitor) -> None:
+        visitor.refresh(visitor.grant()["refresh_token"])
+        visitor.get("/account")
+        state = visitor.sandbox.control.state()
+        assert {name: state[name] for name in ("token", "refresh", "issued", "rotations", "reuses", "sessions_alive", "GET v2/account")} == {
+            "token": 1, "refresh": 1, "issued": 2, "rotations": 1, "reuses": 0, "sessions_alive": 1, "GET v2/account": 1,
+        }  # fmt: skip
+        visitor.sandbox.control.reset(people=True)
+        state = visitor.sandbox.control.state()
+        assert (state["rotations"], state["sessions_alive"], state["sessions_dead"], state["faults"]) == (0, 0, 0, [])
+
+    @pytest.mark.parametrize(
+        ("lever", "order"),
+        [("faults", {"fault": "nonsense"}), ("faults", {}), ("faults", {"fault": "slow", "on": "moon"}), ("faults", {"fault": "slow", "times": 0}),
+         ("faults", {"fault": "slow", "times": "2"}), ("faults", {"fault": "slow", "seconds": -1}), ("faults", {"fault": "slow", "seconds": "x"}),
+         ("faults", {"fault": "slow", "colour": "red"}), ("faults", {"fault": ["slow"]}), ("faults", {"fault": "slow", "on": {}}),
+         ("faults", []), ("faults", "slow"), ("lifetimes", {"access": 0}), ("lifetimes", {"access": "1"}), ("lifetimes", {"refresh": 10**12})],
+        ids=str,
+    )  # fmt: skip
+    def test_an_order_that_makes_no_sense_is_refused_with_a_sentence(
+        self, sandbox: Running, lever: str, order: Any
+    ) -> None:
+        response = requests.post(f"{sandbox.url}/_sandbox/{lever}", json=order, timeout=10)
+        assert response.status_code == 400
+        assert response.json()["error"].endswith(".")
+        assert sandbox.control.faults() == []
+
+    def test_half_an_order(self, sandbox: Running) -> None:
+        response = requests.post(
+            f"{sandbox.url}/_sandbox/faults", data=b'{"fa', headers={"Content-Type": "application/json"}, timeout=10
+        )
+        assert response.status_code == 400
+
+    def test_the_start_page_arms_and_clears(self, sandbox: Running) -> None:
+        page = requests.post(f"{sandbox.url}/_sandbox/faults", data={"fault": "slow", "on": "refresh"}, timeout=10)
+        assert "<code>slow</code>" in page.text
+        assert [fault["on"] for fault in sandbox.control.faults()] == ["refresh"]
+        requests.post(f"{sandbox.url}/_sandbox/faults", data={"fault": "clear"}, timeout=10)
+        assert sandbox.control.faults() == []

@@ -1,0 +1,78 @@
+"""The app's settings: their defaults on a site that sets none, and that they are read at the moment of use."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as django_settings
+
+from sipgate_provider import conf, http
+
+REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
+
+
+@pytest.fixture
+def bare(settings: Any) -> Any:
+    """A site that has set nothing of ours."""
+    for name in dir(django_settings):
+        if name.startswith("SIPGATE_"):
+            delattr(settings, name)
+    return settings
+
+
+def test_a_site_need_not_set_anything(bare: Any) -> None:
+    assert conf.auth_url() == f"{REALM}/auth"
+    assert conf.token_url() == f"{REALM}/token"
+    assert conf.logout_url() == f"{REALM}/logout"
+    assert conf.userinfo_url() == f"{REALM}/userinfo"
+    assert conf.issuer() == "https://login.sipgate.com/auth/realms/third-party"
+    assert conf.api_url() == "https://api.sipgate.com/v2"
+    assert (conf.revoke_url(), conf.redirect_uri(), conf.redirect_path()) == ("", "", "")
+    assert conf.scope() == ["account:read"]
+    assert conf.token_keys() == ()
+    assert conf.journal_directory() is None
+
+
+def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
+    assert 0 < conf.mandatory_share() < conf.advisory_share() < 1
+    assert conf.assumed_lifetime() == timedelta(seconds=300)
+    assert conf.assumed_lifetime() * conf.mandatory_share() > timedelta(seconds=http.API.total)
+    assert conf.lease() >= timedelta(seconds=http.TOKEN.total + 5)
+    assert http.TOKEN.read < http.TOKEN.total < conf.wait() < conf.lease().total_seconds()
+    assert conf.page_wait() < 2
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "read", "result"),
+    [
+        ("API_URL", "https://x.example/v2/", conf.api_url, "https://x.example/v2"),
+        ("ISSUER", "https://x.example", conf.issuer, "https://x.example"),
+        ("REDIRECT_URI", "https://x.example/a/b?c", conf.redirect_path, "/a/b"),
+        ("TOKEN_KEYS", ["a", "", None, "b"], conf.token_keys, ("a", "b")),
+        ("SCOPE", ("a", "b"), conf.scope, ["a", "b"]),
+        ("ADVISORY_SHARE", "0.3", conf.advisory_share, 0.3),
+        ("MANDATORY_SHARE", 0, conf.mandatory_share, 0.0),
+        ("ASSUMED_LIFETIME", "60", conf.assumed_lifetime, timedelta(minutes=1)),
+        ("LEASE_SECONDS", 50, conf.lease, timedelta(seconds=50)),
+        ("WAIT_SECONDS", 1, conf.wait, 1.0),
+        ("PAGE_WAIT_SECONDS", 2, conf.page_wait, 2.0),
+        ("JOURNAL_DIR", "/x/y", conf.journal_directory, Path("/x/y")),
+        ("JOURNAL_DIR", "", conf.journal_directory, None),
+        ("REVOKE_URL", "auto", conf.revoke_url, f"{REALM}/revoke"),
+    ],
+)
+def test_each_is_read_when_used(bare: Any, setting: str, value: Any, read: Any, result: Any) -> None:
+    before = read()
+    setattr(bare, f"SIPGATE_{setting}", value)
+    assert read() == result
+    delattr(bare, f"SIPGATE_{setting}")
+    assert read() == before
+
+
+def test_every_setting_is_described() -> None:
+    for name, read in vars(conf).items():
+        if callable(read) and getattr(read, "__module__", "") == conf.__name__ and not name.startswith("_"):
+            assert read.__doc__ or name == "redirect_path", name

@@ -1,0 +1,487 @@
+"""The token endpoint's answers: what is read of them, and what an unsuccessful one means."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+import requests
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+
+from sipgate_provider import conf, errors, http, oauth
+from sipgate_provider.secret import Secret, bare
+from tests.wire import Answer, cut, of_json, serving, whole
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+SECRET = "s3cret-that-must-not-show"
+WHOLE = {"access_token": "at", "refresh_token": "rt", "token_type": "Bearer", "scope": "a b", "expires_in": 300}
+QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+def parse(**changes: Any) -> oauth.Grant:
+    data = {key: value for key, value in {**WHOLE, **changes}.items() if value is not ...}
+    return oauth.Grant.parse(data, issued_at=NOW)
+
+
+def answered(answer: Answer, call: Any = oauth.refresh, endpoint: str = "token") -> Any:
+    """Return what a call makes of an answer: its value, or its error."""
+    with serving(answer) as server:
+        url = f"{server.url}/{endpoint}"
+        client = oauth.Client(
+            client_id="1-1-x:third-party", client_secret=SECRET, token_url=url, logout_url=url, revoke_url=url
+        )
+        try:
+            return call(client, SECRET)
+        except (errors.SipgateError, errors.TokenRefused) as error:
+            assert len(server.asked) == 1
+            return error
+
+
+class TestGrant:
+    def test_a_whole_answer(self) -> None:
+        grant = parse(refresh_expires_in=2_592_000, session_state="s", id_token="i")
+        assert (grant.access_token, grant.refresh_token, grant.scope) == ("at", "rt", ("a", "b"))
+        assert (grant.expires_in, grant.refresh_expires_in) == (300.0, 2_592_000.0)
+        assert (grant.session_state, grant.id_token, grant.issued_at) == ("s", "i", NOW)
+
+    @pytest.mark.parametrize("data", [None, [], "text", 1, True, {}, {"access_token": None}, [["access_token", "at"]]])
+    def test_without_an_access_token_it_is_none(self, data: object) -> None:
+        with pytest.raises(errors.UnexpectedResponse) as caught:
+            oauth.Grant.parse(data, issued_at=NOW)
+        assert caught.value.endpoint == "token"
+
+    @pytest.mark.parametrize(
+        "token", ["", " ", "a b", "a\nb", "a\r\nX: y", "ä", "a\0b", 1, True, [], {}, "x" * (oauth.LONGEST_TOKEN + 1)]
+    )
+    def test_an_access_token_that_no_header_can_carry_is_none(self, token: object) -> None:
+        with pytest.raises(errors.UnexpectedResponse) as caught:
+            parse(access_token=token)
+        assert repr(token) not in str(caught.value) or token == ""
+
+    def test_the_longest_token_is_accepted(self) -> None:
+        assert len(parse(access_token="x" * oauth.LONGEST_TOKEN).access_token) == oauth.LONGEST_TOKEN
+
+    @pytest.mark.parametrize("token", [..., None, "", "a b", "a\nb", "ä", 1, True, [], {"a": 1}])
+    @pytest.mark.parametrize("name", ["refresh_token", "session_state", "id_token"])
+    def test_other_tokens_are_dropped_when_odd(self, name: str, token: object) -> None:
+        grant = parse(**{name: token})
+        assert getattr(grant, name) is None
+        assert grant.access_token == "at"
+
+    @pytest.mark.parametrize(
+        ("given", "seconds"),
+        [
+            (300, 300.0), (299.5, 299.5), ("300", 300.0), (" 300 ", 300.0), ("3e2", 300.0), (1, 1.0),
+            (10**12, oauth.LONGEST_LIFE), (10**400, None), ("9" * 400, None), (1e308, oauth.LONGEST_LIFE),
+            (0, None), ("0", None), (-1, None), (-0.0, None), ("-300", None),
+            (float("nan"), None), ("nan", None), (float("inf"), None), ("Infinity", None),
+            (..., None), (None, None), (True, None), (False, None), ("", None), ("soon", None), ([300], None), ({"s": 300}, None),
+        ],
+    )  # fmt: skip
+    @pytest.mark.parametrize("name", ["expires_in", "refresh_expires_in"])
+    def test_lifetimes(self, name: str, given: object, seconds: float | None) -> None:
+        grant = parse(**{name: given})
+        assert getattr(grant, name) == seconds
+        assert (grant.access_token, grant.refresh_token) == ("at", "rt")
+
+    def test_a_refresh_life_of_zero_means_no_fixed_end(self) -> None:
+        assert parse(refresh_expires_in=0).refresh_expires_in is None
+
+    def test_a_lifetime_never_leaves_the_calendar(self) -> None:
+        grant = parse(expires_in=10**300, refresh_expires_in="1e300")
+        assert grant.issued_at + timedelta(seconds=(grant.expires_in or 0) + (grant.refresh_expires_in or 0))
+
+    @pytest.mark.parametrize(
+        ("given", "scope"),
+        [
+            ("account:read", ("account:read",)), ("b a", ("b", "a")), ("  a   b ", ("a", "b")), ("", ()),
+            (["a", "b"], ("a", "b")), ([], ()), (["a", 1], None), ([None], None),
+            (..., None), (None, None), (1, None), (True, None), ({"a": 1}, None),
+        ],
+    )  # fmt: skip
+    def test_scope(self, given: object, scope: tuple[str, ...] | None) -> None:
+        assert parse(scope=given).scope == scope
+
+    @pytest.mark.parametrize(
+        ("given", "kind"), [("bearer", "bearer"), (..., "Bearer"), (None, "Bearer"), ("", "Bearer"), (1, "Bearer"), ([], "Bearer")]
+    )  # fmt: skip
+    def test_token_type(self, given: object, kind: str) -> None:
+        assert parse(token_type=given).token_type == kind
+
+    def test_unknown_fields_do_not_matter(self) -> None:
+        assert parse(**{"not-before-policy": 0, "new": {"deep": [1, {"a": None}]}}) == parse()
+
+    def test_it_survives_the_way_through_json(self) -> None:
+        grant = parse(refresh_expires_in=5, session_state="s")
+        again = oauth.Grant.from_dict(json.loads(json.dumps(grant.to_dict())))
+        assert again == grant
+        assert "•••" in repr(again.access_token)
+
+    @QUICKLY
+    @given(st.dictionaries(st.sampled_from([*WHOLE, "refresh_expires_in", "id_token"]), st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5,
+    )))  # fmt: skip
+    def test_anything_at_all_is_a_grant_or_an_unexpected_response(self, data: dict[str, Any]) -> None:
+        try:
+            grant = oauth.Grant.parse(data, issued_at=NOW)
+        except errors.UnexpectedResponse:
+            return
+        assert grant.access_token == data["access_token"]
+        assert grant.expires_in is None or 0 < grant.expires_in <= oauth.LONGEST_LIFE
+
+    @pytest.mark.parametrize(
+        "odd",
+        [
+            b'"expires_in": ' + b"9" * 5000, b'"expires_in": NaN', b'"expires_in": 1e999', b'"expires_in": -Infinity',
+            b'"scope": "a\\u0000b \\ud800"', b'"token_type": "\\u0000"', b'"x": "\xff\xfe"', b'"session_state": "\\ud800"',
+        ],
+        ids=repr,
+    )  # fmt: skip
+    def test_an_odd_field_does_not_cost_a_rotated_pair(self, odd: bytes) -> None:
+        grant = answered(whole(body=b'{"access_token": "at", "refresh_token": "rt", ' + odd + b"}"))
+        assert (grant.access_token, grant.refresh_token, grant.expires_in) == ("at", "rt", None)
+        # A database takes it: no NUL, nothing that UTF-8 does not know.
+        text = " ".join([*(grant.scope or ()), grant.token_type])
+        assert "\0" not in text.encode().decode()
+
+    def test_a_byte_order_mark_does_not_matter(self) -> None:
+        assert answered(whole(body=b"\xef\xbb\xbf" + json.dumps(WHOLE).encode())).access_token == "at"
+
+    @pytest.mark.parametrize("kind", ["text/html", "", "application/json; charset=utf-16", "nonsense"])
+    def test_the_content_type_does_not_matter(self, kind: str) -> None:
+        assert answered(whole(body=json.dumps(WHOLE).encode(), content_type=kind)).access_token == "at"
+
+    def test_201_is_a_success_too(self) -> None:
+        assert answered(of_json(WHOLE, "201 Created")).refresh_token == "rt"
+
+
+class TestRefusals:
+    """Each OAuth error code with each status that might come with it."""
+
+    BLAMED_ON_US = sorted(oauth.OUR_FAULT.items())
+
+    @pytest.mark.parametrize("status", [400, 401])
+    def test_invalid_grant_is_the_only_reason_to_sign_in_again(self, status: int) -> None:
+        error = answered(of_json({"error": "invalid_grant", "error_description": "Session not active"}, f"{status} No"))
+        assert isinstance(error, errors.TokenRefused)
+        assert (error.code, error.description, error.status) == ("invalid_grant", "Session not active", status)
+
+    @pytest.mark.parametrize(("code", "setting"), BLAMED_ON_US)
+    @pytest.mark.parametrize("status", [400, 401, 403])
+    def test_what_speaks_of_our_client(self, code: str, setting: str, status: int) -> None:
+        error = answered(of_json({"error": code, "error_description": "…"}, f"{status} No"))
+        assert type(error) is errors.Misconfigured
+        assert (error.setting, error.code, error.status) == (setting, code, status)
+        assert not oauth.is_ambiguous(error)
+
+    @pytest.mark.parametrize(
+        "code", ["invalid_grant", *oauth.OUR_FAULT, "unknown_error", "server_error", "temporarily_unavailable", ""]
+    )
+    @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504, 599])
+    def test_a_troubled_server_is_never_believed(self, code: str, status: int) -> None:
+        error = answered(of_json({"error": code}, f"{status} No"))
+        assert type(error) is errors.SipgateUnavailable
+        assert (error.status, error.code, error.sent) == (status, code or None, True)
+        assert oauth.is_ambiguous(error) is (status in {502, 504})
+
+    @pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "", "slow_down"])
+    def test_429_is_a_wish_for_patience(self, code: str) -> None:
+        error = answered(of_json({"error": code}, "429 No", retry_after="7"))
+        assert type(error) is errors.RateLimited
+        assert (error.retry_after, error.status) == (7.0, 429)
+        assert not oauth.is_ambiguous(error)
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
+    @pytest.mark.parametrize(
+        ("call", "endpoint", "setting"),
+        [(oauth.refresh, "token", "TOKEN_URL"), (oauth.logout, "logout", "LOGOUT_URL"), (oauth.revoke, "revoke", "REVOKE_URL")],
+        ids=["refresh", "logout", "revoke"],
+    )  # fmt: skip
+    def test_a_wrong_address(self, status: int, call: Any, endpoint: str, setting: str) -> None:
+        error = answered(whole(f"{status} Elsewhere", b"", location="/"), call, endpoint)
+        assert type(error) is errors.Misconfigured
+        assert (error.setting, error.status) == (setting, status)
+
+    @pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 410, 418, 451])
+    @pytest.mark.parametrize(
+        "answer",
+        [b"", b"null", b"[]", b"nonsense", b"<html>Bad Request</html>", b'{"error": null}', b'{"error": ["invalid_grant"]}',
+         b'{"error": "access_denied"}', b'{"error": "INVALID_GRANT"}', b"[" * 100_000, b'{"a":' * 10_000],
+        ids=["empty", "null", "list", "text", "html", "no code", "code in a list", "other code", "capitals", "deep", "deeper"],
+    )  # fmt: skip
+    def test_what_nobody_understands(self, status: int, answer: bytes) -> None:
+        error = answered(whole(f"{status} No", answer[:60_000]))
+        assert type(error) is errors.UnexpectedResponse
+        assert error.status == status
+        assert not oauth.is_ambiguous(error)
+
+    @pytest.mark.parametrize("status", [403, 409])
+    def test_invalid_grant_with_another_status_is_not_believed(self, status: int) -> None:
+        assert type(answered(of_json({"error": "invalid_grant"}, f"{status} No"))) is errors.UnexpectedResponse
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"error": "invalid_grant"}', b'{"access_token": "a']
+    )
+    def test_a_success_without_a_token_may_have_rotated(self, body: bytes) -> None:
+        error = answered(whole(body=body))
+        assert type(error) is errors.UnexpectedResponse
+        assert oauth.is_ambiguous(error)
+
+    def test_204_may_have_rotated(self) -> None:
+        assert oauth.is_ambiguous(answered(whole("204 No Content", b"", content_length="0")))
+
+    def test_an_answer_beyond_the_cap_may_have_rotated(self) -> None:
+        error = answered(whole(body=b"x" * (http.TOKEN.max_bytes + 1)))
+        assert type(error) is errors.UnexpectedResponse
+        assert oauth.is_ambiguous(error)
+
+    def test_a_page_of_a_proxy(self) -> None:
+        error = answered(whole("502 Bad Gateway", b"<html><h1>502</h1></html>", content_type="text/html"))
+        assert type(error) is errors.SipgateUnavailable
+        assert "html" not in str(error)
+
+    def test_no_answer(self) -> None:
+        error = answered(cut())
+        assert type(error) is errors.SipgateUnavailable
+        assert (error.status, error.code, error.sent) == (None, "connection", True)
+        assert oauth.is_ambiguous(error)
+
+    def test_nobody_there(self) -> None:
+        with serving(whole()) as server:
+            url = server.url
+        client = oauth.Client(client_id="i", client_secret="s", token_url=url)
+        with pytest.raises(errors.SipgateUnavailable) as caught:
+            oauth.refresh(client, "rt")
+        assert not caught.value.sent
+        assert not oauth.is_ambiguous(caught.value)
+
+    def test_what_the_server_says_is_shortened_and_made_printable(self) -> None:
+        error = answered(
+            of_json({"error": "invalid_grant", "error_description": "a\n\0\x1b[31m" + "b" * 1000}, "400 No")
+        )
+        assert error.description == "a[31m" + "b" * 295
+        error = answered(of_json({"error": "x\r\nInjected: " + "y" * 500}, "400 No"))
+        assert len(error.code) == 80
+        assert "\n" not in error.code
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 502])
+    def test_an_echoed_secret_is_not_repeated(self, status: int) -> None:
+        error = answered(of_json({"refresh_token": SECRET, "hint": SECRET}, f"{status} No"))
+        assert SECRET not in f"{error!r} {error} {error.args} {vars(error)}"
+
+
+class TestAmbiguity:
+    @pytest.mark.parametrize(
+        ("error", "ambiguous"),
+        [
+            (errors.SipgateUnavailable("", sent=True), True),
+            (errors.SipgateUnavailable("", sent=False), False),
+            (errors.SipgateUnavailable("", sent=True, status=500), False),
+            (errors.SipgateUnavailable("", sent=True, status=503), False),
+            (errors.SipgateUnavailable("", sent=True, status=502), True),
+            (errors.SipgateUnavailable("", sent=True, status=504), True),
+            (errors.RateLimited("", sent=True), False),
+            (errors.Misconfigured(""), False),
+            (errors.UnexpectedResponse(""), True),
+            (errors.UnexpectedResponse("", status=200), True),
+            (errors.UnexpectedResponse("", status=400), False),
+            (errors.NeedsSignIn(""), False),
+        ],
+        ids=lambda value: f"{type(value).__name__} {vars(value)}" if isinstance(value, Exception) else str(value),
+    )
+    def test_which_errors_allow_a_second_question(self, error: errors.SipgateError, ambiguous: bool) -> None:
+        assert oauth.is_ambiguous(error) is ambiguous
+
+
+class TestRequest:
+    def test_credentials_travel_in_the_form(self) -> None:
+        with serving(of_json(WHOLE)) as server:
+            client = oauth.Client(
+                client_id="1-1-x:third-party", client_secret="sec ret&=ü", token_url=f"{server.url}/token"
+            )
+            grant = oauth.refresh(client, "rt+/=")
+        asked = server.asked[0]
+        assert (asked.method, asked.path) == ("POST", "/token")
+        assert "authorization" not in asked.headers
+        assert asked.form == {
+            "grant_type": "refresh_token", "refresh_token": "rt+/=", "client_id": "1-1-x:third-party", "client_secret": "sec ret&=ü",
+        }  # fmt: skip
+        assert abs(grant.issued_at - datetime.now(UTC)) < timedelta(seconds=10)
+
+    def test_a_life_is_counted_from_before_the_question(self) -> None:
+        before = datetime.now(UTC)
+        assert before <= answered(of_json(WHOLE)).issued_at <= datetime.now(UTC)
+
+    @pytest.mark.parametrize(
+        ("call", "form"),
+        [(oauth.logout, {"refresh_token": SECRET}), (oauth.revoke, {"token": SECRET, "token_type_hint": "refresh_token"})],
+        ids=["logout", "revoke"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+    def test_ending(self, call: Any, form: dict[str, str], status: str) -> None:
+        with serving(whole(status, b"")) as server:
+            url = f"{server.url}/end"
+            call(oauth.Client(client_id="i", client_secret="s", token_url="", logout_url=url, revoke_url=url), SECRET)
+        assert server.asked[0].form == form | {"client_id": "i", "client_secret": "s"}
+
+    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
+    def test_without_an_address_nothing_is_asked(self, call: Any) -> None:
+        call(oauth.Client(client_id="i", client_secret="s", token_url="http://127.0.0.1:9/token"), SECRET)
+
+    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
+    @pytest.mark.parametrize("error", ["invalid_grant", "invalid_token", "unsupported_token_type", ""])
+    def test_a_session_that_is_over_already_is_fine(self, call: Any, error: str) -> None:
+        assert answered(of_json({"error": error}, "400 No"), call) is None
+
+    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
+    @pytest.mark.parametrize(
+        ("status", "error", "kind"),
+        [
+            (401, "invalid_client", errors.Misconfigured), (400, "invalid_client", errors.Misconfigured),
+            (429, "", errors.RateLimited), (500, "", errors.SipgateUnavailable), (418, "", errors.UnexpectedResponse),
+        ],
+    )  # fmt: skip
+    def test_another_trouble_is_told(self, call: Any, status: int, error: str, kind: type) -> None:
+        assert type(answered(of_json({"error": error}, f"{status} No"), call)) is kind
+
+
+class TestRetryAfter:
+    def wish(self, value: str | None) -> float | None:
+        response = requests.Response()
+        if value is not None:
+            response.headers["Retry-After"] = value
+        return http.retry_after(response)
+
+    @pytest.mark.parametrize(
+        ("value", "seconds"),
+        [
+            ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("1.5", 1.5), ("86400", 86_400.0), ("86401", 86_400.0), ("9" * 5000, 86_400.0),
+            (None, None), ("", None), ("soon", None), ("-1", None), ("nan", None), ("inf", None), ("1_000", None), ("٣", None),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("Fri, 31 Dec 2999 23:59:59 GMT", 86_400.0),
+            ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None), ("Mon, 45 Abc 2026 99:99:99 GMT", None),
+            ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
+        ],
+        ids=lambda value: str(value)[:30],
+    )  # fmt: skip
+    def test_values(self, value: str | None, seconds: float | None) -> None:
+        assert self.wish(value) == seconds
+
+    @pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000"])
+    def test_a_date_is_counted_from_now(self, zone: str) -> None:
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True).replace("GMT", zone)
+        assert 97 < (self.wish(date) or 0) <= 100
+
+    @QUICKLY
+    @given(st.text(alphabet=st.characters(max_codepoint=255)))
+    def test_nothing_makes_it_fail(self, value: str) -> None:
+        wish = self.wish(value)
+        assert wish is None or 0 <= wish <= 86_400
+
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_it_arrives_with_the_error(self, status: int) -> None:
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+        assert 90 < answered(whole(f"{status} No", retry_after=date)).retry_after <= 100
+        assert answered(whole(f"{status} No", retry_after="30")).retry_after == 30
+        assert answered(whole(f"{status} No")).retry_after is None
+
+
+def jwt(payload: bytes) -> str:
+    return f"h.{base64.urlsafe_b64encode(payload).decode().rstrip('=')}.s"
+
+
+class TestClaims:
+    def test_of_a_jwt(self) -> None:
+        assert oauth.claims(jwt(b'{"iss": "https://x", "n": 1}')) == {"iss": "https://x", "n": 1}
+
+    @pytest.mark.parametrize(
+        "token",
+        ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "opaque", "h.ä.s", "h.\0.s", "h.====.s", "h.!!!!.s", jwt(b""), jwt(b"[]"),
+         jwt(b"null"), jwt(b'"text"'), jwt(b"{"), jwt(b"\xff\xfe"), jwt(b"[" * 9000), "h." + "A" * 20_000 + ".s"],
+        ids=lambda value: repr(value[:20]),
+    )  # fmt: skip
+    def test_of_garbage(self, token: str) -> None:
+        assert oauth.claims(token) == {}
+
+    def test_odd_values_can_be_stored(self) -> None:
+        found = oauth.claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN, "i": ' + b"9" * 5000 + b"}"))
+        assert found == {"iss": "ab", "n": None, "i": None}
+
+    @QUICKLY
+    @given(st.text())
+    def test_nothing_makes_it_fail(self, token: str) -> None:
+        assert isinstance(oauth.claims(token), dict)
+        assert isinstance(oauth.claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
+
+
+class TestAddresses:
+    BASE = "https://login.sipgate.com/auth/realms/third-party"
+
+    def test_siblings_of_keycloaks_token_endpoint(self) -> None:
+        token = f"{self.BASE}/protocol/openid-connect/token"
+        assert oauth.logout_url_from(token) == f"{self.BASE}/protocol/openid-connect/logout"
+        assert oauth.revoke_url_from(token) == f"{self.BASE}/protocol/openid-connect/revoke"
+        assert oauth.issuer_from(f"{self.BASE}/protocol/openid-connect/auth") == self.BASE
+
+    @pytest.mark.parametrize("url", ["", "https://x.example/token", "https://x.example/protocol/oauth/token"])
+    def test_nothing_is_guessed_of_another_server(self, url: str) -> None:
+        assert oauth.logout_url_from(url) is None
+        assert oauth.revoke_url_from(url) is None
+        assert oauth.issuer_from(url) is None
+
+    def test_through_the_settings(self, settings: Any) -> None:
+        settings.SIPGATE_TOKEN_URL = f"{self.BASE}/protocol/openid-connect/token"
+        settings.SIPGATE_AUTH_URL = f"{self.BASE}/protocol/openid-connect/auth"
+        settings.SIPGATE_LOGOUT_URL, settings.SIPGATE_REVOKE_URL, settings.SIPGATE_ISSUER = "", "", ""
+        assert conf.logout_url() == f"{self.BASE}/protocol/openid-connect/logout"
+        assert conf.userinfo_url() == f"{self.BASE}/protocol/openid-connect/userinfo"
+        assert (conf.revoke_url(), conf.issuer()) == ("", self.BASE)
+        settings.SIPGATE_REVOKE_URL = "auto"
+        assert conf.revoke_url() == f"{self.BASE}/protocol/openid-connect/revoke"
+        settings.SIPGATE_TOKEN_URL, settings.SIPGATE_LOGOUT_URL = "https://x.example/token", "https://x.example/bye"
+        assert (conf.logout_url(), conf.revoke_url(), conf.userinfo_url()) == ("https://x.example/bye", "", "")
+
+
+class TestSecrets:
+    def test_a_grant_and_a_client_do_not_show_theirs(self) -> None:
+        grant = parse(access_token=SECRET, refresh_token=SECRET, session_state=SECRET, id_token=SECRET)
+        client = oauth.Client(client_id="i", client_secret=SECRET, token_url="u")
+        assert SECRET not in f"{grant!r} {grant} {client!r} {client} {[grant, client]}"
+
+    def test_a_secret_is_a_string_that_does_not_show_itself(self) -> None:
+        secret = Secret(SECRET)
+        assert SECRET not in f"{secret!r} {[secret]} {({'a': secret},)} %r" % secret
+        assert secret == SECRET
+        assert f"Bearer {secret}" == f"Bearer {SECRET}"
+        assert json.dumps(secret) == f'"{SECRET}"'
+        for one in (parse().access_token, parse().refresh_token, parse(id_token="x").id_token):
+            assert isinstance(one, Secret)
+
+    def test_bare_takes_frames_and_requests_of_all_causes(self) -> None:
+        def deepest() -> None:
+            hidden = SECRET
+            raise ValueError(len(hidden))
+
+        try:
+            try:
+                deepest()
+            except ValueError as error:
+                request = requests.Request("POST", "http://x/", data={"s": SECRET}).prepare()
+                raise requests.ConnectionError("no", request=request) from error
+        except requests.ConnectionError as error:
+            found = bare(error)
+        assert isinstance(found, requests.ConnectionError)
+        assert found.request is None
+        assert found.__traceback__ is None
+        assert found.__cause__ is not None
+        assert found.__cause__.__traceback__ is None
+
+    def test_bare_ends_on_a_circle(self) -> None:
+        one, other = ValueError(), ValueError()
+        one.__cause__, other.__cause__ = other, one
+        assert bare(one) is one
