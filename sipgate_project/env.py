@@ -178,7 +178,7 @@ def mail(value: str) -> dict[str, Any]:
     """
     scheme, colon, rest = value.partition(":")
     known = {"smtp+tls": "submission"}.get(scheme, scheme) + colon + rest
-    settings: dict[str, Any] = dj_email_url.parse(known)  # type: ignore[no-untyped-call]  # untyped
+    settings: dict[str, Any] = dj_email_url.parse(known)
     if "EMAIL_BACKEND" not in settings:
         raise ValueError("unknown scheme")
     return settings
