@@ -158,7 +158,7 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 
 EMAIL_URL = env.text("EMAIL_URL")
-_email = env.parsed("EMAIL_URL", "console:", mail, "something like smtp+tls://user:password@host:587")
+_email = env.parsed("EMAIL_URL", "console:", mail, "something like submission://user:password@host:587")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from allauth.account.decorators import secure_admin_login
+from allauth.socialaccount.models import SocialApp
 from django.contrib import admin
 from django.urls import include, path
 
@@ -11,6 +12,8 @@ from sipgate_provider.urls import callback_urlpatterns
 from . import views
 
 admin.autodiscover()
+if admin.site.is_registered(SocialApp):
+    admin.site.unregister(SocialApp)  # this site's client comes from the environment: a row would be ignored
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
 

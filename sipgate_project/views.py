@@ -39,7 +39,7 @@ class Card:
 def _card(view: accounts.AccountView, *, log: bool = True) -> Card:
     problem = None
     if view.error is not None:
-        problem = problems.describe(view.error, next_url=reverse("account"))
+        problem = problems.describe(view.error, next_url=reverse("account"), connect=True)
         if log:
             problems.log(problem, view.error)
     return Card(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from allauth import app_settings
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialToken
@@ -62,8 +63,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
         problem = problems.of_callback(request, error=error, failure=exception)
-        state = (extra_context or {}).get("state") or {}
-        if state.get("headless"):
+        state = (extra_context or {}).get("state")
+        # An answer that belongs to no sign-in has no state that could tell: allauth then goes by the site's setting.
+        if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
         raise ImmediateHttpResponse(

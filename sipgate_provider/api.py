@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 
@@ -119,17 +119,21 @@ class User:
     lastname: str = ""
     email: str = ""
     default_device: str = ""
+    busy_on_busy: bool | None = None
+    address_id: str = ""
+    direct_dial_ids: tuple[str, ...] = ()
     timezone: str = ""
     admin: bool | None = None
 
     @classmethod
     def parse(cls, data: object) -> User:
         fields = _fields(data)
-        admin = fields.get("admin")
         return cls(
             id=_text(fields.get("id")), firstname=_text(fields.get("firstname")), lastname=_text(fields.get("lastname")),
             email=_text(fields.get("email")), default_device=_text(fields.get("defaultDevice")),
-            timezone=_text(fields.get("timezone")), admin=admin if isinstance(admin, bool) else None,
+            busy_on_busy=_flag(fields.get("busyOnBusy")), address_id=_text(fields.get("addressId")),
+            direct_dial_ids=_texts(fields.get("directDialIds")), timezone=_text(fields.get("timezone")),
+            admin=_flag(fields.get("admin")),
         )  # fmt: skip
 
 
@@ -160,6 +164,7 @@ class Number:
     type: str = ""
     endpoint_id: str = ""
     endpoint_alias: str = ""
+    endpoint_url: str = ""
 
     @classmethod
     def parse(cls, data: object) -> Number:
@@ -167,61 +172,119 @@ class Number:
         return cls(
             id=_text(fields.get("id")), number=_text(fields.get("number")), localized=_text(fields.get("localized")),
             type=_text(fields.get("type")), endpoint_id=_text(fields.get("endpointId")),
-            endpoint_alias=_text(fields.get("endpointAlias")),
+            endpoint_alias=_text(fields.get("endpointAlias")), endpoint_url=_text(fields.get("endpointUrl")),
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A line or group that a device rings for."""
+
+    id: str = ""
+    alias: str = ""
+
+    @classmethod
+    def parse(cls, data: object) -> Route:
+        fields = _fields(data)
+        return cls(id=_text(fields.get("id")), alias=_text(fields.get("alias")))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """A telephone. ``secrets`` holds what sipgate sends of SIP credentials and PUKs; it stays out of ``repr``."""
+    """A telephone (``GET /{userId}/devices``). Which fields are filled depends on ``type``.
+
+    ``secrets`` holds what sipgate sends of SIP credentials and PUKs, ``registered`` from where the telephone registered
+    itself; both stay out of ``repr``.
+    """
 
     id: str = ""
     alias: str = ""
     type: str = ""
+    """``REGISTER``, ``MOBILE`` or ``EXTERNAL``; unknown ones are passed on."""
     online: bool | None = None
     dnd: bool | None = None
+    active_phonelines: tuple[Route, ...] = ()
+    active_groups: tuple[Route, ...] = ()
+    emergency_address_id: str = ""
+    address_url: str = ""
+    sim_state: str = ""
+    esim: bool | None = None
+    number: str = ""
+    incoming_call_display: str = ""
+    registered: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, data: object) -> Device:
         fields = _fields(data)
-        online, dnd = fields.get("online"), fields.get("dnd")
-        kept = ("credentials", "sipCredentials", "puk", "puk1", "puk2", "esimData", "simState")
+        kept = ("credentials", "sipCredentials", "puk", "puk1", "puk2", "esimData")
         return cls(
             id=_text(fields.get("id")), alias=_text(fields.get("alias")), type=_text(fields.get("type")),
-            online=online if isinstance(online, bool) else None, dnd=dnd if isinstance(dnd, bool) else None,
-            secrets={key: fields[key] for key in kept if key in fields},
+            online=_flag(fields.get("online")), dnd=_flag(fields.get("dnd")),
+            active_phonelines=tuple(Route.parse(row) for row in _rows(fields.get("activePhonelines"))),
+            active_groups=tuple(Route.parse(row) for row in _rows(fields.get("activeGroups"))),
+            emergency_address_id=_text(fields.get("emergencyAddressId")), address_url=_text(fields.get("addressUrl")),
+            sim_state=_text(fields.get("simState")), esim=_flag(fields.get("esim")), number=_text(fields.get("number")),
+            incoming_call_display=_text(fields.get("incomingCallDisplayState")),
+            registered=_rows(fields.get("registered")), secrets={key: fields[key] for key in kept if key in fields},
         )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry:
-    """A call, fax, SMS or voicemail (``GET /history``). ``raw`` has everything sipgate sent, out of ``repr``."""
+    """A call, fax, SMS or voicemail (``GET /history``).
+
+    What was said or written, and ``raw`` with everything sipgate sent, stay out of ``repr``.
+    """
 
     id: str = ""
     type: str = ""
+    """``CALL``, ``VOICEMAIL``, ``SMS`` or ``FAX``; unknown ones are passed on."""
     direction: str = ""
     source: str = ""
+    source_alias: str = ""
     target: str = ""
+    target_alias: str = ""
     status: str = ""
     created: str = ""
+    """ISO 8601, as sipgate writes it."""
+    last_modified: str = ""
     incoming: bool | None = None
     read: bool | None = None
-    note: str = ""
+    archived: bool | None = None
+    starred: bool | None = None
+    connection_ids: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    endpoints: tuple[Mapping[str, Any], ...] = ()
+    document_url: str = ""
+    """Of a fax: what ``SipgateClient.download`` takes."""
+    report_url: str = ""
+    recording_url: str = ""
+    fax_status: str = ""
+    note: str = field(default="", repr=False)
+    sms_content: str = field(default="", repr=False)
+    transcription: str = field(default="", repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, data: object) -> HistoryEntry:
         fields = _fields(data)
-        incoming, read = fields.get("incoming"), fields.get("read")
-        texts = {
-            name: _text(fields.get(name))
-            for name in ("id", "type", "direction", "source", "target", "status", "created", "note")
-        }
+        values: dict[str, Any] = {name: _text(fields.get(key)) for name, key in HISTORY_TEXTS.items()}
+        values |= {name: _flag(fields.get(name)) for name in ("incoming", "read", "archived", "starred")}
         return cls(
-            **texts, incoming=incoming if isinstance(incoming, bool) else None, read=read if isinstance(read, bool) else None,
-            raw=dict(fields),
+            **values, connection_ids=_texts(fields.get("connectionIds")), labels=_texts(fields.get("labels")),
+            endpoints=_rows(fields.get("endpoints")), raw=dict(fields),
         )  # fmt: skip
+
+
+HISTORY_TEXTS = {
+    "id": "id", "type": "type", "direction": "direction", "source": "source", "source_alias": "sourceAlias",
+    "target": "target", "target_alias": "targetAlias", "status": "status", "created": "created",
+    "last_modified": "lastModified", "note": "note",
+    # Not in the specification; sipgate's own client libraries read them.
+    "document_url": "documentUrl", "report_url": "reportUrl", "recording_url": "recordingUrl",
+    "fax_status": "faxStatusType", "sms_content": "smsContent", "transcription": "transcription",
+}  # fmt: skip
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -252,11 +315,14 @@ def call(
     json: Any = None,
     limits: http.Limits = http.API,
     stream: bool = False,
+    accept: str | None = None,
 ) -> requests.Response:
     """Ask once (reads: twice at most) and return a successful answer.
 
     Args:
         path: below ``base_url``, starting with a slash, without query; never a full address.
+        stream: leave the body to the caller, who closes the answer; then only silence ends it (see ``Document``).
+        accept: media types that are welcome; JSON by default.
 
     Raises:
         ValueError: the path is not one.
@@ -264,7 +330,9 @@ def call(
     """
     check_path(path)
     endpoint = endpoint_of(method, path)
-    headers = {"Authorization": Secret(f"Bearer {access_token}")}
+    headers: dict[str, str] = {"Authorization": Secret(f"Bearer {access_token}")}
+    if accept is not None:
+        headers["Accept"] = accept
     try:
         response = http.session().request(
             method.upper(), f"{base_url}{path}", params=params, json=json, headers=headers, timeout=limits, stream=stream,  # type: ignore[arg-type]
@@ -299,7 +367,55 @@ def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[
     raise kinds.get(status, errors.RequestFailed)(text, **where)
 
 
-def data(response: requests.Response) -> Any:
+class Document:
+    """A body that is read piece by piece: a fax, a recording. It may be far larger than memory.
+
+    ``size`` is the number of bytes that sipgate announced (None if it did not), ``received`` what has arrived so far.
+    """
+
+    def __init__(self, response: requests.Response, *, endpoint: str, silence: float) -> None:
+        self._response = response
+        self._endpoint = endpoint
+        self._silence = silence
+        self.content_type = str(response.headers.get("Content-Type") or "")
+        announced = str(response.headers.get("Content-Length") or "")
+        plain = not response.headers.get("Content-Encoding")
+        self.size = int(announced) if plain and announced.isascii() and announced.isdigit() else None
+        self.received = 0
+
+    def __repr__(self) -> str:
+        return f"<Document {self._endpoint} {self.content_type} {self.received}/{self.size}>"
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the body in pieces, once.
+
+        Raises:
+            errors.SipgateUnavailable: the connection broke, or nothing came for ``silence`` seconds.
+        """
+        pieces = self._response.iter_content(http.CHUNK)
+        while True:
+            http.be_patient(self._silence)
+            try:
+                piece = next(pieces, None)
+            except requests.RequestException as error:
+                raise oauth.unavailable(error, endpoint=self._endpoint) from bare(error)
+            if piece is None:
+                return
+            self.received += len(piece)
+            yield piece
+
+    def copy_to(self, file: SupportsWrite) -> int:
+        """Write the body to a binary file; return the number of bytes. Raises as iteration; a part is written then."""
+        for piece in self:
+            file.write(piece)
+        return self.received
+
+
+class SupportsWrite(Protocol):
+    def write(self, data: bytes, /) -> object: ...
+
+
+def data(response: requests.Response, *, endpoint: str | None = None) -> Any:
     """Return the JSON of an answer, None for an empty one.
 
     Raises:
@@ -310,7 +426,9 @@ def data(response: requests.Response) -> Any:
     try:
         return http.json_of(response.content)
     except ValueError:
-        raise errors.UnexpectedResponse("sipgate's answer is not JSON.", status=response.status_code) from None
+        raise errors.UnexpectedResponse(
+            "sipgate's answer is not JSON.", endpoint=endpoint, status=response.status_code
+        ) from None
 
 
 def check_path(path: str) -> None:
@@ -363,6 +481,19 @@ def _fields(data: object, *, endpoint: str | None = None) -> Mapping[str, Any]:
     if not isinstance(data, Mapping):
         raise errors.UnexpectedResponse("sipgate answered with something that is no JSON object.", endpoint=endpoint)
     return data
+
+
+def _rows(value: object) -> tuple[Mapping[str, Any], ...]:
+    """Return the JSON objects of a list; what is none is left out."""
+    return tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(text for text in map(_text, value) if text) if isinstance(value, list) else ()
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
 
 
 def _text(value: object) -> str:

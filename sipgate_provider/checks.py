@@ -18,6 +18,7 @@ def register_checks() -> None:
     checks.register(check_allauth, "sipgate")
     checks.register(check_lease, "sipgate")
     checks.register(check_apps_order, "sipgate")
+    checks.register(check_time_zones, "sipgate")
     checks.register(check_database, checks.Tags.database)
     checks.register(check_deployment, "sipgate", deploy=True)
 
@@ -84,6 +85,15 @@ def check_apps_order(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
         yield checks.Error(
             "sipgate_provider is listed before allauth.socialaccount: allauth's token admin would stay.",
             hint="List sipgate_provider behind it.", id="sipgate_provider.E008",
+        )  # fmt: skip
+
+
+def check_time_zones(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+    # Deadlines are compared between machines and with sipgate's clock; a local time repeats an hour each autumn.
+    if not settings.USE_TZ:
+        yield checks.Error(
+            "USE_TZ is off: the deadlines of tokens are moments, which local times are not.",
+            hint="Set USE_TZ = True, Django's default.", id="sipgate_provider.E015",
         )  # fmt: skip
 
 

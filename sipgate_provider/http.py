@@ -56,6 +56,8 @@ class Limits:
 
 
 API = Limits(connect=5, read=10, total=15, max_bytes=2 * 1024 * 1024)
+DOWNLOAD = Limits(connect=5, read=30, total=60, max_bytes=0)
+"""Until the body begins; a streamed body has no total deadline and no size limit, only silence ends it."""
 TOKEN = Limits(connect=5, read=25, total=30, max_bytes=64 * 1024)
 """Patient: giving up on a refresh early is what turns *slow* into *lost*."""
 
@@ -92,6 +94,12 @@ class _Progress(threading.local):
 
 
 _progress = _Progress()
+
+
+def be_patient(silence: float) -> None:
+    """Let the next read of a streamed body, in this thread, wait for ``silence`` seconds: other requests that this
+    thread made meanwhile set limits of their own."""
+    _progress.at, _progress.read = float("inf"), silence
 
 
 class _DeadlineReader(io.RawIOBase):
@@ -396,6 +404,12 @@ NEVER_LEFT = (
 """Errors that requests itself raises before the adapter is asked."""
 
 
+def timed_out(error: requests.exceptions.RequestException) -> bool:
+    """Tell whether silence or the deadline ended a request; requests calls silence within a body a connection error."""
+    cause = error.args[0] if error.args else None
+    return isinstance(error, requests.exceptions.Timeout) or isinstance(cause, ReadTimeoutError)
+
+
 class GuardedSession(requests.Session):
     """A ``requests.Session`` that stays open, keeps no cookies, reads no ``.netrc`` and follows no redirect."""
 
@@ -451,4 +465,15 @@ def _forget_session() -> None:
 
 os.register_at_fork(after_in_child=_forget_session)
 
-__all__ = ["API", "TOKEN", "GuardedSession", "Limits", "json_of", "retry_after", "session", "was_sent"]
+__all__ = [
+    "API",
+    "TOKEN",
+    "GuardedSession",
+    "Limits",
+    "be_patient",
+    "json_of",
+    "retry_after",
+    "session",
+    "timed_out",
+    "was_sent",
+]

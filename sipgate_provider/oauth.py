@@ -201,7 +201,7 @@ def _post(
 
 def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.SipgateUnavailable:
     """Return what a failed request means, in our words."""
-    slow = isinstance(error, requests.Timeout)
+    slow = http.timed_out(error)
     text = f"sipgate's {endpoint} endpoint {'did not answer in time' if slow else 'cannot be reached'}."
     return errors.SipgateUnavailable(
         text, sent=http.was_sent(error), endpoint=endpoint, code="timeout" if slow else "connection"

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from requests import RequestException
 
-from . import errors
+from . import errors, scopes
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +44,12 @@ class Problem:
         return {key: value for key, value in body.items() if value}
 
 
-def describe(error: Exception, *, next_url: str = "") -> Problem:
-    """Return the problem that ``error`` is to a person."""
-    again = sign_in_url(next_url)
+def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> Problem:
+    """Return the problem that ``error`` is to a person.
+
+    ``connect``: the person is signed in here, so a sign-in at sipgate has to link to this user, not to find or make one.
+    """
+    again = sign_in_url(next_url, process="connect" if connect else "")
     reference = getattr(error, "reference", "") or errors.new_reference()
     problem = _described(error)
     by_sign_in = problem.kind in {"needs_sign_in", "missing_permission", "not_connected", "expired", "state", "denied"}
@@ -62,12 +65,12 @@ def describe(error: Exception, *, next_url: str = "") -> Problem:
 def _described(error: Exception) -> Problem:
     if isinstance(error, errors.NotConnected):
         return Problem(
-            kind="not_connected", status=409, title=_("No sipgate connection yet"),
+            kind="not_connected", status=403, title=_("No sipgate connection yet"),
             text=_("This account is not connected to sipgate."), cure=_("Connect it with one click."),
         )  # fmt: skip
     if isinstance(error, errors.NeedsSignIn):
         return Problem(
-            kind="needs_sign_in", status=409, title=_("sipgate needs you to sign in again"),
+            kind="needs_sign_in", status=403, title=_("sipgate needs you to sign in again"),
             text=_("The link to sipgate has ended."),
             cure=_("Sign in again: the same connection goes on, nothing is lost."),
         )  # fmt: skip
@@ -187,29 +190,41 @@ def _printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:300]
 
 
-def sign_in_url(next_url: str) -> str:
-    """Return the address that starts a sign-in at sipgate, and comes back to ``next_url``."""
+def sign_in_url(next_url: str, *, process: str = "", wish: str = "") -> str:
+    """Return the address that starts a sign-in at sipgate, and comes back to ``next_url``.
+
+    Args:
+        process: allauth's: ``"connect"`` links to the user who is signed in here, ``""`` and ``"login"`` sign in.
+        wish: further scopes, as ``scopes.signed`` returns them.
+    """
     try:
         url = reverse("sipgate_login")
     except NoReverseMatch:
         return ""
-    return f"{url}?{urlencode({'next': next_url})}" if next_url else url
+    query = {"process": process, "next": next_url, scopes.FIELD: wish}
+    words = urlencode({name: value for name, value in query.items() if value})
+    return f"{url}?{words}" if words else url
 
 
 def page(
     request: HttpRequest, error: Exception, *, next_url: str = "", template: str = "sipgate_provider/problem.html"
 ) -> HttpResponse:
     """Return the page of a problem, and log it under its reference."""
-    problem = describe(error, next_url=next_url)
+    problem = describe(error, next_url=next_url, connect=_is_signed_in(request))
     log(problem, error)
     return render(request, template, {"problem": problem}, status=problem.status)
 
 
 def json(request: HttpRequest, error: Exception, *, next_url: str = "") -> JsonResponse:
     """Return the problem document of an error, and log it under its reference."""
-    problem = describe(error, next_url=next_url)
+    problem = describe(error, next_url=next_url, connect=_is_signed_in(request))
     log(problem, error)
     return JsonResponse(problem.document(), status=problem.status, content_type="application/problem+json")
+
+
+def _is_signed_in(request: HttpRequest) -> bool:
+    user = getattr(request, "user", None)
+    return user is not None and user.is_authenticated
 
 
 def log(problem: Problem, error: Exception) -> None:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
+from django.core import signing
 from django.http import HttpRequest
 
 SESSION_KEY = "sipgate_wanted_scopes"
+FIELD = "sipgate_scopes"
+"""Query parameter of the sign-in's address that carries a signed wish."""
+SIGNED_FOR = 86_400
+"""Seconds for which a button on a page that stays open goes on working."""
 WANTED_FOR = 600
 """Seconds for which a page's wish is remembered: as long as allauth remembers a state."""
 
@@ -33,9 +38,48 @@ def want(request: HttpRequest, wanted: Iterable[str]) -> None:
     request.session[SESSION_KEY] = {"scopes": sorted(set(wanted)), "until": time.time() + WANTED_FOR}
 
 
+def signed(request: HttpRequest, wanted: Iterable[str]) -> str:
+    """Return a wish for the sign-in's address: a button may ask for more without every sign-in doing so.
+
+    Signed, and good for this user only, since a crafted link could otherwise ask a person for everything.
+    """
+    return signing.dumps([_whose(request), *sorted(set(wanted))], salt=FIELD)
+
+
 def pending(request: HttpRequest) -> tuple[str, ...]:
-    """Return what ``want`` left, if it is not too old."""
+    """Return what the pressed button asks for, else what ``want`` left, if it is not too old."""
+    by_button = _opened(request)
+    if by_button:
+        return by_button
     wish = request.session.get(SESSION_KEY)
     if not isinstance(wish, dict) or wish.get("until", 0) < time.time():
         return ()
     return tuple(str(scope) for scope in wish.get("scopes", ()))
+
+
+def narrowest(alternatives: Iterable[str]) -> tuple[str, ...]:
+    """Return the one of ``alternatives`` that allows least, as any one suffices; ``()`` if none can be asked for."""
+    possible = [scope for scope in alternatives if scope != "internal"]
+    return (max(possible, key=lambda scope: scope.count(":")),) if possible else ()
+
+
+def widened(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]:
+    """Return what to ask for so that ``needed`` is added to what was granted: a new consent replaces the former one."""
+    have = tuple(granted)
+    return tuple(sorted({*have, *missing(have, needed=needed)}))
+
+
+def _opened(request: HttpRequest) -> tuple[str, ...]:
+    value = request.POST.get(FIELD) or request.GET.get(FIELD)
+    if not value:
+        return ()
+    try:
+        whose, *wanted = signing.loads(value, salt=FIELD, max_age=SIGNED_FOR)
+    except (signing.BadSignature, ValueError, TypeError):
+        return ()
+    return tuple(str(scope) for scope in wanted) if whose == _whose(request) else ()
+
+
+def _whose(request: HttpRequest) -> str:
+    user = getattr(request, "user", None)
+    return str(user.pk) if user is not None and user.pk is not None else ""

@@ -25,7 +25,7 @@ def bare(error: BaseException) -> BaseException:
         seen.add(id(current))
         current.__traceback__ = None
         for name in ("request", "response", "pool", "conn", "_conn"):
-            if getattr(current, name, None) is not None:
+            if vars(current).get(name) is not None:  # getattr would wake urllib3's deprecated properties
                 try:
                     setattr(current, name, None)
                 except AttributeError:

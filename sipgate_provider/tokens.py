@@ -119,6 +119,11 @@ def refresh(
     return _renew(row, wait=wait, actor=actor, force=True, used=used)
 
 
+def has_ended(row: SipgateToken) -> bool:
+    """Tell whether only a new sign-in can help. A pair that waits in the journal is taken over first."""
+    return row.state == State.NEEDS_SIGN_IN and not journal.replay(row.pk)
+
+
 def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
     if _open(row).value != rejected:
         return row  # somebody has renewed it since

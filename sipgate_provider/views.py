@@ -186,7 +186,8 @@ class SipgateCallbackView(OAuth2CallbackView):
             if provider.app.pk:
                 login.token.app = provider.app
             try:
-                with transaction.atomic():
+                # Where connections lie, which a router may put into another database than the default one.
+                with transaction.atomic(using=store.database()):
                     _refuse_other_domain(login)
                     response: HttpResponse = complete_social_login(self.request, login)
                     return response

@@ -4,7 +4,7 @@ Lists and details decrypt nothing; ``sealed`` is not even fetched. No add, no ed
 an action with a page that says what will happen (``actions``), carried out by ``operating``.
 
 ``tokens`` and ``history`` are the two long lists, made for 100,000 connections; ``rest`` the short ones; ``connections``
-is allauth's own list, with links to the token.
+is allauth's own list, with links to the token; ``clients`` too, without a way to read a secret.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from django.contrib import admin
 
 from sipgate_provider.models import ClientPause, LastKnownAccount, Revocation, SipgateToken, TokenEvent
 
+from .clients import ClientAdmin
 from .connections import ConnectionAdmin
 from .history import TokenEventAdmin
 from .rest import ClientPauseAdmin, LastKnownAccountAdmin, RevocationAdmin
@@ -25,6 +26,7 @@ admin.site.unregister(SocialToken)
 admin.site.unregister(SocialApp)
 admin.site.unregister(SocialAccount)
 
+admin.site.register(SocialApp, ClientAdmin)
 admin.site.register(SocialAccount, ConnectionAdmin)
 admin.site.register(SipgateToken, SipgateTokenAdmin)
 admin.site.register(TokenEvent, TokenEventAdmin)

@@ -144,7 +144,8 @@ def _in_vain(plan: Plan, rows: Sequence[SipgateToken]) -> str:
 
 
 def _carry_out(request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -> None:
-    names = {row.pk: f"{row.connection.user} ({row.connection.uid})" for row in rows}
+    # The uid first: the admin's page begins each message with a capital, which would change a user's name.
+    names = {row.pk: f"{row.connection.uid} ({row.connection.user})" for row in rows}
     actor = request.user.get_username()
     try:
         outcomes = operating.run(plan.operation, list(names), actor=actor)

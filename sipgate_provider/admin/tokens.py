@@ -49,14 +49,14 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     actions = actions.ACTIONS
     change_form_template = "sipgate_provider/admin/token.html"
     readonly_fields = (
-        "who_linked", "company", "uid", "connection_linked", "state_badge", "why", "next_step", "since", "failing",
+        "who_linked", "company", "uid", "connection_linked", "state_word", "why", "next_step", "since", "failing",
         "attempt", "access_ends", "link_ends", "issued", "consented", "granted", "not_granted", "used", "refreshed", "lease",
     )  # fmt: skip
     fieldsets = (
         (gettext_lazy("Who"), {"fields": ("who_linked", "company", "uid", "connection_linked")}),
         (
             gettext_lazy("State"),
-            {"fields": ("state_badge", "why", "next_step", "since", "failing", "attempt", "last_error_code")},
+            {"fields": ("state_word", "why", "next_step", "since", "failing", "attempt", "last_error_code")},
         ),
         (gettext_lazy("Deadlines"), {"fields": ("access_ends", "link_ends", "issued", "consented")}),
         (gettext_lazy("Scope"), {"fields": ("granted", "not_granted")}),
@@ -141,7 +141,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         uid = SocialAccount.objects.using(database).filter(pk=pk).values_list("uid", flat=True).first() or ""
         pending = Revocation.objects.using(database).filter(uid=uid).defer("sealed").order_by("created_at")
         return {
-            "title": _("Connection"),
+            "title": _("Connection %(uid)s") % {"uid": uid},
             "events": list(events[: HISTORY_SHOWN + 1]) if uid else [],
             "events_shown": HISTORY_SHOWN,
             "events_url": list_url(TokenEvent, q=uid)
@@ -184,6 +184,10 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def state_badge(self, row: SipgateToken) -> SafeString:
         return badge(row)
+
+    @admin.display(description=gettext_lazy("state"))
+    def state_word(self, row: SipgateToken) -> SafeString:
+        return badge(row, with_reason=False)
 
     @admin.display(description=gettext_lazy("why"))
     def why(self, row: SipgateToken) -> str:

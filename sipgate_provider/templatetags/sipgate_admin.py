@@ -1,4 +1,8 @@
-"""For the admin's templates: moments, and the dashboard of its front page (``{% sipgate_dashboard %}``)."""
+"""For the admin's templates: moments, and the dashboard of its front page (``{% sipgate_dashboard %}``).
+
+Django imports every installed app's tags at its start, also in a site without the admin, which cannot import admin
+modules. So these are imported when a tag runs.
+"""
 
 from __future__ import annotations
 
@@ -11,19 +15,27 @@ from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
 from sipgate_provider import figures
-from sipgate_provider.admin import shared
 from sipgate_provider.models import Revocation, SipgateToken, State, TokenEvent
 
 register = template.Library()
-register.filter("moment", shared.moment)
 
 BAR_HEIGHT = 56
 CHART_WIDTH = 300
 
 
+@register.filter
+def moment(value: datetime | None) -> str:
+    """Return a moment in relative words, with the absolute one in ``title``."""
+    from sipgate_provider.admin import shared
+
+    return shared.moment(value)
+
+
 @register.inclusion_tag("sipgate_provider/admin/dashboard_or_nothing.html", takes_context=True)
 def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     """Show how the connections are, to staff who may view tokens; to everybody else nothing, at no query."""
+    from sipgate_provider.admin import shared
+
     user = context["request"].user
     if not user.has_perm("sipgate_provider.view_sipgatetoken"):
         return {}
@@ -42,12 +54,16 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
 
 
 def _url(user: Any, model: type, **filters: object) -> str:
+    from sipgate_provider.admin import shared
+
     name = model._meta.model_name  # type: ignore[attr-defined]  # a model
     return shared.list_url(model, **filters) if user.has_perm(f"sipgate_provider.view_{name}") else ""
 
 
 def _states(counted: dict[str, int]) -> list[dict[str, Any]]:
     """Return the parts of one bar. Coordinates are text: a number would get the reader's decimal comma."""
+    from sipgate_provider.admin import shared
+
     total, begun, parts = max(sum(counted.values()), 1), 0, []
     for state in State:
         number = counted.get(state, 0)
@@ -65,10 +81,10 @@ def _chart(counted: Sequence[tuple[datetime, int]], date_format: str) -> dict[st
     step = CHART_WIDTH // max(len(counted), 1)
     highest = max((number for _moment, number in counted), default=0) or 1
     bars = []
-    for position, (moment, number) in enumerate(counted):
+    for position, (at, number) in enumerate(counted):
         height = max(BAR_HEIGHT * number // highest, 2) if number else 0
         bars.append({
             "x": str(position * step), "width": str(step - 2), "y": str(59 - height), "height": str(height), "number": number,
-            "label": formats.date_format(timezone.localtime(moment), date_format),
+            "label": formats.date_format(timezone.localtime(at), date_format),
         })  # fmt: skip
     return {"bars": bars, "width": str(step * len(counted)), "total": sum(number for _moment, number in counted)}

@@ -264,3 +264,24 @@ def _once_racing(real, other: Browser, error: type[Exception], monkeypatch, modu
         raise error
 
     return first
+
+
+class TestWayOut:
+    """Who is signed in here links sipgate to this user; a sign-in would find or make another one."""
+
+    def test_of_a_user_without_a_connection(self, browser: Browser) -> None:
+        user = User.objects.create_user("local", password="correct horse battery")
+        browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        action = browser.site.get("/account.json").json()["action"]
+        assert browser.site.get(browser.consent(browser.site.post(action).headers["Location"])).status_code == 302
+        assert SocialAccount.objects.get().user == user
+        assert User.objects.count() == 1
+
+    def test_of_a_connection_that_ended(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.kill_session()
+        problem = browser.site.get("/account.json").json()
+        action = problem.get("action") or problem["connections"][0]["problem"]["action"]
+        assert "process=connect" in action
+        assert browser.site.get(browser.consent(browser.site.post(action).headers["Location"])).status_code == 302
+        assert SipgateToken.objects.get().state == "active"

@@ -204,7 +204,7 @@ class TestAccount:
         browser.sign_in()
         another_browser.sign_in(person="2000000w0")
         other = SocialAccount.objects.get(uid="1000000w0")
-        assert another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code == 409
+        assert another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code == 403
         assert store.load(other.pk).generation == 1
 
     def test_rejected_access_token_is_renewed_behind_the_page(self, browser: Browser) -> None:
@@ -219,7 +219,7 @@ class TestAccount:
             User.objects.create_user("nobody"), backend="django.contrib.auth.backends.ModelBackend"
         )
         response = browser.site.get("/account.json")
-        assert (response.status_code, response.headers["Content-Type"]) == (409, "application/problem+json")
+        assert (response.status_code, response.headers["Content-Type"]) == (403, "application/problem+json")
         assert browser.site.get("/account").status_code == 200
 
 

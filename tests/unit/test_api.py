@@ -137,14 +137,14 @@ class TestValues:
     def test_whole(self, kind: Any, fields: dict[str, Any]) -> None:
         value = kind.parse(fields)
         told = {v for name in value.__dataclass_fields__ if isinstance(v := getattr(value, name), str | bool)}
-        assert told == set(fields.values())
+        assert set(fields.values()) <= told
 
     @BY_NAME
     def test_empty(self, kind: Any, fields: dict[str, Any]) -> None:
         for data in ({}, dict.fromkeys(fields)):
             value = kind.parse(data)
             for attribute in value.__dataclass_fields__:
-                assert getattr(value, attribute) in ("", None, {}, data), attribute
+                assert getattr(value, attribute) in ("", None, (), {}, data), attribute
 
     @BY_NAME
     @pytest.mark.parametrize("odd", ODD, ids=lambda value: repr(value)[:20])
@@ -155,7 +155,8 @@ class TestValues:
                 found = getattr(value, attribute)
                 if attribute in {"extra", "secrets", "raw"}:
                     continue
-                wanted = str if isinstance(value.__dataclass_fields__[attribute].default, str) else bool | None
+                empty = value.__dataclass_fields__[attribute].default
+                wanted = type(empty) if isinstance(empty, str | tuple) else bool | None
                 assert isinstance(found, wanted), attribute
 
     @BY_NAME
@@ -271,7 +272,7 @@ class TestHidden:
     def test_a_devices_credentials(self) -> None:
         fields = {
             "id": "e0", "credentials": {"password": SECRET}, "sipCredentials": SECRET, "puk": SECRET, "puk1": SECRET, "puk2": [SECRET],
-            "esimData": SECRET, "simState": SECRET, "brandNew": SECRET,
+            "esimData": SECRET, "brandNew": SECRET,
         }  # fmt: skip
         device = api.Device.parse(fields)
         assert SECRET not in f"{device!r} {device} {[device]}"

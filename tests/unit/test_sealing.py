@@ -132,7 +132,9 @@ class TestRefused:
             opened(sealed_pair() + more)
 
     @pytest.mark.parametrize(
-        "sealed", [b"", b"\0", b"\1", b"clear text", b"\1" * 17, b'["access","refresh"]', os.urandom(200)]
+        "sealed",
+        [b"", b"\0", b"\1", b"clear text", b"\1" * 17, b'["access","refresh"]', os.urandom(200)],
+        ids=["empty", "zero", "version", "text", "no-body", "clear-pair", "random"],
     )
     def test_what_was_never_sealed(self, sealed: bytes) -> None:
         with pytest.raises(SealError):
@@ -197,7 +199,9 @@ class TestRing:
         assert opened(sealed) == PAIR
 
     @pytest.mark.parametrize(
-        "bad", ["short", "ä" * 43, "!" * 43, ONE[:-4], ONE + ONE, "A" * 42, "\ud800", " " + ONE, "s3cret-but-no-key"]
+        "bad",
+        ["short", "ä" * 43, "!" * 43, ONE[:-4], ONE + ONE, "A" * 42, "\ud800", " " + ONE, "s3cret-but-no-key"],
+        ids=["short", "umlauts", "marks", "cut", "doubled", "too-short", "surrogate", "blank", "words"],
     )
     @pytest.mark.parametrize("position", [1, 2])
     def test_an_entry_that_is_no_key_is_named_and_not_quoted(self, ring: Any, bad: str, position: int) -> None:

@@ -1,0 +1,457 @@
+"""What an integrator calls: sipgate's REST API in the name of a connection.
+
+::
+
+    client = SipgateClient.for_user(request.user)
+    client.get("/numbers", params={"limit": 10})          # parsed JSON
+    client.account().company                              # a value
+    for call in client.history(types=["CALL"]): ...       # all pages
+    await client.aget("/numbers")                         # the same, without blocking the event loop
+
+Behind every call stands the gate (``tokens``): a valid access token costs one query, an ending one is renewed. While
+sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction: so do not call
+from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
+
+A 401 is answered with one renewed token and one more try, also of a POST: sipgate did nothing. A POST whose connection
+breaks is *not* repeated, since it may have been carried out; reads are, once.
+
+Must not know: requests of our own site, templates, how tokens are stored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, ParamSpec, TypeVar
+from urllib.parse import parse_qsl, urlsplit
+
+import requests
+from allauth.socialaccount.models import SocialAccount
+from asgiref.sync import sync_to_async
+
+from . import api, conf, credentials, errors, http, scopes, store, tokens
+
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+LONGEST_PAGE = 1000
+"""sipgate's own limit for ``limit``."""
+MOST_PAGES = 10_000
+ASYNC_THREADS = 32
+"""Asynchronous calls of one process that wait for sipgate at once; the rest queue."""
+
+
+class SipgateClient:
+    """The API as seen by one connection. Cheap to make, safe to share between threads; keeps no token."""
+
+    def __init__(self, connection: SocialAccount, *, wait: float | None = None) -> None:
+        """Make a client; nothing is asked yet.
+
+        Args:
+            connection: allauth's ``SocialAccount`` of a sipgate identity, stored.
+            wait: seconds that a call waits for a renewed token, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default.
+
+        Raises:
+            ValueError: the connection is another provider's, or not stored.
+        """
+        if connection.provider != credentials.PROVIDER_ID or connection.pk is None:
+            raise ValueError("A stored sipgate connection is needed.")
+        self.connection = connection
+        self.wait = wait
+
+    def __repr__(self) -> str:
+        return f"<SipgateClient {self.connection.uid}>"
+
+    # --- whose ------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def for_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
+        """Return the client of a user's connection; of several, of the oldest (see ``all_for_user``). One query.
+
+        Raises:
+            errors.NotConnected: there is none, or ``user`` is anonymous.
+        """
+        connection = _of(user).first() if getattr(user, "pk", None) is not None else None
+        if connection is None:
+            raise errors.NotConnected("This user has no sipgate connection.")
+        return cls(connection, wait=wait)
+
+    @classmethod
+    def all_for_user(cls, user: Any, *, wait: float | None = None) -> Iterator[SipgateClient]:
+        """Yield a client for each of a user's connections, oldest first. One query."""
+        for connection in list(_of(user)) if getattr(user, "pk", None) is not None else ():
+            yield cls(connection, wait=wait)
+
+    @classmethod
+    def for_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
+        """Return the client of a sipgate uid, such as ``1234567w0`` (a webhook's full user id). One query.
+
+        Raises:
+            errors.NotConnected: nobody is connected to it.
+        """
+        connection = SocialAccount.objects.filter(provider=credentials.PROVIDER_ID, uid=uid).first()
+        if connection is None:
+            raise errors.NotConnected("Nobody is connected to this sipgate uid.")
+        return cls(connection, wait=wait)
+
+    @property
+    def user_id(self) -> str:
+        """sipgate's id of the person inside their account, such as ``w0``: what paths of the API want."""
+        sub = (self.connection.extra_data or {}).get("sub") or self.connection.uid.lstrip("0123456789")
+        return str(sub)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    def get(self, path: str, *, params: Params = None) -> Any:
+        """Ask for ``path`` and return the parsed JSON, None for an empty answer.
+
+        Args:
+            path: below the API's base, such as ``"/numbers"``; without query.
+            params: the query; lists repeat a parameter, booleans and ``datetime`` are written as sipgate wants them.
+
+        Raises:
+            ValueError: ``path`` is not one.
+            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401 for a renewed token.
+            errors.MissingPermission: 403; ``scopes`` names those of the specification. ``NotAvailable``: 403 although
+                one of them was granted.
+            errors.PaymentRequired, errors.NotFound, errors.Conflict, errors.RequestFailed: 402, 404, 409, other 4xx.
+            errors.RateLimited, errors.SipgateUnavailable: 429; network, time-out, 5xx.
+            errors.UnexpectedResponse: an answer that is not understood.
+            errors.Misconfigured: this site's settings; ``CallerHoldsLock``: leave the transaction (SQLite).
+        """
+        return self.request("GET", path, params=params)
+
+    def post(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        """Send ``json`` to ``path``; parameters, result and errors as ``get``.
+
+        Never repeated when the connection breaks: ``SipgateUnavailable.sent`` tells whether it may have been done. An
+        SMS (``sessions:sms:write``) for instance::
+
+            client.post("/sessions/sms", json={"smsId": "s0", "recipient": "+4915799912345", "message": "Hello!"})
+        """
+        return self.request("POST", path, params=params, json=json)
+
+    def put(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        """Replace what is at ``path``; as ``post``."""
+        return self.request("PUT", path, params=params, json=json)
+
+    def patch(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        """Change what is at ``path``; as ``post``."""
+        return self.request("PATCH", path, params=params, json=json)
+
+    def delete(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        """Delete what is at ``path``; as ``post``."""
+        return self.request("DELETE", path, params=params, json=json)
+
+    def request(self, method: str, path: str, *, params: Params = None, json: Any = None) -> Any:
+        """Ask with any method; as ``get``."""
+        answer = self._answer(method, path, params=_query(params), json=json)
+        return api.data(answer, endpoint=api.endpoint_of(method, path))
+
+    def _answer(self, method: str, path: str, **options: Any) -> requests.Response:
+        api.check_path(path)
+        token = tokens.usable(self.connection, wait=self.wait)
+        try:
+            return self._call(token, method, path, **options)
+        except errors.AccessRejected:
+            # Rejected before anything was done: repeating is safe, whatever the method.
+            token = tokens.usable(self.connection, rejected=token.value, wait=self.wait)
+            return self._call(token, method, path, **options)
+
+    def _call(self, token: tokens.AccessToken, method: str, path: str, **options: Any) -> requests.Response:
+        store.release_connections()
+        try:
+            return api.call(method, conf.api_url(), path, token.value, **options)
+        except errors.MissingPermission as error:
+            raise _explained(error, token.scopes) from None
+
+    # --- lists ------------------------------------------------------------------------------------------------------
+
+    def iterate(self, path: str, params: Params = None, *, page_size: int = 100) -> Iterator[Any]:
+        """Yield the items of a paged list, asking for the next page when it is needed. Raises as ``get``.
+
+        Args:
+            params: without ``offset`` and ``limit``, which are set here.
+            page_size: items per request, 1 to 1000.
+
+        A list that grows at its front while it is read does not yield an item of the page before once more.
+        """
+        pages = _Pages(path, params, page_size)
+        while not pages.over:
+            yield from pages.take(self.get(path, params=pages.query()))
+
+    # --- documents --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def stream(
+        self, path: str, *, params: Params = None, silence: float = http.DOWNLOAD.read
+    ) -> Iterator[api.Document]:
+        """Open a document (a fax, a recording) and read it piece by piece::
+
+            with client.stream(entry.document_url) as document:
+                for piece in document: ...
+
+        Args:
+            path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if it lies there; the
+                access token is sent nowhere else.
+            silence: seconds without a byte after which it is given up; there is no total deadline and no size limit.
+
+        Raises as ``get``; ``ValueError`` also for an address outside of the API.
+        """
+        path, query = _place(path)
+        limits = replace(http.DOWNLOAD, read=silence, total=max(http.DOWNLOAD.total, silence))
+        answer = self._answer("GET", path, params=query + _query(params), stream=True, limits=limits, accept="*/*")
+        try:
+            yield api.Document(answer, endpoint=api.endpoint_of("GET", path), silence=silence)
+        finally:
+            answer.close()
+
+    def download(
+        self, path: str, to: api.SupportsWrite, *, params: Params = None, silence: float = http.DOWNLOAD.read
+    ) -> int:
+        """Write a document into a binary file; return its size in bytes. As ``stream``; if it fails, a part is written."""
+        with self.stream(path, params=params, silence=silence) as document:
+            return document.copy_to(to)
+
+    # --- values -----------------------------------------------------------------------------------------------------
+
+    def account(self) -> api.Account:
+        """Return company and product (``account:read``). Raises as ``get``; so do all of these."""
+        return api.Account.parse(self.get("/account"))
+
+    def identity(self) -> api.Identity:
+        """Return who this connection is (any scope)."""
+        return api.Identity.parse(self.get("/authorization/userinfo"))
+
+    def user(self, user_id: str | None = None) -> api.User:
+        """Return a person of the account, by default this one (``users:read``)."""
+        return api.User.parse(self.get(f"/users/{_segment(user_id or self.user_id)}"))
+
+    def users(self) -> list[api.User]:
+        """Return the people of the account (``users:read``; perhaps for administrators only)."""
+        return [api.User.parse(row) for row in _items(self.get("/users"))]
+
+    def devices(self, user_id: str | None = None) -> list[api.Device]:
+        """Return a person's telephones, by default this one's (``devices:read``)."""
+        return [api.Device.parse(row) for row in _items(self.get(f"/{_segment(user_id or self.user_id)}/devices"))]
+
+    def balance(self) -> api.Balance:
+        """Return the prepaid balance (``balance:read``)."""
+        return api.Balance.parse(self.get("/balance"))
+
+    def numbers(self, *, page_size: int = 100) -> Iterator[api.Number]:
+        """Yield the telephone numbers of the account (``numbers:read``)."""
+        return map(api.Number.parse, self.iterate("/numbers", page_size=page_size))
+
+    def history(self, *, page_size: int = 100, **filters: Any) -> Iterator[api.HistoryEntry]:
+        """Yield calls, faxes, SMS and voicemails, newest first (``history:read``).
+
+        ``filters`` are sipgate's: ``types``, ``directions``, ``connectionIds`` (lists), ``from_`` and ``to``
+        (``datetime``), ``phonenumber``, ``archived``, ``starred``.
+        """
+        params = {name.rstrip("_"): value for name, value in filters.items()}
+        return map(api.HistoryEntry.parse, self.iterate("/history", params, page_size=page_size))
+
+    # --- asynchronous -----------------------------------------------------------------------------------------------
+
+    @classmethod
+    async def afor_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
+        return await beside(cls.for_user)(user, wait=wait)
+
+    @classmethod
+    async def afor_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
+        return await beside(cls.for_uid)(uid, wait=wait)
+
+    async def aget(self, path: str, *, params: Params = None) -> Any:
+        """``get`` without blocking the event loop; so are the others whose name begins with ``a``.
+
+        The work goes on in its thread if the task is cancelled.
+        """
+        return await beside(self.get)(path, params=params)
+
+    async def apost(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        return await beside(self.post)(path, params=params, json=json)
+
+    async def aput(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        return await beside(self.put)(path, params=params, json=json)
+
+    async def apatch(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        return await beside(self.patch)(path, params=params, json=json)
+
+    async def adelete(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+        return await beside(self.delete)(path, params=params, json=json)
+
+    async def aiterate(self, path: str, params: Params = None, *, page_size: int = 100) -> AsyncIterator[Any]:
+        pages = _Pages(path, params, page_size)
+        while not pages.over:
+            for item in pages.take(await self.aget(path, params=pages.query())):
+                yield item
+
+    async def adownload(
+        self, path: str, to: api.SupportsWrite, *, params: Params = None, silence: float = http.DOWNLOAD.read
+    ) -> int:
+        """``download`` in a thread; ``to`` is written there."""
+        return await beside(self.download)(path, to, params=params, silence=silence)
+
+    async def aaccount(self) -> api.Account:
+        return await beside(self.account)()
+
+    async def aidentity(self) -> api.Identity:
+        return await beside(self.identity)()
+
+    async def auser(self, user_id: str | None = None) -> api.User:
+        return await beside(self.user)(user_id)
+
+    async def ausers(self) -> list[api.User]:
+        return await beside(self.users)()
+
+    async def adevices(self, user_id: str | None = None) -> list[api.Device]:
+        return await beside(self.devices)(user_id)
+
+    async def abalance(self) -> api.Balance:
+        return await beside(self.balance)()
+
+
+class _Pages:
+    """Where the reading of a paged list has got to; knows when to stop, asks nobody."""
+
+    def __init__(self, path: str, params: Params, page_size: int) -> None:
+        if not 1 <= page_size <= LONGEST_PAGE:
+            raise ValueError(f"page_size must be from 1 to {LONGEST_PAGE}.")
+        self._params = _query(params)
+        if {"offset", "limit"} & {name for name, _ in self._params}:
+            raise ValueError("offset and limit are set by the iteration: use page_size.")
+        self._endpoint = api.endpoint_of("GET", path)
+        self._page_size = page_size
+        self._offset = self._pages = 0
+        self._before: list[Any] = []
+        self.over = False
+
+    def query(self) -> list[tuple[str, Any]]:
+        return [*self._params, ("offset", self._offset), ("limit", self._page_size)]
+
+    def take(self, answer: Any) -> list[Any]:
+        """Return what is new in ``answer``, and move on.
+
+        Without a total, or with an odd one, only an empty page is the end: a short one may be a limit of sipgate's. A
+        server that ignores ``offset`` sends the same page again: that is an end, too.
+        """
+        items = _items(answer, endpoint=self._endpoint)
+        known = {_id(item) for item in self._before} - {None}
+        fresh = [item for item in items if _id(item) not in known]
+        total = answer.get("totalCount") if isinstance(answer, Mapping) else None
+        self._offset += len(items)
+        self._pages += 1
+        counted = isinstance(total, int) and not isinstance(total, bool) and total > 0 and self._offset >= total
+        self.over = not fresh or items == self._before or counted
+        if items == self._before:
+            fresh = []
+        if not self.over and self._pages >= MOST_PAGES:
+            raise errors.UnexpectedResponse("sipgate's list does not end.", endpoint=self._endpoint)
+        self._before = items
+        return fresh
+
+
+def _id(item: Any) -> str | None:
+    found = item.get("id") if isinstance(item, Mapping) else None
+    return str(found) if isinstance(found, str | int) and found != "" else None
+
+
+def _items(answer: Any, *, endpoint: str | None = None) -> list[Any]:
+    items = answer.get("items") if isinstance(answer, Mapping) else None
+    if not isinstance(items, list):
+        raise errors.UnexpectedResponse("sipgate answered with something that is no list.", endpoint=endpoint)
+    return items
+
+
+def _of(user: Any) -> Any:
+    return SocialAccount.objects.filter(user_id=user.pk, provider=credentials.PROVIDER_ID).order_by("pk")
+
+
+def _explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
+    """Tell a scope that was not granted from a feature that is not there."""
+    have = tuple(granted)
+    if not any(scopes.suffices(have, needed=scope) for scope in error.scopes):
+        return error
+    return errors.NotAvailable(
+        error.message, scopes=error.scopes, endpoint=error.endpoint, status=error.status, code=error.code
+    )
+
+
+def _query(params: Params) -> list[tuple[str, Any]]:
+    pairs = params.items() if isinstance(params, Mapping) else params or ()
+    return [(name, _value(value)) for name, value in pairs]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_value(one) for one in value]
+    return value
+
+
+def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
+    """Return path and query, below the API's base, of a path or of an address as sipgate writes it."""
+    base, parts = urlsplit(conf.api_url()), urlsplit(address)
+    elsewhere = (parts.scheme or parts.netloc) and (parts.scheme, parts.netloc) != (base.scheme, base.netloc)
+    below = parts.path.startswith(f"{base.path}/")
+    if elsewhere or parts.fragment or (parts.netloc and not below):
+        raise ValueError("The address is not below the API's base; the access token is sent nowhere else.")
+    path = parts.path.removeprefix(base.path) if below else parts.path
+    api.check_path(path)
+    return path, parse_qsl(parts.query, keep_blank_values=True)
+
+
+def _segment(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
+        raise ValueError("A sipgate id is needed, such as 'w0'.")
+    return value
+
+
+# --- threads of asynchronous calls ------------------------------------------------------------------------------------
+
+
+_lock = threading.Lock()
+_pool: ThreadPoolExecutor | None = None
+
+
+def beside(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
+    """Return ``work`` as a coroutine function that runs in a thread of a pool of its own, and gives its database
+    connections back.
+
+    Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not the loop's default
+    pool: it is small, and others use it.
+    """
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        with store.own_connections():
+            return work(*args, **kwargs)
+
+    return sync_to_async(run, thread_sensitive=False, executor=_executor())
+
+
+def _executor() -> ThreadPoolExecutor:
+    global _pool
+    with _lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(max_workers=ASYNC_THREADS, thread_name_prefix="sipgate-async")
+        return _pool
+
+
+def _forget_pool() -> None:
+    # After a fork the parent's threads do not exist in the child.
+    global _pool, _lock
+    _pool, _lock = None, threading.Lock()
+
+
+os.register_at_fork(after_in_child=_forget_pool)

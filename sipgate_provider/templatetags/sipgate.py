@@ -1,0 +1,161 @@
+"""What a template may ask about this person and sipgate, and the button that starts a sign-in there.
+
+::
+
+    {% load sipgate %}
+    {% sipgate_connection scopes="sessions:sms:write" as sipgate %}
+    {% if not sipgate.connected %}     {% sipgate_button "Connect sipgate" %}
+    {% elif sipgate.needs_sign_in %}   {% sipgate_button "Sign in again" %}
+    {% elif sipgate.missing %}         {% sipgate_button "Allow SMS" scopes="sessions:sms:write" %}
+    {% else %}                         {{ sipgate.name }}
+    {% endif %}
+
+The tags need the ``request`` context processor, as allauth does; without a request everybody is anonymous.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django import template
+from django.http import HttpRequest
+
+from sipgate_provider import accounts, credentials, problems, tokens
+from sipgate_provider import scopes as scope_rules
+from sipgate_provider.models import SipgateToken
+
+register = template.Library()
+
+ROWS = "_sipgate_connections"
+"""Attribute of the request: the connections are read once per page, however many tags ask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The state of one person, of several connections the oldest. False in an ``if`` unless it can be used as it is."""
+
+    connection: SocialAccount | None = None
+    token: SipgateToken | None = None
+    needed: tuple[str, ...] = ()
+    others: tuple[SocialAccount, ...] = field(default=(), repr=False)
+
+    @property
+    def connected(self) -> bool:
+        return self.connection is not None
+
+    @property
+    def needs_sign_in(self) -> bool:
+        """Connected, but only a new sign-in can help."""
+        return self.connected and (self.token is None or tokens.has_ended(self.token))
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        return self.token.scopes if self.token else ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of the tag's ``scopes`` that were not granted."""
+        return scope_rules.missing(self.scopes, needed=self.needed)
+
+    @property
+    def uid(self) -> str:
+        return self.connection.uid if self.connection else ""
+
+    @property
+    def name(self) -> str:
+        return str(self.connection.get_provider_account().to_str()) if self.connection else ""
+
+    def __bool__(self) -> bool:
+        return self.connected and not self.needs_sign_in and not self.missing
+
+
+@register.simple_tag(takes_context=True)
+def sipgate_connection(context: template.Context, *, scopes: str | Iterable[str] = ()) -> Connection:
+    """Return what is known of this person's connection; ``scopes`` (words or a list) are those the page needs."""
+    rows = _rows(context.get("request"))
+    if not rows:
+        return Connection(needed=_words(scopes))
+    return Connection(
+        connection=rows[0], token=accounts.token_of(rows[0]), needed=_words(scopes), others=tuple(rows[1:])
+    )
+
+
+@register.simple_tag(takes_context=True)
+def sipgate_sign_in_url(
+    context: template.Context,
+    *,
+    next: str = "",  # noqa: A002  # allauth's word
+    scopes: str | Iterable[str] = (),
+    process: str = "",
+) -> str:
+    """Return the address of the sign-in: POST starts it, GET asks first.
+
+    Args:
+        next: where to come back to; this page by default.
+        scopes: what to ask for beyond the configured scopes, and beyond what was granted already.
+        process: allauth's; ``connect`` for a signed-in user and ``login`` for others by default.
+    """
+    request: HttpRequest | None = context.get("request")
+    if request is None:
+        return problems.sign_in_url(next, process=process)
+    if not process:
+        process = "connect" if _is_signed_in(request) else "login"
+    back = next or (request.get_full_path() if request.method in {"GET", "HEAD"} else "")
+    return problems.sign_in_url(back, process=process, wish=_wish(request, _words(scopes)))
+
+
+@register.inclusion_tag("sipgate_provider/snippets/button.html", takes_context=True)
+def sipgate_button(
+    context: template.Context,
+    label: str,
+    *,
+    next: str = "",  # noqa: A002  # allauth's word
+    scopes: str | Iterable[str] = (),
+    process: str = "",
+    tags: str = "",  # allauth's word
+) -> dict[str, Any]:
+    """Show a button that starts a sign-in with one click (a form that posts); as ``sipgate_sign_in_url``.
+
+    ``tags`` go to allauth's ``button`` element.
+    """
+    url = sipgate_sign_in_url(context, next=next, scopes=scopes, process=process)
+    return {"url": url, "label": label, "tags": tags, "csrf_token": context.get("csrf_token", "")}
+
+
+@register.simple_tag(takes_context=True)
+def sipgate_extra_scopes(context: template.Context) -> list[str]:
+    """Return what the sign-in that this page (allauth's, before a sign-in) announces would ask for beyond the usual."""
+    request, provider = context.get("request"), context.get("provider")
+    if request is None or provider is None or provider.id != credentials.PROVIDER_ID:
+        return []
+    return sorted(set(scope_rules.pending(request)) - set(provider.get_scope()))
+
+
+def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
+    if not needed:
+        return ""
+    rows = _rows(request)
+    token = accounts.token_of(rows[0]) if rows else None
+    return scope_rules.signed(request, scope_rules.widened(token.scopes if token else (), needed=needed))
+
+
+def _rows(request: HttpRequest | None) -> list[SocialAccount]:
+    if request is None or not _is_signed_in(request):
+        return []
+    rows: list[SocialAccount] | None = getattr(request, ROWS, None)
+    if rows is None:
+        rows = accounts.connections_of(request.user)
+        setattr(request, ROWS, rows)
+    return rows
+
+
+def _is_signed_in(request: HttpRequest) -> bool:
+    user = getattr(request, "user", None)
+    return user is not None and user.is_authenticated
+
+
+def _words(scopes: str | Iterable[str]) -> tuple[str, ...]:
+    return tuple(scopes.split()) if isinstance(scopes, str) else tuple(scopes)

@@ -1,0 +1,145 @@
+"""Chromium at the running project. Every page is watched: console, requests to foreign hosts, accessibility, looks."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+
+from tests.browser.stand import ROOT, Stand, stand
+
+ARTIFACTS = ROOT / "artifacts" / "screenshots"
+QUIET = (
+    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+    "--disable-sync", "--no-sandbox",
+)  # fmt: skip
+DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="session")
+def project() -> Iterator[Stand]:
+    with stand() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, "Chromium is needed: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        yield browser
+        browser.close()
+
+
+class Visitor:
+    """One person's browser window, watched."""
+
+    def __init__(self, context: BrowserContext, project: Stand, name: str) -> None:
+        self.context = context
+        self.page: Page = context.new_page()
+        self.project = project
+        self.complaints: list[str] = []
+        self._name = name
+        self._hosts = {urlsplit(project.url).netloc, urlsplit(project.control.url).netloc}
+        self._shots = 0
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
+        self.page.on("request", self._request)
+
+    def _console(self, message: ConsoleMessage) -> None:
+        # A browser notes an unsuccessful status in its console, by itself; pages that are meant to have one are named.
+        expected = re.search(r"status of (400|401|403|404|409|429|500|502|503)", message.text)
+        if message.type in {"error", "warning"} and not expected:
+            self.complaints.append(f"console: {message.text}")
+
+    def _request(self, request: Request) -> None:
+        host = urlsplit(request.url).netloc
+        if host not in self._hosts:
+            self.complaints.append(f"request to another host: {host}")
+
+    def go(self, path: str) -> Page:
+        self.page.goto(path if path.startswith("http") else f"{self.project.url}{path}")
+        return self.page
+
+    def look(self, name: str) -> None:
+        """Keep a picture of the page; check what every page must be."""
+        self._shots += 1
+        ARTIFACTS.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=ARTIFACTS / f"{self._name}-{self._shots:02}-{name}.png", full_page=True)
+        overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        if overflow > 0:
+            self.complaints.append(f"{name}: wider than the window by {overflow} px")
+        found = Axe().run(self.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+        for violation in found.response["violations"]:
+            places = ", ".join(str(node["target"]) for node in violation["nodes"][:3])
+            self.complaints.append(f"{name}: axe {violation['id']} at {places}")
+
+    def sign_in(self, person: str = "1000000w0", *, allow: bool = True, button: str = "") -> None:
+        """Press the page's sipgate button, be ``person`` at the sandbox, allow or deny."""
+        form = self.page.locator("form[action*='/sipgate/login/']")
+        (form.get_by_role("button", name=button) if button else form.get_by_role("button")).first.click()
+        self.at_sipgate(person, allow=allow)
+
+    def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
+        choice = self.page.locator(f"button[value='{person}']")
+        if choice.count():
+            choice.click()
+        elif self.page.locator("a[href^='/login?next=']").count():
+            self.page.locator("a[href^='/login?next=']").click()
+            self.page.locator(f"button[value='{person}']").click()
+        grant = self.page.locator(f"button[value='{'grant' if allow else 'deny'}']")
+        if grant.count():
+            grant.click()
+        self.page.wait_for_url(f"{self.project.url}/**")
+
+
+Visit = Callable[..., Visitor]
+
+
+@pytest.fixture
+def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    """Open a window; at the end of the test no window may have complained."""
+    visitors: list[Visitor] = []
+    project.control.reset(people=True)
+    project.control.lifetimes(access=300, refresh=2_592_000)
+
+    def open_window(
+        *, language: str = "en-GB", phone: bool = False, dark: bool = False, name: str = "", **options: Any
+    ) -> Visitor:
+        context = chromium.new_context(
+            locale=language, viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]  # a plain dict will do
+            color_scheme="dark" if dark else "light", **options,
+        )  # fmt: skip
+        look = "-".join(
+            [
+                name or request.node.originalname.removeprefix("test_"),
+                language[:2],
+                "phone" if phone else "desktop",
+                "dark" if dark else "light",
+            ]
+        )
+        visitors.append(Visitor(context, project, look))
+        return visitors[-1]
+
+    yield open_window
+    complaints = [complaint for visitor in visitors for complaint in visitor.complaints]
+    for visitor in visitors:
+        visitor.context.close()
+    assert not complaints, "\n".join(complaints)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _fresh_artifacts() -> None:
+    shutil.rmtree(ARTIFACTS, ignore_errors=True)
+
+
+def artifact(name: str) -> Path:
+    return ARTIFACTS / name

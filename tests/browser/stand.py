@@ -1,0 +1,86 @@
+"""The project as a stranger runs it: ``manage.py runserver`` with its sandbox, a database of its own, on free ports."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from sipgate_sandbox.control import SandboxControl
+
+ROOT = Path(__file__).resolve().parents[2]
+PASSWORD = "correct horse battery staple"
+
+
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    url: str
+    control: SandboxControl
+    environment: dict[str, str]
+
+    def manage(self, *arguments: str, **variables: str) -> str:
+        """Run ``manage.py`` beside the running site; return what it writes."""
+        return subprocess.run(
+            [sys.executable, "manage.py", *arguments], cwd=ROOT, env={**self.environment, **variables},
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    def shell(self, code: str) -> str:
+        return self.manage("shell", "--verbosity", "0", "--command", code).strip()
+
+
+@contextmanager
+def stand(**variables: str) -> Iterator[Stand]:
+    """Yield a running project; it and its sandbox are gone afterwards."""
+    port, sandbox_port = free_ports(2)
+    with tempfile.TemporaryDirectory(prefix="sipgate-stand-") as folder:
+        environment = {
+            **os.environ, "CLIENT_ID": "", "CLIENT_SECRET": "", "PORT": str(port), "SANDBOX_PORT": str(sandbox_port),
+            "REDIRECT_URI": f"http://localhost:{port}/oauth", "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
+            "JOURNAL_DIR": f"{folder}/journal", "SECRET_KEY": "stand", "EMAIL_URL": f"file:///{folder}/mails",
+            "SIPGATE_TOKEN_KEYS": "c3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtMTI=", "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
+            "DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DEBUG": "off", "TIME_ZONE": "Europe/Berlin", **variables,
+        }  # fmt: skip
+        running = Stand(f"http://localhost:{port}", SandboxControl(f"http://localhost:{sandbox_port}"), environment)
+        running.manage("migrate", "--verbosity", "0")
+        running.manage("createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.org")
+        with (Path(folder) / "site.log").open("w") as log:
+            process = subprocess.Popen(
+                [sys.executable, "manage.py", "runserver", "--noreload"], cwd=ROOT, env=environment,
+                stdout=subprocess.DEVNULL, stderr=log,
+            )  # fmt: skip
+        try:
+            _wait(running, process)
+            yield running
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+def _wait(running: Stand, process: subprocess.Popen[bytes]) -> None:
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            if requests.get(f"{running.url}/healthz", timeout=5).ok:
+                return
+        except requests.ConnectionError:
+            time.sleep(0.05)
+    raise RuntimeError("The project did not start.")

@@ -1,0 +1,202 @@
+"""What people do, in a real browser: English and German, desktop and phone, light and dark."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Visit
+from tests.browser.stand import PASSWORD, Stand
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+LOOKS = [("en-GB", False, False), ("de-DE", True, True), ("de-DE", False, False), ("en-GB", True, False)]
+
+
+@pytest.mark.parametrize(("language", "phone", "dark"), LOOKS)
+def test_whole_journey(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+    """Sign up with sipgate, refresh, connect another account, disconnect, sign out, sign in again."""
+    person = visit(language=language, phone=phone, dark=dark)
+    german = language.startswith("de")
+    page = person.go("/")
+    assert page.locator("html").get_attribute("lang") == language[:2]
+    person.look("home")
+    person.go("/accounts/login/")
+    person.look("sign-in")
+    person.go("/accounts/signup/")
+    person.look("sign-up")
+    person.go("/")
+    person.sign_in("1000000w0")
+    expect(page).to_have_url(f"{project.url}/account")
+    expect(page.get_by_role("heading", name="Rosenduft Gartenbau GmbH")).to_be_visible()
+    person.look("account")
+    page.get_by_role("button", name="Jetzt erneuern" if german else "Refresh now").click()
+    expect(page.locator(".trace li")).to_have_count(3)
+    person.look("refreshed")
+    person.go("/account")
+    page.get_by_role("button", name="Weiteres Konto verbinden" if german else "Connect another account").click()
+    person.at_sipgate("2000000w0")
+    expect(page.locator("article.card")).to_have_count(2)
+    person.look("two-connections")
+    person.go("/accounts/3rdparty/")
+    person.look("connections")
+    person.go("/accounts/email/")
+    person.look("email")
+    person.go("/accounts/password/set/")
+    person.look("password")
+    person.go("/account")
+    second = page.locator("article.card").nth(1)
+    second.locator("summary").click()
+    person.look("disconnect")
+    second.locator("details button").click()
+    person.go("/account")
+    expect(page.locator("article.card")).to_have_count(1)
+    page.locator("form[action='/accounts/logout/'] button").click()
+    expect(page.locator("form[action*='/sipgate/login/']").first).to_be_visible()
+    person.look("signed-out")
+    person.sign_in("1000000w0")
+    expect(page).to_have_url(f"{project.url}/account")
+    assert (
+        project.shell(
+            "from django.contrib.auth.models import User; print(User.objects.filter(username='sipgate-1000000w0').count())"
+        )
+        == "1"
+    )
+
+
+@pytest.mark.parametrize(("language", "phone", "dark"), LOOKS[:2])
+def test_trouble(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+    """Denied consent, an old tab, sipgate away, an ended link and its repair."""
+    person = visit(language=language, phone=phone, dark=dark)
+    page = person.go("/")
+    person.sign_in("4000000w0", allow=False)
+    person.look("denied")
+    person.go("/oauth?code=old&state=old")
+    person.look("old-tab")
+    person.go("/nowhere")
+    person.look("not-found")
+    project.control.fault("unavailable", on="token", times=1)
+    person.go("/")
+    person.sign_in("4000000w0")
+    person.look("sipgate-away")
+    page.locator("form[action*='/sipgate/login/'] button").first.click() if page.locator(
+        "form[action*='/sipgate/login/']"
+    ).count() else person.go("/")
+    if "/account" not in page.url:
+        person.go("/")
+        person.sign_in("4000000w0")
+    person.go("/account")
+    expect(page.get_by_text("Ehemals OHG").first).to_be_visible()
+    project.control.fault("unavailable", on="account", times=None)
+    person.go("/account")
+    person.look("last-known-data")
+    project.control.clear()
+    project.control.kill_session("4000000w0")
+    page.locator("form[action='/account/refresh'] button").click()
+    person.look("link-ended-page")
+    person.go("/account")
+    person.look("link-ended")
+    person.go("/accounts/email/")
+    person.look("banner")
+    page.locator("main form[action*='/sipgate/login/'] button").first.click()
+    person.at_sipgate("4000000w0")
+    expect(page).to_have_url(f"{project.url}/accounts/email/")
+    person.go("/account")
+    expect(page.locator("form[action='/account/refresh'] button")).to_be_visible()
+
+
+def test_keyboard_only(visit: Visit, project: Stand) -> None:
+    person = visit()
+    page = person.go("/")
+    page.keyboard.press("Tab")
+    focused = page.locator(":focus")
+    expect(focused).to_have_class(re.compile("skip"))
+    page.keyboard.press("Enter")
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.closest('form')?.action || ''").count("/sipgate/login/"):
+            break
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/login\?next="))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"/openid-connect/auth\?"))
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(f"{project.url}/account")
+
+
+def test_without_scripts(visit: Visit, project: Stand) -> None:
+    """Everything works without JavaScript."""
+    person = visit(java_script_enabled=False)
+    page = person.go("/")
+    person.sign_in("3000000w0")
+    expect(page).to_have_url(f"{project.url}/account")
+    page.locator("form[action='/account/refresh'] button").click()
+    expect(page.locator(".trace li")).to_have_count(3)
+    page.locator("details summary").first.click()
+    page.locator("details button").first.click()
+    page.locator("form.languages button[value='de']").click()
+    expect(page.locator("html")).to_have_attribute("lang", "de")
+
+
+def test_a_password_user_connects_sipgate(visit: Visit, project: Stand) -> None:
+    person = visit()
+    page = person.go("/accounts/signup/")
+    page.fill("input[name=username]", "paula")
+    page.fill("input[name=password1]", PASSWORD)
+    page.fill("input[name=password2]", PASSWORD)
+    page.locator("form[action*='signup'] button[type=submit]").click()
+    expect(page).to_have_url(f"{project.url}/account")
+    person.look("not-connected")
+    person.sign_in("5000000w0")
+    expect(page.get_by_text("Ungeprüft UG").first).to_be_visible()
+    person.look("connected")
+    other = visit(name="somebody_elses_account")
+    other.go("/")
+    other.sign_in("6000000w0")
+    expect(other.page).to_have_url(f"{project.url}/account")
+    other.page.get_by_role("button", name="Connect another account").click()
+    other.at_sipgate("5000000w0")
+    other.look("belongs-to-another-user")
+    expect(other.page.get_by_role("alert").or_(other.page.locator(".messages")).first).to_be_visible()
+
+
+@pytest.mark.parametrize(("language", "dark"), [("en-GB", False), ("de-DE", True)])
+def test_administration(visit: Visit, project: Stand, language: str, dark: bool) -> None:
+    somebody = visit(name="somebody")
+    somebody.go("/")
+    somebody.sign_in("7000000w0")
+    boss = visit(language=language, dark=dark)
+    page = boss.go("/admin/")
+    page.fill("input[name=login]", "olga")
+    page.fill("input[name=password]", PASSWORD)
+    page.locator("form[action*='login'] button[type=submit]").last.click()
+    expect(page).to_have_url(f"{project.url}/admin/")
+    boss.look("dashboard")
+    boss.go("/admin/sipgate_provider/sipgatetoken/")
+    boss.look("connections")
+    page.locator("#result_list tbody th a").first.click()
+    boss.look("connection")
+    boss.go("/admin/sipgate_provider/tokenevent/")
+    boss.look("history")
+
+
+def test_weight_of_pages(visit: Visit, project: Stand) -> None:
+    """A page with all it needs is at most 60 KB, as it goes over the wire."""
+    person = visit()
+    sizes: dict[str, int] = {}
+    person.page.on("requestfinished", lambda request: sizes.__setitem__(request.url, sum(
+        request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize")
+    )))  # fmt: skip
+    person.go("/")
+    home = sum(sizes.values())
+    sizes.clear()
+    person.sign_in("8000000w0")
+    person.page.wait_for_load_state("networkidle")
+    account = sum(size for url, size in sizes.items() if url.startswith(project.url))
+    print(f"home {home} bytes, account (after it) {account} bytes")
+    assert home <= 60_000
+    assert account <= 60_000

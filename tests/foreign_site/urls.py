@@ -1,0 +1,11 @@
+from django.urls import include, path
+from views import company, refresh
+
+from sipgate_provider.urls import callback_urlpatterns
+
+urlpatterns = [
+    *callback_urlpatterns(),
+    path("accounts/", include("allauth.urls")),
+    path("company", company),
+    path("refresh", refresh),
+]
