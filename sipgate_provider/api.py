@@ -56,6 +56,11 @@ class Identity:
         return f"{self.master_sip_id}{self.sub}"
 
 
+def is_uid(text: str) -> bool:
+    """Tell whether a text has the form of ``Identity.uid``."""
+    return re.fullmatch(r"[0-9]{1,20}[A-Za-z]{1,4}[0-9]{1,12}", text) is not None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """``GET /account``: company, product, verification. Has no id and no person."""

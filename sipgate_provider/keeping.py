@@ -250,7 +250,7 @@ class Run:
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="sipgate-keepalive") as pool:
             for row, claim in self._claimed():
-                running.add(pool.submit(self._one, client, row, claim))
+                running.add(pool.submit(self._one_in_thread, client, row, claim))
                 if len(running) >= self._threads:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -277,6 +277,11 @@ class Run:
                     self.report.skipped += len(batch) - number
                     return
                 yield row, claim
+
+    def _one_in_thread(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
+        # Else what a thread has opened is left to the garbage collector, which Python 3.13 remarks on.
+        with store.own_connections():
+            self._one(client, row, claim)
 
     def _one(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
         claimed = time.monotonic()

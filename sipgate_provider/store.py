@@ -285,6 +285,40 @@ def consent(
     raise DatabaseError("The token row changed ten times while a consent was stored.")
 
 
+def adopt_clear_text(
+    connection: SocialAccount,
+    grant: oauth.Grant,
+    *,
+    assumed_scope: Iterable[str],
+    consented_at: datetime,
+    reason: str,
+    ended_at: datetime,
+    now: datetime,
+) -> SipgateToken | None:
+    """Store the pair that another table kept. None: the connection has a row, which is never overwritten.
+
+    With a ``reason`` the pair has ended, at ``ended_at``, and the connection needs a new sign-in. Runs in the caller's
+    transaction, with the removal of what was there.
+    """
+    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+    values = {
+        **_columns(grant, pair, connection_id=connection.pk, generation=1),
+        "consent_id": uuid.uuid4(),
+        "consented_at": consented_at,
+        "state_since": now,
+    }
+    if grant.scope is None:
+        values["scope"] = " ".join(assumed_scope)
+    if reason:
+        # Since it ended, not since it was found: nobody is mailed about what is long known.
+        values |= {"state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": min(ended_at, now)}
+    try:
+        with transaction.atomic(using=database()):
+            return SipgateToken.objects.using(database()).create(connection_id=connection.pk, **values)
+    except IntegrityError:
+        return None
+
+
 def reseal(rows: Iterable[SipgateToken]) -> tuple[int, int, int]:
     """Seal pairs with the first key of the ring, in one go.
 

@@ -44,6 +44,7 @@ WIRE = {
     "lose-answer": "the work is done (rotated!), then the connection ends",
     "wrong-type": "the right body as text/html",
     "no-type": "the right body without Content-Type",
+    "misdated": "the right answer, dated so many seconds ahead",
 }
 GRANT = {
     "null-access-token": "access_token is null",

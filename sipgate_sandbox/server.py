@@ -28,6 +28,7 @@ from django.views.decorators.http import require_POST
 from . import counters, faults
 from .models import Issued, KeycloakSession, RememberedConsent, digest
 from .people import BY_UID, Person
+from .scopes import SCOPES
 
 ONE_AT_A_TIME = threading.Lock()
 """Rotation is decided by one thread at a time: the sandbox is one process, so this makes it strict."""
@@ -84,6 +85,11 @@ class AuthorizationView(allauth_views.AuthorizationView):
                 return render(request, "sandbox/problem.html", {"problem": problem}, status=400)
             if request.GET.get("code_challenge_method", "S256") != "S256":
                 return _back(request.GET, error="invalid_request", error_description="Only S256 is supported")
+            unknown = sorted(set(request.GET.get("scope", "").split()) - set(SCOPES))
+            if unknown:  # Keycloak says so before anybody signs in
+                return _back(
+                    request.GET, error="invalid_scope", error_description=f"Invalid scopes: {' '.join(unknown)}"
+                )
         return self._as_keycloak(cast(HttpResponse, super().dispatch(request, *args, **kwargs)))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -164,7 +170,7 @@ def _client_problem(request: HttpRequest) -> str:
 
 
 def _back(query: QueryDict, **values: str) -> HttpResponse:
-    values["state"] = query.get("state", "")
+    values |= {"state": query.get("state", ""), "iss": settings.SANDBOX_ISSUER}
     return HttpResponseRedirect(f"{query['redirect_uri']}?{urlencode(values)}")
 
 

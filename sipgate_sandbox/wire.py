@@ -13,6 +13,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable, Iterable
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -73,6 +74,9 @@ class Handler(BaseHTTPRequestHandler):
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
         if fault == "wrong-type":
             headers = [(name, "text/html" if name.lower() == "content-type" else value) for name, value in headers]
+        # Dated as any server's answers are: a client may compare clocks.
+        ahead = seconds if fault == "misdated" else 0.0
+        headers = [*headers, ("Date", formatdate(time.time() + ahead, usegmt=True))]
         head = self._head(status, headers, len(content) + (10 if fault == "cut" else 0))
         if fault == "cut-headers":
             self.wfile.write(head[: len(head) // 2])

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -219,6 +220,12 @@ class TestWire:
             visitor.refresh(grant["refresh_token"])
         assert visitor.sandbox.control.state()["rotations"] == 1
         assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+
+    def test_misdated(self, visitor: Visitor, grant: dict[str, Any]) -> None:
+        visitor.sandbox.control.fault("misdated", on="account", seconds=400)
+        first, second = (visitor.get("/account", grant["access_token"]) for _ in range(2))
+        ahead = parsedate_to_datetime(first.headers["Date"]) - parsedate_to_datetime(second.headers["Date"])
+        assert 390 < ahead.total_seconds() <= 400
 
     @pytest.mark.parametrize(("name", "kind"), [("wrong-type", "text/html"), ("no-type", None)])
     def test_content_type(self, visitor: Visitor, grant: dict[str, Any], name: str, kind: str | None) -> None:

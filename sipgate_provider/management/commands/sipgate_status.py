@@ -1,0 +1,133 @@
+"""``manage.py sipgate_status``: how the connections are, for people and for monitors."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+from django.utils import timezone, translation
+
+from sipgate_provider import credentials, doctor, errors, figures, sealing
+from sipgate_provider.doctor import Finding, Severity
+from sipgate_provider.management.output import as_json
+from sipgate_provider.models import Reason, State
+
+FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
+
+
+class Command(BaseCommand):
+    help = (
+        "Show how the sipgate connections are: states and their reasons, links that will end, failures of the last day, "
+        "pending revocations, journal, client pause. Does not ask sipgate; a constant number of cheap queries. "
+        "Exit code: 0 fine, 1 something needs attention, 2 this site's client or keys are misconfigured."
+    )
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--json", action="store_true", help="Write the figures as one line of JSON.")
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        now = timezone.now()
+        try:
+            known, closer = figures.measure(now), figures.details(now)
+            findings = [*_settings(), *_pauses(known), *doctor.upkeep(now, known, closer)]
+        except DatabaseError as error:
+            raise CommandError(
+                f"The database does not answer, or its migrations are not applied ({type(error).__name__})."
+            ) from None
+        problems = [finding for finding in findings if finding.severity is not Severity.OK]
+        code = exit_code(problems)
+        if options["json"]:
+            self.stdout.write(as_json(document(known, closer, problems, code)))
+        else:
+            with translation.override("en"):
+                self.stdout.write("\n".join(lines(known, closer, problems)))
+        sys.exit(code)
+
+
+def _settings() -> list[Finding]:
+    try:
+        credentials.client()
+        sealing.first_key_id()
+    except errors.Misconfigured as error:
+        return [Finding(check="settings", severity=Severity.ERROR, found=error.message, cure=f"See {error.setting}.")]
+    return []
+
+
+def _pauses(known: figures.Figures) -> list[Finding]:
+    return [
+        Finding(
+            check="client.paused", severity=Severity.ERROR, cure=f"Correct {pause.setting}.",
+            found=f"sipgate refuses this site's client since {_when(pause.since)} ({pause.error_code}).",
+        )
+        for pause in known.pauses
+    ]  # fmt: skip
+
+
+def exit_code(problems: list[Finding]) -> int:
+    if any(problem.severity is Severity.ERROR for problem in problems):
+        return MISCONFIGURED
+    return ATTENTION if problems else FINE
+
+
+def document(known: figures.Figures, closer: figures.Details, problems: list[Finding], code: int) -> dict[str, Any]:
+    """Return what a monitor reads; names are stable, times are ISO 8601."""
+    return {
+        "exit_code": code,
+        "at": known.at,
+        "connections": known.connections,
+        "states": known.states,
+        "reasons": [
+            {"state": state, "reason": reason, "number": number}
+            for (state, reason), number in sorted(closer.troubles.items())
+        ],
+        "failing_since": closer.oldest_failing_since,
+        "ending_within_days": {str(days): number for days, number in closer.ending.items()},
+        "overdue": closer.overdue,
+        "failures_of_the_last_day": failures(known),
+        "revocations": known.revocations,
+        "oldest_revocation": known.oldest_revocation,
+        "in_journal": known.in_journal,
+        "pauses": [
+            {"since": pause.since, "until": pause.until, "error": pause.error_code, "setting": pause.setting}
+            for pause in known.pauses
+        ],
+        "problems": [problem.as_dict() for problem in problems],
+    }
+
+
+def lines(known: figures.Figures, closer: figures.Details, problems: list[Finding]) -> list[str]:
+    """Return aligned lines for a person."""
+    rows = [("connections", str(known.connections))]
+    for state in State.values:
+        rows.append((f"  {State(state).label}", str(known.states[state])))
+        rows += [
+            (f"    {Reason(reason).label if reason in Reason.values else reason}", str(number))
+            for (of, reason), number in sorted(closer.troubles.items())
+            if of == state and reason
+        ]
+    rows += [(f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in closer.ending.items()]  # fmt: skip
+    rows += [
+        ("renewals overdue for a day", str(closer.overdue)),
+        ("failures of the last day", str(failures(known))),
+        ("failing since", _when(closer.oldest_failing_since)),
+        ("sessions still to be ended", f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0"),
+        ("pairs in the journal", str(known.in_journal)),
+        ("client paused", ", ".join(f"since {_when(p.since)} ({p.error_code})" for p in known.pauses) or "no"),
+    ]  # fmt: skip
+    width = max(len(name) for name, _value in rows) + 2
+    told = [f"{name:<{width}}{value}" for name, value in rows]
+    for problem in problems:
+        told += [f"{problem.severity.value}: {problem.found}", f"  → {problem.cure}"]
+    return told
+
+
+def failures(known: figures.Figures) -> int:
+    return sum(number for _hour, number in known.failures)
+
+
+def _when(moment: datetime | None) -> str:
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M") if moment else "–"
