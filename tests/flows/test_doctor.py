@@ -212,6 +212,7 @@ class TestTheWayThere:
     def test_a_proxy_that_is_not_there(self, sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", f"http://someone:proxy-password@127.0.0.1:{closed_port()}")
         monkeypatch.setenv("NO_PROXY", "")
+        monkeypatch.setattr(http, "_session", None)  # a process' environment is looked at once
         found = findings()
         assert {*found} == {"sipgate.authorization", "sipgate.token", "sipgate.api"}
         assert all("through the proxy" in finding.found for finding in found.values())
