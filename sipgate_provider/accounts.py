@@ -82,10 +82,9 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     Raises nothing of sipgate's: each view carries its own error.
     """
     connections = connections_of(user)
-    give_up = time.monotonic() + (conf.page_wait() if wait is None else wait)
     store.release_connections()
     flights = [background.pages.fly(("account", row.pk), partial(fetch, row)) for row in connections]
-    outcomes = [_outcome(flight, give_up) for flight in flights]
+    outcomes = [_outcome(flight, conf.page_wait() if wait is None else wait) for flight in flights]
     return _views(connections, outcomes)
 
 
@@ -141,9 +140,10 @@ def _remember(connection: SocialAccount, account: api.Account, now: datetime) ->
         rows.bulk_create([LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True)
 
 
-def _outcome(flight: Future[Fetched], give_up: float) -> _Outcome:
+def _outcome(flight: Future[Fetched], wait: float) -> _Outcome:
+    # Counted from when sipgate was asked: somebody who reloads the page while it hangs does not wait once more.
     try:
-        return _Outcome(fetched=flight.result(timeout=max(give_up - time.monotonic(), 0)))
+        return _Outcome(fetched=flight.result(timeout=max(wait - background.seconds_under_way(flight), 0)))
     except FutureTimeout:
         return _Outcome(pending=True)
     except errors.SipgateError as error:

@@ -27,6 +27,13 @@ Result = TypeVar("Result")
 THREADS = 32
 """Enough for 32 connections that wait for a slow sipgate at once in one process; the rest queue."""
 
+BEGAN = "sipgate_began"
+
+
+def seconds_under_way(future: Future[Any]) -> float:
+    """Return how long ago a piece of work was asked for."""
+    return time.monotonic() - float(getattr(future, BEGAN))
+
 
 class Flights:
     """One running piece of work per key; whoever asks for the same key meanwhile gets the same future."""
@@ -52,6 +59,7 @@ class Flights:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix=self._name)
             future = self._pool.submit(self._run, key, work)
+            setattr(future, BEGAN, time.monotonic())
             self._running[key] = future
             return future
 

@@ -27,6 +27,7 @@ from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -422,6 +423,20 @@ class GuardedSession(requests.Session):
         adapter = GuardedAdapter()
         self.mount("https://", adapter)
         self.mount("http://", adapter)
+        self._environment: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Return what requests makes of the environment, looked up once per server: it costs as much as the rest of
+        preparing a request, and a process' environment does not change."""
+        if proxies or verify not in {None, True} or cert is not None:
+            return super().merge_environment_settings(url, proxies, stream, verify, cert)
+        parts = urlsplit(str(url))
+        key = (parts.scheme, parts.netloc)
+        found = self._environment.get(key)
+        if found is None:
+            found = dict(super().merge_environment_settings(url, {}, None, verify, cert))
+            self._environment[key] = found
+        return {**found, "proxies": dict(found["proxies"]), "stream": stream}
 
     def get_redirect_target(self, resp: requests.Response) -> None:
         """Never follow: the caller sees the 3xx."""

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 SUFFIX = ".sealed"
 MAX_BYTES = 65_536
 CONTEXT = "sipgate_provider.journal"
+WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +54,6 @@ def write(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair) -> Path | 
 
 
 def _write(directory: Path, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair) -> Path:
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     plain = json.dumps(
         {
             "claim": [claim.connection_id, claim.generation, claim.owner],
@@ -65,7 +65,12 @@ def _write(directory: Path, claim: store.Claim, grant: oauth.Grant, pair: sealin
     # Connection and generation stand in the name: a process looks for its own without opening anything.
     name = f"{claim.connection_id}-{claim.generation}-{uuid.uuid4().hex}"
     draft = directory / f".{name}.draft"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+    try:
+        descriptor = os.open(draft, WRITE_NEW, 0o600)
+    except FileNotFoundError:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(draft, WRITE_NEW, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
         file.write(sealed)
     return draft.rename(directory / f"{name}{SUFFIX}")
 

@@ -8,12 +8,15 @@ Must not know: terminals, pages.
 
 from __future__ import annotations
 
+import logging
+import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from typing import Self
 
 from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, Q, QuerySet
@@ -21,6 +24,8 @@ from django.utils import timezone
 
 from . import conf, credentials, errors, journal, notices, oauth, refreshing, revocation, sealing, store
 from .models import SipgateToken, State
+
+logger = logging.getLogger(__name__)
 
 RATE = 50.0
 """Refreshes per second unless told otherwise: less than half of what Keycloak publishes for one CPU (120)."""
@@ -119,6 +124,66 @@ def count_due(*, everything: bool = False) -> int:
     return SipgateToken.objects.using(store.database()).filter(due(now=timezone.now(), everything=everything)).count()
 
 
+class Together:
+    """Stores the pairs of many refreshes with few statements: one thread takes what has come while it was storing.
+
+    Each pair is in the journal before it queues here, so nothing more is at stake than without. Without a journal, and
+    for whatever is not the usual case, pairs are kept one by one. *Why at all:* a statement of its own for each pair was
+    the larger half of a bulk refresh.
+    """
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[tuple[store.Renewed, Future[bool]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="sipgate-keepalive-store")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def keep(
+        self, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
+    ) -> SipgateToken:
+        """Store a rotated pair; as ``refreshing.keep_pair``, but that the row returned may be the one given."""
+        entry = journal.write(claim, grant, pair) if row.state == State.ACTIVE and not used else None
+        if entry is not None:
+            stored: Future[bool] = Future()
+            self._queue.put((store.Renewed(claim=claim, grant=grant, pair=pair, row=row), stored))
+            if stored.result():
+                journal.done(entry)
+                return row
+        kept = refreshing.keep_pair(claim, grant, pair, used=used, row=row)
+        journal.done(entry)
+        return kept
+
+    def _work(self) -> None:
+        with store.own_connections():
+            while (first := self._queue.get()) is not None:
+                batch, ended = [first], False
+                while len(batch) < BATCH and not self._queue.empty():
+                    following = self._queue.get()
+                    if following is None:
+                        ended = True
+                        break
+                    batch.append(following)
+                self._store(batch)
+                if ended:
+                    return
+
+    def _store(self, batch: list[tuple[store.Renewed, Future[bool]]]) -> None:
+        try:
+            stored = store.keep_many([renewed for renewed, _ in batch], now=timezone.now())
+        except Exception as error:  # whatever it is: each by itself finds out, and does what is to be done
+            logger.warning("Pairs could not be stored together (%s)", type(error).__name__)
+            connections[store.database()].close()
+            stored = False
+        for _, future in batch:
+            future.set_result(stored)
+
+
 class Run:
     """One run of the keeper."""
 
@@ -142,6 +207,7 @@ class Run:
         self._started_at = timezone.now()
         self._in_a_row = 0
         self._lock = threading.Lock()
+        self._together = Together()
 
     def go(self) -> Report:
         started = time.monotonic()
@@ -177,10 +243,14 @@ class Run:
             self.report.notified += notices.tell_person(pk)
 
     def _renew(self, client: oauth.Client) -> None:
+        with self._together:
+            self._renew_all(client)
+
+    def _renew_all(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="sipgate-keepalive") as pool:
             for row, claim in self._claimed():
-                running.add(pool.submit(self._one, client, row, claim))
+                running.add(pool.submit(self._one_in_thread, client, row, claim))
                 if len(running) >= self._threads:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -208,6 +278,11 @@ class Run:
                     return
                 yield row, claim
 
+    def _one_in_thread(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
+        # Else what a thread has opened is left to the garbage collector, which Python 3.13 remarks on.
+        with store.own_connections():
+            self._one(client, row, claim)
+
     def _one(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
         claimed = time.monotonic()
         self._pace.wait(self._stop)
@@ -220,7 +295,7 @@ class Run:
             connection_id=row.pk, seen_generation=row.generation, patience=0, actor="keepalive", used=False
         )
         try:
-            refreshing.refresh_claimed(row, claim, order, client=client)
+            refreshing.refresh_claimed(row, claim, order, client=client, keep=self._together.keep)
         except errors.NeedsSignIn:
             self._count("needs_sign_in")
         except errors.NotConnected:
@@ -325,7 +400,10 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
     old = SipgateToken.objects.using(store.database()).exclude(key_id=key)
     while rows := list(old.filter(pk__gt=after).order_by("pk")[:batch]):
         after = rows[-1].pk
-        _reseal_batch(rows, report)
+        done, changed, unreadable = store.reseal(rows)
+        report.done += done
+        report.changed_meanwhile += changed
+        report.unreadable += unreadable
         report.seconds = round(time.monotonic() - started, 3)
         if progress:
             progress(report)
@@ -333,19 +411,6 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
     report.left = sum(number for name, number in report.keys.items() if name != key)
     report.seconds = round(time.monotonic() - started, 3)
     return report
-
-
-def _reseal_batch(rows: Iterable[SipgateToken], report: Resealed) -> None:
-    # One transaction per batch: a commit per row would be all that takes time. It is short; nothing waits in it.
-    with transaction.atomic(using=store.database()):
-        for row in rows:
-            try:
-                if store.reseal(row):
-                    report.done += 1
-                else:
-                    report.changed_meanwhile += 1
-            except errors.Misconfigured:
-                report.unreadable += 1
 
 
 def keys_in_use() -> dict[str, int]:

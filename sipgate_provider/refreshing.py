@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
@@ -22,12 +23,20 @@ from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
 
-POLL_FIRST, POLL_LONGEST = 0.01, 0.25
+POLL_FIRST, POLL_LONGEST = 0.01, 0.08
 """Seconds between two looks at a row that another process renews."""
 STORE_PATIENCE = 10.0
 """Seconds for which a pair is offered to a database that does not answer."""
 LOCK_PATIENCE_MS = 250
 """How long a refresh waits for a lock that its own caller may hold: longer would only make the caller wait for itself."""
+
+
+class Keep(Protocol):
+    """How a pair is stored: ``keep_pair``, or a way that bulk work has."""
+
+    def __call__(
+        self, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
+    ) -> SipgateToken: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,11 +152,16 @@ class _short_lock_wait:  # noqa: N801  # reads as the context manager it is
 
 
 def refresh_claimed(
-    row: SipgateToken, claim: store.Claim, order: Order, *, client: oauth.Client | None = None
+    row: SipgateToken,
+    claim: store.Claim,
+    order: Order,
+    *,
+    client: oauth.Client | None = None,
+    keep: Keep | None = None,
 ) -> SipgateToken:
     """Renew a connection whose lease is ours; give the lease back, whatever happens. Returns and raises as ``renew``.
 
-    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all.
+    ``client``: bulk work looks it up, and whether sipgate accepts it, once for all. ``keep``: how it stores pairs.
     """
     started = time.monotonic()
     try:
@@ -172,7 +186,7 @@ def refresh_claimed(
         attempt.transient(error)
         raise
     new_pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or pair.refresh_token)
-    stored = keep(claim, grant, new_pair, used=order.used)
+    stored = (keep or keep_pair)(claim, grant, new_pair, used=order.used, row=row)
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
     if row.state != State.ACTIVE and stored.state == State.ACTIVE:
@@ -184,7 +198,7 @@ def refresh_claimed(
             duration_ms=attempt.elapsed_ms(),
         )
         signals.announce(signals.repaired, connection=stored.connection, token=stored)
-    logger.info("Refreshed connection %s to generation %s in %s ms", row.pk, stored.generation, attempt.elapsed_ms())
+    logger.info("Refreshed connection %s in %s ms", row.pk, attempt.elapsed_ms())
     return stored
 
 
@@ -220,8 +234,10 @@ def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: 
     return oauth.refresh(client, refresh_token)
 
 
-def keep(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool) -> SipgateToken:
-    """Store a rotated pair, whatever it takes; return the row that counts afterwards.
+def keep_pair(
+    claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, row: SipgateToken
+) -> SipgateToken:
+    """Store a rotated pair, whatever it takes; return the row that counts afterwards. ``row`` is what the claim saw.
 
     Raises:
         errors.NotConnected: the connection was deleted meanwhile; the session of the orphaned pair will be ended.
@@ -230,29 +246,31 @@ def keep(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bo
     """
     entry = journal.write(claim, grant, pair)
     while True:
-        stored = _persist(claim, grant, pair, entry, used=used)
-        row = store.load(claim.connection_id)
-        if stored or row is None or row.generation > claim.generation:
+        stored = _persist(claim, grant, pair, entry, used=used, row=row)
+        now = store.load(claim.connection_id)
+        if stored or now is None or now.generation > claim.generation:
             break
         # Our lease ran out (a suspended process) and another refresh runs with the spent token. It will be refused
         # or brings something newer: either way the row tells when it is over.
         store.release_connections()
         time.sleep(POLL_LONGEST)
     journal.done(entry)
-    if row is None:
+    if now is None:
         revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        _give_up_orphan(row, grant, pair)
-    return row
+        _give_up_orphan(now, grant, pair)
+    return now
 
 
-def _persist(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, entry: Path | None, *, used: bool) -> bool:
+def _persist(
+    claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair, entry: Path | None, *, used: bool, row: SipgateToken
+) -> bool:
     give_up = time.monotonic() + STORE_PATIENCE
     pause = 0.05
     while True:
         try:
-            return store.keep(claim, grant, pair, used=used, now=timezone.now())
+            return store.keep(claim, grant, pair, used=used, now=timezone.now(), row=row)
         except (OperationalError, InterfaceError) as error:
             # The connection may be dead: only a fresh one can tell whether the first statement arrived.
             connections[store.database()].close()

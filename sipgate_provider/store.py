@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import random
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from django.db import DatabaseError, IntegrityError, connections, router, transa
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from . import conf, oauth, sealing
+from . import conf, errors, oauth, sealing
 from .models import ClientPause, Reason, SipgateToken, State, TokenEvent
 
 KEEP_SHARE = 0.5
@@ -48,7 +48,8 @@ def database() -> str:
 
 def load(connection_id: int) -> SipgateToken | None:
     """Return the row of a connection, or None. One query."""
-    return SipgateToken.objects.using(database()).filter(pk=connection_id).first()
+    # Not first(): it would order by the key it has just been given.
+    return next(iter(SipgateToken.objects.using(database()).filter(pk=connection_id)[:1]), None)
 
 
 def new_owner() -> str:
@@ -84,23 +85,86 @@ def release(claim: Claim) -> None:
     _held(claim).update(lease_owner="", lease_until=None)
 
 
-def keep(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, now: datetime) -> bool:
+def keep(
+    claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, now: datetime, row: SipgateToken | None = None
+) -> bool:
     """Store the pair that a refresh brought. False: the generation moved on, the row is gone, or another refresh runs.
 
     The lease may have run out (a suspended process): our pair is then still the newest, unless somebody else has taken
     the lease or stored something.
+
+    ``row`` is what the claim saw. With it the usual case is a plain statement with few columns, which is what bulk work
+    consists of.
     """
-    generation = claim.generation + 1
-    values = {
-        **_columns(grant, pair, connection_id=claim.connection_id, generation=generation),
-        "refresh_count": F("refresh_count") + 1,
-        "last_refreshed_at": now,
-        **_active_unless_asked(now),
-    }
+    columns = _columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1)
+    columns["last_refreshed_at"] = now
     if used:
-        values["last_used_at"] = now
+        columns["last_used_at"] = now
     rows = SipgateToken.objects.using(database()).filter(pk=claim.connection_id, generation=claim.generation)
+    if row is not None and row.state == State.ACTIVE and row.generation == claim.generation:
+        changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
+        changed |= {"lease_owner": "", "lease_until": None, "refresh_count": row.refresh_count + 1}
+        if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
+            return True
+    values = {**columns, "refresh_count": F("refresh_count") + 1, **_active_unless_asked(now)}
     return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A pair to be stored, and the active row that its refresh began with."""
+
+    claim: Claim
+    grant: oauth.Grant
+    pair: sealing.Pair
+    row: SipgateToken
+
+
+def keep_many(renewed: Sequence[Renewed], *, now: datetime) -> bool:
+    """Store many pairs in one transaction, each under the conditions of ``keep``, for upkeep: no use is noted.
+
+    False: one of them does not find its row as it was; then none is stored, and each is to be kept by itself.
+    """
+    connection = connections[database()]
+    quote = connection.ops.quote_name
+    fields = {field.attname: field for field in SipgateToken._meta.local_concrete_fields}
+    values = [_renewed_columns(one, now=now) for one in renewed]
+    names = list(values[0])
+    # The ORM has no conditional UPDATE of many rows, each with values of its own.
+    statement = (
+        f"UPDATE {quote(SipgateToken._meta.db_table)} SET {', '.join(f'{quote(name)} = %s' for name in names)} "  # noqa: S608  # names of columns only
+        f"WHERE {' AND '.join(f'{quote(name)} = %s' for name in CONDITIONS)}"
+    )
+    parameters = []
+    for one, columns in zip(renewed, values, strict=True):
+        wanted = (one.claim.connection_id, one.claim.generation, one.claim.owner, State.ACTIVE.value)
+        parameters.append(
+            [fields[name].get_db_prep_save(columns[name], connection) for name in names]
+            + [
+                fields[name].get_db_prep_value(value, connection)
+                for name, value in zip(CONDITIONS, wanted, strict=True)
+            ]
+        )
+    with transaction.atomic(using=database()), connection.cursor() as cursor:
+        cursor.executemany(statement, parameters)
+        stored = bool(cursor.rowcount == len(parameters))
+        if not stored:
+            transaction.set_rollback(True, using=database())
+    return stored
+
+
+CONDITIONS = ("connection_id", "generation", "lease_owner", "state")
+
+
+def _renewed_columns(one: Renewed, *, now: datetime) -> dict[str, Any]:
+    columns = _columns(one.grant, one.pair, connection_id=one.row.pk, generation=one.claim.generation + 1)
+    told = ("scope", "issuer", "client_id", "product_line")  # an answer may leave these out
+    return {
+        **{name: getattr(one.row, name) for name in told},
+        **columns,
+        "last_refreshed_at": now,
+        "refresh_count": one.row.refresh_count + 1,
+    }
 
 
 def adopt(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, now: datetime) -> bool:
@@ -255,22 +319,44 @@ def adopt_clear_text(
         return None
 
 
-def reseal(row: SipgateToken) -> bool:
-    """Seal ``row``'s pair with the first key of the ring. False: it changed meanwhile, which sealed it anew anyway.
+def reseal(rows: Iterable[SipgateToken]) -> tuple[int, int, int]:
+    """Seal pairs with the first key of the ring, in one go.
 
-    Not while a refresh runs: it holds the old ciphertext's generation, and would win; nothing is lost either way.
+    Returns how many were sealed anew, how many changed meanwhile (whoever changed them sealed them with the first key),
+    and how many do not open. A refresh that runs is not disturbed: the generation stays.
     """
-    rows = SipgateToken.objects.using(database()).filter(pk=row.pk, generation=row.generation, key_id=row.key_id)
+    first, changes, unreadable, number = sealing.first_key_id(), [], 0, 0
+    for row in rows:
+        number += 1
+        try:
+            changes.append((*_resealed(row), first, row.pk, row.generation, row.key_id))
+        except errors.Misconfigured:
+            unreadable += 1
+    connection = connections[database()]
+    quote, names = connection.ops.quote_name, ("sealed", "access_fingerprint", "refresh_fingerprint", "key_id")
+    assignments = ", ".join(f"{quote(name)} = %s" for name in names)
+    # The ORM has no conditional UPDATE of many rows, each with values of its own.
+    statement = (
+        f"UPDATE {quote(SipgateToken._meta.db_table)} SET {assignments} "  # noqa: S608  # names of columns only
+        f"WHERE {quote('connection_id')} = %s AND {quote('generation')} = %s AND {quote('key_id')} = %s"
+    )
+    done = 0
+    if changes:
+        with transaction.atomic(using=database()), connection.cursor() as cursor:
+            cursor.executemany(statement, changes)
+            done = cursor.rowcount
+    return done, number - unreadable - done, unreadable
+
+
+def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
     if not row.sealed:  # revoked: there is nothing to seal
-        return bool(rows.update(key_id=sealing.first_key_id()))
+        return b"", "", ""
     pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-    values = {
-        "sealed": sealing.seal_pair(pair, connection_id=row.pk, generation=row.generation),
-        "key_id": sealing.first_key_id(),
-        "access_fingerprint": sealing.fingerprint(pair.access_token),
-        "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
-    }
-    return bool(rows.update(**values))
+    return (
+        sealing.seal_pair(pair, connection_id=row.pk, generation=row.generation),
+        sealing.fingerprint(pair.access_token),
+        sealing.fingerprint(pair.refresh_token),
+    )
 
 
 def claim_notice(connection_id: int, *, now: datetime) -> bool:

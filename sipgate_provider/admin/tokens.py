@@ -114,11 +114,14 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         return super().changelist_view(request, extra_context)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> HttpResponse | None:  # type: ignore[override]  # None means: show the list
+    def response_action(  # type: ignore[override]  # None means: show the list
+        self, request: HttpRequest, queryset: QuerySet[SipgateToken], **more: Any
+    ) -> HttpResponse | None:
+        # Since Django 6.1 it is also told where the action was chosen.
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if not all(actions.is_key(key) for key in chosen):
             raise BadRequest("A selected key is not a number.")
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, **more)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None

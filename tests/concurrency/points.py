@@ -23,15 +23,20 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "within the store, before the statement": (store, "keep", BEFORE),
     "within the store, after the statement": (store, "keep", AFTER),
     "before the journal is cleared": (journal, "done", BEFORE),
-    "after the pair is stored": (refreshing, "keep", AFTER),
+    "after the pair is stored": (refreshing, "keep_pair", AFTER),
 }
+UPKEEP: dict[str, tuple[Any, str, str]] = {
+    "before many are stored": (store, "keep_many", BEFORE),
+    "after many are stored": (store, "keep_many", AFTER),
+}
+"""Points of bulk work, which stores what several refreshes brought together."""
 LOST = ("after sipgate has answered", "before the journal is written")
 """Between sipgate's commit and the journal: a strict server leaves no way back from here."""
 
 
 def stop_at(name: str) -> None:
     """Let this process die, as by ``kill -9``, when it reaches the point for the first time."""
-    module, function, when = POINTS[name]
+    module, function, when = {**POINTS, **UPKEEP}[name]
     real: Callable[..., Any] = getattr(module, function)
 
     def deadly(*args: Any, **kwargs: Any) -> Any:

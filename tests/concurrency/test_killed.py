@@ -66,6 +66,23 @@ def test_the_window_ends_as_lost_rotation_within_one_lease(
     assert strict.counts()["refresh"] == 2
 
 
+@pytest.mark.parametrize("point", points.UPKEEP)
+def test_upkeep_killed_while_it_stores_loses_nothing(
+    connect: Connect, strict: Strict, short_lease: None, point: str
+) -> None:
+    connections = [connect(age=0.7 * 2_592_000).pk for _ in range(20)]
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.concurrency.caller"], input='{"upkeep": true}\n', text=True, capture_output=True,
+        timeout=60, check=False, env={**environment(), "SIPGATE_STOP_AT": point},
+    )  # fmt: skip
+    assert process.returncode == -signal.SIGKILL, (process.returncode, process.stderr)
+    assert 1 <= strict.counts()["rotated"] <= 20
+    assert {tokens.usable(pk, wait=LEASE + 5).generation for pk in connections} <= {2, 3}
+    assert {store.load(pk).state for pk in connections} == {State.ACTIVE}
+    assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
+    assert journal.waiting() == 0 or journal.replay() == 0
+
+
 def test_others_go_on_with_a_token_that_still_lives(connect: Connect, strict: Strict, short_lease: None) -> None:
     connection = connect(age=400).pk
     die_at("after the claim", connection)

@@ -279,7 +279,7 @@ class TestNewerTruth:
         with pytest.raises(errors.SipgateUnavailable):
             tokens.usable(connection, wait=0.1)
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *settings.SIPGATE_TOKEN_KEYS]
-        assert store.reseal(store.load(connection.pk))
+        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
         assert background.refreshes.wait_idle(10)
         row = store.load(connection.pk)
         assert (row.generation, row.key_id) == (2, sealing.first_key_id())

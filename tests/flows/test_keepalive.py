@@ -9,14 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import background, keeping, store
+from sipgate_provider import background, keeping, sealing, store
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from tests.conftest import Connect
 from tests.processes import environment
@@ -189,6 +190,59 @@ class TestOutbox:
         keeping.run(rate=0)
         assert not Revocation.objects.exists()
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503").exists()
+
+
+class TestTogether:
+    def test_what_is_stored_together_is_what_is_stored_alone(
+        self, idle: Callable[..., int], settings: Any, tmp_path: Any
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+        alone, together = idle(), [idle() for _ in range(5)]
+        settings.SIPGATE_JOURNAL_DIR = None
+        assert keeping.run(rate=0, limit=1).refreshed == 1
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+        assert keeping.run(rate=0, threads=5).refreshed == 5
+        assert list(tmp_path.iterdir()) == []
+        apart = {
+            "connection_id",
+            "sealed",
+            "access_fingerprint",
+            "refresh_fingerprint",
+            "session_fingerprint",
+            "consent_id",
+        }
+        first = store.load(alone)
+        for pk in together:
+            row = store.load(pk)
+            sealing.open_pair(row.sealed, connection_id=pk, generation=2)
+            for field in SipgateToken._meta.concrete_fields:
+                mine, its = getattr(row, field.attname), getattr(first, field.attname)
+                if isinstance(mine, datetime):
+                    assert abs(mine - its) < timedelta(days=7 if field.attname == "keep_at" else 1), field.attname
+                elif field.attname not in apart:
+                    assert mine == its, field.attname
+
+    def test_one_that_changed_meanwhile_does_not_hold_up_the_others(
+        self, idle: Callable[..., int], settings: Any, tmp_path: Any, strict: Strict
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+        strict.set(latency=1)
+        pks = [idle() for _ in range(6)]
+        running = threading.Thread(target=_run_and_close)
+        running.start()
+        while not SipgateToken.objects.exclude(lease_owner="").exists():
+            assert running.is_alive()
+        store.clear(store.load(pks[0]), reason=Reason.REVOKED, now=timezone.now())
+        running.join()
+        assert background.errands.wait_idle(10)
+        assert (store.load(pks[0]).state, bytes(store.load(pks[0]).sealed)) == (State.NEEDS_SIGN_IN, b"")
+        assert {(store.load(pk).generation, store.load(pk).state) for pk in pks[1:]} == {(2, State.ACTIVE)}
+        assert list(tmp_path.iterdir()) == []
+
+
+def _run_and_close() -> None:
+    keeping.run(rate=0, threads=6)
+    connections.close_all()
 
 
 class TestCommand:

@@ -172,7 +172,7 @@ class TestRevoke:
         old = settings.SIPGATE_TOKEN_KEYS[0]
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb28=", old]
         before = store.load(connection.pk).key_id
-        assert store.reseal(store.load(connection.pk))
+        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
         assert store.load(connection.pk).key_id != before
 
 
