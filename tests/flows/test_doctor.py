@@ -25,7 +25,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sipgate_provider import credentials, doctor, probes, sealing, store
+from sipgate_provider import credentials, doctor, http, probes, sealing, store
 from sipgate_provider.doctor import Finding, Severity
 from sipgate_provider.models import Reason, Revocation, State
 from sipgate_sandbox.launch import Running
