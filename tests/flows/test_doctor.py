@@ -215,6 +215,7 @@ class TestTheWayThere:
         at(sandbox.url.replace("http://", "https://"), "token", settings)
         assert [*self.words()] == ["does not speak TLS as it should"]
 
+<<<<<<< HEAD
     def test_a_proxy_that_is_not_there(self, sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("HTTP_PROXY", f"http://someone:proxy-password@127.0.0.1:{closed_port()}")
         monkeypatch.setenv("NO_PROXY", "")
@@ -223,6 +224,18 @@ class TestTheWayThere:
         assert {*found} == {"sipgate.authorization", "sipgate.token", "sipgate.api"}
         assert all("through the proxy" in finding.found for finding in found.values())
         assert "proxy-password" not in repr(found)
+=======
+    def test_a_proxy_that_is_not_there(self, sandbox: Running) -> None:
+        """In a process of its own: the session reads the environment once."""
+        proxy = f"http://someone:proxy-password@127.0.0.1:{closed_port()}"
+        names = dict.fromkeys(("HTTP_PROXY", "http_proxy"), proxy) | dict.fromkeys(("NO_PROXY", "no_proxy"), "")
+        command = [sys.executable, "manage.py", "sipgate_doctor", "--json", "--problems"]
+        done = subprocess.run(command, capture_output=True, text=True, env={**environment(), **names}, timeout=60)
+        found = {finding["check"]: finding["found"] for finding in json.loads(done.stdout)["findings"]}
+        for name in ("authorization", "token", "api"):
+            assert "through the proxy" in found[f"sipgate.{name}"]
+        assert "proxy-password" not in done.stdout + done.stderr
+>>>>>>> doctor
 
     @staticmethod
     def words() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -57,10 +58,12 @@ def test_nothing_is_forgotten(tmp_path: Path) -> None:
     shutil.copy(ROOT / "manage.py", tmp_path)
     before = {app: {(entry.msgctxt, entry.msgid) for entry in catalogue(app)} for app in APPS}
     options = ["-l", "de", "--no-location", "--no-wrap"]
-    subprocess.run([sys.executable, "-m", "django", "makemessages", *options], cwd=tmp_path / "sipgate_provider", check=True,
-                   capture_output=True)  # fmt: skip
-    subprocess.run([sys.executable, "manage.py", "makemessages", *options, "-i", "sipgate_provider/*"], cwd=tmp_path, check=True,
-                   capture_output=True)  # fmt: skip
+    plain = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    for folder, command in (
+        (tmp_path / "sipgate_provider", ["-m", "django", "makemessages", *options]),
+        (tmp_path, ["manage.py", "makemessages", *options, "-i", "sipgate_provider/*"]),
+    ):
+        subprocess.run([sys.executable, *command], cwd=folder, env=plain, check=True, capture_output=True)
     for app in APPS:
         assert {(entry.msgctxt, entry.msgid) for entry in catalogue(app, tmp_path)} == before[app], (
             f"{app}: run make messages"
