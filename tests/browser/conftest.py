@@ -26,13 +26,13 @@ DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def project() -> Iterator[Stand]:
     with stand() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: Playwright's event loop would be in the way of other tests' databases
 def chromium() -> Iterator[Browser]:
     path = tools.needed("chromium", "chromium-browser", "google-chrome", package="chromium")
     with sync_playwright() as playwright:

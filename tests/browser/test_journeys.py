@@ -179,7 +179,13 @@ def test_administration(visit: Visit, project: Stand, language: str, dark: bool)
     boss.look("connections")
     page.locator("#result_list tbody th a").first.click()
     boss.look("connection")
+    boss.press(page.locator(".sipgate-tools input[type=submit], .sipgate-tools button, .sipgate-tools a").first)
+    boss.look("confirm")
+    boss.press(page.locator("#content form[method=post] input[type=submit], #content form[method=post] button").first)
+    expect(page.locator(".messagelist .success")).to_be_visible()
+    boss.look("refreshed")
     boss.go("/admin/sipgate_provider/tokenevent/")
+    expect(page.locator("#result_list tbody tr").nth(1)).to_be_visible()
     boss.look("history")
 
 
