@@ -16,7 +16,6 @@ from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
 from tests.journey import Browser
 
-
 LONG = ("browser", "concurrency", "package", "outage", "sandbox")
 """Folders whose files take long begin first, so that no process is left alone with one of them at the end."""
 
