@@ -21,7 +21,7 @@ from django.db import connections
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from . import background, conf, errors, journal, refreshing, sealing, store
+from . import background, conf, errors, journal, metrics, refreshing, sealing, store
 from .models import SipgateToken, State
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
@@ -88,9 +88,23 @@ def usable(
     row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
+    state = freshness(row, timezone.now())
+    started, result = time.monotonic(), "error"
+    try:
+        token = _token(row, state, rejected, wait)
+        result = "present" if token.generation == row.generation else "renewed"
+    finally:
+        metrics.GATE_REQUESTS.count(state.value if rejected is None else "rejected", result)
+        if rejected is not None or state is Freshness.MANDATORY or state is Freshness.OVER:
+            metrics.GATE_WAIT.observe(time.monotonic() - started, result)
+    return token
+
+
+@sensitive_variables("rejected")
+def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: float | None) -> AccessToken:
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
-    state = freshness(row, timezone.now())
+        state = freshness(row, timezone.now())
     if state is Freshness.FRESH:
         return _open(row)
     if state is Freshness.ADVISORY:
