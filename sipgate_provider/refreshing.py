@@ -299,18 +299,29 @@ def _persist(
                 journal.sync(entry)
             if time.monotonic() + pause > give_up:
                 if entry is None:
+                    logger.error(
+                        "A rotated pair of connection %s is lost: the database does not take it, and there is no journal",
+                        claim.connection_id, extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
+                    )  # fmt: skip
                     raise
-                raise errors.SipgateUnavailable(
-                    "The database does not answer; the new tokens wait in the journal.",
-                    endpoint="token",
-                    code="database",
-                ) from error
+                raise _waiting(claim) from error
             logger.warning(
                 "A rotated pair is not stored yet (%s); trying again", type(error).__name__,
                 extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
             )  # fmt: skip
         time.sleep(pause)
         pause = min(pause * 2, 1.0)
+
+
+def _waiting(claim: store.Claim) -> errors.SipgateUnavailable:
+    error = errors.SipgateUnavailable(
+        "The database does not answer; the new tokens wait in the journal.", endpoint="token", code="database"
+    )
+    logger.error(
+        "A rotated pair of connection %s stays in the journal [%s]: the database does not take it", claim.connection_id,
+        error.reference, extra=records.fields(error, connection=claim.connection_id, outcome="not_stored"),
+    )  # fmt: skip
+    return error
 
 
 def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
@@ -362,9 +373,12 @@ class Attempt:
         return round((time.monotonic() - self.started) * 1000)
 
     def refused(self, refused: errors.TokenRefused) -> SipgateToken:
-        """``invalid_grant``: before anybody is blamed, look whether somebody was faster."""
+        """``invalid_grant``: before anybody is blamed, look whether somebody was faster, or disconnected."""
         row = store.load(self.claim.connection_id)
-        if row is not None and row.generation > self.claim.generation:
+        if row is None:
+            self.outcome = "disconnected"
+            raise errors.NotConnected("The connection was removed while it was renewed.") from refused
+        if row.generation > self.claim.generation:
             self.outcome = "superseded"
             return row
         raise self.needs_sign_in(self._why_refused(), code=refused.code, note=refused.description) from refused
