@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Mapping
@@ -96,6 +97,25 @@ def test_the_table_has_every_log_field() -> None:
     documented = [names(row[0])[0] for row in rows("Log fields")]
     fields = [name for name in inspect.signature(records.fields).parameters if name != "error"]
     assert documented == fields
+
+
+def log_calls() -> list[tuple[str, ast.Call]]:
+    """Return every call of a logger of the app, with its text."""
+    found = []
+    for path in sorted((ROOT / "sipgate_provider").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            if isinstance(node.func.value, ast.Name) and node.func.value.id == "logger":
+                texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                found += [(texts[0], node)] if texts else []
+    return found
+
+
+def test_a_record_with_a_reference_has_it_as_a_field_too() -> None:
+    calls = [(text, node) for text, node in log_calls() if "[%s]" in text]
+    assert len(calls) >= 8
+    assert [text for text, node in calls if not any(word.arg == "extra" for word in node.keywords)] == []
 
 
 def test_rules_are_complete() -> None:
