@@ -21,7 +21,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from . import figures
+from . import figures, journal
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Sessions still to be
 REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
 JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
 CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client.")
-FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: the database does not answer.")
+FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: database or cache does not answer.")
 
 GAUGES = (
     CONNECTIONS, LINKS_ENDING, LINKS_OVERDUE, FAILING_SECONDS, REVOCATIONS_PENDING, REVOCATION_SECONDS, JOURNAL_ENTRIES,
@@ -120,11 +120,13 @@ def _families(found: Found) -> Iterable[GaugeMetricFamily]:
 
 def _counted() -> Found:
     now = timezone.now()
+    # Not from the figures: processes of several machines may share those, and each has a journal of its own.
+    waiting = (JOURNAL_ENTRIES, (), float(journal.waiting()))
     try:
         known, closer = figures.current(), figures.details(now)
     except Exception as error:  # database or cache: whoever watches a site wants an answer then most of all
         logger.error("The connections could not be counted: %s", type(error).__name__)
-        return [(FIGURES_UP, (), 0.0)]
+        return [waiting, (FIGURES_UP, (), 0.0)]
     failing, oldest = closer.oldest_failing_since, known.oldest_revocation
     single = {
         LINKS_ENDING: closer.ending[ENDING_WITHIN],
@@ -132,9 +134,8 @@ def _counted() -> Found:
         FAILING_SECONDS: (now - failing).total_seconds() if failing else 0.0,
         REVOCATIONS_PENDING: known.revocations,
         REVOCATION_SECONDS: (now - oldest).total_seconds() if oldest else 0.0,
-        JOURNAL_ENTRIES: known.in_journal,
         CLIENT_PAUSED: float(any(pause.until > now for pause in known.pauses)),
         FIGURES_UP: 1.0,
     }
     states = [(CONNECTIONS, (state,), float(number)) for state, number in known.states.items()]
-    return [*states, *((gauge, (), float(value)) for gauge, value in single.items())]
+    return [*states, waiting, *((gauge, (), float(value)) for gauge, value in single.items())]

@@ -449,7 +449,11 @@ class TestGauges:
         with django_assert_num_queries(0):
             scrape()
 
-    def test_a_database_that_is_away_costs_the_gauges_only(self, connect: Connect, scrape: Callable[..., Any]) -> None:
+    def test_a_database_that_is_away_costs_what_is_counted_there(
+        self, connect: Connect, scrape: Callable[..., Any], settings: Any, tmp_path: Path
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+        (tmp_path / "1-1-a.sealed").touch()
         tokens.usable(connect())
 
         def refuse(*_args: Any) -> None:
@@ -459,6 +463,7 @@ class TestGauges:
             found = gauges(scrape)
         assert found["sipgate_figures_up"] == 0
         assert "sipgate_links_ending" not in found
+        assert found["sipgate_journal_entries"] == 1, "that is when pairs wait there"
         assert found["sipgate_gate_requests_totalfreshpresent"] >= 1
         assert gauges(scrape)["sipgate_figures_up"] == 1
 
