@@ -11,7 +11,8 @@ from django.core.management import execute_from_command_line
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sipgate_project.settings")
     try:
-        settings.INSTALLED_APPS  # noqa: B018  # reading one setting loads them all
+        if not any(word.startswith("--settings") for word in sys.argv):
+            settings.INSTALLED_APPS  # noqa: B018  # reading one setting loads them all
     except ImproperlyConfigured as error:
         sys.exit(f"Configuration: {error}")
     execute_from_command_line(sys.argv)
