@@ -200,7 +200,7 @@ def newest(rows: Iterable[SocialToken]) -> SocialToken:
     return max(rows, key=lambda row: (row.expires_at or never, row.pk))
 
 
-@sensitive_variables("row")
+@sensitive_variables()
 def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
     """Return what a clear text row holds, with what its JWTs tell of themselves. None: there is no access token in it.
 

@@ -16,6 +16,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -120,11 +121,10 @@ def is_deployed() -> bool:
 
 def _system_checks() -> Iterator[Finding]:
     """Django's, allauth's and our own system checks; those for a deployment only where there is one."""
-    try:
-        messages = checks.run_checks(include_deployment_checks=is_deployed())
+    messages = checks.run_checks(include_deployment_checks=is_deployed())
+    # One that does not answer has a finding of its own.
+    with suppress(DatabaseError):
         messages += checks.run_checks(tags=[checks.Tags.database], databases=list(connections))
-    except DatabaseError:
-        messages = []  # the database has findings of its own
     messages = [message for message in messages if not message.is_silenced() and message.level >= checks.WARNING]
     for message in messages:
         severity = Severity.ERROR if message.level >= checks.ERROR else Severity.WARNING

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -191,6 +193,22 @@ class TestSafely:
         assert command()[1]["adopted"] == 3
         assert [tokens.usable(row.account_id).value for row in rows] == [row.token for row in rows]
         assert command()[1]["connections"] == 0
+
+    def test_two_runs_at_once_adopt_each_connection_once(self, clear: Callable[..., SocialToken]) -> None:
+        rows = [clear() for _ in range(60)]
+        begin = threading.Barrier(2)
+
+        def one() -> adopting.Adopted:
+            with store.own_connections():
+                begin.wait()
+                return adopting.run(batch=7)
+
+        with ThreadPoolExecutor(2) as pool:
+            reports = [future.result() for future in [pool.submit(one) for _ in range(2)]]
+        assert sum(report.adopted for report in reports) == 60
+        assert (SipgateToken.objects.count(), SocialToken.objects.count()) == (60, 0)
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.CONNECTED).count() == 60
+        assert {tokens.usable(row.account_id).value for row in rows} == {row.token for row in rows}
 
     def test_without_a_key_nothing_is_touched(self, clear: Callable[..., SocialToken], settings: Any) -> None:
         clear()

@@ -6,6 +6,7 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_POST
 
 from sipgate_provider import accounts, api, conf, errors, problems, tokens
+from sipgate_provider.decorators import sipgate_required
 
 
 @login_required
@@ -29,6 +30,12 @@ def refresh(request: HttpRequest) -> HttpResponse:
     except errors.SipgateError as error:
         return problems.page(request, error, next_url="/company")
     return JsonResponse({"generation": row.generation})
+
+
+@sipgate_required
+def guarded(request: HttpRequest) -> HttpResponse:
+    """The same in two lines: who may not see it yet is led to where that can be changed, and back."""
+    return JsonResponse({"company": request.sipgate.account().company})
 
 
 def _connection(request: HttpRequest):

@@ -9,6 +9,7 @@ import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from tests.package import foreign
 from tests.package.conftest import Foreign
@@ -135,4 +136,19 @@ class TestForeignSite:
             assert (ended.status_code, "sign in again" in ended.text) == (403, True)
             (action,) = set(re.findall(r'action="([^"]*sipgate/login[^"]*)"', ended.text))
             assert action == "/accounts/sipgate/login/?process=connect&amp;next=%2Fcompany"
+        assert "Traceback" not in site.log.read_text()
+
+    def test_leads_who_has_no_connection_to_sipgate_and_back(self, foreign_site: Foreign) -> None:
+        site = foreign_site()
+        with site.serving() as visitor:
+            asked = visitor.get("/guarded")
+            assert urlsplit(asked.url).path == "/accounts/login/"
+            visitor.sign_in()
+            assert visitor.get("/guarded").json() == {"company": "Rosenduft Gartenbau GmbH"}
+            visitor.disconnect()
+            connect = visitor.get("/guarded")
+            assert urlsplit(connect.url).path == "/accounts/sipgate/login/"
+            answer = visitor.post(connect.url, allow_redirects=False)
+            back = visitor.get(visitor.consent(answer.headers["Location"]))
+            assert (urlsplit(back.url).path, back.json()) == ("/guarded", {"company": "Rosenduft Gartenbau GmbH"})
         assert "Traceback" not in site.log.read_text()

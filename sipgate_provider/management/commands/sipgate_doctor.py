@@ -66,10 +66,14 @@ def counts(findings: list[Finding]) -> dict[str, int]:
 
 
 def summary(findings: list[Finding]) -> str:
+    """Return the last line: how many there are, and with what to begin."""
     number = counts(findings)
     if not number["errors"] and not number["warnings"]:
         return f"All is well: {number['fine']} things were looked at."
-    return f"{number['errors']} errors, {number['warnings']} warnings, {number['fine']} things are well. Begin with the first error."  # fmt: skip
+    told = ", ".join(f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}" for word in ("error", "warning"))  # fmt: skip
+    return (
+        f"{told}, {number['fine']} things are well. Begin with the first {'error' if number['errors'] else 'warning'}."
+    )
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,70 @@
+"""German is complete: nothing untranslated, nothing fuzzy, nothing forgotten, and compiled as it is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polib
+import pytest
+
+from tests import tools
+
+ROOT = Path(__file__).resolve().parents[2]
+APPS = ("sipgate_provider", "sipgate_project")
+
+
+def catalogue(app: str, root: Path = ROOT) -> polib.POFile:
+    return polib.pofile(str(root / app / "locale/de/LC_MESSAGES/django.po"))
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_everything_is_translated(app: str) -> None:
+    found = catalogue(app)
+    assert not [entry.msgid for entry in found.untranslated_entries() + found.fuzzy_entries()]
+    assert len(found) > 100
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_placeholders_are_kept(app: str) -> None:
+    for entry in catalogue(app):
+        for text in [entry.msgstr, *entry.msgstr_plural.values()]:
+            if text:
+                assert set(re.findall(r"%\(\w+\)s|<a [^>]*>", text)) == set(
+                    re.findall(r"%\(\w+\)s|<a [^>]*>", entry.msgid)
+                )
+
+
+@pytest.mark.parametrize("app", APPS)
+def test_compiled_is_what_is_written(app: str) -> None:
+    compiled = polib.mofile(str(ROOT / app / "locale/de/LC_MESSAGES/django.mo"))
+
+    def texts(entries: polib.POFile | polib.MOFile) -> dict[tuple[str | None, str], object]:
+        return {(entry.msgctxt, entry.msgid): entry.msgstr or dict(entry.msgstr_plural) for entry in entries}
+
+    assert texts(compiled) == texts(catalogue(app)), "run make messages"
+
+
+def test_nothing_is_forgotten(tmp_path: Path) -> None:
+    """Collecting anew finds no word that the catalogues do not have."""
+    tools.needed("xgettext", package="gettext")
+    ignore = shutil.ignore_patterns("__pycache__", "*.mo")
+    for name in (*APPS, "templates"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    before = {app: {(entry.msgctxt, entry.msgid) for entry in catalogue(app)} for app in APPS}
+    options = ["-l", "de", "--no-location", "--no-wrap"]
+    plain = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    for folder, command in (
+        (tmp_path / "sipgate_provider", ["-m", "django", "makemessages", *options]),
+        (tmp_path, ["manage.py", "makemessages", *options, "-i", "sipgate_provider/*"]),
+    ):
+        subprocess.run([sys.executable, *command], cwd=folder, env=plain, check=True, capture_output=True)
+    for app in APPS:
+        assert {(entry.msgctxt, entry.msgid) for entry in catalogue(app, tmp_path)} == before[app], (
+            f"{app}: run make messages"
+        )
