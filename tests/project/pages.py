@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +69,11 @@ def section(page: Path, heading: str) -> str:
     return rest[: end.start()] if end else rest
 
 
+def is_row(line: str) -> bool:
+    return line.startswith("|")
+
+
 def table(text: str) -> list[list[str]]:
     """Return the rows of the first table in ``text``, without head; cells as they are written."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
+    lines = list(takewhile(is_row, dropwhile(lambda line: not is_row(line), text.splitlines())))
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines[2:]]
