@@ -25,7 +25,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sipgate_provider import credentials, doctor, http, probes, sealing, store
+from sipgate_provider import credentials, doctor, probes, sealing, store
 from sipgate_provider.doctor import Finding, Severity
 from sipgate_provider.models import Reason, Revocation, State
 from sipgate_sandbox.launch import Running
@@ -215,16 +215,6 @@ class TestTheWayThere:
         at(sandbox.url.replace("http://", "https://"), "token", settings)
         assert [*self.words()] == ["does not speak TLS as it should"]
 
-<<<<<<< HEAD
-    def test_a_proxy_that_is_not_there(self, sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("HTTP_PROXY", f"http://someone:proxy-password@127.0.0.1:{closed_port()}")
-        monkeypatch.setenv("NO_PROXY", "")
-        monkeypatch.setattr(http, "_session", None)  # a process' environment is looked at once
-        found = findings()
-        assert {*found} == {"sipgate.authorization", "sipgate.token", "sipgate.api"}
-        assert all("through the proxy" in finding.found for finding in found.values())
-        assert "proxy-password" not in repr(found)
-=======
     def test_a_proxy_that_is_not_there(self, sandbox: Running) -> None:
         """In a process of its own: the session reads the environment once."""
         proxy = f"http://someone:proxy-password@127.0.0.1:{closed_port()}"
@@ -235,7 +225,6 @@ class TestTheWayThere:
         for name in ("authorization", "token", "api"):
             assert "through the proxy" in found[f"sipgate.{name}"]
         assert "proxy-password" not in done.stdout + done.stderr
->>>>>>> doctor
 
     @staticmethod
     def words() -> Iterator[str]:
