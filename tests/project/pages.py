@@ -13,12 +13,13 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\S*)[ \t]*$")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: ``line`` is where its first line stands in the page."""
+    """A fenced block: ``line`` is where its first line stands in the page, ``heading`` the last one above it."""
 
     page: str
     line: int
     language: str
     text: str
+    heading: str = ""
 
     @property
     def name(self) -> str:
@@ -41,6 +42,7 @@ def blocks(page: Path) -> list[Block]:
         ValueError: a fence is not closed.
     """
     found: list[Block] = []
+    heading = ""
     inside: tuple[int, str, str, list[str]] | None = None
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         fence = FENCE.match(line)
@@ -48,8 +50,10 @@ def blocks(page: Path) -> list[Block]:
             inside = (number + 1, fence["language"], fence["indent"], [])
         elif inside and fence and not fence["language"]:
             start, language, _indent, lines = inside
-            found.append(Block(str(page.relative_to(ROOT)), start, language, "\n".join(lines) + "\n"))
+            found.append(Block(str(page.relative_to(ROOT)), start, language, "\n".join(lines) + "\n", heading))
             inside = None
+        elif inside is None and line.startswith("#"):
+            heading = line.lstrip("# ")
         elif inside:
             inside[3].append(line.removeprefix(inside[2]))
     if inside:
