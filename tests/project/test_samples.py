@@ -190,6 +190,7 @@ def site(tmp_path: Path) -> Iterator[Callable[[list[Block]], Path]]:
         for block in parts:
             file = folder / block.name
             added = block.text.splitlines()[0].endswith("at its end")
+            assert added or block.name != "settings.py", f"{block} would replace all settings"
             file.write_text(f"{file.read_text()}\n{block.text}" if added else block.text)
         return folder
 
