@@ -16,6 +16,17 @@ from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
 from tests.journey import Browser
 
+LONG = ("browser", "concurrency", "package", "outage", "sandbox")
+"""Folders whose files take long begin first, so that no process is left alone with one of them at the end."""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def rank(item: pytest.Item) -> int:
+        return next((place for place, name in enumerate(LONG) if f"tests/{name}/" in item.path.as_posix()), len(LONG))
+
+    items.sort(key=rank)
+
 
 @pytest.fixture(scope="session")
 def _strict_process() -> Iterator[strict_server.Strict]:

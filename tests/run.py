@@ -12,10 +12,27 @@ import sys
 
 from tests import postgres
 
-ON_POSTGRESQL = ["tests/unit", "tests/flows", "tests/concurrency"]
+ON_POSTGRESQL = [
+    "tests/concurrency",
+    *(
+        f"tests/flows/test_{name}.py"
+        for name in (
+            "adopt",
+            "admin",
+            "budget",
+            "gate",
+            "keepalive",
+            "leaks",
+            "model",
+            "notices",
+            "operating",
+            "sign_in",
+        )
+    ),
+]
+"""What depends on the database: promises of the gate, statements, plans. Words, pages and HTTP do not."""
 
-
-PROCESSES = ("-n", "2", "--dist", "loadfile")
+PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
 """Two at once, each with a database and counterparts of its own: much of the time goes into waiting for others."""
 
 
@@ -36,7 +53,8 @@ def main(arguments: list[str]) -> int:
     if only != "postgresql":
         print("→ tests on SQLite", flush=True)
         code = pytest(arguments)
-    again = [path for path in chosen if path.startswith(tuple(ON_POSTGRESQL))] if chosen else ON_POSTGRESQL
+    again = [path for path in chosen if path.startswith(("tests/flows", "tests/concurrency", "tests/unit"))]
+    again = again if chosen else ON_POSTGRESQL
     if code == 0 and only != "sqlite" and again:
         print("→ tests that concern the database, on PostgreSQL", flush=True)
         with postgres.running() as url:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
 
 from tests import tools
 from tests.browser.stand import ROOT, Stand, stand
@@ -23,14 +23,16 @@ QUIET = (
 )  # fmt: skip
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
 
-@pytest.fixture(scope="session")
+
+@pytest.fixture(scope="module")
 def project() -> Iterator[Stand]:
     with stand() as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: Playwright's event loop would be in the way of other tests' databases
 def chromium() -> Iterator[Browser]:
     path = tools.needed("chromium", "chromium-browser", "google-chrome", package="chromium")
     with sync_playwright() as playwright:
@@ -47,7 +49,7 @@ class Visitor:
         self.page: Page = context.new_page()
         self.project = project
         self.complaints: list[str] = []
-        self._name = name
+        self.name = name
         self._hosts = {urlsplit(project.url).netloc, urlsplit(project.control.url).netloc}
         self._shots = 0
         self.page.on("console", self._console)
@@ -73,11 +75,15 @@ class Visitor:
         """Keep a picture of the page; check what every page must be."""
         self._shots += 1
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=ARTIFACTS / f"{self._name}-{self._shots:02}-{name}.png", full_page=True)
+        self.page.screenshot(path=ARTIFACTS / f"{self.name}-{self._shots:02}-{name}.png", full_page=True)
         overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if overflow > 0:
             self.complaints.append(f"{name}: wider than the window by {overflow} px")
-        found = Axe().run(self.page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]})
+        rules = (
+            WCAG if "/admin/" in self.page.url else [*WCAG, "best-practice"]
+        )  # Django's own pages have ways of theirs
+        # Without preload: axe would copy style sheets into the page, which the page's policy forbids.
+        found = Axe().run(self.page, options={"runOnly": rules, "preload": False})
         for violation in found.response["violations"]:
             places = ", ".join(str(node["target"]) for node in violation["nodes"][:3])
             self.complaints.append(f"{name}: axe {violation['id']} at {places}")
@@ -85,19 +91,24 @@ class Visitor:
     def sign_in(self, person: str = "1000000w0", *, allow: bool = True, button: str = "") -> None:
         """Press the page's sipgate button, be ``person`` at the sandbox, allow or deny."""
         form = self.page.locator("form[action*='/sipgate/login/']")
-        (form.get_by_role("button", name=button) if button else form.get_by_role("button")).first.click()
+        self.press((form.get_by_role("button", name=button) if button else form.get_by_role("button")).first)
         self.at_sipgate(person, allow=allow)
+
+    def press(self, button: Locator) -> None:
+        """Press what leads to another page, and wait for that."""
+        with self.page.expect_navigation():
+            button.click()
 
     def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
         choice = self.page.locator(f"button[value='{person}']")
         if choice.count():
-            choice.click()
+            self.press(choice)
         elif self.page.locator("a[href^='/login?next=']").count():
-            self.page.locator("a[href^='/login?next=']").click()
-            self.page.locator(f"button[value='{person}']").click()
+            self.press(self.page.locator("a[href^='/login?next=']"))
+            self.press(self.page.locator(f"button[value='{person}']"))
         grant = self.page.locator(f"button[value='{'grant' if allow else 'deny'}']")
         if grant.count():
-            grant.click()
+            self.press(grant)
         self.page.wait_for_url(f"{self.project.url}/**")
 
 
@@ -129,9 +140,12 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
         visitors.append(Visitor(context, project, look))
         return visitors[-1]
 
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
     yield open_window
     complaints = [complaint for visitor in visitors for complaint in visitor.complaints]
-    for visitor in visitors:
+    for number, visitor in enumerate(visitors):
+        # How a test ended is what one wants to see first when it failed.
+        visitor.page.screenshot(path=ARTIFACTS / f"{visitor.name}-end-{number}.png", full_page=True)
         visitor.context.close()
     assert not complaints, "\n".join(complaints)
 
