@@ -55,7 +55,8 @@ def settings() -> list[list[str]]:
                 meaning = words(ast.get_docstring(function))
                 said = re.match(rf"`SIPGATE_{name.value}`(?: \((?:seconds|[^)]*)\))?: (.*)", meaning)
                 assert said, f"The docstring of conf.{function.name} does not begin with its setting."
-                kind = TYPES[ast.unparse(function.returns)] if function.returns else ""
+                assert function.returns
+                kind = "seconds" if name.value.endswith("_SECONDS") else TYPES[ast.unparse(function.returns)]
                 rows.append([f"`SIPGATE_{name.value}`", kind, default_of(default), meaning.partition("`: ")[2] or said[1]])  # fmt: skip
     return rows
 
