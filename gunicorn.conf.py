@@ -1,5 +1,8 @@
 """Found by gunicorn in the folder it is started in; arguments of the command line win."""
 
+import contextlib
+from typing import Any
+
 worker_class = "gthread"
 workers = 2
 threads = 8
@@ -9,3 +12,11 @@ timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Tell prometheus-client that a worker is gone; without its ``PROMETHEUS_MULTIPROC_DIR`` there is nothing to tell."""
+    with contextlib.suppress(ImportError, TypeError):
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)

@@ -27,6 +27,10 @@ def headers(get_response: Next) -> Next:
     return middleware
 
 
+PROBES = frozenset({"/healthz", "/metrics"})
+"""Asked by machines, which know a process by its address."""
+
+
 def canonical_host(get_response: Next) -> Next:
     """Send a page view on another host name to the host of the redirect URI: cookies set here would be missing there.
 
@@ -35,7 +39,7 @@ def canonical_host(get_response: Next) -> Next:
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.method in {"GET", "HEAD"} and request.path != "/healthz":
+        if request.method in {"GET", "HEAD"} and request.path not in PROBES:
             host = request.get_host().lower()
             if host != target.netloc.lower():
                 return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")

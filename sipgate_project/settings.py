@@ -289,7 +289,7 @@ STORAGES = {
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # asked by a load balancer over plain http
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked from within, over plain http
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS", default=HTTPS)
 SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD", default=HTTPS)
@@ -325,14 +325,20 @@ CONTENT_SECURITY_POLICY = {
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
     raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL.")
+LOG_FORMAT = env.text("LOG_FORMAT", "line").lower()
+if LOG_FORMAT not in {"line", "json"}:
+    raise ImproperlyConfigured("LOG_FORMAT must be line or json.")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
+        "json": {"()": "sipgate_project.logs.JsonLines"},
+    },
     "filters": {"without_query": {"()": "sipgate_project.logs.WithoutQuery"}},
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
-        "requests": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["without_query"]},
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
+        "requests": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["without_query"]},
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
@@ -342,3 +348,12 @@ LOGGING = {
         "django.server": {"handlers": ["requests"], "level": "INFO", "propagate": False},
     },
 }
+
+# --- metrics -----------------------------------------------------------------------------------------------------------
+
+METRICS_TOKEN = env.text("METRICS_TOKEN")
+if METRICS_TOKEN and not (
+    len(METRICS_TOKEN) >= 16 and METRICS_TOKEN.isascii() and METRICS_TOKEN.isprintable() and " " not in METRICS_TOKEN
+):
+    raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters: ASCII, without blanks.")
+SIPGATE_METRICS = bool(METRICS_TOKEN)

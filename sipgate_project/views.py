@@ -6,16 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.db import DatabaseError, connections, transaction
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from sipgate_provider import accounts, errors, problems, sealing
+from sipgate_provider import metrics as counting
 from sipgate_provider.api import Account
 from sipgate_provider.models import SipgateToken
 
@@ -151,6 +154,22 @@ def _keys_state() -> str:
     except errors.Misconfigured:
         return "SIPGATE_TOKEN_KEYS is missing or malformed"
     return "ok"
+
+
+@never_cache
+@require_GET
+@transaction.non_atomic_requests
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Answer Prometheus, if it has the bearer token ``METRICS_TOKEN``. Without one set there is no such page."""
+    if not settings.METRICS_TOKEN or not counting.is_on():
+        raise Http404
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not constant_time_compare(given.strip(), settings.METRICS_TOKEN):
+        return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
+    from sipgate_provider import exposition  # needs prometheus-client, which is optional
+
+    body, content_type = exposition.render(request.headers.get("Accept", ""))
+    return HttpResponse(body, content_type=content_type)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

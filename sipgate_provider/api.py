@@ -6,8 +6,10 @@ know: Django, allauth, where the access token comes from.
 
 from __future__ import annotations
 
+import logging
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -16,9 +18,11 @@ from typing import Any, Protocol
 
 import requests
 
-from . import errors, http, oauth
+from . import errors, http, metrics, oauth, records
 from .api_scopes import OPERATIONS
 from .secret import Secret, bare
+
+logger = logging.getLogger(__name__)
 
 BALANCE_UNIT = Decimal(10_000)
 """sipgate counts money in 1/10000 of the currency unit."""
@@ -338,6 +342,7 @@ def call(
     headers: dict[str, str] = {"Authorization": Secret(f"Bearer {access_token}")}
     if accept is not None:
         headers["Accept"] = accept
+    started = time.monotonic()
     try:
         response = http.session().request(
             method.upper(), f"{base_url}{path}", params=params, json=json, headers=headers, timeout=limits, stream=stream,  # type: ignore[arg-type]
@@ -345,12 +350,35 @@ def call(
     except requests.exceptions.InvalidJSONError:
         raise ValueError("The body of the request is not JSON.") from None
     except http.ResponseTooLarge as error:
+        _count(method, path, "too_large", started)
         raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from bare(error)
     except requests.RequestException as error:
+        _count(method, path, "timeout" if http.timed_out(error) else "connection", started)
         raise oauth.unavailable(error, endpoint=endpoint) from bare(error)
+    _count(method, path, str(response.status_code), started)
     if not 200 <= response.status_code < 300:
         _raise_for_status(response, endpoint, scopes_for(method, path))
     return response
+
+
+def _count(method: str, path: str, status: str, started: float) -> None:
+    """Count and log a request; ``status`` is the answer's, or what there was instead of one."""
+    seconds = time.monotonic() - started
+    if metrics.API_REQUESTS.is_on:
+        # Not endpoint_of: it keeps the words of unknown paths, of which there is no end.
+        template = _template(method.upper(), path)
+        endpoint = f"{method.upper()} {template}" if template else metrics.OTHER
+        metrics.API_REQUESTS.count(endpoint, status)
+        metrics.API_SECONDS.observe(seconds, endpoint)
+    if logger.isEnabledFor(logging.DEBUG):
+        endpoint, milliseconds = endpoint_of(method, path), round(seconds * 1000)
+        logger.debug(
+            "%s: %s in %s ms", endpoint, status, milliseconds,
+            extra=records.fields(
+                endpoint=endpoint, duration_ms=milliseconds, status=int(status) if status.isdigit() else None,
+                code="" if status.isdigit() else status,
+            ),
+        )  # fmt: skip
 
 
 def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[str, ...]) -> None:

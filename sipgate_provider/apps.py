@@ -1,4 +1,4 @@
-"""Names the app, registers its checks and receivers."""
+"""Names the app, registers its checks, receivers and metrics."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ class SipgateProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, notices, receivers
+        from . import checks, conf, metrics, notices, receivers
 
         checks.register_checks()
         receivers.connect_signals()
         notices.connect_signals()
+        if conf.metrics() and metrics.switch_on():
+            from . import exposition  # needs prometheus-client
+
+            exposition.register()

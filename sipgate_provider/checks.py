@@ -10,7 +10,7 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from . import conf, errors, http, sealing
+from . import conf, errors, http, metrics, sealing
 
 
 def register_checks() -> None:
@@ -19,6 +19,7 @@ def register_checks() -> None:
     checks.register(check_lease, "sipgate")
     checks.register(check_apps_order, "sipgate")
     checks.register(check_time_zones, "sipgate")
+    checks.register(check_metrics, "sipgate")
     checks.register(check_database, checks.Tags.database)
     checks.register(check_deployment, "sipgate", deploy=True)
 
@@ -94,6 +95,14 @@ def check_time_zones(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
         yield checks.Error(
             "USE_TZ is off: the deadlines of tokens are moments, which local times are not.",
             hint="Set USE_TZ = True, Django's default.", id="sipgate_provider.E015",
+        )  # fmt: skip
+
+
+def check_metrics(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+    if conf.metrics() and not metrics.is_on():
+        yield checks.Warning(
+            "SIPGATE_METRICS is on, but prometheus-client is not installed: nothing is counted.",
+            hint="pip install 'django-sipgate-provider[metrics]'", id="sipgate_provider.W016",
         )  # fmt: skip
 
 

@@ -128,6 +128,11 @@ def notices() -> bool:
     return bool(_get("NOTICES", True))
 
 
+def metrics() -> bool:
+    """``SIPGATE_METRICS``: whether numbers for Prometheus are kept; off by default. Read once, when the app is ready."""
+    return bool(_get("METRICS", False))
+
+
 def site_url() -> str:
     """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the redirect URI."""
     parts = urlsplit(redirect_uri())

@@ -37,6 +37,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 
+from . import metrics
+
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64
 STALE_AFTER = 20.0
@@ -253,6 +255,7 @@ class GuardedAdapter(HTTPAdapter):
                 return _outcome(first)
             if isinstance(first, requests.Response):
                 first.close()
+            metrics.HTTP_RETRIES.count()
             return _outcome(self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies))
         finally:
             # A download lasts as long as it lasts: only silence ends it.

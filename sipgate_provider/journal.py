@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import conf, errors, oauth, revocation, sealing, store
+from . import conf, errors, metrics, oauth, records, revocation, sealing, store
 from .models import TokenEvent
 from .secret import Secret
 
@@ -119,7 +119,11 @@ def replay(connection_id: int | None = None) -> int:
             taken += 1
             row = store.load(entry.claim.connection_id)
             store.add_event(TokenEvent.Kind.ADOPTED, row=row, actor="journal", generation=entry.claim.generation + 1)
-            logger.warning("Took over a pair of connection %s from the journal", entry.claim.connection_id)
+            metrics.JOURNAL_ADOPTED.count()
+            logger.warning(
+                "Took over a pair of connection %s from the journal", entry.claim.connection_id,
+                extra=records.fields(connection=entry.claim.connection_id, generation=entry.claim.generation + 1),
+            )  # fmt: skip
         elif store.load(entry.claim.connection_id) is None:
             revocation.enqueue(entry.pair, uid="", user=None, why="disconnected before it was stored")
         done(entry.path)
@@ -138,7 +142,10 @@ def _opened(path: Path) -> Entry | None:
     except FileNotFoundError:
         return None  # another process has just taken it
     except errors.Misconfigured as error:
-        logger.error("A journal entry does not open and is kept [%s]: %s", error.reference, error.message)
+        logger.error(
+            "A journal entry does not open and is kept [%s]: %s", error.reference, error.message,
+            extra=records.fields(error),
+        )  # fmt: skip
         return None
     connection_id, generation, owner = data["claim"]
     grant = oauth.Grant.from_dict(data["grant"])

@@ -22,7 +22,7 @@ from django.db import DatabaseError, connections, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
-from . import conf, credentials, errors, journal, notices, oauth, refreshing, revocation, sealing, store
+from . import conf, credentials, errors, journal, metrics, notices, oauth, refreshing, revocation, sealing, store
 from .models import SipgateToken, State
 
 logger = logging.getLogger(__name__)
@@ -224,6 +224,8 @@ class Run:
             self._end(f"the database does not answer ({type(error).__name__})")
         self.report.seconds = round(time.monotonic() - started, 3)
         self._progress(self.report)
+        how = "stopped" if self.report.stopped else "finished"
+        metrics.KEEPALIVE_RUNS.count("misconfigured" if self.report.is_misconfigured else how)
         return self.report
 
     def _deliver_revocations(self) -> None:

@@ -22,7 +22,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.db import connections, transaction
 from django.utils import timezone
 
-from . import accounts, background, errors, journal, revocation, sealing, signals, store, tokens
+from . import accounts, background, errors, journal, records, revocation, sealing, signals, store, tokens
 from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -98,12 +98,16 @@ def _one(operation: Operation, connection_id: int, actor: str) -> Outcome:
     except Exception as failure:
         error = errors.SipgateError(f"It failed inside this site ({type(failure).__name__}); see the log.")
         # Where, but not what: texts of database errors quote rows.
-        logger.error("[%s] %s", error.reference, "".join(traceback.format_tb(failure.__traceback__)))
+        logger.error(
+            "[%s] %s", error.reference, "".join(traceback.format_tb(failure.__traceback__)),
+            extra=records.fields(error, connection=connection_id),
+        )  # fmt: skip
     elapsed = round((time.monotonic() - started) * 1000)
     if error is not None:
         logger.warning(
-            "%s of connection %s failed [%s]: %s", operation.capitalize(), connection_id, error.reference, error.message
-        )
+            "%s of connection %s failed [%s]: %s", operation.capitalize(), connection_id, error.reference, error.message,
+            extra=records.fields(error, connection=connection_id, outcome="failed", duration_ms=elapsed),
+        )  # fmt: skip
     outcome = Outcome(connection_id=connection_id, changed=changed, duration_ms=elapsed, error=error)
     _note(operation, outcome, actor)
     return outcome

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from requests import RequestException
 
-from . import errors, scopes
+from . import errors, metrics, records, scopes
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,9 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
     logger.log(
         level, "A sign-in failed [%s]: %s, error=%r description=%r, %s",
         problem.reference, problem.kind, _printable(code)[:80], problem.detail, _cause(failure),
+        extra=_fields(problem, failure),
     )  # fmt: skip
+    metrics.PROBLEMS_SHOWN.count(problem.kind)
     return problem
 
 
@@ -230,4 +232,13 @@ def _is_signed_in(request: HttpRequest) -> bool:
 def log(problem: Problem, error: Exception) -> None:
     """Anticipated trouble is a warning; what needs a person of ours is an error."""
     level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
-    logger.log(level, "A page could not use sipgate [%s]: %s, %s", problem.reference, problem.kind, _cause(error))
+    logger.log(
+        level, "A page could not use sipgate [%s]: %s, %s", problem.reference, problem.kind, _cause(error),
+        extra=_fields(problem, error),
+    )  # fmt: skip
+    metrics.PROBLEMS_SHOWN.count(problem.kind)
+
+
+def _fields(problem: Problem, error: Exception | None) -> dict[str, Any]:
+    known = error if isinstance(error, errors.SipgateError) else None
+    return records.fields(known, reference=problem.reference, kind=problem.kind)

@@ -13,12 +13,12 @@ import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.db import InterfaceError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from . import credentials, errors, journal, oauth, revocation, sealing, signals, store
+from . import credentials, errors, journal, metrics, oauth, records, revocation, sealing, signals, store
 from .models import Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -163,18 +163,27 @@ def refresh_claimed(
 
     ``client``: bulk work looks it up, and whether sipgate accepts it, once for all. ``keep``: how it stores pairs.
     """
-    started = time.monotonic()
+    attempt = Attempt(row=row, claim=claim, order=order, started=time.monotonic())
+    try:
+        return _refresh(attempt, client=client, keep=keep or keep_pair)
+    finally:
+        attempt.count()
+
+
+def _refresh(attempt: Attempt, *, client: oauth.Client | None, keep: Keep) -> SipgateToken:
+    row, claim, order = attempt.row, attempt.claim, attempt.order
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         if client is None:
             client = credentials.client()
+            attempt.outcome = "paused"
             respect_pause(client)
     except errors.Misconfigured:
         store.release(claim)
         raise
-    attempt = Attempt(row=row, claim=claim, order=order, started=started)
     if pair.refresh_token is None:
         raise attempt.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
+    attempt.outcome, attempt.has_asked = "failed", True
     try:
         grant = _ask(client, pair.refresh_token, claim, attempt)
     except errors.TokenRefused as refused:
@@ -186,7 +195,19 @@ def refresh_claimed(
         attempt.transient(error)
         raise
     new_pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or pair.refresh_token)
-    stored = (keep or keep_pair)(claim, grant, new_pair, used=order.used, row=row)
+    attempt.outcome = "not_stored"
+    try:
+        stored = keep(claim, grant, new_pair, used=order.used, row=row)
+    except errors.NotConnected:
+        attempt.outcome = "disconnected"
+        raise
+    attempt.outcome = "refreshed"
+    _announce(attempt, stored, client)
+    return stored
+
+
+def _announce(attempt: Attempt, stored: SipgateToken, client: oauth.Client) -> None:
+    row, order = attempt.row, attempt.order
     if row.state == State.MISCONFIGURED:
         store.end_pause(credentials.fingerprint(client))
     if row.state != State.ACTIVE and stored.state == State.ACTIVE:
@@ -198,8 +219,7 @@ def refresh_claimed(
             duration_ms=attempt.elapsed_ms(),
         )
         signals.announce(signals.repaired, connection=stored.connection, token=stored)
-    logger.info("Refreshed connection %s in %s ms", row.pk, attempt.elapsed_ms())
-    return stored
+    logger.info("Refreshed connection %s in %s ms", row.pk, attempt.elapsed_ms(), extra=attempt.fields())
 
 
 def respect_pause(client: oauth.Client) -> None:
@@ -228,6 +248,7 @@ def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: 
             "The answer to a refresh of connection %s was lost (%s); asking once more",
             claim.connection_id,
             error.message,
+            extra=attempt.fields(error, outcome="asking_again"),
         )
     attempt.answer_lost = True
     store.release_connections()
@@ -278,15 +299,29 @@ def _persist(
                 journal.sync(entry)
             if time.monotonic() + pause > give_up:
                 if entry is None:
+                    logger.error(
+                        "A rotated pair of connection %s is lost: the database does not take it, and there is no journal",
+                        claim.connection_id, extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
+                    )  # fmt: skip
                     raise
-                raise errors.SipgateUnavailable(
-                    "The database does not answer; the new tokens wait in the journal.",
-                    endpoint="token",
-                    code="database",
-                ) from error
-            logger.warning("A rotated pair is not stored yet (%s); trying again", type(error).__name__)
+                raise _waiting(claim) from error
+            logger.warning(
+                "A rotated pair is not stored yet (%s); trying again", type(error).__name__,
+                extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
+            )  # fmt: skip
         time.sleep(pause)
         pause = min(pause * 2, 1.0)
+
+
+def _waiting(claim: store.Claim) -> errors.SipgateUnavailable:
+    error = errors.SipgateUnavailable(
+        "The database does not answer; the new tokens wait in the journal.", endpoint="token", code="database"
+    )
+    logger.error(
+        "A rotated pair of connection %s stays in the journal [%s]: the database does not take it", claim.connection_id,
+        error.reference, extra=records.fields(error, connection=claim.connection_id, outcome="not_stored"),
+    )  # fmt: skip
+    return error
 
 
 def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
@@ -315,14 +350,36 @@ class Attempt:
     order: Order
     started: float
     answer_lost: bool = False
+    has_asked: bool = False
+    outcome: str = "misconfigured"
+    """What came of it, as ``metrics.REFRESH_OUTCOMES`` names it; at first, that a key or our client is missing."""
+
+    def count(self) -> None:
+        """Count the attempt, once it is over."""
+        metrics.REFRESHES.count(self.outcome, self.order.actor)
+        if self.has_asked:
+            metrics.REFRESH_SECONDS.observe(time.monotonic() - self.started)
+
+    def fields(self, error: errors.SipgateError | None = None, *, outcome: str = "") -> dict[str, Any]:
+        """Return what a log record tells of this attempt beside its text."""
+        # Administrators are actors by name.
+        actor = self.order.actor if self.order.actor in metrics.ACTORS else metrics.OTHER
+        return records.fields(
+            error, connection=self.row.pk, generation=self.claim.generation, outcome=outcome or self.outcome, actor=actor,
+            duration_ms=self.elapsed_ms(),
+        )  # fmt: skip
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)
 
     def refused(self, refused: errors.TokenRefused) -> SipgateToken:
-        """``invalid_grant``: before anybody is blamed, look whether somebody was faster."""
+        """``invalid_grant``: before anybody is blamed, look whether somebody was faster, or disconnected."""
         row = store.load(self.claim.connection_id)
-        if row is not None and row.generation > self.claim.generation:
+        if row is None:
+            self.outcome = "disconnected"
+            raise errors.NotConnected("The connection was removed while it was renewed.") from refused
+        if row.generation > self.claim.generation:
+            self.outcome = "superseded"
             return row
         raise self.needs_sign_in(self._why_refused(), code=refused.code, note=refused.description) from refused
 
@@ -334,37 +391,49 @@ class Attempt:
         return Reason.REFUSED
 
     def needs_sign_in(self, reason: Reason, *, code: str, note: str = "") -> errors.NeedsSignIn:
+        error = errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
+        self.outcome = reason.value
         noted = self._note(State.NEEDS_SIGN_IN, reason, code=code, next_attempt_at=None, note=note)
+        logger.warning(
+            "Connection %s needs a new sign-in [%s]: %s", self.row.pk, error.reference, reason.value,
+            extra=self.fields(error),
+        )  # fmt: skip
         if noted and self.row.state != State.NEEDS_SIGN_IN:
             connection = self.row.connection
             signals.announce(
                 signals.needs_sign_in, connection=connection, token=store.load(connection.pk), reason=reason
             )
-        return errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
+        return error
 
     def our_fault(self, client: oauth.Client, error: errors.Misconfigured) -> None:
         """sipgate refuses our client: pause every refresh, blame no user, tell the operator once."""
+        self.outcome = "misconfigured"
         now = timezone.now()
         code = error.code or "misconfigured"
         begins = store.start_pause(
             credentials.fingerprint(client), code=code, setting=error.setting, length=timedelta(seconds=60), now=now
         )
         self._note(State.MISCONFIGURED, Reason.CLIENT_REFUSED, code=code, next_attempt_at=None)
-        logger.error("sipgate refuses this site's client [%s]: %s", error.reference, error.message)
+        logger.error(
+            "sipgate refuses this site's client [%s]: %s", error.reference, error.message, extra=self.fields(error)
+        )
         if begins:
             signals.announce(signals.misconfigured, code=code, setting=error.setting)
 
     def transient(self, error: errors.SipgateError) -> None:
-        reason = Reason.UNREACHABLE
+        reason, self.outcome = Reason.UNREACHABLE, "unavailable"
         if isinstance(error, errors.RateLimited):
-            reason = Reason.RATE_LIMITED
+            reason, self.outcome = Reason.RATE_LIMITED, "rate_limited"
         elif isinstance(error, errors.UnexpectedResponse):
-            reason = Reason.UNEXPECTED
+            reason, self.outcome = Reason.UNEXPECTED, "unexpected"
         now = timezone.now()
         since = self.row.failing_since or now
         code = error.code or (str(error.status) if error.status else "no answer")
         self._note(State.FAILING, reason, code=code, next_attempt_at=next_attempt(since, error, now=now))
-        logger.warning("Refresh of connection %s failed [%s]: %s", self.row.pk, error.reference, error.message)
+        logger.warning(
+            "Refresh of connection %s failed [%s]: %s", self.row.pk, error.reference, error.message,
+            extra=self.fields(error),
+        )  # fmt: skip
 
     def _note(
         self, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, note: str = ""

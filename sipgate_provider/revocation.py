@@ -16,7 +16,7 @@ from functools import partial
 from django.db import transaction
 from django.utils import timezone
 
-from . import background, credentials, errors, oauth, sealing, store
+from . import background, credentials, errors, metrics, oauth, records, sealing, store
 from .models import Revocation, TokenEvent
 from .secret import Secret
 
@@ -70,7 +70,10 @@ def deliver(pk: uuid.UUID) -> bool:
         return _failed(row, error)
     rows.filter(pk=pk).delete()
     _note(row, TokenEvent.Kind.REVOCATION)
-    logger.info("Ended the session of %s at sipgate", row.uid or "a removed connection")
+    metrics.REVOCATIONS.count("done")
+    logger.info(
+        "Ended the session of %s at sipgate", row.uid or "a removed connection", extra=records.fields(outcome="done")
+    )
     return True
 
 
@@ -93,11 +96,17 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
             row.attempts + 1,
             error.reference,
             error.message,
+            extra=records.fields(error, outcome="given_up"),
         )
+        metrics.REVOCATIONS.count("given_up")
         return True
     pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
     rows.update(attempts=row.attempts + 1, next_attempt_at=now + pause, last_error_code=code[:80])
-    logger.warning("A session at sipgate is not ended yet [%s]: %s", error.reference, error.message)
+    metrics.REVOCATIONS.count("failed")
+    logger.warning(
+        "A session at sipgate is not ended yet [%s]: %s", error.reference, error.message,
+        extra=records.fields(error, outcome="failed"),
+    )  # fmt: skip
     return False
 
 

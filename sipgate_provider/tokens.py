@@ -21,11 +21,11 @@ from django.db import connections
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from . import background, conf, errors, journal, refreshing, sealing, store
+from . import background, conf, errors, journal, metrics, refreshing, sealing, store
 from .models import SipgateToken, State
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
-"""A token that came from a refresh so recently and is rejected all the same will not get better by another one."""
+"""A token that came from a refresh so recently, and should still live, will not get better by another refresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +88,23 @@ def usable(
     row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
+    state = freshness(row, timezone.now())
+    started, result = time.monotonic(), "error"
+    try:
+        token = _token(row, state, rejected, wait)
+        result = "present" if token.generation == row.generation else "renewed"
+    finally:
+        metrics.GATE_REQUESTS.count(state.value if rejected is None else "rejected", result)
+        if rejected is not None or state is Freshness.MANDATORY or state is Freshness.OVER:
+            metrics.GATE_WAIT.observe(time.monotonic() - started, result)
+    return token
+
+
+@sensitive_variables("rejected")
+def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: float | None) -> AccessToken:
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
-    state = freshness(row, timezone.now())
+        state = freshness(row, timezone.now())
     if state is Freshness.FRESH:
         return _open(row)
     if state is Freshness.ADVISORY:
@@ -131,7 +145,7 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
     if (
         row.last_refreshed_at is not None
         and row.issued_at >= row.consented_at
-        and now - row.last_refreshed_at < REJECTED_TOO_SOON
+        and now - row.last_refreshed_at < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
     ):
         raise errors.AccessRejected(
             "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401

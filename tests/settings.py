@@ -29,6 +29,8 @@ os.environ.update(
                 "DEBUG",
                 "BEHIND_PROXY",
                 "LOG_LEVEL",
+                "LOG_FORMAT",
+                "METRICS_TOKEN",
                 "SANDBOX_PORT",
                 "SANDBOX_URL",
             ),

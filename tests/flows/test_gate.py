@@ -70,6 +70,18 @@ class TestRenew:
             tokens.usable(connection, rejected=new.value)
         assert strict.counts()["refresh"] == 1
 
+    def test_a_short_lived_token_that_ended_on_its_way_is_renewed(self, connect: Connect, strict: Strict) -> None:
+        """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate looks at it."""
+        strict.set(lifetime=4)
+        connection = connect(age=10)
+        first = tokens.usable(connection)
+        moment = timezone.now() - timedelta(seconds=2)
+        SipgateToken.objects.update(
+            issued_at=moment, last_refreshed_at=moment, expires_at=moment + timedelta(seconds=4)
+        )
+        assert tokens.usable(connection, rejected=first.value).value != first.value
+        assert strict.counts()["refresh"] == 2
+
     def test_rollback_of_the_caller_keeps_the_new_pair(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
 

@@ -159,6 +159,10 @@ MISTAKES = [
     ("TIME_ZONE", f"{SITE}TIME_ZONE=Europe"),
     ("TIME_ZONE", f"{SITE}TIME_ZONE=../../etc/passwd"),
     ("LOG_LEVEL", f"{SITE}LOG_LEVEL=chatty"),
+    ("LOG_FORMAT", f"{SITE}LOG_FORMAT=xml"),
+    ("METRICS_TOKEN", f"{SITE}METRICS_TOKEN=s3cret-value-th"),
+    ("METRICS_TOKEN", f"{SITE}METRICS_TOKEN={SECRET} {SECRET}"),
+    ("METRICS_TOKEN", f"{SITE}METRICS_TOKEN={SECRET}-gehört"),
     (".env", f"{SITE}# gehört\n".encode("latin-1")),
     (".env", f"SECRET_KEY={SECRET}\n".encode("utf-16")),
 ]  # fmt: skip

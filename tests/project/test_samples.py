@@ -12,6 +12,7 @@ other ``python``                       executed in the page's order, in one name
                                        its parameters are named after (``GIVEN``)
 ``html``                               rendered for that person
 ``ini``                                ``# .env``: its names are read by the settings; units of systemd: parsed
+``yaml``                               its shape: keys and lists, indented by two (there is no parser at hand)
 ``sh``, none                           each ``manage.py`` command exists and takes these words; ``python -c`` is run
 ``text``                               nothing: shows what something looks like
 =====================================  =================================================================================
@@ -50,7 +51,7 @@ from tests.project.pages import ROOT, Block, blocks, pages
 
 ELSEWHERE = {"docs/tutorial.md": "tests/package/test_tutorial.py"}
 """Pages whose blocks another test runs, all of them and in order."""
-LANGUAGES = {"python", "html", "ini", "sh", "", "text"}
+LANGUAGES = {"python", "html", "ini", "yaml", "sh", "", "text"}
 BLOCKS = [block for page in pages() for block in blocks(page)]
 HERE = [block for block in BLOCKS if block.page not in ELSEWHERE]
 OF_A_SITE = re.compile(r"^(settings|urls|conftest|test_\w+)\.py$")
@@ -109,7 +110,10 @@ def given(person: Browser) -> dict[str, Any]:
     from allauth.socialaccount.models import SocialAccount
 
     connection = SocialAccount.objects.get()
+    request = RequestFactory(headers={"host": "localhost:8080"}).get("/page")
+    request.user = connection.user
     return {
+        "request": request,
         "user": connection.user, "user_id": connection.user.pk, "connection": connection, "uid": connection.uid,
         "client": SipgateClient(connection), "number": "+4915799912345", "sender": None, "reason": Reason.REFUSED,
         "token": connection.sipgate_token,
@@ -119,6 +123,7 @@ def given(person: Browser) -> dict[str, Any]:
 @pytest.mark.parametrize("page", modules())
 def test_python(page: str, person: Browser, given: dict[str, Any], settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     namespace = types.ModuleType("sample")
+    namespace.request = given["request"]  # type: ignore[attr-defined]  # what a view has
     monkeypatch.setitem(sys.modules, "sample", namespace)
     for block in modules()[page]:
         before = dict(vars(namespace))
@@ -127,7 +132,8 @@ def test_python(page: str, person: Browser, given: dict[str, Any], settings: Any
             value for name, value in vars(namespace).items()
             if before.get(name) is not value and getattr(value, "__module__", "") == "sample"
         ]  # fmt: skip
-        assert made, f"{block} defines nothing that could be called"
+        acts = [node for node in ast.parse(block.text).body if isinstance(node, ast.Expr | ast.Assign)]
+        assert made or acts, f"{block} does nothing and defines nothing that could be called"
         for value in made:
             use(value, block, person, given, settings)
 
@@ -164,9 +170,7 @@ def visit(view: Callable[..., Any], person: Browser, settings: Any) -> None:
 
 @pytest.mark.parametrize("block", of("html"), ids=str)
 def test_template(block: Block, given: dict[str, Any]) -> None:
-    request = RequestFactory(headers={"host": "localhost:8080"}).get("/page")
-    request.user = given["user"]
-    shown = engines["django"].from_string(block.text).render({}, request)
+    shown = engines["django"].from_string(block.text).render({}, given["request"])
     assert "Rosa Gärtner" in shown
 
 
@@ -269,6 +273,12 @@ def test_file(block: Block) -> None:
     unit = configparser.ConfigParser(strict=False, interpolation=None)
     unit.read_string(block.text)
     assert {"Service", "Timer"} & set(unit.sections())
+
+
+@pytest.mark.parametrize("block", of("yaml"), ids=str)
+def test_yaml(block: Block) -> None:
+    for line in block.text.splitlines():
+        assert re.fullmatch(r"(  )*(- )?(\w+:( .+)?|[\w./-]+)", line), f"{block}: {line}"
 
 
 def test_one_can_tell_that_samples_are_run() -> None:

@@ -1,0 +1,141 @@
+"""The numbers as Prometheus reads them: what was counted (``metrics``), and how the connections are (``figures``).
+
+With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only ``prometheus-client`` reads, one answer has the counts of
+every process; without it, those of the process that answers.
+
+Needs ``prometheus-client``: import it only if ``metrics.is_on()``. Must not know: pages, who may read this.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.utils import timezone
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from . import figures, journal
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_FOR = 15.0
+"""Seconds: as often as Prometheus usually asks; several of them, and every process, may."""
+ENDING_WITHIN = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    name: str
+    text: str
+    labels: tuple[str, ...] = ()
+
+
+CONNECTIONS = Gauge("sipgate_connections", "Connections by state.", ("state",))
+LINKS_ENDING = Gauge("sipgate_links_ending", f"Living links that end within {ENDING_WITHIN} days unless renewed.")
+LINKS_OVERDUE = Gauge("sipgate_links_overdue", "Links that upkeep should have renewed more than a day ago.")
+FAILING_SECONDS = Gauge("sipgate_failing_seconds", "How long the refresh of one connection has been failing, at most.")
+REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Sessions still to be ended at sipgate.")
+REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
+JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
+CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client.")
+FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: database or cache does not answer.")
+
+GAUGES = (
+    CONNECTIONS, LINKS_ENDING, LINKS_OVERDUE, FAILING_SECONDS, REVOCATIONS_PENDING, REVOCATION_SECONDS, JOURNAL_ENTRIES,
+    CLIENT_PAUSED, FIGURES_UP,
+)  # fmt: skip
+
+Found = list[tuple[Gauge, tuple[str, ...], float]]
+
+
+class Figures(Collector):
+    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. A database that is away costs the gauges, not the
+    answer."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._found: Found = []
+        self._until = 0.0
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Tell the names without counting: a registry asks at start-up."""
+        return _families([])
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        with self._lock:
+            if time.monotonic() >= self._until:
+                self._found = _counted()
+                self._until = time.monotonic() + REMEMBERED_FOR
+            return _families(self._found)
+
+    def forget(self) -> None:
+        """Count anew at the next question."""
+        self._until = 0.0
+
+
+COLLECTOR = Figures()
+
+
+def register() -> None:
+    """Add the gauges to prometheus-client's default registry, where exporters of a site find them. Once per process."""
+    if COLLECTOR not in _registered:
+        REGISTRY.register(COLLECTOR)
+        _registered.append(COLLECTOR)
+
+
+_registered: list[Collector] = []
+
+
+def render(accept: str = "") -> tuple[bytes, str]:
+    """Return body and ``Content-Type`` of an answer to Prometheus, in the format that its ``Accept`` header prefers."""
+    encode, content_type = choose_encoder(accept)
+    return encode(_registry()), content_type
+
+
+def _registry() -> CollectorRegistry:
+    every_process = CollectorRegistry(auto_describe=False)
+    try:
+        MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]  # of prometheus-client
+    except ValueError:  # no folder that processes share
+        return REGISTRY
+    every_process.register(COLLECTOR)
+    return every_process
+
+
+def _families(found: Found) -> Iterable[GaugeMetricFamily]:
+    for gauge in GAUGES:
+        family = GaugeMetricFamily(gauge.name, gauge.text, labels=gauge.labels)
+        for one, labels, value in found:
+            if one is gauge:
+                family.add_metric(labels, value)
+        yield family
+
+
+def _counted() -> Found:
+    now = timezone.now()
+    # Not from the figures: processes of several machines may share those, and each has a journal of its own.
+    waiting = (JOURNAL_ENTRIES, (), float(journal.waiting()))
+    try:
+        known, closer = figures.current(), figures.details(now)
+    except Exception as error:  # database or cache: whoever watches a site wants an answer then most of all
+        logger.error("The connections could not be counted: %s", type(error).__name__)
+        return [waiting, (FIGURES_UP, (), 0.0)]
+    failing, oldest = closer.oldest_failing_since, known.oldest_revocation
+    single = {
+        LINKS_ENDING: closer.ending[ENDING_WITHIN],
+        LINKS_OVERDUE: closer.overdue,
+        FAILING_SECONDS: (now - failing).total_seconds() if failing else 0.0,
+        REVOCATIONS_PENDING: known.revocations,
+        REVOCATION_SECONDS: (now - oldest).total_seconds() if oldest else 0.0,
+        CLIENT_PAUSED: float(any(pause.until > now for pause in known.pauses)),
+        FIGURES_UP: 1.0,
+    }
+    states = [(CONNECTIONS, (state,), float(number)) for state, number in known.states.items()]
+    return [*states, waiting, *((gauge, (), float(value)) for gauge, value in single.items())]
