@@ -77,7 +77,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     ) -> list[SocialApp]:
         """Return the configured clients. For sipgate the settings win, if they name one: no query then.
 
-        allauth would blend rows and settings, and answer with a server error if both name a client; a check warns.
+        allauth would blend rows and settings, and answer with a server error if both name a client.
         """
         if provider == credentials.PROVIDER_ID and client_id is None:
             apps = _apps_of_settings()

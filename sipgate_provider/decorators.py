@@ -10,8 +10,8 @@
 this person          a browser gets                             JSON and XHR get
 ===================  =========================================  ===============================
 is anonymous         the login page (``LOGIN_URL``)             401, problem document
-has no connection    the connect page                           409, problem document
-has to sign in       the connect page                           409, problem document
+has no connection    the connect page                           403, problem document
+has to sign in       the connect page                           403, problem document
 lacks a scope        the connect page, which asks for it, too   403, problem document
 meets a sipgate      the problem page                           its problem document
 error in the view

@@ -62,3 +62,17 @@ def test_every_dependency_has_a_reason_in_the_readme() -> None:
     names = {re.match(r"[A-Za-z0-9-]+", word)[0].lower() for word in words}  # type: ignore[index]  # each has a name
     reasons = text("README.md").partition("## Dependencies")[2].partition("\n## ")[0].lower()
     assert not [name for name in names if not re.search(rf"(?<![a-z-]){re.escape(name)}(?![a-z-])", reasons)]
+
+
+def test_the_index_has_every_page() -> None:
+    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\)", text("docs/README.md"), flags=re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md") if path.name != "README.md")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_headings_that_a_document_links_to_exist(document: Path) -> None:
+    for name, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+        target = (document.parent / name) if name else document
+        if "://" not in name:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -1,0 +1,219 @@
+"""Does what docs/tutorial.md says, block by block in its order, in an empty folder; then signs in as a person would.
+
+Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are but for ``INSTEAD``:
+each entry has to be in the page, so that none hides a change of it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from html import unescape
+from pathlib import Path
+from urllib.parse import urljoin
+
+import pytest
+import requests
+
+from sipgate_sandbox.launch import sign_in
+from tests.package import foreign
+from tests.project.pages import ROOT, Block, blocks, section
+
+PAGE = ROOT / "docs" / "tutorial.md"
+UV = Path(sys.executable).with_name("uv")
+WHEEL = "../sipgate-django/dist/django_sipgate_provider-0.1.0-py3-none-any.whl"
+INSTEAD = {
+    # The checkout is this one; so is its environment, which has what requirements.txt and the build need.
+    "git clone <this repository> sipgate-django": f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv",
+    ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
+    ".venv/bin/python -m pip install build": ":",
+    ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
+    # The same with uv, whose cache spares a download; versions as they are pinned here.
+    f".venv/bin/python -m pip install {WHEEL}": f"{UV} pip install --quiet --python .venv/bin/python --constraints ../sipgate-django/requirements.txt {WHEEL}",
+}  # fmt: skip
+MAKE_ENVIRONMENT = "python3 -m venv .venv"
+SOURCES = ("manage.py", "pyproject.toml", "README.md", "LICENSE", "requirements.txt", "templates", "sipgate_project", "sipgate_provider", "sipgate_sandbox")  # fmt: skip
+
+
+class Terminal:
+    """Runs shell blocks one after the other; where one has gone, the next begins."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.folder = folder
+        self.where = folder.parent / "where"
+        self.environment = foreign.bare_environment(**environment)
+        self.said = ""
+
+    def run(self, script: str) -> str:
+        done = subprocess.run(
+            ["bash", "-ec", f"{script}\npwd > '{self.where}'"], cwd=self.folder, env=self.environment, capture_output=True,
+            text=True, timeout=240, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
+        self.said = done.stdout + done.stderr
+        self.folder = Path(self.where.read_text().strip())
+        return self.said
+
+    @contextmanager
+    def running(self, command: str, *, port: int, says: str) -> Iterator[Path]:
+        """Leave a command running that listens at ``port`` and ``says`` something; yield the file of what it says."""
+        log = self.folder / "said"
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                command.split(), cwd=self.folder, env=self.environment, stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+            try:
+                wait_for(port, process, log, says)
+                yield log
+            finally:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait(20)
+
+
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, words: str) -> None:
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up and process.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0 and words in log.read_text():
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"Nothing listens at {port} and says {words!r}:\n{log.read_text()}")
+
+
+class Tutorial:
+    """The page's blocks, taken one after the other, with free ports in the place of 8000 and 8081."""
+
+    def __init__(self) -> None:
+        self.site_port, self.sandbox_port = foreign.free_port(), foreign.free_port()
+        self.left = [self._placed(block) for block in blocks(PAGE)]
+
+    def _placed(self, block: Block) -> Block:
+        text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
+        return Block(block.page, block.line, block.language, text.replace("localhost:8081", f"localhost:{self.sandbox_port}"))  # fmt: skip
+
+    def shell(self) -> list[str]:
+        """Return the lines of the next block, which is one of the shell."""
+        block = self.left.pop(0)
+        assert block.language == "sh", f"{block} is {block.language}"
+        return block.text.splitlines()
+
+    def files_into(self, folder: Path) -> list[str]:
+        """Write the blocks up to the next shell block into the files that they name."""
+        written = []
+        while self.left and self.left[0].language != "sh":
+            block = self.left.pop(0)
+            assert block.name, f"{block} names no file"
+            path = folder / block.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            first = block.text.splitlines()[0]
+            before = path.read_text() if first.endswith("at its end") else ""
+            path.write_text(f"{before}\n{block.text}")
+            written.append(block.name)
+        return written
+
+
+class Person:
+    """Who follows the page in a browser."""
+
+    def __init__(self, origin: str) -> None:
+        self.site, self.sipgate = requests.Session(), requests.Session()
+        self.origin = origin
+
+    def open(self, path: str) -> requests.Response:
+        return self.site.get(urljoin(self.origin, path), timeout=30)
+
+    def press(self, page: requests.Response) -> requests.Response:
+        """Press the page's button for sipgate, allow everything there, return where that ends."""
+        forms = re.findall(r"<form([^>]*)>(.*?)</form>", page.text, re.DOTALL)
+        (attributes, form), *others = [found for found in forms if 'name="csrfmiddlewaretoken"' in found[1]]
+        assert others == [], page.text
+        action = dict(re.findall(r'([a-z]+)="([^"]*)"', attributes)).get("action", page.url)
+        assert "/accounts/sipgate/login/" in action, page.text
+        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
+        answer = self.site.post(
+            urljoin(page.url, unescape(action)), data=fields, headers={"Referer": page.url}, allow_redirects=False, timeout=30,
+        )  # fmt: skip
+        assert answer.status_code == 302, answer.text
+        return self.site.get(sign_in(self.sipgate, answer.headers["Location"]), timeout=30)
+
+    def close(self) -> None:
+        self.site.close()
+        self.sipgate.close()
+
+
+def sources(folder: Path) -> Path:
+    """Lay out what a clone would bring: the working tree, without what was made in it."""
+    folder.mkdir()
+    for name in SOURCES:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.timeout(300)
+def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+    tutorial, work = Tutorial(), tmp_path / "work"
+    work.mkdir()
+    checkout = sources(tmp_path / "sources")
+    instead = {line: new.replace("{sources}", f"{checkout}/.") for line, new in INSTEAD.items()}
+    used: set[str] = set()
+
+    def translated(lines: list[str], *, environment: str) -> str:
+        used.update(instead.keys() & set(lines))
+        return "\n".join(instead.get(line, environment if line == MAKE_ENVIRONMENT else line) for line in lines)
+
+    first = Terminal(work, SANDBOX_PORT=str(tutorial.sandbox_port))
+    assert "Successfully built" in first.run(translated(tutorial.shell(), environment=":"))
+    (serve,) = tutorial.shell()
+    with ExitStack() as running:
+        ready = f"sipgate sandbox ready at http://localhost:{tutorial.sandbox_port}"
+        running.enter_context(first.running(serve, port=tutorial.sandbox_port, says=ready))
+
+        second = Terminal(work)
+        second.run(translated(tutorial.shell(), environment=f"{UV} venv --quiet --python {sys.executable} .venv"))
+        assert second.folder == work / "crm"
+        assert len(tutorial.files_into(second.folder)) == 5
+        *before, serve = tutorial.shell()
+        assert "no issues" in second.run("\n".join(before))
+        log = running.enter_context(second.running(serve, port=tutorial.site_port, says="no issues"))
+
+        person = Person(f"http://localhost:{tutorial.site_port}")
+        running.callback(person.close)
+        home = person.press(person.open("/"))
+        assert (home.status_code, "Connected with sipgate as Rosa Gärtner" in home.text) == (200, True), home.text
+        asked = person.open("/numbers")
+        assert "Continue" in asked.text
+        numbers = person.press(asked)
+        assert (numbers.url, numbers.status_code) == (f"{person.origin}/numbers", 200)
+        assert "Rosenduft Gartenbau GmbH" in numbers.text
+        assert numbers.text.count("<li>") == 25
+
+        said = second.run("\n".join(tutorial.shell()))
+        assert "Rosenduft Gartenbau GmbH" in said
+        assert "generation 2 → 3" in said
+        assert "All is well" in said
+
+        (fault,) = tutorial.shell()
+        first.run(f"{fault} --url http://localhost:{tutorial.sandbox_port}")
+        down = person.open("/numbers")
+        assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
+        assert "Traceback" not in log.read_text()
+    assert tutorial.left == []
+    assert used == instead.keys()
+
+
+def test_the_lines_to_delete_for_sipgate_itself_are_counted_right() -> None:
+    """The last step names a number of lines; with them gone the settings are sipgate's."""
+    (settings,) = (block for block in blocks(PAGE) if block.name == "crm/settings.py")
+    lines = [line for line in settings.text.splitlines() if "SANDBOX" in line]
+    assert len(lines) == 4
+    assert "Delete the four lines of the sandbox" in section(PAGE, "## 8. With sipgate itself")
