@@ -55,6 +55,14 @@ class TestSignUp:
         assert tokens.usable(connection).value.encode() not in bytes(row.sealed)
         assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
 
+    def test_a_mail_server_that_is_away_stops_nobody(self, browser: Browser, settings, caplog) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
+        settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
+        assert browser.sign_in().headers["Location"] == "/account"
+        assert background.errands.wait_idle(10)
+        assert "A mail could not be sent (ConnectionRefusedError)" in caplog.text
+
     def test_name_and_unverified_address_come_with_the_scope(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
         browser.sign_in()

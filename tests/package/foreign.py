@@ -50,6 +50,7 @@ def bare_environment(**more: str) -> dict[str, str]:
     """Nothing of this process' but where programs, caches and certificates are."""
     kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "UV_CACHE_DIR", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
     passed = {name: os.environ[name] for name in (*kept, "HTTPS_PROXY", "https_proxy") if name in os.environ}
+    passed |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     return {**passed, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **more}
 
 
@@ -80,9 +81,10 @@ def environment(folder: Path, *wanted: str, python: str = sys.executable, constr
     """Make a virtual environment with ``wanted`` in it; return its Python."""
     uv = Path(sys.executable).with_name("uv")
     run(uv, "venv", "--quiet", "--python", python, folder, cwd=folder.parent)
-    limits = ["--constraints", str(constraints)] if constraints else []
+    limits = ["-c", str(constraints)] if constraints else []
     made = folder / "bin" / "python"
-    run(uv, "pip", "install", "--quiet", "--python", made, *limits, *wanted, cwd=folder.parent)
+    # With pip, as every other installation here: uv has certificates and settings of its own.
+    run(sys.executable, "-m", "pip", "--python", made, "install", "--quiet", *limits, *wanted, cwd=folder.parent)
     return made
 
 

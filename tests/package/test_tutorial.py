@@ -36,8 +36,8 @@ INSTEAD = {
     ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
-    # The same with uv, whose cache spares a download; versions as they are pinned here.
-    f".venv/bin/python -m pip install {WHEEL}": f"{UV} pip install --quiet --python .venv/bin/python --constraints ../sipgate-django/requirements.txt {WHEEL}",
+    # The same, in versions as they are pinned here.
+    f".venv/bin/python -m pip install {WHEEL}": f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements.txt {WHEEL}",
 }  # fmt: skip
 MAKE_ENVIRONMENT = "python3 -m venv .venv"
 SOURCES = ("manage.py", "pyproject.toml", "README.md", "LICENSE", "requirements.txt", "templates", "sipgate_project", "sipgate_provider", "sipgate_sandbox")  # fmt: skip

@@ -29,7 +29,9 @@ def source() -> Path:
             check=True, timeout=100,
         )  # fmt: skip
         with tarfile.open(folder / f"django_allauth-{version}.tar.gz") as archive:
-            archive.extractall(folder, filter="data")
+            # Python 3.11 learned of filters in its fourth release only.
+            options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(folder, **options)  # type: ignore[arg-type]
     return unpacked
 
 

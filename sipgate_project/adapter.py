@@ -1,0 +1,38 @@
+"""allauth's policy seam for local accounts: mails leave after the answer, and one that cannot leave stops nobody."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from smtplib import SMTPException
+from typing import Any
+from uuid import uuid4
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.contrib.sites.shortcuts import get_current_site
+from django.core.mail import EmailMessage
+from django.db import transaction
+
+from sipgate_provider import background
+
+logger = logging.getLogger(__name__)
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        """Render now, in the person's language; send when the change is committed, behind the page.
+
+        A sign-in would otherwise hold its transaction for as long as the mail server takes, and fail with it.
+        """
+        site = get_current_site(self.request)
+        message = self.render_mail(
+            template_prefix, email, {"request": self.request, "email": email, "current_site": site, **context}
+        )
+        transaction.on_commit(partial(background.errands.fly, ("mail", uuid4()), partial(_send, message)))
+
+
+def _send(message: EmailMessage) -> None:
+    try:
+        message.send()
+    except (OSError, SMTPException) as error:
+        logger.error("A mail could not be sent (%s): check EMAIL_URL", type(error).__name__)
