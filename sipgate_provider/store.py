@@ -107,7 +107,9 @@ def keep(
         if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
             return True
     values = {**columns, "refresh_count": F("refresh_count") + 1, **_active_unless_asked(now)}
-    return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
+    # A lease that is over counts as none: whoever held it may have been killed, and nobody would ever give it back.
+    ours = Q(lease_owner=claim.owner) | Q(lease_owner="") | Q(lease_until__lte=now)
+    return bool(rows.filter(ours).update(**values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
