@@ -259,7 +259,7 @@ def keep_pair(
         revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        _give_up_orphan(now, grant, pair)
+        revocation.give_up_orphan(now, grant, pair)
     return now
 
 
@@ -287,23 +287,6 @@ def _persist(
             logger.warning("A rotated pair is not stored yet (%s); trying again", type(error).__name__)
         time.sleep(pause)
         pause = min(pause * 2, 1.0)
-
-
-def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
-    """End the session of a pair that came too late, unless it is the session the newer pair lives in.
-
-    Keycloak ends whole sessions: ending the one of a second sign-in in the same browser would kill the newer pair too.
-    """
-    if not row.sealed:
-        connection = row.connection
-        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh")
-        return
-    ours = sealing.fingerprint(grant.session_state)
-    if row.access_fingerprint == sealing.fingerprint(pair.access_token):
-        return  # our own write, whose confirmation was lost
-    if ours and row.session_fingerprint and ours != row.session_fingerprint:
-        connection = row.connection
-        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="superseded by a new sign-in")
 
 
 @dataclass(kw_only=True)

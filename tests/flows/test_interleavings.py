@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import oauth, sealing, store
-from sipgate_provider.models import SipgateToken
+from sipgate_provider import background, journal, oauth, sealing, store, tokens
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from tests.conftest import Connect
 from tests.strict import Strict
 
@@ -32,3 +36,46 @@ class TestLateAnswer:
         SipgateToken.objects.update(lease_owner="other", lease_until=timezone.now() + timedelta(seconds=left))
         assert store.keep(claim, *issued(strict), used=True, now=timezone.now(), row=row) is stored
         assert store.load(connection.pk).generation == (2 if stored else 1)
+
+
+@pytest.fixture
+def journal_directory(settings: Any, tmp_path: Path) -> Path:
+    settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.usefixtures("journal_directory")
+class TestJournal:
+    def waits(self, connection: SocialAccount, strict: Strict) -> None:
+        """Let a pair wait, as a process leaves it that was killed before it could store it."""
+        row = store.load(connection.pk)
+        claim = store.Claim(connection_id=row.pk, generation=row.generation, owner="killed", taken_over=False)
+        journal.write(claim, *issued(strict))
+
+    def test_rollback_of_the_caller_leaves_the_pair_in_it(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
+        self.waits(connection, strict)
+        with transaction.atomic():
+            assert tokens.usable(connection).generation == 2
+            transaction.set_rollback(True)
+        assert store.load(connection.pk).generation == 1
+        assert tokens.usable(connection).generation == 2
+        assert journal.waiting() == 0
+
+    def test_odd_files_stop_nobody(self, connect: Connect, strict: Strict, journal_directory: Path) -> None:
+        connection = connect(age=400)
+        for name in ("notes.sealed", "1-x-2.sealed", "-.sealed"):
+            (journal_directory / name).write_text("not ours")
+        (journal_directory / f"{connection.pk}-1-{'0' * 32}.sealed").mkdir()
+        self.waits(connection, strict)
+        assert journal.replay() == 1
+        assert tokens.usable(connection).generation == 2
+
+    def test_pair_of_a_revoked_connection_has_its_session_ended(self, connect: Connect, strict: Strict) -> None:
+        # The pair waits on another machine, where nobody could look before the connection was revoked here.
+        connection = connect(age=400)
+        self.waits(connection, strict)
+        store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        assert journal.replay() == 0
+        assert background.errands.wait_idle(10)
+        assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh"
