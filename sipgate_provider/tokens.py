@@ -131,7 +131,8 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
     if (
         row.last_refreshed_at is not None
         and row.issued_at >= row.consented_at
-        and now - row.last_refreshed_at < REJECTED_TOO_SOON
+        # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
+        and abs(now - row.last_refreshed_at) < REJECTED_TOO_SOON
     ):
         raise errors.AccessRejected(
             "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401

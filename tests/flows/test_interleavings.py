@@ -79,3 +79,14 @@ class TestJournal:
         assert journal.replay() == 0
         assert background.errands.wait_idle(10)
         assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh"
+
+
+class TestClocks:
+    def test_token_of_a_clock_that_was_ahead_is_renewed_once_it_is_rejected(
+        self, connect: Connect, strict: Strict
+    ) -> None:
+        ahead = timedelta(minutes=10)
+        connection = connect(age=-ahead.total_seconds(), last_refreshed_at=timezone.now() + ahead)
+        old = tokens.usable(connection)
+        assert tokens.usable(connection, rejected=old.value).generation == 2
+        assert store.load(connection.pk).expires_at < timezone.now() + ahead
