@@ -130,6 +130,8 @@ def keep_many(renewed: Sequence[Renewed], *, now: datetime) -> bool:
     connection = connections[database()]
     quote = connection.ops.quote_name
     fields = {field.attname: field for field in SipgateToken._meta.local_concrete_fields}
+    # In the order of ``reseal``: two transactions that lock the same rows in different orders wait for each other.
+    renewed = sorted(renewed, key=lambda one: one.claim.connection_id)
     values = [_renewed_columns(one, now=now) for one in renewed]
     names = list(values[0])
     # The ORM has no conditional UPDATE of many rows, each with values of its own.

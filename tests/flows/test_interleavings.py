@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from sipgate_provider import background, journal, oauth, sealing, store, tokens
@@ -90,3 +90,26 @@ class TestClocks:
         old = tokens.usable(connection)
         assert tokens.usable(connection, rejected=old.value).generation == 2
         assert store.load(connection.pk).expires_at < timezone.now() + ahead
+
+
+class TestOrderOfLocks:
+    def test_rows_are_stored_together_in_the_order_in_which_they_are_sealed_anew(
+        self, connect: Connect, strict: Strict
+    ) -> None:
+        # PostgreSQL ends one of two transactions that lock the same rows in different orders.
+        rows = [store.load(connect().pk) for _ in range(5)]
+        renewed = []
+        for row in reversed(rows):
+            claim = store.claim(row, owner="keepalive", now=timezone.now())
+            grant, pair = issued(strict)
+            renewed.append(store.Renewed(claim=claim, grant=grant, pair=pair, row=row))
+        locked: list[int] = []
+
+        def watch(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
+            if many:
+                locked.extend(row.pk for one in parameters for row in rows if row.pk == one[-4])
+            return execute(sql, parameters, many, context)
+
+        with connection.execute_wrapper(watch):
+            assert store.keep_many(renewed, now=timezone.now())
+        assert locked == [row.pk for row in rows]
