@@ -15,11 +15,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+
+from django.db import transaction
 
 from . import conf, errors, metrics, oauth, records, revocation, sealing, store
 from .models import TokenEvent
@@ -28,7 +32,9 @@ from .secret import Secret
 logger = logging.getLogger(__name__)
 
 SUFFIX = ".sealed"
-MAX_BYTES = 65_536
+MAX_BYTES = 131_072
+"""Four tokens of the longest kind, one of them twice."""
+NAME = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9a-f]{32}\.sealed")
 CONTEXT = "sipgate_provider.journal"
 WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 
@@ -91,8 +97,13 @@ def sync(path: Path) -> None:
 
 def done(path: Path | None) -> None:
     """Remove a pair that is stored."""
-    if path is not None:
+    if path is None:
+        return
+    try:
         path.unlink(missing_ok=True)
+    except OSError as error:
+        # Another system user wrote it. What is stored is not undone for that: it is dropped when it can be.
+        logger.error("A journal entry that is stored could not be removed: %s", error.strerror)
 
 
 def entries(connection_id: int | None = None) -> Iterator[Entry]:
@@ -101,7 +112,7 @@ def entries(connection_id: int | None = None) -> Iterator[Entry]:
     if directory is None or not directory.is_dir():
         return
     pattern = f"{connection_id}-*{SUFFIX}" if connection_id is not None else f"*{SUFFIX}"
-    for path in sorted(directory.glob(pattern), key=_order):
+    for path in sorted(_ours(directory.glob(pattern)), key=_order):
         entry = _opened(path)
         if entry is not None:
             yield entry
@@ -110,7 +121,8 @@ def entries(connection_id: int | None = None) -> Iterator[Entry]:
 def replay(connection_id: int | None = None) -> int:
     """Store what waits; return how many pairs were taken over. Safe to repeat and to run anywhere at once.
 
-    A pair that is no longer the newest truth (a consent came, the connection is gone) is dropped.
+    A pair that is no longer the newest truth (a consent came, the connection is gone) is dropped, and its session ended.
+    In a transaction of the caller the file stays until the commit: a rollback takes the stored pair back.
     """
     taken = 0
     for entry in entries(connection_id):
@@ -124,16 +136,18 @@ def replay(connection_id: int | None = None) -> int:
                 "Took over a pair of connection %s from the journal", entry.claim.connection_id,
                 extra=records.fields(connection=entry.claim.connection_id, generation=entry.claim.generation + 1),
             )  # fmt: skip
-        elif store.load(entry.claim.connection_id) is None:
+        elif (row := store.load(entry.claim.connection_id)) is None:
             revocation.enqueue(entry.pair, uid="", user=None, why="disconnected before it was stored")
-        done(entry.path)
+        else:
+            revocation.give_up_orphan(row, entry.grant, entry.pair)
+        transaction.on_commit(partial(done, entry.path), using=store.database())
     return taken
 
 
 def waiting() -> int:
     """Return how many pairs wait."""
     directory = conf.journal_directory()
-    return len(list(directory.glob(f"*{SUFFIX}"))) if directory is not None and directory.is_dir() else 0
+    return len(_ours(directory.glob(f"*{SUFFIX}"))) if directory is not None and directory.is_dir() else 0
 
 
 def _opened(path: Path) -> Entry | None:
@@ -141,6 +155,9 @@ def _opened(path: Path) -> Entry | None:
         data = json.loads(sealing.unseal(path.read_bytes()[:MAX_BYTES], context=CONTEXT))
     except FileNotFoundError:
         return None  # another process has just taken it
+    except OSError as error:
+        logger.error("A journal entry cannot be read and is kept: %s", error.strerror)
+        return None
     except errors.Misconfigured as error:
         logger.error(
             "A journal entry does not open and is kept [%s]: %s", error.reference, error.message,
@@ -157,6 +174,11 @@ def _opened(path: Path) -> Entry | None:
             access_token=grant.access_token, refresh_token=data["refresh_token"] and Secret(data["refresh_token"])
         ),
     )
+
+
+def _ours(paths: Iterable[Path]) -> list[Path]:
+    """Leave out what somebody else put there: one odd name must not keep every pair waiting."""
+    return [path for path in paths if NAME.fullmatch(path.name)]
 
 
 def _order(path: Path) -> tuple[int, int]:

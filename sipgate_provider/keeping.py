@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Self
 
-from django.db import DatabaseError, connections, transaction
+from django.db import DatabaseError, InterfaceError, connections, transaction
 from django.db.models import Count, Q, QuerySet
 from django.utils import timezone
 
@@ -67,6 +67,31 @@ class Report:
         return self.stopped.startswith(MISCONFIGURED)
 
 
+class Halt:
+    """Why a run ends early: the caller asked (``asked``, which is theirs), or the run gave up by itself (``set``).
+
+    Two things, since who runs the keeper again and again goes on after an outage.
+    """
+
+    SLICE = 0.25
+    """Seconds after which a waiting thread looks for the other one."""
+
+    def __init__(self, asked: threading.Event | None) -> None:
+        self._asked = asked or threading.Event()
+        self._gave_up = threading.Event()
+
+    def set(self) -> None:
+        self._gave_up.set()
+
+    def is_set(self) -> bool:
+        return self._asked.is_set() or self._gave_up.is_set()
+
+    def wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.is_set() and (left := until - time.monotonic()) > 0:
+            self._asked.wait(min(left, self.SLICE))
+
+
 @dataclass(slots=True, kw_only=True)
 class Pace:
     """Lets so many requests start per second; halves on 429 and 503, and recovers slowly. ``rate`` 0: no limit."""
@@ -79,7 +104,7 @@ class Pace:
     def __post_init__(self) -> None:
         self._wanted = self.rate
 
-    def wait(self, stop: threading.Event) -> None:
+    def wait(self, stop: Halt) -> None:
         if not self.rate:
             return
         with self._lock:
@@ -203,7 +228,7 @@ class Run:
         self._everything = everything
         self._limit = limit
         self._progress = progress or (lambda report: None)
-        self._stop = stop or threading.Event()
+        self._stop = Halt(stop)
         self._started_at = timezone.now()
         self._in_a_row = 0
         self._lock = threading.Lock()
@@ -220,7 +245,8 @@ class Run:
             self._renew(client)
         except errors.Misconfigured as error:
             self._end(f"{MISCONFIGURED}: {error.message}")
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
+            connections[store.database()].close()  # it may be dead, and the next run of this thread would get it
             self._end(f"the database does not answer ({type(error).__name__})")
         self.report.seconds = round(time.monotonic() - started, 3)
         self._progress(self.report)
@@ -302,7 +328,7 @@ class Run:
             self._count("needs_sign_in")
         except errors.NotConnected:
             self._count("skipped")
-        except DatabaseError as error:
+        except (DatabaseError, InterfaceError) as error:
             self._count("failed")
             self._end(f"the database does not answer ({type(error).__name__})")
         except errors.Misconfigured as error:

@@ -280,7 +280,7 @@ def keep_pair(
         revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        _give_up_orphan(now, grant, pair)
+        revocation.give_up_orphan(now, grant, pair)
     return now
 
 
@@ -322,23 +322,6 @@ def _waiting(claim: store.Claim) -> errors.SipgateUnavailable:
         error.reference, extra=records.fields(error, connection=claim.connection_id, outcome="not_stored"),
     )  # fmt: skip
     return error
-
-
-def _give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
-    """End the session of a pair that came too late, unless it is the session the newer pair lives in.
-
-    Keycloak ends whole sessions: ending the one of a second sign-in in the same browser would kill the newer pair too.
-    """
-    if not row.sealed:
-        connection = row.connection
-        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh")
-        return
-    ours = sealing.fingerprint(grant.session_state)
-    if row.access_fingerprint == sealing.fingerprint(pair.access_token):
-        return  # our own write, whose confirmation was lost
-    if ours and row.session_fingerprint and ours != row.session_fingerprint:
-        connection = row.connection
-        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="superseded by a new sign-in")
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from . import background, credentials, errors, metrics, oauth, records, sealing, store
-from .models import Revocation, TokenEvent
+from .models import Revocation, SipgateToken, TokenEvent
 from .secret import Secret
 
 logger = logging.getLogger(__name__)
@@ -46,6 +46,23 @@ def enqueue(pair: sealing.Pair, *, uid: str, user: object, why: str) -> Revocati
     )
     transaction.on_commit(partial(_start, pk), using=store.database())
     return row
+
+
+def give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
+    """End the session of a pair that came too late, unless it is the session the newer pair lives in.
+
+    Keycloak ends whole sessions: ending the one of a second sign-in in the same browser would kill the newer pair too.
+    """
+    if not row.sealed:
+        connection = row.connection
+        enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh")
+        return
+    ours = sealing.fingerprint(grant.session_state)
+    if row.access_fingerprint == sealing.fingerprint(pair.access_token):
+        return  # our own write, whose confirmation was lost
+    if ours and row.session_fingerprint and ours != row.session_fingerprint:
+        connection = row.connection
+        enqueue(pair, uid=connection.uid, user=connection.user_id, why="superseded by a new sign-in")
 
 
 def _start(pk: uuid.UUID) -> None:

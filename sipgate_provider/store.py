@@ -107,7 +107,9 @@ def keep(
         if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
             return True
     values = {**columns, "refresh_count": F("refresh_count") + 1, **_active_unless_asked(now)}
-    return bool(rows.filter(Q(lease_owner=claim.owner) | Q(lease_owner="")).update(**values))
+    # A lease that is over counts as none: whoever held it may have been killed, and nobody would ever give it back.
+    ours = Q(lease_owner=claim.owner) | Q(lease_owner="") | Q(lease_until__lte=now)
+    return bool(rows.filter(ours).update(**values))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +130,8 @@ def keep_many(renewed: Sequence[Renewed], *, now: datetime) -> bool:
     connection = connections[database()]
     quote = connection.ops.quote_name
     fields = {field.attname: field for field in SipgateToken._meta.local_concrete_fields}
+    # In the order of ``reseal``: two transactions that lock the same rows in different orders wait for each other.
+    renewed = sorted(renewed, key=lambda one: one.claim.connection_id)
     values = [_renewed_columns(one, now=now) for one in renewed]
     names = list(values[0])
     # The ORM has no conditional UPDATE of many rows, each with values of its own.

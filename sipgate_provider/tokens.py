@@ -145,7 +145,8 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
     if (
         row.last_refreshed_at is not None
         and row.issued_at >= row.consented_at
-        and now - row.last_refreshed_at < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
+        # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
+        and abs(now - row.last_refreshed_at) < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
     ):
         raise errors.AccessRejected(
             "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401

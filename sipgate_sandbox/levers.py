@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlsplit
 
 from allauth.idp.oidc.models import Token
 from django.conf import settings
@@ -29,6 +30,8 @@ def lever(view: View) -> Callable[..., HttpResponse]:
     def handle(request: HttpRequest) -> HttpResponse:
         if not ipaddress.ip_address(request.META.get("REMOTE_ADDR", "0.0.0.0")).is_loopback:  # noqa: S104  # a value that is refused
             return HttpResponse(status=403)
+        if _is_foreign(request):
+            return HttpResponse(status=403)
         try:
             answer = view(request, _order(request))
         except ValueError as error:
@@ -38,6 +41,18 @@ def lever(view: View) -> Callable[..., HttpResponse]:
         return JsonResponse(answer, safe=False)
 
     return handle
+
+
+def _is_foreign(request: HttpRequest) -> bool:
+    """Tell whether a page of another origin asks: the browser that runs it is on the loopback interface, too.
+
+    ``get_host`` refuses names that are not ours, which a page can point at this machine (DNS rebinding).
+    """
+    host = request.get_host()
+    origin = request.headers.get("Origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return True
+    return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 
 
 def _order(request: HttpRequest) -> dict[str, Any]:

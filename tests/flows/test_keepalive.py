@@ -275,6 +275,29 @@ class TestCommand:
         process.stdout.close()
         assert store.load(pk).generation == 2
 
+    def test_the_loop_goes_on_after_an_outage(self, idle: Callable[..., int], strict: Strict) -> None:
+        pks = [idle() for _ in range(keeping.STOP_AFTER)]
+        strict.set(fault="500", times=len(pks))
+        process = subprocess.Popen(
+            [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "0.3", "--json"],
+            stdout=subprocess.PIPE, text=True, env=environment(),
+        )  # fmt: skip
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["stopped"].startswith("sipgate does not answer")
+        renewed = 0
+        while renewed < len(pks):
+            renewed += json.loads(process.stdout.readline())["refreshed"]
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+        process.stdout.close()
+
+    def test_a_dead_database_connection_costs_one_run(self, idle: Callable[..., int]) -> None:
+        idle()
+        connections["default"].ensure_connection()
+        connections["default"].connection.close()
+        assert keeping.run(rate=0).stopped.startswith("the database does not answer")
+        assert keeping.run(rate=0).refreshed == 1
+
     def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Callable[..., int], strict: Strict) -> None:
         strict.set(latency=1)
         pks = [idle() for _ in range(3)]

@@ -351,6 +351,27 @@ class TestLevers:
         assert response.json()["error"].endswith(".")
         assert sandbox.control.faults() == []
 
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({}, 200),
+            ({"Origin": "http://evil.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Sec-Fetch-Site": "cross-site"}, 403),
+            ({"Sec-Fetch-Site": "same-site"}, 403),
+            ({"Host": "evil.example"}, 400),
+        ],
+    )
+    def test_page_of_another_origin_steers_nothing(
+        self, sandbox: Running, headers: dict[str, str], status: int
+    ) -> None:
+        # The browser that runs it sits on this machine; plain text needs no preflight, an image not even a script.
+        for method in ("GET", "POST"):
+            response = requests.request(
+                method, f"{sandbox.url}/_sandbox/state", headers={"Content-Type": "text/plain", **headers}, timeout=10
+            )
+            assert response.status_code == status
+
     def test_half_an_order(self, sandbox: Running) -> None:
         response = requests.post(
             f"{sandbox.url}/_sandbox/faults", data=b'{"fa', headers={"Content-Type": "application/json"}, timeout=10
