@@ -453,7 +453,7 @@ class TestGauges:
         self, connect: Connect, scrape: Callable[..., Any], settings: Any, tmp_path: Path
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        (tmp_path / "1-1-a.sealed").touch()
+        (tmp_path / f"1-1-{'0' * 32}.sealed").touch()
         tokens.usable(connect())
 
         def refuse(*_args: Any) -> None:
