@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from sipgate_provider import accounts, errors, problems, sealing
 from sipgate_provider.api import Account
@@ -49,14 +49,14 @@ def _card(view: accounts.AccountView, *, log: bool = True) -> Card:
     )  # fmt: skip
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     cards = [_card(view) for view in accounts.known_views_of(request.user)] if request.user.is_authenticated else []
     return render(request, "pages/home.html", {"cards": cards})
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 @transaction.non_atomic_requests
 def account(request: HttpRequest) -> HttpResponse:
@@ -82,7 +82,7 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
@@ -128,7 +128,7 @@ def _number(text: str) -> int:
 
 
 @never_cache
-@require_GET
+@require_safe
 @transaction.non_atomic_requests
 def healthz(request: HttpRequest) -> JsonResponse:
     """Say whether this process can serve: database, pending migrations, keys. 200 or 503; no secrets, no versions."""
