@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.utils.cache import add_never_cache_headers, has_vary_header
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -17,11 +18,13 @@ PERMISSIONS_POLICY = ", ".join(
 
 
 def headers(get_response: Next) -> Next:
-    """Refuse what no page of this site uses."""
+    """Refuse what no page of this site uses; let nobody keep a page that depends on who looks at it."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
+        if has_vary_header(response, "Cookie") and not response.has_header("Cache-Control"):
+            add_never_cache_headers(response)
         return response
 
     return middleware

@@ -15,7 +15,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_POST, require_safe
 
 from sipgate_provider import accounts, errors, problems, sealing
 from sipgate_provider import metrics as counting
@@ -52,14 +52,14 @@ def _card(view: accounts.AccountView, *, log: bool = True) -> Card:
     )  # fmt: skip
 
 
-@require_GET
+@require_safe
 def home(request: HttpRequest) -> HttpResponse:
     cards = [_card(view) for view in accounts.known_views_of(request.user)] if request.user.is_authenticated else []
     return render(request, "pages/home.html", {"cards": cards})
 
 
 @never_cache
-@require_GET
+@require_safe
 @login_required
 @transaction.non_atomic_requests
 def account(request: HttpRequest) -> HttpResponse:
@@ -85,7 +85,7 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_GET
+@require_safe
 @transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
@@ -131,7 +131,7 @@ def _number(text: str) -> int:
 
 
 @never_cache
-@require_GET
+@require_safe
 @transaction.non_atomic_requests
 def healthz(request: HttpRequest) -> JsonResponse:
     """Say whether this process can serve: database, pending migrations, keys. 200 or 503; no secrets, no versions."""
@@ -157,7 +157,7 @@ def _keys_state() -> str:
 
 
 @never_cache
-@require_GET
+@require_safe
 @transaction.non_atomic_requests
 def metrics(request: HttpRequest) -> HttpResponse:
     """Answer Prometheus, if it has the bearer token ``METRICS_TOKEN``. Without one set there is no such page."""

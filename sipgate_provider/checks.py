@@ -10,7 +10,9 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from . import conf, errors, http, metrics, sealing
+from . import conf, errors, http, metrics, sealing, store
+
+SUPPORTED = frozenset({"postgresql", "sqlite"})
 
 
 def register_checks() -> None:
@@ -21,6 +23,7 @@ def register_checks() -> None:
     checks.register(check_time_zones, "sipgate")
     checks.register(check_metrics, "sipgate")
     checks.register(check_database, checks.Tags.database)
+    checks.register(check_supported_database, checks.Tags.database)
     checks.register(check_deployment, "sipgate", deploy=True)
 
 
@@ -114,6 +117,17 @@ def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> It
                 f"SQLite database {alias!r} starts transactions without the write lock: busy sites get 'database is locked'.",
                 hint="OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.", id="sipgate_provider.W009",
             )  # fmt: skip
+
+
+def check_supported_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
+    alias = store.database()
+    if alias in (databases or ()) and connections[alias].vendor not in SUPPORTED:
+        yield checks.Warning(
+            f"Tokens lie in database {alias!r}, of the kind {connections[alias].vendor!r}, on which nothing was tried: that "
+            "a token is renewed once and never lost depends on how a database counts rows and locks them.",
+            hint="Use PostgreSQL or SQLite; a database router may put the tables of sipgate_provider and socialaccount there.",
+            id="sipgate_provider.W017",
+        )  # fmt: skip
 
 
 def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:

@@ -309,7 +309,10 @@ def back_to(request: HttpRequest) -> str:
     if not url_has_allowed_host_and_scheme(referrer, {request.get_host()}, require_https=request.is_secure()):
         return "/"
     parts = urlsplit(referrer)
-    return f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
+    path = parts.path or "/"
+    if not url_has_allowed_host_and_scheme(path, None):
+        return "/"  # by itself, a path that begins with two slashes is the name of another host
+    return f"{path}?{parts.query}" if parts.query else path
 
 
 def _words(scopes: Iterable[str]) -> tuple[str, ...]:

@@ -277,8 +277,8 @@ class Run:
     def _renew_all(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="sipgate-keepalive") as pool:
-            for row, claim in self._claimed():
-                running.add(pool.submit(self._one_in_thread, client, row, claim))
+            for row, claim, claimed_at in self._claimed():
+                running.add(pool.submit(self._one_in_thread, client, row, claim, claimed_at))
                 if len(running) >= self._threads:
                     done, running = wait(running, return_when=FIRST_COMPLETED)
                     for future in done:
@@ -290,9 +290,9 @@ class Run:
         size = BATCH if not self._pace.rate else min(BATCH, max(int(self._pace.rate * HELD_SECONDS), 1))
         return size if self._limit is None else min(size, self._limit - self.report.due)
 
-    def _claimed(self) -> Iterator[tuple[SipgateToken, store.Claim]]:
+    def _claimed(self) -> Iterator[tuple[SipgateToken, store.Claim, float]]:
         while not self._stop.is_set():
-            size = self._batch_size()
+            size, claimed_at = self._batch_size(), time.monotonic()
             batch = claim_batch(size, started_at=self._started_at, everything=self._everything) if size > 0 else []
             store.release_connections()
             if not batch:
@@ -304,17 +304,18 @@ class Run:
                         store.release(unused)
                     self.report.skipped += len(batch) - number
                     return
-                yield row, claim
+                yield row, claim, claimed_at
 
-    def _one_in_thread(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
+    def _one_in_thread(self, client: oauth.Client, row: SipgateToken, claim: store.Claim, claimed_at: float) -> None:
         # Else what a thread has opened is left to the garbage collector, which Python 3.13 remarks on.
         with store.own_connections():
-            self._one(client, row, claim)
+            self._one(client, row, claim, claimed_at)
 
-    def _one(self, client: oauth.Client, row: SipgateToken, claim: store.Claim) -> None:
-        claimed = time.monotonic()
+    def _one(self, client: oauth.Client, row: SipgateToken, claim: store.Claim, claimed_at: float) -> None:
         self._pace.wait(self._stop)
-        late = time.monotonic() - claimed > HELD_SECONDS
+        # Counted from the claim, not from here: with few threads, or a slow sipgate, a row waits for a thread as well,
+        # and a visitor may have renewed it since its lease ran out.
+        late = time.monotonic() - claimed_at > HELD_SECONDS
         if self._stop.is_set() or (late and not store.extend(claim, now=timezone.now())):
             store.release(claim)
             self._count("skipped")

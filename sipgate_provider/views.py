@@ -22,7 +22,7 @@ from allauth.socialaccount.providers.oauth2.client import OAuth2Client
 from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter, OAuth2CallbackView, OAuth2LoginView
 from django.core.exceptions import MultipleObjectsReturned, PermissionDenied
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
@@ -140,6 +140,9 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
 class SipgateLoginView(OAuth2LoginView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method not in {"GET", "POST"}:
+            # allauth takes whatever is not GET for the confirmed form; HEAD and OPTIONS pass without a CSRF token.
+            return HttpResponseNotAllowed(["GET", "POST"])
         elsewhere = _canonical_url(request)
         if elsewhere:
             return HttpResponseRedirect(elsewhere)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
+from django.core.cache import cache
 
 from sipgate_provider import background, oauth, store
 from sipgate_provider.models import SipgateToken
@@ -98,7 +99,8 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:
-    """Work behind a test must not meet the next test's database."""
+    """Work behind a test must not meet the next test's database, nor allauth's rate limits the next test's people."""
+    cache.clear()
     yield
     for flights in (background.operations, background.refreshes, background.pages, background.errands):
         flights.wait_idle(20)

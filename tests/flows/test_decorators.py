@@ -289,6 +289,8 @@ class TestScope:
             (f"http://{HOST}/form?x=1", "/form?x=1"),
             (f"http://{HOST}", "/"),
             ("https://evil.example/form", "/"),
+            (f"http://{HOST}//evil.example/form", "/"),
+            (f"http://{HOST}/\\evil.example/form", "/"),
             ("javascript:alert(1)", "/"),
             ("", "/"),
         ],

@@ -415,7 +415,7 @@ class TestKeysAndJournal:
     ) -> None:
         old = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_JOURNAL_DIR = tmp_path
-        (tmp_path / "1-1-x.sealed").write_bytes(sealing.seal(b"{}", context="anything"))
+        (tmp_path / f"1-1-{'0' * 32}.sealed").write_bytes(sealing.seal(b"{}", context="anything"))
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY, *old]
         assert "keys.unused" not in findings(offline=True)
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
-from django.db import connection, transaction
+from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import background, journal, oauth, sealing, store, tokens
+from sipgate_provider import background, journal, keeping, oauth, sealing, store, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from tests.conftest import Connect
 from tests.strict import Strict
@@ -113,3 +114,30 @@ class TestOrderOfLocks:
         with connection.execute_wrapper(watch):
             assert store.keep_many(renewed, now=timezone.now())
         assert locked == [row.pk for row in rows]
+
+
+class TestUpkeep:
+    def test_row_that_waited_for_a_thread_until_a_visitor_renewed_it_is_left_alone(
+        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keeping, "HELD_SECONDS", 0.1)
+        strict.set(latency=1)
+        month = 2_592_000
+        connect(age=0.9 * month)
+        waiting = connect(age=0.7 * month)
+        reports: list[keeping.Report] = []
+
+        def upkeep() -> None:
+            reports.append(keeping.run(rate=0, threads=1))
+            connections.close_all()
+
+        running = threading.Thread(target=upkeep)
+        running.start()
+        while not store.load(waiting.pk).lease_owner:
+            assert running.is_alive()
+        # The first row takes so long that the lease of the second one runs out.
+        SipgateToken.objects.filter(pk=waiting.pk).update(lease_until=timezone.now())
+        assert tokens.refresh(waiting).generation == 2
+        running.join()
+        assert (reports[0].refreshed, reports[0].skipped) == (1, 1)
+        assert (strict.counts()["refresh"], strict.counts()["reuse"]) == (2, 0)
