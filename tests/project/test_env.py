@@ -269,6 +269,11 @@ class TestWhatWorks:
         values = project.values("PORT", "SIPGATE_REDIRECT_URI", REDIRECT_URI=uri, **variables)
         assert values == {"PORT": port, "SIPGATE_REDIRECT_URI": uri}
 
+    def test_behind_a_proxy_rate_limits_count_by_visitor(self, project: Project) -> None:
+        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 1}
+        # Nobody else's word is taken for an address.
+        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 0}
+
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["unix", "windows"])
     def test_an_editor_may_write_the_file_its_way(self, project: Project, mark: bytes, end: bytes) -> None:
