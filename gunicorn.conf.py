@@ -9,3 +9,10 @@ timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+
+
+def on_starting(server: object) -> None:
+    """Keep queries out of the error log, too: there gunicorn quotes the address of a request that failed."""
+    from sipgate_project.logs import WithoutQuery
+
+    server.log.error_log.addFilter(WithoutQuery())  # type: ignore[attr-defined]  # gunicorn has no types
