@@ -45,3 +45,24 @@ def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings: Any) -
     right = {"login": "erika", "password": "correct"}
     headers = {"host": HOST, "x-forwarded-for": "203.0.113.10"}
     assert Client().post("/accounts/login/", right, headers=headers).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "is_own"),
+    [
+        ("https://crm.example.org:443/oauth", "crm.example.org", True),
+        ("https://crm.example.org/oauth", "CRM.example.org:443", True),
+        ("http://crm.example.org:80/oauth", "crm.example.org", True),
+        ("http://localhost:8080/oauth", "localhost:8080", True),
+        ("http://localhost:8080/oauth", "localhost", False),
+        ("http://[::1]/oauth", "[::1]:80", True),
+        ("https://crm.example.org/oauth", "crm.example.org:80", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/accounts/sipgate/login/"])
+def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
+    settings: Any, path: str, uri: str, host: str, is_own: bool
+) -> None:
+    settings.SIPGATE_REDIRECT_URI, settings.ALLOWED_HOSTS = uri, ["*"]
+    secure = {"secure": uri.startswith("https")}
+    assert Client().get(path, headers={"host": host}, **secure).status_code == (200 if is_own else 302)
