@@ -46,6 +46,8 @@ if (
     _redirect_parts.query
     or _redirect_parts.path in {"", "/", "/account", "/account.json", "/healthz", "/metrics"}
     or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
+    # allauth's own place for the callback is fine; elsewhere among its pages it would be in the way of one.
+    or _redirect_parts.path.removeprefix("/accounts/") not in {_redirect_parts.path, "sipgate/login/callback/"}
 ):
     raise ImproperlyConfigured(
         "REDIRECT_URI must have a path of its own and no query, such as http://localhost:8080/oauth."
