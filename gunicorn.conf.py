@@ -20,3 +20,10 @@ def child_exit(_server: Any, worker: Any) -> None:
         from prometheus_client.multiprocess import mark_process_dead
 
         mark_process_dead(worker.pid)
+
+
+def on_starting(server: object) -> None:
+    """Keep queries out of the error log, too: there gunicorn quotes the address of a request that failed."""
+    from sipgate_project.logs import WithoutQuery
+
+    server.log.error_log.addFilter(WithoutQuery())  # type: ignore[attr-defined]  # gunicorn has no types

@@ -167,6 +167,11 @@ def split_url(name: str, value: str) -> SplitResult:
         raise ImproperlyConfigured(
             f"{name} must be a full address such as https://example.org/path, without quotes, blanks or a fragment."
         )
+    if not parts.netloc.isascii():
+        # Browsers ask for the ASCII form: every page would be answered with "Bad Request".
+        raise ImproperlyConfigured(
+            f"{name} must name its host in ASCII, such as xn--mnchen-3ya.example for münchen.example."
+        )
     return parts
 
 

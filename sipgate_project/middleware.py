@@ -9,6 +9,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.cache import add_never_cache_headers, has_vary_header
 
+from sipgate_provider import conf
+
 Next = Callable[[HttpRequest], HttpResponse]
 
 PERMISSIONS_POLICY = ", ".join(
@@ -42,10 +44,9 @@ def canonical_host(get_response: Next) -> Next:
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.method in {"GET", "HEAD"} and request.path not in PROBES:
-            host = request.get_host().lower()
-            if host != target.netloc.lower():
-                return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")
+        is_page = request.method in {"GET", "HEAD"} and request.path not in PROBES
+        if is_page and not conf.is_own_host(request.get_host()):
+            return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")
         return get_response(request)
 
     return middleware

@@ -46,6 +46,8 @@ if (
     _redirect_parts.query
     or _redirect_parts.path in {"", "/", "/account", "/account.json", "/healthz", "/metrics"}
     or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
+    # allauth's own place for the callback is fine; elsewhere among its pages it would be in the way of one.
+    or _redirect_parts.path.removeprefix("/accounts/") not in {_redirect_parts.path, "sipgate/login/callback/"}
 ):
     raise ImproperlyConfigured(
         "REDIRECT_URI must have a path of its own and no query, such as http://localhost:8080/oauth."
@@ -289,6 +291,8 @@ STORAGES = {
 
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+# Else every visitor has the proxy's address, and ten wrong passwords of anybody lock everybody out for a minute.
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked from within, over plain http
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)

@@ -16,6 +16,7 @@ from django.http import HttpRequest
 from django.shortcuts import render
 
 from . import credentials, errors, http, oauth, problems, receivers, sealing
+from .secret import Secret
 
 PENDING = "sipgate_provider.pending_sign_in"
 
@@ -29,8 +30,10 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         if not isinstance(instance, SocialToken):
             return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         grant = receivers.attached(instance)
-        plain = {"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None}  # type: ignore[no-untyped-call]  # allauth is untyped
-        return {"sealed": sealing.seal_text(json.dumps(plain), context=PENDING)}
+        plain = Secret(
+            json.dumps({"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None})  # type: ignore[no-untyped-call]  # allauth is untyped
+        )
+        return {"sealed": sealing.seal_text(plain, context=PENDING)}
 
     def deserialize_instance(self, model: Any, data: Any) -> Any:
         """Open what ``serialize_instance`` sealed.

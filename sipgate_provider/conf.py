@@ -70,6 +70,13 @@ def redirect_path() -> str:
     return urlsplit(redirect_uri()).path
 
 
+def is_own_host(host: str) -> bool:
+    """Tell whether a request's ``Host`` is that of the redirect URI; browsers leave a scheme's own port out."""
+    parts = urlsplit(redirect_uri())
+    port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return host.lower().removesuffix(port) == parts.netloc.lower().removesuffix(port)
+
+
 def token_keys() -> tuple[str, ...]:
     """``SIPGATE_TOKEN_KEYS``: URL-safe base64 of 32 random bytes each; the first seals, all open."""
     return tuple(str(key) for key in _get("TOKEN_KEYS", ()) if key)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from django.conf import settings
 
 from . import conf, errors
-from .secret import Secret
+from .secret import Secret, SecretBytes
 
 VERSION = 1
 KEY_ID_BYTES = 4
@@ -59,6 +59,7 @@ def seal(plain: bytes, *, context: str) -> bytes:
     Raises:
         errors.Misconfigured: there is no key, or one of them is malformed.
     """
+    plain = SecretBytes(plain)
     key = _ring()[0]
     nonce = os.urandom(NONCE_BYTES)
     header = bytes([VERSION]) + key.id
@@ -96,7 +97,7 @@ def token_context(connection_id: int, generation: int) -> str:
 
 def seal_pair(pair: Pair, *, connection_id: int, generation: int) -> bytes:
     """Seal a pair for the token row of a connection at a generation."""
-    plain = json.dumps([pair.access_token, pair.refresh_token], separators=(",", ":")).encode()
+    plain = SecretBytes(json.dumps([pair.access_token, pair.refresh_token], separators=(",", ":")).encode())
     return seal(plain, context=token_context(connection_id, generation))
 
 
@@ -108,6 +109,7 @@ def open_pair(sealed: bytes | memoryview, *, connection_id: int, generation: int
 
 def seal_text(text: str, *, context: str) -> str:
     """Seal a text into URL-safe characters, for places that hold text only (a session)."""
+    text = Secret(text)
     return base64.urlsafe_b64encode(seal(text.encode(), context=context)).decode("ascii")
 
 

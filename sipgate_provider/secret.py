@@ -15,6 +15,15 @@ class Secret(str):
         return "'•••'"
 
 
+class SecretBytes(bytes):
+    """The same for bytes."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "b'•••'"
+
+
 def bare(error: BaseException) -> BaseException:
     """Return ``error`` without the frames and requests that it carries, and so do its causes: they hold bodies and
     headers with secrets, in code of others. Its text and its kind stay.

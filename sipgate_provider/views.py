@@ -247,7 +247,7 @@ def _refuse_other_domain(login: SocialLogin) -> None:
 def _canonical_url(request: HttpRequest) -> str:
     """Return where a sign-in must start, if not here: the state cookie belongs to the host of the redirect URI."""
     target = urlsplit(conf.redirect_uri())
-    if not target.netloc or request.get_host().lower() == target.netloc.lower():
+    if not target.netloc or conf.is_own_host(request.get_host()):
         return ""
     return f"{target.scheme}://{target.netloc}{request.get_full_path()}"
 

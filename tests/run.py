@@ -21,6 +21,7 @@ ON_POSTGRESQL = [
             "admin",
             "budget",
             "gate",
+            "interleavings",
             "keepalive",
             "leaks",
             "model",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -71,6 +72,19 @@ class TestJournal:
         self.waits(connection, strict)
         assert journal.replay() == 1
         assert tokens.usable(connection).generation == 2
+
+    def test_entry_of_a_newer_version_stops_nobody(
+        self, connect: Connect, strict: Strict, journal_directory: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        connection = connect(age=400)
+        newer = {"claim": [connection.pk, 1, "x"], "grant": {"access_token": "at-unmistakable", "newer": 1}}
+        path = journal_directory / f"{connection.pk}-1-{'0' * 32}.sealed"
+        path.write_bytes(sealing.seal(json.dumps(newer).encode(), context=journal.CONTEXT))
+        self.waits(connection, strict)
+        assert journal.replay() == 1
+        assert path.exists()
+        assert "not understood" in caplog.text
+        assert "unmistakable" not in caplog.text
 
     def test_pair_of_a_revoked_connection_has_its_session_ended(self, connect: Connect, strict: Strict) -> None:
         # The pair waits on another machine, where nobody could look before the connection was revoked here.

@@ -7,11 +7,13 @@ import io
 import logging
 import sys
 import zlib
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.models import SocialAccount, SocialToken
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.management import call_command
@@ -19,7 +21,8 @@ from django.db import connection as database
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import background, errors, oauth, tokens, views
+from sipgate_provider import background, errors, journal, oauth, receivers, sealing, store, tokens, views
+from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.models import SipgateToken
 from tests.journey import Browser
 
@@ -201,3 +204,36 @@ def test_not_in_the_report_of_a_failing_sign_in(browser: Browser, secrets: Secre
     for kind, value in secrets.known.items():
         if not kind.startswith("code"):  # it stands in the address of the request itself
             assert value.rpartition(".")[2][-60:] not in text, kind
+
+
+class TestFrames:
+    """A crash report prints the local variables of every frame; of ours, when the keys fail while a pair is sealed."""
+
+    GRANT = oauth.Grant.parse(
+        {"access_token": "at-unmistakable", "refresh_token": "rt-unmistakable", "id_token": "it-unmistakable"},
+        issued_at=datetime.now(UTC),
+    )
+
+    def write(self) -> None:
+        claim = store.Claim(connection_id=1, generation=1, owner="x", taken_over=False)
+        pair = sealing.Pair(access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token)
+        journal.write(claim, self.GRANT, pair)
+
+    def seal(self) -> None:
+        pair = sealing.Pair(access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token)
+        sealing.seal_pair(pair, connection_id=1, generation=1)
+
+    def serialize(self) -> None:
+        token = SocialToken(token=self.GRANT.access_token, token_secret=self.GRANT.refresh_token)
+        receivers.attach(token, self.GRANT)
+        SipgateSocialAccountAdapter().serialize_instance(token)
+
+    @pytest.mark.parametrize("work", ["write", "seal", "serialize"])
+    def test_show_no_token(self, settings: Any, tmp_path: Path, work: str) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
+        settings.SIPGATE_TOKEN_KEYS = ("not a key",)
+        with pytest.raises(errors.Misconfigured) as caught:
+            getattr(self, work)()
+        shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
+        assert len(shown) >= 2
+        assert "unmistakable" not in "".join(shown)

@@ -111,6 +111,8 @@ MISTAKES = [
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=http://localhost:8080/"),
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=http://localhost:8080/account"),
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=http://localhost:8080/admin/oauth"),
+    ("REDIRECT_URI", f"{SITE}REDIRECT_URI=http://localhost:8080/accounts/login/"),
+    ("REDIRECT_URI", f"{SITE}{CLIENT}REDIRECT_URI=https://münchen.example/oauth"),
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=http://crm.example.org/oauth"),
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=localhost:8080/oauth"),
     ("REDIRECT_URI", f"{SITE}REDIRECT_URI=/oauth"),
@@ -264,7 +266,8 @@ class TestWhatWorks:
             ("http://localhost:9000/oauth", 9000, {}), ("http://127.0.0.1:9000/oauth", 9000, {}), ("http://[::1]:9000/oauth", 9000, {}),
             ("http://localhost/oauth", 80, {}), ("https://crm.example.org/oauth", 8080, {"SECRET_KEY": "x"}),
             ("https://localhost/oauth", 8080, {"BEHIND_PROXY": "on", "PORT": "8080"}),
-            ("http://crm.localhost:7000/a/b", 7000, {}),
+            ("http://crm.localhost:7000/a/b", 7000, {}), ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
+            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": "x"}),
         ],
     )  # fmt: skip
     def test_the_port_follows_the_redirect_uri(
@@ -272,6 +275,11 @@ class TestWhatWorks:
     ) -> None:
         values = project.values("PORT", "SIPGATE_REDIRECT_URI", REDIRECT_URI=uri, **variables)
         assert values == {"PORT": port, "SIPGATE_REDIRECT_URI": uri}
+
+    def test_behind_a_proxy_rate_limits_count_by_visitor(self, project: Project) -> None:
+        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 1}
+        # Nobody else's word is taken for an address.
+        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 0}
 
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["unix", "windows"])

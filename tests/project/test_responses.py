@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
+from django.core.cache import cache
 from django.test import Client
 
 pytestmark = pytest.mark.django_db
@@ -30,3 +33,36 @@ def test_only_the_confirmed_form_begins_a_sign_in(method: str) -> None:
     client = Client(enforce_csrf_checks=True, headers={"host": HOST})
     assert getattr(client, method)("/accounts/sipgate/login/").status_code == 405
     assert not Session.objects.exists()
+
+
+def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings: Any) -> None:
+    cache.clear()
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1  # as BEHIND_PROXY sets it
+    get_user_model().objects.create_user("erika", password="correct")
+    for number in range(12):
+        wrong = {"login": f"somebody{number}", "password": "wrong"}
+        Client().post("/accounts/login/", wrong, headers={"host": HOST, "x-forwarded-for": "6.6.6.6, 203.0.113.9"})
+    right = {"login": "erika", "password": "correct"}
+    headers = {"host": HOST, "x-forwarded-for": "203.0.113.10"}
+    assert Client().post("/accounts/login/", right, headers=headers).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "is_own"),
+    [
+        ("https://crm.example.org:443/oauth", "crm.example.org", True),
+        ("https://crm.example.org/oauth", "CRM.example.org:443", True),
+        ("http://crm.example.org:80/oauth", "crm.example.org", True),
+        ("http://localhost:8080/oauth", "localhost:8080", True),
+        ("http://localhost:8080/oauth", "localhost", False),
+        ("http://[::1]/oauth", "[::1]:80", True),
+        ("https://crm.example.org/oauth", "crm.example.org:80", False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/", "/accounts/sipgate/login/"])
+def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
+    settings: Any, path: str, uri: str, host: str, is_own: bool
+) -> None:
+    settings.SIPGATE_REDIRECT_URI, settings.ALLOWED_HOSTS = uri, ["*"]
+    secure = {"secure": uri.startswith("https")}
+    assert Client().get(path, headers={"host": host}, **secure).status_code == (200 if is_own else 302)
