@@ -146,7 +146,7 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     _options.setdefault(
         "pool",
-        {"min_size": 0, "max_size": env.number("DATABASE_POOL", 8, low=1, high=200), "timeout": 10},
+        {"min_size": 0, "max_size": env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200), "timeout": 10},
     )
 
 REDIS_URL = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
@@ -296,8 +296,10 @@ ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked from within, over plain http
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS", default=HTTPS)
-SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD", default=HTTPS)
+# Both speak for more than this site, and cannot be taken back for long: the owner of the domain switches them on.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
+SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Cookies do not know ports: names of our own keep another local project's sign-in apart.

@@ -8,7 +8,8 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db import DatabaseError, connections, transaction
+from django.db import Error as DatabaseProblem
+from django.db import connections, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
@@ -144,7 +145,7 @@ def _database_state() -> str:
     try:
         executor = MigrationExecutor(connections["default"])
         return "migrations pending" if executor.migration_plan(executor.loader.graph.leaf_nodes()) else "ok"
-    except DatabaseError:
+    except DatabaseProblem:
         return "unreachable"
 
 

@@ -68,7 +68,7 @@ def measure(now: datetime) -> Figures:
         kind__in=(TokenEvent.Kind.FAILED, TokenEvent.Kind.STATE), at__gt=now - timedelta(hours=24), at__lte=now
     )
     hours = events.order_by().values_list(TruncHour("at")).annotate(number=Count("pk"))
-    # In the words of the partial index: links that can still be kept alive.
+    # Links that can still be kept alive; the others need their person anyway.
     live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD))
     days = ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))

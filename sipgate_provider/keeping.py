@@ -8,6 +8,7 @@ Must not know: terminals, pages.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
@@ -203,8 +204,9 @@ class Together:
             stored = store.keep_many([renewed for renewed, _ in batch], now=timezone.now())
         except Exception as error:  # whatever it is: each by itself finds out, and does what is to be done
             logger.warning("Pairs could not be stored together (%s)", type(error).__name__)
-            connections[store.database()].close()
             stored = False
+            with contextlib.suppress(Exception):
+                connections[store.database()].close()
         for _, future in batch:
             future.set_result(stored)
 

@@ -120,6 +120,12 @@ def _claim(row: SipgateToken, order: Order) -> store.Claim | None:
         with _short_lock_wait():
             return store.claim(row, owner=store.new_owner(), now=timezone.now())
     except OperationalError as error:
+        if type(error.__cause__).__name__ == "PoolTimeout":
+            raise errors.Misconfigured(
+                "Every database connection is held by a transaction that waits for a token, and a refresh needs one of its "
+                "own: make the pool larger than the number of threads.",
+                setting="DATABASE_POOL",
+            ) from error
         raise errors.CallerHoldsLock(
             "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside of "
             "transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",

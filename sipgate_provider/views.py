@@ -260,6 +260,15 @@ def _seconds(amount: float) -> timedelta:
     return timedelta(seconds=amount)
 
 
+def _forget_answer(request: HttpRequest) -> None:
+    """Take sipgate's code out of a request that is going to be reported: Django's error report shows the query."""
+    kept = request.GET.copy()
+    for name in ("code", "state", "session_state"):
+        kept.pop(name, None)
+    request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
+    request.META["QUERY_STRING"] = kept.urlencode()
+
+
 def _guarded(view: Any) -> Any:
     """Turn what can go wrong before allauth catches anything (no client configured) into the same problem page."""
 
@@ -275,6 +284,9 @@ def _guarded(view: Any) -> Any:
             )
         except errors.SipgateError as error:
             return problems.page(request, error)
+        except Exception:
+            _forget_answer(request)
+            raise
         return response
 
     return transaction.non_atomic_requests(guarded)

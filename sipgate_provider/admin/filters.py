@@ -43,7 +43,7 @@ class DeadlineFilter(admin.SimpleListFilter):
         if value == "none":
             return queryset.filter(refresh_expires_at=None)
         if value in {"1", "7", "30"}:
-            # Only links that can still be kept alive: the others need their person anyway. The partial index says so.
+            # Only links that can still be kept alive: the others need their person anyway.
             ends = now + timedelta(days=int(value))
             return queryset.filter(
                 state__in=[State.ACTIVE, State.FAILING], refresh_expires_at__gt=now, refresh_expires_at__lte=ends
