@@ -146,7 +146,11 @@ elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     _options.setdefault(
         "pool",
-        {"min_size": 0, "max_size": env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200), "timeout": 10},
+        {
+            "min_size": 0,
+            "max_size": env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200),
+            "timeout": 10,
+        },
     )
 
 REDIS_URL = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
