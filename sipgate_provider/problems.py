@@ -121,6 +121,10 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
     code, text = request.GET.get("error", ""), request.GET.get("error_description", "")
     if failure is not None:
         problem = describe(failure)
+        if not problem.action_url:
+            # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
+            again = {"action_url": sign_in_url(""), "action_label": _("Try again"), "action_post": True}
+            problem = replace(problem, **again)  # type: ignore[arg-type]  # each of its own type
     elif error == AuthError.CANCELLED:
         problem = _with_sign_in(
             Problem(

@@ -285,3 +285,12 @@ class TestWayOut:
         assert "process=connect" in action
         assert browser.site.get(browser.consent(browser.site.post(action).headers["Location"])).status_code == 302
         assert SipgateToken.objects.get().state == "active"
+
+
+def test_a_failed_sign_in_can_be_tried_again_with_one_click(browser: Browser) -> None:
+    browser.sandbox.control.fault("unavailable", on="token", times=1)
+    page = browser.sign_in().content.decode()
+    assert "sipgate cannot be reached" in page
+    [action] = set(re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page))
+    callback = browser.consent(browser.site.post(action.replace("&amp;", "&")).headers["Location"])
+    assert browser.site.get(callback).headers["Location"] == "/account"
