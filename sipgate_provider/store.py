@@ -102,7 +102,7 @@ def keep(
         columns["last_used_at"] = now
     rows = SipgateToken.objects.using(database()).filter(pk=claim.connection_id, generation=claim.generation)
     if row is not None and row.state == State.ACTIVE and row.generation == claim.generation:
-        changed = {name: value for name, value in columns.items() if getattr(row, name) != value}
+        changed = {name: value for name, value in columns.items() if name in RESEALED or getattr(row, name) != value}
         changed |= {"lease_owner": "", "lease_until": None, "refresh_count": row.refresh_count + 1}
         if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
             return True
@@ -110,6 +110,10 @@ def keep(
     # A lease that is over counts as none: whoever held it may have been killed, and nobody would ever give it back.
     ours = Q(lease_owner=claim.owner) | Q(lease_owner="") | Q(lease_until__lte=now)
     return bool(rows.filter(ours).update(**values))
+
+
+RESEALED = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint"})
+"""Columns that ``reseal`` changes without a new generation: what was read of them may be over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import background, errors, sealing, store, tokens
+from sipgate_provider import background, errors, oauth, sealing, store, tokens
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State, TokenEvent
 from tests.conftest import Connect
 from tests.strict import Strict
@@ -231,8 +231,6 @@ class TestNewerTruth:
     def test_consent_during_a_refresh_wins(self, connect: Connect, strict: Strict) -> None:
         from datetime import UTC, datetime
 
-        from sipgate_provider import oauth
-
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
@@ -297,3 +295,19 @@ class TestNewerTruth:
         assert (row.generation, row.key_id) == (2, sealing.first_key_id())
         settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS[:1]
         assert tokens.usable(connection).generation == 2
+
+    def test_a_worker_with_yesterdays_ring_does_not_hide_its_key(
+        self, connect: Connect, strict: Strict, settings
+    ) -> None:
+        """Another process seals the row anew while this one, not restarted yet, refreshes it with the old ring."""
+        connection, old = connect(age=400), settings.SIPGATE_TOKEN_KEYS
+        row = store.load(connection.pk)
+        claim = store.claim(row, owner=store.new_owner(), now=timezone.now())
+        settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *old]
+        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
+        settings.SIPGATE_TOKEN_KEYS = old
+        grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
+        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+        assert store.keep(claim, grant, pair, used=True, now=timezone.now(), row=row)
+        stored = store.load(connection.pk)
+        assert stored.key_id == sealing.key_id(stored.sealed), "reseal would pass it over, and the old key be removed"
