@@ -115,14 +115,7 @@ def fetch(connection: SocialAccount) -> Fetched:
         errors.SipgateError: as ``tokens.usable`` and ``api.call``.
     """
     row = token_of(connection)
-    token = tokens.usable(connection, row=row)
-    store.release_connections()
-    try:
-        account = api.fetch_account(conf.api_url(), token.value)
-    except errors.AccessRejected:
-        token = tokens.usable(connection, rejected=token.value)
-        store.release_connections()
-        account = api.fetch_account(conf.api_url(), token.value)
+    token, account = tokens.call(connection, lambda token: api.fetch_account(conf.api_url(), token.value), row=row)
     now = timezone.now()
     _remember(connection, account, now)
     renewed = row is None or row.generation != token.generation

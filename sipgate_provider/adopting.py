@@ -318,14 +318,7 @@ def _rekey_all(provider: str, proof: Proof, report: Adopted) -> None:
 def _rekey(row: SipgateToken, report: Adopted) -> None:
     """Ask sipgate whose a pair is, and let the connection be known by that id. Raises as ``tokens.usable``."""
     connection = row.connection
-    token = tokens.usable(connection, row=row)
-    store.release_connections()
-    try:
-        who = api.fetch_identity(conf.api_url(), token.value)
-    except errors.AccessRejected:
-        token = tokens.usable(connection, rejected=token.value)
-        store.release_connections()
-        who = api.fetch_identity(conf.api_url(), token.value)
+    token, who = tokens.call(connection, lambda token: api.fetch_identity(conf.api_url(), token.value), row=row)
     if api.is_uid(connection.uid) and connection.uid != who.uid:
         report.taken += 1
         report.notes.append(f"Connection {connection.pk} names another sipgate id than its token; it was left alone.")

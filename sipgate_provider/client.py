@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -157,16 +158,10 @@ class SipgateClient:
 
     def _answer(self, method: str, path: str, **options: Any) -> requests.Response:
         api.check_path(path)
-        token = tokens.usable(self.connection, wait=self.wait)
-        try:
-            return self._call(token, method, path, **options)
-        except errors.AccessRejected:
-            # Rejected before anything was done: repeating is safe, whatever the method.
-            token = tokens.usable(self.connection, rejected=token.value, wait=self.wait)
-            return self._call(token, method, path, **options)
+        ask = partial(self._call, method, path, options)
+        return tokens.call(self.connection, ask, wait=self.wait)[1]
 
-    def _call(self, token: tokens.AccessToken, method: str, path: str, **options: Any) -> requests.Response:
-        store.release_connections()
+    def _call(self, method: str, path: str, options: dict[str, Any], token: tokens.AccessToken) -> requests.Response:
         try:
             return api.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:

@@ -196,6 +196,7 @@ class Together:
                         break
                     batch.append(following)
                 self._store(batch)
+                store.release_connections()  # the next pair may take as long as sipgate does
                 if ended:
                     return
 

@@ -10,11 +10,13 @@ Must not know: what the token is used for, pages, allauth's flows.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from functools import partial
+from typing import TypeVar
 
 from allauth.socialaccount.models import SocialAccount
 from django.db import connections
@@ -23,6 +25,8 @@ from django.views.decorators.debug import sensitive_variables
 
 from . import background, conf, errors, journal, metrics, refreshing, sealing, store
 from .models import SipgateToken, State
+
+Answer = TypeVar("Answer")
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
 """A token that came from a refresh so recently, and should still live, will not get better by another refresh."""
@@ -117,6 +121,31 @@ def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: floa
         if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
             raise
         return _open(row)
+
+
+def call(
+    connection: SocialAccount | int,
+    ask: Callable[[AccessToken], Answer],
+    *,
+    row: SipgateToken | None = None,
+    wait: float | None = None,
+) -> tuple[AccessToken, Answer]:
+    """Return what ``ask`` answers to a usable token, and that token. A 401 is answered with one renewed token.
+
+    Rejected means that nothing was done, so ``ask`` may be repeated, whatever it asks. No database connection is held
+    while it runs. Arguments as ``usable``.
+
+    Raises:
+        errors.SipgateError: as ``usable``, and whatever ``ask`` raises; ``AccessRejected`` if the new token fails, too.
+    """
+    token = usable(connection, row=row, wait=wait)
+    store.release_connections()
+    try:
+        return token, ask(token)
+    except errors.AccessRejected:
+        token = usable(connection, rejected=token.value, wait=wait)
+        store.release_connections()
+        return token, ask(token)
 
 
 def refresh(

@@ -284,7 +284,7 @@ def _guarded(view: Any) -> Any:
             )
         except errors.SipgateError as error:
             return problems.page(request, error)
-        except Exception:
+        except Exception:  # a fault of our own: it is reported, but without sipgate's code
             _forget_answer(request)
             raise
         return response
