@@ -115,14 +115,16 @@ def _write(
         "seconds": round(seconds, 1),
         "commit": _commit(),
         "machine": {
-            "cpus": os.cpu_count(), "model": _cpu_model(), "system": f"{platform.system()} {platform.release()}",
+            "cpus": os.cpu_count(),
+            "model": _cpu_model(),
+            "system": f"{platform.system()} {platform.release()}",
             "load_before": load,
         },
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "databases": databases,
         "cases": [case.as_dict() for case in cases],
-    }  # fmt: skip
+    }
     output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -88,12 +88,15 @@ def calls(place: Place, size: Size) -> list[Case]:
             )
 
         requests_made = turns(
-            plain, size(300, 40),
+            plain,
+            size(300, 40),
             {
-                CLIENT: "client", "SipgateClient.for_user(user).get": "for_user", KEPT: "kept",
+                CLIENT: "client",
+                "SipgateClient.for_user(user).get": "for_user",
+                KEPT: "kept",
                 "bare requests.get, new connection": "new",
             },
-        )  # fmt: skip
+        )
         pages = turns(
             plain, size(60, 10), {"page /account.json": "json", "page /account": "page", HOME: "home", KEPT: "kept"}
         )
@@ -178,13 +181,19 @@ def bulk(place: Place, size: Size) -> list[Case]:
     limits = {name: 1 / made.ratio(name).median if (made.ratio(name).median) else 0 for name in bare}
     made.targets = [
         Target("bulk refresh, 50 ms, 64 at once", ours.median, 600, PER_SECOND, at_most=False),
-        Target("bulk refresh against django-esi's shape", made.ratio(f"{names['esi']}, one at a time").median, 30, "×", at_most=False),
+        Target(
+            "bulk refresh against django-esi's shape",
+            made.ratio(f"{names['esi']}, one at a time").median,
+            30,
+            "×",
+            at_most=False,
+        ),
         *(
             Target(f"bulk refresh, share of {name}", 100 / limit, 80, "%", at_most=False)
             for name, limit in limits.items()
         ),
         Target("bulk refresh: connections lost", lost["dead"] + lost["unreadable"] + counts["reuse"], 0, ""),
-    ]  # fmt: skip
+    ]
     return [made]
 
 
@@ -212,14 +221,16 @@ def windows(place: Place, size: Size) -> list[Case]:
         refreshed = place.counterpart.counts()["rotated"]
         waits = _mandatory(worker, pks, place, size)
     one = Case(
-        "advisory", "a caller in the advisory window", place.database,
+        "advisory",
+        "a caller in the advisory window",
+        place.database,
         [
             Contender("the caller that starts the refresh", MS, taken["advisory"]),
             Contender("callers while it runs", MS, taken["behind"]),
             Contender("a fresh token", MS, taken["fresh"]),
         ],
         notes=[f"refreshes behind the callers: {refreshed}"],
-    )  # fmt: skip
+    )
     fresh = one.contenders[2]
     one.targets = [
         Target(
@@ -249,9 +260,11 @@ def _mandatory(worker: Worker, pks: list[int], place: Place, size: Size) -> Case
         targets.append(
             Target(
                 f"mandatory window, 64 callers in one process, latency {latency * 1000:.0f} ms: p99",
-                contenders[-1].at(0.99), latency * 1000 + 100, MS,
+                contenders[-1].at(0.99),
+                latency * 1000 + 100,
+                MS,
             )
-        )  # fmt: skip
+        )
     return Case("mandatory", "a caller in the mandatory window", place.database, contenders, targets)
 
 
@@ -311,15 +324,19 @@ def _contention_case(
 ) -> Case:
     text = f"{latency * 1000:.0f} ms"
     made = Case(
-        "contention", f"{processes} processes × {threads} threads, one stale token, {text}", place.database,
+        "contention",
+        f"{processes} processes × {threads} threads, one stale token, {text}",
+        place.database,
         [
             Contender(
-                tally.name, MS, tally.samples,
+                tally.name,
+                MS,
+                tally.samples,
                 {"refreshes": tally.refreshes, "reuse": tally.reuse, "lost": tally.lost, "outcomes": dict(tally.kinds)},
             )
             for tally in tallies
         ],
-    )  # fmt: skip
+    )
     rounds = len(tallies[0].samples)
     for tally in tallies:
         failed = sum(tally.kinds.values()) - tally.kinds["ok"]
@@ -332,8 +349,13 @@ def _contention_case(
     made.targets = [
         Target(f"contention, {text}: refreshes per stale token", ours.refreshes / rounds, 1, ""),
         Target(f"contention, {text}: reuses, failed callers, lost connections", ours.reuse + failed + ours.lost, 0, ""),
-        Target(f"mandatory window, {processes * threads} callers in {processes} processes, {text}: p99", made.contenders[0].at(0.99), latency * 1000 + 100, MS),
-    ]  # fmt: skip
+        Target(
+            f"mandatory window, {processes * threads} callers in {processes} processes, {text}: p99",
+            made.contenders[0].at(0.99),
+            latency * 1000 + 100,
+            MS,
+        ),
+    ]
     return made
 
 
@@ -483,11 +505,27 @@ def _site(place: Place) -> Iterator[str]:
     with (place.folder / "site.log").open("a") as log:
         process = subprocess.Popen(
             [
-                sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4", "--workers", "1",
-                "--bind", f"127.0.0.1:{port}", "--timeout", "60", "--graceful-timeout", "1", "bench.wsgi",
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "--worker-class",
+                "gthread",
+                "--threads",
+                "4",
+                "--workers",
+                "1",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--timeout",
+                "60",
+                "--graceful-timeout",
+                "1",
+                "bench.wsgi",
             ],
-            env=place.environment(DATABASE_POOL="4"), stdout=log, stderr=log,
-        )  # fmt: skip
+            env=place.environment(DATABASE_POOL="4"),
+            stdout=log,
+            stderr=log,
+        )
         try:
             _wait_for(f"http://127.0.0.1:{port}/healthz")
             yield f"http://127.0.0.1:{port}"
@@ -537,10 +575,12 @@ def reseal(place: Place, size: Size) -> list[Case]:
                 f"in {flow['seconds']:.1f} s {flow['failures'][:1]}"
             )
     made = Case(
-        "reseal", f"{rows} tokens sealed with another key, online", place.database,
+        "reseal",
+        f"{rows} tokens sealed with another key, online",
+        place.database,
         [Contender("keeping.reseal", MS, seconds), Contender("tokens.usable meanwhile, another process", MS, during)],
         notes=notes,
-    )  # fmt: skip
+    )
     made.targets = [
         Target(f"re-seal {rows} tokens during traffic", max(one[0] for one in seconds) / 1000, 10 * rows / 10_000, "s"),
         Target("re-seal: lost, left or failed", missing, 0, ""),

@@ -40,8 +40,11 @@ def _part(data: object) -> str:
 
 HEAD = _part({"alg": "RS256", "typ": "JWT", "kid": "N2Jk4mSbk3kqQ1bXnq3Jx9i0cYy6c0iA8yQ8TqS9h1E"})
 ACCOUNT = {
-    "company": "Bench GmbH", "mainProductType": "TEAM", "logoUrl": "https://www.example.com/logo.png", "verified": True,
-}  # fmt: skip
+    "company": "Bench GmbH",
+    "mainProductType": "TEAM",
+    "logoUrl": "https://www.example.com/logo.png",
+    "verified": True,
+}
 
 
 class State:
@@ -60,11 +63,22 @@ class State:
     def token(self, family: str, kind: str) -> str:
         """Return a token shaped and sized like a Keycloak one; the signature is random."""
         claims = {
-            "exp": 1893456000, "iat": 1893455700, "jti": f"{next(self._numbers):08d}-{family}", "typ": kind,
-            "iss": f"https://login.sipgate.com{REALM}", "aud": "account", "sub": "f:1f4f2b5e:w0", "azp": "1000000-1-bench:third-party",
-            "session_state": family, "acr": "1", "realm_access": {"roles": ["offline_access", "uma_authorization"]},
-            "scope": "account:read", "featureScope": "simquadrat", "domain": "sipgate.de", "masterSipId": "1000000",
-        }  # fmt: skip
+            "exp": 1893456000,
+            "iat": 1893455700,
+            "jti": f"{next(self._numbers):08d}-{family}",
+            "typ": kind,
+            "iss": f"https://login.sipgate.com{REALM}",
+            "aud": "account",
+            "sub": "f:1f4f2b5e:w0",
+            "azp": "1000000-1-bench:third-party",
+            "session_state": family,
+            "acr": "1",
+            "realm_access": {"roles": ["offline_access", "uma_authorization"]},
+            "scope": "account:read",
+            "featureScope": "simquadrat",
+            "domain": "sipgate.de",
+            "masterSipId": "1000000",
+        }
         return f"{HEAD}.{_part(claims)}.{secrets.token_urlsafe(SIGNATURE_BYTES)}"
 
     def issue(self, family: str) -> dict[str, Any]:
@@ -72,10 +86,15 @@ class State:
         self.access.pop(self.current.get(family, ""), None)
         self.current[family], self.access[access], self.live[refresh] = access, family, family
         return {
-            "access_token": access, "expires_in": self.values["lifetime"], "refresh_expires_in": 2_592_000,
-            "refresh_token": refresh, "token_type": "Bearer", "not-before-policy": 0, "session_state": family,
+            "access_token": access,
+            "expires_in": self.values["lifetime"],
+            "refresh_expires_in": 2_592_000,
+            "refresh_token": refresh,
+            "token_type": "Bearer",
+            "not-before-policy": 0,
+            "session_state": family,
             "scope": "account:read",
-        }  # fmt: skip
+        }
 
     def rotate(self, token: str) -> tuple[int, dict[str, Any]]:
         self.counts["refresh"] += 1
@@ -195,10 +214,8 @@ def certificate(folder: Path) -> tuple[Path, Path]:
     files = folder / "certificate.pem", folder / "key.pem"
     files[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
     files[1].write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-    )  # fmt: skip
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
     return files
 
 

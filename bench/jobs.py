@@ -101,8 +101,12 @@ def populate(number: int, clear: bool = False) -> list[int]:
     if clear:
         for user, connection, one, two in zip(users, made, issue(number), issue(number), strict=True):
             ClearToken(
-                user=user, uid=connection.uid, access_token=one["access_token"], refresh_token=one["refresh_token"], created=now
-            ).save()  # fmt: skip
+                user=user,
+                uid=connection.uid,
+                access_token=one["access_token"],
+                refresh_token=one["refresh_token"],
+                created=now,
+            ).save()
             ClearJson(user=user, uid=connection.uid, extra_data=two).save()
             peers.add_social(user, connection.uid, issue(1)[0])
     if database.vendor == "postgresql":
@@ -117,9 +121,15 @@ def age(seconds: float, connection: int | None = None) -> None:
     moment = datetime.now(UTC) - timedelta(seconds=seconds)
     rows = SipgateToken.objects.all() if connection is None else SipgateToken.objects.filter(pk=connection)
     rows.update(
-        issued_at=moment, expires_at=moment + timedelta(seconds=LIFETIME), lease_owner="", lease_until=None,
-        state=State.ACTIVE, reason="", next_attempt_at=None, failing_since=None,
-    )  # fmt: skip
+        issued_at=moment,
+        expires_at=moment + timedelta(seconds=LIFETIME),
+        lease_owner="",
+        lease_until=None,
+        state=State.ACTIVE,
+        reason="",
+        next_attempt_at=None,
+        failing_since=None,
+    )
 
 
 @job
@@ -248,11 +258,17 @@ def bulk_floor(threads: int) -> dict[str, Any]:
         new = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         now = grant.issued_at
         values = [
-            sealing.seal_pair(new, connection_id=row.pk, generation=row.generation + 1), now,
-            now + timedelta(seconds=grant.expires_in or 0), now + timedelta(seconds=grant.refresh_expires_in or 0), now,
-            sealing.fingerprint(new.access_token), sealing.fingerprint(new.refresh_token),
-            row.pk, row.generation, claim.owner,
-        ]  # fmt: skip
+            sealing.seal_pair(new, connection_id=row.pk, generation=row.generation + 1),
+            now,
+            now + timedelta(seconds=grant.expires_in or 0),
+            now + timedelta(seconds=grant.refresh_expires_in or 0),
+            now,
+            sealing.fingerprint(new.access_token),
+            sealing.fingerprint(new.refresh_token),
+            row.pk,
+            row.generation,
+            claim.owner,
+        ]
         with database.cursor() as cursor:
             cursor.execute(update, values)
 
@@ -442,9 +458,11 @@ def traffic_stop() -> dict[str, Any]:
         thread.join()
     background.refreshes.wait_idle(40)
     return {
-        "uses": TRAFFIC["uses"], "refreshes": TRAFFIC["refreshes"], "failures": TRAFFIC["failures"],
+        "uses": TRAFFIC["uses"],
+        "refreshes": TRAFFIC["refreshes"],
+        "failures": TRAFFIC["failures"],
         "seconds": time.perf_counter() - TRAFFIC["began"],
-    }  # fmt: skip
+    }
 
 
 @job

@@ -45,10 +45,17 @@ class Contender:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "unit": self.unit, "median": self.median, "p50": self.at(0.5), "p99": self.at(0.99),
-            "lowest_round": min(self.medians), "highest_round": max(self.medians), "samples": self.number,
-            "round_medians": self.medians, **self.extra,
-        }  # fmt: skip
+            "name": self.name,
+            "unit": self.unit,
+            "median": self.median,
+            "p50": self.at(0.5),
+            "p99": self.at(0.99),
+            "lowest_round": min(self.medians),
+            "highest_round": max(self.medians),
+            "samples": self.number,
+            "round_medians": self.medians,
+            **self.extra,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,9 +89,13 @@ class Target:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "value": self.value, "limit": self.limit, "unit": self.unit,
-            "sense": "at most" if self.at_most else "at least", "reached": self.reached,
-        }  # fmt: skip
+            "name": self.name,
+            "value": self.value,
+            "limit": self.limit,
+            "unit": self.unit,
+            "sense": "at most" if self.at_most else "at least",
+            "reached": self.reached,
+        }
 
 
 @dataclass
@@ -114,12 +125,14 @@ class Case:
 
     def as_dict(self) -> dict[str, Any]:
         return {
-            "name": self.name, "title": self.title, "database": self.database,
+            "name": self.name,
+            "title": self.title,
+            "database": self.database,
             "ratios": [ratio.as_dict() for ratio in self.ratios],
             "targets": [target.as_dict() for target in self.targets],
             "contenders": [contender.as_dict() for contender in self.contenders],
             "notes": self.notes,
-        }  # fmt: skip
+        }
 
 
 def in_turns(

@@ -31,9 +31,11 @@ class Failed(Exception):
 
 def _form(refresh_token: str) -> dict[str, str]:
     return {
-        "grant_type": "refresh_token", "refresh_token": refresh_token,
-        "client_id": settings.CLIENT_ID, "client_secret": settings.CLIENT_SECRET,
-    }  # fmt: skip
+        "grant_type": "refresh_token",
+        "refresh_token": refresh_token,
+        "client_id": settings.CLIENT_ID,
+        "client_secret": settings.CLIENT_SECRET,
+    }
 
 
 def names() -> dict[str, str]:
@@ -119,10 +121,13 @@ def authlib(pk: int) -> None:
     token = ClearToken.objects.get(pk=pk)
     old = {"access_token": token.access_token, "refresh_token": token.refresh_token, "expires_at": 1}
     with OAuth2Session(
-        settings.CLIENT_ID, settings.CLIENT_SECRET, token=old, token_endpoint=settings.SIPGATE_TOKEN_URL,
+        settings.CLIENT_ID,
+        settings.CLIENT_SECRET,
+        token=old,
+        token_endpoint=settings.SIPGATE_TOKEN_URL,
         token_endpoint_auth_method="client_secret_post",
         update_token=lambda new, **_: _save(token, new),
-    ) as session:  # fmt: skip
+    ) as session:
         session.ensure_active_token()
 
 
@@ -157,9 +162,12 @@ def renew_pair(connection: int) -> None:
     ClearToken.objects.filter(uid=account.uid).delete()
     pair = counterpart.control(settings.BENCH_COUNTERPART, issue=1)[0]
     ClearToken.objects.create(
-        user_id=account.user_id, uid=account.uid, access_token=pair["access_token"],
-        refresh_token=pair["refresh_token"], created=datetime.now(UTC) - LIFETIME * 2,
-    )  # fmt: skip
+        user_id=account.user_id,
+        uid=account.uid,
+        access_token=pair["access_token"],
+        refresh_token=pair["refresh_token"],
+        created=datetime.now(UTC) - LIFETIME * 2,
+    )
 
 
 def is_lost(connection: int) -> bool:

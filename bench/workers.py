@@ -16,9 +16,21 @@ from .counterpart import Counterpart
 
 KEYS = ("YmVuY2gtb25seS1iZW5jaC1vbmx5LWJlbmNoLW9ubHk=", "YmVuY2gtbmV3LWJlbmNoLW5ldy1iZW5jaC1uZXctMTI=")
 EMPTY = (
-    "TEST_API_ENDPOINT", "OAUTH_SCOPE", "REDIS_URL", "EMAIL_URL", "ADMINS", "DEBUG", "BEHIND_PROXY", "SANDBOX_PORT",
-    "SANDBOX_URL", "LOGOUT_URL", "REVOKE_URL", "ATOMIC_REQUESTS", "PORT", "DATABASE_POOL",
-)  # fmt: skip
+    "TEST_API_ENDPOINT",
+    "OAUTH_SCOPE",
+    "REDIS_URL",
+    "EMAIL_URL",
+    "ADMINS",
+    "DEBUG",
+    "BEHIND_PROXY",
+    "SANDBOX_PORT",
+    "SANDBOX_URL",
+    "LOGOUT_URL",
+    "REVOKE_URL",
+    "ATOMIC_REQUESTS",
+    "PORT",
+    "DATABASE_POOL",
+)
 PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 
 
@@ -74,8 +86,12 @@ class Worker:
         self._log: IO[str] = (place.folder / "workers.log").open("a")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "bench.worker"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=place.environment(**environment),
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=place.environment(**environment),
+        )
 
     def tell(self, job: str, **arguments: Any) -> None:
         assert self.process.stdin is not None

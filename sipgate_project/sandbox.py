@@ -21,9 +21,11 @@ def serve_arguments() -> list[str]:
     """Return what makes the sandbox fit this site: its port, our client and our redirect URI."""
     return [
         "serve",
-        "--port", str(settings.SANDBOX_PORT),
-        "--redirect-uri", settings.SIPGATE_REDIRECT_URI,
-    ]  # fmt: skip
+        "--port",
+        str(settings.SANDBOX_PORT),
+        "--redirect-uri",
+        settings.SIPGATE_REDIRECT_URI,
+    ]
 
 
 def environment() -> dict[str, str]:
@@ -39,9 +41,13 @@ def start() -> subprocess.Popen[str]:
         CommandError: it ended at once; its own sentence has been printed.
     """
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-        command(*serve_arguments(), "--quiet"), stdout=subprocess.PIPE, text=True, env=environment(),
-        cwd=Path(settings.BASE_DIR), start_new_session=True,
-    )  # fmt: skip
+        command(*serve_arguments(), "--quiet"),
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        cwd=Path(settings.BASE_DIR),
+        start_new_session=True,
+    )
     assert process.stdout is not None  # noqa: S101  # narrows the type: PIPE was asked for
     line = process.stdout.readline()
     if not line:

@@ -47,10 +47,17 @@ def _card(view: accounts.AccountView, *, log: bool = True) -> Card:
         if log:
             problems.log(problem, view.error)
     return Card(
-        connection=view.connection, name=view.name, token=view.token, account=view.account, fetched_at=view.fetched_at,
-        is_fresh=view.is_fresh, is_pending=view.is_pending, access_left=view.access_left, needs_sign_in=view.needs_sign_in,
+        connection=view.connection,
+        name=view.name,
+        token=view.token,
+        account=view.account,
+        fetched_at=view.fetched_at,
+        is_fresh=view.is_fresh,
+        is_pending=view.is_pending,
+        access_left=view.access_left,
+        needs_sign_in=view.needs_sign_in,
         problem=problem,
-    )  # fmt: skip
+    )
 
 
 @require_safe
@@ -92,8 +99,9 @@ def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return JsonResponse(
             {"type": "about:blank", "title": "Sign in first", "status": 401, "action": reverse("account_login")},
-            status=401, content_type="application/problem+json",
-        )  # fmt: skip
+            status=401,
+            content_type="application/problem+json",
+        )
     views = accounts.views_of(request.user)
     if not views:
         return problems.json(

@@ -157,9 +157,15 @@ def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> Accoun
     elif outcome.error is not None:
         token = store.load(connection.pk) or token
     return AccountView(
-        connection=connection, token=token, account=account, fetched_at=at, is_fresh=outcome.fetched is not None,
-        is_pending=outcome.pending, error=outcome.error, now=now,
-    )  # fmt: skip
+        connection=connection,
+        token=token,
+        account=account,
+        fetched_at=at,
+        is_fresh=outcome.fetched is not None,
+        is_pending=outcome.pending,
+        error=outcome.error,
+        now=now,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,6 +196,9 @@ def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demo
     row = tokens.refresh(connection, actor=actor)
     second = fetch(next(fresh for fresh in connections_of(user) if fresh.pk == connection_id))
     return Demonstration(
-        before=generation, after=row.generation, account_before=first.account, account_after=second.account,
+        before=generation,
+        after=row.generation,
+        account_before=first.account,
+        account_after=second.account,
         duration_ms=round((time.monotonic() - started) * 1000),
-    )  # fmt: skip
+    )

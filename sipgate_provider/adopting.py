@@ -129,13 +129,28 @@ def _adopt_batch(chunk: list[SocialAccount], report: Adopted, proof: Proof | Non
         rows = SocialToken.objects.using(store.database()).filter(account__in=chunk)
         if connections[store.database()].features.has_select_for_update and not dry_run:
             # A sign-in that stores a newer clear text row at this moment must not be deleted unread.
-            rows = rows.select_for_update(of=("self",)) if connections[store.database()].features.has_select_for_update_of else rows.select_for_update()  # fmt: skip
-        known = set(SipgateToken.objects.using(store.database()).filter(pk__in=[one.pk for one in chunk]).values_list("pk", flat=True))  # fmt: skip
+            rows = (
+                rows.select_for_update(of=("self",))
+                if connections[store.database()].features.has_select_for_update_of
+                else rows.select_for_update()
+            )
+        known = set(
+            SipgateToken.objects.using(store.database())
+            .filter(pk__in=[one.pk for one in chunk])
+            .values_list("pk", flat=True)
+        )
         by_connection: dict[int, list[SocialToken]] = {}
         for row in rows:
             by_connection.setdefault(row.account_id, []).append(row)
         for connection in chunk:
-            _adopt_one(connection, by_connection.get(connection.pk, []), report, proof, known=connection.pk in known, dry_run=dry_run)  # fmt: skip
+            _adopt_one(
+                connection,
+                by_connection.get(connection.pk, []),
+                report,
+                proof,
+                known=connection.pk in known,
+                dry_run=dry_run,
+            )
 
 
 def _adopt_one(
@@ -180,17 +195,28 @@ def _adopt_one(
 def _seal(connection: SocialAccount, grant: oauth.Grant, ended: Reason | None, now: datetime) -> bool:
     """Store a grant sealed, unless the connection has a row. False: it has."""
     row = store.adopt_clear_text(
-        connection, grant, assumed_scope=conf.scope(), consented_at=connection.last_login, reason=ended or Reason.NONE,
-        ended_at=over_at(grant), now=now,
-    )  # fmt: skip
+        connection,
+        grant,
+        assumed_scope=conf.scope(),
+        consented_at=connection.last_login,
+        reason=ended or Reason.NONE,
+        ended_at=over_at(grant),
+        now=now,
+    )
     if row is None:
         return False
     # The clear text goes next: what replaces it must open.
     sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     store.add_event(
-        TokenEvent.Kind.CONNECTED, connection=connection, actor=ACTOR, generation=row.generation, at=now, state=row.state,
-        reason=row.reason, note="taken over from allauth's clear text table",
-    )  # fmt: skip
+        TokenEvent.Kind.CONNECTED,
+        connection=connection,
+        actor=ACTOR,
+        generation=row.generation,
+        at=now,
+        state=row.state,
+        reason=row.reason,
+        note="taken over from allauth's clear text table",
+    )
     return True
 
 
@@ -327,17 +353,22 @@ def _rekey(row: SipgateToken, report: Adopted) -> None:
     data = {"sub": who.sub, "masterSipId": who.master_sip_id, "domain": who.domain, "locale": who.locale}
     data["oidc_sub"] = subject if isinstance(subject, str) else ""
     values = {
-        "provider": credentials.PROVIDER_ID, "uid": who.uid, "extra_data": {key: value for key, value in data.items() if value},
-    }  # fmt: skip
+        "provider": credentials.PROVIDER_ID,
+        "uid": who.uid,
+        "extra_data": {key: value for key, value in data.items() if value},
+    }
     accounts = SocialAccount.objects.using(store.database())
     try:
         with transaction.atomic(using=store.database()):
             if not accounts.filter(pk=connection.pk, provider=connection.provider, uid=connection.uid).update(**values):
                 return  # disconnected, or re-keyed by another run
             store.add_event(
-                TokenEvent.Kind.CONNECTED, connection=accounts.get(pk=connection.pk), actor=ACTOR, generation=token.generation,
+                TokenEvent.Kind.CONNECTED,
+                connection=accounts.get(pk=connection.pk),
+                actor=ACTOR,
+                generation=token.generation,
                 note=f"was known to the provider {connection.provider}",
-            )  # fmt: skip
+            )
     except IntegrityError:
         report.taken += 1
         report.notes.append(

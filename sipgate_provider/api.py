@@ -138,12 +138,17 @@ class User:
     def parse(cls, data: object) -> User:
         fields = _fields(data)
         return cls(
-            id=_text(fields.get("id")), firstname=_text(fields.get("firstname")), lastname=_text(fields.get("lastname")),
-            email=_text(fields.get("email")), default_device=_text(fields.get("defaultDevice")),
-            busy_on_busy=_flag(fields.get("busyOnBusy")), address_id=_text(fields.get("addressId")),
-            direct_dial_ids=_texts(fields.get("directDialIds")), timezone=_text(fields.get("timezone")),
+            id=_text(fields.get("id")),
+            firstname=_text(fields.get("firstname")),
+            lastname=_text(fields.get("lastname")),
+            email=_text(fields.get("email")),
+            default_device=_text(fields.get("defaultDevice")),
+            busy_on_busy=_flag(fields.get("busyOnBusy")),
+            address_id=_text(fields.get("addressId")),
+            direct_dial_ids=_texts(fields.get("directDialIds")),
+            timezone=_text(fields.get("timezone")),
             admin=_flag(fields.get("admin")),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,10 +184,14 @@ class Number:
     def parse(cls, data: object) -> Number:
         fields = _fields(data)
         return cls(
-            id=_text(fields.get("id")), number=_text(fields.get("number")), localized=_text(fields.get("localized")),
-            type=_text(fields.get("type")), endpoint_id=_text(fields.get("endpointId")),
-            endpoint_alias=_text(fields.get("endpointAlias")), endpoint_url=_text(fields.get("endpointUrl")),
-        )  # fmt: skip
+            id=_text(fields.get("id")),
+            number=_text(fields.get("number")),
+            localized=_text(fields.get("localized")),
+            type=_text(fields.get("type")),
+            endpoint_id=_text(fields.get("endpointId")),
+            endpoint_alias=_text(fields.get("endpointAlias")),
+            endpoint_url=_text(fields.get("endpointUrl")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,15 +237,22 @@ class Device:
         fields = _fields(data)
         kept = ("credentials", "sipCredentials", "puk", "puk1", "puk2", "esimData")
         return cls(
-            id=_text(fields.get("id")), alias=_text(fields.get("alias")), type=_text(fields.get("type")),
-            online=_flag(fields.get("online")), dnd=_flag(fields.get("dnd")),
+            id=_text(fields.get("id")),
+            alias=_text(fields.get("alias")),
+            type=_text(fields.get("type")),
+            online=_flag(fields.get("online")),
+            dnd=_flag(fields.get("dnd")),
             active_phonelines=tuple(Route.parse(row) for row in _rows(fields.get("activePhonelines"))),
             active_groups=tuple(Route.parse(row) for row in _rows(fields.get("activeGroups"))),
-            emergency_address_id=_text(fields.get("emergencyAddressId")), address_url=_text(fields.get("addressUrl")),
-            sim_state=_text(fields.get("simState")), esim=_flag(fields.get("esim")), number=_text(fields.get("number")),
+            emergency_address_id=_text(fields.get("emergencyAddressId")),
+            address_url=_text(fields.get("addressUrl")),
+            sim_state=_text(fields.get("simState")),
+            esim=_flag(fields.get("esim")),
+            number=_text(fields.get("number")),
             incoming_call_display=_text(fields.get("incomingCallDisplayState")),
-            registered=_rows(fields.get("registered")), secrets={key: fields[key] for key in kept if key in fields},
-        )  # fmt: skip
+            registered=_rows(fields.get("registered")),
+            secrets={key: fields[key] for key in kept if key in fields},
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,19 +297,34 @@ class HistoryEntry:
         values: dict[str, Any] = {name: _text(fields.get(key)) for name, key in HISTORY_TEXTS.items()}
         values |= {name: _flag(fields.get(name)) for name in ("incoming", "read", "archived", "starred")}
         return cls(
-            **values, connection_ids=_texts(fields.get("connectionIds")), labels=_texts(fields.get("labels")),
-            endpoints=_rows(fields.get("endpoints")), raw=dict(fields),
-        )  # fmt: skip
+            **values,
+            connection_ids=_texts(fields.get("connectionIds")),
+            labels=_texts(fields.get("labels")),
+            endpoints=_rows(fields.get("endpoints")),
+            raw=dict(fields),
+        )
 
 
 HISTORY_TEXTS = {
-    "id": "id", "type": "type", "direction": "direction", "source": "source", "source_alias": "sourceAlias",
-    "target": "target", "target_alias": "targetAlias", "status": "status", "created": "created",
-    "last_modified": "lastModified", "note": "note",
+    "id": "id",
+    "type": "type",
+    "direction": "direction",
+    "source": "source",
+    "source_alias": "sourceAlias",
+    "target": "target",
+    "target_alias": "targetAlias",
+    "status": "status",
+    "created": "created",
+    "last_modified": "lastModified",
+    "note": "note",
     # Not in the specification; sipgate's own client libraries read them.
-    "document_url": "documentUrl", "report_url": "reportUrl", "recording_url": "recordingUrl",
-    "fax_status": "faxStatusType", "sms_content": "smsContent", "transcription": "transcription",
-}  # fmt: skip
+    "document_url": "documentUrl",
+    "report_url": "reportUrl",
+    "recording_url": "recordingUrl",
+    "fax_status": "faxStatusType",
+    "sms_content": "smsContent",
+    "transcription": "transcription",
+}
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -345,8 +376,14 @@ def call(
     started = time.monotonic()
     try:
         response = http.session().request(
-            method.upper(), f"{base_url}{path}", params=params, json=json, headers=headers, timeout=limits, stream=stream,  # type: ignore[arg-type]
-        )  # fmt: skip
+            method.upper(),
+            f"{base_url}{path}",
+            params=params,
+            json=json,
+            headers=headers,
+            timeout=limits,
+            stream=stream,  # type: ignore[arg-type]
+        )
     except requests.exceptions.InvalidJSONError:
         raise ValueError("The body of the request is not JSON.") from None
     except http.ResponseTooLarge as error:
@@ -373,12 +410,17 @@ def _count(method: str, path: str, status: str, started: float) -> None:
     if logger.isEnabledFor(logging.DEBUG):
         endpoint, milliseconds = endpoint_of(method, path), round(seconds * 1000)
         logger.debug(
-            "%s: %s in %s ms", endpoint, status, milliseconds,
+            "%s: %s in %s ms",
+            endpoint,
+            status,
+            milliseconds,
             extra=records.fields(
-                endpoint=endpoint, duration_ms=milliseconds, status=int(status) if status.isdigit() else None,
+                endpoint=endpoint,
+                duration_ms=milliseconds,
+                status=int(status) if status.isdigit() else None,
                 code="" if status.isdigit() else status,
             ),
-        )  # fmt: skip
+        )
 
 
 def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[str, ...]) -> None:

@@ -47,8 +47,9 @@ def check_allauth(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if getattr(settings, "SOCIALACCOUNT_STORE_TOKENS", False):
         yield checks.Warning(
             "SOCIALACCOUNT_STORE_TOKENS is on: allauth also stores every token, in clear text.",
-            hint="Switch it off; sipgate_provider keeps sipgate's tokens sealed.", id="sipgate_provider.W003",
-        )  # fmt: skip
+            hint="Switch it off; sipgate_provider keeps sipgate's tokens sealed.",
+            id="sipgate_provider.W003",
+        )
     from .adapter import SipgateSocialAccountAdapter
 
     name = getattr(settings, "SOCIALACCOUNT_ADAPTER", "")
@@ -65,16 +66,18 @@ def check_allauth(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if getattr(settings, "SESSION_ENGINE", "").endswith("signed_cookies"):
         yield checks.Warning(
             "Sessions lie in cookies: a pending sign-in is larger than a cookie may be.",
-            hint="Use database or cache sessions.", id="sipgate_provider.W005",
-        )  # fmt: skip
+            hint="Use database or cache sessions.",
+            id="sipgate_provider.W005",
+        )
 
 
 def check_lease(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if conf.lease().total_seconds() < http.TOKEN.total + 5:
         yield checks.Error(
             "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: two processes could ask with the same token.",
-            hint=f"Use at least {http.TOKEN.total + 5:.0f} seconds.", id="sipgate_provider.E006",
-        )  # fmt: skip
+            hint=f"Use at least {http.TOKEN.total + 5:.0f} seconds.",
+            id="sipgate_provider.E006",
+        )
     if not 0 < conf.mandatory_share() < conf.advisory_share() < 1:
         yield checks.Error(
             "SIPGATE_MANDATORY_SHARE and SIPGATE_ADVISORY_SHARE must satisfy 0 < mandatory < advisory < 1.",
@@ -88,8 +91,9 @@ def check_apps_order(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if "allauth.socialaccount" in apps and ours < apps.index("allauth.socialaccount"):
         yield checks.Error(
             "sipgate_provider is listed before allauth.socialaccount: allauth's token admin would stay.",
-            hint="List sipgate_provider behind it.", id="sipgate_provider.E008",
-        )  # fmt: skip
+            hint="List sipgate_provider behind it.",
+            id="sipgate_provider.E008",
+        )
 
 
 def check_time_zones(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -97,16 +101,18 @@ def check_time_zones(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if not settings.USE_TZ:
         yield checks.Error(
             "USE_TZ is off: the deadlines of tokens are moments, which local times are not.",
-            hint="Set USE_TZ = True, Django's default.", id="sipgate_provider.E015",
-        )  # fmt: skip
+            hint="Set USE_TZ = True, Django's default.",
+            id="sipgate_provider.E015",
+        )
 
 
 def check_metrics(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if conf.metrics() and not metrics.is_on():
         yield checks.Warning(
             "SIPGATE_METRICS is on, but prometheus-client is not installed: nothing is counted.",
-            hint="pip install 'django-sipgate-provider[metrics]'", id="sipgate_provider.W016",
-        )  # fmt: skip
+            hint="pip install 'django-sipgate-provider[metrics]'",
+            id="sipgate_provider.W016",
+        )
 
 
 def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -115,8 +121,9 @@ def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> It
         if connections[alias].vendor == "sqlite" and options.get("transaction_mode", "").upper() != "IMMEDIATE":
             yield checks.Warning(
                 f"SQLite database {alias!r} starts transactions without the write lock: busy sites get 'database is locked'.",
-                hint="OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.", id="sipgate_provider.W009",
-            )  # fmt: skip
+                hint="OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
+                id="sipgate_provider.W009",
+            )
 
 
 def check_supported_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -127,7 +134,7 @@ def check_supported_database(databases: Iterable[str] | None = None, **_kwargs: 
             "a token is renewed once and never lost depends on how a database counts rows and locks them.",
             hint="Use PostgreSQL or SQLite; a database router may put the tables of sipgate_provider and socialaccount there.",
             id="sipgate_provider.W017",
-        )  # fmt: skip
+        )
 
 
 def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -142,20 +149,23 @@ def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     ):
         yield checks.Warning(
             "ATOMIC_REQUESTS on SQLite: a view that has written holds the only write lock, so tokens cannot be renewed in it.",
-            hint="Use PostgreSQL, or mark such views with transaction.non_atomic_requests.", id="sipgate_provider.W011",
-        )  # fmt: skip
+            hint="Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
+            id="sipgate_provider.W011",
+        )
     if "LocMem" in settings.CACHES.get("default", {}).get("BACKEND", "") or "Dummy" in settings.CACHES.get(
         "default", {}
     ).get("BACKEND", ""):
         yield checks.Warning(
             "The default cache is per process: allauth's rate limits count in each worker separately.",
-            hint="Set REDIS_URL, or configure a shared cache.", id="sipgate_provider.W012",
-        )  # fmt: skip
+            hint="Set REDIS_URL, or configure a shared cache.",
+            id="sipgate_provider.W012",
+        )
     if conf.journal_directory() is None:
         yield checks.Warning(
             "There is no rotation journal: a pair that sipgate has issued is lost if the database fails at that moment.",
-            hint="Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.", id="sipgate_provider.W013",
-        )  # fmt: skip
+            hint="Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.",
+            id="sipgate_provider.W013",
+        )
     if not conf.token_keys():
         yield checks.Warning(
             "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", hint="Set a key of its own.", id="sipgate_provider.W014"

@@ -236,9 +236,13 @@ def _login_first(request: HttpRequest) -> HttpResponse:
     url = resolve_url(settings.LOGIN_URL)
     if wants_document(request):
         problem = problems.Problem(
-            kind="not_signed_in", status=401, title=_("Sign in first"), text=_("This needs a signed-in user."), cure="",
+            kind="not_signed_in",
+            status=401,
+            title=_("Sign in first"),
+            text=_("This needs a signed-in user."),
+            cure="",
             action_url=url,
-        )  # fmt: skip
+        )
         answer: HttpResponse = JsonResponse(
             problem.document(), status=problem.status, content_type="application/problem+json"
         )

@@ -48,9 +48,16 @@ CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried beca
 FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: database or cache does not answer.")
 
 GAUGES = (
-    CONNECTIONS, LINKS_ENDING, LINKS_OVERDUE, FAILING_SECONDS, REVOCATIONS_PENDING, REVOCATION_SECONDS, JOURNAL_ENTRIES,
-    CLIENT_PAUSED, FIGURES_UP,
-)  # fmt: skip
+    CONNECTIONS,
+    LINKS_ENDING,
+    LINKS_OVERDUE,
+    FAILING_SECONDS,
+    REVOCATIONS_PENDING,
+    REVOCATION_SECONDS,
+    JOURNAL_ENTRIES,
+    CLIENT_PAUSED,
+    FIGURES_UP,
+)
 
 Found = list[tuple[Gauge, tuple[str, ...], float]]
 

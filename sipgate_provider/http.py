@@ -402,9 +402,12 @@ def was_sent(error: requests.exceptions.RequestException) -> bool:
 
 
 NEVER_LEFT = (
-    requests.exceptions.ConnectTimeout, requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema,
-    requests.exceptions.MissingSchema, requests.exceptions.InvalidHeader,
-)  # fmt: skip
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidHeader,
+)
 """Errors that requests itself raises before the adapter is asked."""
 
 

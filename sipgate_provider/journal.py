@@ -136,9 +136,10 @@ def replay(connection_id: int | None = None) -> int:
             store.add_event(TokenEvent.Kind.ADOPTED, row=row, actor="journal", generation=entry.claim.generation + 1)
             metrics.JOURNAL_ADOPTED.count()
             logger.warning(
-                "Took over a pair of connection %s from the journal", entry.claim.connection_id,
+                "Took over a pair of connection %s from the journal",
+                entry.claim.connection_id,
                 extra=records.fields(connection=entry.claim.connection_id, generation=entry.claim.generation + 1),
-            )  # fmt: skip
+            )
         elif (row := store.load(entry.claim.connection_id)) is None:
             revocation.enqueue(entry.pair, uid="", user=None, why="disconnected before it was stored")
         else:
@@ -162,9 +163,11 @@ def _opened(path: Path) -> Entry | None:
         logger.error("A journal entry cannot be read and is kept: %s", error.strerror)
     except errors.Misconfigured as error:
         logger.error(
-            "A journal entry does not open and is kept [%s]: %s", error.reference, error.message,
+            "A journal entry does not open and is kept [%s]: %s",
+            error.reference,
+            error.message,
             extra=records.fields(error),
-        )  # fmt: skip
+        )
     except (LookupError, TypeError, ValueError) as error:
         # Of a newer version, which runs beside this one while a site is upgraded. Not with its text: that may quote it.
         logger.error("A journal entry is not understood and is kept: %s", type(error).__name__)

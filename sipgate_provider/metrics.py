@@ -23,19 +23,40 @@ ACTORS = frozenset({"gate", "keepalive", "person"})
 """Who had a pair renewed; an administrator is ``other``, since actors are noted by name."""
 REFRESH_OUTCOMES = frozenset(
     {
-        "refreshed", "refused", "lost_rotation", "expired_idle", "no_refresh_token", "unavailable", "rate_limited",
-        "unexpected", "misconfigured", "paused", "superseded", "disconnected", "not_stored", "failed",
+        "refreshed",
+        "refused",
+        "lost_rotation",
+        "expired_idle",
+        "no_refresh_token",
+        "unavailable",
+        "rate_limited",
+        "unexpected",
+        "misconfigured",
+        "paused",
+        "superseded",
+        "disconnected",
+        "not_stored",
+        "failed",
     }
-)  # fmt: skip
+)
 FRESHNESS = frozenset({"fresh", "advisory", "mandatory", "over", "rejected"})
 HANDED_OUT = frozenset({"present", "renewed", "error"})
 STATUSES = frozenset({str(status.value) for status in HTTPStatus} | {"timeout", "connection", "too_large"})
 PROBLEMS = frozenset(
     {
-        "not_connected", "needs_sign_in", "not_available", "missing_permission", "expired", "unavailable",
-        "misconfigured", "refused", "unexpected", "denied", "state",
+        "not_connected",
+        "needs_sign_in",
+        "not_available",
+        "missing_permission",
+        "expired",
+        "unavailable",
+        "misconfigured",
+        "refused",
+        "unexpected",
+        "denied",
+        "state",
     }
-)  # fmt: skip
+)
 
 QUICK = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 """Seconds: from a usual answer of the API to its total deadline."""
@@ -149,9 +170,18 @@ KEEPALIVE_RUNS = Counter(
 PROBLEMS_SHOWN = Counter("problems_total", "Problems that people were told of.", {"kind": PROBLEMS})
 
 INSTRUMENTS: tuple[Instrument, ...] = (
-    GATE_REQUESTS, GATE_WAIT, REFRESHES, REFRESH_SECONDS, JOURNAL_ADOPTED, API_REQUESTS, API_SECONDS, HTTP_RETRIES,
-    REVOCATIONS, KEEPALIVE_RUNS, PROBLEMS_SHOWN,
-)  # fmt: skip
+    GATE_REQUESTS,
+    GATE_WAIT,
+    REFRESHES,
+    REFRESH_SECONDS,
+    JOURNAL_ADOPTED,
+    API_REQUESTS,
+    API_SECONDS,
+    HTTP_RETRIES,
+    REVOCATIONS,
+    KEEPALIVE_RUNS,
+    PROBLEMS_SHOWN,
+)
 
 
 def switch_on() -> bool:

@@ -166,14 +166,24 @@ class TokenEvent(models.Model):
     at = models.DateTimeField(_("at"), db_index=True)
     kind = models.CharField(_("event"), max_length=20, choices=Kind.choices)
     connection = models.ForeignKey(
-        SocialAccount, null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+",
+        SocialAccount,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        related_name="+",
         verbose_name=_("connection"),
-    )  # fmt: skip
+    )
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
     user = models.ForeignKey(
-        settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL, db_constraint=False, related_name="+",
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        related_name="+",
         verbose_name=_("user"),
-    )  # fmt: skip
+    )
     actor = models.CharField(
         _("actor"), max_length=80, help_text=_("person, gate, keepalive, a command, or an administrator")
     )

@@ -218,28 +218,39 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         setting = {"logout": "LOGOUT_URL", "revoke": "REVOKE_URL"}.get(endpoint, "TOKEN_URL")
         return errors.Misconfigured(
             f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}.",
-            setting=setting, endpoint=endpoint, status=status, code=code or str(status),
-        )  # fmt: skip
+            setting=setting,
+            endpoint=endpoint,
+            status=status,
+            code=code or str(status),
+        )
     if status == 429:
         return errors.RateLimited(
             "sipgate asks for fewer requests.", retry_after=http.retry_after(response), endpoint=endpoint, status=status
         )
     if status in {408, 425} or status >= 500:
         return errors.SipgateUnavailable(
-            f"sipgate's {endpoint} endpoint answered HTTP {status}.", retry_after=http.retry_after(response),
-            endpoint=endpoint, status=status, code=code or None,
-        )  # fmt: skip
+            f"sipgate's {endpoint} endpoint answered HTTP {status}.",
+            retry_after=http.retry_after(response),
+            endpoint=endpoint,
+            status=status,
+            code=code or None,
+        )
     if code == "invalid_grant" and status in {400, 401}:
         return errors.TokenRefused(code=code, description=_short(answer.get("error_description"), 300), status=status)
     if code in OUR_FAULT and status in {400, 401, 403}:
         return errors.Misconfigured(
             f"sipgate refuses this site's client ({code}): check {OUR_FAULT[code]} against sipgate's console.",
-            setting=OUR_FAULT[code], endpoint=endpoint, status=status, code=code,
-        )  # fmt: skip
+            setting=OUR_FAULT[code],
+            endpoint=endpoint,
+            status=status,
+            code=code,
+        )
     return errors.UnexpectedResponse(
         f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood.",
-        endpoint=endpoint, status=status, code=code or None,
-    )  # fmt: skip
+        endpoint=endpoint,
+        status=status,
+        code=code or None,
+    )
 
 
 def logout_url_from(token_url: str) -> str | None:

@@ -99,15 +99,21 @@ def _one(operation: Operation, connection_id: int, actor: str) -> Outcome:
         error = errors.SipgateError(f"It failed inside this site ({type(failure).__name__}); see the log.")
         # Where, but not what: texts of database errors quote rows.
         logger.error(
-            "[%s] %s", error.reference, "".join(traceback.format_tb(failure.__traceback__)),
+            "[%s] %s",
+            error.reference,
+            "".join(traceback.format_tb(failure.__traceback__)),
             extra=records.fields(error, connection=connection_id),
-        )  # fmt: skip
+        )
     elapsed = round((time.monotonic() - started) * 1000)
     if error is not None:
         logger.warning(
-            "%s of connection %s failed [%s]: %s", operation.capitalize(), connection_id, error.reference, error.message,
+            "%s of connection %s failed [%s]: %s",
+            operation.capitalize(),
+            connection_id,
+            error.reference,
+            error.message,
             extra=records.fields(error, connection=connection_id, outcome="failed", duration_ms=elapsed),
-        )  # fmt: skip
+        )
     outcome = Outcome(connection_id=connection_id, changed=changed, duration_ms=elapsed, error=error)
     _note(operation, outcome, actor)
     return outcome
@@ -121,10 +127,17 @@ def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
     try:
         row = store.load(outcome.connection_id)
         store.add_event(
-            TokenEvent.Kind.ADMIN, row=row, actor=actor, note=f"{operation}: {'failed' if error else 'done'}",
-            state=row.state if row else "", reason=row.reason if row else "", generation=row.generation if row else None,
-            duration_ms=outcome.duration_ms, error_code=_code(error), reference=error.reference if error else "",
-        )  # fmt: skip
+            TokenEvent.Kind.ADMIN,
+            row=row,
+            actor=actor,
+            note=f"{operation}: {'failed' if error else 'done'}",
+            state=row.state if row else "",
+            reason=row.reason if row else "",
+            generation=row.generation if row else None,
+            duration_ms=outcome.duration_ms,
+            error_code=_code(error),
+            reference=error.reference if error else "",
+        )
     except Exception as failure:  # the work is done: a silent history must not hide its outcome
         logger.error("What an administrator did is not in the history: %s", type(failure).__name__)
 
@@ -199,9 +212,14 @@ def _cleared(row: SipgateToken, *, actor: str) -> bool:
     else:
         revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator")
     store.add_event(
-        TokenEvent.Kind.ADMIN, connection=connection, actor=actor, note=note, state=State.NEEDS_SIGN_IN,
-        reason=Reason.REVOKED, generation=row.generation + 1,
-    )  # fmt: skip
+        TokenEvent.Kind.ADMIN,
+        connection=connection,
+        actor=actor,
+        note=note,
+        state=State.NEEDS_SIGN_IN,
+        reason=Reason.REVOKED,
+        generation=row.generation + 1,
+    )
     return True
 
 
@@ -209,9 +227,14 @@ def _asked(row: SipgateToken, *, actor: str) -> bool:
     if not store.end(row.pk, row.generation, reason=Reason.ASKED, now=timezone.now()):
         return False
     store.add_event(
-        TokenEvent.Kind.ADMIN, connection=row.connection, actor=actor, note=f"{Operation.ASK}: done",
-        state=State.NEEDS_SIGN_IN, reason=Reason.ASKED, generation=row.generation,
-    )  # fmt: skip
+        TokenEvent.Kind.ADMIN,
+        connection=row.connection,
+        actor=actor,
+        note=f"{Operation.ASK}: done",
+        state=State.NEEDS_SIGN_IN,
+        reason=Reason.ASKED,
+        generation=row.generation,
+    )
     return True
 
 

@@ -76,9 +76,14 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, ti
     """Ask for the login page as a browser would at the start of a sign-in."""
     challenge = base64.urlsafe_b64encode(hashlib.sha256(secrets.token_bytes(32)).digest()).decode().rstrip("=")
     query = {
-        "response_type": "code", "client_id": client_id, "redirect_uri": redirect_uri, "scope": scope,
-        "state": secrets.token_urlsafe(16), "code_challenge": challenge, "code_challenge_method": "S256",
-    }  # fmt: skip
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "scope": scope,
+        "state": secrets.token_urlsafe(16),
+        "code_challenge": challenge,
+        "code_challenge_method": "S256",
+    }
     address = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
     # English, since what the page says is read; Keycloak translates its pages.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
@@ -87,19 +92,25 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, ti
         return _authorization_verdict(response, url, redirect_uri)
 
     return _ask(
-        "authorization", lambda: http.session().get(address, headers=headers, timeout=limits(timeout)), read  # type: ignore[arg-type]  # our adapter's type
-    )  # fmt: skip
+        "authorization",
+        lambda: http.session().get(address, headers=headers, timeout=limits(timeout)),
+        read,  # type: ignore[arg-type]  # our adapter's type
+    )
 
 
 def token(client: oauth.Client, *, timeout: float) -> Answer:
     """Ask for a renewal that must be refused with ``invalid_grant``: then id and secret are right."""
     form = {
-        "grant_type": "refresh_token", "refresh_token": NOBODYS, "client_id": client.client_id,
+        "grant_type": "refresh_token",
+        "refresh_token": NOBODYS,
+        "client_id": client.client_id,
         "client_secret": Secret(client.client_secret),
-    }  # fmt: skip
+    }
     return _ask(
-        "token", lambda: http.session().post(client.token_url, data=form, timeout=limits(timeout)), _token_verdict  # type: ignore[arg-type]  # our adapter's type
-    )  # fmt: skip
+        "token",
+        lambda: http.session().post(client.token_url, data=form, timeout=limits(timeout)),
+        _token_verdict,  # type: ignore[arg-type]  # our adapter's type
+    )
 
 
 def api(url: str, *, timeout: float) -> Answer:
@@ -121,9 +132,13 @@ def _ask(
     seconds = time.monotonic() - began
     verdict, detail = read(response)
     return Answer(
-        endpoint=endpoint, verdict=verdict, status=response.status_code, detail=detail, seconds=seconds,
+        endpoint=endpoint,
+        verdict=verdict,
+        status=response.status_code,
+        detail=detail,
+        seconds=seconds,
         clock_ahead=_clock_ahead(response, clock, seconds),
-    )  # fmt: skip
+    )
 
 
 def _of_failure(error: requests.RequestException) -> tuple[Verdict, str]:
@@ -174,8 +189,10 @@ def _of_redirect(target: str, url: str, redirect_uri: str) -> tuple[Verdict, str
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
         code, description = query.get("error", ""), _plain(query.get("error_description", ""))
         verdict = {
-            "invalid_scope": Verdict.SCOPE, "server_error": Verdict.UNAVAILABLE, "temporarily_unavailable": Verdict.UNAVAILABLE,
-        }.get(code, Verdict.REFUSED)  # fmt: skip
+            "invalid_scope": Verdict.SCOPE,
+            "server_error": Verdict.UNAVAILABLE,
+            "temporarily_unavailable": Verdict.UNAVAILABLE,
+        }.get(code, Verdict.REFUSED)
         told = _plain(code) or "it leads straight back, without an error"
         return verdict, f"{told}: {description}" if description else told
     before, after = urlsplit(url), urlsplit(target)

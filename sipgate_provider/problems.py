@@ -65,55 +65,78 @@ def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> 
 def _described(error: Exception) -> Problem:
     if isinstance(error, errors.NotConnected):
         return Problem(
-            kind="not_connected", status=403, title=_("No sipgate connection yet"),
-            text=_("This account is not connected to sipgate."), cure=_("Connect it with one click."),
-        )  # fmt: skip
+            kind="not_connected",
+            status=403,
+            title=_("No sipgate connection yet"),
+            text=_("This account is not connected to sipgate."),
+            cure=_("Connect it with one click."),
+        )
     if isinstance(error, errors.NeedsSignIn):
         return Problem(
-            kind="needs_sign_in", status=403, title=_("sipgate needs you to sign in again"),
+            kind="needs_sign_in",
+            status=403,
+            title=_("sipgate needs you to sign in again"),
             text=_("The link to sipgate has ended."),
             cure=_("Sign in again: the same connection goes on, nothing is lost."),
-        )  # fmt: skip
+        )
     if isinstance(error, errors.NotAvailable):
         return Problem(
-            kind="not_available", status=403, title=_("Not available for this sipgate account"),
+            kind="not_available",
+            status=403,
+            title=_("Not available for this sipgate account"),
             text=_("The permission was granted, but sipgate does not offer this feature to this account."),
             cure=_("Check in your sipgate account whether the feature is booked."),
-        )  # fmt: skip
+        )
     if isinstance(error, errors.MissingPermission):
         wanted = ", ".join(error.scopes)
         return Problem(
-            kind="missing_permission", status=403, title=_("A permission is missing"),
+            kind="missing_permission",
+            status=403,
+            title=_("A permission is missing"),
             text=_("sipgate did not allow this. It may need the permission: %(scopes)s.") % {"scopes": wanted or "–"},
             cure=_("Sign in again and allow it."),
-        )  # fmt: skip
+        )
     if isinstance(error, errors.TokenRefused):
         return Problem(
-            kind="expired", status=401, title=_("This sign-in has expired"),
+            kind="expired",
+            status=401,
+            title=_("This sign-in has expired"),
             text=_("sipgate no longer accepts the answer of this sign-in; it is valid once, for about a minute."),
-            cure=_("Start the sign-in again."), detail=error.description,
-        )  # fmt: skip
+            cure=_("Start the sign-in again."),
+            detail=error.description,
+        )
     if isinstance(error, errors.SipgateUnavailable | RequestException):
         return Problem(
-            kind="unavailable", status=503, title=_("sipgate cannot be reached"),
-            text=_("sipgate does not answer at the moment."), cure=_("Nothing is lost. Try again in a few minutes."),
-        )  # fmt: skip
+            kind="unavailable",
+            status=503,
+            title=_("sipgate cannot be reached"),
+            text=_("sipgate does not answer at the moment."),
+            cure=_("Nothing is lost. Try again in a few minutes."),
+        )
     if isinstance(error, errors.Misconfigured):
         return Problem(
-            kind="misconfigured", status=503, title=_("This site is not set up correctly for sipgate"),
+            kind="misconfigured",
+            status=503,
+            title=_("This site is not set up correctly for sipgate"),
             text=_("That is not your fault, and your connection is kept."),
-            cure=_("Tell the operator of this site the reference number. Operators: see %(setting)s.") % {"setting": error.setting or "–"},
-        )  # fmt: skip
+            cure=_("Tell the operator of this site the reference number. Operators: see %(setting)s.")
+            % {"setting": error.setting or "–"},
+        )
     if isinstance(error, errors.RequestFailed):
         return Problem(
-            kind="refused", status=502, title=_("sipgate refused this request"),
-            text=_("sipgate understood the request and did not carry it out."), cure=_("Tell us the reference number if it happens again."),
-        )  # fmt: skip
+            kind="refused",
+            status=502,
+            title=_("sipgate refused this request"),
+            text=_("sipgate understood the request and did not carry it out."),
+            cure=_("Tell us the reference number if it happens again."),
+        )
     return Problem(
-        kind="unexpected", status=502, title=_("sipgate answered something unexpected"),
+        kind="unexpected",
+        status=502,
+        title=_("sipgate answered something unexpected"),
         text=_("We are sorry: this answer of sipgate is not understood. Nothing was changed."),
         cure=_("Try again later, and tell us the reference number if it happens again."),
-    )  # fmt: skip
+    )
 
 
 def of_callback(request: HttpRequest, *, error: str | None, failure: Exception | None) -> Problem:
@@ -133,7 +156,7 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
                 title=_("The sign-in was cancelled"),
                 text=_("You did not allow this site to use your sipgate account. Nothing was changed."),
                 cure=_("If that was not what you wanted, sign in again."),
-            )  # fmt: skip
+            )
         )
     elif code:
         problem = _of_code(code)
@@ -148,15 +171,20 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
                     "was used again, the site was restarted, or the sign-in began under another host name."
                 ),
                 cure=_("Start the sign-in again from this site."),
-            )  # fmt: skip
+            )
         )
     problem = replace(problem, detail=_printable(text) or problem.detail, status=401)
     level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
     logger.log(
-        level, "A sign-in failed [%s]: %s, error=%r description=%r, %s",
-        problem.reference, problem.kind, _printable(code)[:80], problem.detail, _cause(failure),
+        level,
+        "A sign-in failed [%s]: %s, error=%r description=%r, %s",
+        problem.reference,
+        problem.kind,
+        _printable(code)[:80],
+        problem.detail,
+        _cause(failure),
         extra=_fields(problem, failure),
-    )  # fmt: skip
+    )
     metrics.PROBLEMS_SHOWN.count(problem.kind)
     return problem
 
@@ -237,9 +265,13 @@ def log(problem: Problem, error: Exception) -> None:
     """Anticipated trouble is a warning; what needs a person of ours is an error."""
     level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
     logger.log(
-        level, "A page could not use sipgate [%s]: %s, %s", problem.reference, problem.kind, _cause(error),
+        level,
+        "A page could not use sipgate [%s]: %s, %s",
+        problem.reference,
+        problem.kind,
+        _cause(error),
         extra=_fields(problem, error),
-    )  # fmt: skip
+    )
     metrics.PROBLEMS_SHOWN.count(problem.kind)
 
 

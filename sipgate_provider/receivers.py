@@ -83,9 +83,13 @@ def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_s
     broken = before is not None and before.state != State.ACTIVE
     store.add_event(
         TokenEvent.Kind.REPAIRED if broken else TokenEvent.Kind.CONSENT if before else TokenEvent.Kind.CONNECTED,
-        connection=connection, actor="person", generation=row.generation, at=now, note=row.scope,
+        connection=connection,
+        actor="person",
+        generation=row.generation,
+        at=now,
+        note=row.scope,
         reason=before.reason if broken and before else "",
-    )  # fmt: skip
+    )
     _end_former_session(connection, row, before)
     signals.announce(signals.connected, connection=connection, token=row, first=before is None)
     if broken:
@@ -120,8 +124,13 @@ def _token_goes(instance: SipgateToken, **_kwargs: Any) -> None:
         except errors.Misconfigured:
             pass  # sealed with a key that is gone: the session ends by itself
     store.add_event(
-        TokenEvent.Kind.DISCONNECTED, uid=uid, actor="person", generation=row.generation, state=row.state, reason=row.reason,
+        TokenEvent.Kind.DISCONNECTED,
+        uid=uid,
+        actor="person",
+        generation=row.generation,
+        state=row.state,
+        reason=row.reason,
         note=f"user {user}",
-    )  # fmt: skip
+    )
     if connection is not None:
         signals.announce(signals.disconnected, connection=connection, token=row)

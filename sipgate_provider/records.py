@@ -50,7 +50,15 @@ def fields(
         status = error.status if status is None else status
         code = code or error.code or ""
     known = {
-        "reference": reference, "connection": connection, "generation": generation, "outcome": outcome, "kind": kind,
-        "actor": actor, "endpoint": endpoint, "status": status, "code": code, "duration_ms": duration_ms,
-    }  # fmt: skip
+        "reference": reference,
+        "connection": connection,
+        "generation": generation,
+        "outcome": outcome,
+        "kind": kind,
+        "actor": actor,
+        "endpoint": endpoint,
+        "status": status,
+        "code": code,
+        "duration_ms": duration_ms,
+    }
     return {NAME: {name: value for name, value in known.items() if value is not None and value != ""}}

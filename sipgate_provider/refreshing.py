@@ -109,8 +109,11 @@ def _refuse_what_is_hopeless(row: SipgateToken, order: Order) -> None:
     if wait > 0 and not order.force:
         raise errors.SipgateUnavailable(
             "The last refresh failed a moment ago; the next one is due soon.",
-            sent=False, retry_after=wait, endpoint="token", code=row.last_error_code or None,
-        )  # fmt: skip
+            sent=False,
+            retry_after=wait,
+            endpoint="token",
+            code=row.last_error_code or None,
+        )
 
 
 def _claim(row: SipgateToken, order: Order) -> store.Claim | None:
@@ -234,8 +237,10 @@ def respect_pause(client: oauth.Client) -> None:
     if pause is not None and pause.until > timezone.now():
         raise errors.Misconfigured(
             f"sipgate refuses this site's client ({pause.error_code}); no refresh is tried until that is mended: see {pause.setting}.",
-            setting=pause.setting, code=pause.error_code, endpoint="token",
-        )  # fmt: skip
+            setting=pause.setting,
+            code=pause.error_code,
+            endpoint="token",
+        )
 
 
 def _ask(client: oauth.Client, refresh_token: str, claim: store.Claim, attempt: Attempt) -> oauth.Grant:
@@ -307,14 +312,16 @@ def _persist(
                 if entry is None:
                     logger.error(
                         "A rotated pair of connection %s is lost: the database does not take it, and there is no journal",
-                        claim.connection_id, extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
-                    )  # fmt: skip
+                        claim.connection_id,
+                        extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
+                    )
                     raise
                 raise _waiting(claim) from error
             logger.warning(
-                "A rotated pair is not stored yet (%s); trying again", type(error).__name__,
+                "A rotated pair is not stored yet (%s); trying again",
+                type(error).__name__,
                 extra=records.fields(connection=claim.connection_id, outcome="not_stored"),
-            )  # fmt: skip
+            )
         time.sleep(pause)
         pause = min(pause * 2, 1.0)
 
@@ -324,9 +331,11 @@ def _waiting(claim: store.Claim) -> errors.SipgateUnavailable:
         "The database does not answer; the new tokens wait in the journal.", endpoint="token", code="database"
     )
     logger.error(
-        "A rotated pair of connection %s stays in the journal [%s]: the database does not take it", claim.connection_id,
-        error.reference, extra=records.fields(error, connection=claim.connection_id, outcome="not_stored"),
-    )  # fmt: skip
+        "A rotated pair of connection %s stays in the journal [%s]: the database does not take it",
+        claim.connection_id,
+        error.reference,
+        extra=records.fields(error, connection=claim.connection_id, outcome="not_stored"),
+    )
     return error
 
 
@@ -354,9 +363,13 @@ class Attempt:
         # Administrators are actors by name.
         actor = self.order.actor if self.order.actor in metrics.ACTORS else metrics.OTHER
         return records.fields(
-            error, connection=self.row.pk, generation=self.claim.generation, outcome=outcome or self.outcome, actor=actor,
+            error,
+            connection=self.row.pk,
+            generation=self.claim.generation,
+            outcome=outcome or self.outcome,
+            actor=actor,
             duration_ms=self.elapsed_ms(),
-        )  # fmt: skip
+        )
 
     def elapsed_ms(self) -> int:
         return round((time.monotonic() - self.started) * 1000)
@@ -384,9 +397,12 @@ class Attempt:
         self.outcome = reason.value
         noted = self._note(State.NEEDS_SIGN_IN, reason, code=code, next_attempt_at=None, note=note)
         logger.warning(
-            "Connection %s needs a new sign-in [%s]: %s", self.row.pk, error.reference, reason.value,
+            "Connection %s needs a new sign-in [%s]: %s",
+            self.row.pk,
+            error.reference,
+            reason.value,
             extra=self.fields(error),
-        )  # fmt: skip
+        )
         if noted and self.row.state != State.NEEDS_SIGN_IN:
             connection = self.row.connection
             signals.announce(
@@ -420,9 +436,12 @@ class Attempt:
         code = error.code or (str(error.status) if error.status else "no answer")
         self._note(State.FAILING, reason, code=code, next_attempt_at=next_attempt(since, error, now=now))
         logger.warning(
-            "Refresh of connection %s failed [%s]: %s", self.row.pk, error.reference, error.message,
+            "Refresh of connection %s failed [%s]: %s",
+            self.row.pk,
+            error.reference,
+            error.message,
             extra=self.fields(error),
-        )  # fmt: skip
+        )
 
     def _note(
         self, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, note: str = ""
@@ -434,9 +453,15 @@ class Attempt:
         if noted and (self.row.state, self.row.reason) != (state, reason):
             store.add_event(
                 TokenEvent.Kind.STATE if state == State.NEEDS_SIGN_IN else TokenEvent.Kind.FAILED,
-                row=self.row, actor=self.order.actor, state=state, reason=reason, error_code=code,
-                generation=self.claim.generation, duration_ms=self.elapsed_ms(), note=note,
-            )  # fmt: skip
+                row=self.row,
+                actor=self.order.actor,
+                state=state,
+                reason=reason,
+                error_code=code,
+                generation=self.claim.generation,
+                duration_ms=self.elapsed_ms(),
+                note=note,
+            )
         return noted
 
 

@@ -121,9 +121,11 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
     rows.update(attempts=row.attempts + 1, next_attempt_at=now + pause, last_error_code=code[:80])
     metrics.REVOCATIONS.count("failed")
     logger.warning(
-        "A session at sipgate is not ended yet [%s]: %s", error.reference, error.message,
+        "A session at sipgate is not ended yet [%s]: %s",
+        error.reference,
+        error.message,
         extra=records.fields(error, outcome="failed"),
-    )  # fmt: skip
+    )
     return False
 
 

@@ -222,10 +222,14 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
     rows = SipgateToken.objects.using(database()).filter(pk=connection_id, generation=generation)
     return bool(
         rows.update(
-            state=State.NEEDS_SIGN_IN, reason=reason, state_since=now, lease_owner="", lease_until=None,
+            state=State.NEEDS_SIGN_IN,
+            reason=reason,
+            state_since=now,
+            lease_owner="",
+            lease_until=None,
             next_attempt_at=None,
         )
-    )  # fmt: skip
+    )
 
 
 def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:

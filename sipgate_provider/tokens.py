@@ -229,9 +229,14 @@ def _renew(
     give_up = time.monotonic() + (conf.wait() if wait is None else wait)
     in_transaction = _caller_in_transaction()
     order = refreshing.Order(
-        connection_id=row.pk, seen_generation=row.generation, patience=conf.wait(), actor=actor, force=force,
-        used=used, caller_in_transaction=in_transaction,
-    )  # fmt: skip
+        connection_id=row.pk,
+        seen_generation=row.generation,
+        patience=conf.wait(),
+        actor=actor,
+        force=force,
+        used=used,
+        caller_in_transaction=in_transaction,
+    )
     store.release_connections()
     while True:
         # A caller inside a transaction must not make others give up as early as it does.

@@ -18,9 +18,16 @@ from django.conf import settings
 from django.db import connections
 
 PASSED_ON = (
-    "SIPGATE_TOKEN_URL", "SIPGATE_AUTH_URL", "SIPGATE_API_URL", "SIPGATE_TOKEN_KEYS", "SIPGATE_LEASE_SECONDS",
-    "SIPGATE_JOURNAL_DIR", "SIPGATE_WAIT_SECONDS", "SIPGATE_LOGOUT_URL", "SIPGATE_PAGE_WAIT_SECONDS",
-)  # fmt: skip
+    "SIPGATE_TOKEN_URL",
+    "SIPGATE_AUTH_URL",
+    "SIPGATE_API_URL",
+    "SIPGATE_TOKEN_KEYS",
+    "SIPGATE_LEASE_SECONDS",
+    "SIPGATE_JOURNAL_DIR",
+    "SIPGATE_WAIT_SECONDS",
+    "SIPGATE_LOGOUT_URL",
+    "SIPGATE_PAGE_WAIT_SECONDS",
+)
 
 
 def environment(**told: Any) -> dict[str, str]:
@@ -42,8 +49,11 @@ class Worker:
     def __init__(self, **told: Any) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.concurrency.caller"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment(**told),
-        )  # fmt: skip
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(**told),
+        )
         assert self.read() == {"ready": True}
 
     def tell(self, **order: Any) -> None:
@@ -91,10 +101,24 @@ class Site:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gunicorn", "sipgate_project.wsgi", "--bind", f"127.0.0.1:{port}",
-             "--workers", str(processes), "--threads", str(threads), "--log-level", "error", "--access-logfile", "/dev/null"],
+            [
+                sys.executable,
+                "-m",
+                "gunicorn",
+                "sipgate_project.wsgi",
+                "--bind",
+                f"127.0.0.1:{port}",
+                "--workers",
+                str(processes),
+                "--threads",
+                str(threads),
+                "--log-level",
+                "error",
+                "--access-logfile",
+                "/dev/null",
+            ],
             env=environment(**told),
-        )  # fmt: skip
+        )
         self._wait()
 
     def _wait(self) -> None:

@@ -52,9 +52,12 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         asked = Asked(
-            self.command, parts.path.removeprefix("/v2"), parse_qs(parts.query, keep_blank_values=True),
-            {name.lower(): value for name, value in self.headers.items()}, json.loads(body) if body else None,
-        )  # fmt: skip
+            self.command,
+            parts.path.removeprefix("/v2"),
+            parse_qs(parts.query, keep_blank_values=True),
+            {name.lower(): value for name, value in self.headers.items()},
+            json.loads(body) if body else None,
+        )
         self.script.asked.append(asked)
         answer = self.script.answer(asked)
         content = b"" if answer.data is None else json.dumps(answer.data).encode()

@@ -35,7 +35,7 @@ os.environ.update(
                 "SANDBOX_URL",
             ),
             "",
-        ),  # fmt: skip
+        ),
     }
 )
 os.environ["DATABASE_URL"] = os.environ.get("SIPGATE_TEST_DATABASE_URL", "")

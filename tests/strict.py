@@ -49,9 +49,14 @@ class Server(ThreadingHTTPServer):
         self.current[family] = access
         self.access[access] = family
         return {
-            "access_token": access, "refresh_token": refresh, "token_type": "Bearer", "scope": "account:read",
-            "expires_in": self.set["lifetime"], "refresh_expires_in": self.set["refresh_lifetime"], "session_state": family,
-        }  # fmt: skip
+            "access_token": access,
+            "refresh_token": refresh,
+            "token_type": "Bearer",
+            "scope": "account:read",
+            "expires_in": self.set["lifetime"],
+            "refresh_expires_in": self.set["refresh_lifetime"],
+            "session_state": family,
+        }
 
     def rotate(self, token: str) -> tuple[int, dict[str, Any]]:
         with self.lock:

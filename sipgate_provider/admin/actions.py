@@ -44,16 +44,22 @@ class Plan:
 
 PLANS = (
     Plan(
-        operation=Operation.REFRESH, permission="operate", label=gettext_lazy("Refresh now"),
+        operation=Operation.REFRESH,
+        permission="operate",
+        label=gettext_lazy("Refresh now"),
         title=gettext_lazy("Refresh these connections now?"),
         consequences=(
             gettext_lazy("sipgate is asked for a new pair of tokens, once for each connection."),
             gettext_lazy("The present pair is replaced only by a newer one: a refresh that fails deletes nothing."),
-            gettext_lazy("A connection that needs its person to sign in again cannot be refreshed; it is left as it is."),
+            gettext_lazy(
+                "A connection that needs its person to sign in again cannot be refreshed; it is left as it is."
+            ),
         ),
     ),
     Plan(
-        operation=Operation.CHECK, permission="operate", label=gettext_lazy("Check at sipgate"),
+        operation=Operation.CHECK,
+        permission="operate",
+        label=gettext_lazy("Check at sipgate"),
         title=gettext_lazy("Check these connections at sipgate?"),
         consequences=(
             gettext_lazy("sipgate is asked for the account of each connection, with its access token."),
@@ -61,24 +67,34 @@ PLANS = (
         ),
     ),
     Plan(
-        operation=Operation.ASK, permission="revoke", label=gettext_lazy("Ask to sign in again"),
-        title=gettext_lazy("Ask these people to sign in again?"), is_grave=True,
+        operation=Operation.ASK,
+        permission="revoke",
+        label=gettext_lazy("Ask to sign in again"),
+        title=gettext_lazy("Ask these people to sign in again?"),
+        is_grave=True,
         consequences=(
-            gettext_lazy("Each connection needs its person to sign in to sipgate again; until then it is not refreshed."),
+            gettext_lazy(
+                "Each connection needs its person to sign in to sipgate again; until then it is not refreshed."
+            ),
             gettext_lazy("The session at sipgate stays, and so does the present access token until it ends."),
             gettext_lazy("Only a new sign-in by the person takes this back."),
         ),
     ),
     Plan(
-        operation=Operation.REVOKE, permission="revoke", label=gettext_lazy("Revoke"),
-        title=gettext_lazy("Revoke these connections?"), is_grave=True,
+        operation=Operation.REVOKE,
+        permission="revoke",
+        label=gettext_lazy("Revoke"),
+        title=gettext_lazy("Revoke these connections?"),
+        is_grave=True,
         consequences=(
             gettext_lazy("The tokens are forgotten here at once."),
-            gettext_lazy("The session at sipgate is ended, behind this page; it is tried for a day if sipgate does not answer."),
+            gettext_lazy(
+                "The session at sipgate is ended, behind this page; it is tried for a day if sipgate does not answer."
+            ),
             gettext_lazy("User and connection stay. Only a new sign-in by the person takes this back."),
         ),
     ),
-)  # fmt: skip
+)
 
 
 def action(plan: Plan) -> Action:
@@ -139,8 +155,10 @@ def _in_vain(plan: Plan, rows: Sequence[SipgateToken]) -> str:
     if not number:
         return ""
     return ngettext(
-        "%(number)s of them needs its person to sign in again.", "%(number)s of them need their person to sign in again.", number
-    ) % {"number": number}  # fmt: skip
+        "%(number)s of them needs its person to sign in again.",
+        "%(number)s of them need their person to sign in again.",
+        number,
+    ) % {"number": number}
 
 
 def _carry_out(request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -> None:

@@ -86,9 +86,11 @@ class ConnectionAdmin(SocialAccountAdmin):
     def _note(self, request: HttpRequest, connection: SocialAccount) -> None:
         if connection.provider == credentials.PROVIDER_ID:
             store.add_event(
-                TokenEvent.Kind.ADMIN, connection=connection, actor=request.user.get_username()[:80],
+                TokenEvent.Kind.ADMIN,
+                connection=connection,
+                actor=request.user.get_username()[:80],
                 note="delete: the connection is removed",
-            )  # fmt: skip
+            )
 
 
 def _token_column(request: HttpRequest) -> tuple[str, ...]:

@@ -25,9 +25,20 @@ from .shared import ReadOnlyAdmin, list_url, moment, newest_first, uid_starts
 CHUNK = 1000
 REFERENCE = re.compile(f"[{REFERENCE_ALPHABET}]{{8}}")
 COLUMNS = (
-    "at", "kind", "uid", "connection_id", "user_id", "actor", "state", "reason", "error_code", "generation", "duration_ms",
-    "note", "reference",
-)  # fmt: skip
+    "at",
+    "kind",
+    "uid",
+    "connection_id",
+    "user_id",
+    "actor",
+    "state",
+    "reason",
+    "error_code",
+    "generation",
+    "duration_ms",
+    "note",
+    "reference",
+)
 
 
 class TokenEventAdmin(ReadOnlyAdmin):
@@ -38,7 +49,20 @@ class TokenEventAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy("How a sipgate uid begins, or a reference number in full.")
     sortable_by = ("when",)
     change_list_template = "sipgate_provider/admin/history.html"
-    fields = ("at", "kind", "uid", "user", "actor", "state", "reason", "error_code", "generation", "duration_ms", "note", "reference")  # fmt: skip
+    fields = (
+        "at",
+        "kind",
+        "uid",
+        "user",
+        "actor",
+        "state",
+        "reason",
+        "error_code",
+        "generation",
+        "duration_ms",
+        "note",
+        "reference",
+    )
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TokenEvent], search_term: str
@@ -68,9 +92,10 @@ class TokenEventAdmin(ReadOnlyAdmin):
             return HttpResponseRedirect(list_url(TokenEvent))
         name = f"sipgate-history-{timezone.localdate():%Y-%m-%d}.csv"
         return StreamingHttpResponse(
-            _lines(rows), content_type="text/csv; charset=utf-8",
+            _lines(rows),
+            content_type="text/csv; charset=utf-8",
             headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
-        )  # fmt: skip
+        )
 
 
 class _Echo:

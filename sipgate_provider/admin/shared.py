@@ -85,8 +85,10 @@ def moment(value: datetime | None) -> str | SafeString:
     local = timezone.localtime(value)
     return format_html(
         '<time class="sipgate-time" datetime="{}" title="{}">{}</time>',
-        local.isoformat(timespec="seconds"), formats.date_format(local, "DATETIME_FORMAT"), naturaltime(value),
-    )  # fmt: skip
+        local.isoformat(timespec="seconds"),
+        formats.date_format(local, "DATETIME_FORMAT"),
+        naturaltime(value),
+    )
 
 
 def badge(row: SipgateToken, *, with_reason: bool = True) -> SafeString:

@@ -36,9 +36,18 @@ def outside_transactions(view: Any) -> Any:
 
 class SipgateTokenAdmin(ReadOnlyAdmin):
     list_display = (
-        "who", "company", "uid", "state_badge", "granted", "access_ends", "link_ends", "used", "refreshed",
-        "refresh_count", "failing",
-    )  # fmt: skip
+        "who",
+        "company",
+        "uid",
+        "state_badge",
+        "granted",
+        "access_ends",
+        "link_ends",
+        "used",
+        "refreshed",
+        "refresh_count",
+        "failing",
+    )
     list_filter = ("state", "reason", filters.DeadlineFilter, filters.ScopeFilter, filters.ProductLineFilter)
     ordering = ("-issued_at",)
     search_fields = ("connection__uid",)  # shows the search field; get_search_results does the work
@@ -49,9 +58,26 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     actions = actions.ACTIONS
     change_form_template = "sipgate_provider/admin/token.html"
     readonly_fields = (
-        "who_linked", "company", "uid", "connection_linked", "state_word", "why", "next_step", "since", "failing",
-        "attempt", "access_ends", "link_ends", "issued", "consented", "granted", "not_granted", "used", "refreshed", "lease",
-    )  # fmt: skip
+        "who_linked",
+        "company",
+        "uid",
+        "connection_linked",
+        "state_word",
+        "why",
+        "next_step",
+        "since",
+        "failing",
+        "attempt",
+        "access_ends",
+        "link_ends",
+        "issued",
+        "consented",
+        "granted",
+        "not_granted",
+        "used",
+        "refreshed",
+        "lease",
+    )
     fieldsets = (
         (gettext_lazy("Who"), {"fields": ("who_linked", "company", "uid", "connection_linked")}),
         (

@@ -69,10 +69,16 @@ def _states(counted: dict[str, int]) -> list[dict[str, Any]]:
         number = counted.get(state, 0)
         x, end = CHART_WIDTH * begun // total, CHART_WIDTH * (begun + number) // total
         width = max(end - x, 2) if number else 0
-        parts.append({
-            "tone": shared.TONES[state], "label": state.label, "number": number, "x": str(min(x, CHART_WIDTH - width)),
-            "width": str(width), "url": shared.list_url(SipgateToken, state__exact=state.value),
-        })  # fmt: skip
+        parts.append(
+            {
+                "tone": shared.TONES[state],
+                "label": state.label,
+                "number": number,
+                "x": str(min(x, CHART_WIDTH - width)),
+                "width": str(width),
+                "url": shared.list_url(SipgateToken, state__exact=state.value),
+            }
+        )
         begun += number
     return parts
 
@@ -83,8 +89,14 @@ def _chart(counted: Sequence[tuple[datetime, int]], date_format: str) -> dict[st
     bars = []
     for position, (at, number) in enumerate(counted):
         height = max(BAR_HEIGHT * number // highest, 2) if number else 0
-        bars.append({
-            "x": str(position * step), "width": str(step - 2), "y": str(59 - height), "height": str(height), "number": number,
-            "label": formats.date_format(timezone.localtime(at), date_format),
-        })  # fmt: skip
+        bars.append(
+            {
+                "x": str(position * step),
+                "width": str(step - 2),
+                "y": str(59 - height),
+                "height": str(height),
+                "number": number,
+                "label": formats.date_format(timezone.localtime(at), date_format),
+            }
+        )
     return {"bars": bars, "width": str(step * len(counted)), "total": sum(number for _moment, number in counted)}

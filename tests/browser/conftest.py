@@ -18,9 +18,14 @@ from tests.browser.stand import ROOT, Stand, stand
 
 ARTIFACTS = ROOT / "artifacts" / "screenshots"
 QUIET = (
-    "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
-    "--disable-sync", "--no-sandbox",
-)  # fmt: skip
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-sandbox",
+)
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
@@ -126,9 +131,11 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
         *, language: str = "en-GB", phone: bool = False, dark: bool = False, name: str = "", **options: Any
     ) -> Visitor:
         context = chromium.new_context(
-            locale=language, viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]  # a plain dict will do
-            color_scheme="dark" if dark else "light", **options,
-        )  # fmt: skip
+            locale=language,
+            viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]  # a plain dict will do
+            color_scheme="dark" if dark else "light",
+            **options,
+        )
         look = "-".join(
             [
                 name or request.node.originalname.removeprefix("test_"),

@@ -39,9 +39,13 @@ class Stand:
     def manage(self, *arguments: str, **variables: str) -> str:
         """Run ``manage.py`` beside the running site; return what it writes."""
         return subprocess.run(
-            [sys.executable, "manage.py", *arguments], cwd=ROOT, env={**self.environment, **variables},
-            capture_output=True, text=True, check=True,
-        ).stdout  # fmt: skip
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env={**self.environment, **variables},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
 
     def shell(self, code: str) -> str:
         return self.manage("shell", "--verbosity", "0", "--command", code).strip()
@@ -53,20 +57,34 @@ def stand(**variables: str) -> Iterator[Stand]:
     port, sandbox_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="sipgate-stand-") as folder:
         environment = {
-            **os.environ, "CLIENT_ID": "", "CLIENT_SECRET": "", "PORT": str(port), "SANDBOX_PORT": str(sandbox_port),
-            "REDIRECT_URI": f"http://localhost:{port}/oauth", "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
-            "JOURNAL_DIR": f"{folder}/journal", "SECRET_KEY": "stand", "EMAIL_URL": f"file:///{folder}/mails",
-            "SIPGATE_TOKEN_KEYS": "c3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtMTI=", "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
-            "DJANGO_SUPERUSER_PASSWORD": PASSWORD, "DEBUG": "off", "TIME_ZONE": "Europe/Berlin", **variables,
-        }  # fmt: skip
+            **os.environ,
+            "CLIENT_ID": "",
+            "CLIENT_SECRET": "",
+            "PORT": str(port),
+            "SANDBOX_PORT": str(sandbox_port),
+            "REDIRECT_URI": f"http://localhost:{port}/oauth",
+            "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
+            "JOURNAL_DIR": f"{folder}/journal",
+            "SECRET_KEY": "stand",
+            "EMAIL_URL": f"file:///{folder}/mails",
+            "SIPGATE_TOKEN_KEYS": "c3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtMTI=",
+            "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
+            "DJANGO_SUPERUSER_PASSWORD": PASSWORD,
+            "DEBUG": "off",
+            "TIME_ZONE": "Europe/Berlin",
+            **variables,
+        }
         running = Stand(f"http://localhost:{port}", SandboxControl(f"http://localhost:{sandbox_port}"), environment)
         running.manage("migrate", "--verbosity", "0")
         running.manage("createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.org")
         with (Path(folder) / "site.log").open("w") as log:
             process = subprocess.Popen(
-                [sys.executable, "manage.py", "runserver", "--noreload"], cwd=ROOT, env=environment,
-                stdout=subprocess.DEVNULL, stderr=log,
-            )  # fmt: skip
+                [sys.executable, "manage.py", "runserver", "--noreload"],
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
         try:
             _wait(running, process)
             yield running

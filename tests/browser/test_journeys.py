@@ -193,9 +193,12 @@ def test_weight_of_pages(visit: Visit, project: Stand) -> None:
     """A page with all it needs is at most 60 KB, as it goes over the wire."""
     person = visit()
     sizes: dict[str, int] = {}
-    person.page.on("requestfinished", lambda request: sizes.__setitem__(request.url, sum(
-        request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize")
-    )))  # fmt: skip
+    person.page.on(
+        "requestfinished",
+        lambda request: sizes.__setitem__(
+            request.url, sum(request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize"))
+        ),
+    )
     person.go("/")
     home = sum(sizes.values())
     sizes.clear()

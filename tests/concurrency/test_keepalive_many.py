@@ -22,8 +22,11 @@ ROWS = 200
 def upkeep() -> dict[str, int]:
     done = subprocess.run(
         [sys.executable, "manage.py", "sipgate_keepalive", "--json", "--rate", "0", "--threads", "16"],
-        env=environment(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return dict(json.loads(done.stdout))
 
 

@@ -32,9 +32,13 @@ def die_at(point: str, connection: int) -> None:
     """Let a process use the stale token and die at ``point``."""
     process = subprocess.run(
         [sys.executable, "-m", "tests.concurrency.caller"],
-        input=f'{{"connection": {connection}, "threads": 1}}\n', text=True, capture_output=True, timeout=60, check=False,
+        input=f'{{"connection": {connection}, "threads": 1}}\n',
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
         env={**environment(), "SIPGATE_STOP_AT": point},
-    )  # fmt: skip
+    )
     assert process.returncode == -signal.SIGKILL, (process.returncode, process.stderr)
 
 
@@ -72,9 +76,14 @@ def test_upkeep_killed_while_it_stores_loses_nothing(
 ) -> None:
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(20)]
     process = subprocess.run(
-        [sys.executable, "-m", "tests.concurrency.caller"], input='{"upkeep": true}\n', text=True, capture_output=True,
-        timeout=60, check=False, env={**environment(), "SIPGATE_STOP_AT": point},
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.concurrency.caller"],
+        input='{"upkeep": true}\n',
+        text=True,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env={**environment(), "SIPGATE_STOP_AT": point},
+    )
     assert process.returncode == -signal.SIGKILL, (process.returncode, process.stderr)
     assert 1 <= strict.counts()["rotated"] <= 20
     assert {tokens.usable(pk, wait=LEASE + 5).generation for pk in connections} <= {2, 3}

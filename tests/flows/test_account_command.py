@@ -80,7 +80,9 @@ def test_no_token_is_shown(connect: Connect) -> None:
         text = shown("person0", *arguments)
         row = store.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        assert not [secret for secret in (pair.access_token, pair.refresh_token, "sandbox-secret") if str(secret) in text]  # fmt: skip
+        assert not [
+            secret for secret in (pair.access_token, pair.refresh_token, "sandbox-secret") if str(secret) in text
+        ]
 
 
 class TestTrouble:

@@ -62,8 +62,11 @@ def staff(*permissions: str, name: str = "sam") -> Client:
     user = User.objects.create_user(name, password="correct horse battery", is_staff=True)
     for permission in permissions:
         user.user_permissions.add(
-            Permission.objects.get(content_type__app_label__in=["sipgate_provider", "auth", "socialaccount", "account"], codename=permission)
-        )  # fmt: skip
+            Permission.objects.get(
+                content_type__app_label__in=["sipgate_provider", "auth", "socialaccount", "account"],
+                codename=permission,
+            )
+        )
     return client_of(user)
 
 
@@ -79,10 +82,18 @@ def populate(number: int, *, begin: int = 0, **changes: Any) -> list[int]:
         for row, n in zip(made, at, strict=True)
     )
     values = {
-        "sealed": b"sealed-with-no-key", "key_id": "00000000", "scope": "account:read", "issued_at": now, "state_since": now,
-        "expires_at": now + timedelta(seconds=300), "refresh_expires_at": now + timedelta(days=30), "consented_at": now,
-        "keep_at": now + timedelta(days=15), "product_line": "CLASSIC_PBX", **changes,
-    }  # fmt: skip
+        "sealed": b"sealed-with-no-key",
+        "key_id": "00000000",
+        "scope": "account:read",
+        "issued_at": now,
+        "state_since": now,
+        "expires_at": now + timedelta(seconds=300),
+        "refresh_expires_at": now + timedelta(days=30),
+        "consented_at": now,
+        "keep_at": now + timedelta(days=15),
+        "product_line": "CLASSIC_PBX",
+        **changes,
+    }
     SipgateToken.objects.bulk_create(SipgateToken(connection=row, **values) for row in made)
     TokenEvent.objects.bulk_create(
         TokenEvent(kind="connected", at=now, connection=row, uid=row.uid, user_id=row.user_id, actor="person")
@@ -141,8 +152,13 @@ class TestPages:
     @pytest.mark.usefixtures("no_opening")
     def test_nothing_is_opened_nor_fetched(self, boss: Client) -> None:
         (pk,) = populate(1)
-        for url in (TOKENS, f"{TOKENS}{pk}/change/", f"/admin/socialaccount/socialaccount/{pk}/change/",
-                    "/admin/socialaccount/socialaccount/", "/admin/sipgate_provider/revocation/"):  # fmt: skip
+        for url in (
+            TOKENS,
+            f"{TOKENS}{pk}/change/",
+            f"/admin/socialaccount/socialaccount/{pk}/change/",
+            "/admin/socialaccount/socialaccount/",
+            "/admin/sipgate_provider/revocation/",
+        ):
             assert not any('"sealed"' in sql for sql in queries_of(boss, url)), url
 
     @pytest.mark.usefixtures("no_opening")
@@ -150,18 +166,45 @@ class TestPages:
         populate(1, state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=timezone.now() - timedelta(hours=3))
         response = boss.get(TOKENS)
         text = text_of(response)
-        for word in ("user000000", "Company 0 GmbH", "2000000w0", "Failing, retrying", "sipgate cannot be reached",
-                     "account:read", "3\xa0hours ago", "4\xa0minutes from now"):  # fmt: skip
+        for word in (
+            "user000000",
+            "Company 0 GmbH",
+            "2000000w0",
+            "Failing, retrying",
+            "sipgate cannot be reached",
+            "account:read",
+            "3\xa0hours ago",
+            "4\xa0minutes from now",
+        ):
             assert word in text, word
-        assert re.search(r'<time class="sipgate-time" datetime="\d{4}-\d\d-\d\dT[^"]+" title="[^"]*20\d\d', response.content.decode())  # fmt: skip
+        assert re.search(
+            r'<time class="sipgate-time" datetime="\d{4}-\d\d-\d\dT[^"]+" title="[^"]*20\d\d', response.content.decode()
+        )
 
     def test_the_page_of_one_says_what_to_do_next(self, boss: Client) -> None:
-        (pk,) = populate(1, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION, scope="numbers:read", access_fingerprint="abcdefabcdef")  # fmt: skip
+        (pk,) = populate(
+            1,
+            state=State.NEEDS_SIGN_IN,
+            reason=Reason.LOST_ROTATION,
+            scope="numbers:read",
+            access_fingerprint="abcdefabcdef",
+        )
         now = timezone.now()
-        Revocation.objects.create(uid="2000000w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now, why="replaced")  # fmt: skip
+        Revocation.objects.create(
+            uid="2000000w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now, why="replaced"
+        )
         text = text_of(boss.get(f"{TOKENS}{pk}/change/"))
-        for word in ("Connection 2000000w0", "sipgate's last answer was lost on its way", "signs in again with one click", "abcdefabcdef",
-                     "To compare, never to use", "CLASSIC_PBX", "History of this connection", "replaced", "numbers:read"):  # fmt: skip
+        for word in (
+            "Connection 2000000w0",
+            "sipgate's last answer was lost on its way",
+            "signs in again with one click",
+            "abcdefabcdef",
+            "To compare, never to use",
+            "CLASSIC_PBX",
+            "History of this connection",
+            "replaced",
+            "numbers:read",
+        ):
             assert word in text, word
 
     @pytest.mark.parametrize("state", State)
@@ -194,9 +237,16 @@ class TestPages:
 class TestScale:
     @pytest.mark.parametrize(
         "url",
-        [TOKENS, EVENTS, "/admin/", "/admin/socialaccount/socialaccount/", "/admin/sipgate_provider/lastknownaccount/",
-         f"{TOKENS}?q=user0", f"{TOKENS}?deadline=30&scope=account%3Aread&line=CLASSIC_PBX"],
-    )  # fmt: skip
+        [
+            TOKENS,
+            EVENTS,
+            "/admin/",
+            "/admin/socialaccount/socialaccount/",
+            "/admin/sipgate_provider/lastknownaccount/",
+            f"{TOKENS}?q=user0",
+            f"{TOKENS}?deadline=30&scope=account%3Aread&line=CLASSIC_PBX",
+        ],
+    )
     def test_queries_do_not_grow(self, boss: Client, url: str) -> None:
         populate(10)
         boss.get(url)
@@ -224,7 +274,9 @@ class TestScale:
         page = boss.get(TOKENS)
         sortable = {header["text"] for header in _headers(page) if header["sortable"]}
         assert sortable == {"State", "Access token ends", "Last refreshed"}
-        assert "Link ends unless used" in {h["text"] for h in _headers(boss.get(f"{TOKENS}?deadline=30")) if h["sortable"]}  # fmt: skip
+        assert "Link ends unless used" in {
+            h["text"] for h in _headers(boss.get(f"{TOKENS}?deadline=30")) if h["sortable"]
+        }
 
 
 def _headers(page: Any) -> list[dict[str, Any]]:
@@ -242,12 +294,20 @@ class TestSearchAndFilters:
     @pytest.mark.parametrize(
         ("term", "expected"),
         [
-            ("2000001w0", {"2000001w0"}), ("200000", {"2000000w0", "2000001w0", "2000002w0"}), ("user000002", {"2000002w0"}),
-            ("USER000002", {"2000002w0"}), ("Company 1", {"2000001w0"}), ("company 1", {"2000001w0"}),
-            ("user000000@example.org", {"2000000w0"}), ("other@", {"2000001w0"}), ("000001w0", set()), ("GmbH", set()),
-            ("100%", set()), ("  2000001w0 ", {"2000001w0"}),
+            ("2000001w0", {"2000001w0"}),
+            ("200000", {"2000000w0", "2000001w0", "2000002w0"}),
+            ("user000002", {"2000002w0"}),
+            ("USER000002", {"2000002w0"}),
+            ("Company 1", {"2000001w0"}),
+            ("company 1", {"2000001w0"}),
+            ("user000000@example.org", {"2000000w0"}),
+            ("other@", {"2000001w0"}),
+            ("000001w0", set()),
+            ("GmbH", set()),
+            ("100%", set()),
+            ("  2000001w0 ", {"2000001w0"}),
         ],
-    )  # fmt: skip
+    )
     def test_search(self, boss: Client, term: str, expected: set[str]) -> None:
         populate(3)
         EmailAddress.objects.create(user=User.objects.get(username="user000001"), email="other@example.org")
@@ -266,7 +326,9 @@ class TestSearchAndFilters:
         assert ends_in == {"1": {"0"}, "7": {"0", "1"}, "30": {"0", "1", "2"}, "ended": {"4"}, "none": {"5"}}
 
     def test_scopes_by_word_not_by_letters(self, boss: Client) -> None:
-        for position, scope in enumerate(("account:read", "account:read numbers:read", "numbers:read devices:read", "account:readonly")):  # fmt: skip
+        for position, scope in enumerate(
+            ("account:read", "account:read numbers:read", "numbers:read devices:read", "account:readonly")
+        ):
             populate(1, begin=position, scope=scope)
         assert {uid[6] for uid in self.found(boss, "scope=account:read")} == {"0", "1"}
         assert {uid[6] for uid in self.found(boss, "scope=numbers:read")} == {"1", "2"}
@@ -552,7 +614,9 @@ class TestHistory:
 
     def test_filters_and_search(self, boss: Client) -> None:
         populate(2)
-        store.add_event("failed", uid="3000000w0", actor="gate", reference="ABCD2345", at=timezone.now() - timedelta(days=3))  # fmt: skip
+        store.add_event(
+            "failed", uid="3000000w0", actor="gate", reference="ABCD2345", at=timezone.now() - timedelta(days=3)
+        )
         assert [event.uid for event in self.events(boss, "kind__exact=failed")] == ["3000000w0"]
         assert len(self.events(boss, "since=24h")) == 2
         assert len(self.events(boss, "since=7d")) == 3
@@ -602,7 +666,13 @@ class TestDashboard:
         store.add_event("failed", uid="2000000w0", actor="gate")
         store.add_event("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
         Revocation.objects.create(uid="1w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now)
-        ClientPause.objects.create(client_fingerprint="abc", since=now, until=now + timedelta(minutes=1), error_code="invalid_client", setting="CLIENT_SECRET")  # fmt: skip
+        ClientPause.objects.create(
+            client_fingerprint="abc",
+            since=now,
+            until=now + timedelta(minutes=1),
+            error_code="invalid_client",
+            setting="CLIENT_SECRET",
+        )
         found = figures.current()
         assert found.states == {"active": 3, "failing": 0, "needs_sign_in": 2, "misconfigured": 0}
         assert sum(number for _moment, number in found.failures) == 1
@@ -650,10 +720,16 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
                 browser.sandbox.control.clear()
                 browser.sign_in()
     assert background.errands.wait_idle(10)
-    for path in (TOKENS, EVENTS, f"{EVENTS}export.csv", "/admin/", "/admin/sipgate_provider/revocation/",
-                 f"/admin/socialaccount/socialaccount/{connection.pk}/change/",
-                 f"/admin/socialaccount/socialaccount/{connection.pk}/delete/",
-                 f"/admin/auth/user/{connection.user_id}/delete/"):  # fmt: skip
+    for path in (
+        TOKENS,
+        EVENTS,
+        f"{EVENTS}export.csv",
+        "/admin/",
+        "/admin/sipgate_provider/revocation/",
+        f"/admin/socialaccount/socialaccount/{connection.pk}/change/",
+        f"/admin/socialaccount/socialaccount/{connection.pk}/delete/",
+        f"/admin/auth/user/{connection.user_id}/delete/",
+    ):
         pages.append(boss.get(path))
     assert len(secrets.known) >= 8
     for page in pages:

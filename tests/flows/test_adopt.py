@@ -47,7 +47,11 @@ def clear(strict: Strict) -> Callable[..., SocialToken]:
         user = get_user_model().objects.create(username=f"person{number}", email=f"person{number}@sipgate.example")
         account = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{2000000 + number}w0")
         grant = strict.issue()[0]
-        values = {"token": grant["access_token"], "token_secret": grant["refresh_token"], "expires_at": timezone.now() + timedelta(seconds=300)}  # fmt: skip
+        values = {
+            "token": grant["access_token"],
+            "token_secret": grant["refresh_token"],
+            "expires_at": timezone.now() + timedelta(seconds=300),
+        }
         return SocialToken.objects.create(account=account, **{**values, **changes})
 
     return make
@@ -99,7 +103,9 @@ class TestSealing:
 
     def test_what_the_tokens_say_of_themselves_is_kept(self, clear: Callable[..., SocialToken]) -> None:
         now = int(timezone.now().timestamp())
-        access = jwt(iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client", session_state="s1")  # fmt: skip
+        access = jwt(
+            iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client", session_state="s1"
+        )
         row = clear(token=access, token_secret=jwt(iat=now - 60, exp=now + 86_340), expires_at=None)
         command()
         stored = store.load(row.account_id)
@@ -140,14 +146,20 @@ class TestEnded:
         row = clear(token_secret="", expires_at=ended)
         assert command()[1]["need_sign_in"] == 1
         stored = store.load(row.account_id)
-        assert (stored.state, stored.reason, stored.state_since) == (State.NEEDS_SIGN_IN, Reason.NO_REFRESH_TOKEN, ended)  # fmt: skip
+        assert (stored.state, stored.reason, stored.state_since) == (
+            State.NEEDS_SIGN_IN,
+            Reason.NO_REFRESH_TOKEN,
+            ended,
+        )
         assert not SocialToken.objects.exists()
 
     def test_a_refresh_token_that_is_over(self, clear: Callable[..., SocialToken], strict: Strict) -> None:
         now = int(timezone.now().timestamp())
         row = clear(
-            token=jwt(iat=now - 9_000, exp=now - 8_700), token_secret=jwt(exp=now - 60), expires_at=None,
-        )  # fmt: skip
+            token=jwt(iat=now - 9_000, exp=now - 8_700),
+            token_secret=jwt(exp=now - 60),
+            expires_at=None,
+        )
         command()
         assert store.load(row.account_id).reason == Reason.EXPIRED_IDLE
         assert strict.counts()["refresh"] == 0
@@ -271,7 +283,12 @@ class TestOtherProviders:
         code, report, shown = command("--provider", OIDC)
         assert (code, report["rekeyed"], report["rows_removed"], report["foreign"]) == (0, 1, 1, 0), report
         account = SocialAccount.objects.get()
-        assert (account.pk, account.provider, account.uid, account.user) == (row.account_id, "sipgate", "1000000w0", user)  # fmt: skip
+        assert (account.pk, account.provider, account.uid, account.user) == (
+            row.account_id,
+            "sipgate",
+            "1000000w0",
+            user,
+        )
         assert account.extra_data["oidc_sub"] == BY_UID["1000000w0"].keycloak_sub
         assert tokens.usable(account).value == row.token
         assert row.token not in shown
@@ -339,8 +356,9 @@ class TestOtherProviders:
         assert SocialAccount.objects.get().uid == "7654321w9"
 
     @pytest.mark.parametrize(
-        "claims", [{"iss": "https://accounts.google.example"}, {"azp": "another-client"}, {"sub": "somebody-else"}, None]
-    )  # fmt: skip
+        "claims",
+        [{"iss": "https://accounts.google.example"}, {"azp": "another-client"}, {"sub": "somebody-else"}, None],
+    )
     def test_a_token_that_is_not_provably_ours_is_shown_to_nobody(
         self, oidc: Callable[..., SocialToken], sandbox: Running, claims: dict[str, Any] | None
     ) -> None:

@@ -36,7 +36,15 @@ from tests.strict import Strict
 pytestmark = pytest.mark.django_db(transaction=True)
 
 User = get_user_model()
-SCOPES = ["account:read", "users:read", "numbers:read", "history:read", "devices:read", "balance:read", "sessions:sms:write"]  # fmt: skip
+SCOPES = [
+    "account:read",
+    "users:read",
+    "numbers:read",
+    "history:read",
+    "devices:read",
+    "balance:read",
+    "sessions:sms:write",
+]
 
 
 @pytest.fixture
@@ -343,8 +351,12 @@ class TestValues:
         since = datetime(2026, 1, 1, 12, tzinfo=UTC)
         assert list(of_nobody.history(types=["CALL", "FAX"], archived=False, from_=since)) == []
         assert scripted.asked[0].query == {
-            "types": ["CALL", "FAX"], "archived": ["false"], "from": ["2026-01-01T12:00:00+00:00"], "offset": ["0"], "limit": ["100"],
-        }  # fmt: skip
+            "types": ["CALL", "FAX"],
+            "archived": ["false"],
+            "from": ["2026-01-01T12:00:00+00:00"],
+            "offset": ["0"],
+            "limit": ["100"],
+        }
 
 
 def rows(*numbers: int) -> list[dict[str, Any]]:

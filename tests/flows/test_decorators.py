@@ -119,9 +119,14 @@ def get_async(browser: Browser, path: str) -> HttpResponse:
     """Ask the site as an ASGI server does, within an event loop."""
     cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in browser.site.cookies.items())
     scope = {
-        "type": "http", "http_version": "1.1", "method": "GET", "scheme": "http", "path": path, "query_string": b"",
+        "type": "http",
+        "http_version": "1.1",
+        "method": "GET",
+        "scheme": "http",
+        "path": path,
+        "query_string": b"",
         "headers": [(b"host", HOST.encode()), (b"cookie", cookies.encode())],
-    }  # fmt: skip
+    }
 
     async def ask() -> HttpResponse:
         server = ApplicationCommunicator(ASGIHandler(), scope)

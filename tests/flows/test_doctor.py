@@ -62,7 +62,11 @@ def closed_port() -> int:
 def at(url: str, place: str, settings: Any) -> None:
     """Let one endpoint be at another address."""
     path = "/auth/realms/third-party/protocol/openid-connect"
-    values = {"auth": ("SIPGATE_AUTH_URL", f"{url}{path}/auth"), "token": ("SIPGATE_TOKEN_URL", f"{url}{path}/token"), "api": ("SIPGATE_API_URL", f"{url}/v2")}  # fmt: skip
+    values = {
+        "auth": ("SIPGATE_AUTH_URL", f"{url}{path}/auth"),
+        "token": ("SIPGATE_TOKEN_URL", f"{url}{path}/token"),
+        "api": ("SIPGATE_API_URL", f"{url}/v2"),
+    }
     name, value = values[place]
     setattr(settings, name, value)
 
@@ -123,11 +127,21 @@ class TestWhatSipgateSays:
     @pytest.mark.parametrize(
         ("name", "value", "check", "setting"),
         [
-            ("SIPGATE_AUTH_URL", "/auth/realms/elsewhere/protocol/openid-connect/auth", "sipgate.authorization", "AUTH_URL"),
-            ("SIPGATE_TOKEN_URL", "/auth/realms/third-party/protocol/openid-connect/tokens", "sipgate.token", "TOKEN_URL"),
+            (
+                "SIPGATE_AUTH_URL",
+                "/auth/realms/elsewhere/protocol/openid-connect/auth",
+                "sipgate.authorization",
+                "AUTH_URL",
+            ),
+            (
+                "SIPGATE_TOKEN_URL",
+                "/auth/realms/third-party/protocol/openid-connect/tokens",
+                "sipgate.token",
+                "TOKEN_URL",
+            ),
             ("SIPGATE_API_URL", "/v3", "sipgate.api", "SIPGATE_API_URL"),
         ],
-    )  # fmt: skip
+    )
     def test_an_address_is_wrong(
         self, sandbox: Running, settings: Any, name: str, value: str, check: str, setting: str
     ) -> None:
@@ -136,8 +150,9 @@ class TestWhatSipgateSays:
         assert (found.severity, "HTTP 404" in found.found, setting in found.cure) == (Severity.ERROR, True, True)
 
     @pytest.mark.parametrize(
-        ("place", "check"), [("auth", "sipgate.authorization"), ("refresh", "sipgate.token"), ("account", "sipgate.api")]
-    )  # fmt: skip
+        ("place", "check"),
+        [("auth", "sipgate.authorization"), ("refresh", "sipgate.token"), ("account", "sipgate.api")],
+    )
     def test_an_address_has_moved(self, sandbox: Running, place: str, check: str) -> None:
         target = "https://new.example/realms/x/auth?token=secret-in-a-query"
         sandbox.control.fault("redirect", on=place, value=target, times=2)
@@ -229,9 +244,11 @@ class TestTheWayThere:
     @staticmethod
     def words() -> Iterator[str]:
         known = (
-            "has a name that is not known here", "refuses connections",
-            "shows a certificate that is not trusted (self-signed certificate)", "does not speak TLS as it should",
-        )  # fmt: skip
+            "has a name that is not known here",
+            "refuses connections",
+            "shows a certificate that is not trusted (self-signed certificate)",
+            "does not speak TLS as it should",
+        )
         for finding in findings(timeout=5).values():
             if finding.check.startswith("sipgate."):
                 assert finding.severity is Severity.ERROR
@@ -245,9 +262,15 @@ def tls(tmp_path: Path) -> Iterator[str]:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
     now = datetime.now(UTC)
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
-        .not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=1)).sign(key, hashes.SHA256())
-    )  # fmt: skip
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
     file = tmp_path / "server.pem"
     file.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -298,26 +321,73 @@ class TestSettings:
         [
             ({"ALLOWED_HOSTS": ["example.org"]}, "redirect_uri.host", Severity.ERROR, "localhost"),
             ({"PORT": 8000}, "redirect_uri.port", Severity.ERROR, "names port 8080, but PORT is 8000"),
-            ({"SIPGATE_REDIRECT_URI": "http://localhost:8080/elsewhere"}, "redirect_uri.path", Severity.ERROR, "/elsewhere"),
-            ({"SIPGATE_REDIRECT_URI": "http://localhost:8080/account"}, "redirect_uri.path", Severity.ERROR, "another view"),
+            (
+                {"SIPGATE_REDIRECT_URI": "http://localhost:8080/elsewhere"},
+                "redirect_uri.path",
+                Severity.ERROR,
+                "/elsewhere",
+            ),
+            (
+                {"SIPGATE_REDIRECT_URI": "http://localhost:8080/account"},
+                "redirect_uri.path",
+                Severity.ERROR,
+                "another view",
+            ),
             ({"SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth/"}, "redirect_uri.path", Severity.ERROR, "slash"),
-            ({"SIPGATE_REDIRECT_URI": "http://rosa@localhost:8080/oauth"}, "redirect_uri", Severity.ERROR, "no full http(s) address"),
+            (
+                {"SIPGATE_REDIRECT_URI": "http://rosa@localhost:8080/oauth"},
+                "redirect_uri",
+                Severity.ERROR,
+                "no full http(s) address",
+            ),
             ({"SESSION_COOKIE_SAMESITE": "Strict"}, "cookies.samesite", Severity.ERROR, "returns from sipgate"),
             ({"SESSION_COOKIE_SECURE": True}, "cookies.secure", Severity.WARNING, "http"),
-            ({"SESSION_ENGINE": "django.contrib.sessions.backends.cache"}, "cookies.sessions", Severity.ERROR, "get lost"),
-            ({"SIPGATE_AUTH_URL": "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect/auth"}, "realm", Severity.ERROR, "sipgate-apps"),
+            (
+                {"SESSION_ENGINE": "django.contrib.sessions.backends.cache"},
+                "cookies.sessions",
+                Severity.ERROR,
+                "get lost",
+            ),
+            (
+                {"SIPGATE_AUTH_URL": "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect/auth"},
+                "realm",
+                Severity.ERROR,
+                "sipgate-apps",
+            ),
             ({"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "addresses", Severity.ERROR, "SIPGATE_API_URL"),
             ({"SIPGATE_SCOPE": ["balance:read"]}, "scope", Severity.WARNING, "account:read"),
             ({"SOCIALACCOUNT_STORE_TOKENS": True}, "sipgate_provider.W003", Severity.WARNING, "clear text"),
-            ({"SOCIALACCOUNT_ADAPTER": "allauth.socialaccount.adapter.DefaultSocialAccountAdapter"}, "sipgate_provider.E004", Severity.ERROR, "SOCIALACCOUNT_ADAPTER"),
+            (
+                {"SOCIALACCOUNT_ADAPTER": "allauth.socialaccount.adapter.DefaultSocialAccountAdapter"},
+                "sipgate_provider.E004",
+                Severity.ERROR,
+                "SOCIALACCOUNT_ADAPTER",
+            ),
             ({"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "allauth.email_authentication", Severity.WARNING, "e-mail"),
             ({"SIPGATE_TOKEN_KEYS": []}, "sipgate_provider.E001", Severity.ERROR, "SIPGATE_TOKEN_KEYS"),
             ({"SIPGATE_TOKEN_KEYS": ["short"]}, "sipgate_provider.E002", Severity.ERROR, "Entry 1"),
             ({"SIPGATE_TOKEN_KEYS": [NEW_KEY, NEW_KEY]}, "keys", Severity.WARNING, "twice"),
-            ({"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}}, "cache", Severity.WARNING, "does not keep"),
-            ({"CACHES": {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://:redis-password@127.0.0.1:9"}}}, "cache", Severity.ERROR, "does not answer"),
+            (
+                {"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}},
+                "cache",
+                Severity.WARNING,
+                "does not keep",
+            ),
+            (
+                {
+                    "CACHES": {
+                        "default": {
+                            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                            "LOCATION": "redis://:redis-password@127.0.0.1:9",
+                        }
+                    }
+                },
+                "cache",
+                Severity.ERROR,
+                "does not answer",
+            ),
         ],
-    )  # fmt: skip
+    )
     def test_a_mistake_is_found(
         self, settings: Any, change: dict[str, Any], check: str, severity: Severity, words: str
     ) -> None:
@@ -338,7 +408,7 @@ class TestSettings:
             ('"1000000-1-x:third-party"', "sandbox-secret", "quotes"),
             ("5f0c3b0e-secret", "1000000-1-01234567-89ab-cdef-0123-456789abcdef:third-party", "exchanged"),
         ],
-    )  # fmt: skip
+    )
     def test_credentials(self, settings: Any, client_id: str, secret: str, words: str) -> None:
         use_client(settings, client_id, secret)
         assert words in findings(offline=True)["client"].found
@@ -360,7 +430,13 @@ class TestSettings:
         settings.ALLOWED_HOSTS = ["crm.example"]
         settings.DEBUG = True
         found = findings(offline=True)
-        assert {"redirect_uri.scheme", "debug", "sipgate_provider.W010", "sipgate_provider.W012", "sipgate_provider.W013"} <= set(found)  # fmt: skip
+        assert {
+            "redirect_uri.scheme",
+            "debug",
+            "sipgate_provider.W010",
+            "sipgate_provider.W012",
+            "sipgate_provider.W013",
+        } <= set(found)
 
     def test_without_a_logout_address(self, settings: Any) -> None:
         settings.SIPGATE_TOKEN_URL = settings.SIPGATE_AUTH_URL = "https://sipgate.example/endpoint"
@@ -450,10 +526,14 @@ class TestConnections:
         ("change", "check", "severity"),
         [
             ({"state": State.FAILING, "failing_since": timedelta(hours=1)}, "connections.failing", Severity.WARNING),
-            ({"state": State.MISCONFIGURED, "reason": Reason.CLIENT_REFUSED}, "connections.misconfigured", Severity.ERROR),
+            (
+                {"state": State.MISCONFIGURED, "reason": Reason.CLIENT_REFUSED},
+                "connections.misconfigured",
+                Severity.ERROR,
+            ),
             ({"keep_at": timedelta(days=2)}, "connections.overdue", Severity.WARNING),
         ],
-    )  # fmt: skip
+    )
     def test_in_trouble(self, connect: Connect, change: dict[str, Any], check: str, severity: Severity) -> None:
         now = timezone.now()
         connect(**{key: now - value if isinstance(value, timedelta) else value for key, value in change.items()})
@@ -474,9 +554,12 @@ class TestConnections:
 
     def test_a_pause(self, sandbox: Running) -> None:
         store.start_pause(
-            credentials.fingerprint(credentials.client()), code="unauthorized_client", setting="CLIENT_SECRET",
-            length=timedelta(minutes=1), now=timezone.now(),
-        )  # fmt: skip
+            credentials.fingerprint(credentials.client()),
+            code="unauthorized_client",
+            setting="CLIENT_SECRET",
+            length=timedelta(minutes=1),
+            now=timezone.now(),
+        )
         assert "CLIENT_SECRET" in findings(offline=True)["client.paused"].cure
 
     def test_a_pause_of_former_credentials_is_over(self, settings: Any) -> None:
@@ -556,7 +639,13 @@ class TestCommand:
         connection = connect()
         row = store.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        known = [pair.access_token, pair.refresh_token, "sandbox-secret", "wrong-secret-value", *settings.SIPGATE_TOKEN_KEYS]  # fmt: skip
+        known = [
+            pair.access_token,
+            pair.refresh_token,
+            "sandbox-secret",
+            "wrong-secret-value",
+            *settings.SIPGATE_TOKEN_KEYS,
+        ]
         for secret in ("sandbox-secret", "wrong-secret-value"):
             use_client(settings, "1000000-1-sandbox:third-party", secret)
             for fault in ("", "unauthorized-client", "reset", "json-list"):

@@ -266,8 +266,10 @@ class TestCommand:
         pk = idle()
         process = subprocess.Popen(
             [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "60", "--json"],
-            stdout=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["refreshed"] == 1
         process.send_signal(signal.SIGTERM)
@@ -280,8 +282,10 @@ class TestCommand:
         strict.set(fault="500", times=len(pks))
         process = subprocess.Popen(
             [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "0.3", "--json"],
-            stdout=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["stopped"].startswith("sipgate does not answer")
         renewed = 0
@@ -303,8 +307,10 @@ class TestCommand:
         pks = [idle() for _ in range(3)]
         process = subprocess.Popen(
             [sys.executable, "manage.py", "sipgate_keepalive", "--json"],
-            stdout=subprocess.PIPE, text=True, env=environment(),
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
         while not SipgateToken.objects.exclude(lease_owner="").exists():
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)

@@ -142,8 +142,14 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     # the admin
     admin = User.objects.create_superuser("admin", password="correct horse battery")
     browser.site.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
-    for path in ("", "sipgate_provider/sipgatetoken/", f"sipgate_provider/sipgatetoken/{connection.pk}/change/", "sipgate_provider/tokenevent/",
-                 "socialaccount/socialaccount/", f"socialaccount/socialaccount/{connection.pk}/change/"):  # fmt: skip
+    for path in (
+        "",
+        "sipgate_provider/sipgatetoken/",
+        f"sipgate_provider/sipgatetoken/{connection.pk}/change/",
+        "sipgate_provider/tokenevent/",
+        "socialaccount/socialaccount/",
+        f"socialaccount/socialaccount/{connection.pk}/change/",
+    ):
         page = seen(browser.site.get(f"/admin/{path}"))
         assert page.status_code == 200, path
 

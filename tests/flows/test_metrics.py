@@ -210,13 +210,27 @@ class TestRefreshes:
         ("outcome", "arrange", "raised"), OUTCOMES, ids=lambda case: getattr(case, "__name__", case)
     )
     def test_each_is_counted_once_as_what_it_was(
-        self, connect: Connect, strict: Strict, settings: Any, monkeypatch: Any, counted: Counted, caplog: Any, tmp_path: Path,
-        outcome: str, arrange: Callable[..., None], raised: type[Exception] | None,
-    ) -> None:  # fmt: skip
+        self,
+        connect: Connect,
+        strict: Strict,
+        settings: Any,
+        monkeypatch: Any,
+        counted: Counted,
+        caplog: Any,
+        tmp_path: Path,
+        outcome: str,
+        arrange: Callable[..., None],
+        raised: type[Exception] | None,
+    ) -> None:
         connection = connect(age=400)
         arrange(
-            strict=strict, connection=connection, settings=settings, monkeypatch=monkeypatch, connect=connect, tmp_path=tmp_path
-        )  # fmt: skip
+            strict=strict,
+            connection=connection,
+            settings=settings,
+            monkeypatch=monkeypatch,
+            connect=connect,
+            tmp_path=tmp_path,
+        )
         counted = Counted()
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="sipgate_provider"):
@@ -303,7 +317,9 @@ class TestRefreshes:
         assert counted.of("sipgate_keepalive_runs_total") == {("misconfigured",): 1}
         assert counted.of("sipgate_refreshes_total") == {("keepalive", "misconfigured"): 1}
 
-    def test_a_pair_from_the_journal(self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path, counted: Counted, scrape: Any) -> None:  # fmt: skip
+    def test_a_pair_from_the_journal(
+        self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path, counted: Counted, scrape: Any
+    ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         connection = connect(age=400)
         claim = store.claim(store.load(connection.pk), owner="gone", now=timezone.now())
@@ -330,7 +346,9 @@ class TestGate:
             (400, "over", "renewed"),
         ],
     )
-    def test_what_was_found_and_handed_out(self, connect: Connect, counted: Counted, age: float, found: str, result: str) -> None:  # fmt: skip
+    def test_what_was_found_and_handed_out(
+        self, connect: Connect, counted: Counted, age: float, found: str, result: str
+    ) -> None:
         tokens.usable(connect(age=age))
         assert counted.of("sipgate_gate_requests_total") == {(found, result): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == ({} if result == "present" else {(result,): 1})
@@ -341,8 +359,10 @@ class TestGate:
         tokens.usable(connection, rejected=rejected)
         tokens.usable(connection, rejected=rejected)
         assert counted.of("sipgate_gate_requests_total") == {
-            ("fresh", "present"): 1, ("rejected", "renewed"): 1, ("rejected", "present"): 1,
-        }  # fmt: skip
+            ("fresh", "present"): 1,
+            ("rejected", "renewed"): 1,
+            ("rejected", "present"): 1,
+        }
 
     def test_what_is_left_of_its_life(self, connect: Connect, strict: Strict, counted: Counted) -> None:
         strict.set(fault="503", times=1)
@@ -374,11 +394,16 @@ class TestApi:
         strict.control(expire_access=True)
         client.get("/account")
         assert counted.of("sipgate_api_requests_total") == {
-            ("GET /account", "200"): 2, ("GET /account", "401"): 1, ("GET /users/{userId}", "200"): 2, ("other", "200"): 1,
-        }  # fmt: skip
+            ("GET /account", "200"): 2,
+            ("GET /account", "401"): 1,
+            ("GET /users/{userId}", "200"): 2,
+            ("other", "200"): 1,
+        }
         assert counted.of("sipgate_api_seconds_count") == {
-            ("GET /account",): 3, ("GET /users/{userId}",): 2, ("other",): 1,
-        }  # fmt: skip
+            ("GET /account",): 3,
+            ("GET /users/{userId}",): 2,
+            ("other",): 1,
+        }
 
     def test_an_answer_that_needed_two_questions(self, counted: Counted) -> None:
         with running() as server:
@@ -480,8 +505,19 @@ class TestScrape:
         assert Client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
 
     @pytest.mark.parametrize(
-        "authorization", [None, "", "Bearer", "Bearer ", TOKEN, f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}", "Bearer ü"],
-    )  # fmt: skip
+        "authorization",
+        [
+            None,
+            "",
+            "Bearer",
+            "Bearer ",
+            TOKEN,
+            f"Basic {TOKEN}",
+            f"Bearer {TOKEN}x",
+            f"Bearer {TOKEN[:-1]}",
+            "Bearer ü",
+        ],
+    )
     def test_without_the_token_nobody_reads_it(self, scrape: Callable[..., Any], authorization: str | None) -> None:
         answer = scrape(authorization)
         assert (answer.status_code, answer.content) == (401, b"")
@@ -493,7 +529,10 @@ class TestScrape:
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
         assert "no-store" in answer.headers["Cache-Control"]
         assert not answer.cookies
-        assert {f.name for f in text_string_to_metric_families(answer.content.decode())} >= {"sipgate_refreshes", "sipgate_connections"}  # fmt: skip
+        assert {f.name for f in text_string_to_metric_families(answer.content.decode())} >= {
+            "sipgate_refreshes",
+            "sipgate_connections",
+        }
         assert scrape(f"bearer {TOKEN}").status_code == 200
         modern = scrape(accept="application/openmetrics-text; version=1.0.0")
         assert modern.headers["Content-Type"].startswith("application/openmetrics-text")
@@ -553,7 +592,11 @@ def test_every_process_answers_for_all(
             f"{url}/metrics", headers={"Host": "localhost:8080", "Authorization": f"Bearer {TOKEN}"}, timeout=20
         )
         assert answer.status_code == 200
-        found = {sample.name + "".join(sample.labels.values()): sample.value for family in text_string_to_metric_families(answer.text) for sample in family.samples}  # fmt: skip
+        found = {
+            sample.name + "".join(sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
         assert found["sipgate_connectionsactive"] == 1
         return found.get("sipgate_gate_requests_totalfreshpresent", 0.0)
 

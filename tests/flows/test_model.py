@@ -84,9 +84,12 @@ class Gate(RuleBasedStateMachine):
     def time_passes(self, seconds: int) -> None:
         step = timedelta(seconds=seconds)
         SipgateToken.objects.update(
-            issued_at=F("issued_at") - step, expires_at=F("expires_at") - step, consented_at=F("consented_at") - step,
-            last_refreshed_at=F("last_refreshed_at") - step, next_attempt_at=None,
-        )  # fmt: skip
+            issued_at=F("issued_at") - step,
+            expires_at=F("expires_at") - step,
+            consented_at=F("consented_at") - step,
+            last_refreshed_at=F("last_refreshed_at") - step,
+            next_attempt_at=None,
+        )
         ClientPause.objects.all().delete()
         self.refused = False
 
@@ -174,6 +177,9 @@ def test_the_gate_does_what_the_model_says(strict: Strict, settings: Any) -> Non
 
 
 EXAMPLES = settings(
-    max_examples=50, stateful_step_count=14, deadline=None, database=None,
+    max_examples=50,
+    stateful_step_count=14,
+    deadline=None,
+    database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
-)  # fmt: skip
+)

@@ -88,9 +88,12 @@ def test_a_session_that_is_not_ended() -> None:
 class TestMisconfigured:
     def test_a_refused_client(self) -> None:
         store.start_pause(
-            credentials.fingerprint(credentials.client()), code="unauthorized_client", setting="CLIENT_SECRET",
-            length=timedelta(minutes=1), now=timezone.now(),
-        )  # fmt: skip
+            credentials.fingerprint(credentials.client()),
+            code="unauthorized_client",
+            setting="CLIENT_SECRET",
+            length=timedelta(minutes=1),
+            now=timezone.now(),
+        )
         code, data = report()
         assert (code, data["pauses"][0]["setting"]) == (2, "CLIENT_SECRET")
 

@@ -33,12 +33,17 @@ class Process:
             "settings": {"SIPGATE_TOKEN_URL": strict.token_url, "SIPGATE_JOURNAL_DIR": str(folder)},
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.outage.process"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            [sys.executable, "-m", "tests.outage.process"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
             env={
-                **os.environ, "SIPGATE_TEST_DATABASE_URL": server.url, "SIPGATE_WORKER": json.dumps(told),
+                **os.environ,
+                "SIPGATE_TEST_DATABASE_URL": server.url,
+                "SIPGATE_WORKER": json.dumps(told),
                 "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
             },
-        )  # fmt: skip
+        )
         self.say(json.dumps(order))
 
     def say(self, line: str) -> None:
@@ -62,9 +67,15 @@ def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[i
     process.end()
     yield number
     subprocess.run(
-        [sys.executable, "-c", "import psycopg, sys; c = psycopg.connect(sys.argv[1], autocommit=True); "
-         "c.execute('DROP SCHEMA public CASCADE'); c.execute('CREATE SCHEMA public')", server.url], check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import psycopg, sys; c = psycopg.connect(sys.argv[1], autocommit=True); "
+            "c.execute('DROP SCHEMA public CASCADE'); c.execute('CREATE SCHEMA public')",
+            server.url,
+        ],
+        check=True,
+    )
 
 
 def renew_while_the_database_is_away(process: Process, server: postgres.Server) -> None:

@@ -38,9 +38,14 @@ WITHOUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 def run(*command: str | Path, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command with a bare environment; what it wrote is in the failure."""
     done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=bare_environment(**environment), capture_output=True, text=True,
-        timeout=240, check=False,
-    )  # fmt: skip
+        [str(word) for word in command],
+        cwd=cwd,
+        env=bare_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     if check and done.returncode:
         raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
     return done
@@ -113,9 +118,12 @@ class ForeignSite:
             file.write(f"\n{QUICK_PASSWORDS}\n{settings}\n")
         self.log = folder / "log"
         self.environment = {
-            "FOREIGN_ORIGIN": self.origin, "FOREIGN_SANDBOX": sandbox.url, "FOREIGN_TOKEN_KEY": TOKEN_KEY,
-            "FOREIGN_SECRET_KEY": "tests-only", "FOREIGN_PREPARE": prepare,
-        }  # fmt: skip
+            "FOREIGN_ORIGIN": self.origin,
+            "FOREIGN_SANDBOX": sandbox.url,
+            "FOREIGN_TOKEN_KEY": TOKEN_KEY,
+            "FOREIGN_SECRET_KEY": "tests-only",
+            "FOREIGN_PREPARE": prepare,
+        }
 
     def manage(self, *words: str, check: bool = True) -> str:
         """Run ``manage.py``; return what it wrote."""
@@ -131,9 +139,12 @@ class ForeignSite:
         """Run a script of the site until the block ends; it must listen at the site's port soon."""
         with self.log.open("w") as log:
             process = subprocess.Popen(
-                [str(self.python), *words], cwd=self.folder, stdout=log, stderr=subprocess.STDOUT,
+                [str(self.python), *words],
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 env=bare_environment(**self.environment),
-            )  # fmt: skip
+            )
             try:
                 self._wait(process)
                 yield

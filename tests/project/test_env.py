@@ -72,9 +72,14 @@ class Project:
             if name in {"PATH", "HOME", "LANG", "SYSTEMROOT", "TMPDIR"}
         }
         return subprocess.run(
-            [sys.executable, *arguments], cwd=self.folder, env=kept | {"PYTHONDONTWRITEBYTECODE": "1"} | variables,
-            capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=kept | {"PYTHONDONTWRITEBYTECODE": "1"} | variables,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def values(self, *names: str, **variables: str) -> dict[str, Any]:
         done = self.run("-c", SHOW, " ".join(names), **variables)
@@ -133,7 +138,10 @@ MISTAKES = [
     ("SIPGATE_API_URL", f"{SITE}{CLIENT}SIPGATE_API_URL=http://api.sipgate.com/v2"),
     ("LOGOUT_URL", f"{SITE}{CLIENT}LOGOUT_URL=no"),
     ("REVOKE_URL", f"{SITE}{CLIENT}REVOKE_URL=yes"),
-    ("CLIENT_ID", f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth\nTOKEN_URL={REALM}/sipgate-apps/protocol/openid-connect/token"),
+    (
+        "CLIENT_ID",
+        f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth\nTOKEN_URL={REALM}/sipgate-apps/protocol/openid-connect/token",
+    ),
     ("AUTH_URL", f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth"),
     ("SANDBOX_PORT", f"{SITE}SANDBOX_PORT=8080"),
     ("SANDBOX_PORT", f"{SITE}SANDBOX_PORT=x"),
@@ -167,7 +175,7 @@ MISTAKES = [
     ("METRICS_TOKEN", f"{SITE}METRICS_TOKEN={SECRET}-gehört"),
     (".env", f"{SITE}# gehört\n".encode("latin-1")),
     (".env", f"SECRET_KEY={SECRET}\n".encode("utf-16")),
-]  # fmt: skip
+]
 
 
 def _name(case: Any) -> str:
@@ -207,10 +215,13 @@ class TestWhatWorks:
             "SANDBOX", "SIPGATE_REDIRECT_URI", "PORT", "SIPGATE_TOKEN_URL", "SIPGATE_API_URL", "SIPGATE_SCOPE"
         )
         assert values == {
-            "SANDBOX": True, "SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth", "PORT": 8080,
+            "SANDBOX": True,
+            "SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth",
+            "PORT": 8080,
             "SIPGATE_TOKEN_URL": "http://localhost:8081/auth/realms/third-party/protocol/openid-connect/token",
-            "SIPGATE_API_URL": "http://localhost:8081/v2", "SIPGATE_SCOPE": ["account:read"],
-        }  # fmt: skip
+            "SIPGATE_API_URL": "http://localhost:8081/v2",
+            "SIPGATE_SCOPE": ["account:read"],
+        }
 
     def test_and_sipgate_when_it_is_filled_in(self, project: Project) -> None:
         project.write(
@@ -226,16 +237,22 @@ class TestWhatWorks:
             "DEBUG",
         )
         assert project.values(*names) == {
-            "SANDBOX": False, "CLIENT_ID": "1234567-1-abc:third-party", "DEBUG": False,
+            "SANDBOX": False,
+            "CLIENT_ID": "1234567-1-abc:third-party",
+            "DEBUG": False,
             "SIPGATE_AUTH_URL": f"{REALM}/third-party/protocol/openid-connect/auth",
             "SIPGATE_TOKEN_URL": f"{REALM}/third-party/protocol/openid-connect/token",
-            "SIPGATE_API_URL": "https://api.sipgate.com/v2", "ALLOWED_HOSTS": ["localhost", "localhost", "127.0.0.1", "[::1]"],
-        }  # fmt: skip
+            "SIPGATE_API_URL": "https://api.sipgate.com/v2",
+            "ALLOWED_HOSTS": ["localhost", "localhost", "127.0.0.1", "[::1]"],
+        }
         done = project.run("manage.py", "check")
         assert (done.returncode, done.stderr) == (0, "")
 
-    @pytest.mark.parametrize("text", ["", CLIENT, EXAMPLE, PUBLIC, f"{PUBLIC}DEBUG=on", (ROOT / ".env.example").read_text()],
-                             ids=["nothing", "client only", "sipgate's example", "public", "debug", ".env.example"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "text",
+        ["", CLIENT, EXAMPLE, PUBLIC, f"{PUBLIC}DEBUG=on", (ROOT / ".env.example").read_text()],
+        ids=["nothing", "client only", "sipgate's example", "public", "debug", ".env.example"],
+    )
     def test_checks_pass(self, project: Project, text: str) -> None:
         if text:
             project.write(text)
@@ -248,8 +265,11 @@ class TestWhatWorks:
             "TIME_ZONE", "PORT", "SIPGATE_REDIRECT_URI", "SIPGATE_SCOPE", TIME_ZONE="Asia/Tokyo", OAUTH_SCOPE="b c,d"
         )
         assert values == {
-            "TIME_ZONE": "Asia/Tokyo", "PORT": 9000, "SIPGATE_REDIRECT_URI": "http://localhost:9000/oauth", "SIPGATE_SCOPE": ["b", "c", "d"],
-        }  # fmt: skip
+            "TIME_ZONE": "Asia/Tokyo",
+            "PORT": 9000,
+            "SIPGATE_REDIRECT_URI": "http://localhost:9000/oauth",
+            "SIPGATE_SCOPE": ["b", "c", "d"],
+        }
 
     def test_the_realm_follows_the_client_id(self, project: Project) -> None:
         for suffix, realm in (
@@ -263,13 +283,17 @@ class TestWhatWorks:
     @pytest.mark.parametrize(
         ("uri", "port", "variables"),
         [
-            ("http://localhost:9000/oauth", 9000, {}), ("http://127.0.0.1:9000/oauth", 9000, {}), ("http://[::1]:9000/oauth", 9000, {}),
-            ("http://localhost/oauth", 80, {}), ("https://crm.example.org/oauth", 8080, {"SECRET_KEY": "x"}),
+            ("http://localhost:9000/oauth", 9000, {}),
+            ("http://127.0.0.1:9000/oauth", 9000, {}),
+            ("http://[::1]:9000/oauth", 9000, {}),
+            ("http://localhost/oauth", 80, {}),
+            ("https://crm.example.org/oauth", 8080, {"SECRET_KEY": "x"}),
             ("https://localhost/oauth", 8080, {"BEHIND_PROXY": "on", "PORT": "8080"}),
-            ("http://crm.localhost:7000/a/b", 7000, {}), ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
+            ("http://crm.localhost:7000/a/b", 7000, {}),
+            ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
             ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": "x"}),
         ],
-    )  # fmt: skip
+    )
     def test_the_port_follows_the_redirect_uri(
         self, project: Project, uri: str, port: int, variables: dict[str, str]
     ) -> None:
@@ -296,15 +320,22 @@ class TestWhatWorks:
 
     @pytest.mark.parametrize(
         ("url", "host", "port", "tls"),
-        [("smtp+tls://u:p%40@mail.example:587", "mail.example", 587, True), ("submission://u:p%40@mail.example", "mail.example", 587, True),
-         ("smtp://u:p%40@mail.example:25", "mail.example", 25, False)],
-    )  # fmt: skip
+        [
+            ("smtp+tls://u:p%40@mail.example:587", "mail.example", 587, True),
+            ("submission://u:p%40@mail.example", "mail.example", 587, True),
+            ("smtp://u:p%40@mail.example:25", "mail.example", 25, False),
+        ],
+    )
     def test_mail(self, project: Project, url: str, host: str, port: int, tls: bool) -> None:
         names = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_USE_TLS", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_BACKEND")
         assert project.values(*names, EMAIL_URL=url) == {
-            "EMAIL_HOST": host, "EMAIL_PORT": port, "EMAIL_USE_TLS": tls, "EMAIL_HOST_USER": "u", "EMAIL_HOST_PASSWORD": "p@",
+            "EMAIL_HOST": host,
+            "EMAIL_PORT": port,
+            "EMAIL_USE_TLS": tls,
+            "EMAIL_HOST_USER": "u",
+            "EMAIL_HOST_PASSWORD": "p@",
             "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
-        }  # fmt: skip
+        }
 
     def test_databases(self, project: Project) -> None:
         values = project.values(
@@ -371,8 +402,12 @@ class TestPort:
 
     @pytest.mark.parametrize(
         ("number", "words"),
-        [(errno.EADDRINUSE, "Port 80 is in use"), (errno.EACCES, "Port 80 needs more rights"), (errno.EADDRNOTAVAIL, "Port 80 cannot be used: ")],
-    )  # fmt: skip
+        [
+            (errno.EADDRINUSE, "Port 80 is in use"),
+            (errno.EACCES, "Port 80 needs more rights"),
+            (errno.EADDRNOTAVAIL, "Port 80 cannot be used: "),
+        ],
+    )
     def test_each_reason_has_its_words(self, number: int, words: str) -> None:
         sentence = _why_not(OSError(number, os.strerror(number)), 80)
         assert sentence.startswith(words)

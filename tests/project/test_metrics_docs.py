@@ -23,9 +23,13 @@ KNOWN: dict[str, tuple[str, Mapping[str, frozenset[str] | None]]] = {
     **{one.name: ("gauge", dict.fromkeys(one.labels, frozenset(State.values))) for one in exposition.GAUGES},
 }
 RULE = {
-    "alert": r"[A-Z][A-Za-z]+", "expr": r".+", "for": r"[0-9]+[mh]", "severity": r"warning|critical",
-    "summary": r"[A-Z].+\.", "action": r"[A-Z].+\.",
-}  # fmt: skip
+    "alert": r"[A-Z][A-Za-z]+",
+    "expr": r".+",
+    "for": r"[0-9]+[mh]",
+    "severity": r"warning|critical",
+    "summary": r"[A-Z].+\.",
+    "action": r"[A-Z].+\.",
+}
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -85,10 +89,16 @@ def test_what_a_label_may_be_is_what_the_code_says() -> None:
     reasons = set(Reason.values) - {"", "revoked", "asked", "unreachable", "client_refused"}
     assert reasons <= metrics.REFRESH_OUTCOMES
     raised = [
-        errors.NotConnected("-"), errors.NeedsSignIn("-"), errors.NotAvailable("-"), errors.MissingPermission("-"),
-        errors.TokenRefused(code="-"), errors.SipgateUnavailable("-"), errors.Misconfigured("-"), errors.RequestFailed("-"),
+        errors.NotConnected("-"),
+        errors.NeedsSignIn("-"),
+        errors.NotAvailable("-"),
+        errors.MissingPermission("-"),
+        errors.TokenRefused(code="-"),
+        errors.SipgateUnavailable("-"),
+        errors.Misconfigured("-"),
+        errors.RequestFailed("-"),
         errors.UnexpectedResponse("-"),
-    ]  # fmt: skip
+    ]
     kinds = set(re.findall(r'kind="(\w+)"', inspect.getsource(problems)))
     assert {problems.describe(error).kind for error in raised} | kinds == metrics.PROBLEMS
 

@@ -23,11 +23,23 @@ from tests.project.pages import ROOT, section, table
 
 PAGE = ROOT / "docs" / "reference.md"
 PACKAGE = ROOT / "sipgate_provider"
-OURS = ["sipgate_account", "sipgate_adopt_social_tokens", "sipgate_doctor", "sipgate_keepalive", "sipgate_reseal", "sipgate_status"]  # fmt: skip
+OURS = [
+    "sipgate_account",
+    "sipgate_adopt_social_tokens",
+    "sipgate_doctor",
+    "sipgate_keepalive",
+    "sipgate_reseal",
+    "sipgate_status",
+]
 TYPES = {
-    "str": "text", "float": "number", "timedelta": "seconds", "bool": "bool", "list[str]": "list of texts",
-    "tuple[str, ...]": "list of texts", "Path | None": "path or None",
-}  # fmt: skip
+    "str": "text",
+    "float": "number",
+    "timedelta": "seconds",
+    "bool": "bool",
+    "list[str]": "list of texts",
+    "tuple[str, ...]": "list of texts",
+    "Path | None": "path or None",
+}
 VALUES = (api.Account, api.Identity, api.User, api.Device, api.Balance, api.Number, api.HistoryEntry)
 
 
@@ -57,7 +69,9 @@ def settings() -> list[list[str]]:
                 assert said, f"The docstring of conf.{function.name} does not begin with its setting."
                 assert function.returns
                 kind = "seconds" if name.value.endswith("_SECONDS") else TYPES[ast.unparse(function.returns)]
-                rows.append([f"`SIPGATE_{name.value}`", kind, default_of(default), meaning.partition("`: ")[2] or said[1]])  # fmt: skip
+                rows.append(
+                    [f"`SIPGATE_{name.value}`", kind, default_of(default), meaning.partition("`: ")[2] or said[1]]
+                )
     return rows
 
 
@@ -82,7 +96,17 @@ def test_settings() -> None:
 
 def actions(name: str) -> list[Action]:
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
-    general = {"--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks", "--help"}  # fmt: skip
+    general = {
+        "--version",
+        "--verbosity",
+        "--settings",
+        "--pythonpath",
+        "--traceback",
+        "--no-color",
+        "--force-color",
+        "--skip-checks",
+        "--help",
+    }
     return [action for action in parser._actions if not general & set(action.option_strings)]
 
 
@@ -258,7 +282,11 @@ def own_attributes(kind: type) -> list[str]:
     if "__init__" not in vars(kind):
         return []
     parameters = inspect.signature(vars(kind)["__init__"]).parameters
-    return [name for name in parameters if name not in {"self", "message", "details"} or (name == "message" and kind is errors.SipgateError)]  # fmt: skip
+    return [
+        name
+        for name in parameters
+        if name not in {"self", "message", "details"} or (name == "message" and kind is errors.SipgateError)
+    ]
 
 
 def remedies() -> dict[str, str]:
@@ -268,7 +296,9 @@ def remedies() -> dict[str, str]:
 
 def test_errors() -> None:
     rows = table(section(PAGE, "## Errors"))
-    assert [(row[0].count("·"), row[0].strip("· `")) for row in rows] == [(depth, kind.__name__) for depth, kind in classes()]  # fmt: skip
+    assert [(row[0].count("·"), row[0].strip("· `")) for row in rows] == [
+        (depth, kind.__name__) for depth, kind in classes()
+    ]
     for row, (_depth, kind) in zip(rows, classes(), strict=True):
         said = re.findall(r"`(\w+)`", row[2])
         wanted = [*own_attributes(kind), "reference"] if kind is errors.SipgateError else own_attributes(kind)
@@ -303,7 +333,9 @@ def test_system_checks() -> None:
     assert set(said) == ids()
     assert said == kinds()
     deploying = inspect.getsource(checks.check_deployment)
-    assert {row[0].strip("`") for row in rows if row[2] == "--deploy"} == set(re.findall(r"sipgate_provider\.W\d+", deploying))  # fmt: skip
+    assert {row[0].strip("`") for row in rows if row[2] == "--deploy"} == set(
+        re.findall(r"sipgate_provider\.W\d+", deploying)
+    )
     assert all(row[3] and row[4] for row in rows)
 
 

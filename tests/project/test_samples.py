@@ -114,14 +114,22 @@ def given(person: Browser) -> dict[str, Any]:
     request.user = connection.user
     return {
         "request": request,
-        "user": connection.user, "user_id": connection.user.pk, "connection": connection, "uid": connection.uid,
-        "client": SipgateClient(connection), "number": "+4915799912345", "sender": None, "reason": Reason.REFUSED,
+        "user": connection.user,
+        "user_id": connection.user.pk,
+        "connection": connection,
+        "uid": connection.uid,
+        "client": SipgateClient(connection),
+        "number": "+4915799912345",
+        "sender": None,
+        "reason": Reason.REFUSED,
         "token": connection.sipgate_token,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("page", modules())
-def test_python(page: str, person: Browser, given: dict[str, Any], settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_python(
+    page: str, person: Browser, given: dict[str, Any], settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     namespace = types.ModuleType("sample")
     namespace.request = given["request"]  # type: ignore[attr-defined]  # what a view has
     monkeypatch.setitem(sys.modules, "sample", namespace)
@@ -129,9 +137,10 @@ def test_python(page: str, person: Browser, given: dict[str, Any], settings: Any
         before = dict(vars(namespace))
         exec(compile(block.text, str(block), "exec"), vars(namespace))
         made = [
-            value for name, value in vars(namespace).items()
+            value
+            for name, value in vars(namespace).items()
             if before.get(name) is not value and getattr(value, "__module__", "") == "sample"
-        ]  # fmt: skip
+        ]
         acts = [node for node in ast.parse(block.text).body if isinstance(node, ast.Expr | ast.Assign)]
         assert made or acts, f"{block} does nothing and defines nothing that could be called"
         for value in made:
@@ -205,12 +214,21 @@ def run(folder: Path, *words: str) -> str:
     """Run Python in the site's folder, with this checkout in reach; return what it said. It must not fail."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
     variables = {
-        "PYTHONPATH": str(ROOT), "FOREIGN_ORIGIN": "http://localhost:8000", "FOREIGN_SANDBOX": "http://localhost:1",
-        "FOREIGN_TOKEN_KEY": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=", "FOREIGN_SECRET_KEY": "tests-only",
-    }  # fmt: skip
+        "PYTHONPATH": str(ROOT),
+        "FOREIGN_ORIGIN": "http://localhost:8000",
+        "FOREIGN_SANDBOX": "http://localhost:1",
+        "FOREIGN_TOKEN_KEY": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=",
+        "FOREIGN_SECRET_KEY": "tests-only",
+    }
     done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=kept | variables, capture_output=True, text=True, timeout=100, check=False,
-    )  # fmt: skip
+        [sys.executable, *words],
+        cwd=folder,
+        env=kept | variables,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -21,8 +21,9 @@ QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_hea
 SECRET = "s3cret-that-must-not-show"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2), max_leaves=4,
-)  # fmt: skip
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
 ODD = [None, "", 0, 1, -1, 1.5, True, False, [], ["x"], {}, {"a": 1}, float("nan"), "x" * 10_000]
 
 
@@ -54,11 +55,43 @@ class TestPath:
 
     @pytest.mark.parametrize(
         "path",
-        ["", "account", "https://evil.example/", "//evil.example", "@evil.example", "/..", "/../admin", "/users/../../admin", "/.",
-         "/users/./w0", "/users//w0", "/users/w0//", "/a?b", "/a?", "/a#b", "\\evil", "/\\evil", "/a\\..\\b", "/%2e%2e/admin", "/a%2fb",
-         "/a%00", "/a b", "/a\tb", "/a\nb", "/a\r\nHost: evil", "/a\0", "/a\x1b", "/a\x7f", "/a\x85b", "/a\xa0b", "/a\u2028b", " /a", "/a "],
+        [
+            "",
+            "account",
+            "https://evil.example/",
+            "//evil.example",
+            "@evil.example",
+            "/..",
+            "/../admin",
+            "/users/../../admin",
+            "/.",
+            "/users/./w0",
+            "/users//w0",
+            "/users/w0//",
+            "/a?b",
+            "/a?",
+            "/a#b",
+            "\\evil",
+            "/\\evil",
+            "/a\\..\\b",
+            "/%2e%2e/admin",
+            "/a%2fb",
+            "/a%00",
+            "/a b",
+            "/a\tb",
+            "/a\nb",
+            "/a\r\nHost: evil",
+            "/a\0",
+            "/a\x1b",
+            "/a\x7f",
+            "/a\x85b",
+            "/a\xa0b",
+            "/a\u2028b",
+            " /a",
+            "/a ",
+        ],
         ids=ascii,
-    )  # fmt: skip
+    )
     def test_anything_else_is_refused_before_it_is_asked(self, path: str) -> None:
         with pytest.raises(ValueError, match="below the API base"):
             api.check_path(path)
@@ -92,16 +125,32 @@ class TestNames:
     @pytest.mark.parametrize(
         ("method", "path", "name"),
         [
-            ("get", "/account", "GET /account"), ("GET", "/users/w0", "GET /users/{"), ("GET", "/users/rosa@rose.example", "GET /users/{"),
-            ("DELETE", "/blacklist/incoming/+4915112345678", "DELETE /blacklist/incoming/{"), ("GET", "/new", "GET /new"),
+            ("get", "/account", "GET /account"),
+            ("GET", "/users/w0", "GET /users/{"),
+            ("GET", "/users/rosa@rose.example", "GET /users/{"),
+            ("DELETE", "/blacklist/incoming/+4915112345678", "DELETE /blacklist/incoming/{"),
+            ("GET", "/new", "GET /new"),
             ("GET", "/new/thing-list", "GET /new/thing-list"),
         ],
-    )  # fmt: skip
+    )
     def test_names(self, method: str, path: str, name: str) -> None:
         assert api.endpoint_of(method, path).startswith(name)
 
-    @pytest.mark.parametrize("id", ["w0", "1234567w0", "+4915112345678", "rosa@rose.example", "rosa.gärtner", "Rosa_Gärtner", "a" * 40,
-                                    "6b7d3c52-3f0e-4f0c-9d6f-0f2c5a1e8d11", "x.y", "a:b"])  # fmt: skip
+    @pytest.mark.parametrize(
+        "id",
+        [
+            "w0",
+            "1234567w0",
+            "+4915112345678",
+            "rosa@rose.example",
+            "rosa.gärtner",
+            "Rosa_Gärtner",
+            "a" * 40,
+            "6b7d3c52-3f0e-4f0c-9d6f-0f2c5a1e8d11",
+            "x.y",
+            "a:b",
+        ],
+    )
     @pytest.mark.parametrize(
         "path", ["/users/{}", "/unknown/{}", "/unknown/{}/thing", "/{}/unknown", "/{}", "/a/{}/{}", "/w0/sms/{}/new"]
     )
@@ -119,16 +168,43 @@ class TestNames:
 
 
 VALUES: list[tuple[type, dict[str, Any]]] = [
-    (api.Account, {"company": "C", "mainProductType": "TEAM", "logoUrl": "u", "verified": True, "historyLifeTime": "NONE"}),
-    (api.User, {"id": "w0", "firstname": "F", "lastname": "L", "email": "e", "defaultDevice": "e0", "timezone": "t", "admin": True}),
-    (api.Number, {"id": "n", "number": "+49", "localized": "0", "type": "LANDLINE", "endpointId": "p0", "endpointAlias": "a"}),
+    (
+        api.Account,
+        {"company": "C", "mainProductType": "TEAM", "logoUrl": "u", "verified": True, "historyLifeTime": "NONE"},
+    ),
+    (
+        api.User,
+        {
+            "id": "w0",
+            "firstname": "F",
+            "lastname": "L",
+            "email": "e",
+            "defaultDevice": "e0",
+            "timezone": "t",
+            "admin": True,
+        },
+    ),
+    (
+        api.Number,
+        {"id": "n", "number": "+49", "localized": "0", "type": "LANDLINE", "endpointId": "p0", "endpointAlias": "a"},
+    ),
     (api.Device, {"id": "e0", "alias": "a", "type": "REGISTER", "online": True, "dnd": False}),
     (
         api.HistoryEntry,
-        {"id": "1", "type": "CALL", "direction": "INCOMING", "source": "s", "target": "t", "status": "PICKUP", "created": "c",
-         "incoming": True, "read": False, "note": "n"},
+        {
+            "id": "1",
+            "type": "CALL",
+            "direction": "INCOMING",
+            "source": "s",
+            "target": "t",
+            "status": "PICKUP",
+            "created": "c",
+            "incoming": True,
+            "read": False,
+            "note": "n",
+        },
     ),
-]  # fmt: skip
+]
 BY_NAME = pytest.mark.parametrize(("kind", "fields"), VALUES, ids=[kind.__name__ for kind, _ in VALUES])
 
 
@@ -207,10 +283,32 @@ class TestIdentity:
 
     @pytest.mark.parametrize(
         "change",
-        [{"sub": value} for value in (..., None, "", 0, "w", "0", "w0 ", "w0\n", "../w0", "w0/x", "w" * 5 + "0", "w" + "0" * 13, ["w0"], True, "w٣")]
-        + [{"masterSipId": value} for value in (..., None, "", "w", "12 34", "-1", -1, 1.5, "1" * 21, True, ["1"], "١٢٣", "123\n")],
+        [
+            {"sub": value}
+            for value in (
+                ...,
+                None,
+                "",
+                0,
+                "w",
+                "0",
+                "w0 ",
+                "w0\n",
+                "../w0",
+                "w0/x",
+                "w" * 5 + "0",
+                "w" + "0" * 13,
+                ["w0"],
+                True,
+                "w٣",
+            )
+        ]
+        + [
+            {"masterSipId": value}
+            for value in (..., None, "", "w", "12 34", "-1", -1, 1.5, "1" * 21, True, ["1"], "١٢٣", "123\n")
+        ],
         ids=ascii,
-    )  # fmt: skip
+    )
     def test_nobody_is_signed_in_by_half_an_identity(self, change: dict[str, Any]) -> None:
         data = {"sub": "w0", "masterSipId": "1234567"} | change
         with pytest.raises(errors.UnexpectedResponse) as caught:
@@ -234,15 +332,31 @@ class TestAccount:
         assert api.Account.from_dict(json.loads(json.dumps(account.to_dict()))) == account
 
     @pytest.mark.parametrize(
-        ("kind", "product", "former"), [("TEAM", "TEAM", False), ("FORMER_TEAM", "TEAM", True), ("NEO_STARTER", "NEO_STARTER", False), (None, "", False)]
-    )  # fmt: skip
+        ("kind", "product", "former"),
+        [
+            ("TEAM", "TEAM", False),
+            ("FORMER_TEAM", "TEAM", True),
+            ("NEO_STARTER", "NEO_STARTER", False),
+            (None, "", False),
+        ],
+    )
     def test_product(self, kind: Any, product: str, former: bool) -> None:
         account = api.Account.parse({"mainProductType": kind})
         assert (account.product, account.is_former) == (product, former)
 
     @pytest.mark.parametrize(
-        "odd", [b"NaN", b"1e999", b"-Infinity", b"9" * 5000, b'"\\u0000"', b'"\\ud800"', b'{"\\ud800": ["\\u0000", NaN]}', b'"\xff"']
-    )  # fmt: skip
+        "odd",
+        [
+            b"NaN",
+            b"1e999",
+            b"-Infinity",
+            b"9" * 5000,
+            b'"\\u0000"',
+            b'"\\ud800"',
+            b'{"\\ud800": ["\\u0000", NaN]}',
+            b'"\xff"',
+        ],
+    )
     def test_whatever_is_new_can_be_stored(self, odd: bytes) -> None:
         account = api.Account.parse(called(whole(body=b'{"company": "C", "new": ' + odd + b"}")))
         stored = json.dumps(account.to_dict(), allow_nan=False, ensure_ascii=False).encode()
@@ -256,8 +370,9 @@ class TestAccount:
 
 class TestBalance:
     @pytest.mark.parametrize(
-        ("amount", "units"), [(123_400, "12.34"), (0, "0"), (-50, "-0.005"), (1, "0.0001"), (123_400.0, "12.34"), (10**15, "100000000000")]
-    )  # fmt: skip
+        ("amount", "units"),
+        [(123_400, "12.34"), (0, "0"), (-50, "-0.005"), (1, "0.0001"), (123_400.0, "12.34"), (10**15, "100000000000")],
+    )
     def test_sipgate_counts_in_ten_thousandths(self, amount: float, units: str) -> None:
         balance = api.Balance.parse({"amount": amount, "currency": "EUR"})
         assert (balance.amount, balance.currency) == (Decimal(units), "EUR")
@@ -271,9 +386,15 @@ class TestBalance:
 class TestHidden:
     def test_a_devices_credentials(self) -> None:
         fields = {
-            "id": "e0", "credentials": {"password": SECRET}, "sipCredentials": SECRET, "puk": SECRET, "puk1": SECRET, "puk2": [SECRET],
-            "esimData": SECRET, "brandNew": SECRET,
-        }  # fmt: skip
+            "id": "e0",
+            "credentials": {"password": SECRET},
+            "sipCredentials": SECRET,
+            "puk": SECRET,
+            "puk1": SECRET,
+            "puk2": [SECRET],
+            "esimData": SECRET,
+            "brandNew": SECRET,
+        }
         device = api.Device.parse(fields)
         assert SECRET not in f"{device!r} {device} {[device]}"
         assert device.secrets["credentials"] == {"password": SECRET}
@@ -289,13 +410,26 @@ class TestStatus:
     @pytest.mark.parametrize(
         ("status", "kind"),
         [
-            (301, errors.UnexpectedResponse), (307, errors.UnexpectedResponse), (400, errors.RequestFailed), (401, errors.AccessRejected),
-            (402, errors.PaymentRequired), (403, errors.MissingPermission), (404, errors.NotFound), (405, errors.RequestFailed),
-            (408, errors.SipgateUnavailable), (409, errors.Conflict), (415, errors.RequestFailed), (418, errors.RequestFailed),
-            (429, errors.RateLimited), (500, errors.SipgateUnavailable), (502, errors.SipgateUnavailable), (503, errors.SipgateUnavailable),
-            (504, errors.SipgateUnavailable), (599, errors.SipgateUnavailable),
+            (301, errors.UnexpectedResponse),
+            (307, errors.UnexpectedResponse),
+            (400, errors.RequestFailed),
+            (401, errors.AccessRejected),
+            (402, errors.PaymentRequired),
+            (403, errors.MissingPermission),
+            (404, errors.NotFound),
+            (405, errors.RequestFailed),
+            (408, errors.SipgateUnavailable),
+            (409, errors.Conflict),
+            (415, errors.RequestFailed),
+            (418, errors.RequestFailed),
+            (429, errors.RateLimited),
+            (500, errors.SipgateUnavailable),
+            (502, errors.SipgateUnavailable),
+            (503, errors.SipgateUnavailable),
+            (504, errors.SipgateUnavailable),
+            (599, errors.SipgateUnavailable),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize(
         "body", [b"", b"This needs a Classic PBX account.", b'{"errors": [{"title": "x"}]}', b"\xff\xfe"]
     )

@@ -63,8 +63,11 @@ def test_reads_exactly_the_fields_of_the_specification(value: Any, schemas: list
 def test_lists_have_items_and_only_the_history_a_total() -> None:
     lists = {name: fields for name, fields in FIELDS.items() if name.endswith("sResponse") or name == "HistoryResponse"}
     assert lists == {
-        "DevicesResponse": ["items"], "HistoryResponse": ["items", "totalCount"], "NumbersResponse": ["items"], "UsersResponse": ["items"],
-    }  # fmt: skip
+        "DevicesResponse": ["items"],
+        "HistoryResponse": ["items", "totalCount"],
+        "NumbersResponse": ["items"],
+        "UsersResponse": ["items"],
+    }
 
 
 @pytest.mark.parametrize(("value", "schemas", "more"), VALUES, ids=lambda part: getattr(part, "__name__", None))
@@ -84,11 +87,16 @@ def test_what_is_no_object_is_unexpected(value: Any, answer: Any) -> None:
 def test_device_keeps_its_secrets_to_itself() -> None:
     device = api.Device.parse(
         {
-            "id": "e0", "alias": "Desk", "type": "REGISTER", "credentials": {"password": "pw-pw-pw"}, "puk1": "puk-puk",
+            "id": "e0",
+            "alias": "Desk",
+            "type": "REGISTER",
+            "credentials": {"password": "pw-pw-pw"},
+            "puk1": "puk-puk",
             "registered": [{"ip": "192.0.2.7", "port": "5060", "userAgent": "Desk"}],
-            "activePhonelines": [{"id": "p0", "alias": "Reception"}], "activeGroups": [{"id": "g0", "alias": "Sales"}],
+            "activePhonelines": [{"id": "p0", "alias": "Reception"}],
+            "activeGroups": [{"id": "g0", "alias": "Sales"}],
         }
-    )  # fmt: skip
+    )
     assert device.secrets == {"credentials": {"password": "pw-pw-pw"}, "puk1": "puk-puk"}
     assert device.registered[0]["ip"] == "192.0.2.7"
     assert (device.active_phonelines, device.active_groups) == (
@@ -102,11 +110,21 @@ def test_device_keeps_its_secrets_to_itself() -> None:
 def test_history_entry() -> None:
     entry = api.HistoryEntry.parse(
         {
-            "id": 4711, "type": "SMS", "sourceAlias": "Rosa", "targetAlias": "Otto", "lastModified": "2026-01-01T12:00:00Z",
-            "connectionIds": ["s0", None, 7], "labels": ["a"], "endpoints": [{"type": "ROUTED"}, None], "archived": False,
-            "starred": True, "smsContent": "confidential words", "note": "confidential note", "faxStatusType": "SENT",
+            "id": 4711,
+            "type": "SMS",
+            "sourceAlias": "Rosa",
+            "targetAlias": "Otto",
+            "lastModified": "2026-01-01T12:00:00Z",
+            "connectionIds": ["s0", None, 7],
+            "labels": ["a"],
+            "endpoints": [{"type": "ROUTED"}, None],
+            "archived": False,
+            "starred": True,
+            "smsContent": "confidential words",
+            "note": "confidential note",
+            "faxStatusType": "SENT",
         }
-    )  # fmt: skip
+    )
     assert (entry.id, entry.source_alias, entry.target_alias) == ("4711", "Rosa", "Otto")
     assert (entry.connection_ids, entry.labels, entry.endpoints) == (("s0", "7"), ("a",), ({"type": "ROUTED"},))
     assert (entry.archived, entry.starred, entry.read, entry.fax_status) == (False, True, None, "SENT")

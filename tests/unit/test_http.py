@@ -87,9 +87,10 @@ class TestTime:
         assert http.was_sent(error)
 
     @pytest.mark.parametrize(
-        "said", [b"", b"HTTP/1.1 200 OK\r\nContent-", message(body=b"{", content_length="10")],
+        "said",
+        [b"", b"HTTP/1.1 200 OK\r\nContent-", message(body=b"{", content_length="10")],
         ids=["nothing", "half the headers", "half the body"],
-    )  # fmt: skip
+    )
     def test_silence_is_ended_by_the_read_timeout(self, session, said: bytes) -> None:
         with serving(silent(said)) as server:
             started = time.monotonic()
@@ -160,14 +161,14 @@ class TestCut:
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", http.CutInHeaders, id="in a header"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", http.CutInHeaders, id="before the empty line"),
         pytest.param(message(body=b"{}", content_length="9"), requests.RequestException, id="in the body"),
+        pytest.param(message(body=b"5\r\n{", transfer_encoding="chunked"), requests.RequestException, id="in a chunk"),
         pytest.param(
-            message(body=b"5\r\n{", transfer_encoding="chunked"), requests.RequestException, id="in a chunk"
-        ),
-        pytest.param(
-            message(body=b"2\r\n{}\r\n", transfer_encoding="chunked"), requests.RequestException, id="before the last chunk"
+            message(body=b"2\r\n{}\r\n", transfer_encoding="chunked"),
+            requests.RequestException,
+            id="before the last chunk",
         ),
         pytest.param(b"SSH-2.0-OpenSSH_9.6\r\n", requests.RequestException, id="another protocol"),
-    ]  # fmt: skip
+    ]
 
     @pytest.mark.parametrize(("said", "kind"), CUTS)
     def test_a_cut_answer_is_an_error_and_a_post_is_not_repeated(self, session, said: bytes, kind: type) -> None:
@@ -233,9 +234,10 @@ class TestRetryAfter:
         assert len(server.asked) == 1
 
     @pytest.mark.parametrize(
-        "wish", ["soon", "-1", "0.1", "9" * 5000, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 99 Abc 2026"],
+        "wish",
+        ["soon", "-1", "0.1", "9" * 5000, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 99 Abc 2026"],
         ids=["word", "negative", "fraction", "endless", "far future", "no date"],
-    )  # fmt: skip
+    )
     def test_a_wish_that_is_none_is_ignored(self, session, wish: str) -> None:
         with serving(whole("503 No", b"busy", retry_after=wish)) as server:
             response = get(session, server.url)
@@ -498,8 +500,10 @@ sys.exit(status or http.session() is not before)
             done = subprocess.run([sys.executable, "-c", program, server.url], timeout=30, check=False)
         assert done.returncode == 0
         assert [(asked.path, asked.connection) for asked in server.asked] == [
-            ("/before", 1), ("/child", 2), ("/parent", 1),
-        ]  # fmt: skip
+            ("/before", 1),
+            ("/child", 2),
+            ("/parent", 1),
+        ]
 
     def test_a_process_has_one_session(self) -> None:
         with ThreadPoolExecutor(8) as pool:
@@ -528,13 +532,17 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)
     certificate = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(x509.random_serial_number()).not_valid_before(now - dt.timedelta(days=1))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
-    )  # fmt: skip
+    )
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
@@ -610,9 +618,14 @@ class TestWhatErrorsTell:
     def test_an_error_and_its_causes_hold_no_secret(self, session, kind: str, method: str) -> None:
         with serving(FAILURES[kind]) as server:
             error = failure(
-                session.request, method, server.url, params={"phonenumber": SECRET}, data={"refresh_token": SECRET},
-                headers={"Authorization": f"Bearer {HEADER_SECRET}"}, timeout=QUICK,
-            )  # fmt: skip
+                session.request,
+                method,
+                server.url,
+                params={"phonenumber": SECRET},
+                data={"refresh_token": SECRET},
+                headers={"Authorization": f"Bearer {HEADER_SECRET}"},
+                timeout=QUICK,
+            )
         assert server.asked
         assert_tells_nothing(error)
         assert error.request is None

@@ -77,13 +77,35 @@ class TestGrant:
     @pytest.mark.parametrize(
         ("given", "seconds"),
         [
-            (300, 300.0), (299.5, 299.5), ("300", 300.0), (" 300 ", 300.0), ("3e2", 300.0), (1, 1.0),
-            (10**12, oauth.LONGEST_LIFE), (10**400, None), ("9" * 400, None), (1e308, oauth.LONGEST_LIFE),
-            (0, None), ("0", None), (-1, None), (-0.0, None), ("-300", None),
-            (float("nan"), None), ("nan", None), (float("inf"), None), ("Infinity", None),
-            (..., None), (None, None), (True, None), (False, None), ("", None), ("soon", None), ([300], None), ({"s": 300}, None),
+            (300, 300.0),
+            (299.5, 299.5),
+            ("300", 300.0),
+            (" 300 ", 300.0),
+            ("3e2", 300.0),
+            (1, 1.0),
+            (10**12, oauth.LONGEST_LIFE),
+            (10**400, None),
+            ("9" * 400, None),
+            (1e308, oauth.LONGEST_LIFE),
+            (0, None),
+            ("0", None),
+            (-1, None),
+            (-0.0, None),
+            ("-300", None),
+            (float("nan"), None),
+            ("nan", None),
+            (float("inf"), None),
+            ("Infinity", None),
+            (..., None),
+            (None, None),
+            (True, None),
+            (False, None),
+            ("", None),
+            ("soon", None),
+            ([300], None),
+            ({"s": 300}, None),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("name", ["expires_in", "refresh_expires_in"])
     def test_lifetimes(self, name: str, given: object, seconds: float | None) -> None:
         grant = parse(**{name: given})
@@ -100,17 +122,28 @@ class TestGrant:
     @pytest.mark.parametrize(
         ("given", "scope"),
         [
-            ("account:read", ("account:read",)), ("b a", ("b", "a")), ("  a   b ", ("a", "b")), ("", ()),
-            (["a", "b"], ("a", "b")), ([], ()), (["a", 1], None), ([None], None),
-            (..., None), (None, None), (1, None), (True, None), ({"a": 1}, None),
+            ("account:read", ("account:read",)),
+            ("b a", ("b", "a")),
+            ("  a   b ", ("a", "b")),
+            ("", ()),
+            (["a", "b"], ("a", "b")),
+            ([], ()),
+            (["a", 1], None),
+            ([None], None),
+            (..., None),
+            (None, None),
+            (1, None),
+            (True, None),
+            ({"a": 1}, None),
         ],
-    )  # fmt: skip
+    )
     def test_scope(self, given: object, scope: tuple[str, ...] | None) -> None:
         assert parse(scope=given).scope == scope
 
     @pytest.mark.parametrize(
-        ("given", "kind"), [("bearer", "bearer"), (..., "Bearer"), (None, "Bearer"), ("", "Bearer"), (1, "Bearer"), ([], "Bearer")]
-    )  # fmt: skip
+        ("given", "kind"),
+        [("bearer", "bearer"), (..., "Bearer"), (None, "Bearer"), ("", "Bearer"), (1, "Bearer"), ([], "Bearer")],
+    )
     def test_token_type(self, given: object, kind: str) -> None:
         assert parse(token_type=given).token_type == kind
 
@@ -124,9 +157,16 @@ class TestGrant:
         assert "•••" in repr(again.access_token)
 
     @QUICKLY
-    @given(st.dictionaries(st.sampled_from([*WHOLE, "refresh_expires_in", "id_token"]), st.recursive(
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=5,
-    )))  # fmt: skip
+    @given(
+        st.dictionaries(
+            st.sampled_from([*WHOLE, "refresh_expires_in", "id_token"]),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+                max_leaves=5,
+            ),
+        )
+    )
     def test_anything_at_all_is_a_grant_or_an_unexpected_response(self, data: dict[str, Any]) -> None:
         try:
             grant = oauth.Grant.parse(data, issued_at=NOW)
@@ -138,11 +178,17 @@ class TestGrant:
     @pytest.mark.parametrize(
         "odd",
         [
-            b'"expires_in": ' + b"9" * 5000, b'"expires_in": NaN', b'"expires_in": 1e999', b'"expires_in": -Infinity',
-            b'"scope": "a\\u0000b \\ud800"', b'"token_type": "\\u0000"', b'"x": "\xff\xfe"', b'"session_state": "\\ud800"',
+            b'"expires_in": ' + b"9" * 5000,
+            b'"expires_in": NaN',
+            b'"expires_in": 1e999',
+            b'"expires_in": -Infinity',
+            b'"scope": "a\\u0000b \\ud800"',
+            b'"token_type": "\\u0000"',
+            b'"x": "\xff\xfe"',
+            b'"session_state": "\\ud800"',
         ],
         ids=repr,
-    )  # fmt: skip
+    )
     def test_an_odd_field_does_not_cost_a_rotated_pair(self, odd: bytes) -> None:
         grant = answered(whole(body=b'{"access_token": "at", "refresh_token": "rt", ' + odd + b"}"))
         assert (grant.access_token, grant.refresh_token, grant.expires_in) == ("at", "rt", None)
@@ -200,9 +246,13 @@ class TestRefusals:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
     @pytest.mark.parametrize(
         ("call", "endpoint", "setting"),
-        [(oauth.refresh, "token", "TOKEN_URL"), (oauth.logout, "logout", "LOGOUT_URL"), (oauth.revoke, "revoke", "REVOKE_URL")],
+        [
+            (oauth.refresh, "token", "TOKEN_URL"),
+            (oauth.logout, "logout", "LOGOUT_URL"),
+            (oauth.revoke, "revoke", "REVOKE_URL"),
+        ],
         ids=["refresh", "logout", "revoke"],
-    )  # fmt: skip
+    )
     def test_a_wrong_address(self, status: int, call: Any, endpoint: str, setting: str) -> None:
         error = answered(whole(f"{status} Elsewhere", b"", location="/"), call, endpoint)
         assert type(error) is errors.Misconfigured
@@ -211,10 +261,33 @@ class TestRefusals:
     @pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 410, 418, 451])
     @pytest.mark.parametrize(
         "answer",
-        [b"", b"null", b"[]", b"nonsense", b"<html>Bad Request</html>", b'{"error": null}', b'{"error": ["invalid_grant"]}',
-         b'{"error": "access_denied"}', b'{"error": "INVALID_GRANT"}', b"[" * 100_000, b'{"a":' * 10_000],
-        ids=["empty", "null", "list", "text", "html", "no code", "code in a list", "other code", "capitals", "deep", "deeper"],
-    )  # fmt: skip
+        [
+            b"",
+            b"null",
+            b"[]",
+            b"nonsense",
+            b"<html>Bad Request</html>",
+            b'{"error": null}',
+            b'{"error": ["invalid_grant"]}',
+            b'{"error": "access_denied"}',
+            b'{"error": "INVALID_GRANT"}',
+            b"[" * 100_000,
+            b'{"a":' * 10_000,
+        ],
+        ids=[
+            "empty",
+            "null",
+            "list",
+            "text",
+            "html",
+            "no code",
+            "code in a list",
+            "other code",
+            "capitals",
+            "deep",
+            "deeper",
+        ],
+    )
     def test_what_nobody_understands(self, status: int, answer: bytes) -> None:
         error = answered(whole(f"{status} No", answer[:60_000]))
         assert type(error) is errors.UnexpectedResponse
@@ -310,8 +383,11 @@ class TestRequest:
         assert (asked.method, asked.path) == ("POST", "/token")
         assert "authorization" not in asked.headers
         assert asked.form == {
-            "grant_type": "refresh_token", "refresh_token": "rt+/=", "client_id": "1-1-x:third-party", "client_secret": "sec ret&=ü",
-        }  # fmt: skip
+            "grant_type": "refresh_token",
+            "refresh_token": "rt+/=",
+            "client_id": "1-1-x:third-party",
+            "client_secret": "sec ret&=ü",
+        }
         assert abs(grant.issued_at - datetime.now(UTC)) < timedelta(seconds=10)
 
     def test_a_life_is_counted_from_before_the_question(self) -> None:
@@ -320,9 +396,12 @@ class TestRequest:
 
     @pytest.mark.parametrize(
         ("call", "form"),
-        [(oauth.logout, {"refresh_token": SECRET}), (oauth.revoke, {"token": SECRET, "token_type_hint": "refresh_token"})],
+        [
+            (oauth.logout, {"refresh_token": SECRET}),
+            (oauth.revoke, {"token": SECRET, "token_type_hint": "refresh_token"}),
+        ],
         ids=["logout", "revoke"],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
     def test_ending(self, call: Any, form: dict[str, str], status: str) -> None:
         with serving(whole(status, b"")) as server:
@@ -343,10 +422,13 @@ class TestRequest:
     @pytest.mark.parametrize(
         ("status", "error", "kind"),
         [
-            (401, "invalid_client", errors.Misconfigured), (400, "invalid_client", errors.Misconfigured),
-            (429, "", errors.RateLimited), (500, "", errors.SipgateUnavailable), (418, "", errors.UnexpectedResponse),
+            (401, "invalid_client", errors.Misconfigured),
+            (400, "invalid_client", errors.Misconfigured),
+            (429, "", errors.RateLimited),
+            (500, "", errors.SipgateUnavailable),
+            (418, "", errors.UnexpectedResponse),
         ],
-    )  # fmt: skip
+    )
     def test_another_trouble_is_told(self, call: Any, status: int, error: str, kind: type) -> None:
         assert type(answered(of_json({"error": error}, f"{status} No"), call)) is kind
 
@@ -361,14 +443,29 @@ class TestRetryAfter:
     @pytest.mark.parametrize(
         ("value", "seconds"),
         [
-            ("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("1.5", 1.5), ("86400", 86_400.0), ("86401", 86_400.0), ("9" * 5000, 86_400.0),
-            (None, None), ("", None), ("soon", None), ("-1", None), ("nan", None), ("inf", None), ("1_000", None), ("٣", None),
-            ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0), ("Fri, 31 Dec 2999 23:59:59 GMT", 86_400.0),
-            ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None), ("Mon, 45 Abc 2026 99:99:99 GMT", None),
+            ("7", 7.0),
+            (" 7 ", 7.0),
+            ("0", 0.0),
+            ("1.5", 1.5),
+            ("86400", 86_400.0),
+            ("86401", 86_400.0),
+            ("9" * 5000, 86_400.0),
+            (None, None),
+            ("", None),
+            ("soon", None),
+            ("-1", None),
+            ("nan", None),
+            ("inf", None),
+            ("1_000", None),
+            ("٣", None),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+            ("Fri, 31 Dec 2999 23:59:59 GMT", 86_400.0),
+            ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
+            ("Mon, 45 Abc 2026 99:99:99 GMT", None),
             ("Mon, 01 Jan 0001 00:00:00 +2359", 0.0),
         ],
         ids=lambda value: str(value)[:30],
-    )  # fmt: skip
+    )
     def test_values(self, value: str | None, seconds: float | None) -> None:
         assert self.wish(value) == seconds
 
@@ -401,10 +498,29 @@ class TestClaims:
 
     @pytest.mark.parametrize(
         "token",
-        ["", ".", "..", "a.b", "a.b.c", "a.b.c.d", "opaque", "h.ä.s", "h.\0.s", "h.====.s", "h.!!!!.s", jwt(b""), jwt(b"[]"),
-         jwt(b"null"), jwt(b'"text"'), jwt(b"{"), jwt(b"\xff\xfe"), jwt(b"[" * 9000), "h." + "A" * 20_000 + ".s"],
+        [
+            "",
+            ".",
+            "..",
+            "a.b",
+            "a.b.c",
+            "a.b.c.d",
+            "opaque",
+            "h.ä.s",
+            "h.\0.s",
+            "h.====.s",
+            "h.!!!!.s",
+            jwt(b""),
+            jwt(b"[]"),
+            jwt(b"null"),
+            jwt(b'"text"'),
+            jwt(b"{"),
+            jwt(b"\xff\xfe"),
+            jwt(b"[" * 9000),
+            "h." + "A" * 20_000 + ".s",
+        ],
         ids=lambda value: repr(value[:20]),
-    )  # fmt: skip
+    )
     def test_of_garbage(self, token: str) -> None:
         assert oauth.claims(token) == {}
 

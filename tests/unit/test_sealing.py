@@ -86,8 +86,9 @@ class TestRoundTrip:
     @given(
         access=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1),
         refresh=st.none() | st.text(st.characters(min_codepoint=33, max_codepoint=126)),
-        place=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)), other=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)),
-    )  # fmt: skip
+        place=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)),
+        other=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)),
+    )
     def test_any_pair_at_its_place_only(self, access: str, refresh: str | None, place: Any, other: Any) -> None:
         pair = Pair(access_token=access, refresh_token=refresh)
         sealed = sealing.seal_pair(pair, connection_id=place[0], generation=place[1])
@@ -99,9 +100,10 @@ class TestRoundTrip:
 
 class TestRefused:
     @pytest.mark.parametrize(
-        ("connection", "generation"), [(8, 3), (7, 2), (7, 4), (3, 7), (73, 0), (0, 73)],
+        ("connection", "generation"),
+        [(8, 3), (7, 2), (7, 4), (3, 7), (73, 0), (0, 73)],
         ids=["another row", "an older generation", "a newer one", "swapped", "glued", "glued again"],
-    )  # fmt: skip
+    )
     def test_at_another_place(self, connection: int, generation: int) -> None:
         with pytest.raises(SealError, match="copied from another row"):
             sealing.open_pair(sealed_pair(), connection_id=connection, generation=generation)

@@ -11,9 +11,10 @@ class SipgateTests(OAuth2TestsMixin, TestCase):
 
     def get_mocked_response(self) -> MockedResponse:
         return MockedResponse(
-            200, '{"sub": "w0", "domain": "sipgate.de", "masterSipId": "1234567", "locale": "de_DE"}',
+            200,
+            '{"sub": "w0", "domain": "sipgate.de", "masterSipId": "1234567", "locale": "de_DE"}',
             {"content-type": "application/json"},
-        )  # fmt: skip
+        )
 
     def get_expected_to_str(self) -> str:
         return "1234567w0"

@@ -24,10 +24,23 @@ def source() -> Path:
     unpacked = folder / f"django_allauth-{version}"
     if not (unpacked / "tests").is_dir():
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-build-isolation", "--no-binary", ":all:",
-             f"django-allauth=={version}", "--dest", str(folder)],
-            check=True, timeout=100,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-build-isolation",
+                "--no-binary",
+                ":all:",
+                f"django-allauth=={version}",
+                "--dest",
+                str(folder),
+            ],
+            check=True,
+            timeout=100,
+        )
         with tarfile.open(folder / f"django_allauth-{version}.tar.gz") as archive:
             # Python 3.11 learned of filters in its fourth release only.
             options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
@@ -44,9 +57,28 @@ def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         del environment[name]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "--rootdir", str(source), "-c", os.devnull, "-p", "no:randomly", "-p", "no:cacheprovider",
-         "--ds=mixin_settings", "-q", str(tmp_path / "mixin_case.py")],
-        env=environment, cwd=source, capture_output=True, text=True, timeout=110, check=False,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--rootdir",
+            str(source),
+            "-c",
+            os.devnull,
+            "-p",
+            "no:randomly",
+            "-p",
+            "no:cacheprovider",
+            "--ds=mixin_settings",
+            "-q",
+            str(tmp_path / "mixin_case.py"),
+        ],
+        env=environment,
+        cwd=source,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
     assert "8 passed" in run.stdout

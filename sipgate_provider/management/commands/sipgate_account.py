@@ -26,7 +26,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", metavar="USER", help="User name, e-mail address, or sipgate id such as 1234567w0.")
-        parser.add_argument("--no-refresh", action="store_true", help="Fetch the account once; renew the token only if it has ended.")  # fmt: skip
+        parser.add_argument(
+            "--no-refresh", action="store_true", help="Fetch the account once; renew the token only if it has ended."
+        )
         parser.add_argument("--json", action="store_true", help="Write the answer as one line of JSON.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -95,9 +97,14 @@ def _about(connection: SocialAccount) -> dict[str, Any]:
     if row is None:
         return {"user": user, "uid": connection.uid}
     return {
-        "user": user, "uid": connection.uid, "state": row.state, "scope": list(row.scopes), "generation": row.generation,
-        "access_token_ends": row.expires_at, "link_ends": row.refresh_expires_at,
-    }  # fmt: skip
+        "user": user,
+        "uid": connection.uid,
+        "state": row.state,
+        "scope": list(row.scopes),
+        "generation": row.generation,
+        "access_token_ends": row.expires_at,
+        "link_ends": row.refresh_expires_at,
+    }
 
 
 def table(answer: dict[str, Any]) -> str:
@@ -119,7 +126,10 @@ def table(answer: dict[str, Any]) -> str:
             ("token renewed", f"generation {refreshed['from']} → {refreshed['to']}, in {answer['milliseconds']} ms"),
             ("account again", "the same" if same else "changed meanwhile"),
         ]
-    rows += [(name, _when(answer.get(key))) for name, key in (("access token ends", "access_token_ends"), ("link ends", "link_ends"))]  # fmt: skip
+    rows += [
+        (name, _when(answer.get(key)))
+        for name, key in (("access token ends", "access_token_ends"), ("link ends", "link_ends"))
+    ]
     width = max(len(name) for name, _value in rows) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)
 

@@ -24,10 +24,13 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--provider", default=credentials.PROVIDER_ID,
+            "--provider",
+            default=credentials.PROVIDER_ID,
             help="Provider of the connections as allauth stores it (default sipgate).",
-        )  # fmt: skip
-        parser.add_argument("--batch", type=_batch, default=adopting.BATCH, help="Connections per transaction (default 200).")  # fmt: skip
+        )
+        parser.add_argument(
+            "--batch", type=_batch, default=adopting.BATCH, help="Connections per transaction (default 200)."
+        )
         parser.add_argument("--dry-run", action="store_true", help="Only count: write nothing, ask nobody.")
         parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
 
@@ -35,14 +38,18 @@ class Command(BaseCommand):
         progress = Progress(self.stderr, adopting.count(options["provider"]))
         try:
             report = adopting.run(
-                provider=options["provider"], batch=options["batch"], dry_run=options["dry_run"],
+                provider=options["provider"],
+                batch=options["batch"],
+                dry_run=options["dry_run"],
                 progress=lambda report: progress.show(report.connections, "connections"),
-            )  # fmt: skip
+            )
         except errors.Misconfigured as error:
             raise CommandError(error.message) from None
         progress.clear()
         if getattr(settings, "SOCIALACCOUNT_STORE_TOKENS", False):
-            report.notes.append("SOCIALACCOUNT_STORE_TOKENS is on: the next sign-in stores clear text again. Switch it off.")  # fmt: skip
+            report.notes.append(
+                "SOCIALACCOUNT_STORE_TOKENS is on: the next sign-in stores clear text again. Switch it off."
+            )
         self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report))
         sys.exit(0 if report.is_complete else 1)
 

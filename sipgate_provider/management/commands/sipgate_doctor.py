@@ -28,9 +28,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--offline", action="store_true", help="Leave out what needs sipgate.")
         parser.add_argument(
-            "--timeout", type=_seconds, default=doctor.TIMEOUT, metavar="SECONDS",
+            "--timeout",
+            type=_seconds,
+            default=doctor.TIMEOUT,
+            metavar="SECONDS",
             help="How long each question to sipgate may take (default 10).",
-        )  # fmt: skip
+        )
         parser.add_argument("--json", action="store_true", help="Write the findings as one line of JSON.")
         parser.add_argument("--problems", action="store_true", help="Leave out what is well.")
 
@@ -49,8 +52,10 @@ class Command(BaseCommand):
 
     def _show(self, findings: list[Finding]) -> None:
         styles = {
-            Severity.OK: self.style.SUCCESS, Severity.WARNING: self.style.WARNING, Severity.ERROR: self.style.ERROR,
-        }  # fmt: skip
+            Severity.OK: self.style.SUCCESS,
+            Severity.WARNING: self.style.WARNING,
+            Severity.ERROR: self.style.ERROR,
+        }
         for finding in findings:
             self.stdout.write(f"{styles[finding.severity](f'{finding.severity.value:<8}')}{finding.found}")
             if finding.cure:
@@ -70,7 +75,9 @@ def summary(findings: list[Finding]) -> str:
     number = counts(findings)
     if not number["errors"] and not number["warnings"]:
         return f"All is well: {number['fine']} things were looked at."
-    told = ", ".join(f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}" for word in ("error", "warning"))  # fmt: skip
+    told = ", ".join(
+        f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}" for word in ("error", "warning")
+    )
     return (
         f"{told}, {number['fine']} things are well. Begin with the first {'error' if number['errors'] else 'warning'}."
     )

@@ -31,9 +31,12 @@ class Command(BaseCommand):
             "--interval", type=_positive, default=60.0, metavar="SECONDS", help="Pause of the loop (default 60)."
         )
         parser.add_argument(
-            "--rate", type=_not_negative, default=keeping.RATE, metavar="PER_SECOND",
+            "--rate",
+            type=_not_negative,
+            default=keeping.RATE,
+            metavar="PER_SECOND",
             help="Refreshes per second at most (default 50; 0: no limit). Halves when sipgate asks for fewer.",
-        )  # fmt: skip
+        )
         parser.add_argument("--threads", type=int, default=64, help="Refreshes at once at most (default 64).")
         parser.add_argument("--limit", type=int, default=None, help="Renew so many at most.")
         parser.add_argument("--all", action="store_true", dest="everything", help="Renew every connection, due or not.")
@@ -59,10 +62,13 @@ class Command(BaseCommand):
             self.stderr, keeping.count_due(everything=options["everything"]) if self.stderr.isatty() else 0
         )
         report = keeping.run(
-            rate=options["rate"], threads=max(options["threads"], 1), everything=options["everything"],
-            limit=options["limit"], stop=stop,
+            rate=options["rate"],
+            threads=max(options["threads"], 1),
+            everything=options["everything"],
+            limit=options["limit"],
+            stop=stop,
             progress=lambda report: progress.show(report.ended, f"{report.failed} failed"),
-        )  # fmt: skip
+        )
         progress.clear()
         self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report))
         self.stdout.flush()

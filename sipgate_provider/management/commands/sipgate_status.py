@@ -60,11 +60,13 @@ def _settings() -> list[Finding]:
 def _pauses(known: figures.Figures) -> list[Finding]:
     return [
         Finding(
-            check="client.paused", severity=Severity.ERROR, cure=f"Correct {pause.setting}.",
+            check="client.paused",
+            severity=Severity.ERROR,
+            cure=f"Correct {pause.setting}.",
             found=f"sipgate refuses this site's client since {_when(pause.since)} ({pause.error_code}).",
         )
         for pause in known.pauses
-    ]  # fmt: skip
+    ]
 
 
 def exit_code(problems: list[Finding]) -> int:
@@ -109,15 +111,20 @@ def lines(known: figures.Figures, closer: figures.Details, problems: list[Findin
             for (of, reason), number in sorted(closer.troubles.items())
             if of == state and reason
         ]
-    rows += [(f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in closer.ending.items()]  # fmt: skip
+    rows += [
+        (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in closer.ending.items()
+    ]
     rows += [
         ("renewals overdue for a day", str(closer.overdue)),
         ("failures of the last day", str(failures(known))),
         ("failing since", _when(closer.oldest_failing_since)),
-        ("sessions still to be ended", f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0"),
+        (
+            "sessions still to be ended",
+            f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0",
+        ),
         ("pairs in the journal", str(known.in_journal)),
         ("client paused", ", ".join(f"since {_when(p.since)} ({p.error_code})" for p in known.pauses) or "no"),
-    ]  # fmt: skip
+    ]
     width = max(len(name) for name, _value in rows) + 2
     told = [f"{name:<{width}}{value}" for name, value in rows]
     for problem in problems:
