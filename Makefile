@@ -50,8 +50,8 @@ bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts
 	@$(BIN)/python -m bench
 
 messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues
-	@cd sipgate_provider && ../$(BIN)/django-admin makemessages -l de --no-location --no-wrap
-	@cd sipgate_project && ../$(BIN)/python ../manage.py makemessages -l de --no-location --no-wrap -i 'sipgate_provider/*' -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
+	@$(BIN)/python manage.py makemessages -l de --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
+	@sed -i '/POT-Creation-Date/d;/Report-Msgid/d' sipgate_*/locale/de/LC_MESSAGES/django.po
 	@$(BIN)/python manage.py compilemessages -i '$(VENV)' -i var
 
 screenshots: $(VENV)/.dev  ## make the README's pictures anew, from the running project

@@ -53,7 +53,7 @@ def gate(place: Place, size: Size) -> list[Case]:
         }
         taken = in_turns(
             size(9, 3),
-            {name: _do(worker, "gate", how=how, pks=pks, number=size(800, 150)) for name, how in ways.items()},
+            {name: _do(worker, "hand_out", how=how, pks=pks, number=size(800, 150)) for name, how in ways.items()},
         )
         queries = worker.do("queries_of_gate", connection=pks[0])
     made = Case("gate", "valid token", place.database, taken)

@@ -16,16 +16,20 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import connection as database
+from django.db import connection as sql
 from django.db import connections
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from bench import counterpart, peers
 from bench.models import ClearJson, ClearToken
-from sipgate_provider import accounts, background, errors, keeping, oauth, sealing, store, tokens
+from sipgate_provider import accounts, errors
 from sipgate_provider.client import SipgateClient
+from sipgate_provider.keeper import database, gate, sealing, store, threads
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.ops import keepalive
+from sipgate_provider.ops.reseal import reseal as reseal_all
+from sipgate_provider.remote import oauth
 
 JOBS: dict[str, Callable[..., Any]] = {}
 LIFETIME = 300.0
@@ -60,11 +64,11 @@ def issue(number: int) -> list[dict[str, Any]]:
 def prepare() -> dict[str, str]:
     """Make the tables; return what is worth knowing of the database."""
     call_command("migrate", verbosity=0)
-    with database.schema_editor() as editor:  # after the migrations that they refer to, which syncdb is not
+    with sql.schema_editor() as editor:  # after the migrations that they refer to, which syncdb is not
         for model in (ClearToken, ClearJson):
             editor.create_model(model)
-    with database.cursor() as cursor:
-        if database.vendor == "postgresql":
+    with sql.cursor() as cursor:
+        if sql.vendor == "postgresql":
             cursor.execute(
                 "SELECT current_setting('server_version'), current_setting('fsync'), current_setting('synchronous_commit')"
             )
@@ -109,8 +113,8 @@ def populate(number: int, clear: bool = False) -> list[int]:
             ).save()
             ClearJson(user=user, uid=connection.uid, extra_data=two).save()
             peers.add_social(user, connection.uid, issue(1)[0])
-    if database.vendor == "postgresql":
-        with database.cursor() as cursor:
+    if sql.vendor == "postgresql":
+        with sql.cursor() as cursor:
             cursor.execute("ANALYZE")
     return [connection.pk for connection in made]
 
@@ -147,26 +151,26 @@ def states() -> dict[str, int]:
 
 @job
 def queries_of_gate(connection: int) -> int:
-    with CaptureQueriesContext(database) as captured:
-        tokens.usable(connection)
+    with CaptureQueriesContext(sql) as captured:
+        gate.usable(connection)
     return len(captured)
 
 
 @job
-def gate(how: str, pks: list[int], number: int) -> list[float]:
+def hand_out(how: str, pks: list[int], number: int) -> list[float]:
     """Hand out valid tokens: ``usable``, or what of it the ORM and the driver take."""
 
     clear = list(ClearToken.objects.values_list("pk", flat=True))
 
     def raw() -> None:
-        with database.cursor() as cursor:
+        with sql.cursor() as cursor:
             cursor.execute(
                 "SELECT sealed FROM sipgate_provider_sipgatetoken WHERE connection_id = %s", [random.choice(pks)]
             )
             cursor.fetchone()
 
     ways: dict[str, Callable[[], object]] = {
-        "usable": lambda: tokens.usable(random.choice(pks)),
+        "usable": lambda: gate.usable(random.choice(pks)),
         "orm": lambda: SipgateToken.objects.filter(pk=random.choice(pks)).first(),
         "clear": lambda: peers.valid_token(random.choice(clear)),
         "raw": raw,
@@ -189,7 +193,7 @@ def calls(how: str, connection: int, number: int) -> list[float]:
 
 def _caller(how: str, connection: SocialAccount) -> Callable[[], object]:
     url = f"{settings.SIPGATE_API_URL}/account"
-    headers = {"Authorization": f"Bearer {tokens.usable(connection).value}"}
+    headers = {"Authorization": f"Bearer {gate.usable(connection).value}"}
     kept = requests.Session()
     browser = Client(headers={"host": "localhost:8080"})
     browser.force_login(connection.user)
@@ -224,7 +228,7 @@ def _caller(how: str, connection: SocialAccount) -> Callable[[], object]:
 def bulk_ours(threads: int) -> dict[str, Any]:
     age(LIFETIME + 100)
     began, cpu = time.perf_counter(), time.process_time()
-    report = keeping.run(rate=0, threads=threads, everything=True)
+    report = keepalive.run(rate=0, threads=threads, everything=True)
     seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
     if report.stopped or report.failed or report.needs_sign_in:
         raise RuntimeError(f"the keeper did not finish: {report.as_dict()}")
@@ -269,7 +273,7 @@ def bulk_floor(threads: int) -> dict[str, Any]:
             row.generation,
             claim.owner,
         ]
-        with database.cursor() as cursor:
+        with sql.cursor() as cursor:
             cursor.execute(update, values)
 
     started = datetime.now(UTC)
@@ -281,12 +285,12 @@ def bulk_floor(threads: int) -> dict[str, Any]:
             try:
                 one(job)
             finally:
-                store.release_connections()
+                database.release_connections()
                 free.release()
 
         futures = []
-        while batch := keeping.claim_batch(64, started_at=started, everything=True):
-            store.release_connections()
+        while batch := keepalive.claim_batch(64, started_at=started, everything=True):
+            database.release_connections()
             for each in batch:
                 free.acquire()
                 futures.append(crew.submit(run, each))
@@ -341,7 +345,7 @@ def _spread(work: Callable[[Any], object], things: list[Any], threads: int) -> N
         try:
             work(thing)
         finally:
-            store.release_connections()
+            database.release_connections()
 
     with ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(run, things):
@@ -356,7 +360,7 @@ def crowd(how: str, connection: int, threads: int) -> list[tuple[str, float]]:
     """Let ``threads`` threads ask for one token at once; return what each got, and after how long."""
     outcomes: list[tuple[str, float]] = []
     start = threading.Barrier(threads)
-    ask: Callable[[int], object] = tokens.usable if how == "gate" else peers.ask_unguarded
+    ask: Callable[[int], object] = gate.usable if how == "gate" else peers.ask_unguarded
 
     def one() -> None:
         start.wait()
@@ -400,9 +404,9 @@ def window(pks: list[int], share_left: float, behind: int) -> dict[str, list[flo
     age(LIFETIME * (1 - share_left))
     first, later = [], []
     for pk in pks:
-        first += timed(lambda: tokens.usable(pk), 1)  # noqa: B023  # used at once
-        later += timed(lambda: tokens.usable(pk), behind)  # noqa: B023  # used at once
-        background.refreshes.wait_idle(10)
+        first += timed(lambda: gate.usable(pk), 1)  # noqa: B023  # used at once
+        later += timed(lambda: gate.usable(pk), behind)  # noqa: B023  # used at once
+        threads.refreshes.wait_idle(10)
     return {"first": first, "behind": later}
 
 
@@ -417,7 +421,7 @@ def keys(texts: list[str]) -> None:
 @job
 def reseal() -> dict[str, Any]:
     began = time.perf_counter()
-    report = keeping.reseal().as_dict()
+    report = reseal_all().as_dict()
     return {**report, "seconds": time.perf_counter() - began}
 
 
@@ -437,10 +441,10 @@ def traffic_start(pks: list[int], pause: float) -> None:
             began = time.perf_counter()
             try:
                 if count % 10:
-                    tokens.usable(pk)
+                    gate.usable(pk)
                     TRAFFIC["uses"].append((time.perf_counter() - began) * 1000)
                 else:
-                    tokens.refresh(pk)
+                    gate.refresh(pk)
                     TRAFFIC["refreshes"] += 1
             except errors.SipgateError as error:
                 TRAFFIC["failures"].append(repr(error))
@@ -456,7 +460,7 @@ def traffic_stop() -> dict[str, Any]:
     TRAFFIC["stop"].set()
     for thread in TRAFFIC["threads"]:
         thread.join()
-    background.refreshes.wait_idle(40)
+    threads.refreshes.wait_idle(40)
     return {
         "uses": TRAFFIC["uses"],
         "refreshes": TRAFFIC["refreshes"],

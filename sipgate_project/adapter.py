@@ -13,7 +13,7 @@ from django.contrib.sites.shortcuts import get_current_site
 from django.core.mail import EmailMessage
 from django.db import transaction
 
-from sipgate_provider import background
+from sipgate_provider.keeper import threads
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class AccountAdapter(DefaultAccountAdapter):
         message = self.render_mail(
             template_prefix, email, {"request": self.request, "email": email, "current_site": site, **context}
         )
-        transaction.on_commit(partial(background.errands.fly, ("mail", uuid4()), partial(_send, message)))
+        transaction.on_commit(partial(threads.errands.submit_once, ("mail", uuid4()), partial(_send, message)))
 
 
 def _send(message: EmailMessage) -> None:

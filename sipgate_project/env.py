@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import ipaddress
 import os
 import secrets
 import zoneinfo
@@ -22,6 +21,8 @@ from urllib.parse import SplitResult, urlsplit
 import dj_email_url
 from decouple import Config, RepositoryEnv, UndefinedValueError
 from django.core.exceptions import ImproperlyConfigured
+
+from sipgate_provider.endpoints import is_loopback
 
 T = TypeVar("T")
 
@@ -203,16 +204,6 @@ def redis(url: str) -> str:
     if url and (parts.scheme not in {"redis", "rediss", "unix"} or (parts.port or 1) < 1):
         raise ValueError("no Redis URL")
     return url
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address can only mean this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def new_token_key() -> str:

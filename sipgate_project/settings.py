@@ -13,7 +13,9 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from .env import Env, is_loopback, mail, redis, split_url, time_zone
+from sipgate_provider.endpoints import is_loopback, realm_of
+
+from .env import Env, mail, redis, split_url, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(BASE_DIR)
@@ -82,16 +84,11 @@ else:
     if SIPGATE_REVOKE_URL != "auto":
         SIPGATE_REVOKE_URL = env.url("REVOKE_URL")
 
-
-def _realm_of(url: str) -> str:
-    return url.partition("/realms/")[2].partition("/")[0]
-
-
-if _realm_of(SIPGATE_AUTH_URL) != _realm_of(SIPGATE_TOKEN_URL):
+if realm_of(SIPGATE_AUTH_URL) != realm_of(SIPGATE_TOKEN_URL):
     raise ImproperlyConfigured("AUTH_URL and TOKEN_URL name different realms: both must be those of your client.")
-if _suffix in {"third-party", "sipgate-apps"} and _realm_of(SIPGATE_TOKEN_URL) not in {"", _suffix}:
+if _suffix in {"third-party", "sipgate-apps"} and realm_of(SIPGATE_TOKEN_URL) not in {"", _suffix}:
     raise ImproperlyConfigured(
-        f"CLIENT_ID ends in :{_suffix} but TOKEN_URL names the realm {_realm_of(SIPGATE_TOKEN_URL)}: "
+        f"CLIENT_ID ends in :{_suffix} but TOKEN_URL names the realm {realm_of(SIPGATE_TOKEN_URL)}: "
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 

@@ -18,9 +18,10 @@ from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
-from sipgate_provider import accounts, errors, problems, sealing
+from sipgate_provider import accounts, errors, problems
 from sipgate_provider import metrics as counting
 from sipgate_provider.api import Account
+from sipgate_provider.keeper import sealing
 from sipgate_provider.models import SipgateToken
 
 

@@ -20,8 +20,9 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from . import api, background, conf, credentials, errors, store, tokens
-from .models import LastKnownAccount, SipgateToken, State
+from sipgate_provider import api, conf, errors
+from sipgate_provider.keeper import database, gate, store, threads
+from sipgate_provider.models import LastKnownAccount, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
 """An unchanged account is dated anew only so often: reading a page should not write each time."""
@@ -60,13 +61,13 @@ class AccountView:
 
 def connections_of(user: Any) -> list[SocialAccount]:
     """Return the user's sipgate connections with token and last known account, oldest first. One query."""
-    rows = SocialAccount.objects.filter(user=user, provider=credentials.PROVIDER_ID)
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
     return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
 
 
 def waiting_for_their_person(user: Any) -> list[SocialAccount]:
     """Return the user's connections that need a new sign-in. One query."""
-    rows = SocialAccount.objects.filter(user=user, provider=credentials.PROVIDER_ID)
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
     return list(rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).order_by("pk"))
 
 
@@ -82,8 +83,8 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     Raises nothing of sipgate's: each view carries its own error.
     """
     connections = connections_of(user)
-    store.release_connections()
-    flights = [background.pages.fly(("account", row.pk), partial(fetch, row)) for row in connections]
+    database.release_connections()
+    flights = [threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in connections]
     outcomes = [_outcome(flight, conf.page_wait() if wait is None else wait) for flight in flights]
     return _views(connections, outcomes)
 
@@ -115,7 +116,7 @@ def fetch(connection: SocialAccount) -> Fetched:
         errors.SipgateError: as ``tokens.usable`` and ``api.call``.
     """
     row = token_of(connection)
-    token, account = tokens.call(connection, lambda token: api.fetch_account(conf.api_url(), token.value), row=row)
+    token, account = gate.call(connection, lambda token: api.fetch_account(conf.api_url(), token.value), row=row)
     now = timezone.now()
     _remember(connection, account, now)
     renewed = row is None or row.generation != token.generation
@@ -128,7 +129,7 @@ def _remember(connection: SocialAccount, account: api.Account, now: datetime) ->
     if known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER:
         return
     values = {"data": data, "company": account.company[:200], "fetched_at": now}
-    rows = LastKnownAccount.objects.using(store.database())
+    rows = LastKnownAccount.objects.using(database.alias())
     if not rows.filter(pk=connection.pk).update(**values) and SocialAccount.objects.filter(pk=connection.pk).exists():
         rows.bulk_create([LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True)
 
@@ -136,7 +137,7 @@ def _remember(connection: SocialAccount, account: api.Account, now: datetime) ->
 def _outcome(flight: Future[Fetched], wait: float) -> _Outcome:
     # Counted from when sipgate was asked: somebody who reloads the page while it hangs does not wait once more.
     try:
-        return _Outcome(fetched=flight.result(timeout=max(wait - background.seconds_under_way(flight), 0)))
+        return _Outcome(fetched=flight.result(timeout=max(wait - threads.seconds_under_way(flight), 0)))
     except FutureTimeout:
         return _Outcome(pending=True)
     except errors.SipgateError as error:
@@ -190,10 +191,10 @@ def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demo
     if connection is None:
         raise errors.NotConnected("This user has no such connection.")
     started = time.monotonic()
-    store.release_connections()
+    database.release_connections()
     first = fetch(connection)
     generation = first.token.generation if first.token else 0
-    row = tokens.refresh(connection, actor=actor)
+    row = gate.refresh(connection, actor=actor)
     second = fetch(next(fresh for fresh in connections_of(user) if fresh.pk == connection_id))
     return Demonstration(
         before=generation,

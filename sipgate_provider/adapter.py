@@ -15,8 +15,12 @@ from allauth.socialaccount.models import SocialApp, SocialToken
 from django.http import HttpRequest
 from django.shortcuts import render
 
-from . import credentials, errors, http, oauth, problems, receivers, sealing
-from .secret import Secret
+from sipgate_provider import conf, errors
+from sipgate_provider.keeper import sealing
+from sipgate_provider.remote import http, oauth
+from sipgate_provider.remote.secret import Secret
+from sipgate_provider.sign_in import problems as sign_in_problems
+from sipgate_provider.sign_in import receivers
 
 PENDING = "sipgate_provider.pending_sign_in"
 
@@ -61,11 +65,11 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         extra_context: dict[str, Any] | None = None,
     ) -> None:
         """Show what happened and what to do, with a reference that is also in the log."""
-        if getattr(provider, "id", "") != credentials.PROVIDER_ID:
+        if getattr(provider, "id", "") != conf.PROVIDER_ID:
             return super().on_authentication_error(
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
-        problem = problems.of_callback(request, error=error, failure=exception)
+        problem = sign_in_problems.of_callback(request, error=error, failure=exception)
         state = (extra_context or {}).get("state")
         # An answer that belongs to no sign-in has no state that could tell: allauth then goes by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
@@ -82,7 +86,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
 
         allauth would blend rows and settings, and answer with a server error if both name a client.
         """
-        if provider == credentials.PROVIDER_ID and client_id is None:
+        if provider == conf.PROVIDER_ID and client_id is None:
             apps = _apps_of_settings()
             if apps:
                 return apps
@@ -93,10 +97,10 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
 def _apps_of_settings() -> list[SocialApp]:
     from allauth.socialaccount import app_settings
 
-    configured = app_settings.PROVIDERS.get(credentials.PROVIDER_ID, {})
+    configured = app_settings.PROVIDERS.get(conf.PROVIDER_ID, {})
     entries = configured.get("APPS") or ([configured["APP"]] if configured.get("APP") else [])
     fields = ("name", "provider_id", "client_id", "secret", "key", "settings")
     return [
-        SocialApp(provider=credentials.PROVIDER_ID, **{name: entry[name] for name in fields if name in entry})
+        SocialApp(provider=conf.PROVIDER_ID, **{name: entry[name] for name in fields if name in entry})
         for entry in entries
     ]

@@ -12,12 +12,14 @@ class SipgateProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from . import checks, conf, metrics, notices, receivers
+        from sipgate_provider import checks, conf, metrics
+        from sipgate_provider.ops import notices
+        from sipgate_provider.sign_in import receivers
 
         checks.register_checks()
         receivers.connect_signals()
         notices.connect_signals()
         if conf.metrics() and metrics.switch_on():
-            from . import exposition  # needs prometheus-client
+            from sipgate_provider import exposition  # needs prometheus-client
 
             exposition.register()

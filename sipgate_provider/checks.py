@@ -10,7 +10,9 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from . import conf, errors, http, metrics, sealing, store
+from sipgate_provider import conf, errors, metrics
+from sipgate_provider.keeper import database, sealing
+from sipgate_provider.remote import http
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
 
@@ -50,7 +52,7 @@ def check_allauth(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
             hint="Switch it off; sipgate_provider keeps sipgate's tokens sealed.",
             id="sipgate_provider.W003",
         )
-    from .adapter import SipgateSocialAccountAdapter
+    from sipgate_provider.adapter import SipgateSocialAccountAdapter
 
     name = getattr(settings, "SOCIALACCOUNT_ADAPTER", "")
     try:
@@ -127,7 +129,7 @@ def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> It
 
 
 def check_supported_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
-    alias = store.database()
+    alias = database.alias()
     if alias in (databases or ()) and connections[alias].vendor not in SUPPORTED:
         yield checks.Warning(
             f"Tokens lie in database {alias!r}, of the kind {connections[alias].vendor!r}, on which nothing was tried: that "

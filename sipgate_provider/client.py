@@ -20,33 +20,20 @@ Must not know: requests of our own site, templates, how tokens are stored.
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import requests
 from allauth.socialaccount.models import SocialAccount
-from asgiref.sync import sync_to_async
 
-from . import api, conf, credentials, errors, http, scopes, store, tokens
-
-Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
-P = ParamSpec("P")
-Result = TypeVar("Result")
-
-LONGEST_PAGE = 1000
-"""sipgate's own limit for ``limit``."""
-MOST_PAGES = 10_000
-ASYNC_THREADS = 32
-"""Asynchronous calls of one process that wait for sipgate at once; the rest queue."""
+from sipgate_provider import api, conf, errors, scopes
+from sipgate_provider.keeper import gate, threads
+from sipgate_provider.remote import http, paging, rest
 
 
 class SipgateClient:
@@ -62,7 +49,7 @@ class SipgateClient:
         Raises:
             ValueError: the connection is another provider's, or not stored.
         """
-        if connection.provider != credentials.PROVIDER_ID or connection.pk is None:
+        if connection.provider != conf.PROVIDER_ID or connection.pk is None:
             raise ValueError("A stored sipgate connection is needed.")
         self.connection = connection
         self.wait = wait
@@ -97,7 +84,7 @@ class SipgateClient:
         Raises:
             errors.NotConnected: nobody is connected to it.
         """
-        connection = SocialAccount.objects.filter(provider=credentials.PROVIDER_ID, uid=uid).first()
+        connection = SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=uid).first()
         if connection is None:
             raise errors.NotConnected("Nobody is connected to this sipgate uid.")
         return cls(connection, wait=wait)
@@ -110,7 +97,7 @@ class SipgateClient:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, *, params: Params = None) -> Any:
+    def get(self, path: str, *, params: paging.Params = None) -> Any:
         """Ask for ``path`` and return the parsed JSON, None for an empty answer.
 
         Args:
@@ -129,7 +116,7 @@ class SipgateClient:
         """
         return self.request("GET", path, params=params)
 
-    def post(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+    def post(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
         """Send ``json`` to ``path``; parameters, result and errors as ``get``.
 
         Never repeated when the connection breaks: ``SipgateUnavailable.sent`` tells whether it may have been done. An
@@ -139,37 +126,37 @@ class SipgateClient:
         """
         return self.request("POST", path, params=params, json=json)
 
-    def put(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+    def put(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
         """Replace what is at ``path``; as ``post``."""
         return self.request("PUT", path, params=params, json=json)
 
-    def patch(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+    def patch(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
         """Change what is at ``path``; as ``post``."""
         return self.request("PATCH", path, params=params, json=json)
 
-    def delete(self, path: str, *, params: Params = None, json: Any = None) -> Any:
+    def delete(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
         """Delete what is at ``path``; as ``post``."""
         return self.request("DELETE", path, params=params, json=json)
 
-    def request(self, method: str, path: str, *, params: Params = None, json: Any = None) -> Any:
+    def request(self, method: str, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
         """Ask with any method; as ``get``."""
-        answer = self._answer(method, path, params=_query(params), json=json)
-        return api.data(answer, endpoint=api.endpoint_of(method, path))
+        answer = self._answer(method, path, params=paging.query_of(params), json=json)
+        return rest.data(answer, endpoint=rest.endpoint_of(method, path))
 
     def _answer(self, method: str, path: str, **options: Any) -> requests.Response:
-        api.check_path(path)
+        rest.check_path(path)
         ask = partial(self._call, method, path, options)
-        return tokens.call(self.connection, ask, wait=self.wait)[1]
+        return gate.call(self.connection, ask, wait=self.wait)[1]
 
-    def _call(self, method: str, path: str, options: dict[str, Any], token: tokens.AccessToken) -> requests.Response:
+    def _call(self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken) -> requests.Response:
         try:
-            return api.call(method, conf.api_url(), path, token.value, **options)
+            return rest.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:
             raise _explained(error, token.scopes) from None
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
-    def iterate(self, path: str, params: Params = None, *, page_size: int = 100) -> Iterator[Any]:
+    def iterate(self, path: str, params: paging.Params = None, *, page_size: int = 100) -> Iterator[Any]:
         """Yield the items of a paged list, asking for the next page when it is needed. Raises as ``get``.
 
         Args:
@@ -178,7 +165,7 @@ class SipgateClient:
 
         A list that grows at its front while it is read does not yield an item of the page before once more.
         """
-        pages = _Pages(path, params, page_size)
+        pages = paging.Pages(path, params, page_size)
         while not pages.over:
             yield from pages.take(self.get(path, params=pages.query()))
 
@@ -186,8 +173,8 @@ class SipgateClient:
 
     @contextmanager
     def stream(
-        self, path: str, *, params: Params = None, silence: float = http.DOWNLOAD.read
-    ) -> Iterator[api.Document]:
+        self, path: str, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
+    ) -> Iterator[rest.Document]:
         """Open a document (a fax, a recording) and read it piece by piece::
 
             with client.stream(entry.document_url) as document:
@@ -202,14 +189,16 @@ class SipgateClient:
         """
         path, query = _place(path)
         limits = replace(http.DOWNLOAD, read=silence, total=max(http.DOWNLOAD.total, silence))
-        answer = self._answer("GET", path, params=query + _query(params), stream=True, limits=limits, accept="*/*")
+        answer = self._answer(
+            "GET", path, params=query + paging.query_of(params), stream=True, limits=limits, accept="*/*"
+        )
         try:
-            yield api.Document(answer, endpoint=api.endpoint_of("GET", path), silence=silence)
+            yield rest.Document(answer, endpoint=rest.endpoint_of("GET", path), silence=silence)
         finally:
             answer.close()
 
     def download(
-        self, path: str, to: api.SupportsWrite, *, params: Params = None, silence: float = http.DOWNLOAD.read
+        self, path: str, to: rest.SupportsWrite, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
     ) -> int:
         """Write a document into a binary file; return its size in bytes. As ``stream``; if it fails, a part is written."""
         with self.stream(path, params=params, silence=silence) as document:
@@ -231,11 +220,13 @@ class SipgateClient:
 
     def users(self) -> list[api.User]:
         """Return the people of the account (``users:read``; perhaps for administrators only)."""
-        return [api.User.parse(row) for row in _items(self.get("/users"))]
+        return [api.User.parse(row) for row in paging.items_of(self.get("/users"))]
 
     def devices(self, user_id: str | None = None) -> list[api.Device]:
         """Return a person's telephones, by default this one's (``devices:read``)."""
-        return [api.Device.parse(row) for row in _items(self.get(f"/{_segment(user_id or self.user_id)}/devices"))]
+        return [
+            api.Device.parse(row) for row in paging.items_of(self.get(f"/{_segment(user_id or self.user_id)}/devices"))
+        ]
 
     def balance(self) -> api.Balance:
         """Return the prepaid balance (``balance:read``)."""
@@ -258,116 +249,64 @@ class SipgateClient:
 
     @classmethod
     async def afor_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        return await beside(cls.for_user)(user, wait=wait)
+        return await threads.in_thread(cls.for_user)(user, wait=wait)
 
     @classmethod
     async def afor_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
-        return await beside(cls.for_uid)(uid, wait=wait)
+        return await threads.in_thread(cls.for_uid)(uid, wait=wait)
 
-    async def aget(self, path: str, *, params: Params = None) -> Any:
+    async def aget(self, path: str, *, params: paging.Params = None) -> Any:
         """``get`` without blocking the event loop; so are the others whose name begins with ``a``.
 
         The work goes on in its thread if the task is cancelled.
         """
-        return await beside(self.get)(path, params=params)
+        return await threads.in_thread(self.get)(path, params=params)
 
-    async def apost(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await beside(self.post)(path, params=params, json=json)
+    async def apost(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+        return await threads.in_thread(self.post)(path, params=params, json=json)
 
-    async def aput(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await beside(self.put)(path, params=params, json=json)
+    async def aput(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+        return await threads.in_thread(self.put)(path, params=params, json=json)
 
-    async def apatch(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await beside(self.patch)(path, params=params, json=json)
+    async def apatch(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+        return await threads.in_thread(self.patch)(path, params=params, json=json)
 
-    async def adelete(self, path: str, *, params: Params = None, json: Any = None) -> Any:
-        return await beside(self.delete)(path, params=params, json=json)
+    async def adelete(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+        return await threads.in_thread(self.delete)(path, params=params, json=json)
 
-    async def aiterate(self, path: str, params: Params = None, *, page_size: int = 100) -> AsyncIterator[Any]:
-        pages = _Pages(path, params, page_size)
+    async def aiterate(self, path: str, params: paging.Params = None, *, page_size: int = 100) -> AsyncIterator[Any]:
+        pages = paging.Pages(path, params, page_size)
         while not pages.over:
             for item in pages.take(await self.aget(path, params=pages.query())):
                 yield item
 
     async def adownload(
-        self, path: str, to: api.SupportsWrite, *, params: Params = None, silence: float = http.DOWNLOAD.read
+        self, path: str, to: rest.SupportsWrite, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
     ) -> int:
         """``download`` in a thread; ``to`` is written there."""
-        return await beside(self.download)(path, to, params=params, silence=silence)
+        return await threads.in_thread(self.download)(path, to, params=params, silence=silence)
 
     async def aaccount(self) -> api.Account:
-        return await beside(self.account)()
+        return await threads.in_thread(self.account)()
 
     async def aidentity(self) -> api.Identity:
-        return await beside(self.identity)()
+        return await threads.in_thread(self.identity)()
 
     async def auser(self, user_id: str | None = None) -> api.User:
-        return await beside(self.user)(user_id)
+        return await threads.in_thread(self.user)(user_id)
 
     async def ausers(self) -> list[api.User]:
-        return await beside(self.users)()
+        return await threads.in_thread(self.users)()
 
     async def adevices(self, user_id: str | None = None) -> list[api.Device]:
-        return await beside(self.devices)(user_id)
+        return await threads.in_thread(self.devices)(user_id)
 
     async def abalance(self) -> api.Balance:
-        return await beside(self.balance)()
-
-
-class _Pages:
-    """Where the reading of a paged list has got to; knows when to stop, asks nobody."""
-
-    def __init__(self, path: str, params: Params, page_size: int) -> None:
-        if not 1 <= page_size <= LONGEST_PAGE:
-            raise ValueError(f"page_size must be from 1 to {LONGEST_PAGE}.")
-        self._params = _query(params)
-        if {"offset", "limit"} & {name for name, _ in self._params}:
-            raise ValueError("offset and limit are set by the iteration: use page_size.")
-        self._endpoint = api.endpoint_of("GET", path)
-        self._page_size = page_size
-        self._offset = self._pages = 0
-        self._before: list[Any] = []
-        self.over = False
-
-    def query(self) -> list[tuple[str, Any]]:
-        return [*self._params, ("offset", self._offset), ("limit", self._page_size)]
-
-    def take(self, answer: Any) -> list[Any]:
-        """Return what is new in ``answer``, and move on.
-
-        Without a total, or with an odd one, only an empty page is the end: a short one may be a limit of sipgate's. A
-        server that ignores ``offset`` sends the same page again: that is an end, too.
-        """
-        items = _items(answer, endpoint=self._endpoint)
-        known = {_id(item) for item in self._before} - {None}
-        fresh = [item for item in items if _id(item) not in known]
-        total = answer.get("totalCount") if isinstance(answer, Mapping) else None
-        self._offset += len(items)
-        self._pages += 1
-        counted = isinstance(total, int) and not isinstance(total, bool) and total > 0 and self._offset >= total
-        self.over = not fresh or items == self._before or counted
-        if items == self._before:
-            fresh = []
-        if not self.over and self._pages >= MOST_PAGES:
-            raise errors.UnexpectedResponse("sipgate's list does not end.", endpoint=self._endpoint)
-        self._before = items
-        return fresh
-
-
-def _id(item: Any) -> str | None:
-    found = item.get("id") if isinstance(item, Mapping) else None
-    return str(found) if isinstance(found, str | int) and found != "" else None
-
-
-def _items(answer: Any, *, endpoint: str | None = None) -> list[Any]:
-    items = answer.get("items") if isinstance(answer, Mapping) else None
-    if not isinstance(items, list):
-        raise errors.UnexpectedResponse("sipgate answered with something that is no list.", endpoint=endpoint)
-    return items
+        return await threads.in_thread(self.balance)()
 
 
 def _of(user: Any) -> Any:
-    return SocialAccount.objects.filter(user_id=user.pk, provider=credentials.PROVIDER_ID).order_by("pk")
+    return SocialAccount.objects.filter(user_id=user.pk, provider=conf.PROVIDER_ID).order_by("pk")
 
 
 def _explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
@@ -380,21 +319,6 @@ def _explained(error: errors.MissingPermission, granted: Iterable[str]) -> error
     )
 
 
-def _query(params: Params) -> list[tuple[str, Any]]:
-    pairs = params.items() if isinstance(params, Mapping) else params or ()
-    return [(name, _value(value)) for name, value in pairs]
-
-
-def _value(value: Any) -> Any:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_value(one) for one in value]
-    return value
-
-
 def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
     """Return path and query, below the API's base, of a path or of an address as sipgate writes it."""
     base, parts = urlsplit(conf.api_url()), urlsplit(address)
@@ -403,7 +327,7 @@ def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
     if elsewhere or parts.fragment or (parts.netloc and not below):
         raise ValueError("The address is not below the API's base; the access token is sent nowhere else.")
     path = parts.path.removeprefix(base.path) if below else parts.path
-    api.check_path(path)
+    rest.check_path(path)
     return path, parse_qsl(parts.query, keep_blank_values=True)
 
 
@@ -414,39 +338,3 @@ def _segment(value: str) -> str:
 
 
 # --- threads of asynchronous calls ------------------------------------------------------------------------------------
-
-
-_lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-
-
-def beside(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
-    """Return ``work`` as a coroutine function that runs in a thread of a pool of its own, and gives its database
-    connections back.
-
-    Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not the loop's default
-    pool: it is small, and others use it.
-    """
-
-    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
-        with store.own_connections():
-            return work(*args, **kwargs)
-
-    return sync_to_async(run, thread_sensitive=False, executor=_executor())
-
-
-def _executor() -> ThreadPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ThreadPoolExecutor(max_workers=ASYNC_THREADS, thread_name_prefix="sipgate-async")
-        return _pool
-
-
-def _forget_pool() -> None:
-    # After a fork the parent's threads do not exist in the child.
-    global _pool, _lock
-    _pool, _lock = None, threading.Lock()
-
-
-os.register_at_fork(after_in_child=_forget_pool)

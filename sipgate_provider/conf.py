@@ -12,7 +12,10 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from . import oauth
+from sipgate_provider import endpoints
+
+PROVIDER_ID = "sipgate"
+"""allauth's id of this provider, in its settings, addresses and ``SocialAccount.provider``."""
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
@@ -38,7 +41,7 @@ def api_url() -> str:
 
 def logout_url() -> str:
     """``SIPGATE_LOGOUT_URL``: where a session is ended; empty means: derived from the token endpoint."""
-    return str(_get("LOGOUT_URL", "")) or oauth.logout_url_from(token_url()) or ""
+    return str(_get("LOGOUT_URL", "")) or endpoints.logout_url_from(token_url())
 
 
 def revoke_url() -> str:
@@ -47,18 +50,17 @@ def revoke_url() -> str:
     Not used by default: whether sipgate opens it to third-party clients is not known, and the logout suffices.
     """
     value = str(_get("REVOKE_URL", ""))
-    return (oauth.revoke_url_from(token_url()) or "") if value == "auto" else value
+    return endpoints.revoke_url_from(token_url()) if value == "auto" else value
 
 
 def userinfo_url() -> str:
     """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not shaped like Keycloak's."""
-    head, slash, _ = token_url().rpartition("/")
-    return f"{head}/userinfo" if slash and "/openid-connect/" in token_url() else ""
+    return endpoints.userinfo_url_from(token_url())
 
 
 def issuer() -> str:
     """``SIPGATE_ISSUER``: what ``iss`` in the callback must equal (RFC 9207); derived from the authorization endpoint."""
-    return str(_get("ISSUER", "")) or oauth.issuer_from(auth_url()) or ""
+    return str(_get("ISSUER", "")) or endpoints.issuer_from(auth_url())
 
 
 def redirect_uri() -> str:

@@ -50,10 +50,12 @@ from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views import View
 
-from . import accounts, errors, problems, tokens
-from . import scopes as scope_rules
-from .client import SipgateClient, beside
-from .models import SipgateToken
+from sipgate_provider import accounts, errors, problems
+from sipgate_provider import scopes as scope_rules
+from sipgate_provider.client import SipgateClient
+from sipgate_provider.keeper import gate
+from sipgate_provider.keeper.threads import in_thread
+from sipgate_provider.models import SipgateToken
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 
@@ -172,7 +174,7 @@ async def _guard_async(
         if elsewhere is not None:
             return elsewhere
         try:
-            await beside(_freshen)(request)
+            await in_thread(_freshen)(request)
         except errors.NeedsSignIn as ended:
             rows = [request.sipgate.connection]  # type: ignore[attr-defined]  # set by _look
             return await sync_to_async(_send)(request, ended, rows=rows, wish=needed)
@@ -191,7 +193,7 @@ def _look(request: HttpRequest, needed: tuple[str, ...]) -> HttpResponse | None:
     if not rows:
         return _send(request, errors.NotConnected("This user has no sipgate connection."), rows=rows, wish=needed)
     token = accounts.token_of(rows[0])
-    if token is None or tokens.has_ended(token):
+    if token is None or gate.has_ended(token):
         ended = errors.NeedsSignIn("This connection needs a new sign-in.", reason=token.reason if token else "")
         return _send(request, ended, rows=rows, wish=needed)
     lacking = scope_rules.missing(token.scopes, needed=needed)
@@ -209,8 +211,8 @@ def _look(request: HttpRequest, needed: tuple[str, ...]) -> HttpResponse | None:
 def _freshen(request: Any) -> None:
     """Renew an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
     token: SipgateToken = request.sipgate_token
-    if tokens.freshness(token, timezone.now()) in {tokens.Freshness.MANDATORY, tokens.Freshness.OVER}:
-        tokens.usable(request.sipgate.connection)
+    if gate.freshness(token, timezone.now()) in {gate.Freshness.MANDATORY, gate.Freshness.OVER}:
+        gate.usable(request.sipgate.connection)
 
 
 @contextmanager

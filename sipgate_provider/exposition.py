@@ -21,7 +21,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from . import figures, journal
+from sipgate_provider.keeper import journal
+from sipgate_provider.ops import statistics
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +131,7 @@ def _counted() -> Found:
     # Not from the figures: processes of several machines may share those, and each has a journal of its own.
     waiting = (JOURNAL_ENTRIES, (), float(journal.waiting()))
     try:
-        known, closer = figures.current(), figures.details(now)
+        known, closer = statistics.current(), statistics.details(now)
     except Exception as error:  # database or cache: whoever watches a site wants an answer then most of all
         logger.error("The connections could not be counted: %s", type(error).__name__)
         return [waiting, (FIGURES_UP, (), 0.0)]

@@ -33,7 +33,7 @@ class Reason(models.TextChoices):
     EXPIRED_IDLE = "expired_idle", _("it was not used for too long")
     NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to renew it with")
     REVOKED = "revoked", _("it was revoked")
-    ASKED = "asked", _("an administrator asked for a new sign-in")
+    SIGN_IN_REQUIRED = "sign_in_required", _("an administrator asked for a new sign-in")
     UNREACHABLE = "unreachable", _("sipgate cannot be reached")
     UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
@@ -60,7 +60,7 @@ class SipgateToken(models.Model):
     issued_at = models.DateTimeField(_("issued"))
     expires_at = models.DateTimeField(_("access token ends"))
     refresh_expires_at = models.DateTimeField(_("link ends unless used"), null=True, blank=True)
-    keep_at = models.DateTimeField(
+    keepalive_at = models.DateTimeField(
         _("renewed by upkeep from"),
         help_text=_("If nobody uses the link before, it is renewed then, so that it does not end."),
     )
@@ -96,7 +96,7 @@ class SipgateToken(models.Model):
         ]
         indexes = [
             # Upkeep claims in this order. Not partial by state: SQLite could not tell that a query's parameters fit it.
-            models.Index(fields=["keep_at", "connection"], name="sipgate_token_due"),
+            models.Index(fields=["keepalive_at", "connection"], name="sipgate_token_due"),
             models.Index(fields=["refresh_expires_at"], name="sipgate_token_link_ends"),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
             models.Index(fields=["-issued_at", "-connection"], name="sipgate_token_newest"),
@@ -114,7 +114,7 @@ class SipgateToken(models.Model):
         """Refuse, except to insert: Django's ``save`` writes every column, unconditionally."""
         if not self._state.adding and not kwargs.get("force_insert"):
             raise TypeError(
-                "SipgateToken rows are written by sipgate_provider.store, conditionally; save() is refused."
+                "SipgateToken rows are written by sipgate_provider.keeper.store, conditionally; save() is refused."
             )
         super().save(*args, **kwargs)
 
@@ -155,7 +155,7 @@ class TokenEvent(models.Model):
         STATE = "state", _("state changed")
         REPAIRED = "repaired", _("works again")
         FAILED = "failed", _("refresh failed")
-        ADOPTED = "adopted", _("taken over from the journal")
+        RECOVERED = "recovered", _("recovered from the journal")
         DISCONNECTED = "disconnected", _("disconnected")
         REVOCATION = "revocation", _("session ended at sipgate")
         REVOCATION_FAILED = "revocation_failed", _("session could not be ended at sipgate")

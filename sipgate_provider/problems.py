@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from allauth.socialaccount.providers.base import AuthError, ProviderException
+from allauth.socialaccount.providers.base import ProviderException
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
@@ -17,7 +17,8 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from requests import RequestException
 
-from . import errors, metrics, records, scopes
+from sipgate_provider import errors, metrics, scopes
+from sipgate_provider.remote import log_fields
 
 logger = logging.getLogger(__name__)
 
@@ -139,88 +140,14 @@ def _described(error: Exception) -> Problem:
     )
 
 
-def of_callback(request: HttpRequest, *, error: str | None, failure: Exception | None) -> Problem:
-    """Return the problem of a sign-in that came back without success, and log it under its reference."""
-    code, text = request.GET.get("error", ""), request.GET.get("error_description", "")
-    if failure is not None:
-        problem = describe(failure)
-        if not problem.action_url:
-            # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
-            again = {"action_url": sign_in_url(""), "action_label": _("Try again"), "action_post": True}
-            problem = replace(problem, **again)  # type: ignore[arg-type]  # each of its own type
-    elif error == AuthError.CANCELLED:
-        problem = _with_sign_in(
-            Problem(
-                kind="denied",
-                status=401,
-                title=_("The sign-in was cancelled"),
-                text=_("You did not allow this site to use your sipgate account. Nothing was changed."),
-                cure=_("If that was not what you wanted, sign in again."),
-            )
-        )
-    elif code:
-        problem = _of_code(code)
-    else:
-        problem = _with_sign_in(
-            Problem(
-                kind="state",
-                status=401,
-                title=_("This sign-in does not belong to this browser session"),
-                text=_(
-                    "The state in sipgate's answer does not match one that was started here. Usually an old tab or link "
-                    "was used again, the site was restarted, or the sign-in began under another host name."
-                ),
-                cure=_("Start the sign-in again from this site."),
-            )
-        )
-    problem = replace(problem, detail=_printable(text) or problem.detail, status=401)
-    level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
-    logger.log(
-        level,
-        "A sign-in failed [%s]: %s, error=%r description=%r, %s",
-        problem.reference,
-        problem.kind,
-        _printable(code)[:80],
-        problem.detail,
-        _cause(failure),
-        extra=_fields(problem, failure),
-    )
-    metrics.PROBLEMS_SHOWN.count(problem.kind)
-    return problem
-
-
-def _of_code(code: str) -> Problem:
-    if code in {"server_error", "temporarily_unavailable"}:
-        return describe(errors.SipgateUnavailable("The authorization server reported trouble of its own."))
-    if code == "invalid_scope":
-        return describe(errors.Misconfigured("sipgate does not know a requested scope.", setting="OAUTH_SCOPE"))
-    if code in {"unauthorized_client", "invalid_request", "unsupported_response_type", "invalid_client"}:
-        return describe(
-            errors.Misconfigured("sipgate does not accept this client's request.", setting="CLIENT_ID, REDIRECT_URI")
-        )
-    if code in {"login_required", "interaction_required", "consent_required"}:
-        return describe(errors.NeedsSignIn("sipgate wants the person to take part."))
-    return describe(errors.UnexpectedResponse("The authorization server answered with an unknown error code."))
-
-
-def _with_sign_in(problem: Problem) -> Problem:
-    return replace(
-        problem,
-        reference=errors.new_reference(),
-        action_url=sign_in_url(""),
-        action_label=_("Sign in with sipgate"),
-        action_post=True,
-    )
-
-
-def _cause(failure: Exception | None) -> str:
+def cause(failure: Exception | None) -> str:
     """Return what may be logged of a failure: our own errors word by word, of others only the kind."""
     if isinstance(failure, errors.SipgateError | errors.TokenRefused | ProviderException):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:300]
 
 
@@ -269,12 +196,12 @@ def log(problem: Problem, error: Exception) -> None:
         "A page could not use sipgate [%s]: %s, %s",
         problem.reference,
         problem.kind,
-        _cause(error),
-        extra=_fields(problem, error),
+        cause(error),
+        extra=fields(problem, error),
     )
     metrics.PROBLEMS_SHOWN.count(problem.kind)
 
 
-def _fields(problem: Problem, error: Exception | None) -> dict[str, Any]:
+def fields(problem: Problem, error: Exception | None) -> dict[str, Any]:
     known = error if isinstance(error, errors.SipgateError) else None
-    return records.fields(known, reference=problem.reference, kind=problem.kind)
+    return log_fields.fields(known, reference=problem.reference, kind=problem.kind)

@@ -10,8 +10,9 @@ from allauth.socialaccount.providers.base import ProviderAccount, ProviderExcept
 from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
 from django.http import HttpRequest, HttpResponse
 
-from . import conf, scopes, sealing
-from .views import VERIFIER, SipgateOAuth2Adapter
+from sipgate_provider import conf, scopes
+from sipgate_provider.keeper import sealing
+from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
 KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
 
@@ -25,7 +26,7 @@ class SipgateAccount(ProviderAccount):
 
 
 class SipgateProvider(OAuth2Provider):
-    id = "sipgate"
+    id = conf.PROVIDER_ID
     name = "sipgate"
     account_class = SipgateAccount
     oauth2_adapter_class = SipgateOAuth2Adapter

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from django.urls import URLPattern, path
 
-from . import conf
-from .views import oauth2_callback, oauth2_login
+from sipgate_provider import conf
+from sipgate_provider.sign_in.views import oauth2_callback, oauth2_login
 
 urlpatterns: list[URLPattern] = [path("sipgate/login/", oauth2_login, name="sipgate_login")]
 

@@ -11,8 +11,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 
-from sipgate_provider import background, oauth, store
+from sipgate_provider.keeper import store, threads
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.remote import oauth
 from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
 from tests.journey import Browser
@@ -102,5 +103,5 @@ def _nothing_left_running() -> Iterator[None]:
     """Work behind a test must not meet the next test's database, nor allauth's rate limits the next test's people."""
     cache.clear()
     yield
-    for flights in (background.operations, background.refreshes, background.pages, background.errands):
+    for flights in (threads.operations, threads.refreshes, threads.pages, threads.errands):
         flights.wait_idle(20)

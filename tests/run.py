@@ -17,7 +17,7 @@ ON_POSTGRESQL = [
     *(
         f"tests/flows/test_{name}.py"
         for name in (
-            "adopt",
+            "import_social_tokens",
             "admin",
             "budget",
             "gate",
@@ -26,7 +26,7 @@ ON_POSTGRESQL = [
             "leaks",
             "model",
             "notices",
-            "operating",
+            "operations",
             "sign_in",
         )
     ),

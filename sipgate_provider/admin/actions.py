@@ -18,9 +18,10 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from sipgate_provider import errors, operating, problems
+from sipgate_provider import errors, problems
 from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.operating import Operation, Outcome
+from sipgate_provider.ops import operations
+from sipgate_provider.ops.operations import Operation, Outcome
 
 CONFIRMED, BACK, DETAIL = "confirmed", "back", "detail"
 Action = Callable[[Any, HttpRequest, "QuerySet[SipgateToken]"], HttpResponse | None]
@@ -67,7 +68,7 @@ PLANS = (
         ),
     ),
     Plan(
-        operation=Operation.ASK,
+        operation=Operation.REQUIRE_SIGN_IN,
         permission="revoke",
         label=gettext_lazy("Ask to sign in again"),
         title=gettext_lazy("Ask these people to sign in again?"),
@@ -102,10 +103,10 @@ def action(plan: Plan) -> Action:
 
     @admin.action(description=plan.label, permissions=[plan.permission])
     def run(model_admin: Any, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> HttpResponse | None:
-        rows = list(queryset.order_by("pk")[: operating.AT_MOST + 1])
-        if len(rows) > operating.AT_MOST:
+        rows = list(queryset.order_by("pk")[: operations.AT_MOST + 1])
+        if len(rows) > operations.AT_MOST:
             text = _("At most %(number)s connections at once: narrow the selection with a filter. Nothing was done.")
-            messages.error(request, text % {"number": operating.AT_MOST})
+            messages.error(request, text % {"number": operations.AT_MOST})
             return None
         if not rows:
             messages.warning(request, _("These connections are gone. Nothing was done."))
@@ -166,7 +167,7 @@ def _carry_out(request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -
     names = {row.pk: f"{row.connection.uid} ({row.connection.user})" for row in rows}
     actor = request.user.get_username()
     try:
-        outcomes = operating.run(plan.operation, list(names), actor=actor)
+        outcomes = operations.run(plan.operation, list(names), actor=actor)
     except errors.SipgateError as error:
         messages.error(request, error.message)
         return
@@ -187,7 +188,7 @@ def _told(operation: Operation, outcome: Outcome) -> tuple[int, str]:
         return messages.SUCCESS, _("renewed in %(ms)s ms.") % took
     if not outcome.changed:
         return messages.INFO, _("nothing to do, it was so already.")
-    if operation is Operation.ASK:
+    if operation is Operation.REQUIRE_SIGN_IN:
         return messages.SUCCESS, _("needs a new sign-in now.")
     return messages.SUCCESS, _("revoked; its session at sipgate is being ended.")
 

@@ -17,7 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import accounts, credentials, store
+from sipgate_provider import accounts, conf
+from sipgate_provider.keeper import database, history
 from sipgate_provider.models import TokenEvent
 
 from .shared import NOTHING, badge
@@ -30,7 +31,7 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
 
     def clean_provider(self) -> str:
         provider = str(self.cleaned_data["provider"])
-        if provider == credentials.PROVIDER_ID:
+        if provider == conf.PROVIDER_ID:
             raise forms.ValidationError(_("A sipgate connection is made by its person, by signing in at sipgate."))
         return provider
 
@@ -61,7 +62,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         return (*ConnectionForm.Meta.fields, *self.get_readonly_fields(request, obj))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        if obj is not None and obj.provider == credentials.PROVIDER_ID:
+        if obj is not None and obj.provider == conf.PROVIDER_ID:
             return False
         return bool(super().has_change_permission(request, obj))
 
@@ -78,14 +79,14 @@ class ConnectionAdmin(SocialAccountAdmin):
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[SocialAccount]) -> None:
-        with transaction.atomic(using=store.database()):
-            for connection in queryset.filter(provider=credentials.PROVIDER_ID).iterator():
+        with transaction.atomic(using=database.alias()):
+            for connection in queryset.filter(provider=conf.PROVIDER_ID).iterator():
                 self._note(request, connection)
             super().delete_queryset(request, queryset)
 
     def _note(self, request: HttpRequest, connection: SocialAccount) -> None:
-        if connection.provider == credentials.PROVIDER_ID:
-            store.add_event(
+        if connection.provider == conf.PROVIDER_ID:
+            history.add_event(
                 TokenEvent.Kind.ADMIN,
                 connection=connection,
                 actor=request.user.get_username()[:80],

@@ -18,7 +18,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import conf, credentials, scopes, store
+from sipgate_provider import conf, scopes
+from sipgate_provider.keeper import database
 from sipgate_provider.models import LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
 
 from . import actions, filters
@@ -165,10 +166,10 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         """Return what is shown below the fields. Nothing for a key that is none, or a person who may not look."""
         if not actions.is_key(object_id) or not self.has_view_permission(request):
             return {}
-        pk, database = int(object_id), store.database()
-        events = TokenEvent.objects.using(database).filter(connection_id=pk).order_by(*newest_first())
-        uid = SocialAccount.objects.using(database).filter(pk=pk).values_list("uid", flat=True).first() or ""
-        pending = Revocation.objects.using(database).filter(uid=uid).defer("sealed").order_by("created_at")
+        pk, alias = int(object_id), database.alias()
+        events = TokenEvent.objects.using(alias).filter(connection_id=pk).order_by(*newest_first())
+        uid = SocialAccount.objects.using(alias).filter(pk=pk).values_list("uid", flat=True).first() or ""
+        pending = Revocation.objects.using(alias).filter(uid=uid).defer("sealed").order_by("created_at")
         return {
             "title": _("Connection %(uid)s") % {"uid": uid},
             "events": list(events[: HISTORY_SHOWN + 1]) if uid else [],
@@ -281,7 +282,7 @@ def _found(term: str) -> QuerySet[Any]:
 
     In one condition with OR, no index would serve. An address that is not allauth's is found in full only.
     """
-    connections = SocialAccount.objects.filter(provider=credentials.PROVIDER_ID).order_by()
+    connections = SocialAccount.objects.filter(provider=conf.PROVIDER_ID).order_by()
     users = get_user_model()._default_manager.order_by()
     name = f"{get_user_model().USERNAME_FIELD}__startswith"
     named = users.filter(_any(name, term)).values("pk")

@@ -23,8 +23,9 @@ from allauth.socialaccount.models import SocialAccount
 from django import template
 from django.http import HttpRequest
 
-from sipgate_provider import accounts, credentials, problems, tokens
+from sipgate_provider import accounts, conf, problems
 from sipgate_provider import scopes as scope_rules
+from sipgate_provider.keeper import gate
 from sipgate_provider.models import SipgateToken
 
 register = template.Library()
@@ -49,7 +50,7 @@ class Connection:
     @property
     def needs_sign_in(self) -> bool:
         """Connected, but only a new sign-in can help."""
-        return self.connected and (self.token is None or tokens.has_ended(self.token))
+        return self.connected and (self.token is None or gate.has_ended(self.token))
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -129,7 +130,7 @@ def sipgate_button(
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
     """Return what the sign-in that this page (allauth's, before a sign-in) announces would ask for beyond the usual."""
     request, provider = context.get("request"), context.get("provider")
-    if request is None or provider is None or provider.id != credentials.PROVIDER_ID:
+    if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []
     return sorted(set(scope_rules.pending(request)) - set(provider.get_scope()))
 

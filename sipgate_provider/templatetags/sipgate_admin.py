@@ -14,8 +14,8 @@ from django import template
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
-from sipgate_provider import figures
 from sipgate_provider.models import Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.ops import statistics
 
 register = template.Library()
 
@@ -39,7 +39,7 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     user = context["request"].user
     if not user.has_perm("sipgate_provider.view_sipgatetoken"):
         return {}
-    now = figures.current()
+    now = statistics.current()
     return {
         "figures": now,
         "states": _states(now.states),

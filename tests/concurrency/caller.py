@@ -19,7 +19,9 @@ django.setup()
 
 from django.db import connections, transaction  # noqa: E402  # after the set-up
 
-from sipgate_provider import errors, keeping, tokens  # noqa: E402  # after the set-up
+from sipgate_provider import errors  # noqa: E402  # after the set-up
+from sipgate_provider.keeper import gate  # noqa: E402  # after the set-up
+from sipgate_provider.ops import keepalive  # noqa: E402  # after the set-up
 from tests.concurrency import points  # noqa: E402  # after the set-up
 
 
@@ -27,7 +29,7 @@ def use(connection: int, wait: float | None, outcomes: list[Any], start: threadi
     start.wait()
     began = time.monotonic()
     try:
-        token = tokens.usable(connection, wait=wait)
+        token = gate.usable(connection, wait=wait)
         outcomes.append(["ok", token.generation, time.monotonic() - began])
     except errors.SipgateError as error:
         outcomes.append([type(error).__name__, str(getattr(error, "reason", "")), time.monotonic() - began])
@@ -52,7 +54,7 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
     """Use a token inside a transaction that is rolled back."""
     try:
         with transaction.atomic():
-            token = tokens.usable(order["connection"])
+            token = gate.usable(order["connection"])
             raise RuntimeError("rolled back")
     except RuntimeError:
         return ["ok", token.generation]
@@ -68,7 +70,7 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         if order.get("upkeep"):
-            answer: Any = keeping.run(rate=0, threads=1).as_dict()  # one under way: others would be in the window
+            answer: Any = keepalive.run(rate=0, threads=1).as_dict()  # one under way: others would be in the window
         else:
             answer = in_transaction(order) if order.get("roll_back") else round_of(order)
         print(json.dumps(answer), flush=True)

@@ -7,7 +7,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from sipgate_provider import journal, oauth, refreshing, sealing, store
+from sipgate_provider.keeper import journal, refreshing, sealing, store
+from sipgate_provider.remote import oauth
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
@@ -23,7 +24,7 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "within the store, before the statement": (store, "keep", BEFORE),
     "within the store, after the statement": (store, "keep", AFTER),
     "before the journal is cleared": (journal, "done", BEFORE),
-    "after the pair is stored": (refreshing, "keep_pair", AFTER),
+    "after the pair is stored": (refreshing, "store_pair", AFTER),
 }
 UPKEEP: dict[str, tuple[Any, str, str]] = {
     "before many are stored": (store, "keep_many", BEFORE),

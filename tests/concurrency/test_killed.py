@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sipgate_provider import errors, journal, store, tokens
+from sipgate_provider import errors
+from sipgate_provider.keeper import gate, journal, store
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.concurrency import points
 from tests.conftest import Connect
@@ -46,7 +47,7 @@ def die_at(point: str, connection: int) -> None:
 def test_the_connection_survives(connect: Connect, strict: Strict, short_lease: None, point: str) -> None:
     connection = connect(age=400).pk
     die_at(point, connection)
-    token = tokens.usable(connection, wait=LEASE + 5)
+    token = gate.usable(connection, wait=LEASE + 5)
     row = store.load(connection)
     assert (row.state, row.generation) == (State.ACTIVE, token.generation)
     assert token.generation in {2, 3}
@@ -63,7 +64,7 @@ def test_the_window_ends_as_lost_rotation_within_one_lease(
     die_at(point, connection)
     started = time.monotonic()
     with pytest.raises(errors.NeedsSignIn):
-        tokens.usable(connection, wait=LEASE + 5)
+        gate.usable(connection, wait=LEASE + 5)
     assert time.monotonic() - started < LEASE + 2
     row = store.load(connection)
     assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
@@ -86,7 +87,7 @@ def test_upkeep_killed_while_it_stores_loses_nothing(
     )
     assert process.returncode == -signal.SIGKILL, (process.returncode, process.stderr)
     assert 1 <= strict.counts()["rotated"] <= 20
-    assert {tokens.usable(pk, wait=LEASE + 5).generation for pk in connections} <= {2, 3}
+    assert {gate.usable(pk, wait=LEASE + 5).generation for pk in connections} <= {2, 3}
     assert {store.load(pk).state for pk in connections} == {State.ACTIVE}
     assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
     assert journal.waiting() == 0 or journal.replay() == 0
@@ -100,7 +101,7 @@ def test_others_go_on_with_a_token_that_still_lives(connect: Connect, strict: St
         + (store.load(connection).expires_at - store.load(connection).issued_at) * 2
     )
     started = time.monotonic()
-    assert tokens.usable(connection).generation == 1
+    assert gate.usable(connection).generation == 1
     assert time.monotonic() - started < 0.5
 
 
@@ -132,14 +133,14 @@ class TestJournal:
 
         from allauth.socialaccount.models import SocialAccount
 
-        from sipgate_provider import oauth
+        from sipgate_provider.remote import oauth
 
         connection = connect(age=400).pk
         die_at("after the journal is written", connection)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         store.consent(SocialAccount.objects.get(pk=connection), grant, requested_scope=[], now=datetime.now(UTC))
         assert journal.replay() == 0
-        assert tokens.usable(connection).value == grant.access_token
+        assert gate.usable(connection).value == grant.access_token
 
     def test_a_state_that_another_process_fell_into_meanwhile_is_repaired(
         self, connect: Connect, strict: Strict, settings
@@ -149,7 +150,7 @@ class TestJournal:
         folder, settings.SIPGATE_JOURNAL_DIR = settings.SIPGATE_JOURNAL_DIR, None
         strict.control(set={})
         with pytest.raises(errors.NeedsSignIn):  # another machine: it does not see the journal
-            tokens.usable(connection, wait=LEASE + 5)
+            gate.usable(connection, wait=LEASE + 5)
         settings.SIPGATE_JOURNAL_DIR = folder
         assert journal.replay() == 1
         assert store.load(connection).state == State.ACTIVE
@@ -157,4 +158,4 @@ class TestJournal:
     def test_a_full_disk_stops_nothing(self, connect: Connect, strict: Strict, settings, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("in the way")
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "file" / "journal")
-        assert tokens.usable(connect(age=400)).generation == 2
+        assert gate.usable(connect(age=400)).generation == 2

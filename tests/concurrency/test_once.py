@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from sipgate_provider import store
+from sipgate_provider.keeper import store
 from sipgate_provider.models import SipgateToken, State
 from tests.conftest import Connect
 from tests.processes import Worker, workers

@@ -12,8 +12,10 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 
-from sipgate_provider import accounts, keeping, store
+from sipgate_provider import accounts
+from sipgate_provider.keeper import store
 from sipgate_provider.models import Revocation, SipgateToken
+from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(1800)]
@@ -33,7 +35,7 @@ def fill(template: SipgateToken, rows: int) -> None:
         "sqlite": "datetime({}, '+' || (i % 2592000) || ' seconds')",
     }[connection.vendor]
     first = template.pk + 1
-    moments = {"issued_at", "expires_at", "refresh_expires_at", "keep_at"}
+    moments = {"issued_at", "expires_at", "refresh_expires_at", "keepalive_at"}
     table = SipgateToken._meta.db_table
     columns = [field.column for field in SipgateToken._meta.local_fields if field.column != "connection_id"]
     with connection.cursor() as cursor:
@@ -61,7 +63,7 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
     fill(template, ROWS[connection.vendor])
     now = timezone.now()
     plans = {
-        "claim": plan(keeping.claimable(now=now, started_at=now)[:64]),
+        "claim": plan(keepalive.claimable(now=now, started_at=now)[:64]),
         "list": plan(SipgateToken.objects.order_by("-issued_at", "-pk")[:100]),
         "token": plan(SipgateToken.objects.filter(pk=template.pk)),
         "account": plan(
@@ -82,7 +84,7 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
             assert "Seq Scan on sipgate_provider_sipgatetoken" not in text, text
             assert "SCAN sipgate_provider_sipgatetoken\n" not in text + "\n", text
     started = time.monotonic()
-    claimed = keeping.claim_batch(64, started_at=now)
+    claimed = keepalive.claim_batch(64, started_at=now)
     print(
         f"claiming {len(claimed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms"
     )

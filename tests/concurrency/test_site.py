@@ -13,7 +13,7 @@ import pytest
 from django.conf import settings as django_settings
 from django.utils import timezone
 
-from sipgate_provider import store
+from sipgate_provider.keeper import store
 from sipgate_provider.models import SipgateToken
 from tests.journey import Browser
 from tests.processes import Site, site

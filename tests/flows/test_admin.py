@@ -24,9 +24,11 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from sipgate_provider import background, figures, operating, sealing, store
-from sipgate_provider.admin import history, shared
+from sipgate_provider.admin import shared
+from sipgate_provider.admin.history import COLUMNS
+from sipgate_provider.keeper import history, sealing, store, threads
 from sipgate_provider.models import ClientPause, LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.ops import operations, statistics
 from tests.conftest import Connect
 from tests.flows.test_leaks import Secrets, secrets  # noqa: F401  # a fixture
 from tests.journey import Browser
@@ -90,7 +92,7 @@ def populate(number: int, *, begin: int = 0, **changes: Any) -> list[int]:
         "expires_at": now + timedelta(seconds=300),
         "refresh_expires_at": now + timedelta(days=30),
         "consented_at": now,
-        "keep_at": now + timedelta(days=15),
+        "keepalive_at": now + timedelta(days=15),
         "product_line": "CLASSIC_PBX",
         **changes,
     }
@@ -369,7 +371,7 @@ class TestPermissions:
         (pk,) = populate(1)
         client = staff(*permissions)
         page = client.get(TOKENS).content.decode()
-        everything = {f"{name}_selected" for name in operating.Operation}
+        everything = {f"{name}_selected" for name in operations.Operation}
         assert {name for name in everything | {"delete_selected"} if f'value="{name}"' in page} == offered
         detail = client.get(f"{TOKENS}{pk}/change/").content.decode()
         assert {name for name in everything if f'value="{name}"' in detail} == offered
@@ -455,7 +457,7 @@ class TestActions:
         assert response.status_code == 302
         return said(client.get(response.headers["Location"]))
 
-    @pytest.mark.parametrize("operation", operating.Operation)
+    @pytest.mark.parametrize("operation", operations.Operation)
     def test_each_asks_first(self, boss: Client, connect: Connect, strict: Strict, operation: str) -> None:
         connection = connect()
         page = choose(boss, f"{operation}_selected", connection.pk)
@@ -513,7 +515,7 @@ class TestActions:
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "success"
         assert self.confirmed(boss, "ask_selected", asked.pk)[0][0] == "success"
         assert store.load(gone.pk).reason == Reason.REVOKED
-        assert store.load(asked.pk).reason == Reason.ASKED
+        assert store.load(asked.pk).reason == Reason.SIGN_IN_REQUIRED
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "info"
         assert self.confirmed(boss, "ask_selected", asked.pk)[0][0] == "info"
         assert TokenEvent.objects.filter(kind="admin").count() == 2
@@ -576,7 +578,7 @@ class TestDeletion:
         assert boss.post(url, {"post": "yes"}).status_code == 302
         assert not User.objects.filter(pk=user.pk).exists()
         assert SipgateToken.objects.count() == 0
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert browser.sandbox.control.state()["logout"] == 1
 
     def test_staff_need_no_permission_for_the_token(self, browser: Browser) -> None:
@@ -600,7 +602,7 @@ class TestDeletion:
         assert boss.post("/admin/socialaccount/socialaccount/", form).status_code == 200
         assert boss.post("/admin/socialaccount/socialaccount/", {**form, "post": "yes"}).status_code == 302
         assert SipgateToken.objects.count() == 0
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         kinds = TokenEvent.objects.order_by("id").values_list("kind", "actor")
         assert list(kinds)[1:] == [("admin", "boss"), ("disconnected", "person"), ("revocation", "outbox")]
         assert browser.sandbox.control.state()["logout"] == 1
@@ -614,7 +616,7 @@ class TestHistory:
 
     def test_filters_and_search(self, boss: Client) -> None:
         populate(2)
-        store.add_event(
+        history.add_event(
             "failed", uid="3000000w0", actor="gate", reference="ABCD2345", at=timezone.now() - timedelta(days=3)
         )
         assert [event.uid for event in self.events(boss, "kind__exact=failed")] == ["3000000w0"]
@@ -632,26 +634,26 @@ class TestHistory:
 
     def test_csv_of_what_is_filtered(self, boss: Client) -> None:
         populate(3)
-        store.add_event("failed", uid="2000000w0", actor="gate", error_code="500", duration_ms=12)
+        history.add_event("failed", uid="2000000w0", actor="gate", error_code="500", duration_ms=12)
         header, *rows = self.csv_of(boss)
-        assert header == list(history.COLUMNS)
+        assert header == list(COLUMNS)
         assert len(rows) == 4
         (row,) = self.csv_of(boss, "kind__exact=failed&q=2000000")[1:]
         assert dict(zip(header, row, strict=True))["duration_ms"] == "12"
 
     @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
     def test_csv_holds_no_formula(self, boss: Client, text: str) -> None:
-        store.add_event("admin", uid="1w0", actor=text, note="plain-1")
+        history.add_event("admin", uid="1w0", actor=text, note="plain-1")
         row = dict(zip(*self.csv_of(boss), strict=True))
         assert row["actor"].startswith("'")
         assert row["note"] == "plain-1"
 
     def test_csv_is_read_in_chunks_and_complete(self, boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(history, "CHUNK", 7)
+        monkeypatch.setattr("sipgate_provider.admin.history.CHUNK", 7)
         populate(40)  # all at the same moment: the key decides
         with CaptureQueriesContext(database) as caught:
             rows = self.csv_of(boss)[1:]
-        uids = [row[history.COLUMNS.index("uid")] for row in rows]
+        uids = [row[COLUMNS.index("uid")] for row in rows]
         assert len(uids) == len(set(uids)) == 40
         chunks = [query["sql"] for query in caught.captured_queries if "LIMIT 7" in query["sql"]]
         assert len(chunks) == 6
@@ -663,8 +665,8 @@ class TestDashboard:
         now = timezone.now()
         populate(3, refresh_expires_at=now + timedelta(days=2))
         populate(2, begin=10, state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
-        store.add_event("failed", uid="2000000w0", actor="gate")
-        store.add_event("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
+        history.add_event("failed", uid="2000000w0", actor="gate")
+        history.add_event("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
         Revocation.objects.create(uid="1w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now)
         ClientPause.objects.create(
             client_fingerprint="abc",
@@ -673,7 +675,7 @@ class TestDashboard:
             error_code="invalid_client",
             setting="CLIENT_SECRET",
         )
-        found = figures.current()
+        found = statistics.current()
         assert found.states == {"active": 3, "failing": 0, "needs_sign_in": 2, "misconfigured": 0}
         assert sum(number for _moment, number in found.failures) == 1
         assert [number for _moment, number in found.deadlines if number] == [3]
@@ -684,9 +686,9 @@ class TestDashboard:
 
     def test_is_counted_at_most_twice_a_minute(self, django_assert_num_queries) -> None:
         with django_assert_num_queries(5):
-            figures.current()
+            statistics.current()
         with django_assert_num_queries(0):
-            figures.current()
+            statistics.current()
 
     def test_is_for_those_who_may_view_tokens(self) -> None:
         assert "sipgate-board" not in staff("view_user").get("/admin/").content.decode()
@@ -697,9 +699,9 @@ class TestDashboard:
         from datetime import datetime
 
         now = timezone.make_aware(datetime.fromisoformat(f"{day}T15:20:00"))  # made aware here
-        store.add_event("failed", uid="1w0", actor="gate", at=now - timedelta(hours=13, minutes=30))
+        history.add_event("failed", uid="1w0", actor="gate", at=now - timedelta(hours=13, minutes=30))
         populate(1, refresh_expires_at=now + timedelta(days=1))
-        found = figures.measure(now)
+        found = statistics.measure(now)
         assert sum(number for _moment, number in found.failures) == 1
         assert sum(number for _moment, number in found.deadlines) == 1
 
@@ -710,7 +712,7 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
     connection = SocialAccount.objects.get()
     pages = []
     for fault in ("", "unknown-error", "malformed-json", "invalid-grant"):
-        for operation in operating.Operation:
+        for operation in operations.Operation:
             if fault:
                 browser.sandbox.control.fault(fault, on="refresh" if operation == "refresh" else "account")
             pages.append(choose(boss, f"{operation}_selected", connection.pk))
@@ -719,7 +721,7 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
             if operation in {"revoke", "ask"}:
                 browser.sandbox.control.clear()
                 browser.sign_in()
-    assert background.errands.wait_idle(10)
+    assert threads.errands.wait_idle(10)
     for path in (
         TOKENS,
         EVENTS,

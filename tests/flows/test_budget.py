@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.backends.utils import CursorWrapper
 
-from sipgate_provider import background
+from sipgate_provider.keeper import threads
 from tests.journey import Browser
 
 
@@ -33,7 +33,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
 
 def asked(browser: Browser) -> tuple[int, int]:
     """Return how many requests sipgate has had of the site, and how many connections of anybody."""
-    background.errands.wait_idle(10)
+    threads.errands.wait_idle(10)
     state = browser.sandbox.control.state()
     requests = sum(number for name, number in state.items() if name.startswith("GET ") or name in {"token", "refresh"})
     return requests, state["connections"]
@@ -57,7 +57,7 @@ def test_requests_of_a_sign_in(browser: Browser, settings: Any, scope: list[str]
 def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     browser.sign_in()
     callback = browser.consent(browser.start())
-    background.errands.wait_idle(10)
+    threads.errands.wait_idle(10)
     statements.clear()
     assert browser.site.get(callback).status_code == 302
     mine = [sql for sql in statements if "sipgate_provider_revocation" not in sql]

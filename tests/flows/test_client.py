@@ -23,9 +23,11 @@ from django.db.backends.signals import connection_created
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import errors, http, store, tokens
+from sipgate_provider import errors
 from sipgate_provider.client import SipgateClient
+from sipgate_provider.keeper import gate, store
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.remote import http
 from sipgate_sandbox.launch import Running
 from tests import scripted as scripted_server
 from tests.conftest import Connect
@@ -255,7 +257,7 @@ class TestErrors:
     @pytest.mark.parametrize("how", ["get", "download"])
     def test_error_reports_hold_no_token(self, client: SipgateClient, sandbox: Running, fault: str, how: str) -> None:
         """What Django mails or shows of an exception: text, local variables, chained causes."""
-        known = [tokens.usable(client.connection).value]
+        known = [gate.usable(client.connection).value]
         sandbox.control.fault(fault, on="api", times=None)
         path = "/account" if how == "get" else "/documents/fax.pdf"
         try:
@@ -265,7 +267,7 @@ class TestErrors:
         else:
             pytest.fail("no error")
         SipgateToken.objects.update(state=State.ACTIVE)
-        known.append(tokens.usable(client.connection).value)
+        known.append(gate.usable(client.connection).value)
         report = ExceptionReporter(RequestFactory().get("/"), kind, error, trace)
         text = report.get_traceback_html() + report.get_traceback_text()
         assert "sipgate_provider/client.py" in text
@@ -407,7 +409,7 @@ class TestPages:
         assert len(scripted.asked) == 2
 
     def test_list_that_never_ends(self, scripted: Scripted, of_nobody: SipgateClient, monkeypatch: Any) -> None:
-        monkeypatch.setattr("sipgate_provider.client.MOST_PAGES", 5)
+        monkeypatch.setattr("sipgate_provider.remote.paging.MOST_PAGES", 5)
         scripted.answer = lambda asked: Answer(data={"items": rows(int(asked.query["offset"][0]))})
         with pytest.raises(errors.UnexpectedResponse, match="does not end"):
             list(of_nobody.iterate("/numbers", page_size=1))

@@ -18,7 +18,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
 
-from sipgate_provider import store
+from sipgate_provider.keeper import store
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.journey import HOST, Browser
 from tests.sample import SMS

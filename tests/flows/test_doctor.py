@@ -25,9 +25,11 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sipgate_provider import credentials, doctor, probes, sealing, store
-from sipgate_provider.doctor import Finding, Severity
+from sipgate_provider.keeper import authorization_server, pauses, sealing, store
 from sipgate_provider.models import Reason, Revocation, State
+from sipgate_provider.ops import doctor
+from sipgate_provider.ops.doctor import Finding, Severity
+from sipgate_provider.remote import probes
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.processes import environment
@@ -462,7 +464,7 @@ class TestPort:
             import os, django
             from urllib.parse import urlsplit
             django.setup()
-            from sipgate_provider import doctor
+            from sipgate_provider.ops import doctor
             if os.geteuid() == 0:
                 os.setuid(65534)
             print(*(found.found for found in doctor._port_use(urlsplit("http://localhost:{limit - 1}/oauth"), {limit - 1})))
@@ -531,7 +533,7 @@ class TestConnections:
                 "connections.misconfigured",
                 Severity.ERROR,
             ),
-            ({"keep_at": timedelta(days=2)}, "connections.overdue", Severity.WARNING),
+            ({"keepalive_at": timedelta(days=2)}, "connections.overdue", Severity.WARNING),
         ],
     )
     def test_in_trouble(self, connect: Connect, change: dict[str, Any], check: str, severity: Severity) -> None:
@@ -553,8 +555,8 @@ class TestConnections:
         assert [*findings(offline=True)] == ["revocations.old"]
 
     def test_a_pause(self, sandbox: Running) -> None:
-        store.start_pause(
-            credentials.fingerprint(credentials.client()),
+        pauses.start_pause(
+            authorization_server.fingerprint(authorization_server.client()),
             code="unauthorized_client",
             setting="CLIENT_SECRET",
             length=timedelta(minutes=1),
@@ -563,8 +565,8 @@ class TestConnections:
         assert "CLIENT_SECRET" in findings(offline=True)["client.paused"].cure
 
     def test_a_pause_of_former_credentials_is_over(self, settings: Any) -> None:
-        former = credentials.fingerprint(credentials.client())
-        store.start_pause(former, code="x", setting="CLIENT_SECRET", length=timedelta(minutes=1), now=timezone.now())
+        former = authorization_server.fingerprint(authorization_server.client())
+        pauses.start_pause(former, code="x", setting="CLIENT_SECRET", length=timedelta(minutes=1), now=timezone.now())
         use_client(settings, "1000000-1-corrected:third-party", "corrected")
         assert findings(offline=True) == {}
 
@@ -574,7 +576,7 @@ class TestConnections:
         SocialToken.objects.create(account=account, token="clear", token_secret="text")
         found = findings(offline=True)
         assert [*found] == ["clear_text"]
-        assert "sipgate_adopt_social_tokens" in found["clear_text"].cure
+        assert "sipgate_import_social_tokens" in found["clear_text"].cure
 
 
 class TestDatabase:

@@ -8,8 +8,10 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import background, errors, oauth, sealing, store, tokens
+from sipgate_provider import errors
+from sipgate_provider.keeper import gate, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.strict import Strict
 
@@ -22,23 +24,23 @@ class TestLook:
     ) -> None:
         connection = connect()
         with django_assert_num_queries(1):
-            token = tokens.usable(connection)
+            token = gate.usable(connection)
         assert token.value.startswith("at-")
         assert strict.counts()["refresh"] == 0
 
     def test_value_stays_out_of_repr(self, connect: Connect) -> None:
-        assert "at-" not in repr(tokens.usable(connect()))
+        assert "at-" not in repr(gate.usable(connect()))
 
     def test_unknown_connection_is_not_connected(self, db: None) -> None:
         with pytest.raises(errors.NotConnected):
-            tokens.usable(4711)
+            gate.usable(4711)
 
     def test_near_its_end_it_is_handed_out_and_renewed_behind(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=240)
         before = store.load(connection.pk)
-        token = tokens.usable(connection)
+        token = gate.usable(connection)
         assert token.generation == before.generation
-        assert background.refreshes.wait_idle(10)
+        assert threads.refreshes.wait_idle(10)
         assert store.load(connection.pk).generation == before.generation + 1
         assert strict.counts()["refresh"] == 1
 
@@ -46,40 +48,40 @@ class TestLook:
 class TestRenew:
     def test_expired_token_is_renewed_once_and_stored(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
-        token = tokens.usable(connection)
+        token = gate.usable(connection)
         row = store.load(connection.pk)
         assert (row.generation, row.refresh_count, row.state, row.lease_owner) == (2, 1, State.ACTIVE, "")
         assert sealing.open_pair(row.sealed, connection_id=row.pk, generation=2).access_token == token.value
-        assert tokens.usable(connection).value == token.value
+        assert gate.usable(connection).value == token.value
         assert strict.counts()["refresh"] == 1
 
     def test_rejected_token_is_renewed_though_it_looks_fresh(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
-        old = tokens.usable(connection)
-        new = tokens.usable(connection, rejected=old.value)
+        old = gate.usable(connection)
+        new = gate.usable(connection, rejected=old.value)
         assert new.value != old.value
-        assert tokens.usable(connection, rejected=old.value).value == new.value
+        assert gate.usable(connection, rejected=old.value).value == new.value
         assert strict.counts()["refresh"] == 1
 
     def test_token_rejected_right_after_its_refresh_is_not_renewed_for_ever(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect()
-        new = tokens.usable(connection, rejected=tokens.usable(connection).value)
+        new = gate.usable(connection, rejected=gate.usable(connection).value)
         with pytest.raises(errors.AccessRejected):
-            tokens.usable(connection, rejected=new.value)
+            gate.usable(connection, rejected=new.value)
         assert strict.counts()["refresh"] == 1
 
     def test_a_short_lived_token_that_ended_on_its_way_is_renewed(self, connect: Connect, strict: Strict) -> None:
         """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate looks at it."""
         strict.set(lifetime=4)
         connection = connect(age=10)
-        first = tokens.usable(connection)
+        first = gate.usable(connection)
         moment = timezone.now() - timedelta(seconds=2)
         SipgateToken.objects.update(
             issued_at=moment, last_refreshed_at=moment, expires_at=moment + timedelta(seconds=4)
         )
-        assert tokens.usable(connection, rejected=first.value).value != first.value
+        assert gate.usable(connection, rejected=first.value).value != first.value
         assert strict.counts()["refresh"] == 2
 
     def test_rollback_of_the_caller_keeps_the_new_pair(self, connect: Connect, strict: Strict) -> None:
@@ -87,7 +89,7 @@ class TestRenew:
 
         def caller() -> None:
             with transaction.atomic():
-                tokens.usable(connection)
+                gate.usable(connection)
                 raise RuntimeError
 
         from django.db import connections
@@ -97,7 +99,7 @@ class TestRenew:
             with pytest.raises(errors.CallerHoldsLock):
                 caller()
             assert strict.counts()["refresh"] == 0
-            assert tokens.usable(connection).generation == 2
+            assert gate.usable(connection).generation == 2
         else:
             with pytest.raises(RuntimeError):
                 caller()
@@ -107,15 +109,15 @@ class TestRenew:
     def test_odd_expires_in_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="odd", times=1)
-        assert tokens.usable(connection).generation == 2
+        assert gate.usable(connection).generation == 2
 
     def test_caller_may_leave_while_the_refresh_goes_on(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(latency=0.5)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.05)
-        assert background.refreshes.wait_idle(10)
-        assert tokens.usable(connection).generation == 2
+            gate.usable(connection, wait=0.05)
+        assert threads.refreshes.wait_idle(10)
+        assert gate.usable(connection).generation == 2
 
 
 class TestClassify:
@@ -123,35 +125,35 @@ class TestClassify:
         connection = connect(age=400)
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn) as caught:
-            tokens.usable(connection)
+            gate.usable(connection)
         row = store.load(connection.pk)
         assert (row.state, row.reason, caught.value.reason) == (State.NEEDS_SIGN_IN, Reason.REFUSED, Reason.REFUSED)
         assert row.sealed
         event = TokenEvent.objects.get(kind=TokenEvent.Kind.STATE)
         assert (event.error_code, event.note) == ("invalid_grant", "Session not active")
         with pytest.raises(errors.NeedsSignIn):
-            tokens.usable(connection)
+            gate.usable(connection)
         assert strict.counts()["refresh"] == 1
 
     def test_refusal_after_the_disclosed_end_says_so(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400, refresh_expires_at=timezone.now() - timedelta(hours=1))
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
-            tokens.usable(connection)
+            gate.usable(connection)
         assert store.load(connection.pk).reason == Reason.EXPIRED_IDLE
 
     def test_outage_keeps_everything_and_backs_off(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="500", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection)
+            gate.usable(connection)
         row = store.load(connection.pk)
         assert (row.state, row.reason) == (State.FAILING, Reason.UNREACHABLE)
         assert row.next_attempt_at > timezone.now()
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection)
+            gate.usable(connection)
         assert strict.counts()["refresh"] == 0
-        tokens.refresh(connection)
+        gate.refresh(connection)
         row = store.load(connection.pk)
         assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
         assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
@@ -161,13 +163,13 @@ class TestClassify:
     ) -> None:
         connection = connect(age=280)
         strict.set(fault="500", times=1)
-        assert tokens.usable(connection).generation == 1
+        assert gate.usable(connection).generation == 1
 
     def test_rate_limit_is_honoured(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="429", times=1)
         with pytest.raises(errors.RateLimited):
-            tokens.usable(connection)
+            gate.usable(connection)
         wait = (store.load(connection.pk).next_attempt_at - timezone.now()).total_seconds()
         assert 5 < wait <= 7.1
 
@@ -175,7 +177,7 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="lose", times=1)
         with pytest.raises(errors.NeedsSignIn):
-            tokens.usable(connection)
+            gate.usable(connection)
         assert store.load(connection.pk).reason == Reason.LOST_ROTATION
         assert strict.counts()["refresh"] == 2
 
@@ -185,8 +187,8 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="503", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection)
-        tokens.refresh(connection)
+            gate.usable(connection)
+        gate.refresh(connection)
         assert store.load(connection.pk).generation == 2
 
     def test_refused_client_pauses_every_refresh_and_blames_nobody(
@@ -195,16 +197,16 @@ class TestClassify:
         one, other = connect(age=400), connect(age=400)
         strict.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:
-            tokens.usable(one)
+            gate.usable(one)
         assert caught.value.setting == "CLIENT_SECRET"
         with pytest.raises(errors.Misconfigured):
-            tokens.usable(other)
+            gate.usable(other)
         assert strict.control()["refresh"] == 0 if "refresh" in strict.control() else True
         assert store.load(other.pk).state == State.ACTIVE
         assert ClientPause.objects.count() == 1
         strict.set(fault="", times=0)
         ClientPause.objects.update(until=timezone.now())
-        assert tokens.usable(one).generation == 2
+        assert gate.usable(one).generation == 2
         assert ClientPause.objects.count() == 0
         assert store.load(one.pk).state == State.ACTIVE
 
@@ -212,19 +214,19 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
-            tokens.usable(connection)
+            gate.usable(connection)
         providers = {"sipgate": {"APPS": [{"client_id": "corrected:third-party", "secret": "new"}]}}
         settings.SOCIALACCOUNT_PROVIDERS = providers
-        assert tokens.usable(connection).generation == 2
+        assert gate.usable(connection).generation == 2
 
     def test_missing_key_keeps_the_row_and_names_the_cure(self, connect: Connect, strict: Strict, settings) -> None:
         connection = connect()
         good = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
         with pytest.raises(sealing.SealError, match="SIPGATE_TOKEN_KEYS"):
-            tokens.usable(connection)
+            gate.usable(connection)
         settings.SIPGATE_TOKEN_KEYS = [*settings.SIPGATE_TOKEN_KEYS, *good]
-        assert tokens.usable(connection).generation == 1
+        assert gate.usable(connection).generation == 1
 
 
 class TestNewerTruth:
@@ -234,13 +236,13 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
+            gate.usable(connection, wait=0.1)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         store.consent(connection, grant, requested_scope=[], now=timezone.now())
-        assert background.refreshes.wait_idle(10)
-        assert tokens.usable(connection).value == grant.access_token
+        assert threads.refreshes.wait_idle(10)
+        assert gate.usable(connection).value == grant.access_token
         # the pair that came too late belongs to another session: it is ended
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert strict.counts()["logout"] == 1
         assert Revocation.objects.count() == 0
 
@@ -248,10 +250,10 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
+            gate.usable(connection, wait=0.1)
         connection.delete()
-        assert background.refreshes.wait_idle(10)
-        assert background.errands.wait_idle(10)
+        assert threads.refreshes.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
         assert strict.counts()["logout"] + strict.counts()["dead"] >= 1
 
@@ -264,10 +266,10 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
+            gate.usable(connection, wait=0.1)
         connection.user.delete()
-        assert background.refreshes.wait_idle(10)
-        assert background.errands.wait_idle(10)
+        assert threads.refreshes.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
         assert strict.counts()["logout"] >= 1, "the pair that came back is ended at sipgate"
 
@@ -275,26 +277,26 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
+            gate.usable(connection, wait=0.1)
         assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
-        assert background.refreshes.wait_idle(10)
+        assert threads.refreshes.wait_idle(10)
         row = store.load(connection.pk)
         assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
         with pytest.raises(errors.NeedsSignIn):
-            tokens.usable(connection)
+            gate.usable(connection)
 
     def test_change_of_keys_during_a_refresh_loses_nothing(self, connect: Connect, strict: Strict, settings) -> None:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
+            gate.usable(connection, wait=0.1)
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *settings.SIPGATE_TOKEN_KEYS]
         assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
-        assert background.refreshes.wait_idle(10)
+        assert threads.refreshes.wait_idle(10)
         row = store.load(connection.pk)
         assert (row.generation, row.key_id) == (2, sealing.first_key_id())
         settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS[:1]
-        assert tokens.usable(connection).generation == 2
+        assert gate.usable(connection).generation == 2
 
     def test_a_worker_with_yesterdays_ring_does_not_hide_its_key(
         self, connect: Connect, strict: Strict, settings
@@ -308,6 +310,6 @@ class TestNewerTruth:
         settings.SIPGATE_TOKEN_KEYS = old
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        assert store.keep(claim, grant, pair, used=True, now=timezone.now(), row=row)
+        assert store.save_refreshed(claim, grant, pair, used=True, now=timezone.now(), row=row)
         stored = store.load(connection.pk)
         assert stored.key_id == sealing.key_id(stored.sealed), "reseal would pass it over, and the old key be removed"

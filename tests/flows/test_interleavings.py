@@ -13,8 +13,10 @@ from allauth.socialaccount.models import SocialAccount
 from django.db import connection, connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import background, journal, keeping, oauth, sealing, store, tokens
+from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.ops import keepalive
+from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.strict import Strict
 
@@ -36,7 +38,7 @@ class TestLateAnswer:
         row = store.load(connection.pk)
         claim = store.claim(row, owner="suspended", now=timezone.now())
         SipgateToken.objects.update(lease_owner="other", lease_until=timezone.now() + timedelta(seconds=left))
-        assert store.keep(claim, *issued(strict), used=True, now=timezone.now(), row=row) is stored
+        assert store.save_refreshed(claim, *issued(strict), used=True, now=timezone.now(), row=row) is stored
         assert store.load(connection.pk).generation == (2 if stored else 1)
 
 
@@ -58,10 +60,10 @@ class TestJournal:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         self.waits(connection, strict)
         with transaction.atomic():
-            assert tokens.usable(connection).generation == 2
+            assert gate.usable(connection).generation == 2
             transaction.set_rollback(True)
         assert store.load(connection.pk).generation == 1
-        assert tokens.usable(connection).generation == 2
+        assert gate.usable(connection).generation == 2
         assert journal.waiting() == 0
 
     def test_odd_files_stop_nobody(self, connect: Connect, strict: Strict, journal_directory: Path) -> None:
@@ -71,7 +73,7 @@ class TestJournal:
         (journal_directory / f"{connection.pk}-1-{'0' * 32}.sealed").mkdir()
         self.waits(connection, strict)
         assert journal.replay() == 1
-        assert tokens.usable(connection).generation == 2
+        assert gate.usable(connection).generation == 2
 
     def test_entry_of_a_newer_version_stops_nobody(
         self, connect: Connect, strict: Strict, journal_directory: Path, caplog: pytest.LogCaptureFixture
@@ -92,7 +94,7 @@ class TestJournal:
         self.waits(connection, strict)
         store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert journal.replay() == 0
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh"
 
 
@@ -102,8 +104,8 @@ class TestClocks:
     ) -> None:
         ahead = timedelta(minutes=10)
         connection = connect(age=-ahead.total_seconds(), last_refreshed_at=timezone.now() + ahead)
-        old = tokens.usable(connection)
-        assert tokens.usable(connection, rejected=old.value).generation == 2
+        old = gate.usable(connection)
+        assert gate.usable(connection, rejected=old.value).generation == 2
         assert store.load(connection.pk).expires_at < timezone.now() + ahead
 
 
@@ -134,15 +136,15 @@ class TestUpkeep:
     def test_row_that_waited_for_a_thread_until_a_visitor_renewed_it_is_left_alone(
         self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(keeping, "HELD_SECONDS", 0.1)
+        monkeypatch.setattr(keepalive, "HELD_SECONDS", 0.1)
         strict.set(latency=1)
         month = 2_592_000
         connect(age=0.9 * month)
         waiting = connect(age=0.7 * month)
-        reports: list[keeping.Report] = []
+        reports: list[keepalive.Report] = []
 
         def upkeep() -> None:
-            reports.append(keeping.run(rate=0, threads=1))
+            reports.append(keepalive.run(rate=0, threads=1))
             connections.close_all()
 
         running = threading.Thread(target=upkeep)
@@ -151,7 +153,7 @@ class TestUpkeep:
             assert running.is_alive()
         # The first row takes so long that the lease of the second one runs out.
         SipgateToken.objects.filter(pk=waiting.pk).update(lease_until=timezone.now())
-        assert tokens.refresh(waiting).generation == 2
+        assert gate.refresh(waiting).generation == 2
         running.join()
         assert (reports[0].refreshed, reports[0].skipped) == (1, 1)
         assert (strict.counts()["refresh"], strict.counts()["reuse"]) == (2, 0)

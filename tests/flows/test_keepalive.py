@@ -17,8 +17,9 @@ from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import background, keeping, sealing, store
+from sipgate_provider.keeper import sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
+from sipgate_provider.ops import keepalive, pace, reseal
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.strict import Strict
@@ -48,34 +49,34 @@ def command(*arguments: str) -> tuple[int, dict[str, Any]]:
 class TestWhatIsDue:
     def test_half_a_life_with_jitter(self, idle: Callable[..., int]) -> None:
         old, young = idle(0.56), idle(0.44)
-        assert keeping.run(rate=0).refreshed == 1
+        assert keepalive.run(rate=0).refreshed == 1
         assert (store.load(old).generation, store.load(young).generation) == (2, 1)
 
     def test_deadlines_are_spread(self, connect: Connect) -> None:
-        moments = {connect().sipgate_token.keep_at.replace(microsecond=0, second=0) for _ in range(20)}
+        moments = {connect().sipgate_token.keepalive_at.replace(microsecond=0, second=0) for _ in range(20)}
         assert len(moments) > 15
 
     def test_a_link_without_known_end_is_renewed_daily(self, connect: Connect, strict: Strict) -> None:
         strict.set(refresh_lifetime=0)
-        assert connect(age=0.8 * 86_400).sipgate_token.keep_at > timezone.now()
-        assert connect(age=1.2 * 86_400).sipgate_token.keep_at < timezone.now()
+        assert connect(age=0.8 * 86_400).sipgate_token.keepalive_at > timezone.now()
+        assert connect(age=1.2 * 86_400).sipgate_token.keepalive_at < timezone.now()
 
     def test_who_waits_for_a_person_is_left_alone(self, idle: Callable[..., int], strict: Strict) -> None:
         idle(state=State.NEEDS_SIGN_IN)
         idle(state=State.FAILING, next_attempt_at=timezone.now() + timedelta(minutes=1))
-        assert keeping.run(rate=0).due == 0
+        assert keepalive.run(rate=0).due == 0
         assert strict.counts()["refresh"] == 0
 
     def test_all_means_each_once(self, idle: Callable[..., int], strict: Strict) -> None:
         for _ in range(5):
             idle(0)
         SipgateToken.objects.update(issued_at=timezone.now() - timedelta(seconds=5))
-        assert keeping.run(rate=0, everything=True).refreshed == 5
+        assert keepalive.run(rate=0, everything=True).refreshed == 5
         assert strict.counts()["refresh"] == 5
 
     def test_upkeep_is_no_use(self, idle: Callable[..., int]) -> None:
         pk = idle(last_used_at=None)
-        keeping.run(rate=0)
+        keepalive.run(rate=0)
         assert store.load(pk).last_used_at is None
 
 
@@ -84,7 +85,7 @@ class TestTrouble:
         gone = idle()
         strict.control(kill=True)
         fine = idle()
-        report = keeping.run(rate=0)
+        report = keepalive.run(rate=0)
         assert (report.refreshed, report.needs_sign_in, report.failed, report.stopped) == (1, 1, 0, "")
         assert (store.load(gone).state, store.load(fine).state) == (State.NEEDS_SIGN_IN, State.ACTIVE)
         assert command()[0] == 0
@@ -93,9 +94,9 @@ class TestTrouble:
         for _ in range(30):
             idle()
         strict.set(fault="500", times=1000)
-        report = keeping.run(rate=0, threads=1)
+        report = keepalive.run(rate=0, threads=1)
         assert report.stopped.startswith("sipgate does not answer")
-        assert (strict.counts()["refresh"], report.failed) == (0, keeping.STOP_AFTER)
+        assert (strict.counts()["refresh"], report.failed) == (0, keepalive.STOP_AFTER)
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
 
     def test_its_exit_codes(self, idle: Callable[..., int], strict: Strict) -> None:
@@ -104,11 +105,11 @@ class TestTrouble:
             idle()
         strict.set(fault="500", times=1)
         assert command("--threads", "1")[0] == 1
-        SipgateToken.objects.update(keep_at=timezone.now(), next_attempt_at=None)
+        SipgateToken.objects.update(keepalive_at=timezone.now(), next_attempt_at=None)
         strict.set(fault="503", times=100)
         code, report = command("--threads", "1", "--rate", "1000")
         assert (code, report["failed"]) == (2, 5)
-        SipgateToken.objects.update(keep_at=timezone.now(), next_attempt_at=None)
+        SipgateToken.objects.update(keepalive_at=timezone.now(), next_attempt_at=None)
         strict.set(fault="client", times=100)
         code, report = command("--threads", "1")
         assert code == 3
@@ -118,9 +119,9 @@ class TestTrouble:
     def test_it_does_not_begin_while_the_client_is_refused(self, idle: Callable[..., int], strict: Strict) -> None:
         idle()
         strict.set(fault="client", times=1)
-        assert keeping.run(rate=0).is_misconfigured
+        assert keepalive.run(rate=0).is_misconfigured
         assert ClientPause.objects.count() == 1
-        assert keeping.run(rate=0).is_misconfigured
+        assert keepalive.run(rate=0).is_misconfigured
         assert strict.counts()["refresh"] == 0
 
     def test_a_missing_key_stops_it_and_keeps_the_rows(
@@ -128,7 +129,7 @@ class TestTrouble:
     ) -> None:
         pk = idle()
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
-        report = keeping.run(rate=0)
+        report = keepalive.run(rate=0)
         assert report.is_misconfigured
         assert (store.load(pk).generation, store.load(pk).lease_owner) == (1, "")
         assert strict.counts()["refresh"] == 0
@@ -138,29 +139,29 @@ class TestPolite:
     def test_the_rate_is_kept(self, idle: Callable[..., int]) -> None:
         for _ in range(10):
             idle()
-        report = keeping.run(rate=20)
+        report = keepalive.run(rate=20)
         assert report.refreshed == 10
         assert report.seconds >= 9 / 20
 
     def test_it_halves_and_waits_when_asked_to(self) -> None:
-        pace, stop = keeping.Pace(rate=50), threading.Event()
-        pace.slow_down(None)
-        assert pace.rate == 25
+        steps, stop = pace.Pace(rate=50), threading.Event()
+        steps.slow_down(None)
+        assert steps.rate == 25
         for _ in range(20):
-            pace.slow_down(None)
-        assert pace.rate == keeping.LEAST_RATE
+            steps.slow_down(None)
+        assert steps.rate == pace.LEAST_RATE
         for _ in range(1000):
-            pace.speed_up()
-        assert pace.rate == 50
+            steps.speed_up()
+        assert steps.rate == 50
         stop.set()
-        pace.slow_down(3600)
-        pace.wait(stop)  # told to stop, it does not wait out sipgate's hour
+        steps.slow_down(3600)
+        steps.wait(stop)  # told to stop, it does not wait out sipgate's hour
 
     def test_the_rows_it_has_not_begun_are_given_back(self, idle: Callable[..., int]) -> None:
         for _ in range(40):
             idle()
         stop = threading.Event()
-        report = keeping.run(rate=20, stop=stop, progress=lambda report: stop.set())
+        report = keepalive.run(rate=20, stop=stop, progress=lambda report: stop.set())
         assert report.refreshed < 40
         assert report.refreshed + report.skipped == report.due
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
@@ -170,12 +171,12 @@ class TestOutbox:
     def test_a_session_that_could_not_be_ended_is_ended_later(self, connect: Connect, strict: Strict) -> None:
         strict.set(fault="503", times=1)
         connect().delete()
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         row = Revocation.objects.get()
         assert (row.attempts, row.last_error_code) == (1, "503")
-        assert keeping.run(rate=0).revocations_done == 0  # not its time yet
+        assert keepalive.run(rate=0).revocations_done == 0  # not its time yet
         Revocation.objects.update(next_attempt_at=timezone.now())
-        assert keeping.run(rate=0).revocations_done == 1
+        assert keepalive.run(rate=0).revocations_done == 1
         assert strict.counts()["logout"] == 1
         assert not Revocation.objects.exists()
 
@@ -184,10 +185,10 @@ class TestOutbox:
 
         strict.set(fault="503", times=100)
         connect().delete()
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         past = timezone.now() - timedelta(seconds=1)
         Revocation.objects.update(next_attempt_at=past, give_up_at=past)
-        keeping.run(rate=0)
+        keepalive.run(rate=0)
         assert not Revocation.objects.exists()
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503").exists()
 
@@ -199,9 +200,9 @@ class TestTogether:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         alone, together = idle(), [idle() for _ in range(5)]
         settings.SIPGATE_JOURNAL_DIR = None
-        assert keeping.run(rate=0, limit=1).refreshed == 1
+        assert keepalive.run(rate=0, limit=1).refreshed == 1
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        assert keeping.run(rate=0, threads=5).refreshed == 5
+        assert keepalive.run(rate=0, threads=5).refreshed == 5
         assert list(tmp_path.iterdir()) == []
         apart = {
             "connection_id",
@@ -218,7 +219,7 @@ class TestTogether:
             for field in SipgateToken._meta.concrete_fields:
                 mine, its = getattr(row, field.attname), getattr(first, field.attname)
                 if isinstance(mine, datetime):
-                    assert abs(mine - its) < timedelta(days=7 if field.attname == "keep_at" else 1), field.attname
+                    assert abs(mine - its) < timedelta(days=7 if field.attname == "keepalive_at" else 1), field.attname
                 elif field.attname not in apart:
                     assert mine == its, field.attname
 
@@ -234,14 +235,14 @@ class TestTogether:
             assert running.is_alive()
         store.clear(store.load(pks[0]), reason=Reason.REVOKED, now=timezone.now())
         running.join()
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert (store.load(pks[0]).state, bytes(store.load(pks[0]).sealed)) == (State.NEEDS_SIGN_IN, b"")
         assert {(store.load(pk).generation, store.load(pk).state) for pk in pks[1:]} == {(2, State.ACTIVE)}
         assert list(tmp_path.iterdir()) == []
 
 
 def _run_and_close() -> None:
-    keeping.run(rate=0, threads=6)
+    keepalive.run(rate=0, threads=6)
     connections.close_all()
 
 
@@ -278,7 +279,7 @@ class TestCommand:
         assert store.load(pk).generation == 2
 
     def test_the_loop_goes_on_after_an_outage(self, idle: Callable[..., int], strict: Strict) -> None:
-        pks = [idle() for _ in range(keeping.STOP_AFTER)]
+        pks = [idle() for _ in range(keepalive.STOP_AFTER)]
         strict.set(fault="500", times=len(pks))
         process = subprocess.Popen(
             [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "0.3", "--json"],
@@ -299,8 +300,8 @@ class TestCommand:
         idle()
         connections["default"].ensure_connection()
         connections["default"].connection.close()
-        assert keeping.run(rate=0).stopped.startswith("the database does not answer")
-        assert keeping.run(rate=0).refreshed == 1
+        assert keepalive.run(rate=0).stopped.startswith("the database does not answer")
+        assert keepalive.run(rate=0).refreshed == 1
 
     def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Callable[..., int], strict: Strict) -> None:
         strict.set(latency=1)
@@ -323,11 +324,11 @@ class TestCommand:
 
 class TestReseal:
     def test_everything_moves_to_the_new_key_and_nothing_is_lost(self, connect: Connect, settings: Any) -> None:
-        from sipgate_provider import tokens
+        from sipgate_provider.keeper import gate
 
         old = settings.SIPGATE_TOKEN_KEYS
         connections = [connect() for _ in range(7)]
-        before = [tokens.usable(connection).value for connection in connections]
+        before = [gate.usable(connection).value for connection in connections]
         new = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
         settings.SIPGATE_TOKEN_KEYS = [*new, *old]
         out = io.StringIO()
@@ -336,12 +337,12 @@ class TestReseal:
         assert (ended.value.code, "7 tokens sealed" in out.getvalue()) == (0, True)
         assert "may be removed" in out.getvalue()
         settings.SIPGATE_TOKEN_KEYS = new
-        assert [tokens.usable(connection).value for connection in connections] == before
+        assert [gate.usable(connection).value for connection in connections] == before
 
     def test_what_does_not_open_is_left_and_counted(self, connect: Connect, settings: Any) -> None:
         connect()
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
-        report = keeping.reseal()
+        report = reseal.reseal()
         assert (report.done, report.unreadable, report.left) == (0, 1, 1)
         assert SipgateToken.objects.get().sealed
         assert SipgateToken.objects.get().reason == Reason.NONE

@@ -23,9 +23,12 @@ from django.http import HttpRequest
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import background, errors, journal, oauth, receivers, sealing, store, tokens, views
+from sipgate_provider import errors
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
+from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.remote import oauth
+from sipgate_provider.sign_in import receivers, views
 from tests.journey import Browser
 
 User = get_user_model()
@@ -155,7 +158,7 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
 
     # disconnect
     connection.delete()
-    background.errands.wait_idle(10)
+    threads.errands.wait_idle(10)
 
     out = io.StringIO()
     call_command("dumpdata", stdout=out)
@@ -173,15 +176,15 @@ def test_not_in_error_reports(browser: Browser, secrets: Secrets, settings, faul
     """What Django mails or shows of an exception: text, local variables, chained causes."""
     browser.sign_in()
     connection = SocialAccount.objects.get()
-    secrets.learn("access token", tokens.usable(connection).value)
+    secrets.learn("access token", gate.usable(connection).value)
     monkeypatch.setattr(
-        "sipgate_provider.http.TOKEN", type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000)
+        "sipgate_provider.remote.http.TOKEN", type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000)
     )
     monkeypatch.setattr(oauth.refresh, "__kwdefaults__", {"limits": oauth.http.TOKEN})
     browser.sandbox.control.fault(fault, on="refresh", times=2, seconds=3)
     request = RequestFactory().get("/account")
     try:
-        tokens.refresh(connection)
+        gate.refresh(connection)
     except errors.SipgateError:
         kind, error, trace = sys.exc_info()
         report = ExceptionReporter(request, kind, error, trace)

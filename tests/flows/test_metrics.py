@@ -27,23 +27,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from sipgate_project.logs import JsonLines
-from sipgate_provider import (
-    api,
-    background,
-    errors,
-    exposition,
-    figures,
-    journal,
-    keeping,
-    metrics,
-    oauth,
-    operating,
-    sealing,
-    store,
-    tokens,
-)
+from sipgate_provider import errors, exposition, metrics
 from sipgate_provider.client import SipgateClient
+from sipgate_provider.keeper import database, gate, journal, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
+from sipgate_provider.ops import keepalive, operations, statistics
+from sipgate_provider.remote import oauth, rest
 from tests.conftest import Connect
 from tests.flows.test_leaks import Secrets, secrets  # noqa: F401  # a fixture
 from tests.journey import Browser
@@ -85,7 +74,7 @@ class Counted:
 
 
 def forget() -> None:
-    cache.delete(figures.CACHE_KEY)
+    cache.delete(statistics.CACHE_KEY)
     exposition.COLLECTOR.forget()
 
 
@@ -163,14 +152,14 @@ def key_gone(settings: Any, **_more: Any) -> None:
 def client_refused_a_moment_ago(strict: Strict, connect: Connect, **_more: Any) -> None:
     strict.set(fault="client", times=1)
     with pytest.raises(errors.Misconfigured):
-        tokens.usable(connect(age=400))
+        gate.usable(connect(age=400))
 
 
 def database_refuses(monkeypatch: pytest.MonkeyPatch, **_more: Any) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> bool:
         raise OperationalError
 
-    monkeypatch.setattr("sipgate_provider.refreshing.STORE_PATIENCE", 0)
+    monkeypatch.setattr("sipgate_provider.keeper.refreshing.STORE_PATIENCE", 0)
     monkeypatch.setattr(store, "keep", refuse)
 
 
@@ -235,11 +224,11 @@ class TestRefreshes:
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="sipgate_provider"):
             if raised is None:
-                tokens.usable(connection)
+                gate.usable(connection)
             else:
                 with pytest.raises(raised) as caught:
-                    tokens.usable(connection)
-        assert background.refreshes.wait_idle(20)
+                    gate.usable(connection)
+        assert threads.refreshes.wait_idle(20)
         assert counted.of("sipgate_refreshes_total") == {("gate", outcome): 1}
         assert bool(counted.of("sipgate_refresh_seconds_count")) is not ASKED_NOBODY.get(arrange, False)
         for record in caplog.records:
@@ -266,9 +255,9 @@ class TestRefreshes:
         caller.join(30)
 
     def quietly(self, connection: SocialAccount) -> None:
-        with store.own_connections():
+        with database.own_connections():
             with contextlib.suppress(errors.NotConnected):
-                tokens.usable(connection)
+                gate.usable(connection)
 
     def test_somebody_was_faster(self, connect: Connect, strict: Strict, counted: Counted) -> None:
         connection = connect(age=400)
@@ -301,19 +290,19 @@ class TestRefreshes:
 
     def test_by_whom(self, connect: Connect, counted: Counted, scrape: Callable[..., Any]) -> None:
         connection = connect()
-        tokens.refresh(connection, actor="person")
-        assert operating.run(operating.Operation.REFRESH, [connection.pk], actor="helga")[0].error is None
-        SipgateToken.objects.update(keep_at=timezone.now() - timedelta(days=2))
-        assert keeping.run(rate=0).refreshed == 1
+        gate.refresh(connection, actor="person")
+        assert operations.run(operations.Operation.REFRESH, [connection.pk], actor="helga")[0].error is None
+        SipgateToken.objects.update(keepalive_at=timezone.now() - timedelta(days=2))
+        assert keepalive.run(rate=0).refreshed == 1
         outcomes = counted.of("sipgate_refreshes_total")
         assert outcomes == {(actor, "refreshed"): 1 for actor in ("person", "other", "keepalive")}
         assert counted.of("sipgate_keepalive_runs_total") == {("finished",): 1}
         assert b"helga" not in scrape().content
 
     def test_upkeep_that_is_refused(self, connect: Connect, strict: Strict, counted: Counted) -> None:
-        connect(keep_at=timezone.now() - timedelta(days=1))
+        connect(keepalive_at=timezone.now() - timedelta(days=1))
         strict.set(fault="client", times=1)
-        keeping.run(rate=0)
+        keepalive.run(rate=0)
         assert counted.of("sipgate_keepalive_runs_total") == {("misconfigured",): 1}
         assert counted.of("sipgate_refreshes_total") == {("keepalive", "misconfigured"): 1}
 
@@ -327,7 +316,7 @@ class TestRefreshes:
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert journal.write(claim, grant, pair) is not None
         assert gauges(scrape)["sipgate_journal_entries"] == 1
-        assert tokens.usable(connection).value == grant.access_token
+        assert gate.usable(connection).value == grant.access_token
         assert counted.of("sipgate_journal_adopted_total") == {(): 1}
         assert counted.of("sipgate_refreshes_total") == {}
         assert gauges(scrape)["sipgate_journal_entries"] == 0
@@ -349,15 +338,15 @@ class TestGate:
     def test_what_was_found_and_handed_out(
         self, connect: Connect, counted: Counted, age: float, found: str, result: str
     ) -> None:
-        tokens.usable(connect(age=age))
+        gate.usable(connect(age=age))
         assert counted.of("sipgate_gate_requests_total") == {(found, result): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == ({} if result == "present" else {(result,): 1})
 
     def test_after_the_api_rejected_it(self, connect: Connect, counted: Counted) -> None:
         connection = connect()
-        rejected = tokens.usable(connection).value
-        tokens.usable(connection, rejected=rejected)
-        tokens.usable(connection, rejected=rejected)
+        rejected = gate.usable(connection).value
+        gate.usable(connection, rejected=rejected)
+        gate.usable(connection, rejected=rejected)
         assert counted.of("sipgate_gate_requests_total") == {
             ("fresh", "present"): 1,
             ("rejected", "renewed"): 1,
@@ -366,7 +355,7 @@ class TestGate:
 
     def test_what_is_left_of_its_life(self, connect: Connect, strict: Strict, counted: Counted) -> None:
         strict.set(fault="503", times=1)
-        tokens.usable(connect(age=285))
+        gate.usable(connect(age=285))
         assert counted.of("sipgate_gate_requests_total") == {("mandatory", "present"): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == {("present",): 1}
 
@@ -374,8 +363,8 @@ class TestGate:
         strict.set(latency=1.0)
         connection = connect(age=400)
         with pytest.raises(errors.SipgateUnavailable):
-            tokens.usable(connection, wait=0.1)
-        tokens.usable(connection)
+            gate.usable(connection, wait=0.1)
+        gate.usable(connection)
         assert counted.of("sipgate_gate_requests_total") == {("over", "error"): 1, ("over", "renewed"): 1}
         assert counted.of("sipgate_gate_wait_seconds_sum")[("renewed",)] == 1
         assert counted.of("sipgate_refreshes_total") == {("gate", "refreshed"): 1}
@@ -409,9 +398,9 @@ class TestApi:
         with running() as server:
             answers = iter([Answer(503), Answer(200, {}), Answer(599)])
             server.answer = lambda _asked: next(answers)
-            api.call("GET", server.api_url, "/account", "at-1")
+            rest.call("GET", server.api_url, "/account", "at-1")
             with pytest.raises(errors.SipgateUnavailable):
-                api.call("GET", server.api_url, "/account", "at-1")
+                rest.call("GET", server.api_url, "/account", "at-1")
         assert counted.of("sipgate_http_retries_total") == {(): 1}
         assert counted.of("sipgate_api_requests_total") == {("GET /account", "200"): 1, ("GET /account", "other"): 1}
 
@@ -419,13 +408,13 @@ class TestApi:
         with running() as server:
             closed = server.api_url
         with pytest.raises(errors.SipgateUnavailable):
-            api.call("POST", closed, "/sessions/sms", "at-1", json={})
+            rest.call("POST", closed, "/sessions/sms", "at-1", json={})
         assert counted.of("sipgate_api_requests_total") == {("POST /sessions/sms", "connection"): 1}
 
     def test_a_record_per_request_for_who_wants_it(self, connect: Connect, strict: Strict, caplog: Any) -> None:
-        with caplog.at_level(logging.DEBUG, logger="sipgate_provider.api"):
+        with caplog.at_level(logging.DEBUG, logger="sipgate_provider.remote.rest"):
             SipgateClient(connect()).get("/users/w0")
-        told = next(record.sipgate for record in caplog.records if record.name == "sipgate_provider.api")
+        told = next(record.sipgate for record in caplog.records if record.name == "sipgate_provider.remote.rest")
         assert told.pop("duration_ms") >= 0
         assert told == {"endpoint": "GET /users/{userId}", "status": 200}
 
@@ -433,12 +422,12 @@ class TestApi:
 def test_revocations(connect: Connect, strict: Strict, counted: Counted) -> None:
     one, another = connect(), connect()
     one.delete()
-    assert background.errands.wait_idle(20)
+    assert threads.errands.wait_idle(20)
     strict.set(fault="503", times=2)
     another.delete()
-    assert background.errands.wait_idle(20)
+    assert threads.errands.wait_idle(20)
     Revocation.objects.update(next_attempt_at=timezone.now(), give_up_at=timezone.now())
-    keeping.run(rate=0)
+    keepalive.run(rate=0)
     assert counted.of("sipgate_revocations_total") == {("done",): 1, ("failed",): 1, ("given_up",): 1}
 
 
@@ -450,7 +439,7 @@ class TestGauges:
         now = timezone.now()
         connect()
         connect(refresh_expires_at=now + timedelta(days=2))
-        connect(keep_at=now - timedelta(days=2))
+        connect(keepalive_at=now - timedelta(days=2))
         connect(state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=now - timedelta(hours=1))
         connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED, failing_since=now - timedelta(days=9))
         made = now - timedelta(hours=2)
@@ -479,7 +468,7 @@ class TestGauges:
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         (tmp_path / f"1-1-{'0' * 32}.sealed").touch()
-        tokens.usable(connect())
+        gate.usable(connect())
 
         def refuse(*_args: Any) -> None:
             raise OperationalError("a text that must not be shown")
@@ -500,7 +489,7 @@ class TestScrape:
     def test_off_there_is_no_such_page_and_nothing_is_counted(self, connect: Connect, settings: Any) -> None:
         assert (settings.METRICS_TOKEN, settings.SIPGATE_METRICS, metrics.is_on()) == ("", False, False)
         before = series()
-        tokens.usable(connect(age=400))
+        gate.usable(connect(age=400))
         assert series() == before
         assert Client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
 
@@ -561,12 +550,12 @@ class TestScrape:
         for path in (f"/users/{client.user_id}", f"/{client.user_id}/devices", f"/{connection.uid}"):
             with pytest.raises(errors.SipgateError):
                 client.get(path)
-        operating.run(operating.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
+        operations.run(operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
         browser.sandbox.control.fault("invalid-grant", on="refresh")
-        operating.run(operating.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
+        operations.run(operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
         browser.site.get("/account")
         connection.delete()
-        assert background.errands.wait_idle(20)
+        assert threads.errands.wait_idle(20)
         answer = scrape()
         assert len(secrets.known) >= 6
         secrets.assert_absent("metrics", answer.content)

@@ -15,8 +15,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from sipgate_provider import background, errors, keeping, oauth, receivers, store, tokens
+from sipgate_provider import errors
+from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
+from sipgate_provider.ops import reseal
+from sipgate_provider.remote import oauth
 from tests.strict import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
@@ -39,11 +42,11 @@ class Gate(RuleBasedStateMachine):
         self.held, self.generation, self.refused = ENDED, 0, False
 
     def teardown(self) -> None:
-        background.refreshes.wait_idle(10)
-        background.errands.wait_idle(10)
+        threads.refreshes.wait_idle(10)
+        threads.errands.wait_idle(10)
         self.person.delete()
         ClientPause.objects.all().delete()
-        background.errands.wait_idle(10)
+        threads.errands.wait_idle(10)
 
     # --- what people and operators do
 
@@ -52,15 +55,15 @@ class Gate(RuleBasedStateMachine):
         if self.connection is None:
             self.connection = SocialAccount.objects.create(user=self.person, provider="sipgate", uid="1000000w0")
         grant = oauth.Grant.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
-        receivers.record_consent(self.connection, grant)
-        background.errands.wait_idle(10)
+        consent.record_consent(self.connection, grant)
+        threads.errands.wait_idle(10)
         self.held = GOOD
 
     @precondition(lambda self: self.connection)
     @rule()
     def disconnect(self) -> None:
         self.connection.delete()  # type: ignore[union-attr]  # see the precondition
-        background.errands.wait_idle(10)
+        threads.errands.wait_idle(10)
         self.connection, self.held, self.generation = None, ENDED, 0
 
     @precondition(lambda self: self.connection)
@@ -69,13 +72,13 @@ class Gate(RuleBasedStateMachine):
         if forget:
             store.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
         else:
-            store.end(self.connection.pk, self.row.generation, reason=Reason.ASKED, now=timezone.now())  # type: ignore[union-attr]
+            store.end(self.connection.pk, self.row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())  # type: ignore[union-attr]
         self.held = ENDED
 
     @rule()
     def key_is_changed(self) -> None:
         self.site.SIPGATE_TOKEN_KEYS = [*reversed(KEYS)] if self.site.SIPGATE_TOKEN_KEYS[0] == KEYS[0] else KEYS
-        keeping.reseal()
+        reseal.reseal()
 
     # --- what time and sipgate do
 
@@ -110,13 +113,13 @@ class Gate(RuleBasedStateMachine):
         try:
             if self.connection is None:
                 raise errors.NotConnected("nobody")
-            tokens.refresh(self.connection) if force else tokens.usable(self.connection)
-            background.refreshes.wait_idle(20)
+            gate.refresh(self.connection) if force else gate.usable(self.connection)
+            threads.refreshes.wait_idle(20)
             outcome = "ok"
         except errors.SipgateError as error:
             outcome = type(error).__name__
-        background.refreshes.wait_idle(20)
-        background.errands.wait_idle(20)
+        threads.refreshes.wait_idle(20)
+        threads.errands.wait_idle(20)
         self.strict.set(fault="", times=0)
         self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
 
@@ -162,11 +165,11 @@ class Gate(RuleBasedStateMachine):
             return
         SipgateToken.objects.update(next_attempt_at=None)
         ClientPause.objects.all().delete()
-        token = tokens.usable(self.connection)
-        background.refreshes.wait_idle(20)
+        token = gate.usable(self.connection)
+        threads.refreshes.wait_idle(20)
         answer = requests.get(
             f"{self.strict.api_url}/account",
-            headers={"Authorization": f"Bearer {tokens.usable(self.connection).value}"},
+            headers={"Authorization": f"Bearer {gate.usable(self.connection).value}"},
             timeout=5,
         )
         assert answer.status_code == 200, token.generation

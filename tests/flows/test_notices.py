@@ -13,8 +13,10 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.utils import timezone
 
-from sipgate_provider import background, errors, keeping, notices, store, tokens
+from sipgate_provider import errors
+from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import SipgateToken, TokenEvent
+from sipgate_provider.ops import keepalive, notices
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.strict import Strict
@@ -31,8 +33,8 @@ def addressed(connection: SocialAccount, address: str = "erika@example.org", **e
 
 def fail(connection: SocialAccount) -> None:
     with pytest.raises(errors.NeedsSignIn):
-        tokens.usable(connection)
-    assert background.errands.wait_idle(10)
+        gate.usable(connection)
+    assert threads.errands.wait_idle(10)
 
 
 class TestMail:
@@ -45,17 +47,17 @@ class TestMail:
         assert (message.to, message.subject) == (["erika@example.org"], "sipgate needs you to sign in again")
         assert "http://localhost:8080/accounts/sipgate/login/?process=login" in message.body
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED).count() == 1
-        assert keeping.run(rate=0).notified == 0
+        assert keepalive.run(rate=0).notified == 0
 
     def test_another_incident_is_another_mail(self, connect: Connect, strict: Strict) -> None:
-        from sipgate_provider import oauth, receivers
+        from sipgate_provider.remote import oauth
 
         connection = addressed(connect(age=400))
         for _ in range(2):
             strict.control(kill=True)
             fail(connection)
             issued = timezone.now() - timedelta(seconds=400)
-            receivers.record_consent(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
+            consent.record_consent(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
         assert len(mail.outbox) == 2
 
     def test_in_the_language_of_the_person(self, connect: Connect, strict: Strict) -> None:
@@ -81,9 +83,9 @@ class TestMail:
         fail(connection)
         assert store.load(connection.pk).notified_at is None
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-        assert keeping.run(rate=0).notified == 0, "not at once"
+        assert keepalive.run(rate=0).notified == 0, "not at once"
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
-        assert keeping.run(rate=0).notified == 1
+        assert keepalive.run(rate=0).notified == 1
         assert len(mail.outbox) == 1
 
     def test_nobody_is_told_of_what_was_revoked(self, connect: Connect) -> None:
@@ -108,8 +110,8 @@ class TestMail:
         strict.set(fault="client", times=10)
         for connection in connections:
             with pytest.raises(errors.Misconfigured):
-                tokens.usable(connection)
-        assert background.errands.wait_idle(10)
+                gate.usable(connection)
+        assert threads.errands.wait_idle(10)
         [message] = mail.outbox
         assert message.to == ["olga@example.org"]
         assert "CLIENT_SECRET" in message.body
@@ -122,7 +124,7 @@ class TestBanner:
         history = TokenEvent.objects.count()
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
-            tokens.refresh(connection)
+            gate.refresh(connection)
         page = browser.site.get("/accounts/email/?x=1").content.decode()
         assert page.count("sipgate wants you to sign in again") == 1
         [action] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
@@ -139,5 +141,5 @@ class TestBanner:
         browser.sign_in()
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
-            tokens.refresh(SocialAccount.objects.get())
+            gate.refresh(SocialAccount.objects.get())
         assert browser.site.get("/").content.decode().count("sipgate wants you to sign in again") == 1

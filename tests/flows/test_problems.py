@@ -111,7 +111,7 @@ TOKEN_FAULTS = [
     ("malformed-json", "unexpected"),
     ("json-list", "unexpected"),
     ("null-access-token", "unexpected"),
-    ("huge", "unavailable"),
+    ("huge", "unexpected"),
     ("redirect", "misconfigured"),
     ("invalid-grant", "expired"),
     ("invalid-client", "misconfigured"),
@@ -248,7 +248,7 @@ class TestConcurrentFirstSignIn:
         """Two tabs make the same user at once: the loser finds the winner's on its second look."""
         from django.db import IntegrityError
 
-        from sipgate_provider import views
+        from sipgate_provider.sign_in import views
 
         callback = browser.consent(browser.start())
         racing = _once_racing(views.complete_social_login, another_browser, IntegrityError, monkeypatch, views)

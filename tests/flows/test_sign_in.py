@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount, SocialToken
 from django.contrib.auth import get_user_model
 
-from sipgate_provider import background, store, tokens
+from sipgate_provider.keeper import gate, store, threads
 from sipgate_provider.models import SipgateToken, TokenEvent
 from tests.journey import Browser
 
@@ -52,7 +52,7 @@ class TestSignUp:
         assert row.refresh_expires_at is not None
         assert row.issuer.endswith("/realms/third-party")
         assert SocialToken.objects.count() == 0
-        assert tokens.usable(connection).value.encode() not in bytes(row.sealed)
+        assert gate.usable(connection).value.encode() not in bytes(row.sealed)
         assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
 
     def test_a_mail_server_that_is_away_stops_nobody(self, browser: Browser, settings, caplog) -> None:
@@ -60,7 +60,7 @@ class TestSignUp:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
         assert browser.sign_in().headers["Location"] == "/account"
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert "A mail could not be sent (ConnectionRefusedError)" in caplog.text
 
     def test_name_and_unverified_address_come_with_the_scope(self, browser: Browser, settings) -> None:
@@ -108,7 +108,7 @@ class TestSecondSignIn:
         assert row.generation == first.generation + 1
         assert row.consent_id != first.consent_id
         # the first browser's session at sipgate is known to be another one: it is ended there
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert another_browser.sandbox.control.state()["logout"] == 1
         assert another_browser.site.get("/account.json").json()["connections"][0]["fresh"]
 
@@ -116,9 +116,9 @@ class TestSecondSignIn:
         browser.sign_in()
         browser.site.post("/accounts/logout/")
         browser.sign_in()
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert "logout" not in browser.sandbox.control.state()
-        assert tokens.usable(SocialAccount.objects.get()).generation == 2
+        assert gate.usable(SocialAccount.objects.get()).generation == 2
 
     def test_several_tabs_can_be_open(self, browser: Browser) -> None:
         one, other = browser.start(), browser.start()
@@ -173,7 +173,7 @@ class TestConnect:
         connection = SocialAccount.objects.get()
         browser.site.post("/accounts/3rdparty/", {"account": connection.pk})
         assert SipgateToken.objects.count() == 0
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert browser.sandbox.control.state()["logout"] == 1
         assert list(TokenEvent.objects.order_by("id").values_list("kind", flat=True)) == [
             "connected",
@@ -184,7 +184,7 @@ class TestConnect:
     def test_deleting_the_user_does_the_same(self, browser: Browser, local) -> None:
         browser.sign_in(process="connect")
         local.delete()
-        assert background.errands.wait_idle(10)
+        assert threads.errands.wait_idle(10)
         assert browser.sandbox.control.state()["logout"] == 1
 
 

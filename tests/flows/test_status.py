@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from sipgate_provider import credentials, sealing, store
+from sipgate_provider.keeper import authorization_server, history, pauses, sealing
 from sipgate_provider.models import Reason, Revocation, State, TokenEvent
 from tests.conftest import Connect
 
@@ -58,7 +58,7 @@ def test_states_reasons_and_deadlines(connect: Connect) -> None:
 
 def test_failures_of_the_last_day() -> None:
     for hours in (1, 23, 26):
-        store.add_event(TokenEvent.Kind.FAILED, actor="gate", at=timezone.now() - timedelta(hours=hours))
+        history.add_event(TokenEvent.Kind.FAILED, actor="gate", at=timezone.now() - timedelta(hours=hours))
     assert report()[1]["failures_of_the_last_day"] == 2
 
 
@@ -66,7 +66,7 @@ def test_failures_of_the_last_day() -> None:
     ("change", "problem"),
     [
         ({"state": State.FAILING, "failing_since": timedelta(hours=1)}, "connections.failing"),
-        ({"keep_at": timedelta(days=2)}, "connections.overdue"),
+        ({"keepalive_at": timedelta(days=2)}, "connections.overdue"),
     ],
 )
 def test_what_needs_attention(connect: Connect, change: dict[str, Any], problem: str) -> None:
@@ -87,8 +87,8 @@ def test_a_session_that_is_not_ended() -> None:
 
 class TestMisconfigured:
     def test_a_refused_client(self) -> None:
-        store.start_pause(
-            credentials.fingerprint(credentials.client()),
+        pauses.start_pause(
+            authorization_server.fingerprint(authorization_server.client()),
             code="unauthorized_client",
             setting="CLIENT_SECRET",
             length=timedelta(minutes=1),

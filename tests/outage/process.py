@@ -18,7 +18,9 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from sipgate_provider import errors, journal, oauth, refreshing, store, tokens  # noqa: E402
+from sipgate_provider import errors  # noqa: E402
+from sipgate_provider.keeper import gate, journal, refreshing, store  # noqa: E402
+from sipgate_provider.remote import oauth  # noqa: E402
 
 
 def tell(**what: Any) -> None:
@@ -55,7 +57,7 @@ def announce_points() -> None:
 
 def use(connection: int) -> None:
     try:
-        generation = tokens.usable(connection).generation
+        generation = gate.usable(connection).generation
         row = store.load(connection)
         tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
     except errors.SipgateError as error:

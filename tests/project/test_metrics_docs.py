@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from sipgate_provider import errors, exposition, metrics, problems, records
+from sipgate_provider import errors, exposition, metrics, problems
 from sipgate_provider.models import Reason, State
+from sipgate_provider.remote import log_fields
+from sipgate_provider.sign_in import problems as sign_in_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
@@ -99,13 +101,13 @@ def test_what_a_label_may_be_is_what_the_code_says() -> None:
         errors.RequestFailed("-"),
         errors.UnexpectedResponse("-"),
     ]
-    kinds = set(re.findall(r'kind="(\w+)"', inspect.getsource(problems)))
+    kinds = set(re.findall(r'kind="(\w+)"', inspect.getsource(problems) + inspect.getsource(sign_in_problems)))
     assert {problems.describe(error).kind for error in raised} | kinds == metrics.PROBLEMS
 
 
 def test_the_table_has_every_log_field() -> None:
     documented = [names(row[0])[0] for row in rows("Log fields")]
-    fields = [name for name in inspect.signature(records.fields).parameters if name != "error"]
+    fields = [name for name in inspect.signature(log_fields.fields).parameters if name != "error"]
     assert documented == fields
 
 

@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "reference.md"
 PACKAGE = ROOT / "sipgate_provider"
 OURS = [
     "sipgate_account",
-    "sipgate_adopt_social_tokens",
+    "sipgate_import_social_tokens",
     "sipgate_doctor",
     "sipgate_keepalive",
     "sipgate_reseal",

@@ -16,6 +16,7 @@ from sipgate_provider import api
 from sipgate_sandbox.launch import Running, launch
 from sipgate_sandbox.people import PEOPLE, Person
 from tests.sandbox.visitor import CLIENT_ID, CLIENT_SECRET, Visitor
+from sipgate_provider.remote import rest
 
 DOCUMENTED = {"company": str, "mainProductType": str, "logoUrl": str, "verified": bool, "historyLifeTime": str}
 
@@ -252,7 +253,7 @@ class TestRest:
         assert visitor.get(path, visitor.grant(scope=other)["access_token"]).status_code == 403
         assert visitor.get(path, visitor.grant(scope=scope)["access_token"]).status_code == 200
         assert visitor.get(path, visitor.grant(scope="all")["access_token"]).status_code == 200
-        assert scope in api.scopes_for("GET", path)
+        assert scope in rest.scopes_for("GET", path)
 
     def test_who_signed_in_needs_none(self, visitor: Visitor) -> None:
         assert (

@@ -14,7 +14,8 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from sipgate_provider import api, errors
-from sipgate_provider.api_scopes import OPERATIONS
+from sipgate_provider.remote import rest
+from sipgate_provider.remote.required_scopes import OPERATIONS
 from tests.wire import Answer, cut, of_json, serving, whole
 
 QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
@@ -31,7 +32,7 @@ def called(answer: Answer, method: str = "GET", path: str = "/account", **more: 
     """Return what a call makes of an answer: its data, or its error."""
     with serving(answer) as server:
         try:
-            return api.data(api.call(method, server.url, path, SECRET, **more))
+            return rest.data(rest.call(method, server.url, path, SECRET, **more))
         except errors.SipgateError as error:
             return error
 
@@ -51,7 +52,7 @@ class TestPath:
         ],
     )
     def test_below_the_base(self, path: str) -> None:
-        api.check_path(path)
+        rest.check_path(path)
 
     @pytest.mark.parametrize(
         "path",
@@ -94,17 +95,17 @@ class TestPath:
     )
     def test_anything_else_is_refused_before_it_is_asked(self, path: str) -> None:
         with pytest.raises(ValueError, match="below the API base"):
-            api.check_path(path)
+            rest.check_path(path)
         with serving(whole()) as server:
             with pytest.raises(ValueError, match="below the API base"):
-                api.call("GET", f"{server.url}/v2", path, SECRET)
+                rest.call("GET", f"{server.url}/v2", path, SECRET)
         assert server.connections == 0
 
     @QUICKLY
     @given(st.text(alphabet="/.%?#\\@:ab\n\0 ", max_size=12))
     def test_no_path_leaves_the_base(self, path: str) -> None:
         try:
-            api.check_path(path)
+            rest.check_path(path)
         except ValueError:
             return
         url = requests.Request("GET", f"https://api.sipgate.com/v2{path}").prepare().url
@@ -117,10 +118,10 @@ class TestNames:
     @pytest.mark.parametrize(("method", "template"), sorted(OPERATIONS))
     def test_every_operation_of_the_specification_is_known(self, method: str, template: str) -> None:
         path = re.sub(r"\{[^}]*\}", "x1y2", template)
-        name = api.endpoint_of(method, path)
+        name = rest.endpoint_of(method, path)
         assert name.startswith(f"{method} /")
         assert "x1y2" not in name
-        assert api.scopes_for(method, path) == OPERATIONS[method, name.partition(" ")[2]]
+        assert rest.scopes_for(method, path) == OPERATIONS[method, name.partition(" ")[2]]
 
     @pytest.mark.parametrize(
         ("method", "path", "name"),
@@ -134,7 +135,7 @@ class TestNames:
         ],
     )
     def test_names(self, method: str, path: str, name: str) -> None:
-        assert api.endpoint_of(method, path).startswith(name)
+        assert rest.endpoint_of(method, path).startswith(name)
 
     @pytest.mark.parametrize(
         "id",
@@ -156,15 +157,15 @@ class TestNames:
     )
     @pytest.mark.parametrize("method", ["GET", "POST", "BREW"])
     def test_no_id_of_a_person_gets_into_one(self, method: str, path: str, id: str) -> None:  # noqa: A002  # what it is
-        assert id not in api.endpoint_of(method, path.replace("{}", id))
+        assert id not in rest.endpoint_of(method, path.replace("{}", id))
 
     def test_scopes(self) -> None:
-        assert api.scopes_for("GET", "/account") == ("account:read",)
-        assert api.scopes_for("get", "/account") == ("account:read",)
-        assert set(api.scopes_for("POST", "/sessions/sms")) == {"sessions:write", "sessions:sms:write"}
-        assert api.scopes_for("GET", "/authorization/userinfo") == ()
-        assert api.scopes_for("GET", "/no/such/thing") == ()
-        assert api.scopes_for("POST", "/account") == ()
+        assert rest.scopes_for("GET", "/account") == ("account:read",)
+        assert rest.scopes_for("get", "/account") == ("account:read",)
+        assert set(rest.scopes_for("POST", "/sessions/sms")) == {"sessions:write", "sessions:sms:write"}
+        assert rest.scopes_for("GET", "/authorization/userinfo") == ()
+        assert rest.scopes_for("GET", "/no/such/thing") == ()
+        assert rest.scopes_for("POST", "/account") == ()
 
 
 VALUES: list[tuple[type, dict[str, Any]]] = [
@@ -466,7 +467,7 @@ class TestStatus:
 
     def test_the_request(self) -> None:
         with serving(of_json([])) as server:
-            api.call(
+            rest.call(
                 "post", f"{server.url}/v2", "/sessions/sms", SECRET, params={"a": ["1", "ü &"]}, json={"message": "ü"}
             )
         asked = server.asked[0]
@@ -479,5 +480,5 @@ class TestStatus:
     )
     def test_a_body_that_is_no_json_is_the_callers_mistake(self, body: Any) -> None:
         with serving(whole()) as server, pytest.raises((ValueError, TypeError)):
-            api.call("POST", server.url, "/sessions/sms", SECRET, json=body)
+            rest.call("POST", server.url, "/sessions/sms", SECRET, json=body)
         assert server.connections == 0

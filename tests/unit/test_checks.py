@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 from django.db import connections
 
-from sipgate_provider import store
+from sipgate_provider.keeper import database
 
 
 def found(*databases: str) -> set[str]:
@@ -19,6 +19,6 @@ def test_a_database_on_which_nothing_was_tried_is_remarked_on(
     db: None, vendor: str, remarked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no such server here: only its name counts.
-    monkeypatch.setattr(connections[store.database()], "vendor", vendor)
-    assert ("sipgate_provider.W017" in found(store.database())) is remarked
+    monkeypatch.setattr(connections[database.alias()], "vendor", vendor)
+    assert ("sipgate_provider.W017" in found(database.alias())) is remarked
     assert "sipgate_provider.W017" not in found()

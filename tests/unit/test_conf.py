@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from django.conf import settings as django_settings
 
-from sipgate_provider import conf, http
+from sipgate_provider import conf
+from sipgate_provider.remote import http
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
 
 @pytest.fixture
-def bare(settings: Any) -> Any:
+def without_frames(settings: Any) -> Any:
     """A site that has set nothing of ours."""
     for name in dir(django_settings):
         if name.startswith("SIPGATE_"):

@@ -26,7 +26,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from sipgate_provider import api, errors, http, oauth
+from sipgate_provider import errors
+from sipgate_provider.remote import http, oauth, rest
 from tests.wire import Asked, cut, drip, message, of_json, serving, silent, whole
 
 QUICK = http.Limits(connect=2, read=0.2, total=0.5, max_bytes=100_000)
@@ -480,7 +481,7 @@ class TestConnections:
         # A process of its own: forking one that has threads is not safe.
         program = """
 import os, sys
-from sipgate_provider import http
+from sipgate_provider.remote import http
 url = sys.argv[1]
 before = http.session()
 before.request("GET", url + "/before")
@@ -638,7 +639,7 @@ class TestWhatErrorsTell:
             with pytest.raises(errors.SipgateError) as refreshed:
                 oauth.refresh(client, SECRET, limits=QUICK)
             with pytest.raises(errors.SipgateError) as called:
-                api.call("GET", server.url, "/history", HEADER_SECRET, params={"phonenumber": SECRET}, limits=QUICK)
+                rest.call("GET", server.url, "/history", HEADER_SECRET, params={"phonenumber": SECRET}, limits=QUICK)
         for caught in (refreshed, called):
             assert_tells_nothing(caught.value)
 
@@ -647,18 +648,18 @@ class TestWhatErrorsTell:
         with serving(FAILURES[kind]) as server:
             for method in ("GET", "POST"):
                 with pytest.raises(errors.SipgateUnavailable) as caught:
-                    api.call(method, server.url, "/account", "token", limits=QUICK)
+                    rest.call(method, server.url, "/account", "token", limits=QUICK)
                 assert (caught.value.code, caught.value.sent) == ("timeout", True)
 
     @pytest.mark.parametrize("kind", ["cut", "cut in headers", "cut in body", "another protocol"])
     def test_a_cut_one_is_not(self, kind: str) -> None:
         with serving(FAILURES[kind]) as server, pytest.raises(errors.SipgateUnavailable) as caught:
-            api.call("POST", server.url, "/account", "token", limits=QUICK)
+            rest.call("POST", server.url, "/account", "token", limits=QUICK)
         assert (caught.value.code, caught.value.sent) == ("connection", True)
 
     def test_a_header_that_cannot_be_sent_is_not_quoted(self) -> None:
         with serving(whole()) as server, pytest.raises(errors.SipgateUnavailable) as caught:
-            api.call("GET", server.url, "/account", f"{HEADER_SECRET}\nX-Injected: 1")
+            rest.call("GET", server.url, "/account", f"{HEADER_SECRET}\nX-Injected: 1")
         assert server.asked == []
         assert_tells_nothing(caught.value)
 

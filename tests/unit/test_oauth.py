@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from sipgate_provider import conf, errors, http, oauth
-from sipgate_provider.secret import Secret, bare
+from sipgate_provider import conf, endpoints, errors
+from sipgate_provider.remote import http, oauth
+from sipgate_provider.remote.secret import Secret, without_frames
 from tests.wire import Answer, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -494,7 +495,7 @@ def jwt(payload: bytes) -> str:
 
 class TestClaims:
     def test_of_a_jwt(self) -> None:
-        assert oauth.claims(jwt(b'{"iss": "https://x", "n": 1}')) == {"iss": "https://x", "n": 1}
+        assert oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}')) == {"iss": "https://x", "n": 1}
 
     @pytest.mark.parametrize(
         "token",
@@ -522,17 +523,17 @@ class TestClaims:
         ids=lambda value: repr(value[:20]),
     )
     def test_of_garbage(self, token: str) -> None:
-        assert oauth.claims(token) == {}
+        assert oauth.jwt_claims(token) == {}
 
     def test_odd_values_can_be_stored(self) -> None:
-        found = oauth.claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN, "i": ' + b"9" * 5000 + b"}"))
+        found = oauth.jwt_claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN, "i": ' + b"9" * 5000 + b"}"))
         assert found == {"iss": "ab", "n": None, "i": None}
 
     @QUICKLY
     @given(st.text())
     def test_nothing_makes_it_fail(self, token: str) -> None:
-        assert isinstance(oauth.claims(token), dict)
-        assert isinstance(oauth.claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
+        assert isinstance(oauth.jwt_claims(token), dict)
+        assert isinstance(oauth.jwt_claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
 
 
 class TestAddresses:
@@ -540,15 +541,15 @@ class TestAddresses:
 
     def test_siblings_of_keycloaks_token_endpoint(self) -> None:
         token = f"{self.BASE}/protocol/openid-connect/token"
-        assert oauth.logout_url_from(token) == f"{self.BASE}/protocol/openid-connect/logout"
-        assert oauth.revoke_url_from(token) == f"{self.BASE}/protocol/openid-connect/revoke"
-        assert oauth.issuer_from(f"{self.BASE}/protocol/openid-connect/auth") == self.BASE
+        assert endpoints.logout_url_from(token) == f"{self.BASE}/protocol/openid-connect/logout"
+        assert endpoints.revoke_url_from(token) == f"{self.BASE}/protocol/openid-connect/revoke"
+        assert endpoints.issuer_from(f"{self.BASE}/protocol/openid-connect/auth") == self.BASE
 
     @pytest.mark.parametrize("url", ["", "https://x.example/token", "https://x.example/protocol/oauth/token"])
     def test_nothing_is_guessed_of_another_server(self, url: str) -> None:
-        assert oauth.logout_url_from(url) is None
-        assert oauth.revoke_url_from(url) is None
-        assert oauth.issuer_from(url) is None
+        assert endpoints.logout_url_from(url) == ""
+        assert endpoints.revoke_url_from(url) == ""
+        assert endpoints.issuer_from(url) == ""
 
     def test_through_the_settings(self, settings: Any) -> None:
         settings.SIPGATE_TOKEN_URL = f"{self.BASE}/protocol/openid-connect/token"
@@ -590,7 +591,7 @@ class TestSecrets:
                 request = requests.Request("POST", "http://x/", data={"s": SECRET}).prepare()
                 raise requests.ConnectionError("no", request=request) from error
         except requests.ConnectionError as error:
-            found = bare(error)
+            found = without_frames(error)
         assert isinstance(found, requests.ConnectionError)
         assert found.request is None
         assert found.__traceback__ is None
@@ -600,4 +601,4 @@ class TestSecrets:
     def test_bare_ends_on_a_circle(self) -> None:
         one, other = ValueError(), ValueError()
         one.__cause__, other.__cause__ = other, one
-        assert bare(one) is one
+        assert without_frames(one) is one

@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from sipgate_provider import errors, sealing
-from sipgate_provider.sealing import Pair, SealError
+from sipgate_provider import errors
+from sipgate_provider.keeper import sealing
+from sipgate_provider.keeper.sealing import Pair, SealError
 
 QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
 

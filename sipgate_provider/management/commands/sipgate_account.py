@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone, translation
 
-from sipgate_provider import accounts, api, credentials, errors, store
+from sipgate_provider import accounts, api, conf, errors
+from sipgate_provider.keeper import store
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason
 
@@ -54,7 +55,7 @@ def find(name: str) -> list[SocialAccount]:
     if len(users) > 1:
         raise CommandError(f"{len(users)} users have the address {name}: give the user name or the sipgate id.")
     if not users:
-        found = list(SocialAccount.objects.filter(provider=credentials.PROVIDER_ID, uid=name).select_related("user"))
+        found = list(SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=name).select_related("user"))
         if not found:
             raise CommandError(f"There is no user with the name, e-mail address or sipgate id {name}.")
         return found

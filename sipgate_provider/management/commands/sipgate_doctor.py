@@ -8,9 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sipgate_provider import doctor
-from sipgate_provider.doctor import Finding, Severity
 from sipgate_provider.management.output import as_json
+from sipgate_provider.ops import doctor
+from sipgate_provider.ops.doctor import Finding, Severity
 
 EXIT_CODES = {Severity.OK: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 LONGEST_TIMEOUT = 120.0

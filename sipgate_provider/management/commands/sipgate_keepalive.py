@@ -9,8 +9,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sipgate_provider import keeping
 from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
+from sipgate_provider.ops import keepalive
 
 FINE, FAILED, STOPPED, MISCONFIGURED = 0, 1, 2, 3
 
@@ -33,7 +33,7 @@ class Command(BaseCommand):
         parser.add_argument(
             "--rate",
             type=_not_negative,
-            default=keeping.RATE,
+            default=keepalive.RATE,
             metavar="PER_SECOND",
             help="Refreshes per second at most (default 50; 0: no limit). Halves when sipgate asks for fewer.",
         )
@@ -54,14 +54,14 @@ class Command(BaseCommand):
         sys.exit(code)
 
     def _say_due(self, options: dict[str, Any]) -> None:
-        due = keeping.count_due(everything=options["everything"])
+        due = keepalive.count_due(everything=options["everything"])
         self.stdout.write(as_json({"due": due}) if options["json"] else f"{due} connections are due; nothing was done.")
 
     def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
         progress = Progress(
-            self.stderr, keeping.count_due(everything=options["everything"]) if self.stderr.isatty() else 0
+            self.stderr, keepalive.count_due(everything=options["everything"]) if self.stderr.isatty() else 0
         )
-        report = keeping.run(
+        report = keepalive.run(
             rate=options["rate"],
             threads=max(options["threads"], 1),
             everything=options["everything"],
@@ -75,7 +75,7 @@ class Command(BaseCommand):
         return exit_code(report)
 
 
-def summary(report: keeping.Report) -> str:
+def summary(report: keepalive.Report) -> str:
     """Return the one line of a run."""
     parts = [f"{report.refreshed} renewed"]
     parts += [
@@ -84,7 +84,7 @@ def summary(report: keeping.Report) -> str:
             (report.needs_sign_in, "need their person"),
             (report.failed, "failed"),
             (report.skipped, "left for later"),
-            (report.adopted, "taken from the journal"),
+            (report.recovered, "taken from the journal"),
             (report.revocations_done, "sessions ended"),
             (report.revocations_waiting, "sessions still to end"),
             (report.notified, "people told by mail"),
@@ -95,7 +95,7 @@ def summary(report: keeping.Report) -> str:
     return f"{text} Stopped early: {report.stopped}" if report.stopped else text
 
 
-def exit_code(report: keeping.Report) -> int:
+def exit_code(report: keepalive.Report) -> int:
     if report.is_misconfigured:
         return MISCONFIGURED
     if report.stopped:

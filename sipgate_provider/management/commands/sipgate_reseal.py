@@ -7,8 +7,10 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from sipgate_provider import errors, keeping, sealing
+from sipgate_provider import errors
+from sipgate_provider.keeper import sealing
 from sipgate_provider.management.output import Progress, as_json
+from sipgate_provider.ops import reseal
 
 
 class Command(BaseCommand):
@@ -24,11 +26,11 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
             first = sealing.first_key_id()
-            total = sum(number for key, number in keeping.keys_in_use().items() if key != first)
+            total = sum(number for key, number in reseal.keys_in_use().items() if key != first)
         except errors.Misconfigured as error:
             raise CommandError(error.message) from None
         progress = Progress(self.stderr, total)
-        report = keeping.reseal(
+        report = reseal.reseal(
             batch=min(max(options["batch"], 1), 10_000), progress=lambda report: progress.show(report.done, "resealed")
         )
         progress.clear()
@@ -36,7 +38,7 @@ class Command(BaseCommand):
         sys.exit(1 if report.left else 0)
 
 
-def summary(report: keeping.Resealed, first: str) -> str:
+def summary(report: reseal.Resealed, first: str) -> str:
     """Return what was done, and whether the old keys may go."""
     lines = [f"{report.done} tokens sealed with key {first} in {report.seconds:.1f} s."]
     if report.unreadable:

@@ -10,10 +10,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.utils import timezone, translation
 
-from sipgate_provider import credentials, doctor, errors, figures, sealing
-from sipgate_provider.doctor import Finding, Severity
+from sipgate_provider import errors
+from sipgate_provider.keeper import authorization_server, sealing
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason, State
+from sipgate_provider.ops import doctor, statistics
+from sipgate_provider.ops.doctor import Finding, Severity
 
 FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
 
@@ -32,7 +34,7 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         now = timezone.now()
         try:
-            known, closer = figures.measure(now), figures.details(now)
+            known, closer = statistics.measure(now), statistics.details(now)
             findings = [*_settings(), *_pauses(known), *doctor.upkeep(now, known, closer)]
         except DatabaseError as error:
             raise CommandError(
@@ -50,14 +52,14 @@ class Command(BaseCommand):
 
 def _settings() -> list[Finding]:
     try:
-        credentials.client()
+        authorization_server.client()
         sealing.first_key_id()
     except errors.Misconfigured as error:
         return [Finding(check="settings", severity=Severity.ERROR, found=error.message, cure=f"See {error.setting}.")]
     return []
 
 
-def _pauses(known: figures.Figures) -> list[Finding]:
+def _pauses(known: statistics.Statistics) -> list[Finding]:
     return [
         Finding(
             check="client.paused",
@@ -75,7 +77,9 @@ def exit_code(problems: list[Finding]) -> int:
     return ATTENTION if problems else FINE
 
 
-def document(known: figures.Figures, closer: figures.Details, problems: list[Finding], code: int) -> dict[str, Any]:
+def document(
+    known: statistics.Statistics, closer: statistics.Details, problems: list[Finding], code: int
+) -> dict[str, Any]:
     """Return what a monitor reads; names are stable, times are ISO 8601."""
     return {
         "exit_code": code,
@@ -101,7 +105,7 @@ def document(known: figures.Figures, closer: figures.Details, problems: list[Fin
     }
 
 
-def lines(known: figures.Figures, closer: figures.Details, problems: list[Finding]) -> list[str]:
+def lines(known: statistics.Statistics, closer: statistics.Details, problems: list[Finding]) -> list[str]:
     """Return aligned lines for a person."""
     rows = [("connections", str(known.connections))]
     for state in State.values:
@@ -132,7 +136,7 @@ def lines(known: figures.Figures, closer: figures.Details, problems: list[Findin
     return told
 
 
-def failures(known: figures.Figures) -> int:
+def failures(known: statistics.Statistics) -> int:
     return sum(number for _hour, number in known.failures)
 
 

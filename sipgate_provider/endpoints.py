@@ -1,0 +1,50 @@
+"""Addresses of an OpenID Connect server: what one of them tells of the others, and which of them are on this machine.
+
+Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. An address of another shape
+tells nothing of its siblings.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+
+def logout_url_from(token_url: str) -> str:
+    """Return Keycloak's logout endpoint of the realm of ``token_url``; empty if that is not shaped like Keycloak's."""
+    return _sibling(token_url, "logout")
+
+
+def revoke_url_from(token_url: str) -> str:
+    """Return the revocation endpoint (RFC 7009) of the realm of ``token_url``; empty if it cannot be told."""
+    return _sibling(token_url, "revoke")
+
+
+def userinfo_url_from(token_url: str) -> str:
+    """Return OpenID Connect's userinfo endpoint of the realm of ``token_url``; empty if it cannot be told."""
+    return _sibling(token_url, "userinfo")
+
+
+def issuer_from(auth_url: str) -> str:
+    """Return Keycloak's issuer of an endpoint: everything before ``/protocol/openid-connect/``; empty without that."""
+    head, found, _ = auth_url.partition("/protocol/openid-connect/")
+    return head if found else ""
+
+
+def realm_of(url: str) -> str:
+    """Return the realm that an address of Keycloak names; empty for none."""
+    return url.partition("/realms/")[2].partition("/")[0]
+
+
+def is_loopback(host: str | None) -> bool:
+    """Tell whether a host name or address can only mean this machine."""
+    if host == "localhost" or (host or "").endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def _sibling(url: str, name: str) -> str:
+    head, found, _ = url.partition("/protocol/openid-connect/")
+    return f"{head}{found}{name}" if found else ""

@@ -1,0 +1,73 @@
+"""What a person's consent changes: the token row, its history, and the session that it replaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.utils import timezone
+
+from sipgate_provider import errors, signals
+from sipgate_provider.keeper import database, history, revocation, sealing, store
+from sipgate_provider.models import SipgateToken, State, TokenEvent
+from sipgate_provider.remote import oauth
+
+
+def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = ()) -> SipgateToken:
+    """Store what a person's consent brought, and note it in the history. Runs in the caller's transaction."""
+    now = timezone.now()
+    row, before = store.consent(connection, grant, requested_scope=requested_scope, now=now)
+    broken = before is not None and before.state != State.ACTIVE
+    history.add_event(
+        TokenEvent.Kind.REPAIRED if broken else TokenEvent.Kind.CONSENT if before else TokenEvent.Kind.CONNECTED,
+        connection=connection,
+        actor="person",
+        generation=row.generation,
+        at=now,
+        note=row.scope,
+        reason=before.reason if broken and before else "",
+    )
+    _end_former_session(connection, row, before)
+    signals.announce(signals.connected, connection=connection, token=row, first=before is None)
+    if broken:
+        signals.announce(signals.repaired, connection=connection, token=row)
+    return row
+
+
+def _end_former_session(connection: SocialAccount, row: SipgateToken, before: SipgateToken | None) -> None:
+    # A second sign-in in another browser leaves the first one's session behind at sipgate. It is ended only if it is
+    # known to be another one: Keycloak ends whole sessions.
+    if before is None or not before.sealed or not before.session_fingerprint or not row.session_fingerprint:
+        return
+    if before.session_fingerprint == row.session_fingerprint or before.lease_owner:
+        return
+    try:
+        pair = sealing.open_pair(before.sealed, connection_id=before.pk, generation=before.generation)
+    except errors.Misconfigured:
+        return  # sealed with a key that is gone: nothing can be done with it
+    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="replaced by a new sign-in")
+
+
+def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
+    """The connection or its user is being deleted, by whomever: hand the session over to the outbox."""
+    row = store.load(instance.pk) or instance
+    connection = SocialAccount.objects.using(database.alias()).filter(pk=row.pk).first()
+    uid = connection.uid if connection else ""
+    user = connection.user_id if connection else None
+    if row.sealed:
+        try:
+            pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+            revocation.enqueue(pair, uid=uid, user=user, why="disconnected")
+        except errors.Misconfigured:
+            pass  # sealed with a key that is gone: the session ends by itself
+    history.add_event(
+        TokenEvent.Kind.DISCONNECTED,
+        uid=uid,
+        actor="person",
+        generation=row.generation,
+        state=row.state,
+        reason=row.reason,
+        note=f"user {user}",
+    )
+    if connection is not None:
+        signals.announce(signals.disconnected, connection=connection, token=row)

@@ -1,0 +1,263 @@
+"""The gate: a usable access token for a connection. Everybody who needs one comes here.
+
+1. *Look.* Usable: hand it out (one query, no write). Near its end: one caller starts a refresh, everybody goes on.
+2. Otherwise *claim, ask, keep, classify* happen in ``refreshing``, in a thread of its own, once per connection; the
+   caller waits here, without a database connection, for as long as it likes.
+
+Must not know: what the token is used for, pages, allauth's flows.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from functools import partial
+from typing import TypeVar
+
+from allauth.socialaccount.models import SocialAccount
+from django.db import connections
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_variables
+
+from sipgate_provider import conf, errors, metrics
+from sipgate_provider.keeper import database
+from sipgate_provider.models import SipgateToken, State
+
+from . import journal, refreshing, sealing, store, threads
+
+Answer = TypeVar("Answer")
+
+REJECTED_TOO_SOON = timedelta(seconds=10)
+"""A token that came from a refresh so recently, and should still live, will not get better by another refresh."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessToken:
+    """A usable access token and what is known of it. ``value`` stays out of ``repr``."""
+
+    value: str = field(repr=False)
+    connection_id: int
+    generation: int
+    expires_at: datetime
+    scopes: tuple[str, ...]
+
+
+class Freshness(Enum):
+    FRESH = "fresh"
+    ADVISORY = "advisory"
+    """Usable; one caller renews it in the background."""
+    MANDATORY = "mandatory"
+    """Callers wait for a new one."""
+    OVER = "over"
+
+
+def freshness(row: SipgateToken, now: datetime) -> Freshness:
+    """Judge a row at ``now``. The windows scale with the token's lifetime (300 s at sipgate)."""
+    lifetime = (row.expires_at - row.issued_at).total_seconds()
+    left = (row.expires_at - now).total_seconds()
+    if left <= 0:
+        return Freshness.OVER
+    if left <= lifetime * conf.mandatory_share():
+        return Freshness.MANDATORY
+    if left <= lifetime * conf.advisory_share():
+        return Freshness.ADVISORY
+    return Freshness.FRESH
+
+
+@sensitive_variables("rejected")
+def usable(
+    connection: SocialAccount | int,
+    *,
+    row: SipgateToken | None = None,
+    rejected: str | None = None,
+    wait: float | None = None,
+) -> AccessToken:
+    """Return a usable access token for a connection.
+
+    Args:
+        connection: the connection, or its primary key.
+        row: its token row, if the caller has just read it (saves the one query).
+        rejected: an access token that sipgate's API has just answered with 401; it is not handed out again.
+        wait: seconds to wait for a refresh, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default. The refresh itself goes
+            on when the wait is over.
+
+    Raises:
+        errors.NotConnected: there is no token for this connection.
+        errors.NeedsSignIn: only a new sign-in can help.
+        errors.SipgateUnavailable, errors.UnexpectedResponse: no token now; later, perhaps.
+        errors.Misconfigured: our client, our keys, or a transaction of the caller is in the way.
+    """
+    connection_id = connection if isinstance(connection, int) else connection.pk
+    row = row or store.load(connection_id)
+    if row is None:
+        raise errors.NotConnected("There is no sipgate token for this connection.")
+    state = freshness(row, timezone.now())
+    started, result = time.monotonic(), "error"
+    try:
+        token = _token(row, state, rejected, wait)
+        result = "present" if token.generation == row.generation else "renewed"
+    finally:
+        metrics.GATE_REQUESTS.count(state.value if rejected is None else "rejected", result)
+        if rejected is not None or state is Freshness.MANDATORY or state is Freshness.OVER:
+            metrics.GATE_WAIT.observe(time.monotonic() - started, result)
+    return token
+
+
+@sensitive_variables("rejected")
+def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: float | None) -> AccessToken:
+    if rejected is not None:
+        row = _after_rejection(row, rejected, wait)
+        state = freshness(row, timezone.now())
+    if state is Freshness.FRESH:
+        return _open(row)
+    if state is Freshness.ADVISORY:
+        _renew_behind(row)
+        return _open(row)
+    try:
+        return _open(_renew(row, wait=wait))
+    except (errors.SipgateUnavailable, errors.UnexpectedResponse, errors.NeedsSignIn, errors.Misconfigured):
+        # What is left of the present token's life is better than an error, unless that is the token's own fault.
+        if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
+            raise
+        return _open(row)
+
+
+def call(
+    connection: SocialAccount | int,
+    ask: Callable[[AccessToken], Answer],
+    *,
+    row: SipgateToken | None = None,
+    wait: float | None = None,
+) -> tuple[AccessToken, Answer]:
+    """Return what ``ask`` answers to a usable token, and that token. A 401 is answered with one renewed token.
+
+    Rejected means that nothing was done, so ``ask`` may be repeated, whatever it asks. No database connection is held
+    while it runs. Arguments as ``usable``.
+
+    Raises:
+        errors.SipgateError: as ``usable``, and whatever ``ask`` raises; ``AccessRejected`` if the new token fails, too.
+    """
+    token = usable(connection, row=row, wait=wait)
+    database.release_connections()
+    try:
+        return token, ask(token)
+    except errors.AccessRejected:
+        token = usable(connection, rejected=token.value, wait=wait)
+        database.release_connections()
+        return token, ask(token)
+
+
+def refresh(
+    connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None, used: bool = True
+) -> SipgateToken:
+    """Renew a connection now, however fresh its token is; return the new row. Raises as ``usable``.
+
+    ``used`` notes it as a use by the site; an operator's is none.
+    """
+    connection_id = connection if isinstance(connection, int) else connection.pk
+    row = store.load(connection_id)
+    if row is None:
+        raise errors.NotConnected("There is no sipgate token for this connection.")
+    return _renew(row, wait=wait, actor=actor, force=True, used=used)
+
+
+def has_ended(row: SipgateToken) -> bool:
+    """Tell whether only a new sign-in can help. A pair that waits in the journal is taken over first."""
+    return row.state == State.NEEDS_SIGN_IN and not journal.replay(row.pk)
+
+
+def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
+    if _open(row).value != rejected:
+        return row  # somebody has renewed it since
+    now = timezone.now()
+    if (
+        row.last_refreshed_at is not None
+        and row.issued_at >= row.consented_at
+        # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
+        and abs(now - row.last_refreshed_at) < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
+    ):
+        raise errors.AccessRejected(
+            "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401
+        )
+    return _renew(row, wait=wait)
+
+
+def _open(row: SipgateToken) -> AccessToken:
+    if not row.sealed:
+        raise errors.NeedsSignIn("This connection was revoked.", reason=row.reason)
+    pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+    return AccessToken(
+        value=pair.access_token,
+        connection_id=row.pk,
+        generation=row.generation,
+        expires_at=row.expires_at,
+        scopes=row.scopes,
+    )
+
+
+def _renew_behind(row: SipgateToken) -> None:
+    """Start a refresh and do not wait for it; nobody who can go on is told when it fails."""
+    if row.state == State.NEEDS_SIGN_IN or (row.next_attempt_at and row.next_attempt_at > timezone.now()):
+        return
+    if row.lease_until is not None and row.lease_until > timezone.now():
+        return
+    if _caller_in_transaction():
+        return  # the mandatory window, or the next request, is early enough
+    order = refreshing.RefreshRequest(connection_id=row.pk, seen_generation=row.generation, patience=0)
+    threads.refreshes.submit_once(row.pk, partial(_quietly, order))
+
+
+def _quietly(order: refreshing.RefreshRequest) -> SipgateToken | None:
+    try:
+        return refreshing.refresh_connection(order)
+    except refreshing.LeftToOthers:
+        return None
+    except errors.SipgateError:
+        return None  # noted in the row, the history and the log
+
+
+def _renew(
+    row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False, used: bool = True
+) -> SipgateToken:
+    if row.state == State.NEEDS_SIGN_IN and journal.replay(row.pk):
+        row = store.load(row.pk) or row
+        if freshness(row, timezone.now()) in {Freshness.FRESH, Freshness.ADVISORY} and not force:
+            return row
+    if row.state == State.NEEDS_SIGN_IN:
+        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code)
+    give_up = time.monotonic() + (conf.wait() if wait is None else wait)
+    in_transaction = _caller_in_transaction()
+    order = refreshing.RefreshRequest(
+        connection_id=row.pk,
+        seen_generation=row.generation,
+        patience=conf.wait(),
+        actor=actor,
+        force=force,
+        used=used,
+        caller_in_transaction=in_transaction,
+    )
+    database.release_connections()
+    while True:
+        # A caller inside a transaction must not make others give up as early as it does.
+        key = (row.pk, "in transaction") if in_transaction else row.pk
+        flight = threads.refreshes.submit_once(key, partial(refreshing.refresh_connection, order))
+        try:
+            result = flight.result(timeout=max(give_up - time.monotonic(), 0))
+        except FutureTimeout:
+            raise errors.SipgateUnavailable(
+                "Renewing the access token takes longer than this caller waits; it goes on behind it.", endpoint="token"
+            ) from None
+        except refreshing.LeftToOthers:
+            result = None
+        if result is not None and result.generation > row.generation:
+            return result
+        if time.monotonic() >= give_up:
+            raise errors.SipgateUnavailable("Another process is still renewing this connection.", endpoint="token")
+
+
+def _caller_in_transaction() -> bool:
+    return connections[database.alias()].in_atomic_block

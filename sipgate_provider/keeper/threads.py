@@ -1,0 +1,114 @@
+"""Runs work that must outlive the request that asked for it, once per key and process.
+
+A refresh runs here and not in the caller's thread, because the caller's transaction may roll back, its browser may go
+away and its async task may be cancelled: the pair has to be stored all the same. The threads are not daemons, so a
+process that ends in an orderly way (SIGTERM to a web worker) waits for them.
+
+Rejected: an own connection alias in the caller's thread (still cancelled with it), a task queue (needs a broker for
+something that takes 100 ms).
+
+Must not know: what the work is.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Coroutine, Hashable
+from concurrent import futures
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from asgiref.sync import sync_to_async
+
+from sipgate_provider.keeper import database
+from sipgate_provider.remote.per_process import PerProcess
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
+
+THREADS = 32
+"""Enough for 32 connections that wait for a slow sipgate at once in one process; the rest queue."""
+
+BEGAN = "sipgate_began"
+
+
+def seconds_under_way(future: Future[Any]) -> float:
+    """Return how long ago a piece of work was asked for."""
+    return time.monotonic() - float(getattr(future, BEGAN))
+
+
+class SingleFlight:
+    """One running piece of work per key; whoever asks for the same key meanwhile gets the same future."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self._name = name
+        self._threads = threads
+        self._start_over()
+        os.register_at_fork(after_in_child=self._start_over)
+
+    def _start_over(self) -> None:
+        # After a fork the parent's threads do not exist in the child: neither pool nor running work may be inherited.
+        self._lock = threading.Lock()
+        self._running: dict[Hashable, Future[Any]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit_once(self, key: Hashable, work: Callable[[], Result]) -> Future[Result]:
+        """Start ``work`` unless work with the same key runs already; return its future."""
+        with self._lock:
+            running = self._running.get(key)
+            if running is not None:
+                return running
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix=self._name)
+            future = self._pool.submit(self._run, key, work)
+            setattr(future, BEGAN, time.monotonic())
+            self._running[key] = future
+            return future
+
+    def _run(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        try:
+            with database.own_connections():
+                return work()
+        finally:
+            with self._lock:
+                self._running.pop(key, None)
+
+    def wait_idle(self, seconds: float) -> bool:
+        """Wait until nothing runs or queues; False if that takes longer. For tests, and for a command about to end."""
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up:
+            with self._lock:
+                running = list(self._running.values())
+            if not running:
+                return True
+            futures.wait(running, timeout=max(give_up - time.monotonic(), 0))
+        return False
+
+
+refreshes = SingleFlight("sipgate-refresh", THREADS)
+pages = SingleFlight("sipgate-page", THREADS)
+errands = SingleFlight("sipgate-errand", 4)
+operations = SingleFlight("sipgate-operation", 8)
+"""What an operator asked for, which waits for ``refreshes``: threads of its own, or the two would wait for each other."""
+
+
+ASYNC_THREADS = 32
+"""Asynchronous calls of one process that wait for sipgate at once; the rest queue."""
+_async_pool = PerProcess(lambda: ThreadPoolExecutor(max_workers=ASYNC_THREADS, thread_name_prefix="sipgate-async"))
+
+
+def in_thread(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
+    """Return ``work`` as a coroutine function that runs in a thread of a pool of its own, and gives its database
+    connections back.
+
+    Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not the loop's default
+    pool: it is small, and others use it.
+    """
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> Result:
+        with database.own_connections():
+            return work(*args, **kwargs)
+
+    return sync_to_async(run, thread_sensitive=False, executor=_async_pool.get())

@@ -1,0 +1,115 @@
+"""Tells people that their link needs them, and operators that sipgate refuses the client: one mail per incident.
+
+An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent beside
+whatever found out, and again by the upkeep if that failed. ``SIPGATE_NOTICES = False`` switches mails off.
+
+Must not know: why the link ended in detail, pages.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from functools import partial
+from smtplib import SMTPException
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
+from django.core.mail import mail_admins, send_mail
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone, translation
+
+from sipgate_provider import conf, signals
+from sipgate_provider.keeper import database, history, store, threads
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER = timedelta(minutes=5)
+RETRY_FOR = timedelta(days=3)
+"""A mail about something older is of no use to anybody."""
+
+
+def connect_signals() -> None:
+    """Called once, when the app is ready."""
+    signals.needs_sign_in.connect(_person, dispatch_uid="sipgate_provider.notices.person")
+    signals.misconfigured.connect(_operators, dispatch_uid="sipgate_provider.notices.operators")
+
+
+def _person(connection: SocialAccount, **_kwargs: Any) -> None:
+    if conf.notices():
+        threads.errands.submit_once(("notice", connection.pk), partial(tell_person, connection.pk))
+
+
+def _operators(code: str, setting: str, **_kwargs: Any) -> None:
+    if conf.notices() and settings.ADMINS:
+        threads.errands.submit_once(("notice", "operators"), partial(tell_operators, code, setting))
+
+
+def due(limit: int = 100) -> list[int]:
+    """Return connections whose person should have been told and was not."""
+    now = timezone.now()
+    rows = SipgateToken.objects.using(database.alias()).filter(
+        state=State.NEEDS_SIGN_IN, notified_at=None, state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR
+    )
+    rows = rows.exclude(reason=Reason.REVOKED).order_by("state_since")
+    return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
+
+
+def tell_person(connection_id: int) -> bool:
+    """Mail the person of a connection, once per incident; True if a mail went out."""
+    connection = SocialAccount.objects.using(database.alias()).select_related("user").filter(pk=connection_id).first()
+    now = timezone.now()
+    if connection is None or not store.claim_notice(connection_id, now=now):
+        return False
+    address = _address(connection)
+    if not address:
+        return False  # the banner on the site tells them
+    try:
+        with translation.override(language_of(connection)):
+            context = {"connection": connection, "name": connection.get_provider_account().to_str()}
+            context |= {"url": _sign_in_url(), "site": conf.site_url()}
+            subject = render_to_string("sipgate_provider/email/needs_sign_in_subject.txt", context)
+            message = render_to_string("sipgate_provider/email/needs_sign_in_message.txt", context)
+        database.release_connections()
+        send_mail(" ".join(subject.split()), message, None, [address])
+    except (OSError, SMTPException) as error:
+        logger.warning("A person could not be told by mail: %s", type(error).__name__)
+        store.return_notice(connection_id, claimed_at=now)
+        return False
+    history.add_event(TokenEvent.Kind.NOTIFIED, connection=connection, actor="gate")
+    return True
+
+
+def tell_operators(code: str, setting: str) -> None:
+    """Mail ``ADMINS`` that sipgate refuses this site's client."""
+    context = {"code": code, "setting": setting, "site": conf.site_url()}
+    try:
+        with translation.override(settings.LANGUAGE_CODE):
+            subject = render_to_string("sipgate_provider/email/misconfigured_subject.txt", context)
+            message = render_to_string("sipgate_provider/email/misconfigured_message.txt", context)
+        mail_admins(" ".join(subject.split()), message)
+    except (OSError, SMTPException) as error:
+        logger.error("The operators could not be told by mail: %s", type(error).__name__)
+
+
+def language_of(connection: SocialAccount) -> str:
+    """Return the person's language at sipgate (``de_DE``), if this site speaks it, else the site's."""
+    spoken = str(connection.extra_data.get("locale") or "").replace("_", "-").lower()
+    known = {code.lower(): code for code, _name in settings.LANGUAGES}
+    return known.get(spoken) or known.get(spoken.partition("-")[0]) or settings.LANGUAGE_CODE
+
+
+def _address(connection: SocialAccount) -> str:
+    address = EmailAddress.objects.get_primary(connection.user)
+    return str(address.email if address else getattr(connection.user, "email", "") or "")
+
+
+def _sign_in_url() -> str:
+    try:
+        return f"{conf.site_url()}{reverse('sipgate_login')}?process=login" if conf.site_url() else ""
+    except NoReverseMatch:
+        return ""

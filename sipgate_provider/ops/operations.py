@@ -1,0 +1,251 @@
+"""Use case: what an operator does to connections: refresh, check, revoke, ask for a new sign-in.
+
+Each is safe to repeat, noted in the history with its actor, and answered per connection, errors included. sipgate is
+asked in threads of their own: no transaction and no database connection of the caller is held, and what was begun goes
+on when the caller stops waiting.
+
+Must not know: requests, pages, permissions.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from allauth.socialaccount.models import SocialAccount
+from django.db import connections, transaction
+from django.utils import timezone
+
+from sipgate_provider import accounts, errors, signals
+from sipgate_provider.keeper import database, gate, history, journal, revocation, sealing, store, threads
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.remote import log_fields
+
+logger = logging.getLogger(__name__)
+
+AT_MOST = 100
+"""Connections per order: a page waits for them, and sipgate limits requests."""
+PATIENCE = 20.0
+"""Seconds that a caller waits for all of them together; web servers give up on a worker after 30."""
+
+
+class Operation(StrEnum):
+    REFRESH = "refresh"
+    CHECK = "check"
+    REVOKE = "revoke"
+    REQUIRE_SIGN_IN = "require_sign_in"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one connection.
+
+    ``changed`` is False if there was nothing to do. ``is_pending``: it is still being done. ``duration_ms`` includes a
+    refresh, if a check needed one.
+    """
+
+    connection_id: int
+    changed: bool = False
+    is_pending: bool = False
+    duration_ms: int = 0
+    error: errors.SipgateError | None = None
+
+
+Work = Callable[[int, str], bool]
+
+
+def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait: float = PATIENCE) -> list[Outcome]:
+    """Do ``operation`` to each connection; return the outcomes in the given order. ``wait`` is in seconds, for all.
+
+    Raises:
+        ValueError: more than ``AT_MOST`` connections.
+        errors.CallerHoldsLock: the caller is inside a transaction. Nothing was begun.
+    """
+    if len(connection_ids) > AT_MOST:
+        raise ValueError(f"At most {AT_MOST} connections at once.")
+    if connections[database.alias()].in_atomic_block:
+        raise errors.CallerHoldsLock(
+            "The caller's open transaction would hide what is done here, or block it. Call outside of transaction.atomic "
+            "(switch ATOMIC_REQUESTS off for this view).",
+            setting="ATOMIC_REQUESTS",
+        )
+    database.release_connections()
+    give_up = time.monotonic() + wait
+    flights = [
+        (pk, threads.operations.submit_once((operation, pk), partial(_one, operation, pk, actor[:80])))
+        for pk in connection_ids
+    ]
+    outcomes = []
+    for pk, flight in flights:
+        try:
+            outcomes.append(flight.result(timeout=max(give_up - time.monotonic(), 0)))
+        except FutureTimeout:
+            outcomes.append(Outcome(connection_id=pk, is_pending=True))
+    return outcomes
+
+
+def _one(operation: Operation, connection_id: int, actor: str) -> Outcome:
+    started = time.monotonic()
+    changed, error = False, None
+    try:
+        changed = WORK[operation](connection_id, actor)
+    except errors.SipgateError as failure:
+        error = failure
+    except Exception as failure:
+        error = errors.SipgateError(f"It failed inside this site ({type(failure).__name__}); see the log.")
+        # Where, but not what: texts of database errors quote rows.
+        logger.error(
+            "[%s] %s",
+            error.reference,
+            "".join(traceback.format_tb(failure.__traceback__)),
+            extra=log_fields.fields(error, connection=connection_id),
+        )
+    elapsed = round((time.monotonic() - started) * 1000)
+    if error is not None:
+        logger.warning(
+            "%s of connection %s failed [%s]: %s",
+            operation.capitalize(),
+            connection_id,
+            error.reference,
+            error.message,
+            extra=log_fields.fields(error, connection=connection_id, outcome="failed", duration_ms=elapsed),
+        )
+    outcome = Outcome(connection_id=connection_id, changed=changed, duration_ms=elapsed, error=error)
+    _note(operation, outcome, actor)
+    return outcome
+
+
+def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
+    """Write the history. What changed a row without asking sipgate has noted itself, in the same transaction."""
+    error = outcome.error
+    if error is None and operation in {Operation.REVOKE, Operation.REQUIRE_SIGN_IN}:
+        return
+    try:
+        row = store.load(outcome.connection_id)
+        history.add_event(
+            TokenEvent.Kind.ADMIN,
+            row=row,
+            actor=actor,
+            note=f"{operation}: {'failed' if error else 'done'}",
+            state=row.state if row else "",
+            reason=row.reason if row else "",
+            generation=row.generation if row else None,
+            duration_ms=outcome.duration_ms,
+            error_code=_code(error),
+            reference=error.reference if error else "",
+        )
+    except Exception as failure:  # the work is done: a silent history must not hide its outcome
+        logger.error("What an administrator did is not in the history: %s", type(failure).__name__)
+
+
+def _code(error: errors.SipgateError | None) -> str:
+    if error is None:
+        return ""
+    return error.code or (str(error.status) if error.status else type(error).__name__)
+
+
+def _refresh(connection_id: int, actor: str) -> bool:
+    before = store.load(connection_id)
+    after = gate.refresh(connection_id, actor=actor, used=False)
+    return before is None or after.generation > before.generation
+
+
+def _check(connection_id: int, actor: str) -> bool:
+    rows = SocialAccount.objects.using(database.alias()).select_related("sipgate_token", "sipgate_account")
+    connection = rows.filter(pk=connection_id).first()
+    if connection is None:
+        raise errors.NotConnected("The sipgate connection is gone.")
+    accounts.fetch(connection)
+    return True
+
+
+def _revoke(connection_id: int, actor: str) -> bool:
+    journal.replay(connection_id)  # the newest pair ends the session
+    return _end(connection_id, partial(_cleared, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
+
+
+def _ask(connection_id: int, actor: str) -> bool:
+    return _end(
+        connection_id,
+        partial(_asked, actor=actor),
+        Reason.SIGN_IN_REQUIRED,
+        is_over=lambda row: row.state == State.NEEDS_SIGN_IN,
+    )
+
+
+def _end(
+    connection_id: int,
+    change: Callable[[SipgateToken], bool],
+    reason: Reason,
+    *,
+    is_over: Callable[[SipgateToken], bool],
+) -> bool:
+    for _attempt in range(10):
+        row = store.load(connection_id)
+        if row is None:
+            raise errors.NotConnected("The sipgate connection is gone.")
+        if is_over(row):
+            return False
+        with transaction.atomic(using=database.alias()):
+            changed = change(row)
+        if changed:
+            if row.state != State.NEEDS_SIGN_IN:
+                signals.announce(
+                    signals.needs_sign_in, connection=row.connection, token=store.load(row.pk), reason=reason
+                )
+            return True
+    raise errors.SipgateUnavailable("The connection was being renewed each time it was to be ended; try again.")
+
+
+def _cleared(row: SipgateToken, *, actor: str) -> bool:
+    """Forget the pair and hand its session over to the outbox. In the caller's transaction."""
+    if not store.clear(row, reason=Reason.REVOKED, now=timezone.now()):
+        return False
+    connection, note = row.connection, f"{Operation.REVOKE}: done"
+    try:
+        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+    except errors.Misconfigured:
+        note = (
+            f"{Operation.REVOKE}: here only; the key that sealed it is gone, so its session at sipgate ends by itself"
+        )
+    else:
+        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator")
+    history.add_event(
+        TokenEvent.Kind.ADMIN,
+        connection=connection,
+        actor=actor,
+        note=note,
+        state=State.NEEDS_SIGN_IN,
+        reason=Reason.REVOKED,
+        generation=row.generation + 1,
+    )
+    return True
+
+
+def _asked(row: SipgateToken, *, actor: str) -> bool:
+    if not store.end(row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()):
+        return False
+    history.add_event(
+        TokenEvent.Kind.ADMIN,
+        connection=row.connection,
+        actor=actor,
+        note=f"{Operation.REQUIRE_SIGN_IN}: done",
+        state=State.NEEDS_SIGN_IN,
+        reason=Reason.SIGN_IN_REQUIRED,
+        generation=row.generation,
+    )
+    return True
+
+
+WORK: dict[Operation, Work] = {
+    Operation.REFRESH: _refresh,
+    Operation.CHECK: _check,
+    Operation.REVOKE: _revoke,
+    Operation.REQUIRE_SIGN_IN: _ask,
+}

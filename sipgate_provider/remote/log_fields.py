@@ -1,0 +1,64 @@
+"""What a log record tells machines beside its sentence: ``logger.info("…", extra=log_fields.fields(…))``.
+
+A record has them as its attribute ``sipgate``, a dict of plain values. Which there can be stands in the signature of
+``fields``, so that nothing else gets there: no text of sipgate's, no name, no secret.
+
+Must not know: Django, who reads the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sipgate_provider import errors
+
+NAME = "sipgate"
+
+
+def fields(
+    error: errors.SipgateError | None = None,
+    *,
+    reference: str = "",
+    connection: int | None = None,
+    generation: int | None = None,
+    outcome: str = "",
+    kind: str = "",
+    actor: str = "",
+    endpoint: str = "",
+    status: int | None = None,
+    code: str = "",
+    duration_ms: int | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Return ``extra`` for a log call; what is not known is left out.
+
+    Args:
+        error: where reference, endpoint, status and code are taken from unless they are given.
+        reference: the eight characters that an error page shows, too.
+        connection: primary key of the connection.
+        generation: of its token row.
+        outcome: what came of the work, or what is done next; in the words of the metrics where they have one.
+        kind: of the problem that a person was told of.
+        actor: who wanted it: gate, keepalive, person or other.
+        endpoint: name of sipgate's endpoint, without ids of people.
+        status: HTTP status of sipgate's answer.
+        code: OAuth error code, or another short machine-readable cause.
+        duration_ms: milliseconds.
+    """
+    if error is not None:
+        reference = reference or error.reference
+        endpoint = endpoint or error.endpoint or ""
+        status = error.status if status is None else status
+        code = code or error.code or ""
+    known = {
+        "reference": reference,
+        "connection": connection,
+        "generation": generation,
+        "outcome": outcome,
+        "kind": kind,
+        "actor": actor,
+        "endpoint": endpoint,
+        "status": status,
+        "code": code,
+        "duration_ms": duration_ms,
+    }
+    return {NAME: {name: value for name, value in known.items() if value is not None and value != ""}}

@@ -1,0 +1,319 @@
+"""The token endpoint: refresh, revoke, log out → grants and errors, classified in one place.
+
+RFC 6749 §5 and §6, RFC 7009, and Keycloak's logout. Must not know: Django, allauth, rows.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+
+from sipgate_provider import errors
+
+from . import http
+from .secret import Secret, without_frames
+
+LONGEST_TOKEN = 16_384
+LONGEST_LIFE = 10 * 365 * 86_400.0
+OUR_FAULT = {
+    "invalid_client": "CLIENT_ID",
+    "unauthorized_client": "CLIENT_SECRET",
+    "unsupported_grant_type": "TOKEN_URL",
+    "invalid_scope": "OAUTH_SCOPE",
+    "invalid_request": "TOKEN_URL",
+}
+"""OAuth error codes that speak of this site's client, and the setting to look at first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """The site's client at sipgate and where its token endpoint is."""
+
+    client_id: str
+    client_secret: str = field(repr=False)
+    token_url: str
+    logout_url: str | None = None
+    revoke_url: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One answer of the token endpoint. Only ``access_token`` is certain; the rest is ``None`` where absent or odd.
+
+    ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's ``refresh_expires_in: 0`` means
+    "no fixed end" and is ``None`` here.
+    """
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False, default=None)
+    token_type: str = "Bearer"  # noqa: S105  # the name of a kind
+    scope: tuple[str, ...] | None = None
+    expires_in: float | None = None
+    refresh_expires_in: float | None = None
+    session_state: str | None = field(repr=False, default=None)
+    id_token: str | None = field(repr=False, default=None)
+    issued_at: datetime
+
+    @classmethod
+    def parse(cls, data: object, *, issued_at: datetime) -> Grant:
+        """Read an answer; lenient but for the access token, since a rotated pair must never be thrown away over an
+        unimportant field.
+
+        Raises:
+            errors.UnexpectedResponse: no JSON object, or no access token in it.
+        """
+        if not isinstance(data, Mapping) or not _is_token(data.get("access_token")):
+            raise errors.UnexpectedResponse("The token endpoint answered without an access token.", endpoint="token")
+        kind = data.get("token_type")
+        return cls(
+            access_token=Secret(data["access_token"]),
+            refresh_token=_token_or_none(data.get("refresh_token")),
+            token_type=kind if isinstance(kind, str) and kind else "Bearer",
+            scope=_scope(data.get("scope")),
+            expires_in=_seconds(data.get("expires_in")),
+            refresh_expires_in=_seconds(data.get("refresh_expires_in")),
+            session_state=_token_or_none(data.get("session_state")),
+            id_token=_token_or_none(data.get("id_token")),
+            issued_at=issued_at,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able form, secrets included: for sealing only."""
+        names = (
+            "access_token",
+            "refresh_token",
+            "token_type",
+            "expires_in",
+            "refresh_expires_in",
+            "session_state",
+            "id_token",
+        )
+        scope = None if self.scope is None else list(self.scope)
+        return {
+            **{name: getattr(self, name) for name in names},
+            "scope": scope,
+            "issued_at": self.issued_at.isoformat(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Grant:
+        values = dict(data)
+        values["issued_at"] = datetime.fromisoformat(values["issued_at"])
+        for name in ("access_token", "refresh_token", "session_state", "id_token"):
+            values[name] = None if values.get(name) is None else Secret(values[name])
+        values["scope"] = None if values.get("scope") is None else tuple(values["scope"])
+        return cls(**values)
+
+
+def jwt_claims(token: str) -> dict[str, object]:
+    """Return a JWT's claims, unverified; ``{}`` for anything else.
+
+    Legitimate for display, and for an id_token that came straight from the token endpoint over TLS (OpenID Connect
+    Core §3.1.3.7). Never a reason to let somebody in.
+    """
+    parts = token.split(".")
+    if len(parts) != 3 or len(token) > LONGEST_TOKEN:
+        return {}
+    try:
+        found = http.json_of(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (binascii.Error, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TOKEN) -> Grant:
+    """Ask once for a new pair (RFC 6749 §6).
+
+    Raises:
+        errors.TokenRefused: ``invalid_grant``.
+        errors.Misconfigured: sipgate refuses our client, or the address is wrong.
+        errors.SipgateUnavailable, errors.RateLimited: no answer, 408, 425, 429 or 5xx.
+        errors.UnexpectedResponse: anything else.
+    """
+    started = datetime.now(UTC)
+    response = _post(
+        client, client.token_url, {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}, limits
+    )
+    return read_token_answer(response, issued_at=started)
+
+
+def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier: str | None) -> Grant:
+    """Exchange the code of a callback for the first pair (RFC 6749 §4.1.3, RFC 7636 §4.5).
+
+    Raises as ``refresh``. A code is never sent twice: Keycloak ends the session of a code that is.
+    """
+    form = {"grant_type": "authorization_code", "code": Secret(code), "redirect_uri": redirect_uri}
+    if code_verifier:
+        form["code_verifier"] = Secret(code_verifier)
+    started = datetime.now(UTC)
+    return read_token_answer(_post(client, client.token_url, form, http.TOKEN), issued_at=started)
+
+
+def logout(client: Client, refresh_token: str) -> None:
+    """End the session of a refresh token (Keycloak's logout endpoint). A session that is over already is fine.
+
+    Raises as ``refresh``, without ``TokenRefused``.
+    """
+    _end(client, client.logout_url, {"refresh_token": Secret(refresh_token)}, "logout")
+
+
+def revoke(client: Client, token: str, *, token_type_hint: str = "refresh_token") -> None:  # noqa: S107  # the name of a kind
+    """Revoke a token (RFC 7009 §2.1). Raises as ``logout``."""
+    _end(client, client.revoke_url, {"token": Secret(token), "token_type_hint": token_type_hint}, "revoke")
+
+
+def _end(client: Client, url: str | None, form: dict[str, str], endpoint: str) -> None:
+    if not url:
+        return
+    response = _post(client, url, form, http.API, endpoint=endpoint)
+    if response.status_code in {200, 204}:
+        return
+    error = _error_of(response, endpoint=endpoint)
+    over_already = isinstance(error, errors.TokenRefused) or (
+        isinstance(error, errors.UnexpectedResponse) and response.status_code == 400
+    )
+    if not over_already:
+        raise error
+
+
+def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Grant:
+    """Return the grant in an answer of the token endpoint; used for codes and refreshes alike. Raises as ``refresh``."""
+    if response.status_code in {200, 201}:
+        return Grant.parse(_json(response), issued_at=issued_at)
+    raise _error_of(response, endpoint="token")
+
+
+def is_ambiguous(error: errors.SipgateError) -> bool:
+    """Tell whether sipgate may have rotated the pair although we hold no new one: the one case for a second question."""
+    if isinstance(error, errors.RateLimited | errors.Misconfigured):
+        return False
+    if isinstance(error, errors.SipgateUnavailable):
+        return error.sent and error.status in {None, 502, 504}
+    return isinstance(error, errors.UnexpectedResponse) and (error.status is None or error.status < 300)
+
+
+def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
+    """Return ``form`` with what proves that the client is ours (RFC 6749 §2.3.1, ``client_secret_post``).
+
+    This is the one place that authenticates the client. The credentials go into the form and not into a Basic header:
+    the client id contains a colon, which would have to be percent-encoded first, and Keycloak compares it raw.
+    """
+    return {**form, "client_id": client.client_id, "client_secret": Secret(client.client_secret)}
+
+
+def _post(
+    client: Client, url: str, form: dict[str, str], limits: http.Limits, *, endpoint: str = "token"
+) -> requests.Response:
+    try:
+        return http.send("POST", url, data=authenticated(client, form), limits=limits)
+    except http.ResponseTooLarge as error:
+        raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from without_frames(
+            error
+        )
+    except requests.RequestException as error:
+        raise unavailable(error, endpoint=endpoint) from without_frames(error)
+
+
+def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.SipgateUnavailable:
+    """Return what a failed request means, in our words."""
+    slow = http.timed_out(error)
+    text = f"sipgate's {endpoint} endpoint {'did not answer in time' if slow else 'cannot be reached'}."
+    return errors.SipgateUnavailable(
+        text, sent=http.was_sent(error), endpoint=endpoint, code="timeout" if slow else "connection"
+    )
+
+
+def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateError | errors.TokenRefused:
+    """Return what an unsuccessful answer means: the one place that classifies."""
+    status = response.status_code
+    data = _json(response)
+    answer = data if isinstance(data, Mapping) else {}
+    code = _short(answer.get("error"), 80)
+    if 300 <= status < 400 or status in {404, 405}:
+        setting = {"logout": "LOGOUT_URL", "revoke": "REVOKE_URL"}.get(endpoint, "TOKEN_URL")
+        return errors.Misconfigured(
+            f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}.",
+            setting=setting,
+            endpoint=endpoint,
+            status=status,
+            code=code or str(status),
+        )
+    if status == 429:
+        return errors.RateLimited(
+            "sipgate asks for fewer requests.", retry_after=http.retry_after(response), endpoint=endpoint, status=status
+        )
+    if status in {408, 425} or status >= 500:
+        return errors.SipgateUnavailable(
+            f"sipgate's {endpoint} endpoint answered HTTP {status}.",
+            retry_after=http.retry_after(response),
+            endpoint=endpoint,
+            status=status,
+            code=code or None,
+        )
+    if code == "invalid_grant" and status in {400, 401}:
+        return errors.TokenRefused(code=code, description=_short(answer.get("error_description"), 300), status=status)
+    if code in OUR_FAULT and status in {400, 401, 403}:
+        return errors.Misconfigured(
+            f"sipgate refuses this site's client ({code}): check {OUR_FAULT[code]} against sipgate's console.",
+            setting=OUR_FAULT[code],
+            endpoint=endpoint,
+            status=status,
+            code=code,
+        )
+    return errors.UnexpectedResponse(
+        f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood.",
+        endpoint=endpoint,
+        status=status,
+        code=code or None,
+    )
+
+
+def _json(response: requests.Response) -> object:
+    try:
+        return http.json_of(response.content)
+    except ValueError:
+        return None
+
+
+def _is_token(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= LONGEST_TOKEN
+        and value.isascii()
+        and value.isprintable()
+        and " " not in value
+    )
+
+
+def _token_or_none(value: object) -> str | None:
+    return Secret(value) if _is_token(value) else None
+
+
+def _scope(value: object) -> tuple[str, ...] | None:
+    if isinstance(value, str):
+        return tuple(value.split())
+    if isinstance(value, list) and all(isinstance(part, str) for part in value):
+        return tuple(value)
+    return None
+
+
+def _seconds(value: object) -> float | None:
+    """Return a positive, finite number of seconds; numeric text counts; anything else is None."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return min(number, LONGEST_LIFE) if math.isfinite(number) and number > 0 else None
+
+
+def _short(value: object, size: int) -> str:
+    return "".join(c for c in value if c.isprintable())[:size] if isinstance(value, str) else ""

@@ -1,0 +1,283 @@
+"""sipgate's side of a sign-in: endpoints, code exchange, identity; and the two views. (The names are fixed by allauth.)
+
+The callback is written out here instead of inherited, for three promises that allauth's own cannot keep: no transaction
+and no database connection is held while sipgate is asked, nothing sipgate answers becomes a server error, and the
+database part is all or nothing, so that no half-made user stays behind.
+
+Must not know: token rows (``receivers`` stores what a completed sign-in brought).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+from urllib.parse import urlsplit
+
+from allauth.socialaccount.helpers import complete_social_login, render_authentication_error
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
+from allauth.socialaccount.providers.base import AuthError, ProviderException
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client
+from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter, OAuth2CallbackView, OAuth2LoginView
+from django.core.exceptions import MultipleObjectsReturned, PermissionDenied
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.utils.cache import add_never_cache_headers
+from django.views.decorators.debug import sensitive_variables
+from requests import RequestException
+
+from sipgate_provider import api, conf, errors, problems, scopes
+from sipgate_provider.keeper import database, sealing
+from sipgate_provider.remote import oauth
+
+from . import receivers
+
+VERIFIER = "sipgate_provider.pkce_verifier"
+
+
+class SipgateOAuth2Client(OAuth2Client):
+    def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
+        """Return the authorization URL; scopes sorted, so that the same wish is the same URL."""
+        url = str(
+            super().get_redirect_url(authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))})
+        )
+        if "?" in authorization_url:  # allauth always starts a query of its own
+            url = authorization_url + "&" + url.removeprefix(authorization_url + "?")
+        return url
+
+    @sensitive_variables("code", "pkce_code_verifier")
+    def get_access_token(
+        self, code: str, pkce_code_verifier: str | None = None, extra_data: dict[str, str] | None = None
+    ) -> oauth.Grant:
+        """Exchange the code; raises as ``oauth.exchange_code``."""
+        client = oauth.Client(
+            client_id=self.consumer_key, client_secret=self.consumer_secret, token_url=self.access_token_url
+        )
+        return oauth.exchange_code(client, code=code, redirect_uri=self.callback_url, code_verifier=pkce_code_verifier)
+
+
+class SipgateOAuth2Adapter(OAuth2Adapter):
+    provider_id = conf.PROVIDER_ID
+    client_class = SipgateOAuth2Client
+
+    @property  # read at the moment of use, as allauth's own OpenID Connect adapter does
+    def authorize_url(self) -> str:
+        return conf.auth_url()
+
+    @property
+    def access_token_url(self) -> str:  # type: ignore[override]  # allauth annotates an attribute
+        return conf.token_url()
+
+    def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
+        return conf.redirect_uri() or str(super().get_callback_url(request, app))
+
+    def parse_token(self, data: oauth.Grant) -> SocialToken:
+        """Return allauth's token value; the whole grant travels with it to ``receivers``."""
+        token = SocialToken(token=data.access_token, token_secret=data.refresh_token or "")
+        if data.expires_in:
+            token.expires_at = data.issued_at + _seconds(data.expires_in)
+        receivers.attach(token, data)
+        return token
+
+    def complete_login(self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any) -> SocialLogin:
+        """Ask sipgate who signed in; one request, or two if the granted scope allows to read name and e-mail.
+
+        Raises:
+            errors.SipgateError: sipgate did not say.
+        """
+        grant: oauth.Grant = kwargs["response"]
+        return self.sociallogin(request, self.identity(grant))
+
+    def sociallogin(self, request: HttpRequest, identity: dict[str, Any]) -> SocialLogin:
+        """Return a fresh, unsaved sign-in of ``identity``."""
+        login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)  # type: ignore[no-untyped-call]  # allauth is untyped
+        return login
+
+    @sensitive_variables("grant")
+    def identity(self, grant: oauth.Grant) -> dict[str, Any]:
+        """Return sipgate's identity resource with what else is known of the person.
+
+        An e-mail counts as verified only if OpenID Connect says so; its claims come straight from the token endpoint,
+        over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
+        """
+        who = api.fetch_identity(conf.api_url(), grant.access_token)
+        data: dict[str, Any] = {
+            "sub": who.sub,
+            "masterSipId": who.master_sip_id,
+            "domain": who.domain,
+            "locale": who.locale,
+        }
+        data["oidc_sub"] = _text(oauth.jwt_claims(grant.access_token).get("sub"))
+        claims = oauth.jwt_claims(grant.id_token) if grant.id_token else {}
+        if _text(claims.get("email")):
+            data |= {"email": _text(claims.get("email")), "email_verified": claims.get("email_verified") is True}
+            data |= {"firstname": _text(claims.get("given_name")), "lastname": _text(claims.get("family_name"))}
+        granted = conf.scope() if grant.scope is None else grant.scope
+        if not data.get("email") and scopes.suffices(granted, needed="users:read"):
+            data |= self._person(grant.access_token, who.sub)
+        return data
+
+    def _person(self, access_token: str, sub: str) -> dict[str, Any]:
+        try:
+            user = api.fetch_user(conf.api_url(), access_token, sub)
+        except (errors.MissingPermission, errors.NotFound):
+            return {}  # a colleague without rights may sign in all the same, without a name
+        return {"email": user.email, "email_verified": False, "firstname": user.firstname, "lastname": user.lastname}
+
+
+class SipgateLoginView(OAuth2LoginView):
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method not in {"GET", "POST"}:
+            # allauth takes whatever is not GET for the confirmed form; HEAD and OPTIONS pass without a CSRF token.
+            return HttpResponseNotAllowed(["GET", "POST"])
+        elsewhere = _canonical_url(request)
+        if elsewhere:
+            return HttpResponseRedirect(elsewhere)
+        response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        add_never_cache_headers(response)
+        return response
+
+
+class SipgateCallbackView(OAuth2CallbackView):
+    adapter: SipgateOAuth2Adapter
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        response = self._dispatch(request)
+        add_never_cache_headers(response)
+        return response
+
+    def _dispatch(self, request: HttpRequest) -> HttpResponse:
+        provider = self.adapter.get_provider()  # type: ignore[no-untyped-call]  # allauth is untyped
+        state, response = self._get_state(request, provider)
+        if response is not None:
+            answer: HttpResponse = response
+            return answer
+        if "error" in request.GET or "code" not in request.GET:
+            cancelled = request.GET.get("error") == self.adapter.login_cancelled_error
+            return self._failed(provider, state, error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN)
+        try:
+            return self._complete(provider, state)
+        except CAUGHT as failure:
+            return self._failed(provider, state, failure=failure)
+
+    @sensitive_variables("verifier", "grant", "token")
+    def _complete(self, provider: Any, state: dict[str, Any]) -> HttpResponse:
+        _check_issuer(self.request)
+        verifier = state.pop("pkce_code_verifier", None)
+        if verifier:
+            verifier = sealing.open_text(verifier, context=VERIFIER)
+        client = self.adapter.get_client(self.request, provider.app)
+        database.release_connections()
+        grant = self.adapter.get_access_token_data(self.request, provider.app, client, pkce_code_verifier=verifier)
+        identity = self.adapter.identity(grant)
+        for last in (False, True):
+            login = self.adapter.sociallogin(self.request, identity)
+            login.token, login.state = self.adapter.parse_token(grant), state
+            if provider.app.pk:
+                login.token.app = provider.app
+            try:
+                # Where connections lie, which a router may put into another database than the default one.
+                with transaction.atomic(using=database.alias()):
+                    _refuse_other_domain(login)
+                    response: HttpResponse = complete_social_login(self.request, login)
+                    return response
+            except IntegrityError:
+                # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
+                if last:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _failed(
+        self, provider: Any, state: dict[str, Any], *, error: str = AuthError.UNKNOWN, failure: Exception | None = None
+    ) -> HttpResponse:
+        response: HttpResponse = render_authentication_error(
+            self.request,
+            provider,
+            error=error,
+            exception=failure,
+            extra_context={"state": state, "callback_view": self},
+        )
+        return response
+
+
+CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderException, PermissionDenied)
+
+
+def _check_issuer(request: HttpRequest) -> None:
+    """RFC 9207: an answer that names another authorization server is not for us (mix-up attack)."""
+    named, expected = request.GET.get("iss"), conf.issuer()
+    if named and expected and named != expected:
+        raise errors.UnexpectedResponse(
+            "The callback's iss is not the issuer of AUTH_URL; the sign-in was refused.",
+            endpoint="callback",
+            code="iss",
+        )
+
+
+def _refuse_other_domain(login: SocialLogin) -> None:
+    """Refuse a known uid that suddenly comes from another sipgate region: it may be somebody else's."""
+    new = login.account.extra_data.get("domain")
+    known = (
+        SocialAccount.objects.filter(provider=login.account.provider, uid=login.account.uid)
+        .values_list("extra_data", flat=True)
+        .first()
+    )
+    old = known.get("domain") if isinstance(known, dict) else None
+    if old and new and old != new:
+        raise errors.UnexpectedResponse(
+            "This sipgate id is known from another sipgate domain; the sign-in was refused.",
+            endpoint="callback",
+            code="domain",
+        )
+
+
+def _canonical_url(request: HttpRequest) -> str:
+    """Return where a sign-in must start, if not here: the state cookie belongs to the host of the redirect URI."""
+    target = urlsplit(conf.redirect_uri())
+    if not target.netloc or conf.is_own_host(request.get_host()):
+        return ""
+    return f"{target.scheme}://{target.netloc}{request.get_full_path()}"
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _seconds(amount: float) -> timedelta:
+    return timedelta(seconds=amount)
+
+
+def _forget_answer(request: HttpRequest) -> None:
+    """Take sipgate's code out of a request that is going to be reported: Django's error report shows the query."""
+    kept = request.GET.copy()
+    for name in ("code", "state", "session_state"):
+        kept.pop(name, None)
+    request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
+    request.META["QUERY_STRING"] = kept.urlencode()
+
+
+def _guarded(view: Any) -> Any:
+    """Turn what can go wrong before allauth catches anything (no client configured) into the same problem page."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            response: HttpResponse = view(request, *args, **kwargs)
+        except SocialApp.DoesNotExist:
+            return problems.page(request, errors.Misconfigured("No sipgate client is configured.", setting="CLIENT_ID"))
+        except MultipleObjectsReturned:
+            return problems.page(
+                request, errors.Misconfigured("Two sipgate clients are configured.", setting="CLIENT_ID")
+            )
+        except errors.SipgateError as error:
+            return problems.page(request, error)
+        except Exception:  # a fault of our own: it is reported, but without sipgate's code
+            _forget_answer(request)
+            raise
+        return response
+
+    return transaction.non_atomic_requests(guarded)
+
+
+oauth2_login = _guarded(SipgateLoginView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
+oauth2_callback = _guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
