@@ -21,8 +21,8 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "after sipgate has answered": (oauth, "refresh", AFTER),
     "before the journal is written": (journal, "write", BEFORE),
     "after the journal is written": (journal, "write", AFTER),
-    "within the store, before the statement": (store, "keep", BEFORE),
-    "within the store, after the statement": (store, "keep", AFTER),
+    "within the store, before the statement": (store, "save_refreshed", BEFORE),
+    "within the store, after the statement": (store, "save_refreshed", AFTER),
     "before the journal is cleared": (journal, "done", BEFORE),
     "after the pair is stored": (refreshing, "store_pair", AFTER),
 }

@@ -364,7 +364,7 @@ class TestPermissions:
         [
             (["view_sipgatetoken"], set()),
             (["view_sipgatetoken", "operate_sipgatetoken"], {"refresh_selected", "check_selected"}),
-            (["view_sipgatetoken", "revoke_sipgatetoken"], {"ask_selected", "revoke_selected"}),
+            (["view_sipgatetoken", "revoke_sipgatetoken"], {"require_sign_in_selected", "revoke_selected"}),
         ],
     )
     def test_each_opens_its_own_actions(self, permissions: list[str], offered: set[str]) -> None:
@@ -513,11 +513,11 @@ class TestActions:
     def test_revoke_and_ask_and_again(self, boss: Client, connect: Connect) -> None:
         gone, asked = connect(), connect()
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "success"
-        assert self.confirmed(boss, "ask_selected", asked.pk)[0][0] == "success"
+        assert self.confirmed(boss, "require_sign_in_selected", asked.pk)[0][0] == "success"
         assert store.load(gone.pk).reason == Reason.REVOKED
         assert store.load(asked.pk).reason == Reason.SIGN_IN_REQUIRED
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "info"
-        assert self.confirmed(boss, "ask_selected", asked.pk)[0][0] == "info"
+        assert self.confirmed(boss, "require_sign_in_selected", asked.pk)[0][0] == "info"
         assert TokenEvent.objects.filter(kind="admin").count() == 2
         assert boss.get(f"{TOKENS}{gone.pk}/change/").status_code == 200
 
@@ -540,14 +540,18 @@ class TestActions:
 
     def test_the_list_comes_back_as_it_was_filtered(self, boss: Client, connect: Connect) -> None:
         connection = connect()
-        page = boss.post(f"{TOKENS}?state__exact=active", {"action": "ask_selected", "_selected_action": connection.pk})
+        page = boss.post(
+            f"{TOKENS}?state__exact=active", {"action": "require_sign_in_selected", "_selected_action": connection.pk}
+        )
         assert '<input type="hidden" name="back" value="state__exact=active">' in page.content.decode()
         assert f'action="{TOKENS}"' in page.content.decode()
-        response = choose(boss, "ask_selected", connection.pk, confirmed="yes", back="state__exact=active")
+        response = choose(boss, "require_sign_in_selected", connection.pk, confirmed="yes", back="state__exact=active")
         assert response.headers["Location"] == f"{TOKENS}?state__exact=active"
-        response = choose(boss, "ask_selected", connection.pk, confirmed="yes", back="//evil.example\r\nX: y")
+        response = choose(
+            boss, "require_sign_in_selected", connection.pk, confirmed="yes", back="//evil.example\r\nX: y"
+        )
         assert response.headers["Location"].startswith(f"{TOKENS}?")
-        response = choose(boss, "ask_selected", connection.pk, confirmed="yes", detail=connection.pk)
+        response = choose(boss, "require_sign_in_selected", connection.pk, confirmed="yes", detail=connection.pk)
         assert response.headers["Location"] == f"{TOKENS}{connection.pk}/change/"
 
     def test_atomic_requests_do_not_hold_a_transaction(self, boss: Client, connect: Connect, monkeypatch) -> None:
@@ -718,7 +722,7 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
             pages.append(choose(boss, f"{operation}_selected", connection.pk))
             response = choose(boss, f"{operation}_selected", connection.pk, confirmed="yes", detail=connection.pk)
             pages.append(boss.get(response.headers["Location"]))
-            if operation in {"revoke", "ask"}:
+            if operation in {"revoke", "require_sign_in"}:
                 browser.sandbox.control.clear()
                 browser.sign_in()
     assert threads.errands.wait_idle(10)

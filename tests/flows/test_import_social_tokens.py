@@ -219,7 +219,7 @@ class TestSafely:
 
         with ThreadPoolExecutor(2) as pool:
             reports = [future.result() for future in [pool.submit(one) for _ in range(2)]]
-        assert sum(report.recovered for report in reports) == 60
+        assert sum(report.imported for report in reports) == 60
         assert (SipgateToken.objects.count(), SocialToken.objects.count()) == (60, 0)
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.CONNECTED).count() == 60
         assert {gate.usable(row.account_id).value for row in rows} == {row.token for row in rows}

@@ -160,7 +160,7 @@ def database_refuses(monkeypatch: pytest.MonkeyPatch, **_more: Any) -> None:
         raise OperationalError
 
     monkeypatch.setattr("sipgate_provider.keeper.refreshing.STORE_PATIENCE", 0)
-    monkeypatch.setattr(store, "keep", refuse)
+    monkeypatch.setattr(store, "save_refreshed", refuse)
 
 
 def database_refuses_and_there_is_a_journal(settings: Any, tmp_path: Path, **more: Any) -> None:

@@ -186,7 +186,7 @@ class TestAsk:
         row = store.load(connection.pk)
         assert (row.state, row.reason, row.generation) == (State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED, 1)
         assert not operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")[0].changed
-        assert (notes(), ended) == ([("ask: done", "olga")], [Reason.SIGN_IN_REQUIRED])
+        assert (notes(), ended) == ([("require_sign_in: done", "olga")], [Reason.SIGN_IN_REQUIRED])
         with pytest.raises(errors.NeedsSignIn):
             gate.refresh(connection)
         assert strict.counts()["refresh"] == 0

@@ -38,7 +38,7 @@ def prepare(answer: dict[str, Any]) -> None:
 
 
 def announce_points() -> None:
-    real_keep, real_sync = store.keep, journal.sync
+    real_keep, real_sync = store.save_refreshed, journal.sync
 
     def keep(*args: Any, **kwargs: Any) -> bool:
         if not announced:
@@ -52,7 +52,7 @@ def announce_points() -> None:
         tell(at="synced")
 
     announced: list[bool] = []
-    store.keep, journal.sync = keep, sync
+    store.save_refreshed, journal.sync = keep, sync
 
 
 def use(connection: int) -> None:

@@ -16,7 +16,7 @@ REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-conne
 
 
 @pytest.fixture
-def without_frames(settings: Any) -> Any:
+def bare(settings: Any) -> Any:
     """A site that has set nothing of ours."""
     for name in dir(django_settings):
         if name.startswith("SIPGATE_"):
