@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # T=path runs a part of the tests: make test T=tests/unit
 T ?=
 
-.PHONY: help install install-dev run test test-browser test-long check format lock messages bench screenshots clean ci
+.PHONY: help install install-dev run test test-browser test-long check format lock messages reference bench screenshots clean ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ messages: $(VENV)/.dev  ## collect what is to be translated, and compile the cat
 	@$(BIN)/python manage.py makemessages -l de --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
 	@sed -i '/POT-Creation-Date/d;/Report-Msgid/d' sipgate_*/locale/de/LC_MESSAGES/django.po
 	@$(BIN)/python manage.py compilemessages -i '$(VENV)' -i var
+
+reference: $(VENV)/.dev  ## write the tables of docs/reference.md that the code knows
+	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python manage.py shell --verbosity 0 -c "from tests.project import reference; reference.main()"
 
 screenshots: $(VENV)/.dev  ## make the README's pictures anew, from the running project
 	@$(BIN)/python -m tests.browser.screenshots

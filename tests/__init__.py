@@ -1,0 +1,28 @@
+"""The tests. Each folder answers one question; its docstring says which, and what its tests may use.
+
+===================  ===========================================================================
+folder               question
+===================  ===========================================================================
+``unit``             Does this module keep its promise?
+``flows``            Does the whole journey work, over HTTP?
+``concurrency``      What if two things happen at once, or a process is killed?
+``outage``           What if the database goes away?
+``sandbox``          Does the local sipgate behave like sipgate?
+``browser``          Does a person get through, in Chromium?
+``package``          Does the installed package work in sites of other people?
+``custom_user``      Does everything work with another user model?
+``upstream``         Do allauth's own provider tests pass?
+``project``          Do README, docs, settings and catalogues say what the code does?
+===================  ===========================================================================
+
+Helpers stand beside the folders:
+
+- ``conftest`` has the fixtures that several folders use, ``journey`` the browser of one person.
+- Servers to test against: the sandbox (journeys), ``strict`` (thousands of refreshes), ``scripted`` (any answer), ``wire``
+  (any bytes), ``postgres`` (a throwaway database).
+- ``processes`` starts workers and the deployed site, ``worker_settings`` are their settings.
+- ``sample`` and ``foreign_site`` are sites that use the app.
+- ``run`` is what ``make test`` calls.
+
+No test replaces the thing that it tests, and none sleeps and hopes. Only loopback addresses are used.
+"""

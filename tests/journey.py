@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 from django.test import Client
@@ -39,3 +41,30 @@ class Browser:
 
     def close(self) -> None:
         self.sipgate.close()
+
+
+def go_through(browser: Browser, response: Any, *, person: str = "1000000w0", allow: bool = True) -> tuple[str, Any]:
+    """Follow a redirect to the connect page, press its button, sign in at sipgate.
+
+    Returns the address at sipgate, and the site's answer to the callback.
+    """
+    address = response.headers["Location"]
+    page = browser.site.get(address)
+    assert page.status_code == 200
+    return press(browser, address, page.content.decode(), person=person, allow=allow)
+
+
+def press(
+    browser: Browser, address: str, page: str, *, person: str = "1000000w0", allow: bool = True
+) -> tuple[str, Any]:
+    """Press the page's one button that leads to sipgate."""
+    form = next(form for form in re.findall(r"<form[^>]*>", page) if "logout" not in form and "i18n" not in form)
+    action = re.search(r'action="([^"]*)"', form)
+    started = browser.site.post(unescape(action[1]) if action else address)
+    assert started.status_code == 302, started.content[:500]
+    authorize = started.headers["Location"]
+    return authorize, browser.site.get(browser.consent(authorize, person=person, allow=allow))
+
+
+def asked_for(authorize_url: str) -> set[str]:
+    return set(parse_qs(urlsplit(authorize_url).query)["scope"][0].split())

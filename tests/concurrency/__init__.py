@@ -1,1 +1,4 @@
-"""What if it happens at once? Real processes, real databases, a strict server; no mocks, nothing slept and hoped for."""
+"""What if two things happen at once, or a process is killed?
+
+May use: threads, processes, signals, real databases, the strict server. Must not use: mocks, or sleeping and hoping.
+"""

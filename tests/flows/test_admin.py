@@ -30,7 +30,7 @@ from sipgate_provider.keeper import history, sealing, store, threads
 from sipgate_provider.models import ClientPause, LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import operations, statistics
 from tests.conftest import Connect
-from tests.flows.test_leaks import Secrets, secrets  # noqa: F401  # a fixture
+from tests.flows.conftest import Secrets
 from tests.journey import Browser
 from tests.strict import Strict
 
@@ -711,7 +711,7 @@ class TestDashboard:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets, caplog) -> None:  # noqa: F811
+def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets, caplog) -> None:
     browser.sign_in()
     connection = SocialAccount.objects.get()
     pages = []

@@ -20,7 +20,7 @@ from django.http import HttpResponse
 
 from sipgate_provider.keeper import store
 from sipgate_provider.models import Reason, SipgateToken, State
-from tests.journey import HOST, Browser
+from tests.journey import HOST, Browser, asked_for, go_through, press
 from tests.sample import SMS
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,33 +56,6 @@ def sent_to(response: Any) -> tuple[str, dict[str, str]]:
     assert response.status_code == 302, response.content[:500]
     parts = urlsplit(response.headers["Location"])
     return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items()}
-
-
-def go_through(browser: Browser, response: Any, *, person: str = "1000000w0", allow: bool = True) -> tuple[str, Any]:
-    """Follow a redirect to the connect page, press its button, sign in at sipgate.
-
-    Returns the address at sipgate, and the site's answer to the callback.
-    """
-    address = response.headers["Location"]
-    page = browser.site.get(address)
-    assert page.status_code == 200
-    return press(browser, address, page.content.decode(), person=person, allow=allow)
-
-
-def press(
-    browser: Browser, address: str, page: str, *, person: str = "1000000w0", allow: bool = True
-) -> tuple[str, Any]:
-    """Press the page's one button that leads to sipgate."""
-    form = next(form for form in re.findall(r"<form[^>]*>", page) if "logout" not in form and "i18n" not in form)
-    action = re.search(r'action="([^"]*)"', form)
-    started = browser.site.post(unescape(action[1]) if action else address)
-    assert started.status_code == 302, started.content[:500]
-    authorize = started.headers["Location"]
-    return authorize, browser.site.get(browser.consent(authorize, person=person, allow=allow))
-
-
-def asked_for(authorize_url: str) -> set[str]:
-    return set(parse_qs(urlsplit(authorize_url).query)["scope"][0].split())
 
 
 class TestAdmitted:

@@ -29,53 +29,10 @@ from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in import receivers, views
+from tests.flows.conftest import Secrets
 from tests.journey import Browser
 
 User = get_user_model()
-
-
-class Secrets:
-    """What must not leak, and where it was looked for."""
-
-    def __init__(self) -> None:
-        self.known: dict[str, str] = {}
-
-    def learn(self, kind: str, value: str | None) -> None:
-        if value:
-            self.known[kind + str(len(self.known))] = value
-
-    def assert_absent(self, place: str, text: str | bytes) -> None:
-        data = text.encode() if isinstance(text, str) else text
-        for kind, value in self.known.items():
-            # A JWT's beginning is the same in all of them: its signature is what tells.
-            needle = value.rpartition(".")[2][-60:].encode()
-            assert needle not in data, f"{kind} in {place}"
-            assert base64.b64encode(needle[:45]) not in data, f"{kind} in {place}, encoded"
-
-
-@pytest.fixture
-def secrets(monkeypatch, settings) -> Secrets:
-    found = Secrets()
-    real = oauth.Grant.parse.__func__
-
-    def parse(cls, data, *, issued_at):
-        grant = real(cls, data, issued_at=issued_at)
-        found.learn("access token", grant.access_token)
-        found.learn("refresh token", grant.refresh_token)
-        return grant
-
-    monkeypatch.setattr(oauth.Grant, "parse", classmethod(parse))
-    real_exchange = views.SipgateOAuth2Client.get_access_token
-
-    def exchange(self, code, pkce_code_verifier=None, extra_data=None):
-        found.learn("code", code)
-        found.learn("verifier", pkce_code_verifier)
-        found.learn("client secret", self.consumer_secret)
-        return real_exchange(self, code, pkce_code_verifier, extra_data)
-
-    monkeypatch.setattr(views.SipgateOAuth2Client, "get_access_token", exchange)
-    found.learn("key", settings.SIPGATE_TOKEN_KEYS[0])
-    return found
 
 
 def sessions() -> bytes:

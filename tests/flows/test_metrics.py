@@ -34,7 +34,7 @@ from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToke
 from sipgate_provider.ops import keepalive, operations, statistics
 from sipgate_provider.remote import oauth, rest
 from tests.conftest import Connect
-from tests.flows.test_leaks import Secrets, secrets  # noqa: F401  # a fixture
+from tests.flows.conftest import Secrets
 from tests.journey import Browser
 from tests.processes import site
 from tests.scripted import Answer, running
@@ -542,7 +542,7 @@ class TestScrape:
         refreshes = [line for line in lines if line.startswith("sipgate_refreshes_total{")]
         assert len(refreshes) >= len(metrics.REFRESH_OUTCOMES) * len(metrics.ACTORS)
 
-    def test_no_secret_and_no_person(self, browser: Browser, scrape: Callable[..., Any], secrets: Secrets) -> None:  # noqa: F811
+    def test_no_secret_and_no_person(self, browser: Browser, scrape: Callable[..., Any], secrets: Secrets) -> None:
         browser.sign_in()
         connection = SocialAccount.objects.get()
         client = SipgateClient(connection)

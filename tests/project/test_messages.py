@@ -61,6 +61,6 @@ def test_nothing_is_forgotten(tmp_path: Path) -> None:
     collect = [sys.executable, "manage.py", "makemessages", "-l", "de", "--no-location", "--no-wrap"]
     subprocess.run(collect, cwd=tmp_path, env=plain, check=True, capture_output=True)
     for app in APPS:
-        assert {(entry.msgctxt, entry.msgid) for entry in catalogue(app, tmp_path) if not entry.obsolete} == before[app], (
-            f"{app}: run make messages"
-        )
+        assert {(entry.msgctxt, entry.msgid) for entry in catalogue(app, tmp_path) if not entry.obsolete} == before[
+            app
+        ], f"{app}: run make messages"

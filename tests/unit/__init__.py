@@ -1,0 +1,4 @@
+"""Does this module keep its promise? One module at a time.
+
+May use: bytes from ``tests.wire`` and ``tests.scripted``, plain values. Must not use: Django's test client, the sandbox.
+"""

@@ -1,4 +1,4 @@
-"""Run by ``test_custom``, in a process with its own settings: a person without a user name uses what needs sipgate."""
+"""Run by ``test_custom_user``, in a process with its own settings: a person without a user name uses what needs sipgate."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 
 from sipgate_provider.client import SipgateClient
-from tests.flows.test_decorators import asked_for, go_through, press
-from tests.journey import Browser
+from tests.journey import Browser, asked_for, go_through, press
 from tests.sample import SMS
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +23,7 @@ def person(browser: Browser) -> Any:
 
 
 def test_connects_widens_and_uses(browser: Browser, person: Any) -> None:
-    assert get_user_model()._meta.label == "custom.Person"
+    assert get_user_model()._meta.label == "custom_user.Person"
     _, back = go_through(browser, browser.site.get("/company?a=1"))
     assert back.headers["Location"] == "/company?a=1"
     assert browser.site.get("/company").json()["company"] == "Rosenduft Gartenbau GmbH"
