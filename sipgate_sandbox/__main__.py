@@ -1,4 +1,4 @@
-"""``python -m sipgate_sandbox``: serve, and steer a sandbox that serves."""
+"""``python -m sipgate_sandbox``: serves the sandbox, or sends a command to one that is running."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from pathlib import Path
 from types import FrameType
 
 from .control import NoSandbox, SandboxControl
-from .wire import Application, Handler, Server
+from .wsgi_server import Application, Handler, Server
 
 
 def main() -> int:
-    """Run one command; return the exit code: 0 done, 1 not possible, 2 wrong words."""
+    """Run one command; return the exit code: 0 done, 1 not possible, 2 wrong arguments."""
     options = _parser().parse_args()
     if options.command == "serve":
         return serve(options)
@@ -120,10 +120,11 @@ def _set_environment(options: argparse.Namespace, url: str) -> None:
         "SANDBOX_LENIENT_REUSE": "1" if options.lenient_reuse else "",
     }
     chosen = {
-        "SANDBOX_DATABASE": options.database, "SANDBOX_CLIENT_ID": options.client_id,
+        "SANDBOX_DATABASE": options.database,
+        "SANDBOX_CLIENT_ID": options.client_id,
         "SANDBOX_CLIENT_SECRET": options.client_secret,
         "SANDBOX_REDIRECT_URIS": " ".join(options.redirect_uri) if options.redirect_uri else None,
-    }  # fmt: skip
+    }
     os.environ.update(values | {name: str(value) for name, value in chosen.items() if value})
 
 

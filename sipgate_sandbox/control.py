@@ -1,4 +1,4 @@
-"""Steers a running sandbox over HTTP. Standard library only, so that anything may import it."""
+"""The client of a running sandbox's control API. Standard library only, so that anything may import it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class NoSandbox(ConnectionError):
 
 
 class SandboxControl:
-    """The switchboard of the sandbox at ``url``.
+    """The control API of the sandbox at ``url``.
 
     Every call raises ``ValueError`` with the sandbox's sentence if it refuses, ``NoSandbox`` if there is none.
     """
@@ -58,8 +58,8 @@ class SandboxControl:
             "POST", "lifetimes", {key: value for key, value in (("access", access), ("refresh", refresh)) if value}
         )
 
-    def _call(self, method: str, name: str, order: dict[str, Any] | None = None) -> Any:
-        body = None if order is None else json.dumps(order).encode()
+    def _call(self, method: str, name: str, payload: dict[str, Any] | None = None) -> Any:
+        body = None if payload is None else json.dumps(payload).encode()
         request = urllib.request.Request(  # noqa: S310  # the scheme is ours
             f"{self.url}/_sandbox/{name}", data=body, method=method, headers={"Content-Type": "application/json"}
         )

@@ -1,4 +1,4 @@
-"""Counts what happens, for tests and for the curious."""
+"""Counters of requests and of what was issued; the control API shows them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The fault switchboard: what can be made to go wrong, where, and how often.
+"""Faults: what can be made to go wrong, at which endpoint, and how often.
 
-A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching requests. Those that
-concern the wire (``drip``, ``cut`` …) are carried out by ``wire``, on the bytes of the answer.
+A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching requests. Faults of
+the connection (``drip``, ``cut`` …) are carried out by ``wsgi_server``, on the bytes of the answer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ANSWERS = {
     "forbidden": "403 with an empty body",
     "forbidden-text": "403 with a text",
     "too-many": "429 with Retry-After (seconds)",
-    "unknown-error": "500 with {\"error\": \"unknown_error\"}",
+    "unknown-error": '500 with {"error": "unknown_error"}',
     "bad-gateway": "502 with an HTML page",
     "unavailable": "503",
     "invalid-grant": "400 invalid_grant",
@@ -33,7 +33,7 @@ ANSWERS = {
     "huge": "200 with a body of 50 MB",
     "missing-sub": "identity without sub",
     "missing-master": "identity without masterSipId",
-}  # fmt: skip
+}
 WIRE = {
     "slow": "the right answer, after some seconds",
     "hang": "silence for some seconds, then the end",
@@ -72,21 +72,21 @@ _armed: list[Fault] = []
 _now = threading.local()
 
 
-def arm(order: dict[str, Any]) -> Fault:
-    """Arm a fault. Raises ``ValueError`` with a sentence for an order that makes no sense."""
-    unknown = set(order) - {"fault", "on", "times", "seconds", "value"}
+def arm(payload: dict[str, Any]) -> Fault:
+    """Arm a fault. Raises ``ValueError`` with a sentence for an payload that makes no sense."""
+    unknown = set(payload) - {"fault", "on", "times", "seconds", "value"}
     if unknown:
         raise ValueError(f"Unknown words: {', '.join(sorted(unknown))}.")
-    if not isinstance(order.get("fault"), str) or order["fault"] not in KNOWN:
+    if not isinstance(payload.get("fault"), str) or payload["fault"] not in KNOWN:
         raise ValueError(f"Unknown fault. Known are: {', '.join(KNOWN)}.")
-    if order.get("on", "all") not in PLACES:
+    if payload.get("on", "all") not in PLACES:
         raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")
-    times, seconds = order.get("times", 1), order.get("seconds", 5.0)
+    times, seconds = payload.get("times", 1), payload.get("seconds", 5.0)
     if times is not None and (not isinstance(times, int) or times < 1):
         raise ValueError("times must be a whole number from 1, or null for until cleared.")
     if not isinstance(seconds, int | float) or not 0 <= seconds <= 600:
         raise ValueError("seconds must be a number from 0 to 600.")
-    fault = Fault(order["fault"], order.get("on", "all"), times, float(seconds), order.get("value"))
+    fault = Fault(payload["fault"], payload.get("on", "all"), times, float(seconds), payload.get("value"))
     with _lock:
         _armed.append(fault)
     return fault
@@ -161,19 +161,27 @@ def _answer(fault: Fault) -> HttpResponse:
     simple: dict[str, Callable[[], HttpResponse]] = {
         "unauthorized": lambda: HttpResponse(status=401),
         "forbidden": lambda: HttpResponse(status=403),
-        "forbidden-text": lambda: HttpResponse("This needs a Classic PBX account.", status=403, content_type="text/plain"),
+        "forbidden-text": lambda: HttpResponse(
+            "This needs a Classic PBX account.", status=403, content_type="text/plain"
+        ),
         "too-many": lambda: HttpResponse(status=429, headers={"Retry-After": str(int(fault.seconds))}),
         "unknown-error": lambda: JsonResponse({"error": "unknown_error"}, status=500),
         "bad-gateway": lambda: HttpResponse("<html><h1>502 Bad Gateway</h1></html>", status=502),
         "unavailable": lambda: HttpResponse(status=503),
-        "invalid-grant": lambda: JsonResponse({"error": "invalid_grant", "error_description": "Session not active"}, status=400),
+        "invalid-grant": lambda: JsonResponse(
+            {"error": "invalid_grant", "error_description": "Session not active"}, status=400
+        ),
         "invalid-client": lambda: JsonResponse({"error": "invalid_client"}, status=401),
-        "unauthorized-client": lambda: JsonResponse({"error": "unauthorized_client", "error_description": "Invalid client secret"}, status=401),
+        "unauthorized-client": lambda: JsonResponse(
+            {"error": "unauthorized_client", "error_description": "Invalid client secret"}, status=401
+        ),
         "malformed-json": lambda: HttpResponse('{"access_token": "abc', content_type="application/json"),
         "json-list": lambda: HttpResponse("[]", content_type="application/json"),
-        "redirect": lambda: HttpResponse(status=307, headers={"Location": str(fault.value or "http://127.0.0.1:9/elsewhere")}),
+        "redirect": lambda: HttpResponse(
+            status=307, headers={"Location": str(fault.value or "http://127.0.0.1:9/elsewhere")}
+        ),
         "huge": lambda: HttpResponse(b"x" * 50_000_000, content_type="application/json"),
-    }  # fmt: skip
+    }
     return simple[fault.fault]()
 
 

@@ -1,4 +1,4 @@
-"""Starts a sandbox as a process of its own, for tests and benches. Standard library and requests only."""
+"""Starts a sandbox as a process of its own and signs people in there, for tests. Needs no Django, only requests."""
 
 from __future__ import annotations
 
@@ -58,9 +58,23 @@ def launch(*arguments: str, port: int = 0) -> Running:
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     database = str(Path(folder.name) / "sandbox.sqlite3")
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-        [sys.executable, "-m", "sipgate_sandbox", "serve", "--quiet", "--port", str(port), "--database", database, *arguments],
-        stdout=subprocess.PIPE, text=True, env=environment, cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "sipgate_sandbox",
+            "serve",
+            "--quiet",
+            "--port",
+            str(port),
+            "--database",
+            database,
+            *arguments,
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        cwd=Path(__file__).parent.parent,
+    )
     line = process.stdout.readline() if process.stdout else ""
     found = READY.search(line)
     if found is None:

@@ -1,11 +1,10 @@
-"""The sandbox's pages: login, start page, static files; all say that this is not sipgate."""
+"""The sandbox's own pages: sign-in, start page and static files. Each says that this is not sipgate."""
 
 from __future__ import annotations
 
 import mimetypes
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
@@ -13,39 +12,12 @@ from django.contrib.auth import get_user_model, login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import get_language
 from django.views.decorators.http import require_GET
 
 from . import counters, faults
 from .people import BY_UID, PEOPLE
 
 STATIC = Path(__file__).parent / "static"
-
-ENGLISH = {
-    "notice": "This is a local sandbox, not sipgate.", "login": "Who are you?",
-    "login_hint": "Choose one of these invented people. No password is needed.",
-    "consent": "Allow access?", "wants": "wants to use the account of", "scopes": "It asks for:", "allow": "Allow", "deny": "Deny",
-    "other": "Use another person", "back": "Afterwards you return to", "people": "People", "faults": "Faults", "clear": "Clear all faults",
-    "client": "Client not found", "client_cure": "The client id is not known here. Check CLIENT_ID and the realm.",
-    "redirect_uri": "Invalid parameter: redirect_uri", "redirect_cure": "The redirect URI is not registered exactly like this. Check REDIRECT_URI.",
-    "start": "The sipgate sandbox runs", "start_hint": "It stands in for sipgate's authorization server and REST API, so that a site can be tried without credentials.",
-    "site": "Go to the site", "arm": "Let it happen once", "none_armed": "None is armed.", "account": "account", "uid": "id",
-}  # fmt: skip
-GERMAN = {
-    "notice": "Dies ist eine lokale Sandbox, nicht sipgate.", "login": "Wer sind Sie?",
-    "login_hint": "Wählen Sie eine dieser erfundenen Personen. Ein Passwort ist nicht nötig.",
-    "consent": "Zugriff erlauben?", "wants": "möchte das Konto verwenden von", "scopes": "Es bittet um:", "allow": "Erlauben", "deny": "Ablehnen",
-    "other": "Andere Person wählen", "back": "Danach geht es zurück zu", "people": "Personen", "faults": "Störungen", "clear": "Alle Störungen beenden",
-    "client": "Client nicht gefunden", "client_cure": "Diese Client-ID ist hier nicht bekannt. Prüfen Sie CLIENT_ID und den Realm.",
-    "redirect_uri": "Ungültiger Parameter: redirect_uri", "redirect_cure": "Die Redirect-URI ist nicht genau so eingetragen. Prüfen Sie REDIRECT_URI.",
-    "start": "Die sipgate-Sandbox läuft", "start_hint": "Sie vertritt sipgates Autorisierungsserver und REST-API, damit man eine Website ohne Zugangsdaten ausprobieren kann.",
-    "site": "Zur Website", "arm": "Einmal geschehen lassen", "none_armed": "Keine ist aktiv.", "account": "Konto", "uid": "Kennung",
-}  # fmt: skip
-
-
-def words(request: HttpRequest) -> dict[str, Any]:
-    german = (get_language() or "en").startswith("de")
-    return {"words": GERMAN if german else ENGLISH, "language": "de" if german else "en"}
 
 
 def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
@@ -55,7 +27,8 @@ def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
         response = get_response(request)
         sites = " ".join(sorted({_origin(uri) for uri in settings.SANDBOX_REDIRECT_URIS}))
         response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
+            "default-src 'none'; style-src 'self'; img-src 'self'; "
+            f"form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
         )
         response.headers["Referrer-Policy"] = "same-origin"
         return response

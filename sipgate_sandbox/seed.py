@@ -1,4 +1,4 @@
-"""Puts the people and the client into the sandbox's database."""
+"""Writes the people and the client into the sandbox's database at start."""
 
 from __future__ import annotations
 

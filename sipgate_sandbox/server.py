@@ -61,10 +61,17 @@ class Adapter(DefaultOIDCAdapter):
     ) -> None:
         person = BY_UID[user.username]
         access_token |= {
-            "typ": "Bearer", "azp": client.id, "aud": client.id, "featureScope": person.feature_scope,
-            "realm_access": {"roles": list(scopes)}, "resource_access": {}, "allowed-origins": [], "acr": "1",
-            "session_state": str(uuid.uuid4()), "client_session": str(uuid.uuid4()),
-        }  # fmt: skip
+            "typ": "Bearer",
+            "azp": client.id,
+            "aud": client.id,
+            "featureScope": person.feature_scope,
+            "realm_access": {"roles": list(scopes)},
+            "resource_access": {},
+            "allowed-origins": [],
+            "acr": "1",
+            "session_state": str(uuid.uuid4()),
+            "client_session": str(uuid.uuid4()),
+        }
 
 
 def person_of(user: Any) -> Person:
@@ -143,9 +150,13 @@ class AuthorizationView(allauth_views.AuthorizationView):
         info = self._request_info
         form = self.get_form()
         return {
-            **kwargs, "form": form, "scopes": sorted(self._scopes), "client": Client.objects.get(pk=info["client_id"]),
-            "person": person_of(self.request.user), "redirect_uri": info["redirect_uri"],
-        }  # fmt: skip
+            **kwargs,
+            "form": form,
+            "scopes": sorted(self._scopes),
+            "client": Client.objects.get(pk=info["client_id"]),
+            "person": person_of(self.request.user),
+            "redirect_uri": info["redirect_uri"],
+        }
 
 
 def _user(request: HttpRequest) -> User:
@@ -244,9 +255,11 @@ def _issue(request: HttpRequest, session: KeycloakSession) -> HttpResponse:
     )
     counters.add("issued")
     data |= {
-        "token_type": "Bearer", "not-before-policy": 0, "session_state": session.pk,
+        "token_type": "Bearer",
+        "not-before-policy": 0,
+        "session_state": session.pk,
         "refresh_expires_in": settings.IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN,
-    }  # fmt: skip
+    }
     scopes = str(data.get("scope", "")).split()
     if "openid" not in scopes:
         data.pop("id_token", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from sipgate_sandbox.keys import private_key
+from sipgate_sandbox.signing_key import private_key
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 DATABASE = Path(os.environ.get("SANDBOX_DATABASE") or BASE_DIR / "var" / "sandbox.sqlite3")
@@ -43,7 +43,7 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
         "OPTIONS": {
-            "context_processors": ["django.template.context_processors.request", "sipgate_sandbox.pages.words"]
+            "context_processors": ["django.template.context_processors.request", "sipgate_sandbox.texts.words"]
         },
     }
 ]

@@ -20,8 +20,13 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "sipgate_sandbox", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )  # fmt: skip
+        [sys.executable, "-m", "sipgate_sandbox", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def one_sentence(done: subprocess.CompletedProcess[str], words: str, *, code: int = 1) -> None:
@@ -64,9 +69,16 @@ class TestSteering:
         )
 
     @pytest.mark.parametrize(
-        "answer", [whole("404 Not Found", b"<html>"), whole("200 OK", b"<html>"), whole("400 No", b"[]"), cut(b"SSH-2.0-x\r\n"), cut()],
+        "answer",
+        [
+            whole("404 Not Found", b"<html>"),
+            whole("200 OK", b"<html>"),
+            whole("400 No", b"[]"),
+            cut(b"SSH-2.0-x\r\n"),
+            cut(),
+        ],
         ids=["404", "page", "list", "ssh", "cut"],
-    )  # fmt: skip
+    )
     def test_somebody_else_is_there(self, answer: Any) -> None:
         with serving(answer) as server:
             one_sentence(run("state", "--url", server.url), f"No sandbox answers at {server.url}.")
@@ -110,9 +122,21 @@ class TestServing:
 
     def test_no_query_is_printed(self, tmp_path: Path) -> None:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sipgate_sandbox", "serve", "--port", "0", "--database", str(tmp_path / "x.sqlite3")],
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
+            [
+                sys.executable,
+                "-m",
+                "sipgate_sandbox",
+                "serve",
+                "--port",
+                "0",
+                "--database",
+                str(tmp_path / "x.sqlite3"),
+            ],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         requests.get(f"{url}/v2/account?code=s3cret", timeout=10)

@@ -31,8 +31,13 @@ ANSWERS: dict[str, tuple[int, Any]] = {
     "redirect": (307, b""),
 }
 ELSEWHERE = {
-    "malformed-json", "huge", "missing-sub", "missing-master", *faults.WIRE, *faults.GRANT,
-}  # fmt: skip
+    "malformed-json",
+    "huge",
+    "missing-sub",
+    "missing-master",
+    *faults.WIRE,
+    *faults.GRANT,
+}
 """Faults with a test of their own below."""
 
 
@@ -47,8 +52,9 @@ def test_every_fault_has_a_test() -> None:
 
 class TestAnswers:
     @pytest.mark.parametrize(
-        ("place", "name"), [*(("account", name) for name in ANSWERS), ("refresh", "invalid-grant"), ("refresh", "unknown-error")]
-    )  # fmt: skip
+        ("place", "name"),
+        [*(("account", name) for name in ANSWERS), ("refresh", "invalid-grant"), ("refresh", "unknown-error")],
+    )
     def test_is_given_once_and_nothing_is_done(
         self, visitor: Visitor, grant: dict[str, Any], place: str, name: str
     ) -> None:
@@ -106,11 +112,16 @@ class TestGrants:
     @pytest.mark.parametrize(
         ("name", "value", "field", "found"),
         [
-            ("null-access-token", None, "access_token", None), ("null-refresh-token", None, "refresh_token", None),
-            ("no-refresh-token", None, "refresh_token", ...), ("no-scope-field", None, "scope", ...), ("scope-less", None, "scope", 1),
-            ("odd-expires", "soon", "expires_in", "soon"), ("odd-expires", -5, "expires_in", -5), ("odd-expires", None, "expires_in", None),
+            ("null-access-token", None, "access_token", None),
+            ("null-refresh-token", None, "refresh_token", None),
+            ("no-refresh-token", None, "refresh_token", ...),
+            ("no-scope-field", None, "scope", ...),
+            ("scope-less", None, "scope", 1),
+            ("odd-expires", "soon", "expires_in", "soon"),
+            ("odd-expires", -5, "expires_in", -5),
+            ("odd-expires", None, "expires_in", None),
         ],
-    )  # fmt: skip
+    )
     @pytest.mark.parametrize("place", ["token", "refresh"])
     def test_one_field_is_changed_and_the_rest_is_right(
         self, visitor: Visitor, grant: dict[str, Any], place: str, name: str, value: Any, field: str, found: Any
@@ -267,7 +278,7 @@ class TestSwitchboard:
             "refresh": lambda: visitor.refresh("x"),
             "logout": lambda: visitor.end("logout", refresh_token="x"),
             "revoke": lambda: visitor.end("revoke", token="x"),
-        }  # fmt: skip
+        }
         for name, ask in asked.items():
             if ask().status_code == 503:
                 struck.add(name)

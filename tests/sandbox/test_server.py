@@ -69,9 +69,16 @@ class TestAuthorization:
         assert visitor.back(scope="account:read nonsense")["error"] == "invalid_scope"
 
     @pytest.mark.parametrize(
-        "change", [{"client_id": "other"}, {"client_id": None}, {"redirect_uri": "http://localhost:8080/oauth/"},
-                   {"redirect_uri": "http://127.0.0.1:8080/oauth"}, {"redirect_uri": "https://evil.example/"}, {"redirect_uri": None}],
-    )  # fmt: skip
+        "change",
+        [
+            {"client_id": "other"},
+            {"client_id": None},
+            {"redirect_uri": "http://localhost:8080/oauth/"},
+            {"redirect_uri": "http://127.0.0.1:8080/oauth"},
+            {"redirect_uri": "https://evil.example/"},
+            {"redirect_uri": None},
+        ],
+    )
     def test_nobody_is_sent_to_an_address_that_is_not_registered(
         self, visitor: Visitor, change: dict[str, Any]
     ) -> None:
@@ -95,10 +102,16 @@ class TestAuthorization:
 
     @pytest.mark.parametrize(
         ("change", "status", "error"),
-        [({"code": "other"}, 400, "invalid_grant"), ({"code_verifier": "w" * 50}, 400, "invalid_grant"), ({"code_verifier": ""}, 400, None),
-         ({"redirect_uri": "http://localhost:8080/other"}, 400, None), ({"client_id": "x"}, 401, "invalid_client"),
-         ({"client_secret": "x"}, 401, "unauthorized_client"), ({"grant_type": "password"}, 400, None)],
-    )  # fmt: skip
+        [
+            ({"code": "other"}, 400, "invalid_grant"),
+            ({"code_verifier": "w" * 50}, 400, "invalid_grant"),
+            ({"code_verifier": ""}, 400, None),
+            ({"redirect_uri": "http://localhost:8080/other"}, 400, None),
+            ({"client_id": "x"}, 401, "invalid_client"),
+            ({"client_secret": "x"}, 401, "unauthorized_client"),
+            ({"grant_type": "password"}, 400, None),
+        ],
+    )
     def test_the_exchange_is_strict(
         self, visitor: Visitor, change: dict[str, str], status: int, error: str | None
     ) -> None:
@@ -184,9 +197,11 @@ class TestRotation:
         # The client id has a colon, so Basic cuts it short, as Keycloak does.
         grant = visitor.grant()
         response = requests.post(
-            f"{visitor.sandbox.oidc_url}/token", auth=(CLIENT_ID, CLIENT_SECRET), timeout=10,
+            f"{visitor.sandbox.oidc_url}/token",
+            auth=(CLIENT_ID, CLIENT_SECRET),
+            timeout=10,
             data={"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]},
-        )  # fmt: skip
+        )
         assert (response.status_code, response.json()["error"]) == (401, "invalid_client")
 
 
@@ -245,9 +260,16 @@ class TestRest:
 
     @pytest.mark.parametrize(
         ("path", "scope"),
-        [("/account", "account:read"), ("/users", "users:read"), ("/users/w0", "users:read"), ("/balance", "balance:read"),
-         ("/numbers", "numbers:read"), ("/history", "history:read"), ("/w0/devices", "devices:read")],
-    )  # fmt: skip
+        [
+            ("/account", "account:read"),
+            ("/users", "users:read"),
+            ("/users/w0", "users:read"),
+            ("/balance", "balance:read"),
+            ("/numbers", "numbers:read"),
+            ("/history", "history:read"),
+            ("/w0/devices", "devices:read"),
+        ],
+    )
     def test_each_resource_wants_its_scope(self, visitor: Visitor, path: str, scope: str) -> None:
         other = "balance:read" if scope != "balance:read" else "account:read"
         assert visitor.get(path, visitor.grant(scope=other)["access_token"]).status_code == 403
@@ -278,8 +300,18 @@ class TestRest:
         assert [bool(device.secrets) for device in devices] == [True, True]
         assert "sandbox-sip-password" not in repr(devices)
 
-    @pytest.mark.parametrize(("query", "status", "number"), [("", 200, 10), ("?limit=1000", 200, 25), ("?offset=20", 200, 5),
-                             ("?offset=99", 200, 0), ("?limit=1001", 400, None), ("?limit=x", 400, None), ("?offset=-1", 400, None)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("query", "status", "number"),
+        [
+            ("", 200, 10),
+            ("?limit=1000", 200, 25),
+            ("?offset=20", 200, 5),
+            ("?offset=99", 200, 0),
+            ("?limit=1001", 400, None),
+            ("?limit=x", 400, None),
+            ("?offset=-1", 400, None),
+        ],
+    )
     def test_pages(self, visitor: Visitor, query: str, status: int, number: int | None) -> None:
         response = visitor.get(f"/numbers{query}", visitor.grant(scope="numbers:read")["access_token"])
         assert response.status_code == status
@@ -329,21 +361,43 @@ class TestLevers:
         visitor.refresh(visitor.grant()["refresh_token"])
         visitor.get("/account")
         state = visitor.sandbox.control.state()
-        assert {name: state[name] for name in ("token", "refresh", "issued", "rotations", "reuses", "sessions_alive", "GET v2/account")} == {
-            "token": 1, "refresh": 1, "issued": 2, "rotations": 1, "reuses": 0, "sessions_alive": 1, "GET v2/account": 1,
-        }  # fmt: skip
+        assert {
+            name: state[name]
+            for name in ("token", "refresh", "issued", "rotations", "reuses", "sessions_alive", "GET v2/account")
+        } == {
+            "token": 1,
+            "refresh": 1,
+            "issued": 2,
+            "rotations": 1,
+            "reuses": 0,
+            "sessions_alive": 1,
+            "GET v2/account": 1,
+        }
         visitor.sandbox.control.reset(people=True)
         state = visitor.sandbox.control.state()
         assert (state["rotations"], state["sessions_alive"], state["sessions_dead"], state["faults"]) == (0, 0, 0, [])
 
     @pytest.mark.parametrize(
         ("lever", "order"),
-        [("faults", {"fault": "nonsense"}), ("faults", {}), ("faults", {"fault": "slow", "on": "moon"}), ("faults", {"fault": "slow", "times": 0}),
-         ("faults", {"fault": "slow", "times": "2"}), ("faults", {"fault": "slow", "seconds": -1}), ("faults", {"fault": "slow", "seconds": "x"}),
-         ("faults", {"fault": "slow", "colour": "red"}), ("faults", {"fault": ["slow"]}), ("faults", {"fault": "slow", "on": {}}),
-         ("faults", []), ("faults", "slow"), ("lifetimes", {"access": 0}), ("lifetimes", {"access": "1"}), ("lifetimes", {"refresh": 10**12})],
+        [
+            ("faults", {"fault": "nonsense"}),
+            ("faults", {}),
+            ("faults", {"fault": "slow", "on": "moon"}),
+            ("faults", {"fault": "slow", "times": 0}),
+            ("faults", {"fault": "slow", "times": "2"}),
+            ("faults", {"fault": "slow", "seconds": -1}),
+            ("faults", {"fault": "slow", "seconds": "x"}),
+            ("faults", {"fault": "slow", "colour": "red"}),
+            ("faults", {"fault": ["slow"]}),
+            ("faults", {"fault": "slow", "on": {}}),
+            ("faults", []),
+            ("faults", "slow"),
+            ("lifetimes", {"access": 0}),
+            ("lifetimes", {"access": "1"}),
+            ("lifetimes", {"refresh": 10**12}),
+        ],
         ids=str,
-    )  # fmt: skip
+    )
     def test_an_order_that_makes_no_sense_is_refused_with_a_sentence(
         self, sandbox: Running, lever: str, order: Any
     ) -> None:

@@ -26,9 +26,14 @@ class Visitor:
 
     def authorize_url(self, **changes: Any) -> str:
         query = {
-            "client_id": CLIENT_ID, "redirect_uri": REDIRECT_URI, "response_type": "code", "scope": "account:read",
-            "state": "st", "code_challenge": CHALLENGE, "code_challenge_method": "S256",
-        } | changes  # fmt: skip
+            "client_id": CLIENT_ID,
+            "redirect_uri": REDIRECT_URI,
+            "response_type": "code",
+            "scope": "account:read",
+            "state": "st",
+            "code_challenge": CHALLENGE,
+            "code_challenge_method": "S256",
+        } | changes
         return f"{self.sandbox.oidc_url}/auth?{urlencode({k: v for k, v in query.items() if v is not None})}"
 
     def back(self, *, person: str = "1000000w0", allow: bool = True, **changes: Any) -> dict[str, str]:

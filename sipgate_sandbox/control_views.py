@@ -1,4 +1,7 @@
-"""The switchboard over HTTP: counters, faults, and what can be done to sessions at once. Loopback clients only."""
+"""The control API: tests and the start page arm faults, end sessions and change lifetimes here.
+
+The counterpart of ``control.SandboxControl``. It answers clients on this machine only, and no page of another site.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,16 @@ from .server import end_session
 View = Callable[[HttpRequest, dict[str, Any]], Any]
 
 
-def lever(view: View) -> Callable[..., HttpResponse]:
-    """Give a view the JSON or form of its request; a ``ValueError`` becomes a 400 with its sentence."""
+def control_view(view: View) -> Callable[..., HttpResponse]:
+    """Call ``view`` with the JSON object or form of the request; a ``ValueError`` becomes a 400 with its sentence."""
 
     @csrf_exempt
     @wraps(view)
     def handle(request: HttpRequest) -> HttpResponse:
-        if not ipaddress.ip_address(request.META.get("REMOTE_ADDR", "0.0.0.0")).is_loopback:  # noqa: S104  # a value that is refused
-            return HttpResponse(status=403)
-        if _is_foreign(request):
+        if not ipaddress.ip_address(request.META["REMOTE_ADDR"]).is_loopback or _is_foreign(request):
             return HttpResponse(status=403)
         try:
-            answer = view(request, _order(request))
+            answer = view(request, _payload(request))
         except ValueError as error:
             return JsonResponse({"error": str(error)}, status=400)
         if request.content_type == "application/x-www-form-urlencoded" and request.method == "POST":
@@ -55,38 +56,38 @@ def _is_foreign(request: HttpRequest) -> bool:
     return request.headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"}
 
 
-def _order(request: HttpRequest) -> dict[str, Any]:
+def _payload(request: HttpRequest) -> dict[str, Any]:
     if request.content_type == "application/x-www-form-urlencoded":
         return {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
     if not request.body:
         return {}
-    order = json.loads(request.body)
-    if not isinstance(order, dict):
+    payload = json.loads(request.body)
+    if not isinstance(payload, dict):
         raise ValueError("A JSON object is needed.")
-    return order
+    return payload
 
 
-@lever
-def state(request: HttpRequest, order: dict[str, Any]) -> Any:
+@control_view
+def state(request: HttpRequest, payload: dict[str, Any]) -> Any:
     alive, all_of_them = KeycloakSession.objects.filter(alive=True).count(), KeycloakSession.objects.count()
     sessions = {"sessions_alive": alive, "sessions_dead": all_of_them - alive}
     return {"reuses": 0, "rotations": 0, **counters.state(), **sessions, "faults": faults.armed()}
 
 
-@lever
-def switch(request: HttpRequest, order: dict[str, Any]) -> Any:
-    if request.method == "DELETE" or order.get("fault") == "clear":
+@control_view
+def switch(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    if request.method == "DELETE" or payload.get("fault") == "clear":
         faults.clear()
     elif request.method == "POST":
-        faults.arm(order)
+        faults.arm(payload)
     return faults.armed()
 
 
-@lever
-def reset(request: HttpRequest, order: dict[str, Any]) -> Any:
+@control_view
+def reset(request: HttpRequest, payload: dict[str, Any]) -> Any:
     counters.reset()
     faults.clear()
-    if order.get("people"):
+    if payload.get("people"):
         Token.objects.all().delete()
         Issued.objects.all().delete()
         KeycloakSession.objects.all().delete()
@@ -94,42 +95,42 @@ def reset(request: HttpRequest, order: dict[str, Any]) -> Any:
     return {}
 
 
-def _sessions(order: dict[str, Any]) -> Any:
+def _sessions(payload: dict[str, Any]) -> Any:
     sessions = KeycloakSession.objects.filter(alive=True)
-    return sessions.filter(user__username=order["uid"]) if order.get("uid") else sessions
+    return sessions.filter(user__username=payload["uid"]) if payload.get("uid") else sessions
 
 
-@lever
-def expire_access(request: HttpRequest, order: dict[str, Any]) -> Any:
-    return _expire("access", order)
+@control_view
+def expire_access(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    return _expire("access", payload)
 
 
-@lever
-def expire_refresh(request: HttpRequest, order: dict[str, Any]) -> Any:
-    return _expire("refresh", order)
+@control_view
+def expire_refresh(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    return _expire("refresh", payload)
 
 
-def _expire(kind: str, order: dict[str, Any]) -> Any:
-    hashes = Issued.objects.filter(kind=kind, session__in=_sessions(order)).values_list("hash", flat=True)
+def _expire(kind: str, payload: dict[str, Any]) -> Any:
+    hashes = Issued.objects.filter(kind=kind, session__in=_sessions(payload)).values_list("hash", flat=True)
     return {"expired": Token.objects.filter(hash__in=list(hashes)).update(expires_at=timezone.now())}
 
 
-@lever
-def kill_session(request: HttpRequest, order: dict[str, Any]) -> Any:
-    sessions = list(_sessions(order))
+@control_view
+def kill_session(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    sessions = list(_sessions(payload))
     for session in sessions:
         end_session(session)
     return {"ended": len(sessions)}
 
 
-@lever
-def lifetimes(request: HttpRequest, order: dict[str, Any]) -> Any:
+@control_view
+def lifetimes(request: HttpRequest, payload: dict[str, Any]) -> Any:
     for name, setting in (
         ("access", "IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN"),
         ("refresh", "IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN"),
     ):
-        if name in order:
-            if not isinstance(order[name], int) or not 1 <= order[name] <= 10 * 365 * 86_400:
+        if name in payload:
+            if not isinstance(payload[name], int) or not 1 <= payload[name] <= 10 * 365 * 86_400:
                 raise ValueError(f"{name} must be a whole number of seconds.")
-            setattr(settings, setting, order[name])
+            setattr(settings, setting, payload[name])
     return {"access": settings.IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN, "refresh": settings.IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN}
