@@ -43,6 +43,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--lenient-reuse", action="store_true", help="a reused refresh token is refused, its session lives on"
     )
+    one.add_argument(
+        "--introspect",
+        metavar="URL",
+        default=None,
+        help="let the REST API check access tokens there, with SANDBOX_CLIENT_ID and SANDBOX_CLIENT_SECRET",
+    )
     one.add_argument("--quiet", action="store_true", help="no line per request")
     for name, text in (
         ("fault", "arm a fault"),
@@ -121,6 +127,7 @@ def _set_environment(options: argparse.Namespace, url: str) -> None:
     }
     chosen = {
         "SANDBOX_DATABASE": options.database,
+        "SANDBOX_INTROSPECT_URL": options.introspect,
         "SANDBOX_CLIENT_ID": options.client_id,
         "SANDBOX_CLIENT_SECRET": options.client_secret,
         "SANDBOX_REDIRECT_URIS": " ".join(options.redirect_uri) if options.redirect_uri else None,

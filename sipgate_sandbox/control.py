@@ -39,7 +39,7 @@ class SandboxControl:
         self._call("DELETE", "faults")
 
     def reset(self, *, people: bool = False) -> None:
-        """Zero the counters and clear faults; with ``people`` also forget all sessions and consents."""
+        """Zero the counters and clear faults; with ``people`` also all that people, client and behaviour became."""
         self._call("POST", "reset", {"people": people})
 
     def expire_access(self, uid: str = "") -> None:
@@ -49,14 +49,29 @@ class SandboxControl:
         self._call("POST", "expire-refresh", {"uid": uid})
 
     def kill_session(self, uid: str = "") -> None:
-        """End the sessions of one person, or of all."""
+        """End the sessions and grants of one person, or of all, as an administrator can."""
         self._call("POST", "kill-session", {"uid": uid})
 
-    def lifetimes(self, *, access: int | None = None, refresh: int | None = None) -> None:
-        """Set the lifetimes (seconds) of what will be issued."""
-        self._call(
-            "POST", "lifetimes", {key: value for key, value in (("access", access), ("refresh", refresh)) if value}
-        )
+    def withdraw_consent(self, uid: str = "") -> None:
+        """Let one person, or all, take back what the client was allowed."""
+        self._call("POST", "withdraw-consent", {"uid": uid})
+
+    def set_enabled(self, uid: str, enabled: bool) -> None:
+        """Disable a person, whose tokens are refused then, or let them in again: the same tokens work."""
+        self._call("POST", "person", {"uid": uid, "enabled": enabled})
+
+    def change_client(self, **changes: Any) -> None:
+        """Change the client: ``secret``, ``scopes`` (a list; None: all), ``enabled``."""
+        self._call("POST", "client", changes)
+
+    def behave(self, **changes: Any) -> dict[str, Any]:
+        """Change how the authorization server behaves, by the names of ``behaviour.Behaviour``; return the whole."""
+        return dict(self._call("POST", "behaviour", changes))
+
+    def lifetimes(self, *, access: int | None = None, refresh: int | None = None, session: int | None = None) -> None:
+        """Set the lifetimes (seconds) of tokens that will be issued, and of browser sessions."""
+        named = {"access_lifetime": access, "refresh_lifetime": refresh, "session_lifetime": session}
+        self.behave(**{name: value for name, value in named.items() if value is not None})
 
     def _call(self, method: str, name: str, payload: dict[str, Any] | None = None) -> Any:
         body = None if payload is None else json.dumps(payload).encode()

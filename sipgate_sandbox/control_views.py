@@ -8,19 +8,21 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import wraps
 from typing import Any
 from urllib.parse import urlsplit
 
-from allauth.idp.oidc.models import Token
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
-from . import counters, faults
-from .models import Issued, KeycloakSession, RememberedConsent
-from .server import end_session
+from . import behaviour, counters, faults, sessions
+from .models import BrowserSession, Client, Consent, Credential, digest
+from .people import BY_UID
+from .scopes import SCOPES
+from .seed import seed
 
 View = Callable[[HttpRequest, dict[str, Any]], Any]
 
@@ -69,9 +71,9 @@ def _payload(request: HttpRequest) -> dict[str, Any]:
 
 @control_view
 def state(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    alive, all_of_them = KeycloakSession.objects.filter(alive=True).count(), KeycloakSession.objects.count()
-    sessions = {"sessions_alive": alive, "sessions_dead": all_of_them - alive}
-    return {"reuses": 0, "rotations": 0, **counters.state(), **sessions, "faults": faults.armed()}
+    alive, all_of_them = BrowserSession.objects.filter(alive=True).count(), BrowserSession.objects.count()
+    numbers = {"sessions_alive": alive, "sessions_dead": all_of_them - alive}
+    return {"reuses": 0, "rotations": 0, **counters.state(), **numbers, "faults": faults.armed()}
 
 
 @control_view
@@ -88,49 +90,75 @@ def reset(request: HttpRequest, payload: dict[str, Any]) -> Any:
     counters.reset()
     faults.clear()
     if payload.get("people"):
-        Token.objects.all().delete()
-        Issued.objects.all().delete()
-        KeycloakSession.objects.all().delete()
-        RememberedConsent.objects.all().delete()
+        BrowserSession.objects.all().delete()
+        Consent.objects.all().delete()
+        seed()
+        behaviour.reset()
     return {}
-
-
-def _sessions(payload: dict[str, Any]) -> Any:
-    sessions = KeycloakSession.objects.filter(alive=True)
-    return sessions.filter(user__username=payload["uid"]) if payload.get("uid") else sessions
 
 
 @control_view
 def expire_access(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    return _expire("access", payload)
+    return _expire(Credential.Kind.ACCESS, payload)
 
 
 @control_view
 def expire_refresh(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    return _expire("refresh", payload)
+    return _expire(Credential.Kind.REFRESH, payload)
 
 
-def _expire(kind: str, payload: dict[str, Any]) -> Any:
-    hashes = Issued.objects.filter(kind=kind, session__in=_sessions(payload)).values_list("hash", flat=True)
-    return {"expired": Token.objects.filter(hash__in=list(hashes)).update(expires_at=timezone.now())}
+def _expire(kind: Credential.Kind, payload: dict[str, Any]) -> Any:
+    found = Credential.objects.filter(kind=kind)
+    if payload.get("uid"):
+        found = found.filter(grant__session__person=payload["uid"])
+    return {"expired": found.update(expires_at=timezone.now())}
 
 
 @control_view
 def kill_session(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    sessions = list(_sessions(payload))
-    for session in sessions:
-        end_session(session)
-    return {"ended": len(sessions)}
+    """End all sessions and grants of one person, or of all, as an administrator can."""
+    alive = BrowserSession.objects.filter(alive=True)
+    people = {payload["uid"]} if payload.get("uid") else set(BY_UID)
+    for uid in people:
+        sessions.end_grants_of_person(uid)
+    return {"ended": alive.filter(person__in=people).update(alive=False)}
 
 
 @control_view
-def lifetimes(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    for name, setting in (
-        ("access", "IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN"),
-        ("refresh", "IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN"),
-    ):
-        if name in payload:
-            if not isinstance(payload[name], int) or not 1 <= payload[name] <= 10 * 365 * 86_400:
-                raise ValueError(f"{name} must be a whole number of seconds.")
-            setattr(settings, setting, payload[name])
-    return {"access": settings.IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN, "refresh": settings.IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN}
+def withdraw_consent(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    """Let one person, or all, take back what our client was allowed."""
+    ours = Client.objects.get(pk=settings.SANDBOX_CLIENT_ID)
+    people = {payload["uid"]} if payload.get("uid") else set(BY_UID)
+    Consent.objects.filter(client=ours, person__in=people).delete()
+    return {"ended": sum(sessions.end_grants_of_person(uid, ours) for uid in people)}
+
+
+@control_view
+def person(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    """Disable a person (an unpaid bill, say) or let them in again."""
+    if payload.get("uid") not in BY_UID:
+        raise ValueError(f"Unknown person. Known are: {', '.join(BY_UID)}.")
+    behaviour.set_enabled(payload["uid"], bool(payload.get("enabled", True)))
+    return {}
+
+
+@control_view
+def client(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    """Change our client: its secret, the scopes it may ask for (null: all), whether it is enabled."""
+    ours = Client.objects.get(pk=settings.SANDBOX_CLIENT_ID)
+    if "secret" in payload:
+        ours.secret_hash = digest(str(payload["secret"]))
+    if "scopes" in payload:
+        if not isinstance(payload["scopes"], list | None):
+            raise ValueError("scopes must be a list, or null for all.")
+        ours.scopes = list(SCOPES) if payload["scopes"] is None else payload["scopes"]
+    if "enabled" in payload:
+        ours.enabled = bool(payload["enabled"])
+    ours.save()
+    return {}
+
+
+@control_view
+def change_behaviour(request: HttpRequest, payload: dict[str, Any]) -> Any:
+    changed = asdict(behaviour.change(**payload))
+    return changed | {"disabled_people": sorted(changed["disabled_people"])}

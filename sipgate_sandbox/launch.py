@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 from urllib.parse import urljoin
 
 import requests
@@ -31,6 +30,10 @@ class Running:
     @property
     def oidc_url(self) -> str:
         return f"{self.url}/auth/realms/third-party/protocol/openid-connect"
+
+    @property
+    def discovery_url(self) -> str:
+        return f"{self.url}/auth/realms/third-party/.well-known/openid-configuration"
 
     @property
     def api_url(self) -> str:
@@ -94,11 +97,12 @@ def sign_in(session: requests.Session, authorize_url: str, *, person: str = "100
             response = session.get(urljoin(response.url, location), allow_redirects=False)
             continue
         fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', response.text))
-        if 'name="person"' in response.text:
-            form: dict[str, Any] = {**_plain(fields), "person": person}
+        if f'name="person" value="{person}"' in response.text:
+            form = {**_plain(fields), "person": person}
         elif 'name="action"' in response.text:
-            scopes = re.findall(r'name="scopes" value="([^"]*)"', response.text)
-            form = {**_plain(fields), "scopes": scopes, "action": "grant" if allow else "deny"}
+            form = {**_plain(fields), "action": "grant" if allow else "deny"}
+        elif 'name="restart"' in response.text:  # somebody else is signed in, and asked for again
+            form = {**_plain(fields), "restart": "1"}
         else:
             raise RuntimeError(f"The sandbox shows a page that is no form (HTTP {response.status_code}).")
         response = session.post(response.url, data=form, allow_redirects=False, headers={"Referer": response.url})

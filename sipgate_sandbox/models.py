@@ -1,53 +1,121 @@
-"""What the sandbox adds to allauth's clients and tokens: sessions that live and die as Keycloak's do."""
+"""What the authorization server remembers: clients, consents, and who was given what in which browser session."""
 
 from __future__ import annotations
 
 import hashlib
+from datetime import timedelta
 
-from django.conf import settings
 from django.db import models
+from django.utils import timezone
+
+from . import behaviour
 
 
-class KeycloakSession(models.Model):
-    """One sign-in at the sandbox, with everything issued in it. Ends as a whole."""
+def digest(value: str) -> str:
+    return hashlib.sha256(value.encode()).hexdigest()
 
-    id = models.CharField(primary_key=True, max_length=40)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    alive = models.BooleanField(default=True)
-    created_at = models.DateTimeField(auto_now_add=True)
+
+class Client(models.Model):
+    """An application that is registered here."""
+
+    id = models.CharField(primary_key=True, max_length=100)
+    name = models.CharField(max_length=100)
+    secret_hash = models.CharField(max_length=64)
+    redirect_uris = models.JSONField(default=list)
+    scopes = models.JSONField(default=list)
+    enabled = models.BooleanField(default=True)
 
     def __str__(self) -> str:
         return self.id
 
 
-class Issued(models.Model):
-    """A code or token that was given out, by its hash: which session it belongs to, and whether it is used up."""
+class Consent(models.Model):
+    """A person has allowed a client these scopes and is not asked for them again."""
+
+    person = models.CharField(max_length=40)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE)
+    scopes = models.JSONField(default=list)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["person", "client"], name="sandbox_one_consent_per_client")]
+
+    def __str__(self) -> str:
+        return f"{self.person} → {self.client_id}"
+
+
+class BrowserSession(models.Model):
+    """One person signed in with one browser. What all applications get there ends with it."""
+
+    id = models.CharField(primary_key=True, max_length=40)
+    person = models.CharField(max_length=40)
+    alive = models.BooleanField(default=True)
+    started_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def seconds_left(self) -> int:
+        end = self.started_at + timedelta(seconds=behaviour.current.session_lifetime)
+        return int((end - timezone.now()).total_seconds())
+
+    @property
+    def is_usable(self) -> bool:
+        return self.alive and self.seconds_left > 0
+
+
+class Grant(models.Model):
+    """What one sign-in gave one client: a chain of tokens, each of which replaces the one before."""
+
+    session = models.ForeignKey(BrowserSession, on_delete=models.CASCADE)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE)
+    scopes = models.JSONField(default=list)
+    offline = models.BooleanField(default=False, help_text="Outlives the browser session.")
+    alive = models.BooleanField(default=True)
+    redirect_uri = models.TextField()
+    code_challenge = models.CharField(max_length=200, default="")
+    nonce = models.TextField(default="")
+
+    def __str__(self) -> str:
+        return f"{self.client_id} in {self.session_id}"
+
+    @property
+    def is_usable(self) -> bool:
+        return self.alive and (self.offline or self.session.is_usable)
+
+
+class Credential(models.Model):
+    """A code or token that was given out, by its hash."""
+
+    class Kind(models.TextChoices):
+        CODE = "code"
+        ACCESS = "access"
+        REFRESH = "refresh"
 
     hash = models.CharField(primary_key=True, max_length=64)
-    kind = models.CharField(max_length=8)
-    session = models.ForeignKey(KeycloakSession, on_delete=models.CASCADE)
+    kind = models.CharField(max_length=8, choices=Kind.choices)
+    grant = models.ForeignKey(Grant, on_delete=models.CASCADE)
+    scopes = models.JSONField(default=list)
     spent = models.BooleanField(default=False)
-
-    class Meta:
-        indexes = [models.Index(fields=["session", "kind"], name="sandbox_issued_session")]
-
-    def __str__(self) -> str:
-        return f"{self.kind} of {self.session_id}"
-
-
-class RememberedConsent(models.Model):
-    """A person allowed a client these scopes; it is not asked again until they change."""
-
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    client_id = models.CharField(max_length=100)
-    scopes = models.TextField()
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["user", "client_id"], name="sandbox_one_consent")]
+    issued_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField(null=True)
 
     def __str__(self) -> str:
-        return f"{self.user_id} → {self.client_id}"
+        return f"{self.kind} of {self.grant_id}"
 
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at is not None and self.expires_at <= timezone.now()
 
-def digest(value: str) -> str:
-    return hashlib.sha256(value.encode()).hexdigest()
+    @property
+    def is_stale(self) -> bool:
+        """Tell whether it was issued before the realm's *not before*."""
+        return self.issued_at.timestamp() < behaviour.current.not_before
+
+    @classmethod
+    def find(cls, value: str, *kinds: Kind) -> Credential | None:
+        return (
+            cls.objects.filter(hash=digest(value), kind__in=kinds)
+            .select_related("grant__session", "grant__client")
+            .first()
+        )

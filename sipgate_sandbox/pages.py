@@ -1,4 +1,4 @@
-"""The sandbox's own pages: sign-in, start page and static files. Each says that this is not sipgate."""
+"""The sandbox's start page and static files, and the headers of all its pages."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.contrib.auth import get_user_model, login
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.http import require_GET
 
 from . import counters, faults
-from .people import BY_UID, PEOPLE
+from .people import PEOPLE
 
 STATIC = Path(__file__).parent / "static"
 
@@ -39,20 +37,6 @@ def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[Ht
 def _origin(uri: str) -> str:
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc}"
-
-
-def sign_in(request: HttpRequest) -> HttpResponse:
-    """One click signs a person in; the session then remembers, as sipgate's does."""
-    target = request.POST.get("next") or request.GET.get("next") or "/"
-    if not url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()}):
-        target = "/"
-    person = BY_UID.get(request.POST.get("person", ""))
-    if request.method == "POST" and person is not None:
-        user = get_user_model().objects.get(username=person.uid)
-        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-        request.session.pop("keycloak_session", None)
-        return HttpResponseRedirect(target)
-    return render(request, "sandbox/login.html", {"people": PEOPLE, "next": target})
 
 
 @require_GET

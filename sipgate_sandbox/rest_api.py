@@ -6,13 +6,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
-from allauth.idp.oidc.models import Token
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from . import counters, faults
+from . import counters, faults, tokens
+from .access import access_of
 from .people import PEOPLE, Person
-from .server import Adapter, bearer, person_of
 
 View = Callable[..., HttpResponse]
 
@@ -25,14 +24,14 @@ def scoped(*scopes: str) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             counters.add(f"{request.method} {request.resolver_match.route if request.resolver_match else ''}".strip())
-            token = bearer(request)
-            if token is None:
+            access = access_of(request)
+            if access is None:
                 return HttpResponse(status=401)
-            if scopes and not {*scopes, "all"} & set(token.get_scopes()):
+            if scopes and not {*scopes, "all"} & access.scopes:
                 return HttpResponse(
                     "The scope of this token does not allow that.", status=403, content_type="text/plain"
                 )
-            return view(request, person_of(token.user), *args, **kwargs)
+            return view(request, access.person, *args, **kwargs)
 
         return guarded
 
@@ -181,9 +180,9 @@ def nothing(request: HttpRequest, path: str = "") -> HttpResponse:
 
 @csrf_exempt
 def oidc_userinfo(request: HttpRequest) -> HttpResponse:
-    token: Token | None = bearer(request)
-    if token is None or token.client is None:
+    access = access_of(request)
+    if access is None:
         return JsonResponse({"error": "invalid_token"}, status=401)
-    if "openid" not in token.get_scopes():
+    if "openid" not in access.scopes:
         return JsonResponse({"error": "insufficient_scope"}, status=403)
-    return JsonResponse(Adapter().get_claims("userinfo", token.user, token.client, token.get_scopes()))
+    return JsonResponse(tokens.claims_of(access.person.uid, sorted(access.scopes)))

@@ -20,13 +20,6 @@ LANGUAGES = [("en", "English"), ("de", "Deutsch")]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 INSTALLED_APPS = [
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "allauth",
-    "allauth.account",
-    "allauth.idp.oidc",
     "sipgate_sandbox",
 ]
 MIDDLEWARE = [
@@ -35,8 +28,6 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "allauth.account.middleware.AccountMiddleware",
 ]
 TEMPLATES = [
     {
@@ -61,21 +52,16 @@ DATABASES = {
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME, LANGUAGE_COOKIE_NAME = "sandbox_session", "sandbox_csrf", "sandbox_language"
-LOGIN_URL = "account_login"
-PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # the client secret is checked at every request
 STATIC_URL = "/static/"
 
-IDP_OIDC_ADAPTER = "sipgate_sandbox.server.Adapter"
-IDP_OIDC_PRIVATE_KEY = private_key(DATABASE.parent / "sandbox.pem")
-IDP_OIDC_ACCESS_TOKEN_FORMAT = "jwt"  # noqa: S105  # the name of a format
-IDP_OIDC_ACCESS_TOKEN_EXPIRES_IN = int(os.environ.get("SANDBOX_ACCESS_LIFETIME", "300"))
-IDP_OIDC_REFRESH_TOKEN_EXPIRES_IN = int(os.environ.get("SANDBOX_REFRESH_LIFETIME", str(30 * 86_400)))
-IDP_OIDC_AUTHORIZATION_CODE_EXPIRES_IN = 60
-
+SANDBOX_PRIVATE_KEY = private_key(DATABASE.parent / "sandbox.pem")
+SANDBOX_ACCESS_LIFETIME = int(os.environ.get("SANDBOX_ACCESS_LIFETIME", "300"))
+SANDBOX_REFRESH_LIFETIME = int(os.environ.get("SANDBOX_REFRESH_LIFETIME", str(30 * 86_400)))
 SANDBOX_ISSUER = os.environ.get("SANDBOX_URL", "http://localhost:8081") + "/auth/realms/third-party"
 SANDBOX_CLIENT_ID = os.environ.get("SANDBOX_CLIENT_ID", "1000000-1-sandbox:third-party")
 SANDBOX_CLIENT_SECRET = os.environ.get("SANDBOX_CLIENT_SECRET", "sandbox-secret")
 SANDBOX_REDIRECT_URIS = os.environ.get("SANDBOX_REDIRECT_URIS", "http://localhost:8080/oauth").split()
+SANDBOX_INTROSPECT_URL = os.environ.get("SANDBOX_INTROSPECT_URL", "")
 SANDBOX_LENIENT_REUSE = os.environ.get("SANDBOX_LENIENT_REUSE", "") == "1"
 LOGGING = {
     "version": 1,

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-from allauth.idp.oidc import views as allauth_views
-from django.urls import include, path
+from django.urls import path
 
-from . import control_views, pages, rest_api, server
+from . import authorization, control_views, discovery, pages, rest_api, token_endpoint
 
-OIDC = "auth/realms/third-party/protocol/openid-connect"
+REALM = "auth/realms/third-party"
+OIDC = f"{REALM}/protocol/openid-connect"
 
-oidc = [
-    path("auth", server.AuthorizationView.as_view(), name="authorization"),
-    path("token", server.token, name="token"),
-    path("logout", server.logout, name="logout"),
-    path("revoke", server.revoke, name="revoke"),
-    path("userinfo", rest_api.oidc_userinfo, name="userinfo"),
-    path("certs", allauth_views.jwks, name="jwks"),
-    path("device", rest_api.nothing, name="device_code"),
-]
 urlpatterns = [
     path("", pages.start),
-    path("login", pages.sign_in, name="account_login"),
-    path("login-again", pages.sign_in, name="account_reauthenticate"),
     path("static/<path:name>", pages.static),
-    path(f"{OIDC}/", include(([path("", include((oidc, "oidc")))], "idp"))),
-    path("auth/realms/third-party/.well-known/openid-configuration", allauth_views.configuration),
+    path(f"{OIDC}/auth", authorization.authorize),
+    path(f"{OIDC}/token", token_endpoint.token),
+    path(f"{OIDC}/token/introspect", token_endpoint.introspect),
+    path(f"{OIDC}/revoke", token_endpoint.revoke),
+    path(f"{OIDC}/logout", authorization.logout),
+    path(f"{OIDC}/logout/confirm", authorization.confirm_logout, name="confirm_logout"),
+    path(f"{OIDC}/userinfo", rest_api.oidc_userinfo),
+    path(f"{OIDC}/certs", discovery.keys),
+    path(f"{REALM}/.well-known/openid-configuration", discovery.configuration),
     path("v2/account", rest_api.account),
     path("v2/authorization/userinfo", rest_api.userinfo),
     path("v2/users", rest_api.users),
@@ -41,7 +37,9 @@ urlpatterns = [
     path("_sandbox/expire-access", control_views.expire_access),
     path("_sandbox/expire-refresh", control_views.expire_refresh),
     path("_sandbox/kill-session", control_views.kill_session),
-    path("_sandbox/revoke-all", control_views.kill_session),
-    path("_sandbox/lifetimes", control_views.lifetimes),
+    path("_sandbox/withdraw-consent", control_views.withdraw_consent),
+    path("_sandbox/person", control_views.person),
+    path("_sandbox/client", control_views.client),
+    path("_sandbox/behaviour", control_views.change_behaviour),
     path("<path:path>", rest_api.nothing),
 ]

@@ -17,6 +17,8 @@ from sipgate_provider.remote import oauth
 from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
 from tests.journey import Browser
+from tests.keycloak import server as keycloak_server
+from tests.keycloak.server import Keycloak
 
 LONG = ("browser", "concurrency", "package", "outage", "sandbox")
 """Folders whose files take long begin first, so that no process is left alone with one of them at the end."""
@@ -81,6 +83,13 @@ def sandbox(_sandbox_process: Running, settings: Any) -> Running:
     settings.SIPGATE_TOKEN_URL = f"{_sandbox_process.oidc_url}/token"
     settings.SIPGATE_API_URL = _sandbox_process.api_url
     return _sandbox_process
+
+
+@pytest.fixture(scope="session")
+def keycloak() -> Iterator[Keycloak]:
+    """A real Keycloak, for the tests behind ``make test-keycloak``."""
+    with keycloak_server.running(["http://localhost:8080/oauth"]) as server:
+        yield server
 
 
 @pytest.fixture

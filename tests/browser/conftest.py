@@ -105,12 +105,11 @@ class Visitor:
             button.click()
 
     def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
-        choice = self.page.locator(f"button[value='{person}']")
+        choice, restart = self.page.locator(f"button[value='{person}']"), self.page.locator("button[name='restart']")
+        if not choice.count() and restart.count():
+            self.press(restart)
         if choice.count():
             self.press(choice)
-        elif self.page.locator("a[href^='/login?next=']").count():
-            self.press(self.page.locator("a[href^='/login?next=']"))
-            self.press(self.page.locator(f"button[value='{person}']"))
         grant = self.page.locator(f"button[value='{'grant' if allow else 'deny'}']")
         if grant.count():
             self.press(grant)

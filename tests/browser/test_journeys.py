@@ -118,10 +118,10 @@ def test_keyboard_only(visit: Visit, project: Stand) -> None:
         if page.evaluate("document.activeElement.closest('form')?.action || ''").count("/sipgate/login/"):
             break
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/login\?next="))
+    page.wait_for_url(re.compile(r"/openid-connect/auth\?"))
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/openid-connect/auth\?"))
+    expect(page.locator("button[value='grant']")).to_be_visible()
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page).to_have_url(f"{project.url}/account")

@@ -152,7 +152,7 @@ class TestRotation:
         assert third.status_code == 200
         assert visitor.get("/account", second["access_token"]).status_code == 401
 
-    def test_reuse_ends_the_session(self, visitor: Visitor) -> None:
+    def test_reuse_ends_the_grant(self, visitor: Visitor) -> None:
         first = visitor.grant()
         second = visitor.refresh(first["refresh_token"]).json()
         reused = visitor.refresh(first["refresh_token"])
@@ -160,7 +160,7 @@ class TestRotation:
         assert visitor.get("/account", second["access_token"]).status_code == 401
         assert visitor.refresh(second["refresh_token"]).json()["error"] == "invalid_grant"
         state = visitor.sandbox.control.state()
-        assert (state["reuses"], state["rotations"], state["sessions_alive"]) == (1, 1, 0)
+        assert (state["reuses"], state["rotations"], state["sessions_alive"]) == (1, 1, 1)
 
     def test_of_eight_at_once_one_wins(self, visitor: Visitor) -> None:
         first = visitor.grant()
@@ -168,7 +168,7 @@ class TestRotation:
             answers = list(pool.map(lambda _: visitor.refresh(first["refresh_token"]), range(8)))
         assert sorted(answer.status_code for answer in answers) == [200] + [400] * 7
         state = visitor.sandbox.control.state()
-        assert (state["refresh"], state["rotations"], state["reuses"], state["sessions_alive"]) == (8, 1, 7, 0)
+        assert (state["refresh"], state["rotations"], state["reuses"], state["sessions_alive"]) == (8, 1, 7, 1)
 
     def test_the_sessions_of_others_go_on(self, visitor: Visitor) -> None:
         other = Visitor(visitor.sandbox)
@@ -323,7 +323,7 @@ class TestRest:
             assert requests.get(f"{sandbox.url}{path}", timeout=10).status_code == 404
 
 
-class TestLevers:
+class TestControl:
     def test_lifetimes(self, visitor: Visitor) -> None:
         visitor.sandbox.control.lifetimes(access=1, refresh=1)
         grant = visitor.grant()
@@ -378,7 +378,7 @@ class TestLevers:
         assert (state["rotations"], state["sessions_alive"], state["sessions_dead"], state["faults"]) == (0, 0, 0, [])
 
     @pytest.mark.parametrize(
-        ("lever", "order"),
+        ("name", "payload"),
         [
             ("faults", {"fault": "nonsense"}),
             ("faults", {}),
@@ -392,16 +392,18 @@ class TestLevers:
             ("faults", {"fault": "slow", "on": {}}),
             ("faults", []),
             ("faults", "slow"),
-            ("lifetimes", {"access": 0}),
-            ("lifetimes", {"access": "1"}),
-            ("lifetimes", {"refresh": 10**12}),
+            ("behaviour", {"access_lifetime": 0}),
+            ("behaviour", {"access_lifetime": "1"}),
+            ("behaviour", {"refresh_lifetime": 10**12}),
+            ("behaviour", {"revocation": 1}),
+            ("behaviour", {"nonsense": True}),
+            ("person", {"uid": "nobody"}),
+            ("client", {"scopes": "account:read"}),
         ],
         ids=str,
     )
-    def test_an_order_that_makes_no_sense_is_refused_with_a_sentence(
-        self, sandbox: Running, lever: str, order: Any
-    ) -> None:
-        response = requests.post(f"{sandbox.url}/_sandbox/{lever}", json=order, timeout=10)
+    def test_what_makes_no_sense_is_refused_with_a_sentence(self, sandbox: Running, name: str, payload: Any) -> None:
+        response = requests.post(f"{sandbox.url}/_sandbox/{name}", json=payload, timeout=10)
         assert response.status_code == 400
         assert response.json()["error"].endswith(".")
         assert sandbox.control.faults() == []
@@ -439,3 +441,56 @@ class TestLevers:
         assert [fault["on"] for fault in sandbox.control.faults()] == ["refresh"]
         requests.post(f"{sandbox.url}/_sandbox/faults", data={"fault": "clear"}, timeout=10)
         assert sandbox.control.faults() == []
+
+
+class TestWhatIsUnknownOfSipgate:
+    """A default Keycloak behaves so; whether sipgate's does is unknown, so it can be switched off."""
+
+    def test_spent_token_that_ends_nothing(self, visitor: Visitor) -> None:
+        visitor.sandbox.control.behave(spent_token_ends_grants=False)
+        first = visitor.grant()
+        second = visitor.refresh(first["refresh_token"]).json()
+        assert visitor.refresh(first["refresh_token"]).json()["error"] == "invalid_grant"
+        assert visitor.refresh(second["refresh_token"]).status_code == 200
+
+    def test_no_revocation_endpoint(self, visitor: Visitor) -> None:
+        visitor.sandbox.control.behave(revocation=False)
+        assert visitor.end("revoke", token=visitor.grant()["refresh_token"]).status_code == 404
+        assert "revocation_endpoint" not in requests.get(visitor.sandbox.discovery_url, timeout=10).json()
+
+    def test_no_discovery_document(self, visitor: Visitor) -> None:
+        visitor.sandbox.control.behave(discovery=False)
+        assert requests.get(visitor.sandbox.discovery_url, timeout=10).status_code == 404
+
+    def test_older_access_token_that_lives_on(self, visitor: Visitor) -> None:
+        visitor.sandbox.control.behave(refresh_ends_access_token=False)
+        first = visitor.grant()
+        visitor.refresh(first["refresh_token"])
+        assert visitor.get("/account", first["access_token"]).status_code == 200
+
+    def test_reset_brings_the_default_back(self, sandbox: Running) -> None:
+        default = sandbox.control.behave()
+        sandbox.control.behave(consent_required=False, not_before=17, session_lifetime=5)
+        sandbox.control.set_enabled("1000000w0", False)
+        sandbox.control.reset(people=True)
+        assert sandbox.control.behave() == default
+
+
+class TestIntrospection:
+    """The REST API can belong to another authorization server: here the one of another sandbox."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def rest_only(_sandbox_process: Running) -> Iterator[Running]:
+        with launch("--introspect", f"{_sandbox_process.oidc_url}/token/introspect") as one:
+            yield one
+
+    def test_tokens_of_the_other_server_count_and_own_ones_do_not(self, visitor: Visitor, rest_only: Running) -> None:
+        grant = visitor.grant(person="2000000w0", scope="account:read")
+        other = Visitor(rest_only)
+        assert other.get("/account", grant["access_token"]).json()["company"] == "Schraube & Mutter KG"
+        assert other.get("/balance", grant["access_token"]).status_code == 403
+        assert other.get("/account", other.grant()["access_token"]).status_code == 401
+        visitor.sandbox.control.kill_session()
+        assert other.get("/account", grant["access_token"]).status_code == 401
+        other.close()

@@ -1,0 +1,55 @@
+"""Whose access token a REST request brings: looked up here, or asked of another authorization server.
+
+With ``--introspect`` the REST API belongs to that server's tokens: each is checked at its introspection endpoint
+(RFC 7662), whose ``username`` must be the id of one of our people.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import requests
+from django.conf import settings
+from django.http import HttpRequest
+
+from . import tokens
+from .people import BY_UID, Person
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    person: Person
+    scopes: frozenset[str]
+
+
+def access_of(request: HttpRequest) -> Access | None:
+    """Return what the bearer token of ``request`` allows, or None if it is not good."""
+    value = request.headers.get("Authorization", "").removeprefix("Bearer ")
+    if not value:
+        return None
+    return _introspected(value) if settings.SANDBOX_INTROSPECT_URL else _own(value)
+
+
+def _own(value: str) -> Access | None:
+    found = tokens.living_access_token(value)
+    if found is None:
+        return None
+    return Access(person=BY_UID[found.grant.session.person], scopes=frozenset(found.scopes))
+
+
+def _introspected(value: str) -> Access | None:
+    response = requests.post(
+        settings.SANDBOX_INTROSPECT_URL,
+        data={
+            "token": value,
+            "client_id": settings.SANDBOX_CLIENT_ID,
+            "client_secret": settings.SANDBOX_CLIENT_SECRET,
+        },
+        timeout=10,
+    )
+    response.raise_for_status()
+    answer = response.json()
+    person = BY_UID.get(answer.get("username", ""))
+    if not answer["active"] or person is None:
+        return None
+    return Access(person=person, scopes=frozenset(answer.get("scope", "").split()))

@@ -1,0 +1,41 @@
+"""The servers under test, as new before each test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.facts.keycloak_server import KeycloakServer
+from tests.facts.sandbox_server import SandboxServer
+from tests.facts.server import AuthorizationServer, Browser
+
+
+@pytest.fixture(params=["sandbox", pytest.param("keycloak", marks=pytest.mark.keycloak)])
+def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
+    # Asked for by name: nothing is started for a column that does not run.
+    one: AuthorizationServer = (
+        SandboxServer(request.getfixturevalue("sandbox"))
+        if request.param == "sandbox"
+        else KeycloakServer(request.getfixturevalue("keycloak"))
+    )
+    yield one
+    one.reset()
+
+
+@pytest.fixture
+def new_browser(server: AuthorizationServer) -> Iterator[Callable[[], Browser]]:
+    made: list[Browser] = []
+
+    def make() -> Browser:
+        made.append(server.browser())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def browser(new_browser: Callable[[], Browser]) -> Browser:
+    return new_browser()

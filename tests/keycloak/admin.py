@@ -1,0 +1,121 @@
+"""What an administrator of the realm can do, by Keycloak's Admin REST API."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import requests
+
+REALM = "third-party"
+JSON = Any
+
+
+class Administrator:
+    """Signed in to the Keycloak at ``url``. Every call raises ``requests.HTTPError`` if Keycloak refuses it."""
+
+    def __init__(self, url: str, *, username: str, password: str) -> None:
+        self._url = url
+        self._credentials = {"username": username, "password": password}
+        self._session = requests.Session()
+        self._signed_in_at = float("-inf")
+
+    def call(self, method: str, path: str, body: JSON = None) -> JSON:
+        """Send one request below ``/admin/realms``; return the JSON of the answer, or None."""
+        self._sign_in()
+        response = self._session.request(method, f"{self._url}/admin/realms{path}", json=body, timeout=60)
+        response.raise_for_status()
+        return response.json() if response.content else None
+
+    def _sign_in(self) -> None:
+        if time.monotonic() - self._signed_in_at < 30:  # the token lives for a minute
+            return
+        response = self._session.post(
+            f"{self._url}/realms/master/protocol/openid-connect/token",
+            data={"grant_type": "password", "client_id": "admin-cli", **self._credentials},
+            timeout=60,
+        )
+        response.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
+        self._signed_in_at = time.monotonic()
+
+    # --- the realm ----------------------------------------------------------------------------------------------------
+
+    def create_realm(self, realm: JSON) -> None:
+        self.call("POST", "", realm)
+
+    def change_realm(self, **settings: JSON) -> None:
+        """Change settings of the realm, by the names of Keycloak's realm representation."""
+        self.call("PUT", f"/{REALM}", settings)
+
+    def set_not_before(self, moment: int) -> None:
+        """Refuse every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
+        self.change_realm(notBefore=moment)
+
+    def create_scopes(self, names: Iterable[str]) -> None:
+        """Create client scopes that are shown on the consent page."""
+        for name in names:
+            attributes = {"display.on.consent.screen": "true", "include.in.token.scope": "true"}
+            self.call(
+                "POST",
+                f"/{REALM}/client-scopes",
+                {"name": name, "protocol": "openid-connect", "attributes": attributes},
+            )
+
+    def scope_ids(self) -> dict[str, str]:
+        return {scope["name"]: scope["id"] for scope in self.call("GET", f"/{REALM}/client-scopes")}
+
+    # --- clients ------------------------------------------------------------------------------------------------------
+
+    def client(self, client_id: str) -> JSON:
+        found = self.call("GET", f"/{REALM}/clients?clientId={requests.utils.quote(client_id, safe='')}")
+        return found[0]
+
+    def change_client(self, client_id: str, **settings: JSON) -> None:
+        """Change settings of a client, by the names of Keycloak's client representation (``secret``, ``enabled`` …)."""
+        client = self.client(client_id)
+        self.call("PUT", f"/{REALM}/clients/{client['id']}", client | settings)
+
+    def allow_scopes(self, client_id: str, names: Iterable[str]) -> None:
+        """Let a client ask for these scopes, and for no others."""
+        place, ids, wanted = f"/{REALM}/clients/{self.client(client_id)['id']}", self.scope_ids(), set(names)
+        allowed: set[str] = set()
+        for kind in ("default", "optional"):
+            for scope in self.call("GET", f"{place}/{kind}-client-scopes"):
+                # "basic" stays: without it tokens do not say whose they are.
+                if kind == "optional" and scope["name"] in wanted:
+                    allowed.add(scope["name"])
+                elif scope["name"] != "basic":
+                    self.call("DELETE", f"{place}/{kind}-client-scopes/{scope['id']}")
+        for name in (wanted - allowed) & set(ids):
+            self.call("PUT", f"{place}/optional-client-scopes/{ids[name]}")
+
+    # --- people -------------------------------------------------------------------------------------------------------
+
+    def user(self, username: str) -> JSON:
+        return self.call("GET", f"/{REALM}/users?exact=true&username={username}")[0]
+
+    def create_user(self, **user: JSON) -> None:
+        """Create a person, by the names of Keycloak's user representation."""
+        self.call("POST", f"/{REALM}/users", user)
+
+    def change_user(self, username: str, **settings: JSON) -> None:
+        user = self.user(username)
+        self.call("PUT", f"/{REALM}/users/{user['id']}", user | settings)
+
+    def log_out(self, username: str) -> None:
+        """End all sessions of a person, as the button *Sign out* of the admin console does."""
+        self.call("POST", f"/{REALM}/users/{self.user(username)['id']}/logout")
+
+    def consents(self, username: str) -> list[str]:
+        """Return the ids of the clients that a person has allowed something."""
+        found = self.call("GET", f"/{REALM}/users/{self.user(username)['id']}/consents")
+        return [str(consent["clientId"]) for consent in found]
+
+    def withdraw_consent(self, username: str, client_id: str) -> None:
+        quoted = requests.utils.quote(client_id, safe="")
+        self.call("DELETE", f"/{REALM}/users/{self.user(username)['id']}/consents/{quoted}")
+
+    def close(self) -> None:
+        self._session.close()

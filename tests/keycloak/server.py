@@ -1,0 +1,184 @@
+"""Starts Keycloak on a free port of this machine, with the realm of ``realm.json``; it is gone after the ``with``."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from sipgate_sandbox.people import PEOPLE
+from sipgate_sandbox.scopes import SCOPES
+from tests.keycloak import distribution
+from tests.keycloak.admin import REALM, Administrator
+
+PASSWORD = "sipgate"
+"""Of every person in the realm."""
+START_LIMIT = 180.0
+BUILT_IN_SCOPES = {"openid", "profile", "email", "offline_access"}
+
+
+class Keycloak:
+    """One Keycloak process with a database of its own below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._home = distribution.installed()
+        self._folder = folder
+        self._password = secrets.token_urlsafe(16)
+        self._port, self._management_port = free_ports(2)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.url = f"http://localhost:{self._port}"
+        self.administrator = Administrator(self.url, username="admin", password=self._password)
+
+    @property
+    def issuer(self) -> str:
+        return f"{self.url}/realms/{REALM}"
+
+    @property
+    def oidc_url(self) -> str:
+        return f"{self.issuer}/protocol/openid-connect"
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; what was stored before is there again.
+
+        Raises:
+            RuntimeError: it ended, or did not answer within three minutes; the message ends with its log.
+        """
+        with (self._folder / "keycloak.log").open("ab") as log:
+            # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.
+            self._process = subprocess.Popen(
+                self._command(),
+                cwd=self._folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._wait()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _command(self) -> list[str]:
+        return [
+            str(self._home / "bin" / "kc.sh"),
+            "start-dev",
+            "--http-host=127.0.0.1",
+            f"--http-port={self._port}",
+            f"--http-management-port={self._management_port}",
+            f"--db-url=jdbc:h2:file:{self._folder}/database;NON_KEYWORDS=VALUE",
+            "--cache=local",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KC_")},
+            "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
+            "KC_BOOTSTRAP_ADMIN_PASSWORD": self._password,
+            # The quick compiler only: the server runs for minutes, and starts a third faster.
+            "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
+        }
+
+    def _wait(self) -> None:
+        give_up = time.monotonic() + START_LIMIT
+        while time.monotonic() < give_up and self._process is not None and self._process.poll() is None:
+            try:
+                if requests.get(f"{self.url}/realms/master", timeout=5).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+            except requests.Timeout:
+                continue
+        log = (self._folder / "keycloak.log").read_text(errors="replace")
+        raise RuntimeError(f"Keycloak did not start. Its log ends with:\n{log[-3000:]}")
+
+    def stop(self) -> None:
+        """Stop the server as an operator does; what is stored stays."""
+        if self._process is None:
+            return
+        group, process, self._process = self._process.pid, self._process, None
+        for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
+            try:
+                os.killpg(group, how)
+                process.wait(seconds)
+            except ProcessLookupError:
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def create_realm(self, redirect_uris: Iterable[str]) -> None:
+        """Make the realm with its clients, sipgate's scopes and the sandbox's people."""
+        realm = json.loads(Path(__file__).with_name("realm.json").read_text(encoding="utf-8"))
+        for client in realm["clients"]:
+            client["redirectUris"] = list(redirect_uris)
+            client["attributes"] = {"post.logout.redirect.uris": "+"}
+            client["protocolMappers"] = [own_audience(client["clientId"])]
+        self.administrator.create_realm(realm)
+        self.administrator.create_scopes(sorted(set(SCOPES) - BUILT_IN_SCOPES))
+        for client in realm["clients"]:
+            self.administrator.allow_scopes(client["clientId"], SCOPES)
+        for person in PEOPLE:
+            self.administrator.create_user(
+                username=person.uid,
+                enabled=True,
+                firstName=person.firstname,
+                lastName=person.lastname,
+                email=person.email or f"{person.uid}@people.example",
+                emailVerified=person.email_verified,
+                credentials=[{"type": "password", "value": PASSWORD, "temporary": False}],
+            )
+
+
+def own_audience(client_id: str) -> dict[str, Any]:
+    """Return the mapper that writes the client into ``aud``, as sipgate does: introspection is for one's audience only."""
+    return {
+        "name": "audience",
+        "protocol": "openid-connect",
+        "protocolMapper": "oidc-audience-mapper",
+        "config": {
+            "included.client.audience": client_id,
+            "access.token.claim": "true",
+            "introspection.token.claim": "true",
+        },
+    }
+
+
+@contextmanager
+def running(redirect_uris: Iterable[str]) -> Iterator[Keycloak]:
+    """Yield a Keycloak whose clients may send people back to ``redirect_uris``."""
+    folder = Path(tempfile.mkdtemp(prefix="sipgate-keycloak-"))
+    try:
+        keycloak = Keycloak(folder)
+        keycloak.start()
+        try:
+            keycloak.create_realm(redirect_uris)
+            yield keycloak
+        finally:
+            keycloak.stop()
+            keycloak.administrator.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def free_ports(number: int) -> list[int]:
+    """Return numbers of ports on which nothing listens now."""
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
