@@ -6,7 +6,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # T=path runs a part of the tests: make test T=tests/unit
 T ?=
 
-.PHONY: help install install-dev run test test-browser test-long check format lock messages reference bench screenshots clean ci
+.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long check format lock messages reference bench screenshots clean ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,10 @@ run: $(VENV)/.run  ## set everything up and serve the site (with the sandbox, if
 	@$(BIN)/python manage.py migrate --verbosity 0
 	@exec $(BIN)/python manage.py runserver
 
+run-keycloak: $(VENV)/.dev  ## serve the site with a real Keycloak in sipgate's place (needs Java 17 and Maven)
+	@$(BIN)/python -m tests.keycloak.distribution
+	@exec $(BIN)/python -m tests.keycloak.serve
+
 test: $(VENV)/.dev  ## run all tests (T=path for a part)
 	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
@@ -45,6 +49,11 @@ test-long: $(VENV)/.dev  ## the long proofs, about half an hour: 10,000 rotation
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
 	@$(BIN)/python -m tests.run --only=sqlite tests/browser
+
+test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is downloaded once (needs Java 17 and Maven)
+	@$(BIN)/python -m tests.keycloak.distribution
+	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
+	@echo "All tests against Keycloak passed."
 
 bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json
 	@$(BIN)/python -m bench

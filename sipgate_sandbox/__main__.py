@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
         "--introspect",
         metavar="URL",
         default=None,
-        help="let the REST API check access tokens there, with SANDBOX_CLIENT_ID and SANDBOX_CLIENT_SECRET",
+        help="let the REST API check access tokens there, as the client SANDBOX_CLIENT_ID with SANDBOX_CLIENT_SECRET",
     )
     one.add_argument("--quiet", action="store_true", help="no line per request")
     for name, text in (

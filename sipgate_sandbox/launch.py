@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urljoin
@@ -55,10 +56,15 @@ class Running:
         self.stop()
 
 
-def launch(*arguments: str, port: int = 0) -> Running:
-    """Start a sandbox with a database of its own and wait until it answers. Raises ``RuntimeError`` if it does not."""
+def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None = None) -> Running:
+    """Start a sandbox with a database of its own and wait until it answers.
+
+    ``variables`` are added to its environment: what is secret does not belong into ``arguments``, which everybody sees.
+    Raises ``RuntimeError`` if it does not start.
+    """
     folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    environment |= variables or {}
     database = str(Path(folder.name) / "sandbox.sqlite3")
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
         [

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 import tempfile
 import zipfile
 from pathlib import Path
@@ -85,3 +86,10 @@ def _unpack(archive: Path, folder: Path) -> None:
         files.extractall(folder)
     for script in (folder / f"keycloak-{VERSION}" / "bin").glob("*.sh"):
         script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+
+if __name__ == "__main__":
+    try:
+        installed()
+    except Missing as missing:
+        sys.exit(str(missing))

@@ -35,11 +35,11 @@ class Keycloak:
     def __init__(self, folder: Path) -> None:
         self._home = distribution.installed()
         self._folder = folder
-        self._password = secrets.token_urlsafe(16)
+        self.administrator_password = secrets.token_urlsafe(16)
         self._port, self._management_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://localhost:{self._port}"
-        self.administrator = Administrator(self.url, username="admin", password=self._password)
+        self.administrator = Administrator(self.url, username="admin", password=self.administrator_password)
 
     @property
     def issuer(self) -> str:
@@ -87,7 +87,7 @@ class Keycloak:
         return {
             **{name: value for name, value in os.environ.items() if not name.startswith("KC_")},
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
-            "KC_BOOTSTRAP_ADMIN_PASSWORD": self._password,
+            "KC_BOOTSTRAP_ADMIN_PASSWORD": self.administrator_password,
             # The quick compiler only: the server runs for minutes, and starts a third faster.
             "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
         }
