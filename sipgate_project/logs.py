@@ -7,6 +7,8 @@ import logging
 import re
 from datetime import UTC, datetime
 
+from sipgate_provider import conf
+
 QUERY = re.compile(r"\?\S*")
 
 
@@ -17,6 +19,15 @@ class WithoutQuery(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(QUERY.sub("?…", part) if isinstance(part, str) else part for part in record.args)
+        return True
+
+
+class NamesOfVariables(logging.Filter):
+    """Name the variables of the environment where the app's messages name the Django settings that they fill."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith("sipgate_provider"):
+            record.msg, record.args = conf.with_site_names(record.getMessage()), ()
         return True
 
 

@@ -13,6 +13,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from sipgate_provider import errors
 from sipgate_provider.endpoints import is_loopback, realm_of
 
 from .env import Env, mail, redis, split_url, time_zone
@@ -96,6 +97,22 @@ _journal = env.text("JOURNAL_DIR", str(BASE_DIR / "var" / "journal"))
 SIPGATE_JOURNAL_DIR = None if _journal.lower() == "off" else _journal
 
 SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read")
+
+SIPGATE_SETTING_NAMES = {
+    errors.CLIENT_ID: "CLIENT_ID",
+    errors.CLIENT_SECRET: "CLIENT_SECRET",
+    "SIPGATE_AUTH_URL": "AUTH_URL",
+    "SIPGATE_TOKEN_URL": "TOKEN_URL",
+    "SIPGATE_LOGOUT_URL": "LOGOUT_URL",
+    "SIPGATE_REVOKE_URL": "REVOKE_URL",
+    "SIPGATE_REDIRECT_URI": "REDIRECT_URI",
+    "SIPGATE_SCOPE": "OAUTH_SCOPE",
+    "SIPGATE_JOURNAL_DIR": "JOURNAL_DIR",
+    "DATABASES": "DATABASE_URL",
+    "pool in DATABASES": "DATABASE_POOL",
+    "CACHES": "REDIS_URL",
+}
+"""Where the app names a Django setting, the operators of this site read the variable that fills it."""
 
 # --- the site -------------------------------------------------------------------------------------------------------
 
@@ -343,9 +360,12 @@ LOGGING = {
         "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
         "json": {"()": "sipgate_project.logs.JsonLines"},
     },
-    "filters": {"without_query": {"()": "sipgate_project.logs.WithoutQuery"}},
+    "filters": {
+        "without_query": {"()": "sipgate_project.logs.WithoutQuery"},
+        "variables": {"()": "sipgate_project.logs.NamesOfVariables"},
+    },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["variables"]},
         "requests": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["without_query"]},
     },
     "root": {"handlers": ["console"], "level": "WARNING"},

@@ -5,6 +5,7 @@ Must not know: the environment (the site reads that), models, allauth.
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,19 @@ def site_url() -> str:
     """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the redirect URI."""
     parts = urlsplit(redirect_uri())
     return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip("/")
+
+
+def setting_names() -> dict[str, str]:
+    """``SIPGATE_SETTING_NAMES``: names by which operators know settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
+
+    The app speaks of Django's settings; a site may fill them from variables of the environment.
+    """
+    return dict(_get("SETTING_NAMES", {}))
+
+
+def with_site_names(text: str) -> str:
+    """Return a text for operators with the names that they know the settings by (``setting_names``)."""
+    names = setting_names()
+    # The longest first: one name may begin with another one.
+    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return re.sub(rf"(?<!\w)(?:{known})(?!\w)", lambda found: names[found[0]], text) if known else text

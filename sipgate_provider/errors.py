@@ -31,6 +31,10 @@ from __future__ import annotations
 
 import secrets
 
+CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
+CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of a setting
+"""Where a Django project keeps its client at sipgate. These, like all names of settings, are as Django knows them."""
+
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """No look-alikes: a person reads the reference out over the telephone."""
 
@@ -123,7 +127,7 @@ class RateLimited(SipgateUnavailable):
 
 
 class Misconfigured(SipgateError):
-    """Our client or our settings are wrong; no user can help. ``setting`` names the variable to look at."""
+    """Our client or our settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
 
     def __init__(self, message: str, *, setting: str = "", **details: object) -> None:
         super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged

@@ -17,7 +17,7 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext as _
 from requests import RequestException
 
-from sipgate_provider import errors, metrics, scopes
+from sipgate_provider import conf, errors, metrics, scopes
 from sipgate_provider.remote import log_fields
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,7 @@ def _described(error: Exception) -> Problem:
             title=_("This site is not set up correctly for sipgate"),
             text=_("That is not your fault, and your connection is kept."),
             cure=_("Tell the operator of this site the reference number. Operators: see %(setting)s.")
-            % {"setting": error.setting or "–"},
+            % {"setting": conf.with_site_names(error.setting) or "–"},
         )
     if isinstance(error, errors.RequestFailed):
         return Problem(

@@ -8,6 +8,7 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
+from sipgate_provider import conf
 from sipgate_provider.models import ClientPause, LastKnownAccount, Revocation
 
 from .shared import ReadOnlyAdmin, moment, uid_starts
@@ -69,10 +70,10 @@ class RevocationAdmin(ReadOnlyAdmin):
 
 
 class ClientPauseAdmin(ReadOnlyAdmin):
-    list_display = ("client_fingerprint", "begun", "ends", "error_code", "setting", "notified")
+    list_display = ("client_fingerprint", "begun", "ends", "error_code", "look_at", "notified")
     ordering = ("-since",)
-    readonly_fields = ("begun", "ends", "notified")
-    fields = ("client_fingerprint", "begun", "ends", "error_code", "setting", "notified")
+    readonly_fields = ("begun", "ends", "look_at", "notified")
+    fields = ("client_fingerprint", "begun", "ends", "error_code", "look_at", "notified")
 
     @admin.display(description=gettext_lazy("since"))
     def begun(self, row: ClientPause) -> str:
@@ -81,6 +82,10 @@ class ClientPauseAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("until"))
     def ends(self, row: ClientPause) -> str:
         return moment(row.until)
+
+    @admin.display(description=gettext_lazy("setting"))
+    def look_at(self, row: ClientPause) -> str:
+        return conf.with_site_names(row.setting)
 
     @admin.display(description=gettext_lazy("operators notified"))
     def notified(self, row: ClientPause) -> str:

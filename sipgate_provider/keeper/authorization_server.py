@@ -22,12 +22,13 @@ def client() -> oauth.Client:
         app = get_adapter().get_app(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
     except SocialApp.DoesNotExist:
         raise errors.Misconfigured(
-            "No sipgate client is configured: set CLIENT_ID and CLIENT_SECRET.", setting="CLIENT_ID"
+            f"No sipgate client is configured: set {errors.CLIENT_ID}, and {errors.CLIENT_SECRET}.",
+            setting=errors.CLIENT_ID,
         ) from None
     except MultipleObjectsReturned:
         raise errors.Misconfigured(
             "Two sipgate clients are configured: keep either the settings or the SocialApp row, not both.",
-            setting="CLIENT_ID",
+            setting=errors.CLIENT_ID,
         ) from None
     return oauth.Client(
         client_id=app.client_id,

@@ -131,7 +131,7 @@ def _claim(row: SipgateToken, order: RefreshRequest) -> store.Claim | None:
             raise errors.Misconfigured(
                 "Every database connection is held by a transaction that waits for a token, and a refresh needs one of its "
                 "own: make the pool larger than the number of threads.",
-                setting="DATABASE_POOL",
+                setting="pool in DATABASES",
             ) from error
         raise errors.CallerHoldsLock(
             "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside of "

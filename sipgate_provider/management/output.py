@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import OutputWrapper
+from django.core.management.base import CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
+
+from sipgate_provider import conf
 
 WIDTH = 30
 EVERY = 0.1
@@ -49,7 +51,12 @@ class Progress:
 
 def as_json(data: Any) -> str:
     """Return one line of JSON."""
-    return json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False)
+    return conf.with_site_names(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False))
+
+
+def command_error(text: str) -> CommandError:
+    """Return the error that ends a command, in the words of this site's operators."""
+    return CommandError(conf.with_site_names(text))
 
 
 @contextmanager

@@ -99,15 +99,21 @@ def diagnose(*, offline: bool = False, timeout: float = TIMEOUT) -> list[Finding
 
 
 def _ok(check: str, found: str, cure: str = "") -> Finding:
-    return Finding(check=check, severity=Severity.OK, found=found, cure=cure)
+    return Finding(
+        check=check, severity=Severity.OK, found=conf.with_site_names(found), cure=conf.with_site_names(cure)
+    )
 
 
 def _warning(check: str, found: str, cure: str) -> Finding:
-    return Finding(check=check, severity=Severity.WARNING, found=found, cure=cure)
+    return Finding(
+        check=check, severity=Severity.WARNING, found=conf.with_site_names(found), cure=conf.with_site_names(cure)
+    )
 
 
 def _error(check: str, found: str, cure: str) -> Finding:
-    return Finding(check=check, severity=Severity.ERROR, found=found, cure=cure)
+    return Finding(
+        check=check, severity=Severity.ERROR, found=conf.with_site_names(found), cure=conf.with_site_names(cure)
+    )
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

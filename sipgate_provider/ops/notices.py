@@ -86,7 +86,7 @@ def tell_person(connection_id: int) -> bool:
 
 def tell_operators(code: str, setting: str) -> None:
     """Mail ``ADMINS`` that sipgate refuses this site's client."""
-    context = {"code": code, "setting": setting, "site": conf.site_url()}
+    context = {"code": code, "setting": conf.with_site_names(setting), "site": conf.site_url()}
     try:
         with translation.override(settings.LANGUAGE_CODE):
             subject = render_to_string("sipgate_provider/email/misconfigured_subject.txt", context)

@@ -14,6 +14,7 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import TruncDay, TruncHour
 from django.utils import timezone
 
+from sipgate_provider import conf
 from sipgate_provider.keeper import database, journal
 from sipgate_provider.models import ClientPause, Revocation, SipgateToken, State, TokenEvent
 
@@ -83,7 +84,10 @@ def measure(now: datetime) -> Statistics:
         revocations=due["pk__count"],
         oldest_revocation=due["created_at__min"],
         pauses=tuple(
-            Pause(since=row.since, until=row.until, error_code=row.error_code, setting=row.setting) for row in pauses
+            Pause(
+                since=row.since, until=row.until, error_code=row.error_code, setting=conf.with_site_names(row.setting)
+            )
+            for row in pauses
         ),
         in_journal=journal.waiting(),
     )

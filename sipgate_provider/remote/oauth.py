@@ -23,13 +23,13 @@ from .secret import Secret, without_frames
 LONGEST_TOKEN = 16_384
 LONGEST_LIFE = 10 * 365 * 86_400.0
 OUR_FAULT = {
-    "invalid_client": "CLIENT_ID",
-    "unauthorized_client": "CLIENT_SECRET",
-    "unsupported_grant_type": "TOKEN_URL",
-    "invalid_scope": "OAUTH_SCOPE",
-    "invalid_request": "TOKEN_URL",
+    "invalid_client": errors.CLIENT_ID,
+    "unauthorized_client": errors.CLIENT_SECRET,
+    "unsupported_grant_type": "SIPGATE_TOKEN_URL",
+    "invalid_scope": "SIPGATE_SCOPE",
+    "invalid_request": "SIPGATE_TOKEN_URL",
 }
-"""OAuth error codes that speak of this site's client, and the setting to look at first."""
+"""OAuth error codes that speak of this site's client, and the Django setting to look at first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,7 +237,7 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
     answer = data if isinstance(data, Mapping) else {}
     code = _short(answer.get("error"), 80)
     if 300 <= status < 400 or status in {404, 405}:
-        setting = {"logout": "LOGOUT_URL", "revoke": "REVOKE_URL"}.get(endpoint, "TOKEN_URL")
+        setting = {"logout": "SIPGATE_LOGOUT_URL", "revoke": "SIPGATE_REVOKE_URL"}.get(endpoint, "SIPGATE_TOKEN_URL")
         return errors.Misconfigured(
             f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}.",
             setting=setting,

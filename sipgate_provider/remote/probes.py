@@ -204,10 +204,10 @@ def _token_verdict(response: requests.Response) -> tuple[Verdict, str]:
         return Verdict.FINE, ""
     except errors.Misconfigured as error:
         code = error.code or ""
-        if error.setting == "TOKEN_URL" and not 400 <= (error.status or 0) < 404:
+        if error.setting == "SIPGATE_TOKEN_URL" and not 400 <= (error.status or 0) < 404:
             moved = response.headers.get("Location", "")
             return Verdict.ADDRESS, f"it leads to {address_of(urljoin(response.url, moved))}" if moved else ""
-        known = {"CLIENT_ID": Verdict.CLIENT_ID, "CLIENT_SECRET": Verdict.CLIENT_SECRET}
+        known = {errors.CLIENT_ID: Verdict.CLIENT_ID, errors.CLIENT_SECRET: Verdict.CLIENT_SECRET}
         return known.get(error.setting, Verdict.REFUSED), code
     except errors.RateLimited:
         return Verdict.BUSY, ""

@@ -69,11 +69,13 @@ def _of_code(code: str) -> problems.Problem:
         return problems.describe(errors.SipgateUnavailable("The authorization server reported trouble of its own."))
     if code == "invalid_scope":
         return problems.describe(
-            errors.Misconfigured("sipgate does not know a requested scope.", setting="OAUTH_SCOPE")
+            errors.Misconfigured("sipgate does not know a requested scope.", setting="SIPGATE_SCOPE")
         )
     if code in {"unauthorized_client", "invalid_request", "unsupported_response_type", "invalid_client"}:
         return problems.describe(
-            errors.Misconfigured("sipgate does not accept this client's request.", setting="CLIENT_ID, REDIRECT_URI")
+            errors.Misconfigured(
+                "sipgate does not accept this client's request.", setting=f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI"
+            )
         )
     if code in {"login_required", "interaction_required", "consent_required"}:
         return problems.describe(errors.NeedsSignIn("sipgate wants the person to take part."))

@@ -208,7 +208,7 @@ def _check_issuer(request: HttpRequest) -> None:
     named, expected = request.GET.get("iss"), conf.issuer()
     if named and expected and named != expected:
         raise errors.UnexpectedResponse(
-            "The callback's iss is not the issuer of AUTH_URL; the sign-in was refused.",
+            "The callback's iss is not the issuer of SIPGATE_AUTH_URL; the sign-in was refused.",
             endpoint="callback",
             code="iss",
         )
@@ -264,10 +264,12 @@ def _guarded(view: Any) -> Any:
         try:
             response: HttpResponse = view(request, *args, **kwargs)
         except SocialApp.DoesNotExist:
-            return problems.page(request, errors.Misconfigured("No sipgate client is configured.", setting="CLIENT_ID"))
+            return problems.page(
+                request, errors.Misconfigured("No sipgate client is configured.", setting=errors.CLIENT_ID)
+            )
         except MultipleObjectsReturned:
             return problems.page(
-                request, errors.Misconfigured("Two sipgate clients are configured.", setting="CLIENT_ID")
+                request, errors.Misconfigured("Two sipgate clients are configured.", setting=errors.CLIENT_ID)
             )
         except errors.SipgateError as error:
             return problems.page(request, error)

@@ -198,7 +198,7 @@ class TestClassify:
         strict.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:
             gate.usable(one)
-        assert caught.value.setting == "CLIENT_SECRET"
+        assert caught.value.setting == errors.CLIENT_SECRET
         with pytest.raises(errors.Misconfigured):
             gate.usable(other)
         assert strict.control()["refresh"] == 0 if "refresh" in strict.control() else True

@@ -29,7 +29,13 @@ PAGE = ROOT / "docs" / "reference.md"
 PART = re.compile(r"(?<=<!-- generated: )([\w ]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 MISSING = "…"
 """What a new row says in a column that is written by hand, until somebody writes it."""
-TYPES = {"str": "text", "float": "number", "timedelta": "seconds", "Path | None": "path or None"}
+TYPES = {
+    "str": "text",
+    "float": "number",
+    "timedelta": "seconds",
+    "Path | None": "path or None",
+    "dict[str, str]": "dict of texts",
+}
 
 Row = list[str]
 

@@ -13,10 +13,10 @@ import pytest
 import requests
 
 from sipgate_provider import api
+from sipgate_provider.remote import rest
 from sipgate_sandbox.launch import Running, launch
 from sipgate_sandbox.people import PEOPLE, Person
 from tests.sandbox.visitor import CLIENT_ID, CLIENT_SECRET, Visitor
-from sipgate_provider.remote import rest
 
 DOCUMENTED = {"company": str, "mainProductType": str, "logoUrl": str, "verified": bool, "historyLifeTime": str}
 

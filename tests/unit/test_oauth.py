@@ -248,9 +248,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("call", "endpoint", "setting"),
         [
-            (oauth.refresh, "token", "TOKEN_URL"),
-            (oauth.logout, "logout", "LOGOUT_URL"),
-            (oauth.revoke, "revoke", "REVOKE_URL"),
+            (oauth.refresh, "token", "SIPGATE_TOKEN_URL"),
+            (oauth.logout, "logout", "SIPGATE_LOGOUT_URL"),
+            (oauth.revoke, "revoke", "SIPGATE_REVOKE_URL"),
         ],
         ids=["refresh", "logout", "revoke"],
     )

@@ -13,7 +13,7 @@ from django.utils import timezone, translation
 
 from sipgate_provider import accounts, api, conf, errors
 from sipgate_provider.keeper import store
-from sipgate_provider.management.output import as_json
+from sipgate_provider.management.output import as_json, command_error
 from sipgate_provider.models import Reason
 
 ACTOR = "sipgate_account"
@@ -38,7 +38,7 @@ class Command(BaseCommand):
             answers = [answer(connection, refresh=not options["no_refresh"]) for connection in connections]
         except errors.SipgateError as error:
             with translation.override("en"):
-                raise CommandError(sentence(error, options["user"])) from None
+                raise command_error(sentence(error, options["user"])) from None
         if options["json"]:
             self.stdout.write(as_json({"connections": answers}))
         else:

@@ -7,10 +7,10 @@ from argparse import ArgumentTypeError
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from sipgate_provider import conf, errors
-from sipgate_provider.management.output import Progress, as_json
+from sipgate_provider.management.output import Progress, as_json, command_error
 from sipgate_provider.ops import import_social_tokens
 
 
@@ -48,7 +48,7 @@ class Command(BaseCommand):
                 progress=lambda report: progress.show(report.connections, "connections"),
             )
         except errors.Misconfigured as error:
-            raise CommandError(error.message) from None
+            raise command_error(error.message) from None
         progress.clear()
         if getattr(settings, "SOCIALACCOUNT_STORE_TOKENS", False):
             report.notes.append(

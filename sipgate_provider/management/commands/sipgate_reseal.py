@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandParser
 
 from sipgate_provider import errors
 from sipgate_provider.keeper import sealing
-from sipgate_provider.management.output import Progress, as_json
+from sipgate_provider.management.output import Progress, as_json, command_error
 from sipgate_provider.ops import reseal
 
 
@@ -28,7 +28,7 @@ class Command(BaseCommand):
             first = sealing.first_key_id()
             total = sum(number for key, number in reseal.keys_in_use().items() if key != first)
         except errors.Misconfigured as error:
-            raise CommandError(error.message) from None
+            raise command_error(error.message) from None
         progress = Progress(self.stderr, total)
         report = reseal.reseal(
             batch=min(max(options["batch"], 1), 10_000), progress=lambda report: progress.show(report.done, "resealed")

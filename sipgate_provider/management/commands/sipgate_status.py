@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.utils import timezone, translation
 
-from sipgate_provider import errors
+from sipgate_provider import conf, errors
 from sipgate_provider.keeper import authorization_server, sealing
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason, State
@@ -55,7 +55,14 @@ def _settings() -> list[Finding]:
         authorization_server.client()
         sealing.first_key_id()
     except errors.Misconfigured as error:
-        return [Finding(check="settings", severity=Severity.ERROR, found=error.message, cure=f"See {error.setting}.")]
+        return [
+            Finding(
+                check="settings",
+                severity=Severity.ERROR,
+                found=conf.with_site_names(error.message),
+                cure=conf.with_site_names(f"See {error.setting}."),
+            )
+        ]
     return []
 
 
