@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # T=path runs a part of the tests: make test T=tests/unit
 T ?=
+# B=… are options of the bench: make bench B=--quick
+B ?=
 
 .PHONY: help install install-dev run test test-browser test-long check format lock messages reference bench screenshots clean ci
 
@@ -46,8 +48,8 @@ test-long: $(VENV)/.dev  ## the long proofs, about half an hour: 10,000 rotation
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
 	@$(BIN)/python -m tests.run --only=sqlite tests/browser
 
-bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json (B=--quick for a smoke run)
+	@$(BIN)/python -m bench $(B)
 
 messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues
 	@$(BIN)/python manage.py makemessages -l de --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
