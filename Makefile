@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # T=path runs a part of the tests: make test T=tests/unit
 T ?=
+# B=… are options of the bench: make bench B=--quick
+B ?=
 
 .PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long check format lock messages reference bench screenshots clean ci
 
@@ -55,8 +57,8 @@ test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is down
 	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
 	@echo "All tests against Keycloak passed."
 
-bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json
-	@$(BIN)/python -m bench
+bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json (B=--quick for a smoke run)
+	@$(BIN)/python -m bench $(B)
 
 messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues
 	@$(BIN)/python manage.py makemessages -l de --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
