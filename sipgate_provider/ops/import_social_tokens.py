@@ -5,13 +5,13 @@ already is overwritten; what was interrupted is gone on with by the next run. No
 nobody has signed in.
 
 *A pair that has ended* (no refresh token and the access token is over, or the refresh token's own end has passed) is
-imported all the same, as *needs sign-in*: the person then sees what to do, and the clear text may go. Not so for another
-provider: nobody could tell whose it is, so it is left.
+imported all the same, as *needs sign-in*: the user then sees what to do, and the clear text may go. One of another
+provider is left, since nobody could tell whose it is.
 
 *Other providers* (``openid_connect`` with sipgate as its server, or one of the site's own): their connections are known
-under another uid. The pair is sealed onto the same connection first, so that a refresh cannot lose it; the gate renews it
-if need be; sipgate then says who it belongs to, and the connection is re-keyed. Tokens that are not provably sipgate's
-and this client's are not touched: they must be JWTs that name our issuer and our client id.
+under another uid. The pair is sealed onto the same connection first, so that a refresh cannot lose it; the gate
+renews it if need be; sipgate then says who it belongs to, and the connection is re-keyed. Tokens that are not provably
+sipgate's and this client's are not touched: they must be JWTs that name our issuer and our client id.
 
 Must not know: terminals.
 """
@@ -47,8 +47,8 @@ class Report:
     ``connections`` had clear text; ``imported`` of them were sealed, ``need_sign_in`` of those have ended already;
     ``kept`` had a sealed pair before, which stays. ``rows_removed`` counts clear text rows. ``unusable``: there was no
     token in it; ``foreign``: not provably sipgate's and this client's; both are left as they are. For another provider:
-    ``rekeyed`` are sipgate connections now, ``taken`` belong to a sipgate id that is connected already, ``unidentified``
-    have ended before sipgate could tell whose they are, ``waiting`` can be tried again.
+    ``rekeyed`` are sipgate connections now, ``taken`` belong to a sipgate id that is connected already,
+    ``unidentified`` have ended before sipgate could tell whose they are, ``waiting`` can be tried again.
     """
 
     connections: int = 0
@@ -98,7 +98,8 @@ def run(
         dry_run: only count; nothing is written, and sipgate is not asked.
 
     Raises:
-        errors.Misconfigured: there is no key to seal with, or, for another provider, no client or issuer to compare with.
+        errors.Misconfigured: there is no key to seal with or, for another provider, no client or issuer to compare
+            with.
     """
     started = time.monotonic()
     report = Report(dry_run=dry_run)
@@ -297,8 +298,8 @@ class Proof:
         client, issuer = authorization_server.client(), conf.issuer()
         if not issuer:
             raise errors.Misconfigured(
-                "Tokens of another provider cannot be told to be sipgate's: set SIPGATE_ISSUER, or an AUTH_URL of Keycloak's form.",
-                setting="AUTH_URL",
+                "sipgate's tokens cannot be recognised among another provider's: set SIPGATE_ISSUER.",
+                setting="SIPGATE_ISSUER",
             )
         return cls(issuer=issuer, client_id=client.client_id)
 

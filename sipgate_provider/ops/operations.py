@@ -71,8 +71,8 @@ def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait
         raise ValueError(f"At most {AT_MOST} connections at once.")
     if connections[database.alias()].in_atomic_block:
         raise errors.CallerHoldsLock(
-            "The caller's open transaction would hide what is done here, or block it. Call outside of transaction.atomic "
-            "(switch ATOMIC_REQUESTS off for this view).",
+            "The caller's open transaction would hide what is done here, or block it. Call outside of "
+            "transaction.atomic (switch ATOMIC_REQUESTS off for this view).",
             setting="ATOMIC_REQUESTS",
         )
     database.release_connections()

@@ -95,10 +95,10 @@ def measure(now: datetime) -> Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What stands beside the figures when somebody looks closer.
+    """What a person or a monitor asks beyond ``Statistics``.
 
-    ``troubles`` counts connections that are not active by (state, reason). ``ending`` counts living links that end within
-    so many days. ``overdue``: links that upkeep should have renewed more than ``OVERDUE_AFTER`` ago.
+    ``troubles`` counts connections that are not active by (state, reason). ``ending`` counts working connections that
+    end within so many days, ``overdue`` those that keepalive should have refreshed more than ``OVERDUE_AFTER`` ago.
     """
 
     troubles: dict[tuple[str, str], int]
