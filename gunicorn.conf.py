@@ -15,7 +15,7 @@ access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Tell prometheus-client that a worker is gone; without its ``PROMETHEUS_MULTIPROC_DIR`` there is nothing to tell."""
+    """Tell prometheus-client that a worker is gone, if ``PROMETHEUS_MULTIPROC_DIR`` is set."""
     with contextlib.suppress(ImportError, TypeError):
         from prometheus_client.multiprocess import mark_process_dead
 

@@ -5,8 +5,8 @@
     python -m bench --quick              shows that everything runs, in less than a minute; its numbers mean little
     python -m bench --only refresh       one case (repeatable)
 
-A table goes to the terminal, everything to ``--output`` (JSON). The exit status is 0 if everything was measured, whether
-or not the targets were reached: they are reported, and nothing is tuned to them.
+A table goes to the terminal, everything to ``--output`` (JSON). The exit status is 0 if everything was measured,
+whether or not the targets were reached: they are reported, and nothing is tuned to them.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def _measure(sandbox: Running, options: argparse.Namespace) -> list[Case]:
 
 
 def _environment(sandbox: Running, url: str, folder: Path) -> dict[str, str]:
-    """Return the environment of the site: as in production (journal, INFO log), and nothing of this machine's ``.env``."""
+    """Return the site's environment: as in production (journal, INFO log), without this machine's ``.env``."""
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     return {
         **dict.fromkeys(re.findall(r"^([A-Z_]+)=", example, flags=re.MULTILINE), ""),

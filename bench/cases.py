@@ -44,7 +44,7 @@ LIFETIME = timedelta(seconds=300)
 
 @dataclass(frozen=True)
 class Place:
-    """Where is measured: the sandbox, the kind of database, and how much (``quick`` only shows that everything runs)."""
+    """Where is measured: the sandbox, the kind of database, and how much (``quick`` only shows that it runs)."""
 
     sandbox: Running
     database: str

@@ -32,10 +32,10 @@ class NamesOfVariables(logging.Filter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per record: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if there is
-    one, and the record's ``sipgate`` (``sipgate_provider.remote.log_fields``).
+    """One JSON object per record: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if there
+    is one, and the record's ``sipgate`` (``sipgate_provider.remote.log_fields``).
 
-    Of other attributes nothing: Django hangs the whole request onto its records. *Why own:* packages for this write every
+    Other attributes are left out: Django attaches the whole request to its records. Packages for this write every
     attribute there is and have to be told what to leave out.
     """
 

@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from sipgate_provider import errors
-from sipgate_provider.endpoints import is_loopback, realm_of
+from sipgate_provider.endpoints import is_loopback, realm_of, realm_of_client
 
 from .env import Env, mail, redis, split_url, time_zone
 
@@ -63,9 +63,8 @@ if SANDBOX and SANDBOX_PORT == PORT:
     raise ImproperlyConfigured("SANDBOX_PORT must differ from PORT.")
 SANDBOX_URL = env.url("SANDBOX_URL", f"http://localhost:{SANDBOX_PORT}").rstrip("/")
 
-_suffix = CLIENT_ID.rpartition(":")[2] if ":" in CLIENT_ID else ""
-_realm = _suffix if _suffix in {"third-party", "sipgate-apps"} else "third-party"
-_oidc = f"https://login.sipgate.com/auth/realms/{_realm}/protocol/openid-connect"
+_realm = realm_of_client(CLIENT_ID)
+_oidc = f"https://login.sipgate.com/auth/realms/{_realm or 'third-party'}/protocol/openid-connect"
 if SANDBOX:
     # sipgate's example ships the addresses beside empty credentials: without credentials they lead nowhere.
     CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # public, as is the sandbox
@@ -87,9 +86,9 @@ else:
 
 if realm_of(SIPGATE_AUTH_URL) != realm_of(SIPGATE_TOKEN_URL):
     raise ImproperlyConfigured("AUTH_URL and TOKEN_URL name different realms: both must be those of your client.")
-if _suffix in {"third-party", "sipgate-apps"} and realm_of(SIPGATE_TOKEN_URL) not in {"", _suffix}:
+if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
     raise ImproperlyConfigured(
-        f"CLIENT_ID ends in :{_suffix} but TOKEN_URL names the realm {realm_of(SIPGATE_TOKEN_URL)}: "
+        f"CLIENT_ID ends in :{_realm} but TOKEN_URL names the realm {realm_of(SIPGATE_TOKEN_URL)}: "
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 
@@ -345,7 +344,7 @@ CONTENT_SECURITY_POLICY = {
     }
 }
 
-# --- logs --------------------------------------------------------------------------------------------------------------
+# --- logs -------------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
 if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
@@ -377,7 +376,7 @@ LOGGING = {
     },
 }
 
-# --- metrics -----------------------------------------------------------------------------------------------------------
+# --- metrics ----------------------------------------------------------------------------------------------------------
 
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and not (

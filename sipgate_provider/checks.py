@@ -1,8 +1,8 @@
-"""Configuration mistakes, found at start-up, each with its cure. Stable ids: docs/reference lists them."""
+"""System checks: configuration mistakes, found at start-up, each with its cure. docs/reference.md lists the ids."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from django.conf import settings
@@ -15,160 +15,177 @@ from sipgate_provider.keeper import database, sealing
 from sipgate_provider.remote import http
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
+NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+
+Messages = Iterator[checks.CheckMessage]
 
 
 def register_checks() -> None:
-    checks.register(check_keys, "sipgate")
-    checks.register(check_allauth, "sipgate")
-    checks.register(check_lease, "sipgate")
-    checks.register(check_apps_order, "sipgate")
-    checks.register(check_time_zones, "sipgate")
-    checks.register(check_metrics, "sipgate")
+    for check in (check_keys, check_allauth, check_refreshes, check_apps_order, check_time_zones, check_metrics):
+        checks.register(check, "sipgate")
     checks.register(check_database, checks.Tags.database)
-    checks.register(check_supported_database, checks.Tags.database)
     checks.register(check_deployment, "sipgate", deploy=True)
 
 
-def check_keys(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def _message(kind: Callable[..., checks.CheckMessage], name: str, text: str, hint: str) -> checks.CheckMessage:
+    return kind(conf.with_site_names(text), hint=conf.with_site_names(hint), id=name)
+
+
+def _error(name: str, text: str, hint: str) -> checks.CheckMessage:
+    return _message(checks.Error, name, text, hint)
+
+
+def _warning(name: str, text: str, hint: str) -> checks.CheckMessage:
+    return _message(checks.Warning, name, text, hint)
+
+
+def check_keys(**_kwargs: Any) -> Messages:
     if not conf.token_keys() and not settings.DEBUG:
-        yield checks.Error(
+        yield _error(
+            "sipgate_provider.E001",
             "SIPGATE_TOKEN_KEYS is empty: sipgate's tokens cannot be sealed.",
-            hint="Set it to 32 random bytes in URL-safe base64: python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'",
-            id="sipgate_provider.E001",
+            f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
         )
         return
     try:
         sealing.first_key_id()
     except errors.Misconfigured as error:
-        yield checks.Error(
-            error.message, hint="Each entry is 32 random bytes in URL-safe base64.", id="sipgate_provider.E002"
-        )
+        yield _error("sipgate_provider.E002", error.message, "Each entry is 32 random bytes in URL-safe base64.")
 
 
-def check_allauth(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_allauth(**_kwargs: Any) -> Messages:
     if getattr(settings, "SOCIALACCOUNT_STORE_TOKENS", False):
-        yield checks.Warning(
-            "SOCIALACCOUNT_STORE_TOKENS is on: allauth also stores every token, in clear text.",
-            hint="Switch it off; sipgate_provider keeps sipgate's tokens sealed.",
-            id="sipgate_provider.W003",
+        yield _warning(
+            "sipgate_provider.W003",
+            "SOCIALACCOUNT_STORE_TOKENS is on: allauth also stores every token in clear text.",
+            "Switch it off; sipgate_provider stores sipgate's tokens sealed.",
         )
+    if not _uses_our_adapter():
+        yield _error(
+            "sipgate_provider.E004",
+            "SOCIALACCOUNT_ADAPTER is not sipgate_provider's: sessions would contain tokens in clear text.",
+            "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
+        )
+    if settings.SESSION_ENGINE.endswith("signed_cookies"):
+        yield _warning(
+            "sipgate_provider.W005",
+            "Sessions are stored in cookies: a pending sign-in is larger than a cookie may be.",
+            "Use database or cache sessions.",
+        )
+    if getattr(settings, "SOCIALACCOUNT_EMAIL_AUTHENTICATION", False):
+        yield _warning(
+            "sipgate_provider.W018",
+            "SOCIALACCOUNT_EMAIL_AUTHENTICATION is on: an e-mail address at sipgate is enough to sign in as its user.",
+            "Switch it off; users connect sipgate on their account page.",
+        )
+
+
+def _uses_our_adapter() -> bool:
     from sipgate_provider.adapter import SipgateSocialAccountAdapter
 
-    name = getattr(settings, "SOCIALACCOUNT_ADAPTER", "")
     try:
-        adapter = import_string(name) if name else None
+        adapter = import_string(getattr(settings, "SOCIALACCOUNT_ADAPTER", ""))
     except ImportError:
-        adapter = None
-    if adapter is None or not issubclass(adapter, SipgateSocialAccountAdapter):
-        yield checks.Error(
-            "SOCIALACCOUNT_ADAPTER is not sipgate_provider's: pending sign-ins would lie in the session in clear text.",
-            hint="Set SOCIALACCOUNT_ADAPTER = 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or inherit from it.",
-            id="sipgate_provider.E004",
-        )
-    if getattr(settings, "SESSION_ENGINE", "").endswith("signed_cookies"):
-        yield checks.Warning(
-            "Sessions lie in cookies: a pending sign-in is larger than a cookie may be.",
-            hint="Use database or cache sessions.",
-            id="sipgate_provider.W005",
-        )
+        return False
+    return issubclass(adapter, SipgateSocialAccountAdapter)
 
 
-def check_lease(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
-    if conf.lease().total_seconds() < http.TOKEN.total + 5:
-        yield checks.Error(
-            "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: two processes could ask with the same token.",
-            hint=f"Use at least {http.TOKEN.total + 5:.0f} seconds.",
-            id="sipgate_provider.E006",
+def check_refreshes(**_kwargs: Any) -> Messages:
+    shortest = http.TOKEN.total + 5
+    if conf.lease().total_seconds() < shortest:
+        yield _error(
+            "sipgate_provider.E006",
+            "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: two processes could send the same token.",
+            f"Use at least {shortest:.0f} seconds.",
         )
     if not 0 < conf.mandatory_share() < conf.advisory_share() < 1:
-        yield checks.Error(
+        yield _error(
+            "sipgate_provider.E007",
             "SIPGATE_MANDATORY_SHARE and SIPGATE_ADVISORY_SHARE must satisfy 0 < mandatory < advisory < 1.",
-            id="sipgate_provider.E007",
+            "Remove both to use the defaults.",
         )
 
 
-def check_apps_order(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_apps_order(**_kwargs: Any) -> Messages:
     apps = list(settings.INSTALLED_APPS)
     ours = next((i for i, name in enumerate(apps) if name.split(".apps.")[0] == "sipgate_provider"), -1)
     if "allauth.socialaccount" in apps and ours < apps.index("allauth.socialaccount"):
-        yield checks.Error(
-            "sipgate_provider is listed before allauth.socialaccount: allauth's token admin would stay.",
-            hint="List sipgate_provider behind it.",
-            id="sipgate_provider.E008",
+        yield _error(
+            "sipgate_provider.E008",
+            "sipgate_provider is listed before allauth.socialaccount, whose token admin would replace ours.",
+            "List sipgate_provider after allauth.socialaccount in INSTALLED_APPS.",
         )
 
 
-def check_time_zones(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_time_zones(**_kwargs: Any) -> Messages:
     # Deadlines are compared between machines and with sipgate's clock; a local time repeats an hour each autumn.
     if not settings.USE_TZ:
-        yield checks.Error(
-            "USE_TZ is off: the deadlines of tokens are moments, which local times are not.",
-            hint="Set USE_TZ = True, Django's default.",
-            id="sipgate_provider.E015",
+        yield _error(
+            "sipgate_provider.E015",
+            "USE_TZ is off: the deadlines of tokens need time zones.",
+            "Set USE_TZ = True, Django's default.",
         )
 
 
-def check_metrics(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_metrics(**_kwargs: Any) -> Messages:
     if conf.metrics() and not metrics.is_on():
-        yield checks.Warning(
+        yield _warning(
+            "sipgate_provider.W016",
             "SIPGATE_METRICS is on, but prometheus-client is not installed: nothing is counted.",
-            hint="pip install 'django-sipgate-provider[metrics]'",
-            id="sipgate_provider.W016",
+            "pip install 'django-sipgate-provider[metrics]'",
         )
 
 
-def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Messages:
     for alias in databases or ():
         options = connections[alias].settings_dict.get("OPTIONS", {})
         if connections[alias].vendor == "sqlite" and options.get("transaction_mode", "").upper() != "IMMEDIATE":
-            yield checks.Warning(
-                f"SQLite database {alias!r} starts transactions without the write lock: busy sites get 'database is locked'.",
-                hint="OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
-                id="sipgate_provider.W009",
+            yield _warning(
+                "sipgate_provider.W009",
+                f"SQLite database {alias!r} starts transactions without the write lock: "
+                "busy sites get 'database is locked'.",
+                "Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20} in DATABASES.",
             )
-
-
-def check_supported_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
     alias = database.alias()
-    if alias in (databases or ()) and connections[alias].vendor not in SUPPORTED:
-        yield checks.Warning(
-            f"Tokens lie in database {alias!r}, of the kind {connections[alias].vendor!r}, on which nothing was tried: that "
-            "a token is renewed once and never lost depends on how a database counts rows and locks them.",
-            hint="Use PostgreSQL or SQLite; a database router may put the tables of sipgate_provider and socialaccount there.",
-            id="sipgate_provider.W017",
+    if alias not in (databases or ()):
+        return
+    if connections[alias].vendor not in SUPPORTED:
+        yield _warning(
+            "sipgate_provider.W017",
+            f"Tokens are stored in database {alias!r}, a {connections[alias].vendor} database, which was never tested: "
+            "how a database counts and locks rows decides whether tokens are refreshed once and never lost.",
+            "Use PostgreSQL or SQLite; a database router may put sipgate_provider's and socialaccount's tables there.",
+        )
+    if connections[alias].vendor == "sqlite" and connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
+        yield _warning(
+            "sipgate_provider.W011",
+            "ATOMIC_REQUESTS is on with SQLite: a view that has written holds the only write lock, "
+            "so no token can be refreshed in it.",
+            "Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
         )
 
 
-def check_deployment(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_deployment(**_kwargs: Any) -> Messages:
     uri = conf.redirect_uri()
     if uri and not uri.startswith("https://"):
-        yield checks.Warning(
-            "SIPGATE_REDIRECT_URI is not https: codes and session cookies travel in the clear.",
-            id="sipgate_provider.W010",
+        yield _warning(
+            "sipgate_provider.W010",
+            "SIPGATE_REDIRECT_URI is not https: codes and session cookies are sent in clear text.",
+            "Use https://, here and in sipgate's console.",
         )
-    if any(config.get("ATOMIC_REQUESTS") for config in settings.DATABASES.values()) and any(
-        connections[alias].vendor == "sqlite" for alias in settings.DATABASES
-    ):
-        yield checks.Warning(
-            "ATOMIC_REQUESTS on SQLite: a view that has written holds the only write lock, so tokens cannot be renewed in it.",
-            hint="Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
-            id="sipgate_provider.W011",
-        )
-    if "LocMem" in settings.CACHES.get("default", {}).get("BACKEND", "") or "Dummy" in settings.CACHES.get(
-        "default", {}
-    ).get("BACKEND", ""):
-        yield checks.Warning(
-            "The default cache is per process: allauth's rate limits count in each worker separately.",
-            hint="Set REDIS_URL, or configure a shared cache.",
-            id="sipgate_provider.W012",
+    if conf.cache_is_per_process():
+        yield _warning(
+            "sipgate_provider.W012",
+            "Each process has a default cache of its own: allauth's rate limits count in each process separately.",
+            "Configure a shared cache in CACHES.",
         )
     if conf.journal_directory() is None:
-        yield checks.Warning(
-            "There is no rotation journal: a pair that sipgate has issued is lost if the database fails at that moment.",
-            hint="Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.",
-            id="sipgate_provider.W013",
+        yield _warning(
+            "sipgate_provider.W013",
+            "There is no rotation journal: a token pair is lost if the database fails while it is stored.",
+            "Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.",
         )
     if not conf.token_keys():
-        yield checks.Warning(
-            "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", hint="Set a key of its own.", id="sipgate_provider.W014"
+        yield _warning(
+            "sipgate_provider.W014", "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", "Set a key of its own."
         )

@@ -200,7 +200,7 @@ class SipgateClient:
     def download(
         self, path: str, to: rest.SupportsWrite, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
     ) -> int:
-        """Write a document into a binary file; return its size in bytes. As ``stream``; if it fails, a part is written."""
+        """Write a document into a binary file; return its size in bytes. As ``stream``; a failure leaves a part."""
         with self.stream(path, params=params, silence=silence) as document:
             return document.copy_to(to)
 

@@ -55,12 +55,12 @@ def revoke_url() -> str:
 
 
 def userinfo_url() -> str:
-    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not shaped like Keycloak's."""
+    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not like Keycloak's."""
     return endpoints.userinfo_url_from(token_url())
 
 
 def issuer() -> str:
-    """``SIPGATE_ISSUER``: what ``iss`` in the callback must equal (RFC 9207); derived from the authorization endpoint."""
+    """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207); derived from the authorization URL."""
     return str(_get("ISSUER", "")) or endpoints.issuer_from(auth_url())
 
 
@@ -97,7 +97,7 @@ def advisory_share() -> float:
 
 
 def mandatory_share() -> float:
-    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): share at the end in which callers wait for a new token.
+    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): share at the end in which callers wait for a token.
 
     A tenth: 30 s of sipgate's 300 s. It must outlast one API call, which may still use the token.
     """
@@ -133,13 +133,19 @@ def journal_directory() -> Path | None:
     return Path(value) if value else None
 
 
+def cache_is_per_process() -> bool:
+    """Tell whether the default cache is one that other processes do not share."""
+    backend = str(settings.CACHES.get("default", {}).get("BACKEND", "")).lower()
+    return "locmem" in backend or "dummy" in backend
+
+
 def notices() -> bool:
     """``SIPGATE_NOTICES``: whether people and operators are mailed when they have to do something. On by default."""
     return bool(_get("NOTICES", True))
 
 
 def metrics() -> bool:
-    """``SIPGATE_METRICS``: whether numbers for Prometheus are kept; off by default. Read once, when the app is ready."""
+    """``SIPGATE_METRICS``: whether Prometheus metrics are kept; off by default. Read once, when the app is ready."""
     return bool(_get("METRICS", False))
 
 
@@ -150,7 +156,7 @@ def site_url() -> str:
 
 
 def setting_names() -> dict[str, str]:
-    """``SIPGATE_SETTING_NAMES``: names by which operators know settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
+    """``SIPGATE_SETTING_NAMES``: operators' names of settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
 
     The app speaks of Django's settings; a site may fill them from variables of the environment.
     """

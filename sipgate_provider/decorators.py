@@ -62,7 +62,7 @@ AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 SENT = "sipgate_sent"
 """Session key: where this person was sent already, and with which consent, so that nobody goes in circles."""
 MOST_TIMES = 3
-"""So often one is sent the same way without a consent: people go back and try again, loops do not stop by themselves."""
+"""How often a user is sent the same way without a consent: people go back and try again, loops never stop."""
 
 
 @overload
@@ -255,7 +255,7 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 def _send(
     request: HttpRequest, error: errors.SipgateError, *, rows: list[SocialAccount], wish: tuple[str, ...]
 ) -> HttpResponse:
-    """Send a browser to the connect page once; others, and those for whom that was in vain, are told what is missing."""
+    """Send a browser to the connect page once; programs, and those it did not help, are told what is missing."""
     back = back_to(request)
     if wish:
         scope_rules.want(request, wish)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+REALMS = frozenset({"third-party", "sipgate-apps"})
+"""sipgate's realms for clients of others."""
+
 
 def logout_url_from(token_url: str) -> str:
     """Return Keycloak's logout endpoint of the realm of ``token_url``; empty if that is not shaped like Keycloak's."""
@@ -33,6 +36,12 @@ def issuer_from(auth_url: str) -> str:
 def realm_of(url: str) -> str:
     """Return the realm that an address of Keycloak names; empty for none."""
     return url.partition("/realms/")[2].partition("/")[0]
+
+
+def realm_of_client(client_id: str) -> str:
+    """Return the realm that a client id of sipgate names behind its colon; empty for none of sipgate's."""
+    suffix = client_id.rpartition(":")[2]
+    return suffix if suffix in REALMS else ""
 
 
 def is_loopback(host: str | None) -> bool:

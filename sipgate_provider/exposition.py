@@ -1,7 +1,7 @@
 """The numbers as Prometheus reads them: what was counted (``metrics``), and how the connections are (``figures``).
 
-With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only ``prometheus-client`` reads, one answer has the counts of
-every process; without it, those of the process that answers.
+With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only ``prometheus-client`` reads, one answer has the counts
+of every process; without it, those of the process that answers.
 
 Needs ``prometheus-client``: import it only if ``metrics.is_on()``. Must not know: pages, who may read this.
 """
@@ -64,8 +64,8 @@ Found = list[tuple[Gauge, tuple[str, ...], float]]
 
 
 class Figures(Collector):
-    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. A database that is away costs the gauges, not the
-    answer."""
+    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. Without a database, gauges are missing; the
+    answer is not."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,6 +1,6 @@
 """What is counted and timed for Prometheus, all in one place. Off unless a site switches it on.
 
-The instruments below are there always; calling one costs a comparison until ``switch_on`` has found ``prometheus-client``
+The instruments below always exist; calling one costs a comparison until ``switch_on`` has found ``prometheus-client``
 (an optional dependency). So nobody who counts asks whether anybody listens.
 
 Each label has a fixed set of values, or its owner vouches for one (endpoint templates): what does not belong becomes

@@ -48,7 +48,7 @@ class Problem:
 def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> Problem:
     """Return the problem that ``error`` is to a person.
 
-    ``connect``: the person is signed in here, so a sign-in at sipgate has to link to this user, not to find or make one.
+    ``connect``: the person is signed in here, so a sign-in at sipgate has to connect this user, not find or make one.
     """
     again = sign_in_url(next_url, process="connect" if connect else "")
     reference = getattr(error, "reference", "") or errors.new_reference()

@@ -46,8 +46,8 @@ class SipgateProvider(OAuth2Provider):
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
         """Return configured parameters; ``?auth_params=`` is not looked at, it could even replace ``redirect_uri``.
 
-        ``?another=1`` lets sipgate ask who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in there
-        would connect the same account once more.
+        ``?another=1`` lets sipgate ask who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in
+        there would connect the same account once more.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
         return {**params, "prompt": "login"} if request.GET.get("another") else params

@@ -18,7 +18,7 @@ WANTED_FOR = 600
 
 
 def suffices(granted: Iterable[str], *, needed: str) -> bool:
-    """Tell whether ``needed`` is covered: by itself, by a parent (``sessions:write`` ⊃ ``sessions:sms:write``), or ``all``."""
+    """Tell whether ``needed``, a parent of it (``sessions:write`` of ``sessions:sms:write``) or ``all`` is granted."""
     have = set(granted)
     if "all" in have or needed in have:
         return True

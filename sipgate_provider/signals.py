@@ -1,4 +1,4 @@
-"""Signals a site may listen to. Sent with ``connection`` (allauth's ``SocialAccount``) and ``token`` (``SipgateToken``).
+"""Signals for sites, sent with ``connection`` (allauth's ``SocialAccount``) and ``token`` (``SipgateToken``).
 
 ``connected`` and ``disconnected`` are sent in the transaction of the change; ``needs_sign_in`` and ``repaired`` after
 it, from a background thread if a refresh found out. A receiver that raises is logged and changes nothing.

@@ -18,8 +18,8 @@ folder               question
 Helpers stand beside the folders:
 
 - ``conftest`` has the fixtures that several folders use, ``journey`` the browser of one person.
-- Servers to test against: the sandbox (journeys), ``strict`` (thousands of refreshes), ``scripted`` (any answer), ``wire``
-  (any bytes), ``postgres`` (a throwaway database).
+- Servers to test against: the sandbox (journeys), ``strict`` (thousands of refreshes), ``scripted`` (any answer),
+  ``wire`` (any bytes), ``postgres`` (a throwaway database).
 - ``processes`` starts workers and the deployed site, ``worker_settings`` are their settings.
 - ``sample`` and ``foreign_site`` are sites that use the app.
 - ``run`` is what ``make test`` calls.

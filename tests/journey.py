@@ -1,4 +1,4 @@
-"""The whole journey over HTTP: Django's client is the browser at the site, ``requests`` is the browser at the sandbox."""
+"""The whole journey over HTTP: Django's client is the browser at the site, ``requests`` the browser at the sandbox."""
 
 from __future__ import annotations
 

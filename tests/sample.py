@@ -1,4 +1,4 @@
-"""A site that uses the decorator, the mixin and the tags in every form: the URL configuration of ``test_decorators``."""
+"""A site that uses decorator, mixin and tags in every form: the URL configuration of ``test_decorators``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from sipgate_provider.decorators import SipgateRequiredMixin, sipgate_required
 
 SMS = "sessions:sms:write"
 TEMPLATE = """{% load sipgate %}{% sipgate_connection scopes="sessions:sms:write" as sipgate %}
-state: {% if not sipgate.connected %}none{% elif sipgate.needs_sign_in %}ended{% elif sipgate.missing %}lacks {{ sipgate.missing.0 }}{% else %}ready{% endif %}
+state: {% if not sipgate.connected %}none{% elif sipgate.needs_sign_in %}ended{% elif sipgate.missing %}lacks \
+{{ sipgate.missing.0 }}{% else %}ready{% endif %}
 uid: {{ sipgate.uid }} usable: {% if sipgate %}yes{% else %}no{% endif %}
 url: {% sipgate_sign_in_url next="/there?x=1&y=2" %}
 {% sipgate_button "Allow SMS" scopes="sessions:sms:write" tags="minor" %}"""

@@ -1,10 +1,10 @@
 """The admin answers an operator's questions without opening a secret.
 
-Lists and details decrypt nothing; ``sealed`` is not even fetched. No add, no edit, no delete: what an operator may do is
-an action with a page that says what will happen (``actions``), carried out by ``operating``.
+Lists and details decrypt nothing; ``sealed`` is not even fetched. Rows cannot be added, edited or deleted: an operator
+uses actions, each with a page that says what will happen (``actions``), carried out by ``ops.operations``.
 
-``tokens`` and ``history`` are the two long lists, made for 100,000 connections; ``rest`` the short ones; ``connections``
-is allauth's own list, with links to the token; ``clients`` too, without a way to read a secret.
+``tokens`` and ``history`` are the two long lists, made for 100,000 connections; ``rest`` holds the short ones.
+``connections`` and ``clients`` are allauth's own lists, with a link to the token and without a way to read a secret.
 """
 
 from __future__ import annotations

@@ -316,7 +316,7 @@ def _next_step(row: SipgateToken) -> str:
         return _("Nothing.")
     if row.state == State.MISCONFIGURED:
         return _(
-            "Correct CLIENT_ID and CLIENT_SECRET (the log names the setting), then refresh. The person need not do anything."
+            "Correct the client's id and secret (the log names the setting), then refresh. The user has nothing to do."
         )
     if row.state == State.FAILING:
         if row.reason == Reason.UNEXPECTED:

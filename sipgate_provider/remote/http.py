@@ -300,7 +300,7 @@ def _pause(found: requests.Response | requests.exceptions.RequestException) -> b
 
 
 def retry_after(response: requests.Response) -> float | None:
-    """Return ``Retry-After`` in seconds from now (a number or a date, RFC 9110 §10.2.3), at most a day; None if absent."""
+    """Return ``Retry-After`` in seconds from now (number or date, RFC 9110 §10.2.3), at most a day; None if absent."""
     value = str(response.headers.get("Retry-After") or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return min(float(value), LONGEST_RETRY_AFTER)
@@ -315,8 +315,8 @@ def retry_after(response: requests.Response) -> float | None:
 def json_of(raw: bytes) -> Any:
     """Return the value of a JSON text as plain data that a database can hold.
 
-    Odd parts do not spoil the rest, since a token answer comes only once: bytes that are no UTF-8 become U+FFFD, numbers
-    without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates go.
+    Odd parts do not spoil the rest, since a token answer comes only once: bytes that are no UTF-8 become U+FFFD,
+    numbers without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates go.
 
     Raises:
         ValueError: no JSON.

@@ -184,14 +184,14 @@ def _end(client: Client, url: str | None, form: dict[str, str], endpoint: str) -
 
 
 def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Grant:
-    """Return the grant in an answer of the token endpoint; used for codes and refreshes alike. Raises as ``refresh``."""
+    """Return the grant in an answer of the token endpoint, for codes and refreshes alike. Raises as ``refresh``."""
     if response.status_code in {200, 201}:
         return Grant.parse(_json(response), issued_at=issued_at)
     raise _error_of(response, endpoint="token")
 
 
 def is_ambiguous(error: errors.SipgateError) -> bool:
-    """Tell whether sipgate may have rotated the pair although we hold no new one: the one case for a second question."""
+    """Tell whether sipgate may have rotated the pair although we hold no new one: the one case for asking again."""
     if isinstance(error, errors.RateLimited | errors.Misconfigured):
         return False
     if isinstance(error, errors.SipgateUnavailable):

@@ -1,7 +1,7 @@
 """What sipgate's endpoints say to somebody without a user: whether address, client and redirect URI are right.
 
-The questions change nothing at sipgate: the login page is asked for and not used, a refresh token that nobody has issued
-is refused (RFC 6749 §5.2 tells *invalid_grant* from a refused client), the API is asked without a token.
+The questions change nothing at sipgate: the login page is asked for and not used, a refresh token that nobody has
+issued is refused (RFC 6749 §5.2 tells *invalid_grant* from a refused client), the API is asked without a token.
 
 Must not know: Django, allauth, rows, what to advise.
 """
@@ -249,7 +249,7 @@ def _clock_ahead(response: requests.Response, asked_at: float, seconds: float) -
 
 
 def visible_text(page: str) -> str:
-    """Return the text of an HTML page, without what a browser does not show: links quote the query they were asked with."""
+    """Return the text of an HTML page without what a browser does not show, such as links, which quote the query."""
     page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", page[:200_000])
     return _plain(re.sub(r"(?s)<[^>]*>", " ", page), 2_000)
 

@@ -1,8 +1,8 @@
 """Text that does not show itself.
 
-An error report prints the local variables of every frame; a log call or an assertion prints what it is given. ``Secret``
-is an ordinary ``str`` for whoever sends it, and dots for whoever prints it. Django's ``sensitive_variables`` covers the
-functions it decorates only, and the modules that speak HTTP do not know Django.
+An error report prints the local variables of every frame; a log call or an assertion prints what it is given.
+``Secret`` is an ordinary ``str`` to code that sends it, and dots to code that prints it. Django's
+``sensitive_variables`` covers only the functions it decorates, and the modules that speak HTTP do not know Django.
 """
 
 from __future__ import annotations

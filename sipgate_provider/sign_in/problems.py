@@ -42,7 +42,8 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
                 status=401,
                 title=_("This sign-in does not belong to this browser session"),
                 text=_(
-                    "The state in sipgate's answer does not match one that was started here. Usually an old tab or link "
+                    "The state in sipgate's answer does not match one that was started here. Usually an old tab "
+                    "or link "
                     "was used again, the site was restarted, or the sign-in began under another host name."
                 ),
                 cure=_("Start the sign-in again from this site."),

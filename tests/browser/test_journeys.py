@@ -63,7 +63,8 @@ def test_whole_journey(visit: Visit, project: Stand, language: str, phone: bool,
     expect(page.get_by_role("heading", name="Rosenduft Gartenbau GmbH")).to_be_visible()
     assert (
         project.shell(
-            "from django.contrib.auth.models import User; print(User.objects.filter(username='sipgate-1000000w0').count())"
+            "from django.contrib.auth.models import User; "
+            "print(User.objects.filter(username='sipgate-1000000w0').count())"
         )
         == "1"
     )

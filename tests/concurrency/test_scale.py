@@ -28,7 +28,8 @@ def fill(template: SipgateToken, rows: int) -> None:
     user = template.connection.user
     numbers = {
         "postgresql": f"generate_series(1, {rows}) AS series(i)",
-        "sqlite": f"(WITH RECURSIVE series(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM series WHERE i < {rows}) SELECT i FROM series)",
+        "sqlite": "(WITH RECURSIVE series(i) AS (SELECT 1 UNION ALL "
+        f"SELECT i + 1 FROM series WHERE i < {rows}) SELECT i FROM series)",
     }[connection.vendor]
     shift = {
         "postgresql": "{} + (i % 2592000) * interval '1 second'",

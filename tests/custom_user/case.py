@@ -1,4 +1,4 @@
-"""Run by ``test_custom_user``, in a process with its own settings: a person without a user name uses what needs sipgate."""
+"""Run by ``test_custom_user`` in a process with its own settings: a user without a name uses what needs sipgate."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What an authorization server of sipgate's kind answers: one list of facts, asserted of the sandbox and of Keycloak."""
+"""What an authorization server of sipgate's kind answers: facts that are asserted of the sandbox and of Keycloak."""

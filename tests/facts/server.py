@@ -187,7 +187,7 @@ class AuthorizationServer(ABC):
         query = {"client_id": self.client.id, "post_logout_redirect_uri": REDIRECT_URI}
         return f"{self.oidc_url}/logout?{urlencode(query)}"
 
-    # --- as a person or an administrator --------------------------------------------------------------------------------
+    # --- as a person or an administrator ------------------------------------------------------------------------------
 
     @abstractmethod
     def browser(self) -> Browser: ...

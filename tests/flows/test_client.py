@@ -1,4 +1,4 @@
-"""The client over real HTTP: what an integrator gets from the sandbox, from the strict server, and from bare sockets."""
+"""The client over real HTTP: what an integrator gets from the sandbox, the strict server, and bare sockets."""
 
 from __future__ import annotations
 

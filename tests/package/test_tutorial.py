@@ -32,12 +32,14 @@ UV = Path(sys.executable).with_name("uv")
 WHEEL = "../sipgate-django/dist/django_sipgate_provider-0.1.0-py3-none-any.whl"
 INSTEAD = {
     # The checkout is this one; so is its environment, which has what requirements.txt and the build need.
-    "git clone <this repository> sipgate-django": f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv",
+    "git clone <this repository> sipgate-django": "mkdir sipgate-django && cp -R {sources} sipgate-django "
+    f"&& ln -s {sys.prefix} sipgate-django/.venv",
     ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
     # The same, in versions as they are pinned here.
-    f".venv/bin/python -m pip install {WHEEL}": f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements.txt {WHEEL}",
+    f".venv/bin/python -m pip install {WHEEL}": f"{sys.executable} -m pip --python .venv/bin/python install "
+    f"--quiet -c ../sipgate-django/requirements.txt {WHEEL}",
 }
 MAKE_ENVIRONMENT = "python3 -m venv .venv"
 SOURCES = (

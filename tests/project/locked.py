@@ -1,4 +1,4 @@
-"""The pinned requirements fit the ranges of ``pyproject.toml``, and each other. Run by ``make check``; needs no network."""
+"""The pinned requirements fit ``pyproject.toml`` and each other. Run by ``make check``; needs no network."""
 
 from __future__ import annotations
 

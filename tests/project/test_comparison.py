@@ -30,7 +30,7 @@ def test_every_line_of_the_table_has_its_note() -> None:
 
 @pytest.mark.parametrize("number", notes())
 def test_what_a_note_names_is_there(number: int) -> None:
-    """A word in code after a path is in that file; paths of packages that are not installed here were looked at by hand."""
+    """A word in code after a path is in that file; packages that are not installed here were looked at by hand."""
     seen = 0
     for clause in notes()[number].split(";"):
         file: Path | None = None

@@ -1,4 +1,4 @@
-"""The environment of the site: what works unchanged, and that each mistake ends in one sentence that names the variable.
+"""The environment of the site: what works unchanged, and each mistake ends in one sentence that names the variable.
 
 Each test starts a process in a copy of the project's folder with an ``.env`` of its own.
 """

@@ -3,13 +3,13 @@
 =====================================  =================================================================================
 block                                  what is done with it
 =====================================  =================================================================================
-``python``, ``# settings.py``,         added to the foreign site (tests/foreign_site); its checks have to pass. All blocks of
-``# urls.py``                          one heading belong together
+``python``, ``# settings.py``,         added to the foreign site (tests/foreign_site); its checks have to pass. All
+``# urls.py``                          blocks of one heading belong together
 ``python``, ``# conftest.py``,         put beside that site and run by pytest, in a process of its own
 ``# test_….py``
-other ``python``                       executed in the page's order, in one namespace; then *called*: views over HTTP by a
-                                       person who signed in at the sandbox, commands by ``call_command``, the rest with what
-                                       its parameters are named after (``GIVEN``)
+other ``python``                       executed in the page's order, in one namespace; then *called*: views over HTTP by
+                                       a person who signed in at the sandbox, commands by ``call_command``, the rest
+                                       with what its parameters are named after (``GIVEN``)
 ``html``                               rendered for that person
 ``ini``                                ``# .env``: its names are read by the settings; units of systemd: parsed
 ``yaml``                               its shape: keys and lists, indented by two (there is no parser at hand)

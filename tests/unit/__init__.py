@@ -1,4 +1,4 @@
 """Does this module keep its promise? One module at a time.
 
-May use: bytes from ``tests.wire`` and ``tests.scripted``, plain values. Must not use: Django's test client, the sandbox.
+May use: bytes of ``tests.wire`` and ``tests.scripted``, plain values. Must not use: Django's client, the sandbox.
 """

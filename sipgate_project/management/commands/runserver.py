@@ -32,7 +32,7 @@ class Command(RunserverCommand):
         )
 
     def run(self, **options: Any) -> None:
-        # The reloader runs this method in a parent and in a child; the parent watches, so it owns port check and sandbox.
+        # The reloader runs this method in a parent and in a child; the parent checks the port and owns the sandbox.
         if os.environ.get("RUN_MAIN") == "true":
             super().run(**options)
             return
@@ -85,7 +85,7 @@ def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
 def _why_not(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} is in use: another program, or this site in another window, listens there. Stop it, or set PORT and "
+            f"Port {port} is in use by another program, or by this site in another window. Stop it, or set PORT and "
             "REDIRECT_URI to another port (also in sipgate's console)."
         )
     if error.errno == errno.EACCES:

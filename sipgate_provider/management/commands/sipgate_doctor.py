@@ -18,9 +18,9 @@ LONGEST_TIMEOUT = 120.0
 
 class Command(BaseCommand):
     help = (
-        "Look for what keeps this site from working with sipgate: settings, redirect URI, keys, database, journal, cache, "
-        "clock, connections in trouble; and ask sipgate itself, without any user, whether it knows client, secret and "
-        "redirect URI. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, 2 errors."
+        "Find out what keeps this site from working with sipgate: settings, redirect URI, keys, database, journal, "
+        "cache, clock, connections in trouble. Ask sipgate itself, without a user, whether it knows client, secret "
+        "and redirect URI. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, 2 errors."
     )
     # The system checks are among what is looked at; one that fails must not keep the doctor away.
     requires_system_checks = []

@@ -18,10 +18,10 @@ FINE, FAILED, STOPPED, MISCONFIGURED = 0, 1, 2, 3
 
 class Command(BaseCommand):
     help = (
-        "Renew the connections whose link would end if nobody used it, end sessions that are still to be ended at sipgate, "
-        "and store what waits in the journal. Any number of machines may run it at once. "
-        "Exit code: 0 all well, 1 some renewals failed and will be tried again, 2 stopped early (sipgate or the database "
-        "does not answer), 3 sipgate refuses this site's client."
+        "Refresh idle connections before they end, end sessions that have yet to be ended at sipgate, and store what "
+        "waits in the journal. Any number of machines may run it at once. Exit code: 0 all is well, 1 some refreshes "
+        "failed and will be tried again, 2 stopped early (sipgate or the database does not answer), 3 sipgate refuses "
+        "this site's client."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

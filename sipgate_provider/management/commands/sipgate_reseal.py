@@ -15,8 +15,8 @@ from sipgate_provider.ops import reseal
 
 class Command(BaseCommand):
     help = (
-        "Seal every token with the first key of SIPGATE_TOKEN_KEYS. Safe to interrupt, to repeat and to run while the site "
-        "is in use. Exit code: 0 the other keys are unused now and may be removed, 1 some tokens are still sealed with them."
+        "Seal every token with the first key of SIPGATE_TOKEN_KEYS. Safe to interrupt, to repeat and to run while the "
+        "site is in use. Exit code: 0 the other keys are unused and may be removed, 1 some tokens still need them."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -43,7 +43,7 @@ def summary(report: reseal.Resealed, first: str) -> str:
     lines = [f"{report.done} tokens sealed with key {first} in {report.seconds:.1f} s."]
     if report.unreadable:
         lines.append(
-            f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. Add it again, behind the first."
+            f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. Add it again at the end."
         )
     if report.left:
         others = ", ".join(f"{key} ({number})" for key, number in sorted(report.keys.items()) if key != first)

@@ -10,20 +10,20 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.utils import timezone, translation
 
-from sipgate_provider import conf, errors
+from sipgate_provider import errors
 from sipgate_provider.keeper import authorization_server, sealing
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason, State
-from sipgate_provider.ops import doctor, statistics
-from sipgate_provider.ops.doctor import Finding, Severity
+from sipgate_provider.ops import statistics
+from sipgate_provider.ops.doctor import Finding, Severity, findings, state
 
 FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
 
 
 class Command(BaseCommand):
     help = (
-        "Show how the sipgate connections are: states and their reasons, links that will end, failures of the last day, "
-        "pending revocations, journal, client pause. Does not ask sipgate; a constant number of cheap queries. "
+        "Show how the sipgate connections are: states and their reasons, connections that will end, failures of the "
+        "last day, pending revocations, journal, client pause. Does not ask sipgate; makes few, cheap queries. "
         "Exit code: 0 fine, 1 something needs attention, 2 this site's client or keys are misconfigured."
     )
     requires_system_checks = []
@@ -34,19 +34,19 @@ class Command(BaseCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         now = timezone.now()
         try:
-            known, closer = statistics.measure(now), statistics.details(now)
-            findings = [*_settings(), *_pauses(known), *doctor.upkeep(now, known, closer)]
+            known, details = statistics.measure(now), statistics.details(now)
+            found = [*_settings(), *_pauses(known), *state.connections(now, known, details)]
         except DatabaseError as error:
             raise CommandError(
                 f"The database does not answer, or its migrations are not applied ({type(error).__name__})."
             ) from None
-        problems = [finding for finding in findings if finding.severity is not Severity.OK]
+        problems = [finding for finding in found if finding.severity is not Severity.OK]
         code = exit_code(problems)
         if options["json"]:
-            self.stdout.write(as_json(document(known, closer, problems, code)))
+            self.stdout.write(as_json(document(known, details, problems, code)))
         else:
             with translation.override("en"):
-                self.stdout.write("\n".join(lines(known, closer, problems)))
+                self.stdout.write("\n".join(lines(known, details, problems)))
         sys.exit(code)
 
 
@@ -55,27 +55,12 @@ def _settings() -> list[Finding]:
         authorization_server.client()
         sealing.first_key_id()
     except errors.Misconfigured as error:
-        return [
-            Finding(
-                check="settings",
-                severity=Severity.ERROR,
-                found=conf.with_site_names(error.message),
-                cure=conf.with_site_names(f"See {error.setting}."),
-            )
-        ]
+        return [findings.error("settings", error.message, f"Check {error.setting}.")]
     return []
 
 
 def _pauses(known: statistics.Statistics) -> list[Finding]:
-    return [
-        Finding(
-            check="client.paused",
-            severity=Severity.ERROR,
-            cure=f"Correct {pause.setting}.",
-            found=f"sipgate refuses this site's client since {_when(pause.since)} ({pause.error_code}).",
-        )
-        for pause in known.pauses
-    ]
+    return [state.client_paused(pause.since, pause.error_code, pause.setting) for pause in known.pauses]
 
 
 def exit_code(problems: list[Finding]) -> int:
@@ -85,7 +70,7 @@ def exit_code(problems: list[Finding]) -> int:
 
 
 def document(
-    known: statistics.Statistics, closer: statistics.Details, problems: list[Finding], code: int
+    known: statistics.Statistics, details: statistics.Details, problems: list[Finding], code: int
 ) -> dict[str, Any]:
     """Return what a monitor reads; names are stable, times are ISO 8601."""
     return {
@@ -94,12 +79,12 @@ def document(
         "connections": known.connections,
         "states": known.states,
         "reasons": [
-            {"state": state, "reason": reason, "number": number}
-            for (state, reason), number in sorted(closer.troubles.items())
+            {"state": value, "reason": reason, "number": number}
+            for (value, reason), number in sorted(details.troubles.items())
         ],
-        "failing_since": closer.oldest_failing_since,
-        "ending_within_days": {str(days): number for days, number in closer.ending.items()},
-        "overdue": closer.overdue,
+        "failing_since": details.oldest_failing_since,
+        "ending_within_days": {str(days): number for days, number in details.ending.items()},
+        "overdue": details.overdue,
         "failures_of_the_last_day": failures(known),
         "revocations": known.revocations,
         "oldest_revocation": known.oldest_revocation,
@@ -112,23 +97,23 @@ def document(
     }
 
 
-def lines(known: statistics.Statistics, closer: statistics.Details, problems: list[Finding]) -> list[str]:
+def lines(known: statistics.Statistics, details: statistics.Details, problems: list[Finding]) -> list[str]:
     """Return aligned lines for a person."""
     rows = [("connections", str(known.connections))]
-    for state in State.values:
-        rows.append((f"  {State(state).label}", str(known.states[state])))
+    for value in State.values:
+        rows.append((f"  {State(value).label}", str(known.states[value])))
         rows += [
             (f"    {Reason(reason).label if reason in Reason.values else reason}", str(number))
-            for (of, reason), number in sorted(closer.troubles.items())
-            if of == state and reason
+            for (of, reason), number in sorted(details.troubles.items())
+            if of == value and reason
         ]
     rows += [
-        (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in closer.ending.items()
+        (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in details.ending.items()
     ]
     rows += [
-        ("renewals overdue for a day", str(closer.overdue)),
+        ("renewals overdue for a day", str(details.overdue)),
         ("failures of the last day", str(failures(known))),
-        ("failing since", _when(closer.oldest_failing_since)),
+        ("failing since", _when(details.oldest_failing_since)),
         (
             "sessions still to be ended",
             f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0",
@@ -137,10 +122,10 @@ def lines(known: statistics.Statistics, closer: statistics.Details, problems: li
         ("client paused", ", ".join(f"since {_when(p.since)} ({p.error_code})" for p in known.pauses) or "no"),
     ]
     width = max(len(name) for name, _value in rows) + 2
-    told = [f"{name:<{width}}{value}" for name, value in rows]
+    text = [f"{name:<{width}}{value}" for name, value in rows]
     for problem in problems:
-        told += [f"{problem.severity.value}: {problem.found}", f"  → {problem.cure}"]
-    return told
+        text += [f"{problem.severity.value}: {problem.found}", f"  → {problem.cure}"]
+    return text
 
 
 def failures(known: statistics.Statistics) -> int:

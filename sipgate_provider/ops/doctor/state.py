@@ -1,0 +1,273 @@
+"""What this site keeps: keys, journal, cache, database, and the connections in it."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from allauth.socialaccount.models import SocialToken
+from django.core.cache import cache
+from django.db import DatabaseError
+from django.db import connections as database_connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from sipgate_provider import conf, errors
+from sipgate_provider.keeper import authorization_server, database, journal, pauses, sealing
+from sipgate_provider.models import Revocation, SipgateToken, State
+from sipgate_provider.ops import reseal, statistics
+
+from .findings import Finding, error, ok, warning, when
+
+OLD_REVOCATION = timedelta(hours=1)
+"""By then, ending a session has been tried a dozen times."""
+LONG_FAILING = timedelta(minutes=15)
+"""Shorter troubles mend themselves."""
+
+
+def findings() -> Iterator[Finding]:
+    yield from _keys()
+    yield from _journal()
+    yield from _cache()
+    yield from _database()
+
+
+# --- keys, journal, cache ---------------------------------------------------------------------------------------------
+
+
+def _keys() -> Iterator[Finding]:
+    try:
+        ring = sealing.known_key_ids()
+    except errors.Misconfigured:
+        return  # a system check says so
+    if not conf.token_keys():
+        yield ok(
+            "keys",
+            "Tokens are sealed with a key made from SECRET_KEY, because DEBUG is on.",
+            "Set SIPGATE_TOKEN_KEYS before others use the site.",
+        )
+    elif len(set(ring)) < len(ring):
+        yield warning("keys", "SIPGATE_TOKEN_KEYS contains a key twice.", "Remove the second one.")
+    else:
+        yield ok("keys", f"{len(ring)} {'key' if len(ring) == 1 else 'keys'}; {ring[0]} seals.")
+
+
+def _used_keys() -> Iterator[Finding]:
+    """Compare the ring with the keys that seal rows and journal entries."""
+    try:
+        ring = sealing.known_key_ids()
+    except errors.Misconfigured:
+        return
+    used = reseal.keys_in_use()
+    for key in set(used) - set(ring):
+        if not SipgateToken.objects.using(database.alias()).filter(key_id=key).exclude(sealed=b"").exists():
+            del used[key]  # revoked: nothing is sealed
+    for key in (*_keys_of_revocations(), *_keys_of_journal()):
+        used[key] = used.get(key, 0) + 1
+    old = [key for key in dict.fromkeys(ring) if key != ring[0]]
+    if lost := sorted(set(used) - set(ring)):
+        number = sum(used[key] for key in lost)
+        yield error(
+            "keys.lost",
+            f"{number} sealed values need keys that are not in SIPGATE_TOKEN_KEYS: {', '.join(lost)}.",
+            "Add these keys again after the first one, then run manage.py sipgate_reseal.",
+        )
+    if unused := [key for key in old if key not in used]:
+        yield warning(
+            "keys.unused",
+            f"Nothing is sealed with these old keys any more: {', '.join(unused)}.",
+            "Remove them from SIPGATE_TOKEN_KEYS.",
+        )
+    if behind := sum(used.get(key, 0) for key in old):
+        yield ok(
+            "keys.behind",
+            f"{behind} values are still sealed with an old key.",
+            "Run manage.py sipgate_reseal, then remove it.",
+        )
+
+
+def _keys_of_revocations() -> Iterator[str]:
+    rows = Revocation.objects.using(database.alias()).order_by().values_list("sealed", flat=True)
+    return (sealing.key_id(bytes(sealed)) for sealed in rows[: statistics.COUNTED_UP_TO])
+
+
+def _keys_of_journal() -> Iterator[str]:
+    directory = conf.journal_directory()
+    for path in directory.glob(f"*{journal.SUFFIX}") if directory is not None else ():
+        try:
+            with path.open("rb") as file:
+                yield sealing.key_id(file.read(sealing.HEADER_BYTES))
+        except OSError:
+            continue  # another process has just taken it, or the journal has a finding of its own
+
+
+def _journal() -> Iterator[Finding]:
+    directory = conf.journal_directory()
+    if directory is None:
+        return  # a system check says so where it matters
+    if problem := _not_writable(directory):
+        yield error(
+            "journal",
+            f"The journal's folder {problem}: a rotated pair is lost if the database fails.",
+            "Let this user write to SIPGATE_JOURNAL_DIR.",
+        )
+    elif waiting := journal.waiting():
+        yield warning(
+            "journal.waiting",
+            f"{waiting} token pairs wait in the journal.",
+            "Run manage.py sipgate_keepalive to store them.",
+        )
+    else:
+        yield ok("journal", "The journal can be written and is empty.")
+
+
+def _not_writable(directory: Path) -> str:
+    try:
+        existing = next(path for path in (directory, *directory.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"sipgate_doctor")
+        journal.waiting()
+    except OSError as failure:
+        return f"cannot be written ({failure.strerror})"
+    return "" if existing.is_dir() else "is not a folder"
+
+
+def _cache() -> Iterator[Finding]:
+    key, value = f"sipgate_doctor.{secrets.token_hex(8)}", secrets.token_hex(8)
+    try:
+        cache.set(key, value, 30)
+        kept = cache.get(key) == value
+        cache.delete(key)
+    except Exception as failure:  # what a cache raises is its client library's own; there is no common base
+        problem = f"The default cache does not answer ({type(failure).__name__})."
+        yield error("cache", problem, "Check CACHES, and that the cache runs.")
+        return
+    if kept:
+        yield ok("cache", "The default cache works.")
+    else:
+        yield warning("cache", "The default cache stores nothing: rate limits do not count.", "Check CACHES.")
+
+
+# --- database and what is in it ---------------------------------------------------------------------------------------
+
+
+def _database() -> list[Finding]:
+    try:
+        connection = database_connections[database.alias()]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+        executor = MigrationExecutor(connection)
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        pending = sorted({migration.app_label for migration, _backwards in plan})
+        found = [*_database_mode(connection)]
+        if pending:
+            problem = f"{len(plan)} migrations are not applied: {', '.join(pending)}."
+            found.append(error("database.migrations", problem, "Run manage.py migrate."))
+        if not {"sipgate_provider", "socialaccount"} & set(pending):
+            found += [*_used_keys(), *_clear_text(), *_pause(), *connections(timezone.now())]
+    except DatabaseError as failure:
+        problem = f"The database does not answer ({type(failure).__name__})."
+        return [error("database", problem, "Check DATABASES, and that the database runs and lets this user in.")]
+    return found
+
+
+def _database_mode(connection: BaseDatabaseWrapper) -> Iterator[Finding]:
+    name = connection.vendor
+    if name == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("PRAGMA journal_mode")
+            mode = str(cursor.fetchone()[0]).lower()
+        name = f"SQLite ({mode})"
+        if mode not in {"wal", "memory"}:
+            yield warning(
+                "database.sqlite",
+                f"SQLite runs in the mode {mode}: readers and the writer block each other.",
+                "Set OPTIONS = {'init_command': 'PRAGMA journal_mode=WAL;'} in DATABASES.",
+            )
+    yield ok("database", f"{name} answers.")
+
+
+def _clear_text() -> Iterator[Finding]:
+    number = SocialToken.objects.filter(account__provider=conf.PROVIDER_ID).count()
+    if number:
+        yield warning(
+            "clear_text",
+            f"{number} of allauth's token rows contain sipgate's tokens in clear text.",
+            "Switch SOCIALACCOUNT_STORE_TOKENS off and run manage.py sipgate_import_social_tokens.",
+        )
+
+
+def _pause() -> Iterator[Finding]:
+    try:
+        pause = pauses.pause(authorization_server.fingerprint(authorization_server.client()))
+    except errors.Misconfigured:
+        return  # the client has a finding of its own
+    if pause is not None and pause.until > timezone.now():
+        yield client_paused(pause.since, pause.error_code, pause.setting)
+
+
+def client_paused(since: datetime, error_code: str, setting: str) -> Finding:
+    return error(
+        "client.paused",
+        f"sipgate has refused this site's client since {when(since)} ({error_code}); no token is refreshed.",
+        f"Correct {setting}. Refreshing resumes as soon as the credentials are correct.",
+    )
+
+
+def connections(
+    now: datetime, known: statistics.Statistics | None = None, details: statistics.Details | None = None
+) -> list[Finding]:
+    """Judge how the connections are: what a person has to look at.
+
+    Args:
+        known, details: what was counted already; counted now if left out.
+
+    Raises:
+        DatabaseError: there is nothing to judge.
+    """
+    known, details = known or statistics.measure(now), details or statistics.details(now)
+    found = [*_connections_in_trouble(now, known, details), *_old_revocations(now, known)]
+    if found:
+        return found
+    waiting = known.states[State.NEEDS_SIGN_IN]
+    people = f"; {waiting} need a new sign-in by their users" if waiting else ""
+    return [ok("connections", f"{known.connections} connections, none in trouble{people}.")]
+
+
+def _connections_in_trouble(
+    now: datetime, known: statistics.Statistics, details: statistics.Details
+) -> Iterator[Finding]:
+    failing, refused = known.states[State.FAILING], known.states[State.MISCONFIGURED]
+    if refused:
+        yield error(
+            "connections.misconfigured",
+            f"{refused} connections cannot be refreshed because sipgate refused this site's client.",
+            f"Correct {errors.CLIENT_ID} and {errors.CLIENT_SECRET}; the next use or sipgate_keepalive repairs them.",
+        )
+    since = details.oldest_failing_since
+    if failing and since is not None and now - since > LONG_FAILING:
+        yield warning(
+            "connections.failing",
+            f"{failing} connections cannot be refreshed, the first since {when(since)}.",
+            "See their last error in the admin. If all connections fail, check whether sipgate can be reached.",
+        )
+    if details.overdue:
+        yield warning(
+            "connections.overdue",
+            f"{details.overdue} connections should have been refreshed by the keepalive more than a day ago.",
+            "Run manage.py sipgate_keepalive regularly.",
+        )
+
+
+def _old_revocations(now: datetime, known: statistics.Statistics) -> Iterator[Finding]:
+    oldest = known.oldest_revocation
+    if known.revocations and oldest and now - oldest > OLD_REVOCATION:
+        yield warning(
+            "revocations.old",
+            f"{known.revocations} sessions have yet to be ended at sipgate, the first since {when(oldest)}.",
+            "Run manage.py sipgate_keepalive; see the last error of the pending revocations in the admin.",
+        )
