@@ -58,7 +58,7 @@ BLOCKS = [block for page in pages() for block in blocks(page)]
 HERE = [block for block in BLOCKS if ELSEWHERE.get(block.page) not in {"", block.heading}]
 OF_A_SITE = re.compile(r"^(settings|urls|conftest|test_\w+)\.py$")
 SCOPES = ["account:read", "users:read", "numbers:read", "history:read", "balance:read", "sessions:sms:write"]
-COMMAND = re.compile(r"manage\.py (\w+)([^`\n#;&|]*)")
+COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
 
 
 def of(*languages: str) -> list[Block]:
