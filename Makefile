@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Each is also written as plain commands in the README.
+# `make` alone lists the targets. Each is also written as plain commands in CONTRIBUTING.md.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

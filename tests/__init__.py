@@ -1,19 +1,21 @@
 """The tests. Each folder answers one question; its docstring says which, and what its tests may use.
 
-===================  ===========================================================================
+===================  ==============================================================================================
 folder               question
-===================  ===========================================================================
+===================  ==============================================================================================
 ``unit``             Does this module keep its promise?
 ``flows``            Does the whole journey work, over HTTP?
 ``concurrency``      What if two things happen at once, or a process is killed?
 ``outage``           What if the database goes away?
 ``sandbox``          Does the local sipgate behave like sipgate?
+``facts``            What does an authorization server of sipgate's kind answer? Asserted of sandbox and Keycloak
+``keycloak``         Does the site work with a real Keycloak?
 ``browser``          Does a person get through, in Chromium?
 ``package``          Does the installed package work in sites of other people?
 ``custom_user``      Does everything work with another user model?
 ``upstream``         Do allauth's own provider tests pass?
 ``project``          Do README, docs, settings and catalogues say what the code does?
-===================  ===========================================================================
+===================  ==============================================================================================
 
 Helpers stand beside the folders:
 

@@ -1,4 +1,5 @@
-"""Does what docs/tutorial.md says, block by block in its order, in an empty folder; then signs in as a person would.
+"""Does what docs/tutorial.md says, block by block in its order, in an empty folder, and signs in as a person would. Then
+does what docs/how-to-site.md says about tests, in the same site.
 
 Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are but for ``INSTEAD``:
 each entry has to be in the page, so that none hides a change of it.
@@ -28,18 +29,20 @@ from tests.package import foreign
 from tests.project.pages import ROOT, Block, blocks, section
 
 PAGE = ROOT / "docs" / "tutorial.md"
+TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site against the sandbox")
 UV = Path(sys.executable).with_name("uv")
 WHEEL = "../sipgate-django/dist/django_sipgate_provider-0.1.0-py3-none-any.whl"
+FOR_TESTS = '"django-allauth[idp-oidc]" pytest pytest-django'
+PIP = f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements-dev.txt"
 INSTEAD = {
     # The checkout is this one; so is its environment, which has what requirements.txt and the build need.
-    "git clone <this repository> sipgate-django": "mkdir sipgate-django && cp -R {sources} sipgate-django "
-    f"&& ln -s {sys.prefix} sipgate-django/.venv",
+    "git clone URL sipgate-django": f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv",
     ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
     # The same, in versions as they are pinned here.
-    f".venv/bin/python -m pip install {WHEEL}": f"{sys.executable} -m pip --python .venv/bin/python install "
-    f"--quiet -c ../sipgate-django/requirements.txt {WHEEL}",
+    f".venv/bin/python -m pip install {WHEEL}": f"{PIP} {WHEEL}",
+    f".venv/bin/python -m pip install {FOR_TESTS}": f"{PIP} {FOR_TESTS}",
 }
 MAKE_ENVIRONMENT = "python3 -m venv .venv"
 SOURCES = (
@@ -48,6 +51,7 @@ SOURCES = (
     "README.md",
     "LICENSE",
     "requirements.txt",
+    "requirements-dev.txt",
     "templates",
     "sipgate_project",
     "sipgate_provider",
@@ -115,7 +119,9 @@ class Tutorial:
 
     def __init__(self) -> None:
         self.site_port, self.sandbox_port = foreign.free_port(), foreign.free_port()
-        self.left = [self._placed(block) for block in blocks(PAGE)]
+        page, heading = TESTS
+        following = [block for block in blocks(page) if block.heading == heading]
+        self.left = [self._placed(block) for block in [*blocks(PAGE), *following]]
 
     def _placed(self, block: Block) -> Block:
         text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
@@ -234,6 +240,15 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         down = person.open("/numbers")
         assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
         assert "Traceback" not in log.read_text()
+
+        second.run(translated(tutorial.shell(), environment=""))
+        assert tutorial.files_into(second.folder) == [
+            "pyproject.toml",
+            "crm/settings.py",
+            "conftest.py",
+            "test_numbers.py",
+        ]
+        assert "3 passed" in second.run("\n".join(tutorial.shell()))
     assert tutorial.left == []
     assert used == instead.keys()
 

@@ -24,7 +24,7 @@ class Block:
     @property
     def name(self) -> str:
         """What the first line's comment calls it: the file that it belongs into, or ``""``."""
-        found = re.match(r"(?:# |\{# )([\w./-]+\.(?:py|html))\b", self.text)
+        found = re.match(r"(?:# |\{# )([\w./-]+\.(?:py|html|toml))\b", self.text)
         return found[1] if found else ""
 
     def __str__(self) -> str:

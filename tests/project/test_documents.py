@@ -45,12 +45,38 @@ def test_what_a_document_names_exists(document: Path) -> None:
     assert not missing
 
 
-def test_every_make_target_is_described_in_the_readme() -> None:
-    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), flags=re.MULTILINE)) - {"help", "clean", "ci"}
-    assert described <= set(re.findall(r"`make ([a-z-]+)", text("README.md")))
+def test_every_make_target_is_described() -> None:
+    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), flags=re.MULTILINE)) - {"help", "clean"}
+    assert described <= set(re.findall(r"^\| `make ([a-z-]+)", text("CONTRIBUTING.md"), flags=re.MULTILINE))
 
 
-def test_every_dependency_has_a_reason_in_the_readme() -> None:
+def sources(*folders: str) -> str:
+    """Return all code and templates of these folders as one line without quotes, so that split texts are found."""
+    files = [
+        file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in {".py", ".html", ".txt"}
+    ]
+    joined = " ".join(file.read_text(encoding="utf-8") for file in sorted(files))
+    return re.sub(r'"?\s+f?"|\s+', " ", joined)
+
+
+def test_messages_that_the_readme_explains_are_shown() -> None:
+    code = sources("sipgate_project", "sipgate_provider", "sipgate_sandbox", "templates")
+    table = text("README.md").partition("## Common issues")[2].partition("\n\nEvery")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 10
+    for message in (message for row in rows for message in re.findall(r"[*`]([^*`]+)[*`]", row)):
+        words = re.sub(r"\b\d+\b|…", "{", message).split("{")
+        assert all(part.strip() in code for part in words), message
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_files_that_a_document_names_exist(document: str) -> None:
+    named = re.findall(r"`((?:sipgate_\w+|tests|templates|docs|bench)/[\w./-]*)`", text(document))
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_dependency_has_a_reason() -> None:
     import tomllib
 
     project = tomllib.loads(text("pyproject.toml"))
@@ -60,7 +86,7 @@ def test_every_dependency_has_a_reason_in_the_readme() -> None:
         *project["dependency-groups"]["dev"],
     ]
     names = {re.match(r"[A-Za-z0-9-]+", word)[0].lower() for word in words}  # type: ignore[index]  # each has a name
-    reasons = text("README.md").partition("## Dependencies")[2].partition("\n## ")[0].lower()
+    reasons = text("CONTRIBUTING.md").partition("## Dependencies")[2].partition("\n## ")[0].lower()
     assert not [name for name in names if not re.search(rf"(?<![a-z-]){re.escape(name)}(?![a-z-])", reasons)]
 
 

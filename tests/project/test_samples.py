@@ -14,7 +14,8 @@ other ``python``                       executed in the page's order, in one name
 ``ini``                                ``# .env``: its names are read by the settings; units of systemd: parsed
 ``yaml``                               its shape: keys and lists, indented by two (there is no parser at hand)
 ``sh``, none                           each ``manage.py`` command exists and takes these words; ``python -c`` is run
-``text``                               nothing: shows what something looks like
+``toml``                               runs with the tutorial's site only
+``mermaid``, ``text``                  nothing: shows what something looks like
 =====================================  =================================================================================
 
 A block of any other language fails, and so does Python that is not called so.
@@ -49,14 +50,15 @@ from sipgate_provider.models import Reason
 from tests.journey import Browser
 from tests.project.pages import ROOT, Block, blocks, pages
 
-ELSEWHERE = {"docs/tutorial.md": "tests/package/test_tutorial.py"}
-"""Pages whose blocks another test runs, all of them and in order."""
-LANGUAGES = {"python", "html", "ini", "yaml", "sh", "", "text"}
+TUTORIAL = "tests/package/test_tutorial.py"
+ELSEWHERE = {"docs/tutorial.md": "", "docs/how-to-site.md": "Test your own site against the sandbox"}
+"""Pages, or one section of a page, whose blocks ``TUTORIAL`` runs, all of them and in order."""
+LANGUAGES = {"python", "html", "ini", "yaml", "toml", "mermaid", "sh", "", "text"}
 BLOCKS = [block for page in pages() for block in blocks(page)]
-HERE = [block for block in BLOCKS if block.page not in ELSEWHERE]
+HERE = [block for block in BLOCKS if ELSEWHERE.get(block.page) not in {"", block.heading}]
 OF_A_SITE = re.compile(r"^(settings|urls|conftest|test_\w+)\.py$")
 SCOPES = ["account:read", "users:read", "numbers:read", "history:read", "balance:read", "sessions:sms:write"]
-COMMAND = re.compile(r"manage\.py (\w+)([^`\n#;&|]*)")
+COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
 
 
 def of(*languages: str) -> list[Block]:
@@ -80,7 +82,10 @@ def is_shell(block: Block) -> bool:
 
 @pytest.mark.parametrize("page", ELSEWHERE)
 def test_what_is_run_elsewhere_is(page: str) -> None:
-    assert f'"{Path(page).name}"' in (ROOT / ELSEWHERE[page]).read_text(encoding="utf-8")
+    runner = (ROOT / TUTORIAL).read_text(encoding="utf-8")
+    assert f'"{Path(page).name}"' in runner
+    assert ELSEWHERE[page] in runner
+    assert [block for block in BLOCKS if block.page == page and ELSEWHERE[page] in {"", block.heading}]
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------
