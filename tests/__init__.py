@@ -8,6 +8,8 @@ folder               question
 ``concurrency``      What if two things happen at once, or a process is killed?
 ``outage``           What if the database goes away?
 ``sandbox``          Does the local sipgate behave like sipgate?
+``facts``            Does the sandbox answer as a real Keycloak does?
+``keycloak``         Does the journey work against a real Keycloak?
 ``browser``          Does a person get through, in Chromium?
 ``package``          Does the installed package work in sites of other people?
 ``custom_user``      Does everything work with another user model?

@@ -1,1 +1,4 @@
-"""What an authorization server of sipgate's kind answers: one list of facts, asserted of the sandbox and of Keycloak."""
+"""Does the sandbox answer as a real Keycloak does? One list of facts, asserted of both.
+
+May use: plain HTTP, the administrator's side of both servers. Must not use: the app, the site.
+"""
