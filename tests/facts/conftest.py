@@ -10,8 +10,11 @@ from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.sandbox_server import SandboxServer
 from tests.facts.server import AuthorizationServer, Browser
 
+ON_KEYCLOAK = (pytest.mark.keycloak, pytest.mark.timeout(600))
+"""The first test waits until Keycloak has started, which takes minutes on a machine that is busy with other things."""
 
-@pytest.fixture(params=["sandbox", pytest.param("keycloak", marks=pytest.mark.keycloak)])
+
+@pytest.fixture(params=["sandbox", pytest.param("keycloak", marks=ON_KEYCLOAK)])
 def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
     # Asked for by name: nothing is started for a column that does not run.
     one: AuthorizationServer = (

@@ -25,7 +25,7 @@ from tests.keycloak.admin import REALM, Administrator
 
 PASSWORD = "sipgate"
 """Of every person in the realm."""
-START_LIMIT = 180.0
+START_LIMIT = 300.0
 BUILT_IN_SCOPES = {"openid", "profile", "email", "offline_access"}
 
 
@@ -53,7 +53,7 @@ class Keycloak:
         """Start the server and wait until it answers; what was stored before is there again.
 
         Raises:
-            RuntimeError: it ended, or did not answer within three minutes; the message ends with its log.
+            RuntimeError: it ended, or did not answer within five minutes; the message ends with its log.
         """
         with (self._folder / "keycloak.log").open("ab") as log:
             # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.

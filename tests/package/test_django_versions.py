@@ -25,7 +25,8 @@ JOURNEYS = (
     "tests/flows/test_keepalive.py",
 )
 NEEDED = (
-    "django-allauth[socialaccount,idp-oidc]",
+    "django-allauth[socialaccount]",
+    "PyJWT[crypto]",
     "requests",
     "urllib3",
     "cryptography",

@@ -1,5 +1,6 @@
-"""Does what docs/tutorial.md says, block by block in its order, in an empty folder, and signs in as a person would. Then
-does what docs/how-to-site.md says about tests, in the same site.
+"""Does what docs/tutorial.md says, block by block, in an empty folder, and signs in as a person would.
+
+Then it does what docs/how-to-site.md says about tests, in the same site.
 
 Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are but for ``INSTEAD``:
 each entry has to be in the page, so that none hides a change of it.
@@ -32,11 +33,13 @@ PAGE = ROOT / "docs" / "tutorial.md"
 TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site against the sandbox")
 UV = Path(sys.executable).with_name("uv")
 WHEEL = "../sipgate-django/dist/django_sipgate_provider-0.1.0-py3-none-any.whl"
-FOR_TESTS = '"django-allauth[idp-oidc]" pytest pytest-django'
+FOR_TESTS = "pytest pytest-django"
 PIP = f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements-dev.txt"
 INSTEAD = {
     # The checkout is this one; so is its environment, which has what requirements.txt and the build need.
-    "git clone URL sipgate-django": f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv",
+    "git clone URL sipgate-django": (
+        f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv"
+    ),
     ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
