@@ -241,6 +241,35 @@ class Revocation(models.Model):
         return f"revocation for {self.uid}"
 
 
+class UsedState(models.Model):
+    """The ``state`` of a callback that brought a code: it is used once, whoever asks for that callback again.
+
+    The row is inserted before the code leaves, so that of several equal callbacks one alone sends it. It holds no
+    secret: hashes of the state and of the cookie of the browser that began, what the sign-in asked for, where it ended.
+    """
+
+    class Outcome(models.TextChoices):
+        UNDER_WAY = "under_way", _("under way")
+        COMPLETED = "completed", _("completed")
+        FAILED = "failed", _("failed")
+
+    state_hash = models.CharField(_("hash of the state"), max_length=64, primary_key=True)
+    browser_hash = models.CharField(_("hash of the browser's cookie"), max_length=64, blank=True)
+    used_at = models.DateTimeField(_("used"), db_index=True)
+    asked = models.JSONField(_("what the sign-in asked for"), default=dict)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices, default=Outcome.UNDER_WAY)
+    location = models.TextField(_("where it went"), blank=True)
+    begun_again_at = models.DateTimeField(_("begun again"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("used state")
+        verbose_name_plural = _("used states")
+        default_permissions = ()
+
+    def __str__(self) -> str:
+        return f"state used {self.used_at:%Y-%m-%d %H:%M:%S}"
+
+
 class ClientPause(models.Model):
     """sipgate refused our client: until ``until`` no refresh is tried. Keyed by the credentials, so that corrected
     ones are not held up."""

@@ -12,6 +12,7 @@ from django.http import HttpRequest, HttpResponse
 
 from sipgate_provider import conf, scopes
 from sipgate_provider.keeper import sealing
+from sipgate_provider.sign_in import states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
 KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
@@ -58,7 +59,10 @@ class SipgateProvider(OAuth2Provider):
         """Go to sipgate; what is asked for is remembered with the state, to compare with what will be granted."""
         asked = kwargs.get("scope") or self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
         remembered = {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
+        states.forget_old()
+        browser = states.new_browser(request)
         response: HttpResponse = super().redirect(request, process, next_url=next_url, data=remembered, **kwargs)
+        states.set_browser(response, browser)
         return response
 
     def stash_redirect_state(self, request: HttpRequest, process: str, *args: Any, **kwargs: Any) -> str:

@@ -27,6 +27,7 @@ ON_POSTGRESQL = [
             "model",
             "notices",
             "operations",
+            "repeated_callback",
             "sign_in",
         )
     ),

@@ -12,25 +12,32 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import wraps
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
+from allauth.account.app_settings import TEMPLATE_EXTENSION
 from allauth.socialaccount.helpers import complete_social_login, render_authentication_error
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
-from allauth.socialaccount.providers.base import AuthError, ProviderException
+from allauth.socialaccount.providers.base import AuthError, AuthProcess, ProviderException
 from allauth.socialaccount.providers.oauth2.client import OAuth2Client
 from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter, OAuth2CallbackView, OAuth2LoginView
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import MultipleObjectsReturned, PermissionDenied
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http.response import HttpResponseRedirectBase
+from django.shortcuts import render, resolve_url
 from django.utils.cache import add_never_cache_headers
 from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
 from sipgate_provider import api, conf, errors, problems, scopes
 from sipgate_provider.keeper import database, sealing
+from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
-from . import receivers
+from . import authorization_response, receivers, states
+from .authorization_response import AuthorizationResponse
 
 VERIFIER = "sipgate_provider.pkce_verifier"
 
@@ -141,34 +148,100 @@ class SipgateLoginView(OAuth2LoginView):
 class SipgateCallbackView(OAuth2CallbackView):
     adapter: SipgateOAuth2Adapter
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        response = self._dispatch(request)
+    def dispatch(self, request: HttpRequest, *, answer: AuthorizationResponse) -> HttpResponse:
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        response = self._dispatch(self.adapter.get_provider(), answer)  # type: ignore[no-untyped-call]  # allauth is untyped
         add_never_cache_headers(response)
         return response
 
-    def _dispatch(self, request: HttpRequest) -> HttpResponse:
-        provider = self.adapter.get_provider()  # type: ignore[no-untyped-call]  # allauth is untyped
-        state, response = self._get_state(request, provider)
-        if response is not None:
-            answer: HttpResponse = response
-            return answer
-        if "error" in request.GET or "code" not in request.GET:
-            cancelled = request.GET.get("error") == self.adapter.login_cancelled_error
-            return self._failed(provider, state, error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN)
-        try:
-            return self._complete(provider, state)
-        except CAUGHT as failure:
-            return self._failed(provider, state, failure=failure)
+    def _dispatch(self, provider: Any, answer: AuthorizationResponse) -> HttpResponse:
+        has_code = bool(answer.code) and not answer.error
+        if has_code and states.begun_here(self.request, answer.state) and states.use(self.request, answer.state):
+            # Used before it leaves the session: who does not find it there any more finds the row.
+            state = self._unstash(provider, answer.state)
+            if state is not None:
+                return self._first(provider, state, answer)
+            states.finish(answer.state, outcome=states.Outcome.FAILED)
+        used = states.used(self.request, answer.state)
+        if used is not None:
+            return self._repeated(provider, answer, used)
+        state = None if has_code else self._unstash(provider, answer.state)
+        return self._unknown(provider, answer) if state is None else self._refused(provider, answer, state)
 
-    @sensitive_variables("verifier", "grant", "token")
-    def _complete(self, provider: Any, state: dict[str, Any]) -> HttpResponse:
-        _check_issuer(self.request)
+    def _refused(self, provider: Any, answer: AuthorizationResponse, state: dict[str, Any] | None) -> HttpResponse:
+        cancelled = answer.error == self.adapter.login_cancelled_error
+        return self._failed(provider, state, error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN)
+
+    def _unstash(self, provider: Any, state_id: str) -> dict[str, Any] | None:
+        """Take a state out of the session that began it; None if it is not there (any more)."""
+        try:
+            state: dict[str, Any] = provider.unstash_redirect_state(self.request, state_id)
+        except PermissionDenied:
+            return None
+        except UpdateError:  # a sign-in in another tab has just replaced the session
+            states.leave_session_alone(self.request)
+            return None
+        return state
+
+    def _first(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> HttpResponse:
+        """Complete the sign-in; whoever repeats this callback meanwhile waits for ``states.finish``."""
+        outcome, location = states.Outcome.FAILED, ""
+        try:
+            response = self._complete(provider, state, answer)
+            if isinstance(response, HttpResponseRedirectBase):
+                outcome, location = states.Outcome.COMPLETED, response.url
+                states.note_completed(self.request, answer.state)
+        except CAUGHT as failure:
+            response = self._failed(provider, state, failure=failure)
+        finally:
+            states.finish(answer.state, outcome=outcome, location=location)
+        return response
+
+    def _repeated(self, provider: Any, answer: AuthorizationResponse, used: UsedState) -> HttpResponse:
+        """Send this browser where the first callback went, or begin the sign-in again, once.
+
+        First back to this address without the code: the cookie of the session that the first callback made has arrived
+        by then, if it ever does.
+        """
+        if answer.code:
+            states.wait(used)
+            states.leave_session_alone(self.request)
+            return HttpResponseRedirect(f"{self.request.path}?{urlencode({'state': answer.state})}")
+        if states.holds(self.request, used):
+            return HttpResponseRedirect(used.location or used.asked.get("next") or resolve_url(settings.LOGIN_REDIRECT_URL))
+        if states.begin_again(used):
+            data = used.asked.get("data") or {}
+            again: HttpResponse = provider.redirect(
+                self.request,
+                used.asked.get("process", AuthProcess.LOGIN),
+                next_url=used.asked.get("next"),
+                data=data,
+                scope=data.get("sipgate_scope"),
+                **({"headless": True} if used.asked.get("headless") else {}),
+            )
+            return again
+        return self._unknown(provider, answer)
+
+    def _unknown(self, provider: Any, answer: AuthorizationResponse) -> HttpResponse:
+        """Answer a callback that this browser did not begin, or began too long ago."""
+        if self.request.session.is_empty():
+            states.leave_session_alone(self.request)
+        strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
+        if strict and answer.state and "_redir" not in self.request.GET:
+            # The session's cookie does not come along with a redirect from another site, but with one from here.
+            here = {"provider": provider, "redirect_to": f"{self.request.path}?{answer.query}&_redir="}
+            return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
+        return self._refused(provider, answer, None)
+
+    def _complete(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> HttpResponse:
+        _check_issuer(answer.iss)
         verifier = state.pop("pkce_code_verifier", None)
         if verifier:
             verifier = sealing.open_text(verifier, context=VERIFIER)
         client = self.adapter.get_client(self.request, provider.app)
         database.release_connections()
-        grant = self.adapter.get_access_token_data(self.request, provider.app, client, pkce_code_verifier=verifier)
+        grant = client.get_access_token(answer.code, pkce_code_verifier=verifier)
         identity = self.adapter.identity(grant)
         for last in (False, True):
             login = self.adapter.sociallogin(self.request, identity)
@@ -188,7 +261,12 @@ class SipgateCallbackView(OAuth2CallbackView):
         raise AssertionError("unreachable")
 
     def _failed(
-        self, provider: Any, state: dict[str, Any], *, error: str = AuthError.UNKNOWN, failure: Exception | None = None
+        self,
+        provider: Any,
+        state: dict[str, Any] | None,
+        *,
+        error: str = AuthError.UNKNOWN,
+        failure: Exception | None = None,
     ) -> HttpResponse:
         response: HttpResponse = render_authentication_error(
             self.request,
@@ -203,9 +281,9 @@ class SipgateCallbackView(OAuth2CallbackView):
 CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderException, PermissionDenied)
 
 
-def _check_issuer(request: HttpRequest) -> None:
+def _check_issuer(named: str) -> None:
     """RFC 9207: an answer that names another authorization server is not for us (mix-up attack)."""
-    named, expected = request.GET.get("iss"), conf.issuer()
+    expected = conf.issuer()
     if named and expected and named != expected:
         raise errors.UnexpectedResponse(
             "The callback's iss is not the issuer of SIPGATE_AUTH_URL; the sign-in was refused.",
@@ -247,15 +325,6 @@ def _seconds(amount: float) -> timedelta:
     return timedelta(seconds=amount)
 
 
-def _forget_answer(request: HttpRequest) -> None:
-    """Take sipgate's code out of a request that is going to be reported: Django's error report shows the query."""
-    kept = request.GET.copy()
-    for name in ("code", "state", "session_state"):
-        kept.pop(name, None)
-    request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
-    request.META["QUERY_STRING"] = kept.urlencode()
-
-
 def _guarded(view: Any) -> Any:
     """Turn what can go wrong before allauth catches anything (no client configured) into the same problem page."""
 
@@ -273,13 +342,21 @@ def _guarded(view: Any) -> Any:
             )
         except errors.SipgateError as error:
             return problems.page(request, error)
-        except Exception:  # a fault of our own: it is reported, but without sipgate's code
-            _forget_answer(request)
-            raise
         return response
 
     return transaction.non_atomic_requests(guarded)
 
 
+def _without_secrets(view: Any) -> Any:
+    """Hand the authorization response to ``view``, taken out of the request before anything can fail."""
+
+    @wraps(view)
+    def taken(request: HttpRequest) -> HttpResponse:
+        response: HttpResponse = view(request, answer=authorization_response.take(request))
+        return response
+
+    return taken
+
+
 oauth2_login = _guarded(SipgateLoginView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
-oauth2_callback = _guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
+oauth2_callback = _without_secrets(_guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter)))  # type: ignore[no-untyped-call]  # allauth is untyped

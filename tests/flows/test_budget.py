@@ -61,7 +61,8 @@ def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     statements.clear()
     assert browser.site.get(callback).status_code == 302
     mine = [sql for sql in statements if "sipgate_provider_revocation" not in sql]
-    assert len(mine) <= 24, "\n".join(mine)
+    # Three for the state that is used once: its INSERT, in a transaction, and how the sign-in ended.
+    assert len(mine) <= 27, "\n".join(mine)
 
 
 def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:

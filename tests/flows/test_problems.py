@@ -43,12 +43,6 @@ class TestCallback:
         page = failed(browser.site.get(browser.consent(browser.start(), allow=False)), kind="denied")
         assert "Sign in with sipgate" in page
 
-    def test_state_is_used_once(self, browser: Browser) -> None:
-        callback = browser.consent(browser.start())
-        assert browser.site.get(callback).status_code == 302
-        browser.site.post("/accounts/logout/")
-        assert "does not belong to this browser session" in browser.site.get(callback).content.decode()
-
     def test_state_of_another_browser(self, browser: Browser, another_browser: Browser, failed) -> None:
         failed(another_browser.site.get(browser.consent(browser.start())), kind="state")
 
