@@ -30,6 +30,7 @@ Must not know: Django, allauth, HTTP libraries.
 from __future__ import annotations
 
 import secrets
+from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
 CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of a setting
@@ -42,6 +43,14 @@ REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 def new_reference() -> str:
     """Return an eight-character reference that joins an error page and a log record."""
     return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+
+
+class Details(TypedDict, total=False):
+    """What every error may be given beside its message."""
+
+    endpoint: str | None
+    status: int | None
+    code: str | None
 
 
 class SipgateError(Exception):
@@ -57,12 +66,7 @@ class SipgateError(Exception):
     """
 
     def __init__(
-        self,
-        message: str,
-        *,
-        endpoint: str | None = None,
-        status: int | None = None,
-        code: str | None = None,
+        self, message: str, *, endpoint: str | None = None, status: int | None = None, code: str | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -88,8 +92,8 @@ class NeedsSignIn(SipgateError):
     ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
     """
 
-    def __init__(self, message: str, *, reason: str = "", **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    def __init__(self, message: str, *, reason: str = "", **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.reason = reason
 
 
@@ -100,8 +104,8 @@ class AccessRejected(NeedsSignIn):
 class MissingPermission(SipgateError):
     """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any one suffices."""
 
-    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.scopes = scopes
 
 
@@ -116,8 +120,10 @@ class SipgateUnavailable(SipgateError):
     ``retry_after`` is sipgate's wish in seconds, if it named one.
     """
 
-    def __init__(self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    def __init__(
+        self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: Unpack[Details]
+    ) -> None:
+        super().__init__(message, **details)
         self.sent = sent
         self.retry_after = retry_after
 
@@ -129,8 +135,8 @@ class RateLimited(SipgateUnavailable):
 class Misconfigured(SipgateError):
     """Our client or our settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
 
-    def __init__(self, message: str, *, setting: str = "", **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    def __init__(self, message: str, *, setting: str = "", **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.setting = setting
 
 
