@@ -32,6 +32,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar, overload
@@ -47,7 +48,6 @@ from django.shortcuts import resolve_url
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import gettext as _
 from django.views import View
 
 from sipgate_provider import accounts, errors, problems
@@ -244,14 +244,7 @@ def _atomic_aliases(view: Any) -> tuple[str, ...]:
 def _login_first(request: HttpRequest) -> HttpResponse:
     url = resolve_url(settings.LOGIN_URL)
     if wants_document(request):
-        problem = problems.Problem(
-            kind="not_signed_in",
-            status=401,
-            title=_("Sign in first"),
-            text=_("This needs a signed-in user."),
-            cure="",
-            action_url=url,
-        )
+        problem = replace(problems.of_kind(errors.Kind.NOT_SIGNED_IN), action_url=url)
         answer: HttpResponse = JsonResponse(
             problem.document(), status=problem.status, content_type="application/problem+json"
         )

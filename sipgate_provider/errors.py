@@ -30,6 +30,7 @@ Must not know: Django, allauth, HTTP libraries.
 from __future__ import annotations
 
 import secrets
+from enum import StrEnum
 from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
@@ -43,6 +44,24 @@ REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 def new_reference() -> str:
     """Return an eight-character reference that joins an error page and a log record."""
     return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
+
+
+class Kind(StrEnum):
+    """What a person can be told. ``problems.TEXTS`` has the words for each, and metrics count by it."""
+
+    NOT_CONNECTED = "not_connected"
+    NEEDS_SIGN_IN = "needs_sign_in"
+    NOT_AVAILABLE = "not_available"
+    MISSING_PERMISSION = "missing_permission"
+    UNAVAILABLE = "unavailable"
+    MISCONFIGURED = "misconfigured"
+    REFUSED = "refused"
+    UNEXPECTED = "unexpected"
+    NOT_SIGNED_IN = "not_signed_in"
+    # Only at the end of a sign-in:
+    EXPIRED = "expired"
+    DENIED = "denied"
+    STATE = "state"
 
 
 class Details(TypedDict, total=False):
@@ -62,8 +81,10 @@ class SipgateError(Exception):
         status: HTTP status of sipgate's answer, if there was one.
         code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
 
-    ``reference`` is made on first use and stays the same for this error.
+    ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for this error.
     """
+
+    kind = Kind.UNEXPECTED
 
     def __init__(
         self, message: str, *, endpoint: str | None = None, status: int | None = None, code: str | None = None
@@ -85,12 +106,16 @@ class SipgateError(Exception):
 class NotConnected(SipgateError):
     """This user has no sipgate connection. Remedy: connect one."""
 
+    kind = Kind.NOT_CONNECTED
+
 
 class NeedsSignIn(SipgateError):
     """The link ended; a person has to sign in to sipgate again. The same connection then goes on.
 
     ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
     """
+
+    kind = Kind.NEEDS_SIGN_IN
 
     def __init__(self, message: str, *, reason: str = "", **details: Unpack[Details]) -> None:
         super().__init__(message, **details)
@@ -104,6 +129,8 @@ class AccessRejected(NeedsSignIn):
 class MissingPermission(SipgateError):
     """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any one suffices."""
 
+    kind = Kind.MISSING_PERMISSION
+
     def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
         super().__init__(message, **details)
         self.scopes = scopes
@@ -112,6 +139,8 @@ class MissingPermission(SipgateError):
 class NotAvailable(MissingPermission):
     """403 although the scope was granted: the feature is not booked, or belongs to the other product line."""
 
+    kind = Kind.NOT_AVAILABLE
+
 
 class SipgateUnavailable(SipgateError):
     """No usable answer: network, time-out or 5xx. Remedy: try again later.
@@ -119,6 +148,8 @@ class SipgateUnavailable(SipgateError):
     ``sent`` tells whether the request may have reached sipgate (then its effect is unknown).
     ``retry_after`` is sipgate's wish in seconds, if it named one.
     """
+
+    kind = Kind.UNAVAILABLE
 
     def __init__(
         self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: Unpack[Details]
@@ -134,6 +165,8 @@ class RateLimited(SipgateUnavailable):
 
 class Misconfigured(SipgateError):
     """Our client or our settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
+
+    kind = Kind.MISCONFIGURED
 
     def __init__(self, message: str, *, setting: str = "", **details: Unpack[Details]) -> None:
         super().__init__(message, **details)
@@ -155,6 +188,8 @@ class UnexpectedResponse(SipgateError):
 class RequestFailed(SipgateError):
     """sipgate understood this one request and refused it (400, 402, 404, 409 …)."""
 
+    kind = Kind.REFUSED
+
 
 class PaymentRequired(RequestFailed):
     """402: the balance is too low."""
@@ -172,6 +207,8 @@ class TokenRefused(Exception):
     """The token endpoint said ``invalid_grant`` (RFC 6749 §5.2). ``description`` is sipgate's text; it is shown to
     operators, escaped, and never matched on.
     """
+
+    kind = Kind.EXPIRED
 
     def __init__(self, *, code: str, description: str = "", status: int | None = None) -> None:
         super().__init__(f"The token endpoint refused the refresh token ({code}).")
