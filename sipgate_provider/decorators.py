@@ -32,9 +32,10 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial, wraps
 from inspect import isawaitable
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 from urllib.parse import urlsplit
 
 from allauth.socialaccount.models import SocialAccount
@@ -47,7 +48,6 @@ from django.shortcuts import resolve_url
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
-from django.utils.translation import gettext as _
 from django.views import View
 
 from sipgate_provider import accounts, errors, problems
@@ -58,6 +58,11 @@ from sipgate_provider.keeper.threads import in_thread
 from sipgate_provider.models import SipgateToken
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
+
+if TYPE_CHECKING:
+    MixedInto = View
+else:
+    MixedInto = object
 
 SENT = "sipgate_sent"
 """Session key: where this person was sent already, and with which consent, so that nobody goes in circles."""
@@ -88,7 +93,21 @@ def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
     return decorate if view is None else decorate(view)
 
 
-class SipgateRequiredMixin:
+def _marked(view: Any) -> Any:
+    """Let Django leave transaction and login to us."""
+    view._non_atomic_requests = set(connections)
+    view.login_required = False
+    return view
+
+
+class SipgateRequest(HttpRequest):
+    """The request of a view that needs sipgate, for annotations."""
+
+    sipgate: SipgateClient
+    sipgate_token: SipgateToken
+
+
+class SipgateRequiredMixin(MixedInto):
     """``sipgate_required`` for class-based views; stands before ``View`` among the bases."""
 
     sipgate_scopes: Iterable[str] = ()
@@ -97,10 +116,11 @@ class SipgateRequiredMixin:
         """Return the scopes that are needed for this request; override it where that differs."""
         return self.sipgate_scopes
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-        work = partial(super().dispatch, request, *args, **kwargs)  # type: ignore[misc]  # of the view this is mixed into
-        guard = _guard_async if self.view_is_async else _guard  # type: ignore[attr-defined]  # of the view this is mixed into
-        return guard(request, _words(self.get_sipgate_scopes()), work, _atomic_aliases(super().dispatch))  # type: ignore[misc]
+    @_marked
+    def dispatch(self, request: SipgateRequest, *args: Any, **kwargs: Any) -> Any:
+        work = partial(super().dispatch, request, *args, **kwargs)
+        guard = _guard_async if self.view_is_async else _guard
+        return guard(request, _words(self.get_sipgate_scopes()), work, _atomic_aliases(super().dispatch))
 
 
 def _decorated_function(view: Any, needed: tuple[str, ...]) -> Any:
@@ -108,14 +128,13 @@ def _decorated_function(view: Any, needed: tuple[str, ...]) -> Any:
     if iscoroutinefunction(view):
 
         @wraps(view)
-        async def guarded_async(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        async def guarded_async(request: SipgateRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
             return await _guard_async(request, needed, partial(view, request, *args, **kwargs), aliases())
 
-        guarded_async.login_required = False  # type: ignore[attr-defined]  # read by LoginRequiredMiddleware
-        return guarded_async
+        return _marked(guarded_async)
 
     @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+    def guarded(request: SipgateRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         return _guard(request, needed, partial(view, request, *args, **kwargs), aliases())
 
     return _marked(guarded)
@@ -125,7 +144,7 @@ def _decorated_class(view: Any, needed: tuple[str, ...]) -> Any:
     inner = view.dispatch
 
     @wraps(inner)
-    def dispatch(self: View, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+    def dispatch(self: View, request: SipgateRequest, *args: Any, **kwargs: Any) -> Any:
         guard = _guard_async if self.view_is_async else _guard
         return guard(request, needed, partial(inner, self, request, *args, **kwargs), _atomic_aliases(inner))
 
@@ -133,21 +152,11 @@ def _decorated_class(view: Any, needed: tuple[str, ...]) -> Any:
     return view
 
 
-def _marked(view: Any) -> Any:
-    """Let Django leave transaction and login to us."""
-    view._non_atomic_requests = set(connections)
-    view.login_required = False
-    return view
-
-
-SipgateRequiredMixin.dispatch = _marked(SipgateRequiredMixin.dispatch)  # type: ignore[method-assign]  # the same function
-
-
 # --- the way through a view -------------------------------------------------------------------------------------------
 
 
 def _guard(
-    request: HttpRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
+    request: SipgateRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
 ) -> HttpResponseBase:
     try:
         elsewhere = _look(request, needed)
@@ -156,7 +165,7 @@ def _guard(
         try:
             _freshen(request)
         except errors.NeedsSignIn as ended:
-            return _send(request, ended, rows=[request.sipgate.connection], wish=needed)  # type: ignore[attr-defined]  # set by _look
+            return _send(request, ended, rows=[request.sipgate.connection], wish=needed)
         with _transactions(aliases):
             response: HttpResponseBase = work()
             return response
@@ -165,7 +174,7 @@ def _guard(
 
 
 async def _guard_async(
-    request: HttpRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
+    request: SipgateRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
 ) -> HttpResponseBase:
     if aliases:
         raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django itself says
@@ -176,15 +185,14 @@ async def _guard_async(
         try:
             await in_thread(_freshen)(request)
         except errors.NeedsSignIn as ended:
-            rows = [request.sipgate.connection]  # type: ignore[attr-defined]  # set by _look
-            return await sync_to_async(_send)(request, ended, rows=rows, wish=needed)
+            return await sync_to_async(_send)(request, ended, rows=[request.sipgate.connection], wish=needed)
         response: HttpResponseBase | Awaitable[HttpResponseBase] = work()
         return await response if isawaitable(response) else response
     except errors.SipgateError as error:
         return await sync_to_async(_trouble)(request, error)
 
 
-def _look(request: HttpRequest, needed: tuple[str, ...]) -> HttpResponse | None:
+def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | None:
     """Return where this person has to go first; None if nowhere. One query."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
@@ -203,15 +211,14 @@ def _look(request: HttpRequest, needed: tuple[str, ...]) -> HttpResponse | None:
         return _send(request, error, rows=rows, wish=wish)
     if SENT in request.session:
         del request.session[SENT]
-    request.sipgate = SipgateClient(rows[0])  # type: ignore[attr-defined]  # what this module adds
-    request.sipgate_token = token  # type: ignore[attr-defined]  # what this module adds
+    request.sipgate = SipgateClient(rows[0])
+    request.sipgate_token = token
     return None
 
 
-def _freshen(request: Any) -> None:
+def _freshen(request: SipgateRequest) -> None:
     """Renew an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
-    token: SipgateToken = request.sipgate_token
-    if gate.freshness(token, timezone.now()) in {gate.Freshness.MANDATORY, gate.Freshness.OVER}:
+    if gate.freshness(request.sipgate_token, timezone.now()) in {gate.Freshness.MANDATORY, gate.Freshness.OVER}:
         gate.usable(request.sipgate.connection)
 
 
@@ -237,14 +244,7 @@ def _atomic_aliases(view: Any) -> tuple[str, ...]:
 def _login_first(request: HttpRequest) -> HttpResponse:
     url = resolve_url(settings.LOGIN_URL)
     if wants_document(request):
-        problem = problems.Problem(
-            kind="not_signed_in",
-            status=401,
-            title=_("Sign in first"),
-            text=_("This needs a signed-in user."),
-            cure="",
-            action_url=url,
-        )
+        problem = replace(problems.of_kind(errors.Kind.NOT_SIGNED_IN), action_url=url)
         answer: HttpResponse = JsonResponse(
             problem.document(), status=problem.status, content_type="application/problem+json"
         )

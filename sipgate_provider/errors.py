@@ -30,6 +30,8 @@ Must not know: Django, allauth, HTTP libraries.
 from __future__ import annotations
 
 import secrets
+from enum import StrEnum
+from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
 CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of a setting
@@ -44,6 +46,32 @@ def new_reference() -> str:
     return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
 
 
+class Kind(StrEnum):
+    """What a person can be told. ``problems.TEXTS`` has the words for each, and metrics count by it."""
+
+    NOT_CONNECTED = "not_connected"
+    NEEDS_SIGN_IN = "needs_sign_in"
+    NOT_AVAILABLE = "not_available"
+    MISSING_PERMISSION = "missing_permission"
+    UNAVAILABLE = "unavailable"
+    MISCONFIGURED = "misconfigured"
+    REFUSED = "refused"
+    UNEXPECTED = "unexpected"
+    NOT_SIGNED_IN = "not_signed_in"
+    # Only at the end of a sign-in:
+    EXPIRED = "expired"
+    DENIED = "denied"
+    STATE = "state"
+
+
+class Details(TypedDict, total=False):
+    """What every error may be given beside its message."""
+
+    endpoint: str | None
+    status: int | None
+    code: str | None
+
+
 class SipgateError(Exception):
     """Some trouble with sipgate.
 
@@ -53,16 +81,13 @@ class SipgateError(Exception):
         status: HTTP status of sipgate's answer, if there was one.
         code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
 
-    ``reference`` is made on first use and stays the same for this error.
+    ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for this error.
     """
 
+    kind = Kind.UNEXPECTED
+
     def __init__(
-        self,
-        message: str,
-        *,
-        endpoint: str | None = None,
-        status: int | None = None,
-        code: str | None = None,
+        self, message: str, *, endpoint: str | None = None, status: int | None = None, code: str | None = None
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -81,6 +106,8 @@ class SipgateError(Exception):
 class NotConnected(SipgateError):
     """This user has no sipgate connection. Remedy: connect one."""
 
+    kind = Kind.NOT_CONNECTED
+
 
 class NeedsSignIn(SipgateError):
     """The link ended; a person has to sign in to sipgate again. The same connection then goes on.
@@ -88,8 +115,10 @@ class NeedsSignIn(SipgateError):
     ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
     """
 
-    def __init__(self, message: str, *, reason: str = "", **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    kind = Kind.NEEDS_SIGN_IN
+
+    def __init__(self, message: str, *, reason: str = "", **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.reason = reason
 
 
@@ -100,13 +129,17 @@ class AccessRejected(NeedsSignIn):
 class MissingPermission(SipgateError):
     """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any one suffices."""
 
-    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    kind = Kind.MISSING_PERMISSION
+
+    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.scopes = scopes
 
 
 class NotAvailable(MissingPermission):
     """403 although the scope was granted: the feature is not booked, or belongs to the other product line."""
+
+    kind = Kind.NOT_AVAILABLE
 
 
 class SipgateUnavailable(SipgateError):
@@ -116,8 +149,12 @@ class SipgateUnavailable(SipgateError):
     ``retry_after`` is sipgate's wish in seconds, if it named one.
     """
 
-    def __init__(self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    kind = Kind.UNAVAILABLE
+
+    def __init__(
+        self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: Unpack[Details]
+    ) -> None:
+        super().__init__(message, **details)
         self.sent = sent
         self.retry_after = retry_after
 
@@ -129,8 +166,10 @@ class RateLimited(SipgateUnavailable):
 class Misconfigured(SipgateError):
     """Our client or our settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
 
-    def __init__(self, message: str, *, setting: str = "", **details: object) -> None:
-        super().__init__(message, **details)  # type: ignore[arg-type]  # forwarded unchanged
+    kind = Kind.MISCONFIGURED
+
+    def __init__(self, message: str, *, setting: str = "", **details: Unpack[Details]) -> None:
+        super().__init__(message, **details)
         self.setting = setting
 
 
@@ -149,6 +188,8 @@ class UnexpectedResponse(SipgateError):
 class RequestFailed(SipgateError):
     """sipgate understood this one request and refused it (400, 402, 404, 409 …)."""
 
+    kind = Kind.REFUSED
+
 
 class PaymentRequired(RequestFailed):
     """402: the balance is too low."""
@@ -166,6 +207,8 @@ class TokenRefused(Exception):
     """The token endpoint said ``invalid_grant`` (RFC 6749 §5.2). ``description`` is sipgate's text; it is shown to
     operators, escaped, and never matched on.
     """
+
+    kind = Kind.EXPIRED
 
     def __init__(self, *, code: str, description: str = "", status: int | None = None) -> None:
         super().__init__(f"The token endpoint refused the refresh token ({code}).")

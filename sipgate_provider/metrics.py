@@ -16,6 +16,8 @@ from http import HTTPStatus
 from itertools import product
 from typing import Any
 
+from sipgate_provider.errors import Kind
+
 OTHER = "other"
 PREFIX = "sipgate_"
 
@@ -42,22 +44,6 @@ REFRESH_OUTCOMES = frozenset(
 FRESHNESS = frozenset({"fresh", "advisory", "mandatory", "over", "rejected"})
 HANDED_OUT = frozenset({"present", "renewed", "error"})
 STATUSES = frozenset({str(status.value) for status in HTTPStatus} | {"timeout", "connection", "too_large"})
-PROBLEMS = frozenset(
-    {
-        "not_connected",
-        "needs_sign_in",
-        "not_available",
-        "missing_permission",
-        "expired",
-        "unavailable",
-        "misconfigured",
-        "refused",
-        "unexpected",
-        "denied",
-        "state",
-    }
-)
-
 QUICK = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
 """Seconds: from a usual answer of the API to its total deadline."""
 PATIENT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 35.0, 60.0)
@@ -167,7 +153,7 @@ REVOCATIONS = Counter(
 KEEPALIVE_RUNS = Counter(
     "keepalive_runs_total", "Runs of the upkeep.", {"outcome": frozenset({"finished", "stopped", "misconfigured"})}
 )
-PROBLEMS_SHOWN = Counter("problems_total", "Problems that people were told of.", {"kind": PROBLEMS})
+PROBLEMS_SHOWN = Counter("problems_total", "Problems that people were told of.", {"kind": frozenset(Kind)})
 
 INSTRUMENTS: tuple[Instrument, ...] = (
     GATE_REQUESTS,

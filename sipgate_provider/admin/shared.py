@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from django.contrib import admin
 from django.contrib.humanize.templatetags.humanize import naturaltime
 from django.core.paginator import Paginator
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import formats, timezone
@@ -110,9 +110,11 @@ def chips(words: tuple[str, ...], *, tone: str = "plain") -> str | SafeString:
     return html
 
 
-def link(request: HttpRequest | None, model: type, text: object, pk: object, *, permission: str) -> str | SafeString:
+def link(
+    request: HttpRequest | None, model: type[Model], text: object, pk: object, *, permission: str
+) -> str | SafeString:
     """Return ``text``, linked to the row's page if the person may see it."""
-    opts = model._meta  # type: ignore[attr-defined]  # a model
+    opts = model._meta
     if request is None or not request.user.has_perm(f"{opts.app_label}.{permission}"):
         return str(text)
     return format_html(
@@ -120,8 +122,8 @@ def link(request: HttpRequest | None, model: type, text: object, pk: object, *, 
     )
 
 
-def list_url(model: type, **filters: object) -> str:
-    opts = model._meta  # type: ignore[attr-defined]  # a model
+def list_url(model: type[Model], **filters: object) -> str:
+    opts = model._meta
     url = reverse(f"admin:{opts.app_label}_{opts.model_name}_changelist")
     return f"{url}?{urlencode(filters)}" if filters else url
 

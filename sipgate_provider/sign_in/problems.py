@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from allauth.socialaccount.providers.base import AuthError
 from django.http import HttpRequest
-from django.utils.translation import gettext as _
 
 from sipgate_provider import errors, metrics, problems
+from sipgate_provider.errors import Kind
 
 logger = logging.getLogger(__name__)
 
@@ -21,38 +21,16 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
         problem = problems.describe(failure)
         if not problem.action_url:
             # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
-            again = {"action_url": problems.sign_in_url(""), "action_label": _("Try again"), "action_post": True}
-            problem = replace(problem, **again)  # type: ignore[arg-type]  # each of its own type
+            problem = replace(problem, action_url=problems.sign_in_url(""), action_post=True)
     elif error == AuthError.CANCELLED:
-        problem = _with_sign_in(
-            problems.Problem(
-                kind="denied",
-                status=401,
-                title=_("The sign-in was cancelled"),
-                text=_("You did not allow this site to use your sipgate account. Nothing was changed."),
-                cure=_("If that was not what you wanted, sign in again."),
-            )
-        )
+        problem = problems.of_kind(Kind.DENIED)
     elif code:
         problem = _of_code(code)
     else:
-        problem = _with_sign_in(
-            problems.Problem(
-                kind="state",
-                status=401,
-                title=_("This sign-in does not belong to this browser session"),
-                text=_(
-                    "The state in sipgate's answer does not match one that was started here. Usually an old tab "
-                    "or link "
-                    "was used again, the site was restarted, or the sign-in began under another host name."
-                ),
-                cure=_("Start the sign-in again from this site."),
-            )
-        )
+        problem = problems.of_kind(Kind.STATE)
     problem = replace(problem, detail=problems.printable(text) or problem.detail, status=401)
-    level = logging.ERROR if problem.kind in {"misconfigured", "unexpected"} else logging.WARNING
     logger.log(
-        level,
+        problem.level,
         "A sign-in failed [%s]: %s, error=%r description=%r, %s",
         problem.reference,
         problem.kind,
@@ -81,13 +59,3 @@ def _of_code(code: str) -> problems.Problem:
     if code in {"login_required", "interaction_required", "consent_required"}:
         return problems.describe(errors.NeedsSignIn("sipgate wants the person to take part."))
     return problems.describe(errors.UnexpectedResponse("The authorization server answered with an unknown error code."))
-
-
-def _with_sign_in(problem: problems.Problem) -> problems.Problem:
-    return replace(
-        problem,
-        reference=errors.new_reference(),
-        action_url=problems.sign_in_url(""),
-        action_label=_("Sign in with sipgate"),
-        action_post=True,
-    )

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from django import template
+from django.db.models import Model
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
@@ -53,10 +54,10 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     }
 
 
-def _url(user: Any, model: type, **filters: object) -> str:
+def _url(user: Any, model: type[Model], **filters: object) -> str:
     from sipgate_provider.admin import shared
 
-    name = model._meta.model_name  # type: ignore[attr-defined]  # a model
+    name = model._meta.model_name
     return shared.list_url(model, **filters) if user.has_perm(f"sipgate_provider.view_{name}") else ""
 
 

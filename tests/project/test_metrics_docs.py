@@ -11,10 +11,9 @@ from typing import Any
 
 import pytest
 
-from sipgate_provider import errors, exposition, metrics, problems
+from sipgate_provider import exposition, metrics
 from sipgate_provider.models import Reason, State
 from sipgate_provider.remote import log_fields
-from sipgate_provider.sign_in import problems as sign_in_problems
 
 ROOT = Path(__file__).resolve().parents[2]
 MONITORING = (ROOT / "docs/monitoring.md").read_text(encoding="utf-8")
@@ -90,19 +89,6 @@ def test_what_a_label_may_be_is_what_the_code_says() -> None:
     """The lists of labels stand below the modules whose words they are."""
     reasons = set(Reason.values) - {"", "revoked", "sign_in_required", "unreachable", "client_refused"}
     assert reasons <= metrics.REFRESH_OUTCOMES
-    raised = [
-        errors.NotConnected("-"),
-        errors.NeedsSignIn("-"),
-        errors.NotAvailable("-"),
-        errors.MissingPermission("-"),
-        errors.TokenRefused(code="-"),
-        errors.SipgateUnavailable("-"),
-        errors.Misconfigured("-"),
-        errors.RequestFailed("-"),
-        errors.UnexpectedResponse("-"),
-    ]
-    kinds = set(re.findall(r'kind="(\w+)"', inspect.getsource(problems) + inspect.getsource(sign_in_problems)))
-    assert {problems.describe(error).kind for error in raised} | kinds == metrics.PROBLEMS
 
 
 def test_the_table_has_every_log_field() -> None:
