@@ -1,6 +1,8 @@
 """Found by gunicorn in the folder it is started in; arguments of the command line win."""
 
 import contextlib
+import subprocess
+import sys
 from typing import Any
 
 worker_class = "gthread"
@@ -23,7 +25,14 @@ def child_exit(_server: Any, worker: Any) -> None:
 
 
 def on_starting(server: object) -> None:
-    """Keep queries out of the error log, too: there gunicorn quotes the address of a request that failed."""
+    """Run the checks that ``runserver`` runs; what cannot work is told here, once, instead of by each worker.
+
+    In a process of its own, so that workers load the site themselves, also after a reload. Then keep queries out of the
+    error log: there gunicorn quotes the address of a request that failed.
+    """
+    checked = subprocess.run([sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False)
+    if checked.returncode:
+        sys.exit(1)
     from sipgate_project.logs import WithoutQuery
 
     server.log.error_log.addFilter(WithoutQuery())  # type: ignore[attr-defined]  # gunicorn has no types

@@ -1,18 +1,35 @@
 #!/usr/bin/env python
 """Run a management command of the site. A configuration that cannot work ends here, in one sentence."""
 
+import io
 import os
 import sys
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import execute_from_command_line
+from django.db import OperationalError
 
-if __name__ == "__main__":
+
+def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sipgate_project.settings")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character stops no command
     try:
         if not any(word.startswith("--settings") for word in sys.argv):
             settings.INSTALLED_APPS  # noqa: B018  # reading one setting loads them all
     except ImproperlyConfigured as error:
         sys.exit(f"Configuration: {error}")
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except OperationalError:
+        from sipgate_project import database
+
+        if trouble := database.trouble():
+            sys.exit(f"Database: {trouble}")
+        raise
+
+
+if __name__ == "__main__":
+    main()

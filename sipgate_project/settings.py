@@ -5,31 +5,33 @@ Environments differ by values, not by files. ``.env.example`` lists the variable
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
-import dj_database_url
 from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
+from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext_lazy as _
 
 from sipgate_provider import errors
 from sipgate_provider.endpoints import is_loopback, realm_of, realm_of_client
 
-from .env import Env, mail, redis, split_url, time_zone
+from . import database
+from .env import Env, mail, redis, sender, split_url, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(BASE_DIR)
 
 # --- sipgate: the names of sipgate's own Python example ------------------------------------------------------------
 
-CLIENT_ID = env.text("CLIENT_ID")
-CLIENT_SECRET = env.text("CLIENT_SECRET")
+CLIENT_ID = env.credential("CLIENT_ID")
+CLIENT_SECRET = env.credential("CLIENT_SECRET")
 if bool(CLIENT_ID) != bool(CLIENT_SECRET):
     _missing = "CLIENT_SECRET" if CLIENT_ID else "CLIENT_ID"
     raise ImproperlyConfigured(
         f"{_missing} is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use "
-        "the local sandbox."
+        f"the local sandbox.{env.hint(_missing)}"
     )
 
 _redirect_parts = split_url("REDIRECT_URI", env.url("REDIRECT_URI", "http://localhost:8080/oauth"))
@@ -41,13 +43,18 @@ PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI"
 SIPGATE_REDIRECT_URI = env.url("REDIRECT_URI", f"http://localhost:{PORT}/oauth")
 _redirect_parts = split_url("REDIRECT_URI", SIPGATE_REDIRECT_URI)
 _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
+if LOOPBACK and _redirect_parts.scheme == "https" and not env.flag("BEHIND_PROXY"):
+    raise ImproperlyConfigured(
+        "REDIRECT_URI starts with https:// but this site itself speaks http only: use http:// on this machine, or set "
+        "BEHIND_PROXY=on if a proxy in front ends TLS."
+    )
 if LOOPBACK and _redirect_port != PORT and not env.flag("BEHIND_PROXY"):
     raise ImproperlyConfigured(
         f"REDIRECT_URI names port {_redirect_port} but PORT is {PORT}: make them equal, here and in sipgate's console."
     )
 if (
     _redirect_parts.query
-    or _redirect_parts.path in {"", "/", "/account", "/account.json", "/healthz", "/metrics"}
+    or _redirect_parts.path in {"", "/", "/account", "/account.json", "/livez", "/readyz", "/metrics"}
     or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
     # allauth's own place for the callback is fine; elsewhere among its pages it would be in the way of one.
     or _redirect_parts.path.removeprefix("/accounts/") not in {_redirect_parts.path, "sipgate/login/callback/"}
@@ -75,15 +82,23 @@ if SANDBOX:
 else:
     SIPGATE_AUTH_URL = env.url("AUTH_URL", f"{_oidc}/auth")
     SIPGATE_TOKEN_URL = env.url("TOKEN_URL", f"{_oidc}/token")
-    SIPGATE_API_URL = env.url(
-        "SIPGATE_API_URL",
-        env.url("TEST_API_ENDPOINT", "https://api.sipgate.com/v2/account").rstrip("/").rpartition("/")[0],
-    ).rstrip("/")
+    _endpoint = env.url("TEST_API_ENDPOINT", "https://api.sipgate.com/v2/account").rstrip("/")
+    if split_url("TEST_API_ENDPOINT", _endpoint).path.count("/") < 2:
+        raise ImproperlyConfigured(
+            "TEST_API_ENDPOINT must be the address of the account resource, such as https://api.sipgate.com/v2/account."
+        )
+    SIPGATE_API_URL = env.url("SIPGATE_API_URL", _endpoint.rpartition("/")[0]).rstrip("/")
     SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL")
     SIPGATE_REVOKE_URL = env.text("REVOKE_URL")
     if SIPGATE_REVOKE_URL != "auto":
         SIPGATE_REVOKE_URL = env.url("REVOKE_URL")
 
+for _name, _url, _end in (("AUTH_URL", SIPGATE_AUTH_URL, "auth"), ("TOKEN_URL", SIPGATE_TOKEN_URL, "token")):
+    if not realm_of(_url) or not _url.endswith(f"/protocol/openid-connect/{_end}"):
+        raise ImproperlyConfigured(
+            f"{_name} must end in /realms/third-party/protocol/openid-connect/{_end}, with the realm of your client. "
+            "Remove it to use sipgate's own address."
+        )
 if realm_of(SIPGATE_AUTH_URL) != realm_of(SIPGATE_TOKEN_URL):
     raise ImproperlyConfigured("AUTH_URL and TOKEN_URL name different realms: both must be those of your client.")
 if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
@@ -92,10 +107,11 @@ if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 
-_journal = env.text("JOURNAL_DIR", str(BASE_DIR / "var" / "journal"))
-SIPGATE_JOURNAL_DIR = None if _journal.lower() == "off" else _journal
+SIPGATE_JOURNAL_DIR = (
+    None if env.text("JOURNAL_DIR").lower() == "off" else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / "journal"))
+)
 
-SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read")
+SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read")
 
 SIPGATE_SETTING_NAMES = {
     errors.CLIENT_ID: "CLIENT_ID",
@@ -118,13 +134,21 @@ SIPGATE_SETTING_NAMES = {
 DEBUG = env.flag("DEBUG")
 SECRET_KEY = env.text("SECRET_KEY") or (env.local_secret("SECRET_KEY") if LOOPBACK else "")
 if not SECRET_KEY:
-    raise ImproperlyConfigured("SECRET_KEY is not set. Use a long random value and keep it secret.")
+    raise ImproperlyConfigured(
+        f"SECRET_KEY is not set. Use a long random value and keep it secret.{env.hint('SECRET_KEY')}"
+    )
+if not LOOPBACK and len(SECRET_KEY) < 32:
+    raise ImproperlyConfigured("SECRET_KEY is shorter than 32 characters: sessions could be forged.")
 
 SIPGATE_TOKEN_KEYS = env.words("SIPGATE_TOKEN_KEYS")
 if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
     SIPGATE_TOKEN_KEYS = [env.local_secret("SIPGATE_TOKEN_KEYS")]
 
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
+if ALLOWED_HOSTS and not validate_host(split_domain_port(_redirect_parts.netloc)[0], ALLOWED_HOSTS):
+    raise ImproperlyConfigured(
+        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: every page would be refused."
+    )
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = [_redirect_parts.hostname or "localhost"]
     if LOOPBACK:
@@ -133,43 +157,37 @@ if not ALLOWED_HOSTS:
 HTTPS = _redirect_parts.scheme == "https"
 BEHIND_PROXY = env.flag("BEHIND_PROXY")
 
-DATABASES: dict[str, dict[str, Any]] = {
-    "default": env.parsed(
-        "DATABASE_URL",
-        f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}",
-        lambda value: dict(dj_database_url.parse(value)),
-        "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
-    )
-}
 ATOMIC_REQUESTS = env.flag("ATOMIC_REQUESTS")
-DATABASES["default"]["ATOMIC_REQUESTS"] = ATOMIC_REQUESTS
-_options = DATABASES["default"].setdefault("OPTIONS", {})
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its start
-    # instead of failing in its middle. A loopback default file lives in var/, which may not exist yet.
-    (BASE_DIR / "var").mkdir(exist_ok=True)
-    if not Path(DATABASES["default"]["NAME"]).parent.is_dir():
-        raise ImproperlyConfigured("DATABASE_URL names a file in a folder that does not exist.")
-    _options.setdefault("transaction_mode", "IMMEDIATE")
-    _options.setdefault("timeout", 20)
-    _options.setdefault("init_command", "PRAGMA journal_mode=WAL;")
-elif DATABASES["default"]["ENGINE"].endswith("postgresql"):
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **env.parsed(
+            "DATABASE_URL",
+            f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}",
+            database.settings_from,
+            "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
+        ),
+        "ATOMIC_REQUESTS": ATOMIC_REQUESTS,
+    }
+}
+_pool_size = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
+if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
-    # After a restart of the database the pool would hand out dead connections.
-    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-    _options.setdefault(
-        "pool",
-        {
-            "min_size": 0,
-            "max_size": env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200),
-            "timeout": 10,
-        },
-    )
+    DATABASES["default"]["OPTIONS"].setdefault("pool", {"min_size": 0, "max_size": _pool_size, "timeout": 10})
+else:
+    if not env.text("DATABASE_URL"):
+        with contextlib.suppress(OSError):  # what cannot be made is refused in the next line
+            (BASE_DIR / "var").mkdir(exist_ok=True)
+    database.refuse_unusable_file(Path(DATABASES["default"]["NAME"]))
 
 REDIS_URL = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
-        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        {
+            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "LOCATION": REDIS_URL,
+            # A machine that is gone does not answer at all: without these a page would wait for minutes.
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+        }
         if REDIS_URL
         # Rate limits of the sign-in are counted here: per process, which checks --deploy remarks on.
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
@@ -184,8 +202,10 @@ EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_
 EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
 EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
 EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.text("DEFAULT_FROM_EMAIL", f"sipgate@{_redirect_parts.hostname}")
-ADMINS = [(address, address) for address in env.words("ADMINS")]
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.parsed(
+    "DEFAULT_FROM_EMAIL", f"sipgate@{_redirect_parts.hostname}", sender, "something like Company <sipgate@example.org>"
+)
+ADMINS = [(address, address) for address in env.addresses("ADMINS")]
 MANAGERS = ADMINS
 
 INSTALLED_APPS = [
@@ -288,8 +308,9 @@ USE_TZ = True
 # --- static files -----------------------------------------------------------------------------------------------------
 
 STATIC_URL = "static/"
-STATIC_ROOT = BASE_DIR / "var" / "static"
-STATIC_ROOT.mkdir(parents=True, exist_ok=True)  # whitenoise remarks on a missing folder
+STATIC_ROOT = env.folder("STATIC_ROOT", BASE_DIR / "var" / "static")
+with contextlib.suppress(OSError):  # whitenoise remarks on a missing folder; without it the pages look the same
+    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 # Works without collectstatic, and better with it: hashed names, far-future caching, compression.
 WHITENOISE_USE_FINDERS = True
 _collected = (STATIC_ROOT / "staticfiles.json").is_file() and not DEBUG
@@ -311,7 +332,7 @@ if BEHIND_PROXY:
 # Else every visitor has the proxy's address, and ten wrong passwords of anybody lock everybody out for a minute.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^metrics$"]  # asked from within, over plain http
+SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]  # asked from within, over plain http
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
 # Both speak for more than this site, and cannot be taken back for long: the owner of the domain switches them on.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
@@ -384,3 +405,8 @@ if METRICS_TOKEN and not (
 ):
     raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters: ASCII, without blanks.")
 SIPGATE_METRICS = bool(METRICS_TOKEN)
+
+# --- .env -------------------------------------------------------------------------------------------------------------
+
+ENV_REMARKS = env.remarks()
+"""What has no effect in ``.env``, one sentence each; the checks tell it."""

@@ -1,0 +1,117 @@
+"""Which databases the site can use, how it speaks with them, and what is wrong with one that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+CONNECT_TIMEOUT = 5
+"""Seconds that a connection to PostgreSQL may take to be made."""
+NETWORK = {
+    "connect_timeout": CONNECT_TIMEOUT,
+    # A machine that is gone does not say so. An idle connection is found dead within 5 + 3 · 5 s, one with unanswered
+    # data within 20 s; without these the kernel waits for two hours, or a quarter of an hour.
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""libpq's options. A ``DATABASE_URL`` may name others: ``…/name?connect_timeout=2``."""
+
+
+def settings_from(url: str) -> dict[str, Any]:
+    """Return Django's settings of a database.
+
+    Raises:
+        ValueError: the URL names neither PostgreSQL nor SQLite, or cannot be parsed.
+    """
+    found: dict[str, Any] = dict(dj_database_url.parse(url))
+    options = found.setdefault("OPTIONS", {})
+    if found["ENGINE"] == "django.db.backends.sqlite3":
+        # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its
+        # start instead of failing in its middle.
+        own: dict[str, Any] = {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL;",
+        }
+    elif found["ENGINE"] == "django.db.backends.postgresql":
+        # After a restart of the database the pool would hand out dead connections.
+        found["CONN_HEALTH_CHECKS"] = True
+        own = NETWORK
+    else:
+        raise ValueError("another kind of database")
+    found["OPTIONS"] = {**own, **options}
+    return found
+
+
+def refuse_unusable_file(path: Path) -> None:
+    """Raise ``ImproperlyConfigured`` if SQLite could not use this file."""
+    try:
+        found = _trouble_with_file(path)
+    except OSError as error:
+        found = f"names a file that cannot be looked at ({error.strerror})"
+    if found:
+        raise ImproperlyConfigured(f"DATABASE_URL {found}.")
+
+
+def _trouble_with_file(path: Path) -> str:
+    if not path.parent.is_dir():
+        return "names a file in a folder that does not exist"
+    if path.is_dir():
+        return "names a folder, not a file"
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        return "names a file that this user may not read and write"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return "names a file in a folder that this user may not write to, where SQLite keeps its log"
+    if path.is_file() and path.stat().st_size and not _is_sqlite(path):
+        return "names a file that is no SQLite database"
+    return ""
+
+
+def _is_sqlite(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+
+
+def trouble(timeout: int = CONNECT_TIMEOUT) -> str:
+    """Try to connect to the site's database; return one sentence on what is wrong, or nothing.
+
+    Opens a connection of its own: a pool would try again for ten seconds and log each attempt.
+    """
+    from django.db import DatabaseError, connections  # settings import this module
+
+    connection = connections["default"]
+    if connection.vendor == "postgresql":
+        return _trouble_with_postgresql(connection, timeout)
+    try:
+        connection.ensure_connection()
+    except DatabaseError as error:
+        return f"DATABASE_URL cannot be used: {error}."
+    return ""
+
+
+def _trouble_with_postgresql(connection: Any, timeout: int) -> str:
+    import psycopg
+
+    told = connection.get_connection_params()
+    try:
+        psycopg.connect(**{**told, "connect_timeout": timeout}).close()
+    except psycopg.Error as error:
+        where = f"{told.get('host') or 'the local socket'}:{told.get('port') or 5432}"
+        return f"DATABASE_URL: the database at {where} cannot be used ({_cause(str(error))})."
+    return ""
+
+
+def _cause(message: str) -> str:
+    """Return what libpq says at the end of its first attempt, such as ``Connection refused``."""
+    for line in message.splitlines():
+        for mark in ("FATAL:", "failed: "):
+            if mark in line:
+                return line.rpartition(mark)[2].strip().rstrip(".")
+    return (message.strip().splitlines() or ["no reason given"])[0].rstrip(".")
