@@ -95,7 +95,8 @@ if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
 _journal = env.text("JOURNAL_DIR", str(BASE_DIR / "var" / "journal"))
 SIPGATE_JOURNAL_DIR = None if _journal.lower() == "off" else _journal
 
-SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read")
+# The sandbox tells everybody's name, so that people are greeted by it.
+SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 
 SIPGATE_SETTING_NAMES = {
     errors.CLIENT_ID: "CLIENT_ID",
@@ -202,6 +203,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.socialaccount",
+    "allauth.usersessions",
     # After allauth: it replaces allauth's token admin.
     "sipgate_provider",
 ]
@@ -265,6 +267,7 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_REDIRECT_URL = "home"
+ACCOUNT_USER_DISPLAY = "sipgate_project.people.display_name"
 ACCOUNT_ADAPTER = "sipgate_project.adapter.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
