@@ -10,16 +10,35 @@ from django.utils.functional import SimpleLazyObject
 
 from sipgate_provider import accounts
 
-TOLD_ANYWAY = frozenset({"account", "account_refresh", "home"})
+from . import people
+
+TOLD_ANYWAY = frozenset({"account", "connection", "home"})
 """Pages that show every connection with its state: a banner would say it twice."""
 
 
+SETTINGS_PAGES = frozenset(
+    {
+        "settings",
+        "socialaccount_connections",
+        "account_email",
+        "account_change_password",
+        "account_set_password",
+        "usersessions_list",
+        "account_delete",
+    }
+)
+
+
 def site(request: HttpRequest) -> dict[str, Any]:
+    user = getattr(request, "user", None)
     return {
         "SANDBOX": settings.SANDBOX,
         "SANDBOX_URL": settings.SANDBOX_URL,
         "SITE_NAME": "sipgate for Django",
+        "SETTINGS_PAGES": SETTINGS_PAGES,
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
+        "person_name": SimpleLazyObject(lambda: people.display_name(user)),
+        "greeting_name": SimpleLazyObject(lambda: people.greeting_name(user)),
     }
 
 

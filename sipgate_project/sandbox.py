@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import requests
 from django.conf import settings
 from django.core.management.base import CommandError
 
@@ -56,6 +59,17 @@ def start() -> subprocess.Popen[str]:
         )
     sys.stdout.write(line)
     return process
+
+
+def steer(lever: str, **order: Any) -> None:
+    """Pull a lever of the running sandbox (docs/reference). Raises ``requests.RequestException`` if it does not answer."""
+    requests.post(f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5).raise_for_status()
+
+
+def calm() -> None:
+    """End all faults."""
+    with suppress(requests.RequestException):  # it was stopped meanwhile
+        requests.delete(f"{settings.SANDBOX_URL}/_sandbox/faults", timeout=5)
 
 
 def stop(process: subprocess.Popen[str]) -> None:

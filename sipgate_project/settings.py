@@ -111,7 +111,8 @@ SIPGATE_JOURNAL_DIR = (
     None if env.text("JOURNAL_DIR").lower() == "off" else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / "journal"))
 )
 
-SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read")
+# The sandbox tells everybody's name, so that people are greeted by it.
+SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 
 SIPGATE_SETTING_NAMES = {
     errors.CLIENT_ID: "CLIENT_ID",
@@ -222,6 +223,7 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.socialaccount",
+    "allauth.usersessions",
     # After allauth: it replaces allauth's token admin.
     "sipgate_provider",
 ]
@@ -285,6 +287,7 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_LOGOUT_REDIRECT_URL = "home"
+ACCOUNT_USER_DISPLAY = "sipgate_project.people.display_name"
 ACCOUNT_ADAPTER = "sipgate_project.adapter.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"

@@ -9,7 +9,7 @@ from django.urls import include, path
 
 from sipgate_provider.urls import callback_urlpatterns
 
-from . import views
+from . import pages, views
 
 admin.autodiscover()
 if admin.site.is_registered(SocialApp):
@@ -18,10 +18,18 @@ if admin.site.is_registered(SocialApp):
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
 
 urlpatterns = [
-    path("", views.home, name="home"),
-    path("account", views.account, name="account"),
-    path("account.json", views.account_json, name="account_json"),
-    path("account/refresh", views.account_refresh, name="account_refresh"),
+    path("", pages.home, name="home"),
+    path("account", pages.account, name="account"),
+    path("account.json", pages.account_json, name="account_json"),
+    path("account/refresh", pages.account_refresh, name="account_refresh"),
+    path("account/state", pages.account_state, name="account_state"),
+    path("account/numbers", pages.numbers, name="numbers"),
+    path("account/try", pages.try_out, name="try_out"),
+    path("account/<int:pk>", pages.connection, name="connection"),
+    path("account/<int:pk>/end-access", pages.end_access, name="end_access"),
+    path("accounts/settings/", pages.own_settings, name="settings"),
+    path("accounts/export", pages.account_export, name="account_export"),
+    path("accounts/delete", pages.account_delete, name="account_delete"),
     path("healthz", views.healthz, name="healthz"),
     path("metrics", views.metrics, name="metrics"),
     *callback_urlpatterns(),

@@ -20,9 +20,9 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import api, conf, errors
-from sipgate_provider.keeper import database, gate, store, threads
-from sipgate_provider.models import LastKnownAccount, SipgateToken, State
+from sipgate_provider import api, conf, errors, scopes
+from sipgate_provider.keeper import consent, database, gate, store, threads
+from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
 """An unchanged account is dated anew only so often: reading a page should not write each time."""
@@ -47,7 +47,7 @@ class AccountView:
 
     @property
     def name(self) -> str:
-        return str(self.connection.get_provider_account().to_str())
+        return name_of(self.connection)
 
     @property
     def access_left(self) -> int:
@@ -55,8 +55,25 @@ class AccountView:
         return int((self.token.expires_at - self.now).total_seconds()) if self.token else 0
 
     @property
+    def is_access_ended(self) -> bool:
+        """The person ended access and goes on signing in with this connection: nothing is wrong."""
+        return self.token is not None and self.token.reason == Reason.ENDED_BY_PERSON
+
+    @property
     def needs_sign_in(self) -> bool:
-        return self.token is None or self.token.state == State.NEEDS_SIGN_IN
+        if self.token is None or isinstance(self.error, errors.NeedsSignIn):
+            return not self.is_access_ended
+        return self.token.state == State.NEEDS_SIGN_IN and not self.is_access_ended
+
+    @property
+    def can_refresh(self) -> bool:
+        """A refresh can help: there is a pair, and sipgate accepts this site's client."""
+        return not self.needs_sign_in and self.token is not None and self.token.state in {State.ACTIVE, State.FAILING}
+
+
+def name_of(connection: SocialAccount) -> str:
+    """Return the connection's name for people (``SipgateAccount.to_str``)."""
+    return str(connection.get_provider_account().to_str())
 
 
 def connections_of(user: Any) -> list[SocialAccount]:
@@ -67,8 +84,9 @@ def connections_of(user: Any) -> list[SocialAccount]:
 
 def waiting_for_their_person(user: Any) -> list[SocialAccount]:
     """Return the user's connections that need a new sign-in. One query."""
-    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
-    return list(rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).order_by("pk"))
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).select_related("sipgate_account")
+    rows = rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).exclude(sipgate_token__reason=Reason.ENDED_BY_PERSON)
+    return list(rows.order_by("pk"))
 
 
 def token_of(connection: SocialAccount) -> SipgateToken | None:
@@ -95,6 +113,18 @@ def known_views_of(user: Any) -> list[AccountView]:
     return _views(connections, [_Outcome() for _ in connections])
 
 
+def stored_state(user: Any) -> str:
+    """Return a text that changes when what is stored of the user's connections changes. Asks nobody; one query."""
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).order_by("pk")
+    fields = (
+        "sipgate_token__generation",
+        "sipgate_token__state",
+        "sipgate_token__reason",
+        "sipgate_account__fetched_at",
+    )
+    return "|".join(" ".join(str(value) for value in values) for values in rows.values_list("pk", *fields))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
     account: api.Account
@@ -115,23 +145,32 @@ def fetch(connection: SocialAccount) -> Fetched:
     Raises:
         errors.SipgateError: as ``tokens.usable`` and ``api.call``.
     """
-    row = token_of(connection)
-    token, account = gate.call(connection, lambda token: api.fetch_account(conf.api_url(), token.value), row=row)
+    row, started = token_of(connection), time.monotonic()
+    token, account = gate.call(connection, _read_account, row=row)
     now = timezone.now()
-    _remember(connection, account, now)
+    # A page that gave up waiting looks at the date to learn that the answer has come.
+    _remember(connection, account, now, at_once=time.monotonic() - started > conf.page_wait())
     renewed = row is None or row.generation != token.generation
     return Fetched(account=account, at=now, token=store.load(connection.pk) if renewed else row)
 
 
-def _remember(connection: SocialAccount, account: api.Account, now: datetime) -> None:
+def _read_account(token: gate.AccessToken) -> api.Account:
+    try:
+        return api.fetch_account(conf.api_url(), token.value)
+    except errors.MissingPermission as error:
+        raise scopes.explained(error, token.scopes) from None
+
+
+def _remember(connection: SocialAccount, account: api.Account, now: datetime, *, at_once: bool) -> None:
     known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
     data = account.to_dict()
-    if known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER:
+    if known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER and not at_once:
         return
     values = {"data": data, "company": account.company[:200], "fetched_at": now}
     rows = LastKnownAccount.objects.using(database.alias())
     if not rows.filter(pk=connection.pk).update(**values) and SocialAccount.objects.filter(pk=connection.pk).exists():
         rows.bulk_create([LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True)
+    connection.sipgate_account = LastKnownAccount(connection_id=connection.pk, **values)  # the page's name of it
 
 
 def _outcome(flight: Future[Fetched], wait: float) -> _Outcome:
@@ -169,6 +208,27 @@ def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> Accoun
     )
 
 
+def end_access(user: Any, connection_id: int) -> SocialAccount:
+    """Forget the token pair of a connection of ``user``, who goes on signing in with it; return the connection.
+
+    Later sign-ins store nothing and end their grant, until the person connects again.
+
+    Raises:
+        errors.NotConnected: ``user`` has no such connection.
+        errors.SipgateUnavailable: the pair was being renewed all the time; nothing was changed.
+    """
+    connection = _own(user, connection_id)
+    consent.end_access(connection)
+    return connection
+
+
+def _own(user: Any, connection_id: int) -> SocialAccount:
+    connection = next((row for row in connections_of(user) if row.pk == connection_id), None)
+    if connection is None:
+        raise errors.NotConnected("This user has no such connection.")
+    return connection
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demonstration:
     """What sipgate's own example shows: account, refresh, account again."""
@@ -187,15 +247,13 @@ def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demo
         errors.NotConnected: ``user`` has no such connection.
         errors.SipgateError: as ``fetch`` and ``tokens.refresh``.
     """
-    connection = next((row for row in connections_of(user) if row.pk == connection_id), None)
-    if connection is None:
-        raise errors.NotConnected("This user has no such connection.")
+    connection = _own(user, connection_id)
     started = time.monotonic()
     database.release_connections()
     first = fetch(connection)
     generation = first.token.generation if first.token else 0
     row = gate.refresh(connection, actor=actor)
-    second = fetch(next(fresh for fresh in connections_of(user) if fresh.pk == connection_id))
+    second = fetch(_own(user, connection_id))
     return Demonstration(
         before=generation,
         after=row.generation,

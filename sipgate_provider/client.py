@@ -21,7 +21,7 @@ Must not know: requests of our own site, templates, how tokens are stored.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -152,7 +152,7 @@ class SipgateClient:
         try:
             return rest.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:
-            raise _explained(error, token.scopes) from None
+            raise scopes.explained(error, token.scopes) from None
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
@@ -307,16 +307,6 @@ class SipgateClient:
 
 def _of(user: Any) -> Any:
     return SocialAccount.objects.filter(user_id=user.pk, provider=conf.PROVIDER_ID).order_by("pk")
-
-
-def _explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
-    """Tell a scope that was not granted from a feature that is not there."""
-    have = tuple(granted)
-    if not any(scopes.suffices(have, needed=scope) for scope in error.scopes):
-        return error
-    return errors.NotAvailable(
-        error.message, scopes=error.scopes, endpoint=error.endpoint, status=error.status, code=error.code
-    )
 
 
 def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:

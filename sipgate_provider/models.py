@@ -37,6 +37,7 @@ class Reason(models.TextChoices):
     UNREACHABLE = "unreachable", _("sipgate cannot be reached")
     UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
+    ENDED_BY_PERSON = "ended_by_person", _("its person ended access")
     CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
 
 

@@ -9,6 +9,7 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.providers.base import ProviderAccount, ProviderException
 from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 
 from sipgate_provider import conf, scopes
 from sipgate_provider.keeper import sealing
@@ -20,10 +21,24 @@ KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "last
 
 class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
-        """Return what a person recognises: their name at sipgate, else the id that sipgate's webhooks call full."""
+        """Return the connection's name for people: company, else person, else e-mail address, else a readable id.
+
+        The one place that decides it: pages, mails, messages, the admin and allauth's own texts all ask here. The company
+        is known once ``/account`` was read; read ``sipgate_account`` with the connection to save a query.
+        """
+        known = getattr(self.account, "sipgate_account", None)
+        company = known.company if known is not None else ""
+        return company or self.person or self.account.extra_data.get("email") or self.readable_id
+
+    @property
+    def person(self) -> str:
+        """The person's name at sipgate; empty unless the granted scope allows to read it."""
         data = self.account.extra_data
-        name = f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
-        return name or data.get("email") or self.account.uid or super().to_str()
+        return f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
+
+    @property
+    def readable_id(self) -> str:
+        return _("sipgate account %(id)s") % {"id": self.account.uid}
 
 
 class SipgateProvider(OAuth2Provider):
@@ -106,6 +121,11 @@ def _username(first: str, last: str, uid: str) -> str:
     """Return a name that a person recognises: ``erika.mustermann``, else the uid, ``sipgate-1234567w0``."""
     name = re.sub(r"[^\w]+", ".", f"{first} {last}".strip().lower()).strip("._")
     return name[:100] or f"sipgate-{uid}"
+
+
+def is_made_up(username: str) -> bool:
+    """Tell whether ``username`` was made from a sipgate id, because nothing better was known: people never see it."""
+    return re.fullmatch(r"sipgate-\d+[a-z]+\d+", username) is not None
 
 
 provider_classes = [SipgateProvider]

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from django.core import signing
 from django.http import HttpRequest
 
+from sipgate_provider import errors
+
 SESSION_KEY = "sipgate_wanted_scopes"
 FIELD = "sipgate_scopes"
 """Query parameter of the sign-in's address that carries a signed wish."""
@@ -31,6 +33,16 @@ def missing(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]
     """Return those of ``needed`` that ``granted`` does not cover, sorted."""
     have = tuple(granted)
     return tuple(sorted(scope for scope in needed if not suffices(have, needed=scope)))
+
+
+def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
+    """Tell a scope that was not granted from a feature that is not there: return ``NotAvailable`` for the latter."""
+    have = tuple(granted)
+    if not any(suffices(have, needed=scope) for scope in error.scopes):
+        return error
+    return errors.NotAvailable(
+        error.message, scopes=error.scopes, endpoint=error.endpoint, status=error.status, code=error.code
+    )
 
 
 def want(request: HttpRequest, wanted: Iterable[str]) -> None:

@@ -13,6 +13,7 @@ os.environ.update(
         "SIPGATE_TOKEN_KEYS": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=",
         "REDIRECT_URI": "http://localhost:8080/oauth",
         "PORT": "8080",
+        "OAUTH_SCOPE": "account:read",
         "ALLOWED_HOSTS": "localhost,testserver,127.0.0.1",
         **dict.fromkeys(
             (
@@ -22,7 +23,6 @@ os.environ.update(
                 "TOKEN_URL",
                 "TEST_API_ENDPOINT",
                 "SIPGATE_API_URL",
-                "OAUTH_SCOPE",
                 "REDIS_URL",
                 "EMAIL_URL",
                 "ADMINS",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
+from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
 from sipgate_provider.keeper import database, history, revocation, sealing, store
-from sipgate_provider.models import SipgateToken, State, TokenEvent
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 
 
@@ -32,6 +33,57 @@ def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_s
     if broken:
         signals.announce(signals.repaired, connection=connection, token=row)
     return row
+
+
+def declines(connection: SocialAccount, grant: oauth.Grant) -> bool:
+    """Tell whether the person ended this site's access and only signs in. The grant is then handed to the outbox.
+
+    Runs in the caller's transaction. A connect, which only the signed-in person can begin, allows access again.
+    """
+    row = store.load(connection.pk)
+    if row is None or row.reason != Reason.ENDED_BY_PERSON:
+        return False
+    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="signed in only")
+    history.add_event(
+        TokenEvent.Kind.CONSENT, connection=connection, actor="person", reason=row.reason, generation=row.generation
+    )
+    return True
+
+
+def end_access(connection: SocialAccount) -> bool:
+    """Forget the pair at the person's wish and hand its grant to the outbox; sign-ins go on. False: there is no row.
+
+    Raises:
+        errors.SipgateUnavailable: the pair was being renewed all the time.
+    """
+    for _attempt in range(10):
+        row = store.load(connection.pk)
+        if row is None:
+            return False
+        with transaction.atomic(using=database.alias()):
+            if store.clear(row, reason=Reason.ENDED_BY_PERSON, now=timezone.now()):
+                _hand_over(connection, row, why="access ended by its person")
+                history.add_event(
+                    TokenEvent.Kind.STATE,
+                    connection=connection,
+                    actor="person",
+                    state=State.NEEDS_SIGN_IN,
+                    reason=Reason.ENDED_BY_PERSON,
+                    generation=row.generation + 1,
+                )
+                return True
+    raise errors.SipgateUnavailable("The connection was being renewed each time its access was to be ended; try again.")
+
+
+def _hand_over(connection: SocialAccount, row: SipgateToken, *, why: str) -> None:
+    if not row.sealed:
+        return
+    try:
+        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+    except errors.Misconfigured:
+        return  # sealed with a key that is gone: the grant ends by itself
+    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why=why)
 
 
 def _end_former_session(connection: SocialAccount, row: SipgateToken, before: SipgateToken | None) -> None:

@@ -61,7 +61,12 @@ def due(limit: int = 100) -> list[int]:
 
 def tell_person(connection_id: int) -> bool:
     """Mail the person of a connection, once per incident; True if a mail went out."""
-    connection = SocialAccount.objects.using(database.alias()).select_related("user").filter(pk=connection_id).first()
+    connection = (
+        SocialAccount.objects.using(database.alias())
+        .select_related("user", "sipgate_account")
+        .filter(pk=connection_id)
+        .first()
+    )
     now = timezone.now()
     if connection is None or not store.claim_notice(connection_id, now=now):
         return False

@@ -65,6 +65,8 @@ def _store(sociallogin: SocialLogin) -> None:
     if grant is None:
         return
     setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
+    if sociallogin.state.get("process") != "connect" and consent.declines(sociallogin.account, grant):
+        return
     requested = sociallogin.state.get("data") or {}
     consent.record_consent(
         sociallogin.account,

@@ -67,7 +67,7 @@ class Connection:
 
     @property
     def name(self) -> str:
-        return str(self.connection.get_provider_account().to_str()) if self.connection else ""
+        return accounts.name_of(self.connection) if self.connection else ""
 
     def __bool__(self) -> bool:
         return self.connected and not self.needs_sign_in and not self.missing

@@ -185,8 +185,8 @@ class TestAccountPage:
     @pytest.mark.parametrize(
         ("fault", "kind"),
         [
-            ("forbidden", "missing_permission"),
-            ("forbidden-text", "missing_permission"),
+            ("forbidden", "not_available"),
+            ("forbidden-text", "not_available"),
             ("unknown-error", "unavailable"),
             ("malformed-json", "unexpected"),
             ("json-list", "unexpected"),
@@ -204,7 +204,7 @@ class TestAccountPage:
         page = response.content.decode()
         assert response.status_code == 200
         card = response.context["cards"][0]
-        assert (card.problem.kind, card.is_fresh, card.is_pending) == (kind, False, False)
+        assert (card.problem.kind, card.view.is_fresh, card.view.is_pending) == (kind, False, False)
         assert "Rosenduft Gartenbau GmbH" in page
         assert card.problem.reference in page
 
@@ -217,13 +217,13 @@ class TestAccountPage:
         started = time.monotonic()
         response = browser.site.get("/account")
         assert time.monotonic() - started < 1.5
-        assert response.context["cards"][0].is_pending
+        assert response.context["cards"][0].view.is_pending
         assert "Rosenduft Gartenbau GmbH" in response.content.decode()
 
     def test_ended_session_asks_for_one_click(self, browser: Browser) -> None:
         browser.sign_in()
         browser.sandbox.control.kill_session()
-        assert browser.site.get("/account").context["cards"][0].needs_sign_in
+        assert browser.site.get("/account").context["cards"][0].view.needs_sign_in
         assert SipgateToken.objects.get().state == "needs_sign_in"
         browser.sign_in(process="connect")
         row = SipgateToken.objects.get()

@@ -87,7 +87,14 @@ def test_every_bounded_label_is_explained() -> None:
 
 def test_what_a_label_may_be_is_what_the_code_says() -> None:
     """The lists of labels stand below the modules whose words they are."""
-    reasons = set(Reason.values) - {"", "revoked", "sign_in_required", "unreachable", "client_refused"}
+    reasons = set(Reason.values) - {
+        "",
+        "revoked",
+        "sign_in_required",
+        "ended_by_person",
+        "unreachable",
+        "client_refused",
+    }
     assert reasons <= metrics.REFRESH_OUTCOMES
 
 

@@ -7,6 +7,9 @@ import errno
 import os
 import signal
 import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
@@ -64,11 +67,29 @@ class Command(RunserverCommand):
 
     def on_bind(self, server_port: int) -> None:
         super().on_bind(server_port)
-        self.stdout.write(self.style.SUCCESS(f"Open {site_url()} in a browser. Stop with Ctrl-C."))
+        self.stdout.write("")
+        for name, what in self._last_lines():
+            self.stdout.write(f"  {name:<15}{self.style.SUCCESS(what)}")
+
+    def _last_lines(self) -> Iterator[tuple[str, str]]:
+        """What somebody who has just started the site wants to know next."""
+        yield "Site", f"{site_url()}   (stop with Ctrl-C)"
+        if settings.SANDBOX:
+            yield "Sandbox", f"{settings.SANDBOX_URL}/   (invented people, faults to try)"
+        yield "Administrator", f"{python()} manage.py createsuperuser, then {site_url()}admin/"
+        yield "Tutorial", "docs/tutorial.md"
 
 
 def _leave(_signal: int, _frame: object) -> None:
     raise SystemExit(0)
+
+
+def python() -> str:
+    """Return how this Python is called from here: ``.venv/bin/python``."""
+    try:
+        return str(Path(sys.executable).relative_to(Path.cwd()))
+    except ValueError:
+        return sys.executable
 
 
 def site_url() -> str:

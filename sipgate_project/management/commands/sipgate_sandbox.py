@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
+import os
 from argparse import REMAINDER
-from typing import Any
+from typing import Any, NoReturn
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
@@ -19,15 +19,12 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
 
-    def handle(self, *_args: Any, **options: Any) -> None:
+    def handle(self, *_args: Any, **options: Any) -> NoReturn:
         words = options["arguments"]
         arguments = words or sandbox.serve_arguments()
         if words and words[0] == "serve":
             arguments = [*sandbox.serve_arguments(), *words[1:]]
-        try:
-            code = subprocess.run(  # noqa: S603  # our own module, no shell
-                sandbox.command(*arguments), env=sandbox.environment(), cwd=settings.BASE_DIR, check=False
-            ).returncode
-        except KeyboardInterrupt:
-            code = 0
-        raise SystemExit(code)
+        # In this process's place: whoever ends this command, however, ends the sandbox.
+        os.chdir(settings.BASE_DIR)
+        command = sandbox.command(*arguments)
+        os.execve(command[0], command, sandbox.environment())  # noqa: S606  # our own module, no shell

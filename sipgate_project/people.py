@@ -1,0 +1,27 @@
+"""How a person is addressed. Must not know: pages, tokens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sipgate_provider import accounts
+from sipgate_provider.provider import is_made_up
+
+
+def greeting_name(user: Any) -> str:
+    """Return what to say after "Hello": the first name, else the user name that the person chose, else nothing."""
+    username = str(user.get_username())
+    return user.get_short_name() or ("" if is_made_up(username) else username)
+
+
+def display_name(user: Any) -> str:
+    """Return a user's name for people; allauth shows it, too (``ACCOUNT_USER_DISPLAY``).
+
+    The full name, else the user name that the person chose, else what the oldest connection is called (one query). A user
+    name that was made from a sipgate id is shown to nobody.
+    """
+    full, username = str(user.get_full_name()), str(user.get_username())
+    if full or not is_made_up(username):
+        return full or username
+    connections = accounts.connections_of(user)
+    return accounts.name_of(connections[0]) if connections else ""

@@ -1,0 +1,66 @@
+"""What this app knows of a person: all of it as plain values, and the history without them.
+
+Must not know: pages, users' other data, why somebody leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.db.models import Q, QuerySet
+
+from sipgate_provider import accounts
+from sipgate_provider.keeper import database
+from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
+
+SECRETS = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"})
+"""Columns of a token row that are about secrets; the person has the right to know of them, not to carry them about."""
+MOST_EVENTS = 10_000
+
+
+def export(user: Any) -> dict[str, Any]:
+    """Return everything this app knows of ``user``: connections with sipgate's answers, and their history.
+
+    The values are those of the database (dates are ``datetime``): ``DjangoJSONEncoder`` writes them. Tokens are never in it.
+    """
+    connections = accounts.connections_of(user)
+    events = _events(user.pk, [row.uid for row in connections]).order_by("at", "pk")[:MOST_EVENTS]
+    return {"connections": [_connection(row) for row in connections], "history": [_event(event) for event in events]}
+
+
+def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
+    """Take the person out of the history, which outlives connections. Returns how many events it concerned.
+
+    What stays tells that something happened to somebody: kind, moment, state, reason and error.
+    """
+    return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
+
+
+def _events(user_id: Any, uids: Collection[str]) -> QuerySet[TokenEvent]:
+    return TokenEvent.objects.using(database.alias()).filter(Q(user_id=user_id) | Q(uid__in=[*uids]))
+
+
+def _connection(row: SocialAccount) -> dict[str, Any]:
+    known: LastKnownAccount | None = getattr(row, "sipgate_account", None)
+    token = accounts.token_of(row)
+    return {
+        "name": accounts.name_of(row),
+        "uid": row.uid,
+        "connected_at": row.date_joined,
+        "last_sign_in_at": row.last_login,
+        "identity": row.extra_data,
+        "account": {"fetched_at": known.fetched_at, **known.data} if known else None,
+        "token": _values(token, SECRETS) if token else None,
+    }
+
+
+def _event(event: TokenEvent) -> dict[str, Any]:
+    return _values(event, {"id", "user", "connection"})
+
+
+def _values(row: SipgateToken | TokenEvent, without: Collection[str]) -> dict[str, Any]:
+    return {
+        field.name: field.value_from_object(row) for field in row._meta.concrete_fields if field.name not in without
+    }

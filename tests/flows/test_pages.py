@@ -1,0 +1,261 @@
+"""The pages that people see: nobody meets an error by going back, names instead of numbers, and ways out."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from allauth.usersessions.models import UserSession
+from django.contrib.auth import get_user_model
+
+from sipgate_provider import accounts
+from sipgate_provider.keeper import threads
+from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
+from tests.journey import Browser
+
+
+def text_of(response: Any) -> str:
+    return re.sub(r"\s+", " ", response.content.decode())
+
+
+@pytest.fixture
+def named(settings: Any) -> None:
+    """Ask for names, as the site does when it runs with the sandbox."""
+    settings.SIPGATE_SCOPE = ["account:read", "users:read"]
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"], "SCOPE": settings.SIPGATE_SCOPE}
+    }
+
+
+@pytest.fixture
+def nameless(settings: Any) -> None:
+    settings.SIPGATE_SCOPE = ["account:read"]
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"], "SCOPE": settings.SIPGATE_SCOPE}
+    }
+
+
+class TestNames:
+    @pytest.mark.usefixtures("named")
+    def test_people_are_greeted_by_their_name(self, browser: Browser) -> None:
+        page = text_of(browser.site.get(browser.sign_in().headers["Location"]))
+        assert "Successfully signed in as Rosa Gärtner." in page
+        assert "Hello, Rosa<" in text_of(browser.site.get("/"))
+
+    @pytest.mark.usefixtures("nameless")
+    @pytest.mark.parametrize(
+        "path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/settings/"]
+    )
+    def test_a_made_up_user_name_is_shown_to_nobody(self, browser: Browser, path: str) -> None:
+        first = browser.site.get(browser.sign_in().headers["Location"])
+        for page in (text_of(first), text_of(browser.site.get(path))):
+            assert "sipgate-1000000w0" not in page
+            assert "Rosenduft Gartenbau GmbH" in page
+
+    @pytest.mark.usefixtures("nameless")
+    def test_name_is_the_company_then_the_person_then_a_readable_id(self, browser: Browser) -> None:
+        browser.sign_in(person="3000000w0")  # has no company
+        connection = SocialAccount.objects.get()
+        assert accounts.name_of(connection) == "sipgate account 3000000w0"
+        connection.extra_data |= {"firstname": "Petra", "lastname": "Privat"}
+        assert accounts.name_of(connection) == "Petra Privat"
+        browser.sign_in(person="2000000w0")
+
+    def test_no_python_on_a_page(self, browser: Browser) -> None:
+        browser.sign_in(person="8000000w0")  # has fields that are newer than this code
+        page = text_of(browser.site.get("/account"))
+        assert "<dd>new</dd>" in page
+        assert "[&#x27;" not in page
+
+
+class TestComingBack:
+    @pytest.mark.parametrize(
+        ("path", "leads_to"),
+        [
+            ("/account/refresh", "/account"),
+            ("/account/try", "/account"),
+            ("/account/{pk}/end-access", "/account/{pk}"),
+        ],
+    )
+    def test_an_address_that_is_posted_to_leads_to_its_page(self, browser: Browser, path: str, leads_to: str) -> None:
+        browser.sign_in()
+        pk = SocialAccount.objects.get().pk
+        response = browser.site.get(path.format(pk=pk))
+        assert (response.status_code, response.headers["Location"]) == (302, leads_to.format(pk=pk))
+
+    def test_refresh_answers_with_a_redirect_and_tells_once(self, browser: Browser) -> None:
+        browser.sign_in()
+        pk = SocialAccount.objects.get().pk
+        response = browser.site.post("/account/refresh", {"connection": pk})
+        assert (response.status_code, response.headers["Location"]) == (302, f"/account#connection-{pk}")
+        assert "generation 1 → 2" in text_of(browser.site.get("/account"))
+        assert "generation 1 → 2" not in text_of(browser.site.get("/account"))
+
+    def test_somebody_elses_connection_is_not_there(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        another_browser.sign_in(person="2000000w0")
+        pk = SocialAccount.objects.get(uid="1000000w0").pk
+        assert another_browser.site.get(f"/account/{pk}").status_code == 404
+        for path in (f"/account/{pk}/end-access", "/account/refresh"):
+            assert another_browser.site.post(path, {"connection": pk}).status_code == 404
+        assert SipgateToken.objects.get(pk=pk).state == State.ACTIVE
+
+
+class TestTrouble:
+    def test_an_incident_has_one_reference_that_is_logged_once(
+        self, browser: Browser, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        browser.sandbox.control.fault("unavailable", on="account", times=None)
+        found = [
+            re.findall(
+                r"Reference:</?\w* ?<code>(\w{8})<|Reference: <code>(\w{8})<", text_of(browser.site.get("/account"))
+            )
+            for _ in range(3)
+        ]
+        references = {"".join(match) for page in found for match in page}
+        assert len(references) == 1, found
+        assert caplog.text.count(f"[{references.pop()}]") == 1
+        browser.sandbox.control.clear()
+        assert "Reference" not in text_of(browser.site.get("/account"))
+
+    def test_the_action_is_in_the_alert_and_refresh_is_not_offered(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+        page = text_of(browser.site.get("/account"))
+        alert = page.split('class="alert alert-error"')[1].split("</dl>")[0]
+        assert "Sign in again" in alert
+        assert "Reason: sipgate refused to renew it." in alert
+        assert "/account/refresh" not in page
+
+    def test_waiting_page_learns_of_news_without_asking_sipgate(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        before = browser.site.get("/account/state").json()
+        asked = browser.sandbox.control.state().get("GET /v2/account", 0)
+        assert browser.site.get("/account/state").json() == before
+        assert browser.sandbox.control.state().get("GET /v2/account", 0) == asked
+        SipgateToken.objects.update(state=State.FAILING)
+        assert browser.site.get("/account/state").json() != before
+
+    def test_a_permission_that_was_granted_is_not_asked_for_again(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.sandbox.control.fault("forbidden", on="account", times=None)
+        page = text_of(browser.site.get("/account"))
+        assert "A permission is missing" not in page
+        assert "Active" not in page
+
+
+class TestLeaving:
+    def test_choices_are_told_beforehand(self, browser: Browser) -> None:
+        browser.sign_in()
+        page = text_of(browser.site.get(f"/account/{SocialAccount.objects.get().pk}"))
+        for choice in ("Set a password and disconnect", "End access, and keep signing in", "Delete your account here"):
+            assert choice in page
+        assert "Disconnect now" not in page, "it would be refused"
+
+    def test_a_password_opens_the_way_to_disconnect(self, browser: Browser) -> None:
+        browser.sign_in()
+        here = f"/account/{SocialAccount.objects.get().pk}"
+        passwords = {"password1": "sturdy gatehouse", "password2": "sturdy gatehouse"}
+        response = browser.site.post(f"/accounts/password/set/?next={here}", passwords)
+        assert response.headers["Location"] == here
+        assert "Disconnect now" in text_of(browser.site.get(here))
+
+    def test_ended_access_stays_ended_at_the_next_sign_in(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        pk = SocialAccount.objects.get().pk
+        assert browser.site.post(f"/account/{pk}/end-access").status_code == 302
+        threads.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["sessions_alive"] == 0
+        browser.site.post("/accounts/logout/")
+        browser.sign_in()
+        threads.errands.wait_idle(10)
+        row = SipgateToken.objects.get()
+        assert (bytes(row.sealed), row.reason) == (b"", Reason.ENDED_BY_PERSON)
+        assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
+        page = text_of(browser.site.get("/account"))
+        assert "You use this connection only to sign in." in page
+        assert "wants you to sign in again" not in page + text_of(browser.site.get("/accounts/email/"))
+
+    def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.post(f"/account/{SocialAccount.objects.get().pk}/end-access")
+        browser.sign_in(process="connect")
+        assert SipgateToken.objects.get().state == State.ACTIVE
+        assert "Rosenduft Gartenbau GmbH" in text_of(browser.site.get("/account"))
+
+    def test_export_tells_everything_and_no_secret(self, browser: Browser) -> None:
+        browser.sign_in()
+        browser.site.get("/account")
+        response = browser.site.get("/accounts/export")
+        assert response.headers["Content-Disposition"].startswith("attachment")
+        data = response.json()
+        assert data["connections"][0]["account"]["company"] == "Rosenduft Gartenbau GmbH"
+        assert data["sessions"][0]["ip"] == "127.0.0.1"
+        assert [event["kind"] for event in data["history"]] == ["connected"]
+        row = SipgateToken.objects.get()
+        written = json.dumps(data)
+        assert row.access_fingerprint not in written
+        assert browser.site.session.session_key not in written
+
+    def test_delete_asks_first(self, browser: Browser) -> None:
+        browser.sign_in()
+        assert browser.site.get("/accounts/delete").status_code == 200
+        assert browser.site.post("/accounts/delete").status_code == 200
+        assert get_user_model().objects.count() == 1
+
+    def test_delete_removes_everything_and_ends_the_grant(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in()
+        another_browser.sign_in()
+        browser.site.get("/account")
+        response = browser.site.post("/accounts/delete", {"sure": "on"})
+        assert (response.status_code, response.headers["Location"]) == (302, "/")
+        assert "Your account was deleted." in text_of(browser.site.get("/"))
+        assert another_browser.site.get("/account").status_code == 302, "its other sessions ended, too"
+        threads.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["sessions_alive"] == 0
+        for model in (get_user_model(), SocialAccount, SipgateToken, UserSession, EmailAddress):
+            assert not model.objects.exists(), model
+        kinds = list(TokenEvent.objects.values_list("kind", flat=True))
+        assert {"connected", "disconnected"} <= set(kinds)
+        before_delivery = TokenEvent.objects.exclude(kind__in=["revocation", "revocation_dropped"])
+        assert set(before_delivery.values_list("uid", "user", "note")) == {("", None, "")}
+
+    def test_who_has_a_password_is_asked_for_it(self, client: Any, db: None) -> None:
+        client.force_login(get_user_model().objects.create_user("erika", password="right"))
+        host = {"headers": {"host": "localhost:8080"}}
+        refused = client.post("/accounts/delete", {"sure": "on", "password": "wrong"}, **host)
+        assert "This is not your password." in text_of(refused)
+        assert client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code == 302
+        assert not Revocation.objects.exists()
+
+
+class TestNumbers:
+    def test_a_missing_permission_is_one_click_away(self, browser: Browser) -> None:
+        browser.sign_in()
+        response = browser.site.get("/account/numbers")
+        assert response.status_code == 302
+        ask = response.headers["Location"]
+        authorize = browser.site.post(ask).headers["Location"]
+        back = browser.site.get(browser.consent(authorize))
+        assert back.headers["Location"] == "/account/numbers"
+        assert "0211 990007" in text_of(browser.site.get("/account/numbers"))
+
+
+class TestReachable:
+    @pytest.mark.usefixtures("nameless")
+    def test_asks_while_no_address_is_verified(self, browser: Browser) -> None:
+        browser.sign_in()
+        assert "How may we reach you?" in text_of(browser.site.get("/account"))
+        EmailAddress.objects.create(user=get_user_model().objects.get(), email="r@example.org", verified=False)
+        assert "We write to r@example.org once you have confirmed it." in text_of(browser.site.get("/account"))
+        EmailAddress.objects.update(verified=True)
+        assert "How may we reach you?" not in text_of(browser.site.get("/account"))
