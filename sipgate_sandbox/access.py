@@ -22,8 +22,16 @@ class Access:
     scopes: frozenset[str]
 
 
+class CannotTell(Exception):
+    """The other authorization server does not answer."""
+
+
 def access_of(request: HttpRequest) -> Access | None:
-    """Return what the bearer token of ``request`` allows, or None if it is not good."""
+    """Return what the bearer token of ``request`` allows, or None if it is not good.
+
+    Raises:
+        CannotTell: the other authorization server does not answer.
+    """
     value = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if not value:
         return None
@@ -38,17 +46,17 @@ def _own(value: str) -> Access | None:
 
 
 def _introspected(value: str) -> Access | None:
-    response = requests.post(
-        settings.SANDBOX_INTROSPECT_URL,
-        data={
-            "token": value,
-            "client_id": settings.SANDBOX_CLIENT_ID,
-            "client_secret": settings.SANDBOX_CLIENT_SECRET,
-        },
-        timeout=10,
-    )
-    response.raise_for_status()
-    answer = response.json()
+    form = {
+        "token": value,
+        "client_id": settings.SANDBOX_CLIENT_ID,
+        "client_secret": settings.SANDBOX_CLIENT_SECRET,
+    }
+    try:
+        response = requests.post(settings.SANDBOX_INTROSPECT_URL, data=form, timeout=10)
+        response.raise_for_status()
+        answer = response.json()
+    except requests.RequestException:
+        raise CannotTell from None
     person = BY_UID.get(answer.get("username", ""))
     if not answer["active"] or person is None:
         return None

@@ -10,7 +10,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpRe
 from django.views.decorators.csrf import csrf_exempt
 
 from . import counters, faults, tokens
-from .access import access_of
+from .access import CannotTell, access_of
 from .people import PEOPLE, Person
 
 View = Callable[..., HttpResponse]
@@ -24,7 +24,10 @@ def scoped(*scopes: str) -> Callable[[View], View]:
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
             counters.add(f"{request.method} {request.resolver_match.route if request.resolver_match else ''}".strip())
-            access = access_of(request)
+            try:
+                access = access_of(request)
+            except CannotTell:
+                return HttpResponse(status=503)
             if access is None:
                 return HttpResponse(status=401)
             if scopes and not {*scopes, "all"} & access.scopes:

@@ -48,6 +48,7 @@ class KeycloakBrowser(Browser):
 
 class KeycloakServer(AuthorizationServer):
     name = "keycloak"
+    password = PASSWORD
     client = Client(id="1000000-1-keycloak:third-party", secret="keycloak-secret")
     other_client = Client(id="1000000-2-other:third-party", secret="other-secret")
 
@@ -60,6 +61,9 @@ class KeycloakServer(AuthorizationServer):
 
     def browser(self) -> Browser:
         return KeycloakBrowser()
+
+    def clients_in_use(self, person: str) -> set[str]:
+        return self._administrator.clients_in_use(person)
 
     def let_time_pass(self) -> None:
         time.sleep(2.01)  # whole seconds, and one more is forgiven

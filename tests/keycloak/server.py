@@ -125,27 +125,28 @@ class Keycloak:
         for client in realm["clients"]:
             client["redirectUris"] = list(redirect_uris)
             client["attributes"] = {"post.logout.redirect.uris": "+"}
-            client["protocolMappers"] = [own_audience(client["clientId"])]
+            client["protocolMappers"] = [audience(name) for name in sorted({client["clientId"], "rest-api"})]
         self.administrator.create_realm(realm)
         self.administrator.create_scopes(sorted(set(SCOPES) - BUILT_IN_SCOPES))
         for client in realm["clients"]:
             self.administrator.allow_scopes(client["clientId"], SCOPES)
         for person in PEOPLE:
-            self.administrator.create_user(
-                username=person.uid,
-                enabled=True,
-                firstName=person.firstname,
-                lastName=person.lastname,
-                email=person.email or f"{person.uid}@people.example",
-                emailVerified=person.email_verified,
-                credentials=[{"type": "password", "value": PASSWORD, "temporary": False}],
+            self.create_person(
+                person.uid, firstName=person.firstname, lastName=person.lastname, email=person.email or None
             )
 
+    def create_person(self, uid: str, **details: str | None) -> None:
+        """Make somebody who signs in as ``uid`` with ``PASSWORD``; without details they get invented ones."""
+        invented = {"firstName": "Ada", "lastName": "Muster", "email": f"{uid}@people.example"}
+        given = {name: value for name, value in details.items() if value}
+        password = {"type": "password", "value": PASSWORD, "temporary": False}
+        self.administrator.create_user(username=uid, enabled=True, credentials=[password], **(invented | given))
 
-def own_audience(client_id: str) -> dict[str, Any]:
-    """Return the mapper that writes the client into ``aud``, as sipgate does; only its audience may introspect."""
+
+def audience(client_id: str) -> dict[str, Any]:
+    """Return a mapper that writes a client into ``aud``: who is not in it cannot ask about the token."""
     return {
-        "name": "audience",
+        "name": f"audience {client_id}",
         "protocol": "openid-connect",
         "protocolMapper": "oidc-audience-mapper",
         "config": {

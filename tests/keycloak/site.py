@@ -9,13 +9,13 @@ from sipgate_sandbox.launch import Running, launch
 from tests.keycloak.server import Keycloak
 
 CLIENT_ID, CLIENT_SECRET = "1000000-1-keycloak:third-party", "keycloak-secret"
-"""As in ``realm.json``."""
+"""As in ``realm.json``; the REST API is a client of its own there."""
 
 
 @contextmanager
 def rest_api(keycloak: Keycloak) -> Iterator[Running]:
     """Yield a sandbox whose REST API accepts Keycloak's access tokens."""
-    variables = {"SANDBOX_CLIENT_ID": CLIENT_ID, "SANDBOX_CLIENT_SECRET": CLIENT_SECRET}
+    variables = {"SANDBOX_CLIENT_ID": "rest-api", "SANDBOX_CLIENT_SECRET": "rest-api-secret"}
     with launch("--introspect", f"{keycloak.oidc_url}/token/introspect", variables=variables) as sandbox:
         yield sandbox
 

@@ -1,0 +1,189 @@
+"""The whole journey over HTTP against a real Keycloak: what people, callers and administrators do to a connection."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import requests
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.db import connections
+from django.utils import timezone
+
+from sipgate_provider.client import SipgateClient
+from sipgate_provider.models import SipgateToken
+from tests import wire
+from tests.facts.keycloak_server import KeycloakServer
+from tests.facts.server import OTTO, ROSA
+from tests.keycloak import site
+from tests.keycloak.conftest import Visitor
+
+pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(600)]
+
+User = get_user_model()
+ROSAS_COMPANY, OTTOS_COMPANY = "Rosenduft Gartenbau GmbH", "Schraube & Mutter KG"
+
+
+def make_stale() -> None:
+    """Let the site believe that every access token has expired."""
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def signed_in(visitor: Visitor) -> Visitor:
+    assert visitor.sign_in().status_code == 302
+    return visitor
+
+
+class TestSignIn:
+    def test_signs_up_and_shows_the_account(self, visitor: Visitor) -> None:
+        assert visitor.sign_in().headers["Location"] == "/account"
+        assert ROSAS_COMPANY in visitor.site.get("/account").content.decode()
+        assert User.objects.count() == 1
+
+    def test_two_people_with_one_sub_are_two_users(self, new_visitor: Callable[[], Visitor]) -> None:
+        rosa, otto = new_visitor(), new_visitor()
+        rosa.sign_in(person=ROSA)
+        otto.sign_in(person=OTTO)
+        assert [rosa.company(), otto.company()] == [ROSAS_COMPANY, OTTOS_COMPANY]
+        assert User.objects.count() == 2
+
+    def test_refused_consent_can_be_given_the_next_time(self, visitor: Visitor) -> None:
+        visitor.sign_in(allow=False)
+        assert not User.objects.exists()
+        visitor.sign_in()
+        assert visitor.company() == ROSAS_COMPANY
+
+    def test_further_scopes_are_asked_for_once(self, signed_in: Visitor, settings: Any) -> None:
+        app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}}
+        assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "consent"
+        signed_in.sign_in(process="connect")
+        shown = signed_in.connection()
+        assert shown is not None
+        assert set(shown["token"]["scope"]) == {"account:read", "balance:read"}
+        assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
+
+
+class TestRefresh:
+    def test_tokens_of_three_seconds_under_reloads(self, server: KeycloakServer, visitor: Visitor) -> None:
+        server.set_lifetimes(access=3)
+        visitor.sign_in()
+        until = time.monotonic() + 12
+        while time.monotonic() < until:
+            assert visitor.company() == ROSAS_COMPANY
+            time.sleep(0.05)  # a person, not a load test
+        assert SipgateToken.objects.get().generation >= 3
+
+    def test_32_callers_with_one_stale_token_make_one_refresh(self, signed_in: Visitor) -> None:
+        connection = SocialAccount.objects.get()
+        for generation in (2, 3):
+            make_stale()
+            with ThreadPoolExecutor(32) as callers:
+                companies = list(callers.map(lambda _: company_of(connection), range(32)))
+            assert companies == [ROSAS_COMPANY] * 32
+            assert SipgateToken.objects.get().generation == generation
+
+    def test_lost_answer_ends_the_connection_and_one_sign_in_repairs_it(
+        self, server: KeycloakServer, visitor: Visitor, settings: Any
+    ) -> None:
+        def relay(asked: wire.Asked) -> bool:
+            answer = ask_keycloak(asked)
+            kind = answer.headers["Content-Type"]
+            asked.socket.sendall(
+                wire.message(f"{answer.status_code} {answer.reason}", answer.content, content_type=kind)
+            )
+            return True
+
+        def lose(asked: wire.Asked) -> bool:
+            assert ask_keycloak(asked).status_code == 200
+            return False
+
+        def ask_keycloak(asked: wire.Asked) -> requests.Response:
+            return requests.post(f"{server.oidc_url}/token", data=asked.form, timeout=30)
+
+        with wire.serving(relay, lose, relay) as between:
+            settings.SIPGATE_TOKEN_URL = f"{between.url}/realms/third-party/protocol/openid-connect/token"
+            visitor.sign_in()
+            make_stale()
+            wait_until(lambda: not visitor.sees_its_account() and is_refused())
+            visitor.sign_in(process="connect")
+            assert visitor.company() == ROSAS_COMPANY
+
+    def test_restart_of_keycloak_under_reloads_loses_nothing(self, server: KeycloakServer, visitor: Visitor) -> None:
+        server.set_lifetimes(access=3)
+        visitor.sign_in()
+        with ThreadPoolExecutor(1) as pool:
+            server.keycloak.stop()
+            restart = pool.submit(server.keycloak.start)
+            while not restart.done():
+                visitor.connection()
+                time.sleep(0.1)
+            restart.result()
+        wait_until(visitor.sees_its_account)
+        assert SipgateToken.objects.get().state == "active"
+
+
+def company_of(connection: SocialAccount) -> str:
+    try:
+        return str(SipgateClient(connection).account().company)
+    finally:
+        connections.close_all()
+
+
+def is_refused() -> bool:
+    return SipgateToken.objects.get().state == "needs_sign_in"
+
+
+class TestEnds:
+    @pytest.mark.parametrize("how", ["log_out", "withdraw_consent"])
+    def test_ended_at_the_server_and_repaired_by_one_sign_in(
+        self, server: KeycloakServer, signed_in: Visitor, how: str
+    ) -> None:
+        if how == "log_out":
+            server.end_sessions(ROSA)
+        else:
+            server.withdraw_consent(ROSA)
+        make_stale()
+        assert not signed_in.sees_its_account()
+        assert is_refused()
+        signed_in.sign_in(process="connect")
+        assert signed_in.company() == ROSAS_COMPANY
+        assert User.objects.count() == 1
+
+    def test_secret_changed_at_the_server_loses_nothing(
+        self, server: KeycloakServer, signed_in: Visitor, settings: Any
+    ) -> None:
+        server.set_client_secret("another")
+        make_stale()
+        assert not signed_in.sees_its_account()
+        assert not is_refused()
+        app = {"client_id": site.CLIENT_ID, "secret": "another"}
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app], "SCOPE": ["account:read"]}}
+        wait_until(signed_in.sees_its_account)
+
+    def test_disconnect_ends_the_grant_and_a_new_one_can_be_made(
+        self, server: KeycloakServer, visitor: Visitor
+    ) -> None:
+        user = User.objects.create_user("local", password="correct horse battery")
+        visitor.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        visitor.sign_in(process="connect")
+        assert site.CLIENT_ID in server.clients_in_use(ROSA)
+        visitor.site.post("/accounts/3rdparty/", {"account": SocialAccount.objects.get().pk})
+        assert not SipgateToken.objects.exists()
+        wait_until(lambda: site.CLIENT_ID not in server.clients_in_use(ROSA))
+        visitor.sign_in(process="connect")
+        assert visitor.company() == ROSAS_COMPANY
