@@ -191,7 +191,7 @@ def _views(connections: Iterable[SocialAccount], outcomes: Iterable[_Outcome]) -
 def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> AccountView:
     token = token_of(connection)
     known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
-    account, at = (api.Account.from_dict(known.data), known.fetched_at) if known else (None, None)
+    account, at = (api.Account.parse(known.data), known.fetched_at) if known else (None, None)
     if outcome.fetched is not None:
         account, at, token = outcome.fetched.account, outcome.fetched.at, outcome.fetched.token or token
     elif outcome.error is not None:

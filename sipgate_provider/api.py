@@ -1,50 +1,120 @@
-"""sipgate's REST API v2: bytes in, values or errors out.
+"""Values of sipgate's REST API v2: an answer's JSON in, a typed value out.
 
-Decides by status code only; bodies are not uniform. Every field may be missing, null, of another type, or new. Must not
-know: Django, allauth, where the access token comes from.
+Every field may be missing, null, of another type, or new. Fields are read by ``Value.parse``: the name in JSON is the
+field's in camel case, unless its ``metadata`` says otherwise, and the annotation says what is accepted (``READERS``).
+
+Must not know: Django, allauth, where the access token comes from.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar, Self
 
 from sipgate_provider import errors
 from sipgate_provider.remote import rest
 
 BALANCE_UNIT = Decimal(10_000)
 """sipgate counts money in 1/10000 of the currency unit."""
+MASTER_SIP_ID, SUB = r"[0-9]{1,20}", r"[A-Za-z]{1,4}[0-9]{1,12}"
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def _text(value: object) -> str:
+    """Return text; numbers count as text (the specification's examples mix them), anything else is empty."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    return str(value)
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    return tuple(text for text in map(_text, value) if text) if isinstance(value, list) else ()
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _rows(value: object) -> tuple[Mapping[str, Any], ...]:
+    """Return the JSON objects of a list; what is none is left out."""
+    return tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
+
+
+def _routes(value: object) -> tuple[Route, ...]:
+    return tuple(map(Route.parse, _rows(value)))
+
+
+READERS: dict[Any, Callable[[object], Any]] = {
+    "str": _text,
+    "bool | None": _flag,
+    "tuple[str, ...]": _texts,
+    "tuple[Mapping[str, Any], ...]": _rows,
+    "tuple[Route, ...]": _routes,
+}
+"""How a field is read, by its annotation. A field of another type is filled by its own class."""
+
+
+def _named(key: str, **options: Any) -> Any:
+    """Return a text field with another name in JSON than its own in camel case."""
+    return field(default="", metadata={"key": key}, **options)
+
+
+def _key(described: Field[Any]) -> str:
+    camel_case = re.sub(r"_(\w)", lambda found: found[1].upper(), described.name)
+    return str(described.metadata.get("key", camel_case))
+
+
+class Value:
+    """What an endpoint answers. Subclasses are dataclasses."""
+
+    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+    endpoint: str | None = None
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Raises ``errors.UnexpectedResponse`` if it is not a JSON object, or without what the value cannot lack."""
+        if not isinstance(data, Mapping):
+            raise errors.UnexpectedResponse("sipgate's answer is not a JSON object.", endpoint=cls.endpoint)
+        return cls(**cls.values_of(data))
+
+    @classmethod
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments that a JSON object has for the constructor."""
+        return {one.name: READERS[one.type](data.get(_key(one))) for one in cls._known()}
+
+    @classmethod
+    def _known(cls) -> list[Field[Any]]:
+        return [one for one in fields(cls) if one.type in READERS]
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Value):
     """Who signed in (``GET /authorization/userinfo``). ``sub`` alone repeats in every company."""
 
+    endpoint = "GET /authorization/userinfo"
     sub: str
     master_sip_id: str
     domain: str = ""
     locale: str = ""
 
     @classmethod
-    def parse(cls, data: object) -> Identity:
-        """Raises ``errors.UnexpectedResponse`` without a sane ``sub`` and ``masterSipId``."""
-        fields = _fields(data)
-        sub, master = _text(fields.get("sub")), _text(fields.get("masterSipId"))
-        if not re.fullmatch(r"[A-Za-z]{1,4}[0-9]{1,12}", sub) or not re.fullmatch(r"[0-9]{1,20}", master):
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        values = super(Identity, cls).values_of(data)
+        if not re.fullmatch(MASTER_SIP_ID, values["master_sip_id"]) or not re.fullmatch(SUB, values["sub"]):
             raise errors.UnexpectedResponse(
-                "sipgate did not say who signed in (sub or masterSipId is missing).",
-                endpoint="GET /authorization/userinfo",
+                "sipgate did not say who signed in (sub or masterSipId is missing).", endpoint=cls.endpoint
             )
-        return cls(
-            sub=sub, master_sip_id=master, domain=_text(fields.get("domain")), locale=_text(fields.get("locale"))
-        )
+        return values
 
     @property
     def uid(self) -> str:
@@ -54,49 +124,31 @@ class Identity:
 
 def is_uid(text: str) -> bool:
     """Tell whether a text has the form of ``Identity.uid``."""
-    return re.fullmatch(r"[0-9]{1,20}[A-Za-z]{1,4}[0-9]{1,12}", text) is not None
+    return re.fullmatch(MASTER_SIP_ID + SUB, text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Account:
+class Account(Value):
     """``GET /account``: company, product, verification. Has no id and no person."""
 
+    endpoint = "GET /account"
     company: str = ""
     main_product_type: str = ""
     logo_url: str = ""
     verified: bool | None = None
-    history_lifetime: str = ""
+    history_lifetime: str = _named("historyLifeTime")
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Fields that are newer than this code."""
 
     @classmethod
-    def parse(cls, data: object) -> Account:
-        """Raises ``errors.UnexpectedResponse`` if it is no JSON object."""
-        fields = _fields(data, endpoint="GET /account")
-        return cls.from_dict(fields)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> Account:
-        verified = fields.get("verified")
-        return cls(
-            company=_text(fields.get("company")),
-            main_product_type=_text(fields.get("mainProductType")),
-            logo_url=_text(fields.get("logoUrl")),
-            verified=verified if isinstance(verified, bool) else None,
-            history_lifetime=_text(fields.get("historyLifeTime")),
-            extra={str(key): value for key, value in fields.items() if key not in KNOWN_ACCOUNT_FIELDS},
-        )
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        known = {_key(one) for one in cls._known()}
+        extra = {str(key): value for key, value in data.items() if key not in known}
+        return {**super(Account, cls).values_of(data), "extra": extra}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return sipgate's own field names; ``from_dict`` reads them back."""
-        return {
-            **self.extra,
-            "company": self.company,
-            "mainProductType": self.main_product_type,
-            "logoUrl": self.logo_url,
-            "verified": self.verified,
-            "historyLifeTime": self.history_lifetime,
-        }
+        """Return sipgate's own field names; ``parse`` reads them back."""
+        return {**self.extra, **{_key(one): getattr(self, one.name) for one in self._known()}}
 
     @property
     def is_former(self) -> bool:
@@ -108,11 +160,8 @@ class Account:
         return self.main_product_type.removeprefix("FORMER_")
 
 
-KNOWN_ACCOUNT_FIELDS = frozenset({"company", "mainProductType", "logoUrl", "verified", "historyLifeTime"})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Value):
     """A person in the account (``GET /users/{id}``). sipgate does not say whether the address is verified."""
 
     id: str = ""
@@ -126,42 +175,25 @@ class User:
     timezone: str = ""
     admin: bool | None = None
 
-    @classmethod
-    def parse(cls, data: object) -> User:
-        fields = _fields(data)
-        return cls(
-            id=_text(fields.get("id")),
-            firstname=_text(fields.get("firstname")),
-            lastname=_text(fields.get("lastname")),
-            email=_text(fields.get("email")),
-            default_device=_text(fields.get("defaultDevice")),
-            busy_on_busy=_flag(fields.get("busyOnBusy")),
-            address_id=_text(fields.get("addressId")),
-            direct_dial_ids=_texts(fields.get("directDialIds")),
-            timezone=_text(fields.get("timezone")),
-            admin=_flag(fields.get("admin")),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Balance:
+class Balance(Value):
     """``GET /balance``, in units of the currency (not sipgate's ten-thousandths)."""
 
+    endpoint = "GET /balance"
     amount: Decimal
     currency: str
 
     @classmethod
-    def parse(cls, data: object) -> Balance:
-        """Raises ``errors.UnexpectedResponse`` without a number."""
-        fields = _fields(data, endpoint="GET /balance")
-        amount = fields.get("amount")
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        amount = data.get("amount")
         if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
-            raise errors.UnexpectedResponse("The balance has no amount.", endpoint="GET /balance")
-        return cls(amount=Decimal(str(amount)) / BALANCE_UNIT, currency=_text(fields.get("currency")))
+            raise errors.UnexpectedResponse("The balance has no amount.", endpoint=cls.endpoint)
+        return {**super(Balance, cls).values_of(data), "amount": Decimal(str(amount)) / BALANCE_UNIT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Number:
+class Number(Value):
     """A telephone number of the account (``GET /numbers``); ``number`` is E.164."""
 
     id: str = ""
@@ -172,35 +204,17 @@ class Number:
     endpoint_alias: str = ""
     endpoint_url: str = ""
 
-    @classmethod
-    def parse(cls, data: object) -> Number:
-        fields = _fields(data)
-        return cls(
-            id=_text(fields.get("id")),
-            number=_text(fields.get("number")),
-            localized=_text(fields.get("localized")),
-            type=_text(fields.get("type")),
-            endpoint_id=_text(fields.get("endpointId")),
-            endpoint_alias=_text(fields.get("endpointAlias")),
-            endpoint_url=_text(fields.get("endpointUrl")),
-        )
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Value):
     """A line or group that a device rings for."""
 
     id: str = ""
     alias: str = ""
 
-    @classmethod
-    def parse(cls, data: object) -> Route:
-        fields = _fields(data)
-        return cls(id=_text(fields.get("id")), alias=_text(fields.get("alias")))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Value):
     """A telephone (``GET /{userId}/devices``). Which fields are filled depends on ``type``.
 
     ``secrets`` holds what sipgate sends of SIP credentials and PUKs, ``registered`` from where the telephone registered
@@ -220,35 +234,23 @@ class Device:
     sim_state: str = ""
     esim: bool | None = None
     number: str = ""
-    incoming_call_display: str = ""
+    incoming_call_display: str = _named("incomingCallDisplayState")
     registered: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     secrets: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def parse(cls, data: object) -> Device:
-        fields = _fields(data)
-        kept = ("credentials", "sipCredentials", "puk", "puk1", "puk2", "esimData")
-        return cls(
-            id=_text(fields.get("id")),
-            alias=_text(fields.get("alias")),
-            type=_text(fields.get("type")),
-            online=_flag(fields.get("online")),
-            dnd=_flag(fields.get("dnd")),
-            active_phonelines=tuple(Route.parse(row) for row in _rows(fields.get("activePhonelines"))),
-            active_groups=tuple(Route.parse(row) for row in _rows(fields.get("activeGroups"))),
-            emergency_address_id=_text(fields.get("emergencyAddressId")),
-            address_url=_text(fields.get("addressUrl")),
-            sim_state=_text(fields.get("simState")),
-            esim=_flag(fields.get("esim")),
-            number=_text(fields.get("number")),
-            incoming_call_display=_text(fields.get("incomingCallDisplayState")),
-            registered=_rows(fields.get("registered")),
-            secrets={key: fields[key] for key in kept if key in fields},
-        )
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            **super(Device, cls).values_of(data),
+            "secrets": {key: data[key] for key in DEVICE_SECRETS if key in data},
+        }
+
+
+DEVICE_SECRETS = ("credentials", "sipCredentials", "puk", "puk1", "puk2", "esimData")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry:
+class HistoryEntry(Value):
     """A call, fax, SMS or voicemail (``GET /history``).
 
     What was said or written, and ``raw`` with everything sipgate sent, stay out of ``repr``.
@@ -273,50 +275,20 @@ class HistoryEntry:
     connection_ids: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     endpoints: tuple[Mapping[str, Any], ...] = ()
+    # The next four, and two of the texts, are not in the specification; sipgate's own client libraries read them.
     document_url: str = ""
     """Of a fax: what ``SipgateClient.download`` takes."""
     report_url: str = ""
     recording_url: str = ""
-    fax_status: str = ""
+    fax_status: str = _named("faxStatusType")
     note: str = field(default="", repr=False)
     sms_content: str = field(default="", repr=False)
     transcription: str = field(default="", repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def parse(cls, data: object) -> HistoryEntry:
-        fields = _fields(data)
-        values: dict[str, Any] = {name: _text(fields.get(key)) for name, key in HISTORY_TEXTS.items()}
-        values |= {name: _flag(fields.get(name)) for name in ("incoming", "read", "archived", "starred")}
-        return cls(
-            **values,
-            connection_ids=_texts(fields.get("connectionIds")),
-            labels=_texts(fields.get("labels")),
-            endpoints=_rows(fields.get("endpoints")),
-            raw=dict(fields),
-        )
-
-
-HISTORY_TEXTS = {
-    "id": "id",
-    "type": "type",
-    "direction": "direction",
-    "source": "source",
-    "source_alias": "sourceAlias",
-    "target": "target",
-    "target_alias": "targetAlias",
-    "status": "status",
-    "created": "created",
-    "last_modified": "lastModified",
-    "note": "note",
-    # Not in the specification; sipgate's own client libraries read them.
-    "document_url": "documentUrl",
-    "report_url": "reportUrl",
-    "recording_url": "recordingUrl",
-    "fax_status": "faxStatusType",
-    "sms_content": "smsContent",
-    "transcription": "transcription",
-}
+    def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        return {**super(HistoryEntry, cls).values_of(data), "raw": dict(data)}
 
 
 # --- calls ------------------------------------------------------------------------------------------------------------
@@ -335,29 +307,3 @@ def fetch_account(base_url: str, access_token: str) -> Account:
 def fetch_user(base_url: str, access_token: str, user_id: str) -> User:
     """Return one person of the account (``users:read``). Raises as ``call``."""
     return User.parse(rest.data(rest.call("GET", base_url, f"/users/{user_id}", access_token)))
-
-
-def _fields(data: object, *, endpoint: str | None = None) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise errors.UnexpectedResponse("sipgate answered with something that is no JSON object.", endpoint=endpoint)
-    return data
-
-
-def _rows(value: object) -> tuple[Mapping[str, Any], ...]:
-    """Return the JSON objects of a list; what is none is left out."""
-    return tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
-
-
-def _texts(value: object) -> tuple[str, ...]:
-    return tuple(text for text in map(_text, value) if text) if isinstance(value, list) else ()
-
-
-def _flag(value: object) -> bool | None:
-    return value if isinstance(value, bool) else None
-
-
-def _text(value: object) -> str:
-    """Return text; numbers count as text (the specification's examples mix them), anything else is empty."""
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        return ""
-    return str(value)

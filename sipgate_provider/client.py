@@ -6,7 +6,8 @@
     client.get("/numbers", params={"limit": 10})          # parsed JSON
     client.account().company                              # a value
     for call in client.history(types=["CALL"]): ...       # all pages
-    await client.aget("/numbers")                         # the same, without blocking the event loop
+    await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
+    await in_thread(list)(client.history())
 
 Behind every call stands the gate (``tokens``): a valid access token costs one query, an ending one is renewed. While
 sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction: so do not call
@@ -15,13 +16,16 @@ from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; m
 A 401 is answered with one renewed token and one more try, also of a POST: sipgate did nothing. A POST whose connection
 breaks is *not* repeated, since it may have been carried out; reads are, once.
 
+Nothing here is a coroutine: ``in_thread`` makes one of any callable, which runs in a thread of a pool of its own and
+gives its database connections back. The work goes on in its thread if the task is cancelled.
+
 Must not know: requests of our own site, templates, how tokens are stored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -32,8 +36,11 @@ import requests
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import api, conf, errors, scopes
-from sipgate_provider.keeper import gate, threads
+from sipgate_provider.keeper import gate
+from sipgate_provider.keeper.threads import in_thread
 from sipgate_provider.remote import http, paging, rest
+
+__all__ = ["SipgateClient", "in_thread"]
 
 
 class SipgateClient:
@@ -244,65 +251,6 @@ class SipgateClient:
         """
         params = {name.rstrip("_"): value for name, value in filters.items()}
         return map(api.HistoryEntry.parse, self.iterate("/history", params, page_size=page_size))
-
-    # --- asynchronous -----------------------------------------------------------------------------------------------
-
-    @classmethod
-    async def afor_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        return await threads.in_thread(cls.for_user)(user, wait=wait)
-
-    @classmethod
-    async def afor_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
-        return await threads.in_thread(cls.for_uid)(uid, wait=wait)
-
-    async def aget(self, path: str, *, params: paging.Params = None) -> Any:
-        """``get`` without blocking the event loop; so are the others whose name begins with ``a``.
-
-        The work goes on in its thread if the task is cancelled.
-        """
-        return await threads.in_thread(self.get)(path, params=params)
-
-    async def apost(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        return await threads.in_thread(self.post)(path, params=params, json=json)
-
-    async def aput(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        return await threads.in_thread(self.put)(path, params=params, json=json)
-
-    async def apatch(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        return await threads.in_thread(self.patch)(path, params=params, json=json)
-
-    async def adelete(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        return await threads.in_thread(self.delete)(path, params=params, json=json)
-
-    async def aiterate(self, path: str, params: paging.Params = None, *, page_size: int = 100) -> AsyncIterator[Any]:
-        pages = paging.Pages(path, params, page_size)
-        while not pages.over:
-            for item in pages.take(await self.aget(path, params=pages.query())):
-                yield item
-
-    async def adownload(
-        self, path: str, to: rest.SupportsWrite, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
-    ) -> int:
-        """``download`` in a thread; ``to`` is written there."""
-        return await threads.in_thread(self.download)(path, to, params=params, silence=silence)
-
-    async def aaccount(self) -> api.Account:
-        return await threads.in_thread(self.account)()
-
-    async def aidentity(self) -> api.Identity:
-        return await threads.in_thread(self.identity)()
-
-    async def auser(self, user_id: str | None = None) -> api.User:
-        return await threads.in_thread(self.user)(user_id)
-
-    async def ausers(self) -> list[api.User]:
-        return await threads.in_thread(self.users)()
-
-    async def adevices(self, user_id: str | None = None) -> list[api.Device]:
-        return await threads.in_thread(self.devices)(user_id)
-
-    async def abalance(self) -> api.Balance:
-        return await threads.in_thread(self.balance)()
 
 
 def _of(user: Any) -> Any:

@@ -52,9 +52,8 @@ from django.views import View
 
 from sipgate_provider import accounts, errors, problems
 from sipgate_provider import scopes as scope_rules
-from sipgate_provider.client import SipgateClient
+from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.keeper import gate
-from sipgate_provider.keeper.threads import in_thread
 from sipgate_provider.models import SipgateToken
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])

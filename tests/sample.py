@@ -15,6 +15,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from sipgate_project.urls import urlpatterns as site
 from sipgate_provider import errors
+from sipgate_provider.client import in_thread
 from sipgate_provider.decorators import SipgateRequiredMixin, sipgate_required
 
 SMS = "sessions:sms:write"
@@ -54,7 +55,7 @@ async def company_async(request: Any) -> HttpResponse:
             ticks += 1
 
     ticking = asyncio.create_task(tick())
-    account = await request.sipgate.aaccount()
+    account = await in_thread(request.sipgate.account)()
     ticking.cancel()
     return JsonResponse({"company": account.company, "ticks": ticks})
 
@@ -68,7 +69,7 @@ class Sms(View):
 @sipgate_required
 class CompanyAsync(View):
     async def get(self, request: Any) -> HttpResponse:
-        return JsonResponse({"company": (await request.sipgate.aaccount()).company})
+        return JsonResponse({"company": (await in_thread(request.sipgate.account)()).company})
 
 
 class SmsMixed(SipgateRequiredMixin, View):
@@ -80,7 +81,7 @@ class SmsMixed(SipgateRequiredMixin, View):
 
 class CompanyMixedAsync(SipgateRequiredMixin, View):
     async def get(self, request: Any) -> HttpResponse:
-        return JsonResponse({"company": (await request.sipgate.aaccount()).company})
+        return JsonResponse({"company": (await in_thread(request.sipgate.account)()).company})
 
 
 @csrf_exempt

@@ -131,22 +131,13 @@ def signature(function: Callable[..., Any], name: str) -> str:
     return code(f"{name}{given.replace(parameters=kept, return_annotation=given.empty)}".replace("'", '"'))
 
 
-def _is_asynchronous(name: str) -> bool:
-    function = getattr(SipgateClient, name)
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-
-
 def client() -> list[Row]:
-    public = [name for name in vars(SipgateClient) if not name.startswith("_") and not _is_asynchronous(name)]
+    public = [name for name in vars(SipgateClient) if not name.startswith("_")]
     members = [(name, getattr(SipgateClient, name)) for name in public]
     return [
         [code(name) if isinstance(member, property) else signature(member, name), words(member.__doc__)]
         for name, member in members
     ]
-
-
-def asynchronous() -> str:
-    return f"Asynchronous: {', '.join(code(name) for name in vars(SipgateClient) if _is_asynchronous(name))}."
 
 
 def values() -> list[Row]:
@@ -203,7 +194,7 @@ def checks() -> list[Row]:
 
 PARTS: dict[str, Callable[..., list[Row] | str]] = {
     function.__name__: function
-    for function in (settings, options, exits, client, asynchronous, values, tags, error_tree, choices, token, checks)
+    for function in (settings, options, exits, client, values, tags, error_tree, choices, token, checks)
 }
 
 

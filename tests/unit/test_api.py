@@ -330,7 +330,7 @@ class TestAccount:
         data = {"company": "C", "partnerLevel": "gold", "tags": ["new"], "verified": None}
         account = api.Account.parse(data)
         assert account.extra == {"partnerLevel": "gold", "tags": ["new"]}
-        assert api.Account.from_dict(json.loads(json.dumps(account.to_dict()))) == account
+        assert api.Account.parse(json.loads(json.dumps(account.to_dict()))) == account
 
     @pytest.mark.parametrize(
         ("kind", "product", "former"),

@@ -110,7 +110,7 @@ def _about(connection: SocialAccount) -> dict[str, Any]:
 
 def table(answer: dict[str, Any]) -> str:
     """Return one connection as aligned lines."""
-    account = api.Account.from_dict(answer["account"])
+    account = api.Account.parse(answer["account"])
     rows = [
         ("user", answer["user"]),
         ("sipgate id", answer["uid"]),
