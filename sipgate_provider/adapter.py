@@ -56,6 +56,13 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
         return token
 
+    def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
+        """Suggest the address that sipgate told: the person confirms it, and allauth verifies it."""
+        initial: dict[str, Any] = super().get_signup_form_initial_data(sociallogin)
+        if sociallogin.account.provider == conf.PROVIDER_ID and not initial.get("email"):
+            initial["email"] = sociallogin.account.extra_data.get("email", "")
+        return initial
+
     def on_authentication_error(
         self,
         request: HttpRequest,

@@ -250,21 +250,19 @@ class UsedState(models.Model):
     """
 
     class Outcome(models.TextChoices):
-        UNDER_WAY = "under_way", _("under way")
-        COMPLETED = "completed", _("completed")
-        FAILED = "failed", _("failed")
+        UNDER_WAY = "under_way"
+        COMPLETED = "completed"
+        FAILED = "failed"
 
-    state_hash = models.CharField(_("hash of the state"), max_length=64, primary_key=True)
-    browser_hash = models.CharField(_("hash of the browser's cookie"), max_length=64, blank=True)
-    used_at = models.DateTimeField(_("used"), db_index=True)
-    asked = models.JSONField(_("what the sign-in asked for"), default=dict)
-    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices, default=Outcome.UNDER_WAY)
-    location = models.TextField(_("where it went"), blank=True)
-    begun_again_at = models.DateTimeField(_("begun again"), null=True, blank=True)
+    state_hash = models.CharField(max_length=64, primary_key=True)
+    browser_hash = models.CharField(max_length=64, blank=True)
+    used_at = models.DateTimeField(db_index=True)
+    asked = models.JSONField(default=dict)
+    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.UNDER_WAY)
+    location = models.TextField(blank=True)
+    begun_again_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
-        verbose_name = _("used state")
-        verbose_name_plural = _("used states")
         default_permissions = ()
 
     def __str__(self) -> str:

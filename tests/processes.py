@@ -95,7 +95,9 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
 class Site:
     """The site as it is deployed: gunicorn with several processes."""
 
-    def __init__(self, *, processes: int, threads: int, **told: Any) -> None:
+    def __init__(
+        self, *, processes: int, threads: int, application: str = "sipgate_project.wsgi", **told: Any
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -105,7 +107,7 @@ class Site:
                 sys.executable,
                 "-m",
                 "gunicorn",
-                "sipgate_project.wsgi",
+                application,
                 "--bind",
                 f"127.0.0.1:{port}",
                 "--workers",

@@ -109,8 +109,9 @@ def language_of(connection: SocialAccount) -> str:
 
 
 def _address(connection: SocialAccount) -> str:
-    address = EmailAddress.objects.get_primary(connection.user)
-    return str(address.email if address else getattr(connection.user, "email", "") or "")
+    """Return where the person can be written to: an unverified address may be anybody's."""
+    verified = EmailAddress.objects.filter(user=connection.user_id, verified=True).order_by("-primary")
+    return str(verified.values_list("email", flat=True).first() or "")
 
 
 def _sign_in_url() -> str:

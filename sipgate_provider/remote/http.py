@@ -38,6 +38,7 @@ from urllib3.response import BaseHTTPResponse
 
 from sipgate_provider import metrics
 from sipgate_provider.remote.per_process import PerProcess
+from sipgate_provider.remote.secret import without_frames
 
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64
@@ -257,6 +258,9 @@ class GuardedAdapter(HTTPAdapter):
                 first.close()
             metrics.HTTP_RETRIES.count()
             return _outcome(self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies))
+        except BaseException as error:
+            # A worker's time limit, say, that ends the wait for an answer: the frames below hold the body.
+            raise without_frames(error)  # noqa: B904  # the same error, not another one
         finally:
             # A download lasts as long as it lasts: only silence ends it.
             _progress.at = float("inf")

@@ -72,7 +72,9 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     # a pending sign-up: the address is taken, so allauth parks the sign-in in the session
     User.objects.create_user("taken", email="rosa@rosenduft.example", password="correct horse battery")
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"]}}
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], "VERIFIED_EMAIL": True}
+    }
     settings.ACCOUNT_PREVENT_ENUMERATION = False
     authorize = browser.start()
     secrets.assert_absent("the session before the callback", sessions())

@@ -26,6 +26,7 @@ ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 SIPGATE_SCOPE = ["account:read", "users:read"]
 EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+SOCIALACCOUNT_PROVIDERS["sipgate"]["VERIFIED_EMAIL"] = ["rosenduft.example"]
 """
 
 CLIENT_IN_THE_DATABASE = """
