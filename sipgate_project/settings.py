@@ -101,10 +101,8 @@ else:
             "TEST_API_ENDPOINT must be the address of the account resource, such as https://api.sipgate.com/v2/account."
         )
     SIPGATE_API_URL = env.url("SIPGATE_API_URL", _endpoint.rpartition("/")[0]).rstrip("/")
-    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL")
-    SIPGATE_REVOKE_URL = env.text("REVOKE_URL")
-    if SIPGATE_REVOKE_URL != "auto":
-        SIPGATE_REVOKE_URL = env.url("REVOKE_URL")
+    SIPGATE_REVOKE_URL = env.url("REVOKE_URL", may_be_off=True)
+    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL", may_be_off=True)
 
 for _name, _url, _end in (("AUTH_URL", SIPGATE_AUTH_URL, "auth"), ("TOKEN_URL", SIPGATE_TOKEN_URL, "token")):
     if not realm_of(_url) or not _url.endswith(f"/protocol/openid-connect/{_end}"):

@@ -82,7 +82,6 @@ class SipgateToken(models.Model):
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     access_fingerprint = models.CharField(_("access token fingerprint"), max_length=12, blank=True)
     refresh_fingerprint = models.CharField(_("refresh token fingerprint"), max_length=12, blank=True)
-    session_fingerprint = models.CharField(_("session fingerprint"), max_length=12, blank=True)
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     product_line = models.CharField(_("product line"), max_length=40, blank=True)
@@ -158,8 +157,9 @@ class TokenEvent(models.Model):
         FAILED = "failed", _("refresh failed")
         RECOVERED = "recovered", _("recovered from the journal")
         DISCONNECTED = "disconnected", _("disconnected")
-        REVOCATION = "revocation", _("session ended at sipgate")
-        REVOCATION_FAILED = "revocation_failed", _("session could not be ended at sipgate")
+        REVOCATION = "revocation", _("access ended at sipgate")
+        REVOCATION_FAILED = "revocation_failed", _("access could not be ended at sipgate")
+        REVOCATION_DROPPED = "revocation_dropped", _("access not ended at sipgate: it is connected again")
         RESEALED = "resealed", _("sealed with another key")
         ADMIN = "admin", _("administrator acted")
         NOTIFIED = "notified", _("person notified")
@@ -220,15 +220,22 @@ class TokenEvent(models.Model):
 
 
 class Revocation(models.Model):
-    """A session that still has to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate."""
+    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate.
+
+    A finished row has no secret and no next attempt; it stays for some minutes, for sign-ins that are under way.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
+    client_id = models.CharField(_("client"), max_length=191, blank=True)
+    connection_key = models.BigIntegerField(_("former connection"), null=True, blank=True, editable=False)
     user_key = models.CharField(_("user"), max_length=64, blank=True)
     sealed = models.BinaryField(_("sealed refresh token"), editable=False)
     created_at = models.DateTimeField(_("created"))
     give_up_at = models.DateTimeField(_("tried until"))
-    next_attempt_at = models.DateTimeField(_("next attempt"), db_index=True)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True, db_index=True)
+    sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
+    answered_at = models.DateTimeField(_("last answered"), null=True, blank=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     why = models.CharField(_("why"), max_length=40, blank=True)

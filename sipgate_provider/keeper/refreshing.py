@@ -292,10 +292,12 @@ def store_pair(
         time.sleep(POLL_LONGEST)
     journal.done(entry)
     if now is None:
-        revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
+        revocation.enqueue(
+            pair, uid="", user=None, why="disconnected during a refresh", connection_id=claim.connection_id
+        )
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        revocation.give_up_orphan(now, grant, pair)
+        revocation.give_up_orphan(now, pair)
     return now
 
 

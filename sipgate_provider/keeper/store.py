@@ -250,7 +250,6 @@ def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
         "next_attempt_at": None,
         "access_fingerprint": "",
         "refresh_fingerprint": "",
-        "session_fingerprint": "",
     }
     if row.state != State.NEEDS_SIGN_IN:
         values["state_since"] = now
@@ -426,7 +425,6 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
         "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
-        "session_fingerprint": sealing.fingerprint(grant.session_state),
         **_claims(grant.access_token),
     }
     if grant.scope is not None:

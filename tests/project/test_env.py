@@ -690,6 +690,11 @@ class TestWhatWorks:
         values = project.values("PORT", "SIPGATE_REDIRECT_URI", REDIRECT_URI=uri, **variables)
         assert values == {"PORT": port, "SIPGATE_REDIRECT_URI": uri}
 
+    def test_what_ends_grants_can_be_switched_off(self, project: Project) -> None:
+        project.write(f"{SITE}{CLIENT}REVOKE_URL=off\nLOGOUT_URL=Off\n")
+        names = ("SIPGATE_REVOKE_URL", "SIPGATE_LOGOUT_URL")
+        assert project.values(*names) == dict.fromkeys(names, "off")
+
     def test_behind_a_proxy_rate_limits_count_by_visitor(self, project: Project) -> None:
         assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 1}
         # Nobody else's word is taken for an address.
