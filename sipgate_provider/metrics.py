@@ -29,6 +29,7 @@ REFRESH_OUTCOMES = frozenset(
         "refused",
         "lost_rotation",
         "expired_idle",
+        "fixed_end",
         "no_refresh_token",
         "unavailable",
         "rate_limited",

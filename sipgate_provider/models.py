@@ -6,13 +6,20 @@ Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, req
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
+
+OFFLINE_ACCESS = "offline_access"
+"""Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
+TELL_BEFORE = timedelta(days=7)
+"""So long before an end that nothing can move, its person is told."""
 
 
 class State(models.TextChoices):
@@ -31,6 +38,7 @@ class Reason(models.TextChoices):
     REFUSED = "refused", _("sipgate refused to renew it")
     LOST_ROTATION = "lost_rotation", _("sipgate's last answer was lost on its way")
     EXPIRED_IDLE = "expired_idle", _("it was not used for too long")
+    FIXED_END = "fixed_end", _("sipgate limits how long a sign-in lasts")
     NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to renew it with")
     REVOKED = "revoked", _("it was revoked")
     SIGN_IN_REQUIRED = "sign_in_required", _("an administrator asked for a new sign-in")
@@ -121,6 +129,27 @@ class SipgateToken(models.Model):
     @property
     def scopes(self) -> tuple[str, ...]:
         return tuple(self.scope.split())
+
+    @property
+    def has_fixed_end(self) -> bool:
+        """Whether using it does not move ``refresh_expires_at``: it ends then, whatever happens."""
+        return self.reason == Reason.FIXED_END
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether that end is so near that its person is told."""
+        end = self.refresh_expires_at
+        return self.has_fixed_end and end is not None and end <= timezone.now() + TELL_BEFORE
+
+    @property
+    def is_tied_to_browser(self) -> bool:
+        """Whether signing out of sipgate in the browser in which it was made ends it, as Keycloak does."""
+        return OFFLINE_ACCESS not in self.scopes
+
+    @property
+    def is_likely_signed_out(self) -> bool:
+        """Whether the likely reason for a refusal is that its person signed out of sipgate in that browser."""
+        return self.state == State.NEEDS_SIGN_IN and self.reason == Reason.REFUSED and self.is_tied_to_browser
 
 
 class LastKnownAccount(models.Model):

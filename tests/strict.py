@@ -40,6 +40,7 @@ class Server(ThreadingHTTPServer):
             "fault": "",
             "times": 0,
             "refresh_lifetime": 2592000,
+            "fixed_end": 0,  # seconds since 1970
             "without": "",  # "revoke", "logout" or "both": what does not exist here, answered with "status"
         }
 
@@ -55,9 +56,14 @@ class Server(ThreadingHTTPServer):
             "token_type": "Bearer",
             "scope": "account:read",
             "expires_in": self.set["lifetime"],
-            "refresh_expires_in": self.set["refresh_lifetime"],
+            "refresh_expires_in": self.refresh_lifetime(),
             "session_state": family,
         }
+
+    def refresh_lifetime(self) -> Any:
+        """Return what is left until the fixed end, if there is one and it is near."""
+        lifetime, end = self.set["refresh_lifetime"], self.set["fixed_end"]
+        return min(lifetime, max(int(end - time.time()), 0)) if end else lifetime
 
     def rotate(self, token: str) -> tuple[int, dict[str, Any]]:
         with self.lock:
@@ -223,7 +229,15 @@ class Strict:
     def reset(self) -> None:
         self.control(
             reset=True,
-            set={"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000, "without": ""},
+            set={
+                "latency": 0.0,
+                "lifetime": 300,
+                "fault": "",
+                "times": 0,
+                "refresh_lifetime": 2592000,
+                "fixed_end": 0,
+                "without": "",
+            },
         )
 
 

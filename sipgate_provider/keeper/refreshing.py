@@ -395,7 +395,7 @@ class Attempt:
         if self.answer_lost or self.claim.taken_over:
             return Reason.LOST_ROTATION
         if self.row.refresh_expires_at is not None and self.row.refresh_expires_at <= timezone.now():
-            return Reason.EXPIRED_IDLE
+            return Reason.FIXED_END if self.row.has_fixed_end else Reason.EXPIRED_IDLE
         return Reason.REFUSED
 
     def needs_sign_in(self, reason: Reason, *, code: str, note: str = "") -> errors.NeedsSignIn:
