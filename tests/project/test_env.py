@@ -681,7 +681,7 @@ class TestWhatWorks:
             ("https://localhost/oauth", 8080, {"BEHIND_PROXY": "on", "PORT": "8080"}),
             ("http://crm.localhost:7000/a/b", 7000, {}),
             ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
-            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": SECRET}),
+            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": SECRET, **CLIENT_VARIABLES}),
         ],
     )
     def test_the_port_follows_the_redirect_uri(
