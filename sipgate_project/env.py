@@ -227,14 +227,16 @@ class Env:
         parts = value.split(separator) if separator else value.replace(",", " ").split()
         return [part.strip() for part in parts if part.strip()]
 
-    def url(self, name: str, default: str = "") -> str:
-        """Return an absolute http(s) URL without fragment and user name.
+    def url(self, name: str, default: str = "", *, may_be_off: bool = False) -> str:
+        """Return an absolute http(s) URL without fragment and user name; or ``off``, if the variable may say so.
 
         Plain http is accepted for this machine only: client secret and tokens travel over these URLs.
         """
         value = self.text(name, default)
         if not value:
             return ""
+        if may_be_off and value.lower() == "off":
+            return "off"
         parts = split_url(name, value)
         if parts.scheme == "http" and _is_private_address(parts.hostname or ""):
             raise ImproperlyConfigured(

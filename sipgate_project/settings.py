@@ -36,7 +36,7 @@ if bool(CLIENT_ID) != bool(CLIENT_SECRET):
 
 _redirect_parts = split_url("REDIRECT_URI", env.url("REDIRECT_URI", "http://localhost:8080/oauth"))
 LOOPBACK = is_loopback(_redirect_parts.hostname or "")
-"""The site is addressed on this machine only: local secrets and the sandbox are allowed."""
+"""The site is addressed on this machine only: local secrets are allowed."""
 
 _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
 PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535)
@@ -65,10 +65,23 @@ if (
 
 SANDBOX = not CLIENT_ID
 """No credentials: talk to the local sandbox instead of sipgate."""
+if SANDBOX:
+    # A deployment that lost its CLIENT_ID would send its people's tokens to whatever listens at the sandbox's port.
+    for _name, _hosts in {
+        "REDIRECT_URI": [_redirect_parts.hostname or ""],
+        "ALLOWED_HOSTS": env.words("ALLOWED_HOSTS"),
+    }.items():
+        if not all(is_loopback(_host.strip("[]")) for _host in _hosts):
+            raise ImproperlyConfigured(
+                f"CLIENT_ID is not set, but {_name} names a host other than this machine: set CLIENT_ID and "
+                f"CLIENT_SECRET, since the sandbox is used on a loopback address only.{env.hint('CLIENT_ID')}"
+            )
 SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 1 if PORT < 65535 else PORT - 1, low=1, high=65535)
 if SANDBOX and SANDBOX_PORT == PORT:
     raise ImproperlyConfigured("SANDBOX_PORT must differ from PORT.")
 SANDBOX_URL = env.url("SANDBOX_URL", f"http://localhost:{SANDBOX_PORT}").rstrip("/")
+if SANDBOX and not is_loopback(split_url("SANDBOX_URL", SANDBOX_URL).hostname):
+    raise ImproperlyConfigured("SANDBOX_URL must name this machine, such as http://localhost:8081.")
 
 _realm = realm_of_client(CLIENT_ID)
 _oidc = f"https://login.sipgate.com/auth/realms/{_realm or 'third-party'}/protocol/openid-connect"
@@ -88,10 +101,8 @@ else:
             "TEST_API_ENDPOINT must be the address of the account resource, such as https://api.sipgate.com/v2/account."
         )
     SIPGATE_API_URL = env.url("SIPGATE_API_URL", _endpoint.rpartition("/")[0]).rstrip("/")
-    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL")
-    SIPGATE_REVOKE_URL = env.text("REVOKE_URL")
-    if SIPGATE_REVOKE_URL != "auto":
-        SIPGATE_REVOKE_URL = env.url("REVOKE_URL")
+    SIPGATE_REVOKE_URL = env.url("REVOKE_URL", may_be_off=True)
+    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL", may_be_off=True)
 
 for _name, _url, _end in (("AUTH_URL", SIPGATE_AUTH_URL, "auth"), ("TOKEN_URL", SIPGATE_TOKEN_URL, "token")):
     if not realm_of(_url) or not _url.endswith(f"/protocol/openid-connect/{_end}"):

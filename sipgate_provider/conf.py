@@ -6,6 +6,7 @@ Must not know: the environment (the site reads that), models, allauth.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,18 +41,29 @@ def api_url() -> str:
     return str(_get("API_URL", "https://api.sipgate.com/v2")).rstrip("/")
 
 
-def logout_url() -> str:
-    """``SIPGATE_LOGOUT_URL``: where a session is ended; empty means: derived from the token endpoint."""
-    return str(_get("LOGOUT_URL", "")) or endpoints.logout_url_from(token_url())
+OFF = "off"
 
 
 def revoke_url() -> str:
-    """``SIPGATE_REVOKE_URL``: RFC 7009 endpoint; empty means not used, ``auto`` derives it from the token endpoint.
+    """``SIPGATE_REVOKE_URL``: RFC 7009 endpoint, which ends a grant; by default derived from the token endpoint.
 
-    Not used by default: whether sipgate opens it to third-party clients is not known, and the logout suffices.
+    ``off``: it is not used, and grants are ended by logout.
     """
-    value = str(_get("REVOKE_URL", ""))
-    return endpoints.revoke_url_from(token_url()) if value == "auto" else value
+    return _derived("REVOKE_URL", endpoints.revoke_url_from)
+
+
+def logout_url() -> str:
+    """``SIPGATE_LOGOUT_URL``: Keycloak's logout, asked where no revocation endpoint exists; by default derived from the
+    token endpoint.
+
+    ``off``: it is never used. It ends the person's session at sipgate, and what other applications were granted in it.
+    """
+    return _derived("LOGOUT_URL", endpoints.logout_url_from)
+
+
+def _derived(name: str, derive: Callable[[str], str]) -> str:
+    value = str(_get(name, ""))
+    return "" if value == OFF else value or derive(token_url())
 
 
 def userinfo_url() -> str:

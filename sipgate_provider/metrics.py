@@ -29,6 +29,7 @@ REFRESH_OUTCOMES = frozenset(
         "refused",
         "lost_rotation",
         "expired_idle",
+        "fixed_end",
         "no_refresh_token",
         "unavailable",
         "rate_limited",
@@ -147,8 +148,8 @@ API_SECONDS = Histogram("api_seconds", "Duration of requests to sipgate's REST A
 HTTP_RETRIES = Counter("http_retries_total", "Reads that were asked a second time.")
 REVOCATIONS = Counter(
     "revocations_total",
-    "Attempts to end a session at sipgate.",
-    {"outcome": frozenset({"done", "failed", "given_up"})},
+    "Attempts to end a grant at sipgate.",
+    {"outcome": frozenset({"done", "dropped", "failed", "given_up"})},
 )
 KEEPALIVE_RUNS = Counter(
     "keepalive_runs_total", "Runs of the upkeep.", {"outcome": frozenset({"finished", "stopped", "misconfigured"})}

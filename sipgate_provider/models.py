@@ -6,13 +6,20 @@ Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, req
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any, NoReturn
 
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
+
+OFFLINE_ACCESS = "offline_access"
+"""Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
+TELL_BEFORE = timedelta(days=7)
+"""So long before an end that nothing can move, its person is told."""
 
 
 class State(models.TextChoices):
@@ -31,6 +38,7 @@ class Reason(models.TextChoices):
     REFUSED = "refused", _("sipgate refused to renew it")
     LOST_ROTATION = "lost_rotation", _("sipgate's last answer was lost on its way")
     EXPIRED_IDLE = "expired_idle", _("it was not used for too long")
+    FIXED_END = "fixed_end", _("sipgate limits how long a sign-in lasts")
     NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to renew it with")
     REVOKED = "revoked", _("it was revoked")
     SIGN_IN_REQUIRED = "sign_in_required", _("an administrator asked for a new sign-in")
@@ -82,7 +90,6 @@ class SipgateToken(models.Model):
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     access_fingerprint = models.CharField(_("access token fingerprint"), max_length=12, blank=True)
     refresh_fingerprint = models.CharField(_("refresh token fingerprint"), max_length=12, blank=True)
-    session_fingerprint = models.CharField(_("session fingerprint"), max_length=12, blank=True)
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     product_line = models.CharField(_("product line"), max_length=40, blank=True)
@@ -123,6 +130,27 @@ class SipgateToken(models.Model):
     def scopes(self) -> tuple[str, ...]:
         return tuple(self.scope.split())
 
+    @property
+    def has_fixed_end(self) -> bool:
+        """Whether using it does not move ``refresh_expires_at``: it ends then, whatever happens."""
+        return self.reason == Reason.FIXED_END
+
+    @property
+    def ends_soon(self) -> bool:
+        """Whether that end is so near that its person is told."""
+        end = self.refresh_expires_at
+        return self.has_fixed_end and end is not None and end <= timezone.now() + TELL_BEFORE
+
+    @property
+    def is_tied_to_browser(self) -> bool:
+        """Whether signing out of sipgate in the browser in which it was made ends it, as Keycloak does."""
+        return OFFLINE_ACCESS not in self.scopes
+
+    @property
+    def is_likely_signed_out(self) -> bool:
+        """Whether the likely reason for a refusal is that its person signed out of sipgate in that browser."""
+        return self.state == State.NEEDS_SIGN_IN and self.reason == Reason.REFUSED and self.is_tied_to_browser
+
 
 class LastKnownAccount(models.Model):
     """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be reached."""
@@ -158,8 +186,9 @@ class TokenEvent(models.Model):
         FAILED = "failed", _("refresh failed")
         RECOVERED = "recovered", _("recovered from the journal")
         DISCONNECTED = "disconnected", _("disconnected")
-        REVOCATION = "revocation", _("session ended at sipgate")
-        REVOCATION_FAILED = "revocation_failed", _("session could not be ended at sipgate")
+        REVOCATION = "revocation", _("access ended at sipgate")
+        REVOCATION_FAILED = "revocation_failed", _("access could not be ended at sipgate")
+        REVOCATION_DROPPED = "revocation_dropped", _("access not ended at sipgate: it is connected again")
         RESEALED = "resealed", _("sealed with another key")
         ADMIN = "admin", _("administrator acted")
         NOTIFIED = "notified", _("person notified")
@@ -220,15 +249,22 @@ class TokenEvent(models.Model):
 
 
 class Revocation(models.Model):
-    """A session that still has to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate."""
+    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate.
+
+    A finished row has no secret and no next attempt; it stays for some minutes, for sign-ins that are under way.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
+    client_id = models.CharField(_("client"), max_length=191, blank=True)
+    connection_key = models.BigIntegerField(_("former connection"), null=True, blank=True, editable=False)
     user_key = models.CharField(_("user"), max_length=64, blank=True)
     sealed = models.BinaryField(_("sealed refresh token"), editable=False)
     created_at = models.DateTimeField(_("created"))
     give_up_at = models.DateTimeField(_("tried until"))
-    next_attempt_at = models.DateTimeField(_("next attempt"), db_index=True)
+    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True, db_index=True)
+    sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
+    answered_at = models.DateTimeField(_("last answered"), null=True, blank=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     why = models.CharField(_("why"), max_length=40, blank=True)

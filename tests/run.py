@@ -28,6 +28,7 @@ ON_POSTGRESQL = [
             "notices",
             "operations",
             "repeated_callback",
+            "revocation",
             "sign_in",
         )
     ),

@@ -14,7 +14,7 @@ os.environ.update(
         "REDIRECT_URI": "http://localhost:8080/oauth",
         "PORT": "8080",
         "OAUTH_SCOPE": "account:read",
-        "ALLOWED_HOSTS": "localhost,testserver,127.0.0.1",
+        "ALLOWED_HOSTS": "localhost,127.0.0.1",
         **dict.fromkeys(
             (
                 "CLIENT_ID",

@@ -40,6 +40,8 @@ class Server(ThreadingHTTPServer):
             "fault": "",
             "times": 0,
             "refresh_lifetime": 2592000,
+            "fixed_end": 0,  # seconds since 1970
+            "without": "",  # "revoke", "logout" or "both": what does not exist here, answered with "status"
         }
 
     def issue(self, family: str) -> dict[str, Any]:
@@ -54,9 +56,14 @@ class Server(ThreadingHTTPServer):
             "token_type": "Bearer",
             "scope": "account:read",
             "expires_in": self.set["lifetime"],
-            "refresh_expires_in": self.set["refresh_lifetime"],
+            "refresh_expires_in": self.refresh_lifetime(),
             "session_state": family,
         }
+
+    def refresh_lifetime(self) -> Any:
+        """Return what is left until the fixed end, if there is one and it is near."""
+        lifetime, end = self.set["refresh_lifetime"], self.set["fixed_end"]
+        return min(lifetime, max(int(end - time.time()), 0)) if end else lifetime
 
     def rotate(self, token: str) -> tuple[int, dict[str, Any]]:
         with self.lock:
@@ -100,8 +107,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/control":
             return self._control(json.loads(body))
         form = {key: values[0] for key, values in parse_qs(body).items()}
-        if self.path.endswith("/logout"):
-            return self._logout(form)
+        if self.path.endswith(("/logout", "/revoke")):
+            return self._end(form)
         return self._token(form)
 
     def _token(self, form: dict[str, str]) -> None:
@@ -128,18 +135,27 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(float(self.server.set.get("late", 1)))
         return self._answer(status, answer)
 
-    def _logout(self, form: dict[str, str]) -> None:
+    def _end(self, form: dict[str, str]) -> None:
+        """End a family, as Keycloak does: by a spent token of it too; a revocation is always answered with 200."""
+        is_revocation = self.path.endswith("/revoke")
+        name = "revoke" if is_revocation else "logout"
         fault = self.server.take_fault()
         if fault:
-            return self._answer(503, {})
+            return self._answer(int(fault) if fault.isdigit() else 503, {})
         with self.server.lock:
-            family = self.server.live.pop(form.get("refresh_token", ""), None)
-            if family is None:
-                self.server.counts["logout_unknown"] += 1
-                return self._answer(400, {"error": "invalid_grant"})
-            self.server.counts["logout"] += 1
-            self.server.dead.add(family)
-        return self._raw(204, b"", "application/json")
+            self.server.counts[f"{name}_asked"] += 1
+        time.sleep(float(self.server.set["latency"]))
+        if self.server.set.get("without", "") in {name, "both"}:
+            return self._answer(int(self.server.set.get("status", 404)), {})
+        token = form.get("token" if is_revocation else "refresh_token", "")
+        with self.server.lock:
+            family = self.server.live.pop(token, None) or self.server.spent.get(token)
+            self.server.counts[name if family else f"{name}_unknown"] += 1
+            if family:
+                self.server.dead.add(family)
+        if is_revocation:
+            return self._raw(200, b"", "application/json")
+        return self._raw(204, b"", "application/json") if family else self._answer(400, {"error": "invalid_grant"})
 
     def do_GET(self) -> None:
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -155,7 +171,8 @@ class Handler(BaseHTTPRequestHandler):
     def _control(self, order: dict[str, Any]) -> None:
         with self.server.lock:
             if order.get("issue"):
-                answer: Any = [self.server.issue(secrets.token_hex(8)) for _ in range(order["issue"])]
+                family = order.get("family") or ""
+                answer: Any = [self.server.issue(family or secrets.token_hex(8)) for _ in range(order["issue"])]
             elif "expire_access" in order:
                 self.server.access.clear()
                 answer = {}
@@ -166,6 +183,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.set.update(order.get("set", {}))
                 if order.get("reset"):
                     self.server.counts.clear()
+                    self.server.dead.clear()
                 answer = {**self.server.counts, "dead": len(self.server.dead)}
         self._answer(200, answer)
 
@@ -198,8 +216,9 @@ class Strict:
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
-    def issue(self, number: int = 1) -> list[dict[str, Any]]:
-        return self.control(issue=number)  # type: ignore[no-any-return]
+    def issue(self, number: int = 1, *, family: str = "") -> list[dict[str, Any]]:
+        """Return new grants; of one browser session at the server (``session_state``), if ``family`` names one."""
+        return self.control(issue=number, family=family)  # type: ignore[no-any-return]
 
     def counts(self) -> dict[str, int]:
         return defaultdict(int, self.control())
@@ -209,7 +228,16 @@ class Strict:
 
     def reset(self) -> None:
         self.control(
-            reset=True, set={"latency": 0.0, "lifetime": 300, "fault": "", "times": 0, "refresh_lifetime": 2592000}
+            reset=True,
+            set={
+                "latency": 0.0,
+                "lifetime": 300,
+                "fault": "",
+                "times": 0,
+                "refresh_lifetime": 2592000,
+                "fixed_end": 0,
+                "without": "",
+            },
         )
 
 

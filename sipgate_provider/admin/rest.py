@@ -54,7 +54,7 @@ class RevocationAdmin(ReadOnlyAdmin):
     fields = ("uid", "user_key", "why", "created", "attempts", "attempt", "until", "last_error_code")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Revocation]:
-        return super().get_queryset(request).defer("sealed")
+        return super().get_queryset(request).filter(next_attempt_at__isnull=False).defer("sealed")
 
     @admin.display(description=gettext_lazy("created"))
     def created(self, row: Revocation) -> str:

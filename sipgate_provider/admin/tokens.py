@@ -94,7 +94,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         (
             gettext_lazy("Fingerprints"),
             {
-                "fields": ("access_fingerprint", "refresh_fingerprint", "session_fingerprint", "key_id"),
+                "fields": ("access_fingerprint", "refresh_fingerprint", "key_id"),
                 "description": gettext_lazy(
                     "To compare, never to use: two equal fingerprints mean the same token or session. Nothing can be "
                     "computed back from them. The key is the one of SIPGATE_TOKEN_KEYS that sealed the pair."
@@ -169,7 +169,12 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         pk, alias = int(object_id), database.alias()
         events = TokenEvent.objects.using(alias).filter(connection_id=pk).order_by(*newest_first())
         uid = SocialAccount.objects.using(alias).filter(pk=pk).values_list("uid", flat=True).first() or ""
-        pending = Revocation.objects.using(alias).filter(uid=uid).defer("sealed").order_by("created_at")
+        pending = (
+            Revocation.objects.using(alias)
+            .filter(uid=uid, next_attempt_at__isnull=False)
+            .defer("sealed")
+            .order_by("created_at")
+        )
         return {
             "title": _("Connection %(uid)s") % {"uid": uid},
             "events": list(events[: HISTORY_SHOWN + 1]) if uid else [],

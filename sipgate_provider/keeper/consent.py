@@ -1,4 +1,4 @@
-"""What a person's consent changes: the token row, its history, and the session that it replaces."""
+"""What a person's consent changes: the token row, its history, and what was still to be ended."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_s
         note=row.scope,
         reason=before.reason if broken and before else "",
     )
-    _end_former_session(connection, row, before)
+    revocation.withdraw(connection.uid)
     signals.announce(signals.connected, connection=connection, token=row, first=before is None)
     if broken:
         signals.announce(signals.repaired, connection=connection, token=row)
@@ -44,7 +44,7 @@ def declines(connection: SocialAccount, grant: oauth.Grant) -> bool:
     if row is None or row.reason != Reason.ENDED_BY_PERSON:
         return False
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="signed in only")
+    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="signed in only", row=row)
     history.add_event(
         TokenEvent.Kind.CONSENT, connection=connection, actor="person", reason=row.reason, generation=row.generation
     )
@@ -83,25 +83,11 @@ def _hand_over(connection: SocialAccount, row: SipgateToken, *, why: str) -> Non
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     except errors.Misconfigured:
         return  # sealed with a key that is gone: the grant ends by itself
-    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why=why)
-
-
-def _end_former_session(connection: SocialAccount, row: SipgateToken, before: SipgateToken | None) -> None:
-    # A second sign-in in another browser leaves the first one's session behind at sipgate. It is ended only if it is
-    # known to be another one: Keycloak ends whole sessions.
-    if before is None or not before.sealed or not before.session_fingerprint or not row.session_fingerprint:
-        return
-    if before.session_fingerprint == row.session_fingerprint or before.lease_owner:
-        return
-    try:
-        pair = sealing.open_pair(before.sealed, connection_id=before.pk, generation=before.generation)
-    except errors.Misconfigured:
-        return  # sealed with a key that is gone: nothing can be done with it
-    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="replaced by a new sign-in")
+    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why=why, row=row)
 
 
 def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
-    """The connection or its user is being deleted, by whomever: hand the session over to the outbox."""
+    """The connection or its user is being deleted, by whomever: hand the grant over to the outbox."""
     row = store.load(instance.pk) or instance
     connection = SocialAccount.objects.using(database.alias()).filter(pk=row.pk).first()
     uid = connection.uid if connection else ""
@@ -109,9 +95,9 @@ def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
     if row.sealed:
         try:
             pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-            revocation.enqueue(pair, uid=uid, user=user, why="disconnected")
+            revocation.enqueue(pair, uid=uid, user=user, why="disconnected", row=row)
         except errors.Misconfigured:
-            pass  # sealed with a key that is gone: the session ends by itself
+            pass  # sealed with a key that is gone: the grant ends by itself
     history.add_event(
         TokenEvent.Kind.DISCONNECTED,
         uid=uid,

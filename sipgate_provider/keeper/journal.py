@@ -147,9 +147,15 @@ def replay(connection_id: int | None = None) -> int:
                 extra=log_fields.fields(connection=entry.claim.connection_id, generation=entry.claim.generation + 1),
             )
         elif (row := store.load(entry.claim.connection_id)) is None:
-            revocation.enqueue(entry.pair, uid="", user=None, why="disconnected before it was stored")
+            revocation.enqueue(
+                entry.pair,
+                uid="",
+                user=None,
+                why="disconnected before it was stored",
+                connection_id=entry.claim.connection_id,
+            )
         else:
-            revocation.give_up_orphan(row, entry.grant, entry.pair)
+            revocation.give_up_orphan(row, entry.pair)
         transaction.on_commit(partial(done, entry.path), using=database.alias())
     return taken
 

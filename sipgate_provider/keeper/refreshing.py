@@ -292,10 +292,12 @@ def store_pair(
         time.sleep(POLL_LONGEST)
     journal.done(entry)
     if now is None:
-        revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh")
+        revocation.enqueue(
+            pair, uid="", user=None, why="disconnected during a refresh", connection_id=claim.connection_id
+        )
         raise errors.NotConnected("The connection was removed while it was renewed.")
     if not stored:
-        revocation.give_up_orphan(now, grant, pair)
+        revocation.give_up_orphan(now, pair)
     return now
 
 
@@ -393,7 +395,7 @@ class Attempt:
         if self.answer_lost or self.claim.taken_over:
             return Reason.LOST_ROTATION
         if self.row.refresh_expires_at is not None and self.row.refresh_expires_at <= timezone.now():
-            return Reason.EXPIRED_IDLE
+            return Reason.FIXED_END if self.row.has_fixed_end else Reason.EXPIRED_IDLE
         return Reason.REFUSED
 
     def needs_sign_in(self, reason: Reason, *, code: str, note: str = "") -> errors.NeedsSignIn:

@@ -1,7 +1,12 @@
-"""Ends sessions at sipgate that nobody here needs any more: an outbox that is worked off after the commit.
+"""Ends grants at sipgate that nobody here needs any more: an outbox that is worked off after the commit.
 
 The local secret is sealed away in the same transaction that removes the connection; the remote call happens later,
 is retried for a day, and every outcome is in the history.
+
+*The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the grants
+of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client: that is
+looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was sent just
+before the consent was stored cannot be called back: ``sent_since`` tells the callback, which begins the sign-in again.
 
 Must not know: why somebody disconnected, pages.
 """
@@ -9,14 +14,16 @@ Must not know: why somebody disconnected, pages.
 from __future__ import annotations
 
 import logging
+import time
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from django.db import transaction
+from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from sipgate_provider import errors, metrics
+from sipgate_provider import conf, errors, metrics
 from sipgate_provider.keeper import database, history
 from sipgate_provider.models import Revocation, SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
@@ -30,17 +37,50 @@ TRY_FOR = timedelta(hours=24)
 CLAIM_FOR = timedelta(seconds=90)
 """Longer than one delivery takes: another worker leaves the row alone for so long."""
 LONGEST_PAUSE = timedelta(minutes=30)
+REMEMBERED = timedelta(minutes=10)
+"""How long a row stays after it is finished: a sign-in that is under way must find it."""
+WAIT = 20.0
+"""Seconds that a consent waits for an ending that is under way; a request to sipgate takes 15 at most."""
 
 
-def enqueue(pair: sealing.Pair, *, uid: str, user: object, why: str) -> Revocation | None:
-    """Note that the session of ``pair`` is to be ended; try it at once after the commit. None: nothing to end it with."""
+def enqueue(
+    pair: sealing.Pair,
+    *,
+    uid: str,
+    user: object,
+    why: str,
+    row: SipgateToken | None = None,
+    connection_id: int | None = None,
+) -> Revocation | None:
+    """Note that the grant of ``pair`` is to be ended; try it at once after the commit.
+
+    Args:
+        uid: whose identity it is. Empty for a connection that is gone: ``connection_id`` then finds the note that its
+            removal left here.
+        user: the site's user, by primary key, for the administrators who read this.
+        row: the token row, which knows the client that the pair belongs to.
+
+    Returns None if there is nothing to end it with, or if nobody knows whose grant it is: another connection of the
+    same identity might die with it.
+    """
     if not pair.refresh_token:
         return None
-    now = timezone.now()
-    pk = uuid.uuid4()
-    row = Revocation.objects.using(database.alias()).create(
+    rows = Revocation.objects.using(database.alias())
+    connection_id = row.pk if row is not None else connection_id
+    former = None
+    if not uid and connection_id is not None:
+        former = rows.filter(connection_key=connection_id).exclude(uid="").order_by("-created_at").first()
+        uid = former.uid if former else ""
+    if not uid:
+        history.add_event(TokenEvent.Kind.REVOCATION_FAILED, actor="outbox", note=why, error_code="unknown_identity")
+        return None
+    now, pk = timezone.now(), uuid.uuid4()
+    source = row or former
+    made = rows.create(
         pk=pk,
         uid=uid,
+        client_id=source.client_id if source else "",
+        connection_key=connection_id,
         user_key="" if user is None else str(user),
         sealed=sealing.seal(pair.refresh_token.encode(), context=_context(pk)),
         created_at=now,
@@ -49,24 +89,51 @@ def enqueue(pair: sealing.Pair, *, uid: str, user: object, why: str) -> Revocati
         why=why[:40],
     )
     transaction.on_commit(partial(_start, pk), using=database.alias())
-    return row
+    return made
 
 
-def give_up_orphan(row: SipgateToken, grant: oauth.Grant, pair: sealing.Pair) -> None:
-    """End the session of a pair that came too late, unless it is the session the newer pair lives in.
+def give_up_orphan(row: SipgateToken, pair: sealing.Pair) -> None:
+    """End the grant of a pair that came too late, if its connection was revoked meanwhile.
 
-    Keycloak ends whole sessions: ending the one of a second sign-in in the same browser would kill the newer pair too.
+    A newer pair of the connection keeps it: the identity decides.
     """
     if not row.sealed:
         connection = row.connection
-        enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh")
-        return
-    ours = sealing.fingerprint(grant.session_state)
-    if row.access_fingerprint == sealing.fingerprint(pair.access_token):
-        return  # our own write, whose confirmation was lost
-    if ours and row.session_fingerprint and ours != row.session_fingerprint:
-        connection = row.connection
-        enqueue(pair, uid=connection.uid, user=connection.user_id, why="superseded by a new sign-in")
+        enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh", row=row)
+
+
+def withdraw(uid: str) -> None:
+    """Remove what is pending of an identity that has just consented. Runs in the transaction that stores the consent.
+
+    What was sent before stays for a while, without its token: ``sent_since`` looks at it. What is being sent at this
+    moment is left to the one who sends it.
+    """
+    rows = Revocation.objects.using(database.alias()).filter(uid=uid, next_attempt_at__isnull=False)
+    rows.filter(sent_at=None).delete()
+    is_sent = Q(answered_at__isnull=False) | Q(next_attempt_at__lte=timezone.now())
+    rows.filter(is_sent).update(sealed=b"", next_attempt_at=None)
+
+
+def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
+    """Tell whether an ending may have reached sipgate since ``moment``; a pair that was given out since may be dead.
+
+    To be asked once the consent is committed, with the moment at which the sign-in began: whoever looks for a living
+    connection after that commit finds one and sends nothing. One that is under way is waited for.
+
+    Args:
+        uid: of this identity; empty for any (a code was refused, and nobody knows yet whose it was).
+        wait: seconds to wait at most. No database connection is held meanwhile.
+    """
+    rows = Revocation.objects.using(database.alias()).filter(sent_at__isnull=False)
+    if uid:
+        rows = rows.filter(uid=uid)
+    give_up = time.monotonic() + wait
+    while rows.filter(answered_at=None, next_attempt_at__gt=timezone.now()).exists() and time.monotonic() < give_up:
+        database.release_connections()
+        time.sleep(0.05)
+    # One that was killed before it could note the answer: it cannot have lasted longer than its claim.
+    unanswered = Q(answered_at=None, sent_at__gte=moment - CLAIM_FOR)
+    return rows.filter(unanswered | Q(answered_at__gte=moment)).exists()
 
 
 def _start(pk: uuid.UUID) -> None:
@@ -75,45 +142,75 @@ def _start(pk: uuid.UUID) -> None:
 
 def deliver(pk: uuid.UUID) -> bool:
     """Try one pending revocation now. Returns True when it needs no further try (done, given up, or somebody else's)."""
-    now = timezone.now()
-    rows = Revocation.objects.using(database.alias())
-    row = rows.filter(pk=pk).first()
+    row = _claim(pk)
     if row is None:
         return True
-    if not rows.filter(pk=pk, next_attempt_at=row.next_attempt_at).update(next_attempt_at=now + CLAIM_FOR):
+    if _is_connected(row):
+        _rows(pk).delete()
+        history.add_event(TokenEvent.Kind.REVOCATION_DROPPED, uid=row.uid, actor="outbox", note=row.why)
+        metrics.REVOCATIONS.count("dropped")
         return True
     try:
         token = Secret(sealing.unseal(row.sealed, context=_context(pk)).decode())
         client = authorization_server.client()
+        if row.client_id not in {"", client.client_id}:
+            raise errors.Misconfigured("This grant belongs to another client of sipgate.", setting=errors.CLIENT_ID)
         database.release_connections()
-        _end_session(client, token)
+        ended_by = oauth.end_grant(client, token)
     except errors.SipgateError as error:
         return _failed(row, error)
-    rows.filter(pk=pk).delete()
-    _note(row, TokenEvent.Kind.REVOCATION)
+    _finish(pk)
+    if ended_by is None:
+        history.add_event(
+            TokenEvent.Kind.REVOCATION_FAILED, uid=row.uid, actor="outbox", note=row.why, error_code="no_endpoint"
+        )
+        metrics.REVOCATIONS.count("given_up")
+        logger.error(
+            "A grant cannot be ended at sipgate: neither revocation nor logout exists there (SIPGATE_REVOKE_URL, SIPGATE_LOGOUT_URL)",
+            extra=log_fields.fields(outcome="given_up"),
+        )
+        return True
+    history.add_event(TokenEvent.Kind.REVOCATION, uid=row.uid, actor="outbox", note=f"{row.why} ({ended_by})")
     metrics.REVOCATIONS.count("done")
-    logger.info(
-        "Ended the session of %s at sipgate", row.uid or "a removed connection", extra=log_fields.fields(outcome="done")
-    )
+    logger.info("Ended the grant of %s at sipgate by %s", row.uid, ended_by, extra=log_fields.fields(outcome="done"))
     return True
 
 
-def _end_session(client: oauth.Client, token: str) -> None:
-    if client.revoke_url:
-        oauth.revoke(client, token)
-    if client.logout_url:
-        oauth.logout(client, token)
+def _rows(pk: uuid.UUID) -> QuerySet[Revocation]:
+    return Revocation.objects.using(database.alias()).filter(pk=pk)
+
+
+def _claim(pk: uuid.UUID) -> Revocation | None:
+    """Take the right to send one, and note that it may be sent from now on. None: finished, or somebody else's."""
+    now = timezone.now()
+    row = _rows(pk).filter(next_attempt_at__lte=now).first()
+    if row is None:
+        return None
+    claimed = _rows(pk).filter(next_attempt_at=row.next_attempt_at)
+    return row if claimed.update(next_attempt_at=now + CLAIM_FOR, sent_at=now, answered_at=None) else None
+
+
+def _is_connected(row: Revocation) -> bool:
+    """Tell whether this site has a pair of this identity and client that was not ended here, refused or not."""
+    pairs = SipgateToken.objects.using(database.alias()).exclude(sealed=b"")
+    pairs = pairs.filter(connection__provider=conf.PROVIDER_ID, connection__uid=row.uid)
+    if row.client_id:
+        pairs = pairs.filter(client_id__in=("", row.client_id))
+    return pairs.exists()
+
+
+def _finish(pk: uuid.UUID) -> None:
+    _rows(pk).update(sealed=b"", next_attempt_at=None, answered_at=timezone.now())
 
 
 def _failed(row: Revocation, error: errors.SipgateError) -> bool:
     now = timezone.now()
     code = error.code or (str(error.status) if error.status else type(error).__name__)
-    rows = Revocation.objects.using(database.alias()).filter(pk=row.pk)
     if now >= row.give_up_at:
-        rows.delete()
-        _note(row, TokenEvent.Kind.REVOCATION_FAILED, error_code=code)
+        _finish(row.pk)
+        history.add_event(TokenEvent.Kind.REVOCATION_FAILED, uid=row.uid, actor="outbox", note=row.why, error_code=code)
         logger.error(
-            "Gave up ending a session at sipgate after %s tries [%s]: %s",
+            "Gave up ending a grant at sipgate after %s tries [%s]: %s",
             row.attempts + 1,
             error.reference,
             error.message,
@@ -122,10 +219,11 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
         metrics.REVOCATIONS.count("given_up")
         return True
     pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
-    rows.update(attempts=row.attempts + 1, next_attempt_at=now + pause, last_error_code=code[:80])
+    pending = _rows(row.pk).filter(next_attempt_at__isnull=False)
+    pending.update(attempts=row.attempts + 1, next_attempt_at=now + pause, answered_at=now, last_error_code=code[:80])
     metrics.REVOCATIONS.count("failed")
     logger.warning(
-        "A session at sipgate is not ended yet [%s]: %s",
+        "A grant at sipgate is not ended yet [%s]: %s",
         error.reference,
         error.message,
         extra=log_fields.fields(error, outcome="failed"),
@@ -139,8 +237,10 @@ def due(limit: int = 100) -> list[uuid.UUID]:
     return list(rows.order_by("next_attempt_at").values_list("pk", flat=True)[:limit])
 
 
-def _note(row: Revocation, kind: str, *, error_code: str = "") -> None:
-    history.add_event(kind, uid=row.uid, actor="outbox", note=row.why, error_code=error_code)
+def forget_finished() -> None:
+    """Delete the rows that no sign-in under way can ask for any more."""
+    rows = Revocation.objects.using(database.alias()).filter(next_attempt_at=None)
+    rows.filter(sent_at__lt=timezone.now() - REMEMBERED).delete()
 
 
 def _context(pk: uuid.UUID) -> str:

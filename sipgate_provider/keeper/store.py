@@ -20,7 +20,7 @@ from django.db.models import Case, F, Q, Value, When
 
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import database
-from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 
 from . import sealing
@@ -31,6 +31,8 @@ KEEP_JITTER = 0.1
 """A night's worth of consents must not come due in the same minute."""
 UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end the server does not tell: renewed daily."""
+TELLS_NOTHING = timedelta(seconds=10)
+"""Within so short a time two refreshes do not tell whether the end moves: servers count whole seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ def save_refreshed(
     ``row`` is what the claim saw. With it the usual case is a plain statement with few columns, which is what bulk work
     consists of.
     """
-    columns = _columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1)
+    columns = _columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1, before=row)
     columns["last_refreshed_at"] = now
     if used:
         columns["last_used_at"] = now
@@ -104,7 +106,11 @@ def save_refreshed(
         changed |= {"lease_owner": "", "lease_until": None, "refresh_count": row.refresh_count + 1}
         if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
             return True
-    values = {**columns, "refresh_count": F("refresh_count") + 1, **_active_unless_asked(now)}
+    values = {
+        **columns,
+        "refresh_count": F("refresh_count") + 1,
+        **_active_unless_asked(now, reason=columns["reason"]),
+    }
     # A lease that is over counts as none: whoever held it may have been killed, and nobody would ever give it back.
     ours = Q(lease_owner=claim.owner) | Q(lease_owner="") | Q(lease_until__lte=now)
     return bool(rows.filter(ours).update(**values))
@@ -163,8 +169,11 @@ CONDITIONS = ("connection_id", "generation", "lease_owner", "state")
 
 
 def _renewed_columns(one: Renewed, *, now: datetime) -> dict[str, Any]:
-    columns = _columns(one.grant, one.pair, connection_id=one.row.pk, generation=one.claim.generation + 1)
-    told = ("scope", "issuer", "client_id", "product_line")  # an answer may leave these out
+    columns = _columns(
+        one.grant, one.pair, connection_id=one.row.pk, generation=one.claim.generation + 1, before=one.row
+    )
+    # An answer may leave these out.
+    told = ("scope", "issuer", "client_id", "product_line", "notified_at")
     return {
         **{name: getattr(one.row, name) for name in told},
         **columns,
@@ -250,7 +259,6 @@ def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
         "next_attempt_at": None,
         "access_fingerprint": "",
         "refresh_fingerprint": "",
-        "session_fingerprint": "",
     }
     if row.state != State.NEEDS_SIGN_IN:
         values["state_since"] = now
@@ -371,10 +379,18 @@ def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
     )
 
 
+def not_yet_told(now: datetime) -> Q:
+    """Return which connections have ended, or will soon for certain, without their person having been told of that."""
+    is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
+    has_ended = Q(state=State.NEEDS_SIGN_IN) & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+    will_end = Q(state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE)
+    return is_new & (has_ended | will_end)
+
+
 def claim_notice(connection_id: int, *, now: datetime) -> bool:
     """Take it upon oneself to tell the person of this incident. False: it is over, or somebody else tells them."""
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=connection_id, notified_at=None)
-    return bool(rows.filter(state=State.NEEDS_SIGN_IN).exclude(reason=Reason.REVOKED).update(notified_at=now))
+    rows = SipgateToken.objects.using(database.alias()).filter(not_yet_told(now), pk=connection_id)
+    return bool(rows.update(notified_at=now))
 
 
 def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
@@ -389,19 +405,26 @@ def _held(claim: Claim) -> Any:
     return rows.filter(pk=claim.connection_id, generation=claim.generation, lease_owner=claim.owner)
 
 
-def _active_unless_asked(now: datetime) -> dict[str, Any]:
+def _active_unless_asked(now: datetime, *, reason: str = Reason.NONE) -> dict[str, Any]:
     """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh that
     was under way: its pair is kept, the wish too."""
     asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
     return {
         "state": Case(When(asked, then=F("state")), default=Value(State.ACTIVE.value)),
-        "reason": Case(When(asked, then=F("reason")), default=Value(Reason.NONE.value)),
+        "reason": Case(When(asked, then=F("reason")), default=Value(str(reason))),
         "state_since": Case(When(asked | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)),
     }
 
 
-def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, generation: int) -> dict[str, Any]:
-    """Everything that a stored grant changes, whether it came by consent or by refresh."""
+def _columns(
+    grant: oauth.Grant,
+    pair: sealing.Pair,
+    *,
+    connection_id: int,
+    generation: int,
+    before: SipgateToken | None = None,
+) -> dict[str, Any]:
+    """Everything that a stored grant changes, whether it came by consent or by refresh. ``before``: what was refreshed."""
     lifetime = timedelta(seconds=grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
     refresh_ends = None
     if grant.refresh_expires_in:
@@ -426,12 +449,31 @@ def _columns(grant: oauth.Grant, pair: sealing.Pair, *, connection_id: int, gene
         "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
-        "session_fingerprint": sealing.fingerprint(grant.session_state),
         **_claims(grant.access_token),
     }
     if grant.scope is not None:
         values["scope"] = " ".join(grant.scope)
+    if before is not None and refresh_ends is not None and has_fixed_end(before, grant.issued_at, refresh_ends):
+        # Refreshing more often would not help, and the pair lives until then: nothing to do before.
+        values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
+        if before.state != State.NEEDS_SIGN_IN:
+            del values["notified_at"]  # whoever was told of this end is not told again with each refresh
     return values
+
+
+def has_fixed_end(before: SipgateToken, issued_at: datetime, refresh_ends: datetime) -> bool:
+    """Tell whether a refresh has not moved the end of a connection: then the server limits how long a sign-in lasts.
+
+    Args:
+        before: the row that was refreshed.
+        issued_at, refresh_ends: of the pair that came back.
+    """
+    if before.refresh_expires_at is None:
+        return False
+    elapsed = issued_at - before.issued_at
+    if elapsed < TELLS_NOTHING:
+        return before.has_fixed_end
+    return refresh_ends - before.refresh_expires_at < elapsed / 2
 
 
 def _keepalive_at(grant: oauth.Grant) -> datetime:

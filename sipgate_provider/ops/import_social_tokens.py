@@ -248,7 +248,6 @@ def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
         "scope": access.get("scope"),
         "expires_in": (ends - issued_at).total_seconds() if ends else None,
         "refresh_expires_in": (link_ends - issued_at).total_seconds() if link_ends else None,
-        "session_state": access.get("session_state") or access.get("sid"),
     }
     try:
         return oauth.Grant.parse(data, issued_at=issued_at)

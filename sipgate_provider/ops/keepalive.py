@@ -206,6 +206,7 @@ class Run:
         return self.report
 
     def _deliver_revocations(self) -> None:
+        revocation.forget_finished()
         for pk in revocation.due():
             if self._stop.is_set():
                 return

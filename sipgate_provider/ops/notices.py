@@ -1,7 +1,8 @@
-"""Tells people that their link needs them, and operators that sipgate refuses the client: one mail per incident.
+"""Tells people that their connection needs them, and operators that sipgate refuses the client: one mail per incident.
 
 An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent beside
-whatever found out, and again by the upkeep if that failed. ``SIPGATE_NOTICES = False`` switches mails off.
+whatever found out, and again by keepalive if that failed. Keepalive also tells people, days before, of an end that
+nothing can move. ``SIPGATE_NOTICES = False`` switches mails off.
 
 Must not know: why the link ended in detail, pages.
 """
@@ -18,13 +19,14 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.core.mail import mail_admins, send_mail
+from django.db.models import Q
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 
 from sipgate_provider import conf, signals
 from sipgate_provider.keeper import database, history, store, threads
-from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.models import SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
 
@@ -50,12 +52,10 @@ def _operators(code: str, setting: str, **_kwargs: Any) -> None:
 
 
 def due(limit: int = 100) -> list[int]:
-    """Return connections whose person should have been told and was not."""
+    """Return connections whose person should have been told and was not, or has to be told of a fixed end."""
     now = timezone.now()
-    rows = SipgateToken.objects.using(database.alias()).filter(
-        state=State.NEEDS_SIGN_IN, notified_at=None, state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR
-    )
-    rows = rows.exclude(reason=Reason.REVOKED).order_by("state_since")
+    is_time = Q(state=State.ACTIVE) | Q(state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR)
+    rows = SipgateToken.objects.using(database.alias()).filter(store.not_yet_told(now), is_time).order_by("state_since")
     return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
 
 
@@ -70,15 +70,16 @@ def tell_person(connection_id: int) -> bool:
     now = timezone.now()
     if connection is None or not store.claim_notice(connection_id, now=now):
         return False
-    address = _address(connection)
-    if not address:
+    address, token = _address(connection), store.load(connection_id)
+    if not address or token is None:
         return False  # the banner on the site tells them
+    what = "needs_sign_in" if token.state == State.NEEDS_SIGN_IN else "ends_soon"
     try:
         with translation.override(language_of(connection)):
-            context = {"connection": connection, "name": connection.get_provider_account().to_str()}
+            context = {"connection": connection, "token": token, "name": connection.get_provider_account().to_str()}
             context |= {"url": _sign_in_url(), "site": conf.site_url()}
-            subject = render_to_string("sipgate_provider/email/needs_sign_in_subject.txt", context)
-            message = render_to_string("sipgate_provider/email/needs_sign_in_message.txt", context)
+            subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
+            message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
         database.release_connections()
         send_mail(" ".join(subject.split()), message, None, [address])
     except (OSError, SMTPException) as error:

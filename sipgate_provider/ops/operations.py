@@ -215,7 +215,9 @@ def _cleared(row: SipgateToken, *, actor: str) -> bool:
             f"{Operation.REVOKE}: here only; the key that sealed it is gone, so its session at sipgate ends by itself"
         )
     else:
-        revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator")
+        revocation.enqueue(
+            pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator", row=row
+        )
     history.add_event(
         TokenEvent.Kind.ADMIN,
         connection=connection,

@@ -73,7 +73,12 @@ def measure(now: datetime) -> Statistics:
     live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD))
     days = ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))
-    due = Revocation.objects.using(alias).order_by()[:COUNTED_UP_TO].aggregate(Count("pk"), Min("created_at"))
+    due = (
+        Revocation.objects.using(alias)
+        .filter(next_attempt_at__isnull=False)
+        .order_by()[:COUNTED_UP_TO]
+        .aggregate(Count("pk"), Min("created_at"))
+    )
     pauses = ClientPause.objects.using(alias).filter(until__gt=now).order_by("since")[:5]
     local = timezone.localtime(now)
     return Statistics(

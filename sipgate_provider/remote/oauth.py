@@ -1,4 +1,4 @@
-"""The token endpoint: refresh, revoke, log out → grants and errors, classified in one place.
+"""The token endpoint and what ends a grant: requests → grants and errors, classified in one place.
 
 RFC 6749 §5 and §6, RFC 7009, and Keycloak's logout. Must not know: Django, allauth, rows.
 """
@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any
 
 import requests
@@ -47,8 +48,8 @@ class Client:
 class Grant:
     """One answer of the token endpoint. Only ``access_token`` is certain; the rest is ``None`` where absent or odd.
 
-    ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's ``refresh_expires_in: 0`` means
-    "no fixed end" and is ``None`` here.
+    ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's ``refresh_expires_in: 0``
+    (``offline_access``) tells as little about the end as no ``refresh_expires_in``: it is ``None`` here.
     """
 
     access_token: str = field(repr=False)
@@ -57,7 +58,6 @@ class Grant:
     scope: tuple[str, ...] | None = None
     expires_in: float | None = None
     refresh_expires_in: float | None = None
-    session_state: str | None = field(repr=False, default=None)
     id_token: str | None = field(repr=False, default=None)
     issued_at: datetime
 
@@ -79,7 +79,6 @@ class Grant:
             scope=_scope(data.get("scope")),
             expires_in=_seconds(data.get("expires_in")),
             refresh_expires_in=_seconds(data.get("refresh_expires_in")),
-            session_state=_token_or_none(data.get("session_state")),
             id_token=_token_or_none(data.get("id_token")),
             issued_at=issued_at,
         )
@@ -92,7 +91,6 @@ class Grant:
             "token_type",
             "expires_in",
             "refresh_expires_in",
-            "session_state",
             "id_token",
         )
         scope = None if self.scope is None else list(self.scope)
@@ -106,7 +104,7 @@ class Grant:
     def from_dict(cls, data: Mapping[str, Any]) -> Grant:
         values = dict(data)
         values["issued_at"] = datetime.fromisoformat(values["issued_at"])
-        for name in ("access_token", "refresh_token", "session_state", "id_token"):
+        for name in ("access_token", "refresh_token", "id_token"):
             values[name] = None if values.get(name) is None else Secret(values[name])
         values["scope"] = None if values.get("scope") is None else tuple(values["scope"])
         return cls(**values)
@@ -156,31 +154,49 @@ def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier
     return read_token_answer(_post(client, client.token_url, form, http.TOKEN), issued_at=started)
 
 
-def logout(client: Client, refresh_token: str) -> None:
-    """End the session of a refresh token (Keycloak's logout endpoint). A session that is over already is fine.
+class EndedBy(StrEnum):
+    """How a grant was ended."""
 
-    Raises as ``refresh``, without ``TokenRefused``.
+    REVOCATION = "revocation"
+    """RFC 7009: of this client alone."""
+    LOGOUT = "logout"
+    """Keycloak's logout: the person's whole session there, with the grants of other applications."""
+
+
+def end_grant(client: Client, refresh_token: str) -> EndedBy | None:
+    """End the grant of a refresh token, by revocation; by logout only where there is no revocation endpoint.
+
+    A grant that is over already, or a token that nobody knows, counts as ended.
+
+    Returns how it was ended, or None: neither endpoint exists.
+
+    Raises:
+        errors.Misconfigured, errors.SipgateUnavailable, errors.RateLimited, errors.UnexpectedResponse: not ended; it
+            may be tried again.
     """
-    _end(client, client.logout_url, {"refresh_token": Secret(refresh_token)}, "logout")
+    hint: dict[str, str] = {"token": Secret(refresh_token), "token_type_hint": "refresh_token"}
+    if client.revoke_url and _is_ended(client, client.revoke_url, hint, "revocation"):
+        return EndedBy.REVOCATION
+    session: dict[str, str] = {"refresh_token": Secret(refresh_token)}
+    if client.logout_url and _is_ended(client, client.logout_url, session, "logout"):
+        return EndedBy.LOGOUT
+    return None
 
 
-def revoke(client: Client, token: str, *, token_type_hint: str = "refresh_token") -> None:  # noqa: S107  # the name of a kind
-    """Revoke a token (RFC 7009 §2.1). Raises as ``logout``."""
-    _end(client, client.revoke_url, {"token": Secret(token), "token_type_hint": token_type_hint}, "revoke")
-
-
-def _end(client: Client, url: str | None, form: dict[str, str], endpoint: str) -> None:
-    if not url:
-        return
+def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> bool:
+    """Ask one endpoint to end a grant. False: there is none, or not for refresh tokens (RFC 7009 §2.2.1)."""
     response = _post(client, url, form, http.API, endpoint=endpoint)
     if response.status_code in {200, 204}:
-        return
+        return True
     error = _error_of(response, endpoint=endpoint)
-    over_already = isinstance(error, errors.TokenRefused) or (
+    if response.status_code in {404, 405, 501} or getattr(error, "code", None) == "unsupported_token_type":
+        return False
+    is_over = isinstance(error, errors.TokenRefused) or (
         isinstance(error, errors.UnexpectedResponse) and response.status_code == 400
     )
-    if not over_already:
+    if not is_over:
         raise error
+    return True
 
 
 def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Grant:
@@ -237,7 +253,9 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
     answer = data if isinstance(data, Mapping) else {}
     code = _short(answer.get("error"), 80)
     if 300 <= status < 400 or status in {404, 405}:
-        setting = {"logout": "SIPGATE_LOGOUT_URL", "revoke": "SIPGATE_REVOKE_URL"}.get(endpoint, "SIPGATE_TOKEN_URL")
+        setting = {"logout": "SIPGATE_LOGOUT_URL", "revocation": "SIPGATE_REVOKE_URL"}.get(
+            endpoint, "SIPGATE_TOKEN_URL"
+        )
         return errors.Misconfigured(
             f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}.",
             setting=setting,

@@ -30,6 +30,7 @@ PERMISSIONS = {
     "history:write": gettext_lazy("change the list of your calls, faxes and messages"),
     "numbers:read": gettext_lazy("read your telephone numbers"),
     "numbers:write": gettext_lazy("change where your telephone numbers lead"),
+    "offline_access": gettext_lazy("stay connected after you sign out of sipgate"),
     "phonelines:read": gettext_lazy("read your phone lines"),
     "phonelines:write": gettext_lazy("change your phone lines"),
     "sessions:calls:write": gettext_lazy("start calls"),

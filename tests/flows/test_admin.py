@@ -583,7 +583,7 @@ class TestDeletion:
         assert not User.objects.filter(pk=user.pk).exists()
         assert SipgateToken.objects.count() == 0
         assert threads.errands.wait_idle(10)
-        assert browser.sandbox.control.state()["logout"] == 1
+        assert browser.sandbox.control.state()["revoke"] == 1
 
     def test_staff_need_no_permission_for_the_token(self, browser: Browser) -> None:
         browser.sign_in()
@@ -609,7 +609,7 @@ class TestDeletion:
         assert threads.errands.wait_idle(10)
         kinds = TokenEvent.objects.order_by("id").values_list("kind", "actor")
         assert list(kinds)[1:] == [("admin", "boss"), ("disconnected", "person"), ("revocation", "outbox")]
-        assert browser.sandbox.control.state()["logout"] == 1
+        assert browser.sandbox.control.state()["revoke"] == 1
 
 
 class TestHistory:

@@ -105,16 +105,13 @@ class TestSealing:
 
     def test_what_the_tokens_say_of_themselves_is_kept(self, clear: Callable[..., SocialToken]) -> None:
         now = int(timezone.now().timestamp())
-        access = jwt(
-            iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client", session_state="s1"
-        )
+        access = jwt(iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client")
         row = clear(token=access, token_secret=jwt(iat=now - 60, exp=now + 86_340), expires_at=None)
         command()
         stored = store.load(row.account_id)
         assert (stored.scopes, stored.client_id) == (("account:read", "balance:read"), "the-client")
         assert (stored.issued_at.timestamp(), stored.expires_at.timestamp()) == (now - 60, now + 240)
         assert stored.refresh_expires_at.timestamp() == now + 86_340
-        assert stored.session_fingerprint == sealing.fingerprint("s1")
 
     def test_of_several_rows_the_newest_counts(self, clear: Callable[..., SocialToken]) -> None:
         row = clear()

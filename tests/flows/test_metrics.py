@@ -139,6 +139,11 @@ def idle_for_too_long(strict: Strict, connection: SocialAccount, **_more: Any) -
     SipgateToken.objects.filter(pk=connection.pk).update(refresh_expires_at=timezone.now() - timedelta(days=1))
 
 
+def fixed_end_has_come(strict: Strict, connection: SocialAccount, **_more: Any) -> None:
+    idle_for_too_long(strict=strict, connection=connection)
+    SipgateToken.objects.filter(pk=connection.pk).update(reason=Reason.FIXED_END)
+
+
 def no_refresh_token(strict: Strict, connection: SocialAccount, **_more: Any) -> None:
     answer = {**strict.issue()[0], "refresh_token": None}
     grant = oauth.Grant.parse(answer, issued_at=datetime.now(UTC) - timedelta(seconds=400))
@@ -180,6 +185,7 @@ OUTCOMES = [
     ("refused", session_over, errors.NeedsSignIn),
     ("lost_rotation", fault("lose"), errors.NeedsSignIn),
     ("expired_idle", idle_for_too_long, errors.NeedsSignIn),
+    ("fixed_end", fixed_end_has_come, errors.NeedsSignIn),
     ("no_refresh_token", no_refresh_token, errors.NeedsSignIn),
     ("unavailable", fault("503"), errors.SipgateUnavailable),
     ("rate_limited", fault("429"), errors.RateLimited),
@@ -426,7 +432,8 @@ def test_revocations(connect: Connect, strict: Strict, counted: Counted) -> None
     strict.set(fault="503", times=2)
     another.delete()
     assert threads.errands.wait_idle(20)
-    Revocation.objects.update(next_attempt_at=timezone.now(), give_up_at=timezone.now())
+    pending = Revocation.objects.filter(next_attempt_at__isnull=False)
+    pending.update(next_attempt_at=timezone.now(), give_up_at=timezone.now())
     keepalive.run(rate=0)
     assert counted.of("sipgate_revocations_total") == {("done",): 1, ("failed",): 1, ("given_up",): 1}
 

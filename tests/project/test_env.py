@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = "s3cret-value-that-must-never-ever-show"
 SITE = f"SECRET_KEY={SECRET}\nSIPGATE_TOKEN_KEYS=dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=\n"
 CLIENT = f"CLIENT_ID=1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}\n"
+CLIENT_VARIABLES = {"CLIENT_ID": "1234567-1-abc:third-party", "CLIENT_SECRET": SECRET}
 PUBLIC = f"{SITE}{CLIENT}REDIRECT_URI=https://crm.example.org/oauth\n"
 EXAMPLE = """
 CLIENT_ID="YOUR_CLIENT_ID"
@@ -215,6 +216,20 @@ MISTAKES: dict[str, list[str | bytes]] = {
     ],
     "SANDBOX_URL must start with https://: over plain http the client secret and tokens could be read.": [
         f"{SITE}SANDBOX_URL=http://sandbox.example.org",
+    ],
+    "SANDBOX_URL must name this machine, such as http://localhost:8081.": [
+        f"{SITE}SANDBOX_URL=https://sandbox.example.org",
+        f"{SITE}SANDBOX_URL=https://192.168.1.7:8081",
+    ],
+    "CLIENT_ID is not set, but REDIRECT_URI names a host other than this machine: set CLIENT_ID and CLIENT_SECRET, since the sandbox is used on a loopback address only.": [
+        f"{SITE}REDIRECT_URI=https://crm.example.org/oauth",
+        f"{SITE}REDIRECT_URI=https://192.168.1.7:8080/oauth",
+        f"{SITE}CLIENT_ID=YOUR_CLIENT_ID\nREDIRECT_URI=https://crm.example.org/oauth",
+        f"{SITE}REDIRECT_URI=https://crm.example.org/oauth\nSANDBOX_URL=http://localhost:8081",
+    ],
+    "CLIENT_ID is not set, but ALLOWED_HOSTS names a host other than this machine: set CLIENT_ID and CLIENT_SECRET, since the sandbox is used on a loopback address only.": [
+        f"{SITE}ALLOWED_HOSTS=crm.example.org,localhost",
+        f"{SITE}ALLOWED_HOSTS=*",
     ],
     "SECRET_KEY is not set. Use a long random value and keep it secret.": [
         f"{CLIENT}REDIRECT_URI=https://crm.example.org/oauth",
@@ -662,11 +677,11 @@ class TestWhatWorks:
             ("http://127.0.0.1:9000/oauth", 9000, {}),
             ("http://[::1]:9000/oauth", 9000, {}),
             ("http://localhost/oauth", 80, {}),
-            ("https://crm.example.org/oauth", 8080, {"SECRET_KEY": SECRET}),
+            ("https://crm.example.org/oauth", 8080, {"SECRET_KEY": SECRET, **CLIENT_VARIABLES}),
             ("https://localhost/oauth", 8080, {"BEHIND_PROXY": "on", "PORT": "8080"}),
             ("http://crm.localhost:7000/a/b", 7000, {}),
             ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
-            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": SECRET}),
+            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": SECRET, **CLIENT_VARIABLES}),
         ],
     )
     def test_the_port_follows_the_redirect_uri(
@@ -674,6 +689,11 @@ class TestWhatWorks:
     ) -> None:
         values = project.values("PORT", "SIPGATE_REDIRECT_URI", REDIRECT_URI=uri, **variables)
         assert values == {"PORT": port, "SIPGATE_REDIRECT_URI": uri}
+
+    def test_what_ends_grants_can_be_switched_off(self, project: Project) -> None:
+        project.write(f"{SITE}{CLIENT}REVOKE_URL=off\nLOGOUT_URL=Off\n")
+        names = ("SIPGATE_REVOKE_URL", "SIPGATE_LOGOUT_URL")
+        assert project.values(*names) == dict.fromkeys(names, "off")
 
     def test_behind_a_proxy_rate_limits_count_by_visitor(self, project: Project) -> None:
         assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 1}

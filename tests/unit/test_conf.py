@@ -27,11 +27,12 @@ def bare(settings: Any) -> Any:
 def test_a_site_need_not_set_anything(bare: Any) -> None:
     assert conf.auth_url() == f"{REALM}/auth"
     assert conf.token_url() == f"{REALM}/token"
+    assert conf.revoke_url() == f"{REALM}/revoke"
     assert conf.logout_url() == f"{REALM}/logout"
     assert conf.userinfo_url() == f"{REALM}/userinfo"
     assert conf.issuer() == "https://login.sipgate.com/auth/realms/third-party"
     assert conf.api_url() == "https://api.sipgate.com/v2"
-    assert (conf.revoke_url(), conf.redirect_uri(), conf.redirect_path()) == ("", "", "")
+    assert (conf.redirect_uri(), conf.redirect_path()) == ("", "")
     assert conf.scope() == ["account:read"]
     assert conf.token_keys() == ()
     assert conf.journal_directory() is None
@@ -62,7 +63,9 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("PAGE_WAIT_SECONDS", 2, conf.page_wait, 2.0),
         ("JOURNAL_DIR", "/x/y", conf.journal_directory, Path("/x/y")),
         ("JOURNAL_DIR", "", conf.journal_directory, None),
-        ("REVOKE_URL", "auto", conf.revoke_url, f"{REALM}/revoke"),
+        ("REVOKE_URL", "off", conf.revoke_url, ""),
+        ("REVOKE_URL", "https://x.example/revoke", conf.revoke_url, "https://x.example/revoke"),
+        ("LOGOUT_URL", "off", conf.logout_url, ""),
     ],
 )
 def test_each_is_read_when_used(bare: Any, setting: str, value: Any, read: Any, result: Any) -> None:

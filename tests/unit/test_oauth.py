@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret, without_frames
-from tests.wire import Answer, cut, of_json, serving, whole
+from tests.wire import Answer, Wire, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"
@@ -46,10 +46,10 @@ def answered(answer: Answer, call: Any = oauth.refresh, endpoint: str = "token")
 
 class TestGrant:
     def test_a_whole_answer(self) -> None:
-        grant = parse(refresh_expires_in=2_592_000, session_state="s", id_token="i")
+        grant = parse(refresh_expires_in=2_592_000, id_token="i")
         assert (grant.access_token, grant.refresh_token, grant.scope) == ("at", "rt", ("a", "b"))
         assert (grant.expires_in, grant.refresh_expires_in) == (300.0, 2_592_000.0)
-        assert (grant.session_state, grant.id_token, grant.issued_at) == ("s", "i", NOW)
+        assert (grant.id_token, grant.issued_at) == ("i", NOW)
 
     @pytest.mark.parametrize("data", [None, [], "text", 1, True, {}, {"access_token": None}, [["access_token", "at"]]])
     def test_without_an_access_token_it_is_none(self, data: object) -> None:
@@ -69,7 +69,7 @@ class TestGrant:
         assert len(parse(access_token="x" * oauth.LONGEST_TOKEN).access_token) == oauth.LONGEST_TOKEN
 
     @pytest.mark.parametrize("token", [..., None, "", "a b", "a\nb", "ä", 1, True, [], {"a": 1}])
-    @pytest.mark.parametrize("name", ["refresh_token", "session_state", "id_token"])
+    @pytest.mark.parametrize("name", ["refresh_token", "id_token"])
     def test_other_tokens_are_dropped_when_odd(self, name: str, token: object) -> None:
         grant = parse(**{name: token})
         assert getattr(grant, name) is None
@@ -152,7 +152,7 @@ class TestGrant:
         assert parse(**{"not-before-policy": 0, "new": {"deep": [1, {"a": None}]}}) == parse()
 
     def test_it_survives_the_way_through_json(self) -> None:
-        grant = parse(refresh_expires_in=5, session_state="s")
+        grant = parse(refresh_expires_in=5)
         again = oauth.Grant.from_dict(json.loads(json.dumps(grant.to_dict())))
         assert again == grant
         assert "•••" in repr(again.access_token)
@@ -245,19 +245,10 @@ class TestRefusals:
         assert not oauth.is_ambiguous(error)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
-    @pytest.mark.parametrize(
-        ("call", "endpoint", "setting"),
-        [
-            (oauth.refresh, "token", "SIPGATE_TOKEN_URL"),
-            (oauth.logout, "logout", "SIPGATE_LOGOUT_URL"),
-            (oauth.revoke, "revoke", "SIPGATE_REVOKE_URL"),
-        ],
-        ids=["refresh", "logout", "revoke"],
-    )
-    def test_a_wrong_address(self, status: int, call: Any, endpoint: str, setting: str) -> None:
-        error = answered(whole(f"{status} Elsewhere", b"", location="/"), call, endpoint)
+    def test_a_wrong_address(self, status: int) -> None:
+        error = answered(whole(f"{status} Elsewhere", b"", location="/"))
         assert type(error) is errors.Misconfigured
-        assert (error.setting, error.status) == (setting, status)
+        assert (error.setting, error.status) == ("SIPGATE_TOKEN_URL", status)
 
     @pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 410, 418, 451])
     @pytest.mark.parametrize(
@@ -395,44 +386,6 @@ class TestRequest:
         before = datetime.now(UTC)
         assert before <= answered(of_json(WHOLE)).issued_at <= datetime.now(UTC)
 
-    @pytest.mark.parametrize(
-        ("call", "form"),
-        [
-            (oauth.logout, {"refresh_token": SECRET}),
-            (oauth.revoke, {"token": SECRET, "token_type_hint": "refresh_token"}),
-        ],
-        ids=["logout", "revoke"],
-    )
-    @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
-    def test_ending(self, call: Any, form: dict[str, str], status: str) -> None:
-        with serving(whole(status, b"")) as server:
-            url = f"{server.url}/end"
-            call(oauth.Client(client_id="i", client_secret="s", token_url="", logout_url=url, revoke_url=url), SECRET)
-        assert server.asked[0].form == form | {"client_id": "i", "client_secret": "s"}
-
-    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
-    def test_without_an_address_nothing_is_asked(self, call: Any) -> None:
-        call(oauth.Client(client_id="i", client_secret="s", token_url="http://127.0.0.1:9/token"), SECRET)
-
-    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
-    @pytest.mark.parametrize("error", ["invalid_grant", "invalid_token", "unsupported_token_type", ""])
-    def test_a_session_that_is_over_already_is_fine(self, call: Any, error: str) -> None:
-        assert answered(of_json({"error": error}, "400 No"), call) is None
-
-    @pytest.mark.parametrize("call", [oauth.logout, oauth.revoke], ids=["logout", "revoke"])
-    @pytest.mark.parametrize(
-        ("status", "error", "kind"),
-        [
-            (401, "invalid_client", errors.Misconfigured),
-            (400, "invalid_client", errors.Misconfigured),
-            (429, "", errors.RateLimited),
-            (500, "", errors.SipgateUnavailable),
-            (418, "", errors.UnexpectedResponse),
-        ],
-    )
-    def test_another_trouble_is_told(self, call: Any, status: int, error: str, kind: type) -> None:
-        assert type(answered(of_json({"error": error}, f"{status} No"), call)) is kind
-
 
 class TestRetryAfter:
     def wish(self, value: str | None) -> float | None:
@@ -536,6 +489,77 @@ class TestClaims:
         assert isinstance(oauth.jwt_claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
 
 
+class TestEnding:
+    """``end_grant``: revocation first, logout only where revocation does not exist."""
+
+    @staticmethod
+    def end(*answers: Answer, revoke: bool = True, logout: bool = True) -> tuple[Any, list[str], Wire]:
+        with serving(*answers) as server:
+            client = oauth.Client(
+                client_id="i",
+                client_secret="s",
+                token_url="",
+                revoke_url=f"{server.url}/revoke" if revoke else None,
+                logout_url=f"{server.url}/logout" if logout else None,
+            )
+            try:
+                result: Any = oauth.end_grant(client, SECRET)
+            except errors.SipgateError as error:
+                result = error
+            return result, [asked.path for asked in server.asked], server
+
+    @pytest.mark.parametrize("status", ["200 OK", "204 No Content"])
+    def test_by_revocation_alone(self, status: str) -> None:
+        result, paths, server = self.end(whole(status, b""))
+        assert (result, paths) == (oauth.EndedBy.REVOCATION, ["/revoke"])
+        assert server.asked[0].form == {
+            "token": SECRET,
+            "token_type_hint": "refresh_token",
+            "client_id": "i",
+            "client_secret": "s",
+        }
+
+    @pytest.mark.parametrize("status", [404, 405, 501])
+    def test_by_logout_where_there_is_no_revocation(self, status: int) -> None:
+        result, paths, server = self.end(whole(f"{status} No", b""), whole("204 No Content", b""))
+        assert (result, paths) == (oauth.EndedBy.LOGOUT, ["/revoke", "/logout"])
+        assert server.asked[1].form == {"refresh_token": SECRET, "client_id": "i", "client_secret": "s"}
+
+    def test_by_logout_where_refresh_tokens_cannot_be_revoked(self) -> None:
+        no = of_json({"error": "unsupported_token_type"}, "400 No")
+        assert self.end(no, whole("204 No Content", b""))[0] == oauth.EndedBy.LOGOUT
+
+    def test_by_logout_because_the_operator_says_so(self) -> None:
+        assert self.end(whole("204 No Content", b""), revoke=False)[:2] == (oauth.EndedBy.LOGOUT, ["/logout"])
+
+    @pytest.mark.parametrize("status", [404, 405, 501])
+    def test_neither_exists(self, status: int) -> None:
+        assert self.end(whole(f"{status} No", b""))[:2] == (None, ["/revoke", "/logout"])
+        assert self.end(whole(f"{status} No", b""), logout=False)[:2] == (None, ["/revoke"])
+        assert self.end(whole(), revoke=False, logout=False)[:2] == (None, [])
+
+    @pytest.mark.parametrize("code", ["invalid_grant", "invalid_token", ""])
+    def test_what_is_over_already_is_ended(self, code: str) -> None:
+        no = of_json({"error": code}, "400 No")
+        assert self.end(no)[:2] == (oauth.EndedBy.REVOCATION, ["/revoke"])
+        assert self.end(no, revoke=False)[:2] == (oauth.EndedBy.LOGOUT, ["/logout"])
+
+    @pytest.mark.parametrize(
+        ("status", "body", "kind"),
+        [
+            (503, {}, errors.SipgateUnavailable),
+            (500, {}, errors.SipgateUnavailable),
+            (429, {}, errors.RateLimited),
+            (307, {}, errors.Misconfigured),
+            (401, {"error": "unauthorized_client"}, errors.Misconfigured),
+            (403, {}, errors.UnexpectedResponse),
+        ],
+    )
+    def test_trouble_is_no_reason_to_end_more_than_was_meant(self, status: int, body: Any, kind: type) -> None:
+        result, paths, _ = self.end(of_json(body, f"{status} No", location="/"))
+        assert (type(result), paths) == (kind, ["/revoke"])
+
+
 class TestAddresses:
     BASE = "https://login.sipgate.com/auth/realms/third-party"
 
@@ -557,16 +581,16 @@ class TestAddresses:
         settings.SIPGATE_LOGOUT_URL, settings.SIPGATE_REVOKE_URL, settings.SIPGATE_ISSUER = "", "", ""
         assert conf.logout_url() == f"{self.BASE}/protocol/openid-connect/logout"
         assert conf.userinfo_url() == f"{self.BASE}/protocol/openid-connect/userinfo"
-        assert (conf.revoke_url(), conf.issuer()) == ("", self.BASE)
-        settings.SIPGATE_REVOKE_URL = "auto"
-        assert conf.revoke_url() == f"{self.BASE}/protocol/openid-connect/revoke"
+        assert (conf.revoke_url(), conf.issuer()) == (f"{self.BASE}/protocol/openid-connect/revoke", self.BASE)
+        settings.SIPGATE_REVOKE_URL = "off"
+        assert conf.revoke_url() == ""
         settings.SIPGATE_TOKEN_URL, settings.SIPGATE_LOGOUT_URL = "https://x.example/token", "https://x.example/bye"
         assert (conf.logout_url(), conf.revoke_url(), conf.userinfo_url()) == ("https://x.example/bye", "", "")
 
 
 class TestSecrets:
     def test_a_grant_and_a_client_do_not_show_theirs(self) -> None:
-        grant = parse(access_token=SECRET, refresh_token=SECRET, session_state=SECRET, id_token=SECRET)
+        grant = parse(access_token=SECRET, refresh_token=SECRET, id_token=SECRET)
         client = oauth.Client(client_id="i", client_secret=SECRET, token_url="u")
         assert SECRET not in f"{grant!r} {grant} {client!r} {client} {[grant, client]}"
 

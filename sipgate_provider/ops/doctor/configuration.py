@@ -144,8 +144,8 @@ def _addresses() -> Iterator[Finding]:
     if not conf.logout_url() and not conf.revoke_url():
         yield warning(
             "addresses.logout",
-            "There is no address to end sessions at: a disconnected session stays open at sipgate.",
-            "Set SIPGATE_LOGOUT_URL.",
+            "There is no address to end access at: what was granted goes on at sipgate after a disconnect.",
+            "Set SIPGATE_REVOKE_URL.",
         )
 
 

@@ -91,7 +91,8 @@ def _used_keys() -> Iterator[Finding]:
 
 
 def _keys_of_revocations() -> Iterator[str]:
-    rows = Revocation.objects.using(database.alias()).order_by().values_list("sealed", flat=True)
+    pending = Revocation.objects.using(database.alias()).exclude(next_attempt_at=None)
+    rows = pending.order_by().values_list("sealed", flat=True)
     return (sealing.key_id(bytes(sealed)) for sealed in rows[: statistics.COUNTED_UP_TO])
 
 

@@ -1,0 +1,216 @@
+"""How long a connection lives: ends that are unknown, ends that refreshes move, ends that nothing moves."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.core import mail
+from django.test import Client
+from django.utils import timezone
+
+from sipgate_provider import errors
+from sipgate_provider.keeper import consent, gate, store, threads
+from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.ops import keepalive, notices
+from sipgate_provider.remote import oauth
+from tests.conftest import Connect
+from tests.journey import HOST
+from tests.strict import Strict
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+HOUR, DAY = 3600.0, 86_400.0
+MONTH = 30 * DAY
+
+
+def refresh_after(connection: SocialAccount, elapsed: float) -> SipgateToken:
+    """Let the row be as old as ``elapsed`` seconds, with what its server said then, and refresh it."""
+    row = store.load(connection.pk)
+    moments = {"issued_at": row.issued_at - timedelta(seconds=elapsed)}
+    SipgateToken.objects.filter(pk=row.pk).update(**moments)
+    gate.refresh(connection, actor="test")
+    found = store.load(connection.pk)
+    assert found is not None
+    return found
+
+
+@pytest.fixture
+def limited(connect: Connect, strict: Strict) -> SocialAccount:
+    """A connection that ends in three days, whatever happens: the server has begun to say so."""
+    strict.set(fixed_end=time.time() + 3 * DAY)
+    return connect()
+
+
+def addressed(connection: SocialAccount) -> SocialAccount:
+    EmailAddress.objects.create(user=connection.user, email="erika@example.org", primary=True, verified=True)
+    return connection
+
+
+class TestAnEndThatIsUnknown:
+    @pytest.mark.parametrize("told", [0, None])
+    def test_zero_is_no_date_and_nobody_is_left_alone(self, connect: Connect, strict: Strict, told: Any) -> None:
+        strict.set(refresh_lifetime=told)
+        row = refresh_after(connect(), HOUR)
+        assert (row.refresh_expires_at, row.reason) == (None, "")
+        assert timedelta(hours=20) < row.keepalive_at - row.issued_at < timedelta(hours=28)
+
+    def test_the_page_does_not_promise_that_there_is_none(self, connect: Connect, strict: Strict) -> None:
+        strict.set(refresh_lifetime=0)
+        assert "The end is not known." in account_page(connect())
+
+
+class TestAnEndThatMoves:
+    @pytest.mark.parametrize("elapsed", [1, 60, 300, HOUR, 10 * DAY])
+    def test_with_each_refresh(self, connect: Connect, strict: Strict, elapsed: float) -> None:
+        connection = connect()
+        ends = store.load(connection.pk).refresh_expires_at - timedelta(seconds=elapsed)
+        SipgateToken.objects.update(refresh_expires_at=ends)
+        row = refresh_after(connection, elapsed)
+        assert row.reason == Reason.NONE
+        assert row.keepalive_at < row.refresh_expires_at - timedelta(days=10)
+
+
+class TestAnEndThatNothingMoves:
+    @pytest.mark.parametrize("elapsed", [20, 300, HOUR, 10 * DAY])
+    def test_has_its_own_reason_and_is_left_alone(self, limited: SocialAccount, strict: Strict, elapsed: float) -> None:
+        row = refresh_after(limited, elapsed)
+        assert (row.state, row.reason) == (State.ACTIVE, Reason.FIXED_END)
+        assert row.keepalive_at == row.refresh_expires_at
+        assert gate.usable(limited).value
+
+    def test_keepalive_finds_out_once_and_does_not_refresh_ever_faster(
+        self, limited: SocialAccount, strict: Strict
+    ) -> None:
+        SipgateToken.objects.update(
+            keepalive_at=timezone.now(), issued_at=timezone.now() - timedelta(days=1), expires_at=timezone.now()
+        )
+        for _ in range(5):
+            keepalive.run(rate=0)
+        row = store.load(limited.pk)
+        assert (row.reason, row.refresh_count, strict.counts()["refresh"]) == (Reason.FIXED_END, 1, 1)
+
+    def test_two_refreshes_within_moments_tell_nothing(self, limited: SocialAccount, strict: Strict) -> None:
+        assert refresh_after(limited, 1).reason == Reason.NONE
+        assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
+        assert refresh_after(limited, 1).reason == Reason.FIXED_END
+
+    def test_it_may_move_again(self, limited: SocialAccount, strict: Strict) -> None:
+        assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
+        strict.set(fixed_end=0)
+        row = refresh_after(limited, HOUR)
+        assert row.reason == Reason.NONE
+        assert row.keepalive_at < row.refresh_expires_at
+
+    def test_a_wish_of_an_administrator_outlives_it(self, limited: SocialAccount, strict: Strict) -> None:
+        row = store.load(limited.pk)
+        SipgateToken.objects.update(issued_at=row.issued_at - timedelta(hours=1))
+        row = store.load(limited.pk)
+        claim = store.claim(row, owner=store.new_owner(), now=timezone.now())
+        assert claim is not None
+        assert store.end(limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
+        grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
+        from sipgate_provider.keeper import sealing
+
+        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+        assert store.save_refreshed(claim, grant, pair, used=True, now=timezone.now(), row=row)
+        assert store.load(limited.pk).reason == Reason.SIGN_IN_REQUIRED
+
+    def test_when_it_has_come(self, limited: SocialAccount, strict: Strict) -> None:
+        refresh_after(limited, HOUR)
+        past = timezone.now() - timedelta(seconds=1)
+        SipgateToken.objects.update(refresh_expires_at=past, keepalive_at=past, expires_at=past)
+        strict.control(kill=True)
+        keepalive.run(rate=0)
+        row = store.load(limited.pk)
+        assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.FIXED_END)
+
+
+class TestPeopleAreTold:
+    def test_days_before_once(self, limited: SocialAccount, strict: Strict) -> None:
+        addressed(limited)
+        refresh_after(limited, HOUR)
+        assert keepalive.run(rate=0).notified == 1
+        [message] = mail.outbox
+        assert message.subject.startswith("Your sipgate connection ends on ")
+        assert "/accounts/sipgate/login/" in message.body
+        for _ in range(2):
+            refresh_after(limited, HOUR)
+            assert keepalive.run(rate=0).notified == 0
+
+    def test_not_months_before(self, connect: Connect, strict: Strict) -> None:
+        strict.set(fixed_end=time.time() + 20 * DAY)
+        connection = addressed(connect())
+        assert refresh_after(connection, HOUR).reason == Reason.FIXED_END
+        assert keepalive.run(rate=0).notified == 0
+        assert "This connection ends on" not in account_page(connection)
+
+    def test_again_when_it_has_ended(self, limited: SocialAccount, strict: Strict) -> None:
+        addressed(limited)
+        refresh_after(limited, HOUR)
+        assert notices.tell_person(limited.pk)
+        strict.control(kill=True)
+        SipgateToken.objects.update(expires_at=timezone.now(), refresh_expires_at=timezone.now())
+        with pytest.raises(errors.NeedsSignIn):
+            gate.usable(limited)
+        assert threads.errands.wait_idle(10)
+        assert [message.subject for message in mail.outbox][1:] == ["sipgate needs you to sign in again"]
+        assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
+        assert not notices.tell_person(limited.pk)
+
+    def test_not_of_access_that_they_ended_themselves(self, connect: Connect) -> None:
+        connection = addressed(connect())
+        consent.end_access(connection)
+        SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
+        assert keepalive.run(rate=0).notified == 0
+
+    def test_a_consent_ends_the_incident(self, limited: SocialAccount, strict: Strict) -> None:
+        addressed(limited)
+        refresh_after(limited, HOUR)
+        strict.set(fixed_end=0)
+        consent.record_consent(limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC)))
+        row = store.load(limited.pk)
+        assert (row.reason, row.notified_at) == ("", None)
+        assert keepalive.run(rate=0).notified == 0
+
+    def test_on_the_page(self, limited: SocialAccount, strict: Strict) -> None:
+        refresh_after(limited, HOUR)
+        page = account_page(limited)
+        assert "This connection ends on" in page
+        assert "Each use extends this." not in page
+
+
+class TestTheBrowserSession:
+    def ended(self, connection: SocialAccount, strict: Strict) -> str:
+        strict.control(kill=True)
+        SipgateToken.objects.update(expires_at=timezone.now())
+        with pytest.raises(errors.NeedsSignIn):
+            gate.usable(connection)
+        assert threads.errands.wait_idle(10)
+        return mail.outbox[-1].body
+
+    def test_signing_out_of_sipgate_is_named_as_the_likely_cause(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect())
+        assert "Signing out of sipgate" in account_page(connection)
+        assert "Probably you, or somebody else, signed out of sipgate" in self.ended(connection, strict)
+        assert "Probably you, or somebody else, signed out of sipgate" in account_page(connection)
+
+    def test_not_with_offline_access(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect(scope="account:read offline_access"))
+        assert "Signing out of sipgate" not in account_page(connection)
+        assert "signed out of sipgate" not in self.ended(connection, strict)
+        assert "signed out of sipgate" not in account_page(connection)
+
+    def test_not_for_another_reason(self, connect: Connect) -> None:
+        connection = connect(state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
+        assert "signed out of sipgate" not in account_page(connection)
+
+
+def account_page(connection: SocialAccount) -> str:
+    client = Client(headers={"host": HOST})
+    client.force_login(connection.user, backend="django.contrib.auth.backends.ModelBackend")
+    return client.get("/account").content.decode()
