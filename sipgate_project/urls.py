@@ -22,8 +22,6 @@ urlpatterns = [
     path("account", views.account, name="account"),
     path("account.json", views.account_json, name="account_json"),
     path("account/refresh", views.account_refresh, name="account_refresh"),
-    path("healthz", views.healthz, name="healthz"),
-    path("metrics", views.metrics, name="metrics"),
     *callback_urlpatterns(),
     path("accounts/", include("allauth.urls")),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -6,22 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
-from django.conf import settings
 from django.contrib.auth.decorators import login_required
-from django.db import Error as DatabaseProblem
-from django.db import connections, transaction
-from django.db.migrations.executor import MigrationExecutor
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
-from django.utils.crypto import constant_time_compare
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from sipgate_provider import accounts, errors, problems
-from sipgate_provider import metrics as counting
 from sipgate_provider.api import Account
-from sipgate_provider.keeper import sealing
 from sipgate_provider.models import SipgateToken
 
 
@@ -138,48 +132,6 @@ def _as_json(card: Card) -> dict[str, Any]:
 
 def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-@never_cache
-@require_safe
-@transaction.non_atomic_requests
-def healthz(request: HttpRequest) -> JsonResponse:
-    """Say whether this process can serve: database, pending migrations, keys. 200 or 503; no secrets, no versions."""
-    state = {"database": _database_state(), "keys": _keys_state()}
-    healthy = all(value == "ok" for value in state.values())
-    return JsonResponse({"status": "ok" if healthy else "failing", **state}, status=200 if healthy else 503)
-
-
-def _database_state() -> str:
-    try:
-        executor = MigrationExecutor(connections["default"])
-        return "migrations pending" if executor.migration_plan(executor.loader.graph.leaf_nodes()) else "ok"
-    except DatabaseProblem:
-        return "unreachable"
-
-
-def _keys_state() -> str:
-    try:
-        sealing.first_key_id()
-    except errors.Misconfigured:
-        return "SIPGATE_TOKEN_KEYS is missing or malformed"
-    return "ok"
-
-
-@never_cache
-@require_safe
-@transaction.non_atomic_requests
-def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer Prometheus, if it has the bearer token ``METRICS_TOKEN``. Without one set there is no such page."""
-    if not settings.METRICS_TOKEN or not counting.is_on():
-        raise Http404
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not constant_time_compare(given.strip(), settings.METRICS_TOKEN):
-        return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
-    from sipgate_provider import exposition  # needs prometheus-client, which is optional
-
-    body, content_type = exposition.render(request.headers.get("Accept", ""))
-    return HttpResponse(body, content_type=content_type)
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
