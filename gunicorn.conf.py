@@ -1,9 +1,18 @@
 """Found by gunicorn in the folder it is started in; arguments of the command line win."""
 
 import contextlib
+import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from gunicorn.glogging import Logger
+
+from sipgate_project.env import Env
+from sipgate_project.logs import JsonLines, WithoutQuery
 
 worker_class = "gthread"
 workers = 2
@@ -14,25 +23,49 @@ timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
+control_socket_disable = True  # it would lie in the home folder, which a service's user often has not
+
+try:
+    LOG_FORMAT = Env(Path(__file__).resolve().parent).text("LOG_FORMAT", "line").lower()
+except ImproperlyConfigured as error:
+    sys.exit(f"Configuration: {error}")
 
 
-def child_exit(_server: Any, worker: Any) -> None:
-    """Tell prometheus-client that a worker is gone, if ``PROMETHEUS_MULTIPROC_DIR`` is set."""
-    with contextlib.suppress(ImportError, TypeError):
-        from prometheus_client.multiprocess import mark_process_dead
+class logger_class(Logger):  # type: ignore[misc]  # noqa: N801  # gunicorn has no types, and wants this name
+    """gunicorn's lines in the site's format. Without queries: gunicorn quotes the address of a request that failed."""
 
-        mark_process_dead(worker.pid)
+    def setup(self, cfg: Any) -> None:
+        super().setup(cfg)
+        self.error_log.addFilter(WithoutQuery())
+        if LOG_FORMAT == "json":
+            for handler in [*self.error_log.handlers, *self.access_log.handlers]:
+                handler.setFormatter(JsonLines())
 
 
-def on_starting(server: object) -> None:
-    """Run the checks that ``runserver`` runs; what cannot work is told here, once, instead of by each worker.
+def on_starting(_server: object) -> None:
+    """Run the checks that ``runserver`` runs: what cannot work is told here, once, and not by each worker.
 
-    In a process of its own, so that workers load the site themselves, also after a reload. Then keep queries out of the
-    error log: there gunicorn quotes the address of a request that failed.
+    In a process of its own, so that workers load the site themselves, also after a reload.
     """
     checked = subprocess.run([sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False)
     if checked.returncode:
         sys.exit(1)
-    from sipgate_project.logs import WithoutQuery
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        forget_ended_processes(Path(folder))
 
-    server.log.error_log.addFilter(WithoutQuery())  # type: ignore[attr-defined]  # gunicorn has no types
+
+def forget_ended_processes(folder: Path) -> None:
+    """Begin to count anew, but for what still runs: a keepalive beside the site goes on where it was."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.db"):
+        number = re.search(r"_([0-9]+)\.db$", file.name)
+        if number is None or not Path(f"/proc/{number[1]}").exists():
+            file.unlink(missing_ok=True)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Tell prometheus-client that a worker is gone; without ``PROMETHEUS_MULTIPROC_DIR`` there is nothing to tell."""
+    with contextlib.suppress(ImportError, TypeError):
+        from prometheus_client.multiprocess import mark_process_dead
+
+        mark_process_dead(worker.pid)

@@ -32,20 +32,15 @@ def headers(get_response: Next) -> Next:
     return middleware
 
 
-PROBES = frozenset({"/healthz", "/metrics"})
-"""Asked by machines, which know a process by its address."""
-
-
 def canonical_host(get_response: Next) -> Next:
     """Send a page view on another host name to the host of the redirect URI: cookies set here would be missing there.
 
-    Only page views: a form posted to the wrong host is the provider's business, and probes ask by address.
+    Only page views: a form posted to the wrong host is the provider's business.
     """
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        is_page = request.method in {"GET", "HEAD"} and request.path not in PROBES
-        if is_page and not conf.is_own_host(request.get_host()):
+        if request.method in {"GET", "HEAD"} and not conf.is_own_host(request.get_host()):
             return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")
         return get_response(request)
 

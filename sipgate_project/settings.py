@@ -159,7 +159,8 @@ if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 if ALLOWED_HOSTS and not validate_host(split_domain_port(_redirect_parts.netloc)[0], ALLOWED_HOSTS):
     raise ImproperlyConfigured(
-        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: every page would be refused."
+        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: "
+        "every page would be refused."
     )
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = [_redirect_parts.hostname or "localhost"]
@@ -240,6 +241,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "sipgate_project.health.probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "sipgate_project.middleware.headers",
@@ -347,7 +349,6 @@ if BEHIND_PROXY:
 # Else every visitor has the proxy's address, and ten wrong passwords of anybody lock everybody out for a minute.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = HTTPS
-SECURE_REDIRECT_EXEMPT = [r"^livez$", r"^readyz$", r"^metrics$"]  # asked from within, over plain http
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
 # Both speak for more than this site, and cannot be taken back for long: the owner of the domain switches them on.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")

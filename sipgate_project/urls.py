@@ -30,8 +30,6 @@ urlpatterns = [
     path("accounts/settings/", pages.own_settings, name="settings"),
     path("accounts/export", pages.account_export, name="account_export"),
     path("accounts/delete", pages.account_delete, name="account_delete"),
-    path("healthz", views.healthz, name="healthz"),
-    path("metrics", views.metrics, name="metrics"),
     *callback_urlpatterns(),
     path("accounts/", include("allauth.urls")),
     path("i18n/", include("django.conf.urls.i18n")),

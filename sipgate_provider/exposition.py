@@ -9,10 +9,11 @@ Needs ``prometheus-client``: import it only if ``metrics.is_on()``. Must not kno
 from __future__ import annotations
 
 import logging
-import threading
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from shutil import disk_usage
 
 from django.utils import timezone
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -21,13 +22,19 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from sipgate_provider.keeper import journal
+from sipgate_provider import conf
+from sipgate_provider.keeper import database, journal
 from sipgate_provider.ops import statistics
+from sipgate_provider.ops.bounded import Bounded
 
 logger = logging.getLogger(__name__)
 
 REMEMBERED_FOR = 15.0
 """Seconds: as often as Prometheus usually asks; several of them, and every process, may."""
+PATIENCE = 1.5
+"""Seconds that an answer waits for the database: Prometheus gives up after ten, and then loses the counters, too."""
+JOURNAL_NEEDS = 1_000_000
+"""Bytes that have to be free where the journal is: room for some hundred pairs."""
 ENDING_WITHIN = 7
 
 
@@ -45,6 +52,7 @@ FAILING_SECONDS = Gauge("sipgate_failing_seconds", "How long the refresh of one 
 REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Sessions still to be ended at sipgate.")
 REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
 JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
+JOURNAL_WRITABLE = Gauge("sipgate_journal_writable", "1 if this machine's journal can take a pair; absent without one.")
 CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client.")
 FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: database or cache does not answer.")
 
@@ -56,6 +64,7 @@ GAUGES = (
     REVOCATIONS_PENDING,
     REVOCATION_SECONDS,
     JOURNAL_ENTRIES,
+    JOURNAL_WRITABLE,
     CLIENT_PAUSED,
     FIGURES_UP,
 )
@@ -63,12 +72,47 @@ GAUGES = (
 Found = list[tuple[Gauge, tuple[str, ...], float]]
 
 
+def _journal() -> Found:
+    """Look at the journal each time: processes of several machines may share the figures, and each has its own."""
+    folder = conf.journal_directory()
+    if folder is None:
+        return [(JOURNAL_ENTRIES, (), 0.0)]
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())  # it is made when it is needed
+        is_writable = os.access(there, os.R_OK | os.W_OK | os.X_OK) and disk_usage(there).free >= JOURNAL_NEEDS
+        return [(JOURNAL_ENTRIES, (), float(journal.waiting())), (JOURNAL_WRITABLE, (), float(is_writable))]
+    except OSError:  # not there, or not to be looked into
+        return [(JOURNAL_WRITABLE, (), 0.0)]
+
+
+def _counted() -> Found:
+    now = timezone.now()
+    try:
+        with database.own_connections():
+            known, closer = statistics.current(), statistics.details(now)
+    except Exception as error:  # whoever watches a site wants an answer most of all when something is broken
+        logger.error("The connections could not be counted: %s", type(error).__name__)
+        return [(FIGURES_UP, (), 0.0)]
+    failing, oldest = closer.oldest_failing_since, known.oldest_revocation
+    single = {
+        LINKS_ENDING: closer.ending[ENDING_WITHIN],
+        LINKS_OVERDUE: closer.overdue,
+        FAILING_SECONDS: (now - failing).total_seconds() if failing else 0.0,
+        REVOCATIONS_PENDING: known.revocations,
+        REVOCATION_SECONDS: (now - oldest).total_seconds() if oldest else 0.0,
+        CLIENT_PAUSED: float(any(pause.until > now for pause in known.pauses)),
+        FIGURES_UP: 1.0,
+    }
+    states = [(CONNECTIONS, (state,), float(number)) for state, number in known.states.items()]
+    return [*states, *((gauge, (), float(value)) for gauge, value in single.items())]
+
+
 class Figures(Collector):
-    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. Without a database, gauges are missing; the
-    answer is not."""
+    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. A database that does not answer, or not in time,
+    costs the gauges, not the answer."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._counting = Bounded(_counted)
         self._found: Found = []
         self._until = 0.0
 
@@ -77,11 +121,14 @@ class Figures(Collector):
         return _families([])
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._found = _counted()
+        if time.monotonic() >= self._until:
+            try:
+                self._found = self._counting.ask(PATIENCE)
                 self._until = time.monotonic() + REMEMBERED_FOR
-            return _families(self._found)
+            except TimeoutError:  # the count goes on; whoever asks next may have it
+                logger.error("The connections could not be counted within %s s", PATIENCE)
+                self._found = [(FIGURES_UP, (), 0.0)]
+        return _families([*self._found, *_journal()])
 
     def forget(self) -> None:
         """Count anew at the next question."""
@@ -124,26 +171,3 @@ def _families(found: Found) -> Iterable[GaugeMetricFamily]:
             if one is gauge:
                 family.add_metric(labels, value)
         yield family
-
-
-def _counted() -> Found:
-    now = timezone.now()
-    # Not from the figures: processes of several machines may share those, and each has a journal of its own.
-    waiting = (JOURNAL_ENTRIES, (), float(journal.waiting()))
-    try:
-        known, closer = statistics.current(), statistics.details(now)
-    except Exception as error:  # database or cache: whoever watches a site wants an answer then most of all
-        logger.error("The connections could not be counted: %s", type(error).__name__)
-        return [waiting, (FIGURES_UP, (), 0.0)]
-    failing, oldest = closer.oldest_failing_since, known.oldest_revocation
-    single = {
-        LINKS_ENDING: closer.ending[ENDING_WITHIN],
-        LINKS_OVERDUE: closer.overdue,
-        FAILING_SECONDS: (now - failing).total_seconds() if failing else 0.0,
-        REVOCATIONS_PENDING: known.revocations,
-        REVOCATION_SECONDS: (now - oldest).total_seconds() if oldest else 0.0,
-        CLIENT_PAUSED: float(any(pause.until > now for pause in known.pauses)),
-        FIGURES_UP: 1.0,
-    }
-    states = [(CONNECTIONS, (state,), float(number)) for state, number in known.states.items()]
-    return [*states, waiting, *((gauge, (), float(value)) for gauge, value in single.items())]

@@ -26,6 +26,11 @@ class Server:
             ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self._server.system_user, timeout=30
         )
 
+    def processes(self) -> list[int]:
+        """Return the ids of the server's processes: the first one, and those it has started."""
+        first = int((Path(self._server.pgdata) / "postmaster.pid").read_text().splitlines()[0])
+        return [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
+
     def start(self) -> None:
         self._server.ensure_postgres_running()
         assert self._server.get_uri() == self.url

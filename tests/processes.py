@@ -127,7 +127,7 @@ class Site:
         give_up = time.monotonic() + 30
         while time.monotonic() < give_up:
             try:
-                if self.get("/healthz").status_code == 200:
+                if self.get("/readyz").status_code == 200:
                     return
             except requests.ConnectionError:
                 time.sleep(0.05)

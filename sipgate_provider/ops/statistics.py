@@ -6,6 +6,7 @@ Must not know: pages, permissions.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -53,10 +54,14 @@ class Statistics:
 
 def current() -> Statistics:
     """Return the figures, at most ``REMEMBERED_FOR`` seconds old. Five queries, or none."""
-    known: Statistics | None = cache.get(CACHE_KEY)
+    known: Statistics | None = None
+    # What a cache raises that is away is its client library's own; counting does without one.
+    with suppress(Exception):
+        known = cache.get(CACHE_KEY)
     if known is None:
         known = measure(timezone.now())
-        cache.set(CACHE_KEY, known, REMEMBERED_FOR)
+        with suppress(Exception):
+            cache.set(CACHE_KEY, known, REMEMBERED_FOR)
     return known
 
 

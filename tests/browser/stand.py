@@ -97,7 +97,7 @@ def _wait(running: Stand, process: subprocess.Popen[bytes]) -> None:
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and process.poll() is None:
         try:
-            if requests.get(f"{running.url}/healthz", timeout=5).ok:
+            if requests.get(f"{running.url}/readyz", timeout=5).ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.05)

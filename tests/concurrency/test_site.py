@@ -123,7 +123,7 @@ def test_other_pages_stay_quick_while_sipgate_hangs(browser: Browser, session: s
         answers = [page.result() for page in pages]
         assert {answer.status_code for answer in answers} == {200}
         assert max(answer.elapsed.total_seconds() for answer in answers) < 3
-        for path in ("/", "/healthz"):
+        for path in ("/", "/readyz"):
             answer = running.get(path, session=session)
             assert (answer.status_code, answer.elapsed.total_seconds() < 1) == (200, True)
         browser.sandbox.control.clear()

@@ -133,11 +133,17 @@ def refused(done: subprocess.CompletedProcess[str], variable: str) -> None:
 
 
 MISTAKES: dict[str, list[str | bytes]] = {
-    "CLIENT_SECRET is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use the local sandbox.": [
+    (
+        "CLIENT_SECRET is not set. Copy Id and Secret of your client from console.sipgate.com, or set "
+        "neither to use the local sandbox."
+    ): [
         f"{SITE}CLIENT_ID=1-1-x:third-party",
         f"{SITE}CLIENT_ID=1-1-x:third-party\nCLIENT_SECRET=YOUR_CLIENT_SECRET",
     ],
-    "CLIENT_ID is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use the local sandbox.": [
+    (
+        "CLIENT_ID is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to "
+        "use the local sandbox."
+    ): [
         f"{SITE}CLIENT_SECRET={SECRET}",
     ],
     "REDIRECT_URI names port 8080 but PORT is 9000: make them equal, here and in sipgate's console.": [
@@ -170,7 +176,10 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "REDIRECT_URI must start with https://: over plain http the client secret and tokens could be read.": [
         f"{SITE}REDIRECT_URI=http://crm.example.org/oauth",
     ],
-    ".env line 3 is not understood: write REDIRECT_URI=value, with straight quotes at both ends or none, and nothing behind.": [
+    (
+        ".env line 3 is not understood: write REDIRECT_URI=value, with straight quotes at both ends or none, "
+        "and nothing behind."
+    ): [
         f'{SITE}REDIRECT_URI="http://localhost:8080/oauth",',
     ],
     "PORT must be a whole number from 1 to 65535.": [
@@ -190,7 +199,10 @@ MISTAKES: dict[str, list[str | bytes]] = {
         f"{SITE}{CLIENT}TOKEN_URL=https://me:{SECRET}@login.example.org/token",
         f"{SITE}{CLIENT}TOKEN_URL=login.sipgate.com/token",
     ],
-    "TEST_API_ENDPOINT must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
+    (
+        "TEST_API_ENDPOINT must be a full address such as https://example.org/path, without quotes, blanks "
+        "or a fragment."
+    ): [
         f"{SITE}{CLIENT}TEST_API_ENDPOINT=ftp://api.sipgate.com/v2/account",
     ],
     "SIPGATE_API_URL must start with https://: over plain http the client secret and tokens could be read.": [
@@ -202,8 +214,14 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "REVOKE_URL must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
         f"{SITE}{CLIENT}REVOKE_URL=yes",
     ],
-    "CLIENT_ID ends in :third-party but TOKEN_URL names the realm sipgate-apps: sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them.": [
-        f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth\nTOKEN_URL={REALM}/sipgate-apps/protocol/openid-connect/token",
+    (
+        "CLIENT_ID ends in :third-party but TOKEN_URL names the realm sipgate-apps: sipgate would answer "
+        "'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
+    ): [
+        (
+            f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth\nTOKEN_URL={REALM}/"
+            f"sipgate-apps/protocol/openid-connect/token"
+        ),
     ],
     "AUTH_URL and TOKEN_URL name different realms: both must be those of your client.": [
         f"{SITE}{CLIENT}AUTH_URL={REALM}/sipgate-apps/protocol/openid-connect/auth",
@@ -250,7 +268,10 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "HSTS_PRELOAD must be on or off.": [
         f"{PUBLIC}HSTS_PRELOAD=x",
     ],
-    "DATABASE_URL cannot be understood; expected something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3.": [
+    (
+        "DATABASE_URL cannot be understood; expected something like postgres://user:password@host/name or "
+        "sqlite:////folder/file.sqlite3."
+    ): [
         f"{SITE}DATABASE_URL=postgres//user:{SECRET}@host/name",
         f"{SITE}DATABASE_URL=oracel://user:{SECRET}@host/name",
         f"{SITE}DATABASE_URL=postgres://user:{SECRET}/more@host/name",
@@ -293,7 +314,10 @@ MISTAKES: dict[str, list[str | bytes]] = {
         f"{SITE}# gehört\n".encode("latin-1"),
         f"SECRET_KEY={SECRET}\n".encode("utf-16"),
     ],
-    "CLIENT_ID contains a character that cannot be meant (U+0020 SPACE): copy the value from console.sipgate.com again.": [
+    (
+        "CLIENT_ID contains a character that cannot be meant (U+0020 SPACE): copy the value from "
+        "console.sipgate.com again."
+    ): [
         f"{SITE}CLIENT_ID=1234567 1-abc:third-party\nCLIENT_SECRET={SECRET}",
     ],
     "CLIENT_ID has quotes (“…”) that became a part of it: remove them.": [
@@ -302,16 +326,25 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "CLIENT_SECRET contains an invisible character (U+200B ZERO WIDTH SPACE): type the value again.": [
         f"{SITE}CLIENT_ID=1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}\u200b",
     ],
-    "CLIENT_ID contains a character that cannot be meant (U+2011 NON-BREAKING HYPHEN): copy the value from console.sipgate.com again.": [
+    (
+        "CLIENT_ID contains a character that cannot be meant (U+2011 NON-BREAKING HYPHEN): copy the value "
+        "from console.sipgate.com again."
+    ): [
         f"{SITE}CLIENT_ID=1234567‑1-abc:third-party\nCLIENT_SECRET={SECRET}",
     ],
     "CLIENT_ID has quotes ('…') that became a part of it: remove them.": [
         f"{SITE}CLIENT_ID=\"'1234567-1-abc:third-party'\"\nCLIENT_SECRET={SECRET}",
     ],
-    "CLIENT_ID is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use the local sandbox. .env line 3: CLIENTID is not a variable of this site; did you mean CLIENT_ID?": [
+    (
+        "CLIENT_ID is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to "
+        "use the local sandbox. .env line 3: CLIENTID is not a variable of this site; did you mean CLIENT_ID?"
+    ): [
         f"{SITE}CLIENTID=1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}",
     ],
-    ".env line 3 is not understood: write CLIENT_ID=value, with straight quotes at both ends or none, and nothing behind.": [
+    (
+        ".env line 3 is not understood: write CLIENT_ID=value, with straight quotes at both ends or none, "
+        "and nothing behind."
+    ): [
         f"{SITE}CLIENT_ID: 1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}",
     ],
     "OAUTH_SCOPE holds a name that no scope can have: expected something like account:read users:read.": [
@@ -320,7 +353,10 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "OAUTH_SCOPE has quotes (“…”) that became a part of it: remove them.": [
         f"{SITE}{CLIENT}OAUTH_SCOPE=“account:read”",
     ],
-    "REDIRECT_URI starts with https:// but this site itself speaks http only: use http:// on this machine, or set BEHIND_PROXY=on if a proxy in front ends TLS.": [
+    (
+        "REDIRECT_URI starts with https:// but this site itself speaks http only: use http:// on this "
+        "machine, or set BEHIND_PROXY=on if a proxy in front ends TLS."
+    ): [
         f"{SITE}REDIRECT_URI=https://localhost:8080/oauth",
     ],
     "REDIRECT_URI names an address of this machine or network: use localhost, or a host name with https://.": [
@@ -332,11 +368,17 @@ MISTAKES: dict[str, list[str | bytes]] = {
         f"{SITE}{CLIENT}TEST_API_ENDPOINT=https://api.sipgate.com/v2",
         f"{SITE}{CLIENT}TEST_API_ENDPOINT=https://api.sipgate.com/v2/",
     ],
-    "AUTH_URL must end in /realms/third-party/protocol/openid-connect/auth, with the realm of your client. Remove it to use sipgate's own address.": [
+    (
+        "AUTH_URL must end in /realms/third-party/protocol/openid-connect/auth, with the realm of your "
+        "client. Remove it to use sipgate's own address."
+    ): [
         f"{SITE}{CLIENT}AUTH_URL=https://login.sipgate.com/",
         f"{SITE}{CLIENT}AUTH_URL={REALM}/third-party/protocol/openid-connect/token",
     ],
-    "TOKEN_URL must end in /realms/third-party/protocol/openid-connect/token, with the realm of your client. Remove it to use sipgate's own address.": [
+    (
+        "TOKEN_URL must end in /realms/third-party/protocol/openid-connect/token, with the realm of your "
+        "client. Remove it to use sipgate's own address."
+    ): [
         f"{SITE}{CLIENT}TOKEN_URL={REALM}/third-party",
     ],
     "ALLOWED_HOSTS must hold host names only, such as crm.example.org, without https://, port and path.": [
@@ -565,7 +607,7 @@ class TestReadOnlyFolder:
         project.folder.chmod(0o755)
 
     def run(self, project: Project, text: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in a folder that nothing can be written to; ``SHUT`` is one that may not even be looked into."""
+        """Run a command in a folder that cannot be written to; ``SHUT`` may not even be looked into."""
         project.write(text.replace("SHUT", str(project.folder / "shut")))
         (project.folder / "shut").chmod(0)
         project.folder.chmod(0o555)
