@@ -1,6 +1,6 @@
-"""The pages that people see. One call into the app each; whatever changes something answers with a redirect.
+"""The pages that people see. Each makes one call into the app; a form is answered with a redirect.
 
-An address that is only posted to sends a page view to the page it belongs to: a reload, *Back* or a bookmark is no error.
+An address that is only posted to sends a page view to its page: a reload, *Back* or a bookmark is no error.
 """
 
 from __future__ import annotations

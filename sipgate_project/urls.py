@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from allauth.account.decorators import secure_admin_login
 from allauth.socialaccount.models import SocialApp
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.urls import include, path
+from django.utils.translation import gettext_lazy
 
 from sipgate_provider.urls import callback_urlpatterns
 
 from . import pages, views
 
 admin.autodiscover()
+admin.site.site_header = admin.site.site_title = "sipgate for Django"
+admin.site.index_title = gettext_lazy("Administration")
 if admin.site.is_registered(SocialApp):
     admin.site.unregister(SocialApp)  # this site's client comes from the environment: a row would be ignored
+admin.site.unregister(UserSession)  # people see and end their own; deleting a user takes them along, unasked
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
 
