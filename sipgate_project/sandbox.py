@@ -62,7 +62,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def steer(lever: str, **order: Any) -> None:
-    """Pull a lever of the running sandbox (docs/reference). Raises ``requests.RequestException`` if it does not answer."""
+    """Pull a lever of the running sandbox. Raises ``requests.RequestException`` if it refuses or does not answer."""
     requests.post(f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5).raise_for_status()
 
 

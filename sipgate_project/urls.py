@@ -4,32 +4,37 @@ from __future__ import annotations
 
 from allauth.account.decorators import secure_admin_login
 from allauth.socialaccount.models import SocialApp
+from allauth.usersessions.models import UserSession
 from django.contrib import admin
 from django.urls import include, path
+from django.utils.translation import gettext_lazy
 
 from sipgate_provider.urls import callback_urlpatterns
 
-from . import pages, views
+from . import views
 
 admin.autodiscover()
+admin.site.site_header = admin.site.site_title = "sipgate for Django"
+admin.site.index_title = gettext_lazy("Administration")
 if admin.site.is_registered(SocialApp):
     admin.site.unregister(SocialApp)  # this site's client comes from the environment: a row would be ignored
+admin.site.unregister(UserSession)  # people see and end their own; deleting a user takes them along, unasked
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
 
 urlpatterns = [
-    path("", pages.home, name="home"),
-    path("account", pages.account, name="account"),
-    path("account.json", pages.account_json, name="account_json"),
-    path("account/refresh", pages.account_refresh, name="account_refresh"),
-    path("account/state", pages.account_state, name="account_state"),
-    path("account/numbers", pages.numbers, name="numbers"),
-    path("account/try", pages.try_out, name="try_out"),
-    path("account/<int:pk>", pages.connection, name="connection"),
-    path("account/<int:pk>/end-access", pages.end_access, name="end_access"),
-    path("accounts/settings/", pages.own_settings, name="settings"),
-    path("accounts/export", pages.account_export, name="account_export"),
-    path("accounts/delete", pages.account_delete, name="account_delete"),
+    path("", views.home, name="home"),
+    path("account", views.account, name="account"),
+    path("account.json", views.account_json, name="account_json"),
+    path("account/refresh", views.account_refresh, name="account_refresh"),
+    path("account/state", views.account_state, name="account_state"),
+    path("account/numbers", views.numbers, name="numbers"),
+    path("account/try", views.try_out, name="try_out"),
+    path("account/<int:pk>", views.connection, name="connection"),
+    path("account/<int:pk>/end-access", views.end_access, name="end_access"),
+    path("accounts/settings/", views.own_settings, name="settings"),
+    path("accounts/export", views.account_export, name="account_export"),
+    path("accounts/delete", views.account_delete, name="account_delete"),
     *callback_urlpatterns(),
     path("accounts/", include("allauth.urls")),
     path("i18n/", include("django.conf.urls.i18n")),

@@ -1,0 +1,371 @@
+"""The pages that people see. Each makes one call into the app; a form is answered with a redirect.
+
+An address that is only posted to sends a page view to its page: a reload, *Back* or a bookmark is no error.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import wraps
+from itertools import islice
+from typing import Any
+
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth import logout
+from django.contrib.auth.decorators import login_required
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import transaction
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+from requests import RequestException
+
+from sipgate_provider import accounts, errors, problems, scopes
+from sipgate_provider.decorators import sipgate_required
+from sipgate_provider.keeper import gate
+from sipgate_provider.models import TokenEvent
+
+from . import leaving, sandbox
+from .forms import DeleteAccountForm
+
+Page = Callable[..., HttpResponse]
+
+INCIDENTS = "incidents"
+"""Session key: the reference under which this person saw each connection's trouble, until it is over."""
+REFRESHED = "refreshed"
+"""Session key: what *Refresh now* did, shown once."""
+RELOAD_IN = "reload_in"
+"""Session key: in how many seconds the page has news, told once."""
+EVENTS_SHOWN = 50
+NUMBERS_SHOWN = 500
+AWAY_FOR = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One connection on a page: what is known of it, and what is wrong in words."""
+
+    view: accounts.AccountView
+    problem: problems.Problem | None = None
+    refreshed: dict[str, Any] | None = None
+
+
+def posted(*, instead: str) -> Callable[[Page], Page]:
+    """Let a view be posted to only; a page view is sent to the page named ``instead``, with the same arguments."""
+
+    def decorate(view: Page) -> Page:
+        @wraps(view)
+        def answer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+            if request.method != "POST":
+                return HttpResponseRedirect(reverse(instead, args=args, kwargs=kwargs))
+            return view(request, *args, **kwargs)
+
+        return never_cache(transaction.non_atomic_requests(answer))
+
+    return decorate
+
+
+# --- the account ------------------------------------------------------------------------------------------------------
+
+
+@require_safe
+def home(request: HttpRequest) -> HttpResponse:
+    views = accounts.known_views_of(request.user) if request.user.is_authenticated else []
+    return render(request, "pages/home.html", {"cards": [Card(view=view) for view in views]})
+
+
+@never_cache
+@require_safe
+@login_required
+@transaction.non_atomic_requests
+def account(request: HttpRequest) -> HttpResponse:
+    views = accounts.views_of(request.user)
+    refreshed = request.session.pop(REFRESHED, None)
+    cards = [
+        Card(
+            view=view,
+            problem=_problem_of(request, view),
+            refreshed=refreshed if refreshed and refreshed["connection"] == view.connection.pk else None,
+        )
+        for view in views
+    ]
+    context = {"cards": cards, "reload_in": request.session.pop(RELOAD_IN, None)}
+    if any(card.view.is_pending or (card.view.token and card.view.token.state == "failing") for card in cards):
+        context["stored_state"] = accounts.stored_state(request.user)
+    return render(request, "pages/account.html", {**context, **_reachable(request.user)})
+
+
+def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Problem | None:
+    """Return what is wrong with a connection. One incident has one reference, which is in the log once."""
+    key, incidents = str(view.connection.pk), request.session.get(INCIDENTS, {})
+    if view.error is None or view.is_access_ended:
+        if view.is_fresh and key in incidents:
+            request.session[INCIDENTS] = {other: known for other, known in incidents.items() if other != key}
+        return None
+    problem = problems.describe(view.error, next_url=reverse("account"), connect=True)
+    if type(view.error) is errors.MissingPermission and view.token is not None:
+        problem = _with_wish(request, problem, view.error, view.token.scopes)
+    kind, reference = incidents.get(key, ("", ""))
+    if kind == problem.kind:
+        return replace(problem, reference=reference)
+    problems.log(problem, view.error)
+    request.session[INCIDENTS] = {**incidents, key: (problem.kind, problem.reference)}
+    return problem
+
+
+def _with_wish(
+    request: HttpRequest, problem: problems.Problem, error: errors.MissingPermission, granted: tuple[str, ...]
+) -> problems.Problem:
+    """Let the problem's button ask for what is missing."""
+    needed = scopes.narrowest(error.scopes)
+    wish = scopes.signed(request, scopes.widened(granted, needed=needed))
+    return replace(problem, action_url=problems.sign_in_url(reverse("account"), process="connect", wish=wish))
+
+
+def _reachable(user: Any) -> dict[str, Any]:
+    """Return what is asked while nobody knows where to write: no address, or one that is not verified yet."""
+    addresses = list(EmailAddress.objects.filter(user=user).order_by("-primary", "pk"))
+    if any(address.verified for address in addresses):
+        return {"ask_for_address": False}
+    return {"ask_for_address": True, "unverified_address": addresses[0].email if addresses else ""}
+
+
+@posted(instead="account")
+@login_required
+def account_refresh(request: HttpRequest) -> HttpResponse:
+    """sipgate's own example as a button: account, refresh, account again."""
+    number = _number(request.POST.get("connection", ""))
+    try:
+        done = accounts.demonstrate(request.user, number)
+    except errors.NotConnected:
+        raise Http404 from None
+    except errors.SipgateError as error:
+        problem = problems.describe(error)
+        problems.log(problem, error)
+        request.session[INCIDENTS] = {
+            **request.session.get(INCIDENTS, {}),
+            str(number): (problem.kind, problem.reference),
+        }
+    else:
+        request.session[REFRESHED] = {
+            "connection": number,
+            "before": done.before,
+            "after": done.after,
+            "company_before": done.account_before.company,
+            "company_after": done.account_after.company,
+            "is_same": done.account_before == done.account_after,
+            "duration_ms": done.duration_ms,
+        }
+    return _to_card(number)
+
+
+def _to_card(number: int) -> HttpResponse:
+    return HttpResponseRedirect(f"{reverse('account')}#connection-{number}")
+
+
+@never_cache
+@require_safe
+def account_state(request: HttpRequest) -> HttpResponse:
+    """What a page that waits compares: it changes when there is news. sipgate is not asked."""
+    if not request.user.is_authenticated:
+        return JsonResponse({}, status=401)
+    return JsonResponse({"stored": accounts.stored_state(request.user)})
+
+
+@never_cache
+@require_safe
+@transaction.non_atomic_requests
+def account_json(request: HttpRequest) -> HttpResponse:
+    if not request.user.is_authenticated:
+        return JsonResponse(
+            {"type": "about:blank", "title": "Sign in first", "status": 401, "action": reverse("account_login")},
+            status=401,
+            content_type="application/problem+json",
+        )
+    views = accounts.views_of(request.user)
+    if not views:
+        return problems.json(
+            request, errors.NotConnected("This user has no sipgate connection."), next_url=reverse("account")
+        )
+    failed = [view.error for view in views if view.error is not None and view.account is None]
+    if len(failed) == len(views):
+        return problems.json(request, failed[0], next_url=reverse("account"))
+    return JsonResponse({"connections": [_as_json(view, _problem_of(request, view)) for view in views]})
+
+
+def _as_json(view: accounts.AccountView, problem: problems.Problem | None) -> dict[str, Any]:
+    token = view.token
+    return {
+        "uid": view.connection.uid,
+        "name": view.name,
+        "account": view.account.to_dict() if view.account else None,
+        "fetched_at": view.fetched_at,
+        "fresh": view.is_fresh,
+        "pending": view.is_pending,
+        "problem": problem.document() if problem else None,
+        "token": token
+        and {
+            "state": token.state,
+            "reason": token.reason,
+            "scope": list(token.scopes),
+            "access_expires_at": token.expires_at,
+            "link_expires_at": token.refresh_expires_at,
+            "generation": token.generation,
+        },
+    }
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
+
+
+# --- one connection ---------------------------------------------------------------------------------------------------
+
+
+@never_cache
+@require_safe
+@login_required
+def connection(request: HttpRequest, pk: int) -> HttpResponse:
+    """State, permissions and history of one connection of this person, and the ways to end it. sipgate is not asked."""
+    views = accounts.known_views_of(request.user)
+    view = next((one for one in views if one.connection.pk == pk), None)
+    if view is None:
+        raise Http404
+    user: Any = request.user
+    others = SocialAccount.objects.filter(user=user).exclude(pk=pk).exists()
+    context = {
+        "card": Card(view=view),
+        "events": TokenEvent.objects.filter(connection_id=pk).order_by("-at", "-id")[:EVENTS_SHOWN],
+        "is_only_way_in": not others and not user.has_usable_password(),
+    }
+    return render(request, "pages/connection.html", context)
+
+
+@posted(instead="connection")
+@login_required
+def end_access(request: HttpRequest, pk: int) -> HttpResponse:
+    try:
+        row = accounts.end_access(request.user, pk)
+    except errors.NotConnected:
+        raise Http404 from None
+    except errors.SipgateError as error:
+        return problems.page(request, error, next_url=reverse("connection", args=[pk]))
+    messages.success(
+        request,
+        _("This site can no longer use %(name)s. You can still sign in with it.") % {"name": accounts.name_of(row)},
+    )
+    return redirect("connection", pk)
+
+
+@require_safe
+@sipgate_required(scopes=["numbers:read"])
+def numbers(request: HttpRequest) -> HttpResponse:
+    """What linking is for: the token reads something that was not asked for at first."""
+    sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
+    found = list(islice(sipgate.numbers(), NUMBERS_SHOWN))
+    context = {"numbers": found, "name": accounts.name_of(sipgate.connection), "most": NUMBERS_SHOWN}
+    return render(request, "pages/numbers.html", context)
+
+
+# --- one's own account ------------------------------------------------------------------------------------------------
+
+
+@never_cache
+@require_safe
+@login_required
+def own_settings(request: HttpRequest) -> HttpResponse:
+    return render(request, "pages/settings.html")
+
+
+@never_cache
+@require_safe
+@login_required
+def account_export(request: HttpRequest) -> HttpResponse:
+    """Everything this site knows of the person, as a file."""
+    response = JsonResponse(leaving.export(request.user), encoder=DjangoJSONEncoder, json_dumps_params={"indent": 2})
+    response.headers["Content-Disposition"] = 'attachment; filename="my-data.json"'
+    return response
+
+
+@never_cache
+@login_required
+@transaction.non_atomic_requests
+def account_delete(request: HttpRequest) -> HttpResponse:
+    form = DeleteAccountForm(request.POST if request.method == "POST" else None, user=request.user)
+    if not form.is_valid():
+        context = {"form": form, "connections": accounts.connections_of(request.user)}
+        return render(request, "pages/delete.html", context)
+    leaving.delete(request.user)
+    logout(request)
+    messages.success(request, _("Your account was deleted. This site no longer knows you."))
+    return redirect("home")
+
+
+# --- the sandbox ------------------------------------------------------------------------------------------------------
+
+
+@posted(instead="account")
+@login_required
+def try_out(request: HttpRequest) -> HttpResponse:
+    """Let something happen at the local sandbox to this person's connections, to see what the site makes of it."""
+    if not settings.SANDBOX:
+        raise Http404
+    what, connections = request.POST.get("what", ""), accounts.connections_of(request.user)
+    if what not in TRIES:
+        raise Http404
+    try:
+        TRIES[what](request, [row.uid for row in connections])
+    except RequestException:
+        messages.error(request, _("The sandbox does not answer."))
+        return redirect("account")
+    for row in connections:
+        with suppress(errors.SipgateError):  # which the page will tell
+            gate.refresh(row)
+    return redirect("account")
+
+
+def _expire(request: HttpRequest, uids: list[str]) -> None:
+    for uid in uids:
+        sandbox.steer("expire-access", uid=uid)
+    messages.info(
+        request, _("The access token expired. The tokens were refreshed, and sipgate answered with the new one.")
+    )
+
+
+def _take_away(request: HttpRequest, uids: list[str]) -> None:
+    for place in ("refresh", "api"):
+        sandbox.steer("faults", fault="unavailable", on=place, times=None)
+    timer = threading.Timer(AWAY_FOR, sandbox.calm)
+    timer.daemon = True
+    timer.start()
+    request.session[RELOAD_IN] = AWAY_FOR + 2
+    messages.info(
+        request, _("For 20 seconds sipgate does not answer. Watch the connection below; it recovers by itself.")
+    )
+
+
+def _end_session(request: HttpRequest, uids: list[str]) -> None:
+    for uid in uids:
+        sandbox.steer("kill-session", uid=uid)
+    messages.info(request, _("sipgate has ended your session, as an administrator there can."))
+
+
+TRIES: dict[str, Callable[[HttpRequest, list[str]], None]] = {
+    "expire": _expire,
+    "away": _take_away,
+    "end": _end_session,
+}
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Answer a form whose CSRF token does not fit. Django passes the reason, which is not shown."""
+    return render(request, "403_csrf.html", status=403)

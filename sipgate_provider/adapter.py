@@ -11,11 +11,11 @@ from typing import Any
 from allauth import app_settings
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
-from allauth.socialaccount.models import SocialApp, SocialToken
+from allauth.socialaccount.models import SocialApp, SocialLogin, SocialToken
 from django.http import HttpRequest
 from django.shortcuts import render
 
-from sipgate_provider import conf, errors
+from sipgate_provider import conf, errors, problems
 from sipgate_provider.keeper import sealing
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret
@@ -62,6 +62,27 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         if sociallogin.account.provider == conf.PROVIDER_ID and not initial.get("email"):
             initial["email"] = sociallogin.account.extra_data.get("email", "")
         return initial
+
+    def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
+        """Tell a person whose sipgate account is connected to another user of this site what they can do about it.
+
+        allauth would send them back with one sentence, and the next try would take the same way.
+        """
+        super().pre_social_login(request, sociallogin)
+        connection = sociallogin.account
+        is_connect = sociallogin.state.get("process") == "connect" and request.user.is_authenticated
+        if connection.provider != conf.PROVIDER_ID or not is_connect or not sociallogin.is_existing:
+            return
+        if sociallogin.user == request.user or sociallogin.state.get("headless"):
+            return
+        next_url = sociallogin.get_redirect_url(request) or ""
+        context = {
+            "name": connection.get_provider_account().to_str(),
+            "another_url": f"{problems.sign_in_url(next_url, process='connect')}&another=1",
+            "that_url": problems.sign_in_url("", process="login"),
+        }
+        page = render(request, "sipgate_provider/belongs_to_another_user.html", context, status=409)
+        raise ImmediateHttpResponse(page)
 
     def on_authentication_error(
         self,

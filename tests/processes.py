@@ -95,9 +95,7 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
 class Site:
     """The site as it is deployed: gunicorn with several processes."""
 
-    def __init__(
-        self, *, processes: int, threads: int, application: str = "sipgate_project.wsgi", **told: Any
-    ) -> None:
+    def __init__(self, *, processes: int, threads: int, application: str = "sipgate_project.wsgi", **told: Any) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

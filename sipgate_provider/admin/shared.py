@@ -91,6 +91,14 @@ def moment(value: datetime | None) -> str | SafeString:
     )
 
 
+def instant(value: datetime | None) -> str | SafeString:
+    """Return a moment as date and time, and below it in relative words."""
+    if value is None:
+        return NOTHING
+    written = formats.date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
+    return format_html('{}<span class="sipgate-reason">{}</span>', written, naturaltime(value))
+
+
 def badge(row: SipgateToken, *, with_reason: bool = True) -> SafeString:
     """Return the state as word and colour, and the reason below it."""
     tone = TONES.get(State(row.state), "bad") if row.state in State.values else "bad"

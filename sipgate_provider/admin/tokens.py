@@ -14,16 +14,28 @@ from django.core.exceptions import BadRequest
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import conf, scopes
+from sipgate_provider import accounts, conf, scopes
 from sipgate_provider.keeper import database
 from sipgate_provider.models import LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
 
 from . import actions, filters
-from .shared import NOTHING, ReadOnlyAdmin, badge, chips, link, list_url, moment, newest_first, uid_starts
+from .shared import (
+    NOTHING,
+    ReadOnlyAdmin,
+    badge,
+    chips,
+    instant,
+    link,
+    list_url,
+    moment,
+    newest_first,
+    uid_starts,
+)
 
 HISTORY_SHOWN = 30
 
@@ -36,25 +48,13 @@ def outside_transactions(view: Any) -> Any:
 
 
 class SipgateTokenAdmin(ReadOnlyAdmin):
-    list_display = (
-        "who",
-        "company",
-        "uid",
-        "state_badge",
-        "granted",
-        "access_ends",
-        "link_ends",
-        "used",
-        "refreshed",
-        "refresh_count",
-        "failing",
-    )
+    list_display = ("who", "state_since_and_why", "permissions", "link_ends", "used")
     list_filter = ("state", "reason", filters.DeadlineFilter, filters.ScopeFilter, filters.ProductLineFilter)
-    ordering = ("-issued_at",)
+    # Trouble first: the states happen to be in that order backwards, and the index of state and since orders it.
+    ordering = ("-state", "-state_since")
     search_fields = ("connection__uid",)  # shows the search field; get_search_results does the work
     search_help_text = gettext_lazy(
-        "How a sipgate uid, a user name, an e-mail address or a company begins (beginnings are found by index; "
-        "parts from the middle are not looked for)."
+        "A part of a company's name, or how a sipgate uid, a user name or an email address begins."
     )
     actions = actions.ACTIONS
     change_form_template = "sipgate_provider/admin/token.html"
@@ -122,7 +122,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 
     def get_sortable_by(self, request: HttpRequest) -> list[Any]:
         """Only what an index can order. The one of the deadlines covers live links, which the filter picks."""
-        ordered = ["state_badge", "access_ends", "refreshed"]
+        ordered = ["state_since_and_why"]
         if request.GET.get(filters.DeadlineFilter.parameter_name) in {"1", "7", "30"}:
             ordered.append("link_ends")
         return ordered
@@ -190,9 +190,12 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 
     # --- columns and fields -------------------------------------------------------------------------------------------
 
-    @admin.display(description=gettext_lazy("user"))
-    def who(self, row: SipgateToken) -> str:
-        return str(row.connection.user)
+    @admin.display(description=gettext_lazy("who"))
+    def who(self, row: SipgateToken) -> SafeString:
+        """Company or person, and below it user name and uid."""
+        connection = row.connection
+        below = f"{connection.user} · {connection.uid}"
+        return format_html('{}<span class="sipgate-reason">{}</span>', accounts.name_of(connection), below)
 
     @admin.display(description=gettext_lazy("user"))
     def who_linked(self, row: SipgateToken) -> str | SafeString:
@@ -217,8 +220,15 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         return str(row.connection.uid)
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
-    def state_badge(self, row: SipgateToken) -> SafeString:
-        return badge(row)
+    def state_since_and_why(self, row: SipgateToken) -> SafeString:
+        return format_html('{}<span class="sipgate-reason">{}</span>', badge(row), moment(row.state_since))
+
+    @admin.display(description=gettext_lazy("permissions"))
+    def permissions(self, row: SipgateToken) -> str | SafeString:
+        if len(row.scopes) < 2:
+            return chips(row.scopes)
+        number = _("%(number)d permissions") % {"number": len(row.scopes)}
+        return format_html('<span title="{}">{}</span>', row.scope, number)
 
     @admin.display(description=gettext_lazy("state"))
     def state_word(self, row: SipgateToken) -> SafeString:
@@ -234,15 +244,15 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("state since"))
     def since(self, row: SipgateToken) -> str:
-        return moment(row.state_since)
+        return instant(row.state_since)
 
     @admin.display(description=gettext_lazy("failing since"))
     def failing(self, row: SipgateToken) -> str:
-        return moment(row.failing_since)
+        return instant(row.failing_since)
 
     @admin.display(description=gettext_lazy("next attempt"))
     def attempt(self, row: SipgateToken) -> str:
-        return moment(row.next_attempt_at)
+        return instant(row.next_attempt_at)
 
     @admin.display(description=gettext_lazy("granted scope"))
     def granted(self, row: SipgateToken) -> str:
@@ -252,40 +262,40 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def not_granted(self, row: SipgateToken) -> str:
         return chips(scopes.missing(row.scopes, needed=conf.scope()), tone="warn")
 
-    @admin.display(description=gettext_lazy("access token ends"), ordering="expires_at")
+    @admin.display(description=gettext_lazy("access token expires"))
     def access_ends(self, row: SipgateToken) -> str:
-        return moment(row.expires_at)
+        return instant(row.expires_at)
 
     @admin.display(description=gettext_lazy("link ends unless used"), ordering="refresh_expires_at")
     def link_ends(self, row: SipgateToken) -> str:
-        return moment(row.refresh_expires_at)
+        return instant(row.refresh_expires_at)
 
     @admin.display(description=gettext_lazy("issued"))
     def issued(self, row: SipgateToken) -> str:
-        return moment(row.issued_at)
+        return instant(row.issued_at)
 
     @admin.display(description=gettext_lazy("last sign-in at sipgate"))
     def consented(self, row: SipgateToken) -> str:
-        return moment(row.consented_at)
+        return instant(row.consented_at)
 
     @admin.display(description=gettext_lazy("last used"))
     def used(self, row: SipgateToken) -> str:
-        return moment(row.last_used_at)
+        return instant(row.last_used_at)
 
-    # Ordered by the moment of issue, which has the index; for a refreshed connection the two are the same moment.
-    @admin.display(description=gettext_lazy("last refreshed"), ordering="issued_at")
+    @admin.display(description=gettext_lazy("last refreshed"))
     def refreshed(self, row: SipgateToken) -> str:
-        return moment(row.last_refreshed_at)
+        return instant(row.last_refreshed_at)
 
     @admin.display(description=gettext_lazy("being refreshed"))
     def lease(self, row: SipgateToken) -> str:
-        return moment(row.lease_until) if row.lease_owner else _("no")
+        return instant(row.lease_until) if row.lease_owner else _("no")
 
 
 def _found(term: str) -> QuerySet[Any]:
-    """Return the keys of the connections whose uid, user or company begins with ``term``: one index each.
+    """Return the keys of the connections whose uid or user begins with ``term``, or whose company contains it.
 
-    In one condition with OR, no index would serve. An address that is not allauth's is found in full only.
+    One index each (the companies' is read from end to end); in one condition with OR, no index would serve. An address
+    that is not allauth's is found in full only.
     """
     connections = SocialAccount.objects.filter(provider=conf.PROVIDER_ID).order_by()
     users = get_user_model()._default_manager.order_by()
@@ -294,7 +304,7 @@ def _found(term: str) -> QuerySet[Any]:
     parts = [
         connections.filter(uid_starts(term)),
         connections.filter(user_id__in=named),
-        connections.filter(pk__in=LastKnownAccount.objects.filter(_any("company__startswith", term)).values("pk")),
+        connections.filter(pk__in=LastKnownAccount.objects.filter(company__icontains=term).values("pk")),
         connections.filter(user_id__in=EmailAddress.objects.filter(email__startswith=term.lower()).values("user_id")),
     ]
     if "@" in term:

@@ -44,6 +44,8 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     return {
         "figures": now,
         "states": _states(now.states),
+        "attention": sum(number for state, number in now.states.items() if state != State.ACTIVE),
+        "attention_url": shared.list_url(SipgateToken, state__in=",".join(set(State.values) - {State.ACTIVE})),
         "failures": _chart(now.failures, "DATETIME_FORMAT"),
         "failures_label": _("Failures by the hour"),
         "failures_url": _url(user, TokenEvent, kind__in="failed,state", since="24h"),

@@ -60,9 +60,10 @@ def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     threads.errands.wait_idle(10)
     statements.clear()
     assert browser.site.get(callback).status_code == 302
-    mine = [sql for sql in statements if "sipgate_provider_revocation" not in sql]
+    # The list of sessions is allauth's; the outbox works behind the answer.
+    mine = statements.besides("sipgate_provider_revocation", "usersessions_usersession")
     # Three for the state that is used once: its INSERT, in a transaction, and how the sign-in ended.
-    assert len(mine) <= 27, "\n".join(mine)
+    assert len(mine) <= 34, "\n".join(mine)  # seven of them keep the list of sessions
 
 
 def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:

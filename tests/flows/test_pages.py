@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import Any
@@ -43,7 +44,7 @@ class TestNames:
     @pytest.mark.usefixtures("named")
     def test_people_are_greeted_by_their_name(self, browser: Browser) -> None:
         page = text_of(browser.site.get(browser.sign_in().headers["Location"]))
-        assert "Successfully signed in as Rosa Gärtner." in page
+        assert "You are signed in as Rosa Gärtner." in page
         assert "Hello, Rosa<" in text_of(browser.site.get("/"))
 
     @pytest.mark.usefixtures("nameless")
@@ -183,7 +184,7 @@ class TestLeaving:
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
         page = text_of(browser.site.get("/account"))
         assert "You use this connection only to sign in." in page
-        assert "wants you to sign in again" not in page + text_of(browser.site.get("/accounts/email/"))
+        assert ">sipgate wants you to sign in again" not in page + text_of(browser.site.get("/accounts/email/"))
 
     def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
         browser.sign_in()
@@ -236,6 +237,25 @@ class TestLeaving:
         assert "This is not your password." in text_of(refused)
         assert client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code == 302
         assert not Revocation.objects.exists()
+
+
+class TestBelongsToAnotherUser:
+    def test_names_the_company_and_offers_two_ways(self, browser: Browser, another_browser: Browser) -> None:
+        browser.sign_in(person="2000000w0")
+        browser.site.get("/account")
+        another_browser.sign_in()
+        begun = another_browser.start(process="connect", next_url="/account", query="&another=1")
+        response = another_browser.site.get(another_browser.consent(begun, person="2000000w0"))
+        assert response.status_code == 409
+        page = text_of(response)
+        assert "Schraube &amp; Mutter KG is connected to another account" in page
+        assert SocialAccount.objects.get(uid="2000000w0").user != SocialAccount.objects.get(uid="1000000w0").user
+        ways = [html.unescape(url) for url in re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)]
+        assert "prompt=login" in another_browser.site.post(ways[0]).headers["Location"]
+        another_browser.site.get(
+            another_browser.consent(another_browser.site.post(ways[1]).headers["Location"], person="2000000w0")
+        )
+        assert "Schraube &amp; Mutter KG" in text_of(another_browser.site.get("/account")), "signed in as that user"
 
 
 class TestNumbers:

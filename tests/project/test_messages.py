@@ -11,6 +11,8 @@ from pathlib import Path
 
 import polib
 import pytest
+from django.utils import translation
+from django.utils.translation.trans_real import translation as translation_object
 
 from tests import tools
 
@@ -64,3 +66,13 @@ def test_nothing_is_forgotten(tmp_path: Path) -> None:
         assert {(entry.msgctxt, entry.msgid) for entry in catalogue(app, tmp_path) if not entry.obsolete} == before[
             app
         ], f"{app}: run make messages"
+
+
+def test_german_says_sie() -> None:
+    """In everything that can be shown: this site's catalogues over allauth's and Django's."""
+    with translation.override("de"):
+        merged = translation_object("de")._catalog
+    texts = {text for catalog in merged._catalogs for key in catalog for text in [merged[key]] if isinstance(text, str)}
+    assert len(texts) > 1000
+    familiar = re.compile(r"\b(du|dich|dir|dein\w*|euch|eure\w*)\b|\bbitte (bestätige|versuche|wähle|gib|lass)\b", re.I)
+    assert not sorted(text for text in texts if familiar.search(text))
