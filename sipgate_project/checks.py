@@ -51,7 +51,8 @@ def check_certificates(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
         ssl.create_default_context(cafile=str(path))
     except OSError as error:  # ssl.SSLError is one
         yield checks.Error(
-            f"{name} names no file of certificates ({error.strerror or type(error).__name__}): sipgate cannot be reached.",
+            f"{name} is not a file of certificates ({error.strerror or type(error).__name__}): "
+            "sipgate cannot be reached.",
             hint=f"Correct {name} in the environment, or remove it.",
             id="sipgate_project.E003",
         )

@@ -2,7 +2,8 @@
 
 Order of precedence: the process environment, then ``.env`` beside manage.py, then (only on a loopback address)
 ``var/local.env``, which is written once and holds the two secrets that a laptop should not have to think about.
-python-dotenv parses ``.env``, as it does in sipgate's own example: quotes, ``export``, comments and ``${NAME}`` mean the same.
+python-dotenv parses ``.env``, as it does in sipgate's own example: quotes, ``export``, comments and ``${NAME}`` mean
+the same.
 
 Only ``settings`` imports this module.
 """
@@ -72,7 +73,7 @@ NAMES = frozenset(
         "METRICS_TOKEN",
     ]
 )
-"""The variables of this site. Another name in ``.env`` is remarked on: a misspelt one would silently mean its default."""
+"""The variables of this site. Any other name in ``.env`` is warned about: a misspelt one would mean its default."""
 
 OF_THE_PROCESS = frozenset(
     [
@@ -137,8 +138,8 @@ class Env:
         for line, name, statement in self._numbered():
             if statement.error and name in NAMES:
                 raise ImproperlyConfigured(
-                    f".env line {line} is not understood: write {name}=value, with straight quotes at both ends or none, and "
-                    "nothing behind."
+                    f".env line {line} is not understood: write {name}=value, with straight quotes at both ends or "
+                    "none, and nothing behind."
                 )
 
     def text(self, name: str, default: str = "") -> str:

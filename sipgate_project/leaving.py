@@ -13,7 +13,7 @@ from sipgate_provider.ops import personal_data
 
 
 def export(user: Any) -> dict[str, Any]:
-    """Return everything this site knows of ``user``; ``DjangoJSONEncoder`` writes it. No password, no session key, no token."""
+    """Return what this site knows of ``user``, for ``DjangoJSONEncoder``: no password, no session key, no token."""
     return {
         "account": {
             "username": user.get_username(),

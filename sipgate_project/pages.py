@@ -1,6 +1,7 @@
 """The pages that people see. One call into the app each; whatever changes something answers with a redirect.
 
-An address that is only posted to sends a page view to the page it belongs to: a reload, *Back* or a bookmark is no error.
+An address that is only posted to sends a page view to the page it belongs to: a reload, *Back* or a bookmark is not an
+error.
 """
 
 from __future__ import annotations

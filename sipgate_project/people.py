@@ -17,8 +17,8 @@ def greeting_name(user: Any) -> str:
 def display_name(user: Any) -> str:
     """Return a user's name for people; allauth shows it, too (``ACCOUNT_USER_DISPLAY``).
 
-    The full name, else the user name that the person chose, else what the oldest connection is called (one query). A user
-    name that was made from a sipgate id is shown to nobody.
+    The full name, else the user name that the person chose, else what the oldest connection is called (one query). A
+    user name that was made from a sipgate id is shown to nobody.
     """
     full, username = str(user.get_full_name()), str(user.get_username())
     if full or not is_made_up(username):

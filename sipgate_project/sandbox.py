@@ -62,7 +62,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def steer(lever: str, **order: Any) -> None:
-    """Pull a lever of the running sandbox (docs/reference). Raises ``requests.RequestException`` if it does not answer."""
+    """Give the running sandbox an order (docs/reference). Raises ``requests.RequestException`` without an answer."""
     requests.post(f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5).raise_for_status()
 
 

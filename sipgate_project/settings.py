@@ -148,7 +148,8 @@ if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
 ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
 if ALLOWED_HOSTS and not validate_host(split_domain_port(_redirect_parts.netloc)[0], ALLOWED_HOSTS):
     raise ImproperlyConfigured(
-        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: every page would be refused."
+        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: "
+        "every page would be refused."
     )
 if not ALLOWED_HOSTS:
     ALLOWED_HOSTS = [_redirect_parts.hostname or "localhost"]

@@ -23,8 +23,8 @@ class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
         """Return the connection's name for people: company, else person, else e-mail address, else a readable id.
 
-        The one place that decides it: pages, mails, messages, the admin and allauth's own texts all ask here. The company
-        is known once ``/account`` was read; read ``sipgate_account`` with the connection to save a query.
+        The one place that decides it: pages, mails, messages, the admin and allauth's own texts all ask here. The
+        company is known once ``/account`` was read; read ``sipgate_account`` with the connection to save a query.
         """
         known = getattr(self.account, "sipgate_account", None)
         company = known.company if known is not None else ""

@@ -23,7 +23,7 @@ MOST_EVENTS = 10_000
 def export(user: Any) -> dict[str, Any]:
     """Return everything this app knows of ``user``: connections with sipgate's answers, and their history.
 
-    The values are those of the database (dates are ``datetime``): ``DjangoJSONEncoder`` writes them. Tokens are never in it.
+    The values are those of the database (dates are ``datetime``), for ``DjangoJSONEncoder``. Tokens are never in it.
     """
     connections = accounts.connections_of(user)
     events = _events(user.pk, [row.uid for row in connections]).order_by("at", "pk")[:MOST_EVENTS]

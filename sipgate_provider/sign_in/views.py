@@ -209,7 +209,8 @@ class SipgateCallbackView(OAuth2CallbackView):
             states.leave_session_alone(self.request)
             return HttpResponseRedirect(f"{self.request.path}?{urlencode({'state': answer.state})}")
         if states.holds(self.request, used):
-            return HttpResponseRedirect(used.location or used.asked.get("next") or resolve_url(settings.LOGIN_REDIRECT_URL))
+            usual = resolve_url(settings.LOGIN_REDIRECT_URL)
+            return HttpResponseRedirect(used.location or used.asked.get("next") or usual)
         if states.begin_again(used):
             data = used.asked.get("data") or {}
             again: HttpResponse = provider.redirect(

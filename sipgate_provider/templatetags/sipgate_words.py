@@ -67,7 +67,7 @@ def permission(scope: str) -> str:
 
 @register.filter
 def plainly(value: Any) -> str:
-    """Return a value of sipgate's JSON for people: texts and numbers as they are, lists with commas, the rest as JSON."""
+    """Return a value of sipgate's JSON for people: text and numbers as they are, lists with commas, others as JSON."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):

@@ -102,7 +102,8 @@ def cache_trouble() -> str:
     try:
         cache.get("sipgate_project.start")
     except Exception as error:  # what a cache raises is its client library's own; there is no common base
-        return f"REDIS_URL: the cache does not answer ({type(error).__name__}). Nobody can sign in with a password meanwhile."
+        problem = f"REDIS_URL: the cache does not answer ({type(error).__name__})."
+        return f"{problem} Until it does, nobody can sign in with a password."
     return ""
 
 
