@@ -569,7 +569,7 @@ class TestCheckedAtStart:
         project.write(SITE)
         done = project.run("manage.py", "check", REQUESTS_CA_BUNDLE="/etc/passwd")
         assert done.returncode == 1
-        assert "REQUESTS_CA_BUNDLE names no file of certificates" in done.stderr
+        assert "REQUESTS_CA_BUNDLE is not a file of certificates" in done.stderr
         assert project.run("manage.py", "check", REQUESTS_CA_BUNDLE="/no/such/file").returncode == 1
 
     def test_an_env_that_is_a_folder(self, project: Project) -> None:
