@@ -1,8 +1,8 @@
 """A callback that comes more than once (reload, double click, prefetch, *Back*): its state is used once.
 
 The first request inserts a row and sends the code. Each further one, of the same browser only, waits for the first and
-goes where it went. "The same browser" is one with the cookie that was set when the sign-in began: a session cannot tell,
-since signing in replaces it, and the answer that carried the new one may have been dropped.
+goes where it went. "The same browser" is one with the cookie that was set when the sign-in began: a session cannot
+tell, since signing in replaces it, and the answer that carried the new one may have been dropped.
 """
 
 from __future__ import annotations
