@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import dj_email_url
 from decouple import Config, UndefinedValueError
@@ -382,12 +382,19 @@ def time_zone(name: str) -> str:
         raise ValueError("no time zone") from error
 
 
-def redis(url: str) -> str:
-    """Return a Redis URL, or nothing for none. Raises ``ValueError`` for another one."""
+def redis(url: str) -> tuple[str, str]:
+    """Return a Redis URL without its password, and the password; nothing for none. Raises ``ValueError`` for another URL.
+
+    An error report shows the address of a cache, but no option that is called a password.
+    """
     parts = urlsplit(url)
     if url and (parts.scheme not in {"redis", "rediss", "unix"} or (parts.port or 1) < 1):
         raise ValueError("no Redis URL")
-    return url
+    if parts.password is None:
+        return url, ""
+    place = parts.netloc.rpartition("@")[2]
+    place = f"{parts.username}@{place}" if parts.username else place
+    return url.replace(parts.netloc, place, 1), unquote(parts.password)
 
 
 def new_token_key() -> str:

@@ -192,22 +192,21 @@ else:
             (BASE_DIR / "var").mkdir(exist_ok=True)
     database.refuse_unusable_file(Path(DATABASES["default"]["NAME"]))
 
-REDIS_URL = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
+_redis_url, _redis_password = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
         {
             "BACKEND": "django.core.cache.backends.redis.RedisCache",
-            "LOCATION": REDIS_URL,
+            "LOCATION": _redis_url,
             # A machine that is gone does not answer at all: without these a page would wait for minutes.
-            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2, "password": _redis_password or None},
         }
-        if REDIS_URL
+        if _redis_url
         # Rate limits of the sign-in are counted here: per process, which checks --deploy remarks on.
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     )
 }
 
-EMAIL_URL = env.text("EMAIL_URL")
 _email = env.parsed("EMAIL_URL", "console:", mail, "something like submission://user:password@host:587")
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]

@@ -1,4 +1,4 @@
-"""A form for allauth's ``ACCOUNT_FORMS``: ``{"reset_password": "sipgate_provider.forms.VerifiedResetPasswordForm"}``."""
+"""A form that a site names in allauth's ``ACCOUNT_FORMS``, as ``reset_password``."""
 
 from __future__ import annotations
 

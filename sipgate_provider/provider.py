@@ -118,9 +118,9 @@ class SipgateProvider(OAuth2Provider):
     def _verified_address(self, data: dict[str, Any]) -> str:
         """Return the person's address if somebody has verified it, else nothing.
 
-        An administrator of a sipgate account can give its users any address. allauth would send a new password to it: its
-        owner would use an account that the administrator's sipgate opens, too. Verified is what OpenID Connect calls so,
-        and what the site vouches for (allauth's ``VERIFIED_EMAIL``).
+        An administrator of a sipgate account can give its users any address. allauth would send a new password to it:
+        its owner would use an account that the administrator's sipgate opens, too. Verified is what OpenID Connect
+        calls so, and what the site vouches for (allauth's ``VERIFIED_EMAIL``).
         """
         address = str(data.get("email") or "")
         vouched = data.get("email_verified") is True or get_adapter().is_email_verified(self, address)

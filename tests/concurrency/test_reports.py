@@ -1,4 +1,4 @@
-"""What Sentry sends of the deployed site, with everything switched on: no code, state, verifier, token or client secret."""
+"""What Sentry sends of the deployed site, with everything switched on: no code, state, verifier, token or secret."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Watched:
         return callback
 
     def assert_silent(self, *, about: str) -> None:
-        """Stop the site, so that all is sent; ``about`` is what the envelopes must show, lest this test sees nothing."""
+        """Stop the site, so that all is sent. ``about`` is what the envelopes show, lest this test sees nothing."""
         self.site.stop()
         sent = (self.folder / "envelopes").read_bytes()
         assert about.encode() in sent

@@ -458,6 +458,37 @@ def test_a_mistake_under_wsgi_quotes_nothing_either(project: Project) -> None:
         assert "s3cret" not in done.stderr
 
 
+REPORT = """
+import django
+from django.core.cache import caches
+from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
+
+django.setup()
+try:
+    raise RuntimeError("a bug")
+except RuntimeError as error:
+    reporter = ExceptionReporter(RequestFactory().get("/"), type(error), error, error.__traceback__, is_email=True)
+    print(reporter.get_traceback_html(), reporter.get_traceback_text())
+print("password of the cache:", caches["default"]._cache.get_client().connection_pool.connection_kwargs["password"])
+"""
+
+
+@pytest.mark.parametrize("redis", [f"redis://:{SECRET}@cache:6379/1", f"unix://me:{SECRET}@/run/redis.sock?db=1"])
+def test_an_error_report_shows_no_password(project: Project, redis: str) -> None:
+    secret = SECRET.replace("s3cret", "s3cret%21")
+    project.write(
+        f"{SITE}EMAIL_URL=submission://me:{secret}@mail.example.org:587\nREDIS_URL={redis.replace(SECRET, secret)}\n"
+        f"DATABASE_URL=postgres://me:{secret}@db.example.org/site\n"
+    )
+    done = project.run("-c", REPORT, DJANGO_SETTINGS_MODULE="sipgate_project.settings")
+    report, _, password = done.stdout.rpartition("password of the cache: ")
+    assert "a bug" in report, done.stderr
+    assert "CACHES" in report
+    assert "s3cret" not in report
+    assert password.strip() == SECRET.replace("s3cret", "s3cret!")
+
+
 def test_an_unreadable_env_file_is_not_ignored(project: Project) -> None:
     project.write(SITE)
     (project.folder / ".env").chmod(0)
