@@ -5,8 +5,8 @@ is retried for a day, and every outcome is in the history.
 
 *The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the grants
 of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client: that is
-looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was sent just
-before the consent was stored cannot be called back: ``sent_since`` tells the callback, which begins the sign-in again.
+looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was sent just before the
+consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins the sign-in again.
 
 Must not know: why somebody disconnected, pages.
 """
@@ -114,26 +114,40 @@ def withdraw(uid: str) -> None:
     rows.filter(is_sent).update(sealed=b"", next_attempt_at=None)
 
 
+def may_have_ended(uid: str, *, since: datetime) -> bool:
+    """Tell whether what an identity was granted ``since`` may have been ended already, by the end of an older grant.
+
+    To be asked once the consent is committed. Access that its person has ended is to be ended: it is never in doubt.
+    """
+    if not sent_since(since, uid=uid, wait=0):
+        return False
+    without_pair = SipgateToken.objects.using(database.alias()).filter(sealed=b"")
+    is_ended_here = without_pair.filter(connection__provider=conf.PROVIDER_ID, connection__uid=uid).exists()
+    return not is_ended_here and sent_since(since, uid=uid)
+
+
 def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
     """Tell whether an ending may have reached sipgate since ``moment``; a pair that was given out since may be dead.
 
-    To be asked once the consent is committed, with the moment at which the sign-in began: whoever looks for a living
+    To be asked once the consent is committed, with the moment at which the sign-in began: whoever looks for a
     connection after that commit finds one and sends nothing. One that is under way is waited for.
 
     Args:
         uid: of this identity; empty for any (a code was refused, and nobody knows yet whose it was).
         wait: seconds to wait at most. No database connection is held meanwhile.
     """
-    rows = Revocation.objects.using(database.alias()).filter(sent_at__isnull=False)
+    # One without an answer is under way, or its worker was killed: it cannot have lasted longer than its claim.
+    is_unanswered = Q(answered_at=None, sent_at__gte=moment - CLAIM_FOR)
+    rows = Revocation.objects.using(database.alias()).filter(is_unanswered | Q(answered_at__gte=moment))
     if uid:
         rows = rows.filter(uid=uid)
     give_up = time.monotonic() + wait
-    while rows.filter(answered_at=None, next_attempt_at__gt=timezone.now()).exists() and time.monotonic() < give_up:
+    while time.monotonic() < give_up:
+        if not rows.filter(answered_at=None, next_attempt_at__gt=timezone.now()).exists():
+            break
         database.release_connections()
         time.sleep(0.05)
-    # One that was killed before it could note the answer: it cannot have lasted longer than its claim.
-    unanswered = Q(answered_at=None, sent_at__gte=moment - CLAIM_FOR)
-    return rows.filter(unanswered | Q(answered_at__gte=moment)).exists()
+    return rows.exists()
 
 
 def _start(pk: uuid.UUID) -> None:

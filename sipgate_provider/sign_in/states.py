@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -66,6 +66,12 @@ def begun_here(request: HttpRequest, state_id: str) -> dict[str, Any] | None:
     """Return what this browser's session knows of a state that was not used yet, and leave it there."""
     stashed = request.session.get(STASHED, {}).get(state_id)
     return dict(stashed[0]) if stashed else None
+
+
+def begun_at(request: HttpRequest, state_id: str) -> datetime:
+    """Return when a sign-in that this browser's session knows was begun; now, if it does not say."""
+    stashed = request.session.get(STASHED, {}).get(state_id)
+    return datetime.fromtimestamp(stashed[1], tz=UTC) if stashed else timezone.now()
 
 
 def use(request: HttpRequest, state_id: str) -> bool:

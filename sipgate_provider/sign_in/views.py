@@ -9,7 +9,7 @@ Must not know: token rows (``receivers`` stores what a completed sign-in brought
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -32,7 +32,7 @@ from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
 from sipgate_provider import api, conf, errors, problems, scopes
-from sipgate_provider.keeper import database, sealing
+from sipgate_provider.keeper import database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
@@ -40,6 +40,8 @@ from . import authorization_response, receivers, states
 from .authorization_response import AuthorizationResponse
 
 VERIFIER = "sipgate_provider.pkce_verifier"
+BEGUN_AGAIN = "sipgate_begun_again"
+"""Marks, in what a state remembers, a sign-in that was begun again because of a revocation: it is not a third time."""
 
 
 class SipgateOAuth2Client(OAuth2Client):
@@ -157,11 +159,12 @@ class SipgateCallbackView(OAuth2CallbackView):
 
     def _dispatch(self, provider: Any, answer: AuthorizationResponse) -> HttpResponse:
         has_code = bool(answer.code) and not answer.error
+        began = states.begun_at(self.request, answer.state)
         if has_code and states.begun_here(self.request, answer.state) and states.use(self.request, answer.state):
             # Used before it leaves the session: who does not find it there any more finds the row.
             state = self._unstash(provider, answer.state)
             if state is not None:
-                return self._first(provider, state, answer)
+                return self._first(provider, state, answer, began)
             states.finish(answer.state, outcome=states.Outcome.FAILED)
         used = states.used(self.request, answer.state)
         if used is not None:
@@ -184,15 +187,26 @@ class SipgateCallbackView(OAuth2CallbackView):
             return None
         return state
 
-    def _first(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> HttpResponse:
-        """Complete the sign-in; whoever repeats this callback meanwhile waits for ``states.finish``."""
+    def _first(
+        self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse, began: datetime
+    ) -> HttpResponse:
+        """Complete the sign-in; whoever repeats this callback meanwhile waits for ``states.finish``.
+
+        If an old grant of the same identity was ended meanwhile, what it brought may be dead: it begins again, once.
+        """
         outcome, location = states.Outcome.FAILED, ""
+        may_begin_again = not (state.get("data") or {}).get(BEGUN_AGAIN)
         try:
-            response = self._complete(provider, state, answer)
+            response, uid = self._complete(provider, state, answer)
+            if may_begin_again and revocation.may_have_ended(uid, since=began):
+                return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             if isinstance(response, HttpResponseRedirectBase):
                 outcome, location = states.Outcome.COMPLETED, response.url
                 states.note_completed(self.request, answer.state)
         except CAUGHT as failure:
+            was_refused = isinstance(failure, errors.TokenRefused)
+            if was_refused and may_begin_again and revocation.sent_since(began):
+                return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             response = self._failed(provider, state, failure=failure)
         finally:
             states.finish(answer.state, outcome=outcome, location=location)
@@ -213,17 +227,21 @@ class SipgateCallbackView(OAuth2CallbackView):
                 used.location or used.asked.get("next") or resolve_url(settings.LOGIN_REDIRECT_URL)
             )
         if states.begin_again(used):
-            data = used.asked.get("data") or {}
-            again: HttpResponse = provider.redirect(
-                self.request,
-                used.asked.get("process", AuthProcess.LOGIN),
-                next_url=used.asked.get("next"),
-                data=data,
-                scope=data.get("sipgate_scope"),
-                **({"headless": True} if used.asked.get("headless") else {}),
-            )
-            return again
+            return self._begin_again(provider, used.asked)
         return self._unknown(provider, answer)
+
+    def _begin_again(self, provider: Any, asked: dict[str, Any], *, mark: str = "") -> HttpResponse:
+        """Begin a sign-in that asks for the same; sipgate's session usually answers without a page."""
+        data = {**(asked.get("data") or {}), **({mark: True} if mark else {})}
+        again: HttpResponse = provider.redirect(
+            self.request,
+            asked.get("process", AuthProcess.LOGIN),
+            next_url=asked.get("next"),
+            data=data,
+            scope=data.get("sipgate_scope"),
+            **({"headless": True} if asked.get("headless") else {}),
+        )
+        return again
 
     def _unknown(self, provider: Any, answer: AuthorizationResponse) -> HttpResponse:
         """Answer a callback that this browser did not begin, or began too long ago."""
@@ -236,7 +254,10 @@ class SipgateCallbackView(OAuth2CallbackView):
             return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
         return self._refused(provider, answer, None)
 
-    def _complete(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> HttpResponse:
+    def _complete(
+        self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
+    ) -> tuple[HttpResponse, str]:
+        """Return allauth's answer to a completed sign-in, and whose it is (``uid``)."""
         _check_issuer(answer.iss)
         verifier = state.pop("pkce_code_verifier", None)
         if verifier:
@@ -255,7 +276,9 @@ class SipgateCallbackView(OAuth2CallbackView):
                 with transaction.atomic(using=database.alias()):
                     _refuse_other_domain(login)
                     response: HttpResponse = complete_social_login(self.request, login)
-                    return response
+                    if not login.is_existing:  # a sign-up that waits for a form holds a grant, too
+                        revocation.withdraw(login.account.uid)
+                    return response, login.account.uid
             except IntegrityError:
                 # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
                 if last:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings as settings_of_site
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 from django.utils import timezone
@@ -359,3 +360,58 @@ class TestFinishedRows:
         Revocation.objects.update(sent_at=timezone.now() - timedelta(hours=5))
         revocation.forget_finished()
         assert Revocation.objects.exists()
+
+
+class TestTheCallback:
+    """A sign-in during which an old grant of its identity was ended begins again, once."""
+
+    def begin(self, browser: Browser) -> str:
+        """Have a revocation pending, and a code of a new sign-in in the same browser. Returns the callback."""
+        browser.sign_in()
+        browser.sandbox.control.fault("unavailable", on="revoke")
+        SocialAccount.objects.all().delete()
+        assert threads.errands.wait_idle(10)
+        make_due()
+        return browser.consent(browser.start(next_url="/?here=1"))
+
+    def go_on(self, browser: Browser, answer: Any) -> Any:
+        """Follow the answer of a callback to sipgate and back."""
+        assert answer.headers["Location"].startswith(str(settings_of_site.SIPGATE_AUTH_URL))
+        return browser.site.get(browser.consent(answer.headers["Location"]))
+
+    def test_the_code_is_dead_already(self, browser: Browser) -> None:
+        callback = self.begin(browser)
+        assert keepalive.run(rate=0).revocations_done == 1
+        again = browser.site.get(callback)
+        assert self.go_on(browser, again).headers["Location"] == "/?here=1"
+        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation == 2
+
+    def test_it_is_on_its_way_while_the_pair_is_fetched(self, browser: Browser) -> None:
+        """It was sent before the consent was stored, and arrives afterwards."""
+        callback = self.begin(browser)
+        browser.sandbox.control.fault("slow", on="revoke", seconds=1.5)
+        late = threading.Thread(target=_slowly, args=(Revocation.objects.get().pk, 0))
+        late.start()
+        until(lambda: Revocation.objects.filter(answered_at=None).exists())
+        again = browser.site.get(callback)
+        late.join()
+        assert self.go_on(browser, again).headers["Location"] == "/?here=1"
+        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation >= 2
+
+    def test_a_sign_in_after_it_goes_straight_through(self, browser: Browser) -> None:
+        self.begin(browser)
+        assert keepalive.run(rate=0).revocations_done == 1
+        assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
+
+    def test_once(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(revocation, "may_have_ended", lambda uid, *, since: True)
+        answer = browser.sign_in(next_url="/?here=1")
+        assert self.go_on(browser, answer).headers["Location"] == "/?here=1"
+
+    def test_not_for_who_ended_access_and_only_signs_in(self, browser: Browser) -> None:
+        browser.sign_in()
+        consent.end_access(SocialAccount.objects.get())
+        assert threads.errands.wait_idle(10)
+        assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
+        assert threads.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["revoke"] == 2, "what was stored, and what this sign-in brought"
