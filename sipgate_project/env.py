@@ -383,7 +383,9 @@ def time_zone(name: str) -> str:
 
 
 def redis(url: str) -> tuple[str, str]:
-    """Return a Redis URL without its password, and the password; nothing for none. Raises ``ValueError`` for another URL.
+    """Return a Redis URL without its password, and the password; nothing for none.
+
+    Raises ``ValueError`` for another URL.
 
     An error report shows the address of a cache, but no option that is called a password.
     """
