@@ -492,6 +492,7 @@ class TestOfflineAccess:
         ordinary = server.grant(browser)
         cause(server, browser, ordinary)
         assert server.is_refused(ordinary)
+        assert server.is_active(offline["access_token"])
         assert not server.is_refused(offline)
 
     @pytest.mark.parametrize("cause", [reused, revoked, logged_out_by_the_application, consent_withdrawn])

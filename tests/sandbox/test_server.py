@@ -87,6 +87,14 @@ class TestAuthorization:
         assert "Location" not in response.headers
         assert "sandbox, not sipgate" in response.text
 
+    def test_nobody_else_can_sign_in_while_somebody_is_signed_in(self, visitor: Visitor) -> None:
+        first = visitor.grant()
+        page = visitor.browser.get(visitor.authorize_url(prompt="login"))
+        form = {"person": "2000000w0", "csrfmiddlewaretoken": visitor.browser.cookies["sandbox_csrf"]}
+        again = visitor.browser.post(page.url, data=form, allow_redirects=False)
+        assert (again.status_code, "Is it still you?" in again.text) == (200, True)
+        assert visitor.back(prompt="none")["session_state"] == first["session_state"]
+
     def test_consent_is_asked_once_until_the_scopes_change(self, visitor: Visitor) -> None:
         visitor.grant()
         response = visitor.browser.get(visitor.authorize_url(), allow_redirects=False)
