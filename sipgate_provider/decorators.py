@@ -85,6 +85,7 @@ def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
     needed = _words(scopes)
 
     def decorate(inner: Any) -> Any:
+        scope_rules.note_needed(needed, by=inner)
         if isinstance(inner, type):
             return _decorated_class(inner, needed)
         return _decorated_function(inner, needed)
@@ -110,6 +111,11 @@ class SipgateRequiredMixin(MixedInto):
     """``sipgate_required`` for class-based views; stands before ``View`` among the bases."""
 
     sipgate_scopes: Iterable[str] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if isinstance(cls.sipgate_scopes, str | list | tuple | set | frozenset):  # a property tells only with a request
+            scope_rules.note_needed(_words(cls.sipgate_scopes), by=cls)
 
     def get_sipgate_scopes(self) -> Iterable[str]:
         """Return the scopes that are needed for this request; override it where that differs."""

@@ -19,6 +19,21 @@ WANTED_FOR = 600
 """Seconds for which a page's wish is remembered: as long as allauth remembers a state."""
 
 
+_needed: dict[str, set[str]] = {}
+
+
+def note_needed(needed: Iterable[str], *, by: object) -> None:
+    """Remember that a view of this site asks for scopes, so that the doctor can find out whether sipgate has them."""
+    name = f"{getattr(by, '__module__', '')}.{getattr(by, '__qualname__', '')}"
+    for scope in needed:
+        _needed.setdefault(scope, set()).add(name)
+
+
+def needed_by_code() -> dict[str, list[str]]:
+    """Return the scopes that ``@sipgate_required`` and its mixin name in the code loaded so far, and by which views."""
+    return {scope: sorted(views) for scope, views in sorted(_needed.items())}
+
+
 def suffices(granted: Iterable[str], *, needed: str) -> bool:
     """Tell whether ``needed``, a parent of it (``sessions:write`` of ``sessions:sms:write``) or ``all`` is granted."""
     have = set(granted)

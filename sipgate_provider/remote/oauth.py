@@ -183,13 +183,19 @@ def end_grant(client: Client, refresh_token: str) -> EndedBy | None:
     return None
 
 
+NO_ENDPOINT = frozenset({404, 405, 501})
+"""How a server answers where it has no such endpoint."""
+NOT_FOR_REFRESH_TOKENS = "unsupported_token_type"
+"""RFC 7009 §2.2.1: it has one, which does not do what is needed."""
+
+
 def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> bool:
-    """Ask one endpoint to end a grant. False: there is none, or not for refresh tokens (RFC 7009 §2.2.1)."""
+    """Ask one endpoint to end a grant. False: there is none, or not for refresh tokens."""
     response = _post(client, url, form, http.API, endpoint=endpoint)
     if response.status_code in {200, 204}:
         return True
     error = _error_of(response, endpoint=endpoint)
-    if response.status_code in {404, 405, 501} or getattr(error, "code", None) == "unsupported_token_type":
+    if response.status_code in NO_ENDPOINT or getattr(error, "code", None) == NOT_FOR_REFRESH_TOKENS:
         return False
     is_over = isinstance(error, errors.TokenRefused) or (
         isinstance(error, errors.UnexpectedResponse) and response.status_code == 400

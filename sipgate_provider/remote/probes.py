@@ -1,7 +1,8 @@
-"""What sipgate's endpoints say to somebody without a user: whether address, client and redirect URI are right.
+"""What sipgate's endpoints say without a user: whether addresses, client, redirect URI and scopes are right.
 
-The questions change nothing at sipgate: the login page is asked for and not used, a refresh token that nobody has
-issued is refused (RFC 6749 §5.2 tells *invalid_grant* from a refused client), the API is asked without a token.
+The questions change nothing at sipgate: a sign-in is begun with ``prompt=none``, so that it comes straight back; a
+token that nobody has issued is refreshed and revoked (RFC 6749 §5.2 tells *invalid_grant* from a refused client); the
+API is asked without a token; the discovery document is read.
 
 Must not know: Django, allauth, rows, what to advise.
 """
@@ -14,7 +15,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
@@ -38,6 +39,8 @@ class Verdict(StrEnum):
     SCOPE = "scope"
     ADDRESS = "address"
     """Something answers there, but not this endpoint."""
+    ABSENT = "absent"
+    """The server does not have this endpoint, which it need not."""
     REFUSED = "refused"
     """The endpoint refuses for another reason, see ``detail``."""
     UNAVAILABLE = "unavailable"
@@ -56,14 +59,16 @@ class Verdict(StrEnum):
 class Answer:
     """What one endpoint said.
 
-    ``detail`` is a short printable text without secrets; ``seconds`` how long it took; ``clock_ahead`` how many seconds
-    sipgate's clock is ahead of ours, None if it did not tell.
+    ``detail`` is a short printable text without secrets; ``issuer`` who answered, where an answer names it (RFC 9207);
+    ``seconds`` how long it took; ``clock_ahead`` how many seconds sipgate's clock is ahead of ours, None if it did not
+    tell.
     """
 
     endpoint: str
     verdict: Verdict
     status: int | None = None
     detail: str = ""
+    issuer: str = ""
     seconds: float = 0.0
     clock_ahead: float | None = None
 
@@ -74,13 +79,18 @@ def limits(timeout: float) -> http.Limits:
 
 
 def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, timeout: float) -> Answer:
-    """Ask for the login page as a browser would at the start of a sign-in."""
+    """Begin a sign-in for which nobody may be asked anything (``prompt=none``, OpenID Connect Core §3.1.2.1).
+
+    A server that knows client, redirect URI and every scope answers *login_required*; one that does not know ``prompt``
+    shows its login page.
+    """
     challenge = base64.urlsafe_b64encode(hashlib.sha256(secrets.token_bytes(32)).digest()).decode().rstrip("=")
     query = {
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": redirect_uri,
         "scope": scope,
+        "prompt": "none",
         "state": secrets.token_urlsafe(16),
         "code_challenge": challenge,
         "code_challenge_method": "S256",
@@ -89,21 +99,78 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, ti
     # English, since what the page says is read; Keycloak translates its pages.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
 
+    named = ""
+
     def read(response: requests.Response) -> tuple[Verdict, str]:
+        nonlocal named
+        query = parse_qs(urlsplit(response.headers.get("Location", "")).query)
+        named = _plain(query.get("iss", [""])[0])
         return _authorization_verdict(response, url, redirect_uri)
 
-    return _ask(
-        "authorization",
-        lambda: http.send("GET", address, headers=headers, limits=limits(timeout)),
-        read,
-    )
+    answer = _ask("authorization", lambda: http.send("GET", address, headers=headers, limits=limits(timeout)), read)
+    return replace(answer, issuer=named)
 
 
 def token(client: oauth.Client, *, timeout: float) -> Answer:
-    """Ask for a renewal that must be refused with ``invalid_grant``: then id and secret are right."""
+    """Ask for a refresh that must be refused with ``invalid_grant``: then id and secret are right."""
     form = {"grant_type": "refresh_token", "refresh_token": NOBODYS}
     body = oauth.authenticated(client, form)
     return _ask("token", lambda: http.send("POST", client.token_url, data=body, limits=limits(timeout)), _token_verdict)
+
+
+def revocation(client: oauth.Client, url: str, *, timeout: float) -> Answer:
+    """Revoke a token that nobody has issued: 200 is right (RFC 7009 §2.2)."""
+    body = oauth.authenticated(client, {"token": NOBODYS, "token_type_hint": "refresh_token"})
+    return _ask("revocation", lambda: http.send("POST", url, data=body, limits=limits(timeout)), _revocation_verdict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """What a discovery document says (OpenID Connect Discovery §3, RFC 8414 §2); empty or None where it is silent."""
+
+    issuer: str
+    endpoints: dict[str, str]
+    """By the names of the document, such as ``token_endpoint``."""
+    has_s256: bool | None
+    names_issuer: bool | None
+    """Whether callbacks carry ``iss``."""
+
+
+def discovery(issuer: str, *, timeout: float) -> tuple[Answer, Discovery | None]:
+    """Read the discovery document of an issuer. None: there is none, or it is no such document."""
+    url, found = f"{issuer.rstrip('/')}/.well-known/openid-configuration", None
+
+    def read(response: requests.Response) -> tuple[Verdict, str]:
+        nonlocal found
+        if response.status_code == 404:
+            return Verdict.ABSENT, ""
+        if response.status_code != 200:
+            return _plain_verdict(response)
+        found = _discovery_of(response)
+        return (Verdict.FINE, "") if found else (Verdict.ODD, "this is no discovery document")
+
+    return _ask("discovery", lambda: http.send("GET", url, limits=limits(timeout)), read), found
+
+
+def _discovery_of(response: requests.Response) -> Discovery | None:
+    try:
+        data = http.json_of(response.content)
+    except ValueError:
+        return None
+    if not isinstance(data, dict) or not isinstance(data.get("issuer"), str):
+        return None
+    methods = data.get("code_challenge_methods_supported")
+    names_issuer = data.get("authorization_response_iss_parameter_supported")
+    return Discovery(
+        issuer=_plain(data["issuer"]),
+        endpoints={
+            name: _plain(value, 500)
+            for name, value in data.items()
+            if isinstance(name, str) and name.endswith("_endpoint") and isinstance(value, str)
+        },
+        has_s256="S256" in methods if isinstance(methods, list) else None,
+        names_issuer=names_issuer if isinstance(names_issuer, bool) else None,
+    )
 
 
 def api(url: str, *, timeout: float) -> Answer:
@@ -177,10 +244,16 @@ ERROR_PAGES = {
 }
 
 
+NEEDS_PERSON = frozenset({"login_required", "interaction_required", "consent_required", "account_selection_required"})
+"""What ``prompt=none`` is answered with when everything but the person is there."""
+
+
 def _of_redirect(target: str, url: str, redirect_uri: str) -> tuple[Verdict, str]:
     if target.partition("?")[0] == redirect_uri.partition("?")[0]:
         query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
         code, description = query.get("error", ""), _plain(query.get("error_description", ""))
+        if code in NEEDS_PERSON:
+            return Verdict.FINE, ""
         verdict = {
             "invalid_scope": Verdict.SCOPE,
             "server_error": Verdict.UNAVAILABLE,
@@ -218,10 +291,27 @@ def _token_verdict(response: requests.Response) -> tuple[Verdict, str]:
     return Verdict.ODD, "it issued tokens for a refresh token that nobody has issued"
 
 
-def _api_verdict(response: requests.Response) -> tuple[Verdict, str]:
-    status = response.status_code
-    if status == 401:
+def _revocation_verdict(response: requests.Response) -> tuple[Verdict, str]:
+    if response.status_code in {200, 204}:
         return Verdict.FINE, ""
+    if response.status_code in oauth.NO_ENDPOINT:
+        return Verdict.ABSENT, ""
+    verdict, detail = _token_verdict(response)
+    if response.status_code == 400 and verdict is Verdict.ODD:  # it does not know the token, which is true
+        return (Verdict.ABSENT if detail == oauth.NOT_FOR_REFRESH_TOKENS else Verdict.FINE), ""
+    return verdict, detail
+
+
+def _api_verdict(response: requests.Response) -> tuple[Verdict, str]:
+    if response.status_code == 401:
+        return Verdict.FINE, ""
+    verdict, detail = _plain_verdict(response)
+    return verdict, "without a token, 401 was expected" if verdict is Verdict.ODD else detail
+
+
+def _plain_verdict(response: requests.Response) -> tuple[Verdict, str]:
+    """Judge an answer that is not the expected one, by its status alone."""
+    status = response.status_code
     if status == 429 or status >= 500:
         return _of_trouble(status)
     if 300 <= status < 400:
@@ -229,7 +319,7 @@ def _api_verdict(response: requests.Response) -> tuple[Verdict, str]:
         return Verdict.ADDRESS, f"it leads to {address_of(urljoin(response.url, moved))}" if moved else ""
     if status in {404, 405}:
         return Verdict.ADDRESS, ""
-    return Verdict.ODD, "without a token, 401 was expected"
+    return Verdict.ODD, ""
 
 
 def _of_trouble(status: int) -> tuple[Verdict, str]:

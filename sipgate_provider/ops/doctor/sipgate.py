@@ -1,4 +1,7 @@
-"""sipgate itself: the endpoints are asked without a user, and each answer has a cure."""
+"""sipgate itself: the endpoints are asked without a user, and each answer has a cure.
+
+``permissions`` then asks what this client may ask for, ``discovery`` compares the settings with what sipgate publishes.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,23 @@ from sipgate_provider.keeper import authorization_server, database
 from sipgate_provider.remote import oauth, probes
 from sipgate_provider.remote.probes import Answer, Verdict
 
+from . import discovery, permissions
 from .findings import Finding, Severity, error, finding, ok, warning
 
 SLOW = 2.0
 """Seconds after which an endpoint counts as slow: a page of the site waits for it."""
 CLOCK_WARNING, CLOCK_ERROR = 30.0, 300.0
-SETTINGS = {"authorization": "SIPGATE_AUTH_URL", "token": "SIPGATE_TOKEN_URL", "API": "SIPGATE_API_URL"}
+SETTINGS = {
+    "authorization": "SIPGATE_AUTH_URL",
+    "token": "SIPGATE_TOKEN_URL",
+    "API": "SIPGATE_API_URL",
+    "revocation": "SIPGATE_REVOKE_URL",
+}
 CONSOLE = "sipgate's console (Clients)"
 
 
 def findings(timeout: float) -> list[Finding]:
-    """Ask the three endpoints at once, without holding a database connection."""
+    """Ask the endpoints at once, without holding a database connection; then what a good client may ask for."""
     try:
         client = authorization_server.client()
     except errors.Misconfigured:
@@ -33,19 +42,54 @@ def findings(timeout: float) -> list[Finding]:
     ]
     if conf.redirect_uri():
         questions.insert(0, partial(_ask_authorization, client, timeout))
-    with ThreadPoolExecutor(len(questions), thread_name_prefix="sipgate-doctor") as pool:
-        answers = [future.result() for future in [pool.submit(question) for question in questions]]
-    return [*(found for answer in answers for found in _judged(answer)), *_clock(answers)]
+    with ThreadPoolExecutor(len(questions) + 2, thread_name_prefix="sipgate-doctor") as pool:
+        asked = [pool.submit(question) for question in questions]
+        revoking = pool.submit(_ask_revocation, client, timeout)
+        document = pool.submit(discovery.findings, timeout)
+        answers = [future.result() for future in asked]
+        found = [one for answer in answers for one in _judged(answer)]
+        if all(answer.verdict in {Verdict.FINE, Verdict.SCOPE} for answer in answers):
+            # Else they would say the same once more.
+            found += [*(one for answer in revoking.result() for one in _revocation(answer)), *document.result()]
+    if answers[0].endpoint == "authorization" and answers[0].verdict in {Verdict.FINE, Verdict.SCOPE}:
+        found += [*_issuer(answers[0]), *permissions.findings(client, answers[0], timeout)]
+    return [*found, *_clock(answers)]
 
 
 def _ask_authorization(client: oauth.Client, timeout: float) -> Answer:
-    return probes.authorization(
-        conf.auth_url(),
-        client_id=client.client_id,
-        redirect_uri=conf.redirect_uri(),
-        scope=" ".join(conf.scope()),
-        timeout=timeout,
-    )
+    return permissions.ask(client, conf.scope(), timeout=timeout)
+
+
+def _ask_revocation(client: oauth.Client, timeout: float) -> list[Answer]:
+    url = conf.revoke_url()
+    return [probes.revocation(client, url, timeout=timeout)] if url else []
+
+
+def _issuer(answer: Answer) -> Iterator[Finding]:
+    expected = conf.issuer()
+    if answer.issuer and expected and answer.issuer != expected:
+        yield error(
+            "sipgate.issuer",
+            f"sipgate's answer names the issuer {answer.issuer}, this site expects {expected}: "
+            "every sign-in is refused.",
+            f"Set SIPGATE_ISSUER to {answer.issuer} if that is the server you mean, else correct SIPGATE_AUTH_URL.",
+        )
+    elif answer.issuer:
+        yield ok("sipgate.issuer", f"sipgate's answer names the issuer that this site expects ({answer.issuer}).")
+
+
+def _revocation(answer: Answer) -> Iterator[Finding]:
+    if answer.verdict is not Verdict.ABSENT:
+        yield from _judged(answer)
+    elif conf.logout_url():
+        yield warning(
+            "sipgate.revocation",
+            "sipgate has no revocation endpoint: a disconnect signs people out of sipgate, and ends the access of "
+            "their other applications, too.",
+            'To accept that, set SIPGATE_REVOKE_URL to "off". To forbid it, set SIPGATE_LOGOUT_URL to "off".',
+        )
+    else:
+        yield ok("sipgate.revocation", "sipgate has no revocation endpoint: after a disconnect, access ends by itself.")
 
 
 JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
@@ -61,10 +105,6 @@ JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
     Verdict.REDIRECT_URI: (
         "does not accept SIPGATE_REDIRECT_URI ('invalid parameter: redirect_uri').",
         f"Enter it in {CONSOLE} exactly as it is set here: {{redirect_uri}}",
-    ),
-    Verdict.SCOPE: (
-        "refuses a requested scope{detail}.",
-        "Correct SIPGATE_SCOPE.",
     ),
     Verdict.ADDRESS: (
         "is not at this address{status}{detail}.",
@@ -115,13 +155,13 @@ JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
         "Look for a firewall or a proxy in between; else try again later.",
     ),
 }
-"""What each answer but a fine one means, and what to do."""
+"""What each answer but a fine one means, and what to do. ``permissions`` tells of refused scopes."""
 
 
 def _judged(answer: Answer) -> Iterator[Finding]:
     check = f"sipgate.{answer.endpoint.lower()}"
     name = "sipgate's API" if answer.endpoint == "API" else f"sipgate's {answer.endpoint} endpoint"
-    if answer.verdict is not Verdict.FINE:
+    if answer.verdict not in {Verdict.FINE, Verdict.SCOPE}:
         severity = Severity.WARNING if answer.verdict is Verdict.BUSY else Severity.ERROR
         found, cure = (text.format(**_facts(answer)) for text in JUDGEMENTS[answer.verdict])
         yield finding(severity, check, f"{name} {found}", cure)
