@@ -54,6 +54,12 @@ def on_starting(_server: object) -> None:
         forget_ended_processes(Path(folder))
 
 
+def post_fork(_server: object, _worker: object) -> None:
+    """Let workers load the site anew: after a reload (SIGHUP) its modules may differ from those imported above."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"sipgate_project", "sipgate_provider"}]:
+        del sys.modules[name]
+
+
 def forget_ended_processes(folder: Path) -> None:
     """Begin to count anew, but for what still runs: a keepalive beside the site goes on where it was."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -71,6 +71,7 @@ NAMES = frozenset(
         "LOG_LEVEL",
         "LOG_FORMAT",
         "METRICS_TOKEN",
+        "SIPGATE_HISTORY_DAYS",
     ]
 )
 """The variables of this site. Another name in ``.env`` is remarked on: a misspelt one silently means its default."""

@@ -13,12 +13,13 @@ class SipgateProviderConfig(AppConfig):
 
     def ready(self) -> None:
         from sipgate_provider import checks, conf, metrics
-        from sipgate_provider.ops import notices
+        from sipgate_provider.ops import notices, personal_data
         from sipgate_provider.sign_in import receivers
 
         checks.register_checks()
         receivers.connect_signals()
         notices.connect_signals()
+        personal_data.connect_signals()
         if conf.metrics() and metrics.switch_on():
             from sipgate_provider import exposition  # needs prometheus-client
 

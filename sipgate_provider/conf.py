@@ -156,6 +156,12 @@ def notices() -> bool:
     return bool(_get("NOTICES", True))
 
 
+def history_days() -> int:
+    """``SIPGATE_HISTORY_DAYS``: how long the history and sipgate's last answers are kept; 0: without end. A year by
+    default."""
+    return int(_get("HISTORY_DAYS", 365))
+
+
 def metrics() -> bool:
     """``SIPGATE_METRICS``: whether Prometheus metrics are kept; off by default. Read once, when the app is ready."""
     return bool(_get("METRICS", False))

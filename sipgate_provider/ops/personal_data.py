@@ -9,7 +9,9 @@ from collections.abc import Collection
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.db.models import Q, QuerySet
+from django.db.models.signals import post_delete, pre_delete
 
 from sipgate_provider import accounts
 from sipgate_provider.keeper import database
@@ -36,6 +38,25 @@ def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     What stays tells that something happened to somebody: kind, moment, state, reason and error.
     """
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
+
+
+def connect_signals() -> None:
+    """Called once, when the app is ready."""
+    model = settings.AUTH_USER_MODEL
+    pre_delete.connect(_before_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_pre_delete")
+    post_delete.connect(_after_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_post_delete")
+
+
+UIDS = "_sipgate_uids"
+
+
+def _before_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
+    setattr(instance, UIDS, [connection.uid for connection in accounts.connections_of(instance)])
+
+
+def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
+    """The user is gone, whoever deleted them: a page, the admin, a command."""
+    anonymise_history(user_id=instance.pk, uids=getattr(instance, UIDS, []))
 
 
 def _events(user_id: Any, uids: Collection[str]) -> QuerySet[TokenEvent]:

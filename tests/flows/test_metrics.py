@@ -20,7 +20,7 @@ import pytest
 import requests
 from allauth.socialaccount.models import SocialAccount
 from django.core.cache import cache
-from django.db import OperationalError, connections
+from django.db import OperationalError
 from django.test import Client
 from django.utils import timezone
 from prometheus_client import REGISTRY
@@ -463,30 +463,20 @@ class TestGauges:
         pause.delete()
         assert gauges(scrape)["sipgate_client_paused"] == 0
 
-    def test_they_are_remembered(self, scrape: Callable[..., Any], django_assert_num_queries: Any) -> None:
-        forget()
-        with django_assert_num_queries(8):
-            scrape()
-        with django_assert_num_queries(0):
-            scrape()
+    def test_they_are_remembered(self, connect: Connect, scrape: Callable[..., Any]) -> None:
+        connect()
+        assert gauges(scrape)["sipgate_connectionsactive"] == 1
+        connect()
+        assert b'sipgate_connections{state="active"} 1.0' in scrape().content
+        assert gauges(scrape)["sipgate_connectionsactive"] == 2, "counted anew"
 
-    def test_a_database_that_is_away_costs_what_is_counted_there(
-        self, connect: Connect, scrape: Callable[..., Any], settings: Any, tmp_path: Path
-    ) -> None:
-        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        (tmp_path / f"1-1-{'0' * 32}.sealed").touch()
-        gate.usable(connect())
-
-        def refuse(*_args: Any) -> None:
-            raise OperationalError("a text that must not be shown")
-
-        with connections["default"].execute_wrapper(refuse):
-            found = gauges(scrape)
-        assert found["sipgate_figures_up"] == 0
-        assert "sipgate_links_ending" not in found
-        assert found["sipgate_journal_entries"] == 1, "that is when pairs wait there"
-        assert found["sipgate_gate_requests_totalfreshpresent"] >= 1
-        assert gauges(scrape)["sipgate_figures_up"] == 1
+    def test_a_journal_that_cannot_be_written(self, scrape: Callable[..., Any], settings: Any, tmp_path: Path) -> None:
+        assert "sipgate_journal_writable" not in gauges(scrape), "there is none"
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "made when needed")
+        assert gauges(scrape)["sipgate_journal_writable"] == 1
+        (tmp_path / "file").touch()
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "file" / "below")
+        assert gauges(scrape)["sipgate_journal_writable"] == 0
 
 
 # --- who may read it --------------------------------------------------------------------------------------------------

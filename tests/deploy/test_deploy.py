@@ -1,0 +1,263 @@
+"""The files in deploy/: systemd and nginx accept them, and a browser reaches the site through that very nginx."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import requests
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.outage.test_probes import Served, served
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+UNITS = sorted(DEPLOY.glob("*.service"))
+HOST = "crm.example.org"
+CI = bool(os.environ.get("CI"))
+
+needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze") and not CI, reason="needs systemd-analyze")
+needs_nginx = pytest.mark.skipif(not shutil.which("nginx") and not CI, reason="needs nginx (Debian: nginx-light)")
+
+
+def directives(unit: Path) -> list[str]:
+    return [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
+    # systemd looks for the program that a unit names: it is where this machine has it.
+    text = unit.read_text().replace("/srv/sipgate/.venv/bin/", f"{Path(sys.executable).parent}/")
+    text = text.replace("/srv/sipgate", str(ROOT))
+    (tmp_path / unit.name).write_text(text)
+    for other in UNITS:
+        if other != unit:
+            shutil.copy(other, tmp_path)
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit.name)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    ours = [line for line in done.stderr.splitlines() if unit.name in line]
+    assert (done.returncode, ours) == (0, [])
+
+
+@needs_systemd
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_the_unit_is_hardened(unit: Path) -> None:
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
+    assert level, done.stdout + done.stderr
+    assert float(level[1]) < 2.0  # of 10; a service without any hardening has 9.6
+
+
+def test_both_units_are_hardened_alike() -> None:
+    hardening = [lines[lines.index("UMask=0077") :] for lines in map(directives, UNITS)]
+    assert len(hardening) == 2
+    assert hardening[0] == hardening[1]
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+def test_a_unit_waits_for_the_refreshes_under_way(unit: Path) -> None:
+    config: dict[str, int] = {}
+    for name in ("graceful_timeout",):
+        found = re.search(rf"^{name} = ([0-9]+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+        assert found
+        config[name] = int(found[1])
+    stop = next(int(line.partition("=")[2]) for line in directives(unit) if line.startswith("TimeoutStopSec="))
+    assert stop > config["graceful_timeout"]
+
+
+def certificate(folder: Path) -> None:
+    """Write a certificate for ``HOST`` and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "privkey.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+class Nginx:
+    """nginx with ``deploy/nginx-site.conf``, but with ports, folders and certificate of the test."""
+
+    def __init__(self, folder: Path, upstream: int) -> None:
+        self.folder, self.http, self.https = folder, free_port(), free_port()
+        certificate(folder)
+        site = (DEPLOY / "nginx-site.conf").read_text()
+        for theirs, ours in {
+            "listen [::]:80;": "",
+            "listen [::]:443 ssl http2;": "",
+            "listen 80;": f"listen 127.0.0.1:{self.http};",
+            "listen 443 ssl": f"listen 127.0.0.1:{self.https} ssl",
+            "127.0.0.1:8000": f"127.0.0.1:{upstream}",
+            f"/etc/ssl/{HOST}": str(folder),
+            "/var/log/nginx": str(folder),
+        }.items():
+            assert theirs in site, theirs
+            site = site.replace(theirs, ours)
+        (folder / "site.conf").write_text(site)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        user = "user root;" if os.geteuid() == 0 else ""  # the folder is this user's
+        (folder / "nginx.conf").write_text(
+            f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ {temporary} access_log off; include {folder}/site.conf; }}\n"
+        )
+        self.command = ["nginx", "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+
+    def get(self, path: str, *, scheme: str = "https", method: str = "get", **more: object) -> requests.Response:
+        port = self.https if scheme == "https" else self.http
+        session = more.pop("session", requests.Session())
+        headers = {"Host": HOST} | dict(more.pop("headers", {}))  # type: ignore[call-overload]  # a test's own
+        return session.request(  # type: ignore[attr-defined,no-any-return]  # a session
+            method,
+            f"{scheme}://127.0.0.1:{port}{path}",
+            headers=headers,
+            timeout=30,
+            allow_redirects=False,
+            verify=False,
+            **more,
+        )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("site")
+    # One process: without Redis, each counts wrong passwords for itself.
+    with served(
+        folder, f"sqlite:///{folder}/db.sqlite3", BEHIND_PROXY="on", GUNICORN_CMD_ARGS="--workers 1"
+    ) as running:
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+            cwd=ROOT,
+            env=running.environment,
+            check=True,
+            timeout=120,
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    proxy = Nginx(tmp_path_factory.mktemp("nginx"), site.port)
+    done = subprocess.run([*proxy.command, "-t"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
+    process = subprocess.Popen(proxy.command)
+    try:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            try:
+                socket.create_connection(("127.0.0.1", proxy.https), 1).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield proxy
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@needs_nginx
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+class TestThroughNginx:
+    def test_a_page_comes_safely(self, nginx: Nginx) -> None:
+        page = nginx.get("/")
+        assert page.status_code == 200
+        assert page.headers["Strict-Transport-Security"].startswith("max-age=")
+        assert "form-action" in page.headers["Content-Security-Policy"]
+        style = re.search(r'href="(/static/[^"]+\.css)"', page.text)
+        assert style
+        assert nginx.get(style[1]).status_code == 200
+
+    def test_plain_http_leads_to_https(self, nginx: Nginx) -> None:
+        answer = nginx.get("/account?next=/", scheme="http")
+        assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{HOST}/account?next=/")
+
+    def test_a_sign_in_begins(self, nginx: Nginx) -> None:
+        session = requests.Session()
+        page = nginx.get("/accounts/login/", session=session)
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+        assert token
+        cookies = {cookie.name: cookie for cookie in session.cookies}
+        assert all(cookie.secure for cookie in cookies.values())
+        sent = "; ".join(f"{name}={cookie.value}" for name, cookie in cookies.items())
+        answer = nginx.get(
+            "/accounts/sipgate/login/",
+            method="post",
+            data={"csrfmiddlewaretoken": token[1]},
+            headers={"Cookie": sent, "Referer": f"https://{HOST}/accounts/login/"},
+        )
+        assert answer.status_code == 302
+        assert answer.headers["Location"].startswith("https://login.sipgate.com/auth/realms/third-party/")
+        assert "redirect_uri=https%3A%2F%2Fcrm.example.org%2Foauth" in answer.headers["Location"]
+
+    @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
+    def test_what_is_for_machines_inside_stays_there(self, nginx: Nginx, site: Served, path: str) -> None:
+        assert nginx.get(path).status_code == 404
+        assert site.get(path).status_code == 200
+
+    def test_no_log_has_the_code(self, nginx: Nginx, site: Served) -> None:
+        assert nginx.get("/oauth?code=unmistakable&state=x").status_code < 500
+        nginx.get("/oauth?code=unmistakable&state=x", scheme="http")
+        logs = "".join(path.read_text() for path in nginx.folder.glob("*.log")) + site.log.read_text()
+        assert '"GET /oauth"' in logs
+        assert "unmistakable" not in logs
+
+    def test_wrong_passwords_count_by_the_address_that_nginx_saw(self, nginx: Nginx) -> None:
+        """A visitor who invents an address for each try is stopped all the same."""
+        told = []
+        for number in range(12):
+            session = requests.Session()
+            page = nginx.get("/accounts/login/", session=session)
+            token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', page.text)
+            assert token
+            answer = nginx.get(
+                "/accounts/login/",
+                method="post",
+                data={"csrfmiddlewaretoken": token[1], "login": f"nobody{number}", "password": "wrong"},
+                headers={
+                    "Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in session.cookies),
+                    "Referer": f"https://{HOST}/accounts/login/",
+                    "X-Forwarded-For": f"203.0.113.{number}",
+                },
+            )
+            told.append((answer.status_code, "Too many failed login attempts" in answer.text))
+        assert told[0] == (200, False)
+        assert told[-1][1] or told[-1][0] == 429, told
