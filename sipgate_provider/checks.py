@@ -11,7 +11,7 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.keeper import database, sealing
+from sipgate_provider.keeper import database, refresh, sealing
 from sipgate_provider.remote import http
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
@@ -91,12 +91,18 @@ def _uses_our_adapter() -> bool:
 
 
 def check_refreshes(**_kwargs: Any) -> Messages:
-    shortest = http.TOKEN.total + 5
+    shortest = conf.answer() + refresh.MARGIN + conf.store()
     if conf.lease().total_seconds() < shortest:
         yield _error(
             "sipgate_provider.E006",
-            "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: two processes could send the same token.",
+            "SIPGATE_LEASE_SECONDS is shorter than an answer and its storing may take: no token could be sent.",
             f"Use at least {shortest:.0f} seconds.",
+        )
+    if conf.wait() < http.TOKEN.connect + conf.answer():
+        yield _warning(
+            "sipgate_provider.W019",
+            "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take: callers give up too early.",
+            f"Use at least {http.TOKEN.connect + conf.answer():.0f} seconds.",
         )
     if not 0 < conf.mandatory_share() < conf.advisory_share() < 1:
         yield _error(

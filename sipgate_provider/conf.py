@@ -81,6 +81,12 @@ def redirect_uri() -> str:
     return str(_get("REDIRECT_URI", ""))
 
 
+def is_loopback(url: str) -> bool:
+    """Tell whether a URL points at the machine itself."""
+    host = urlsplit(url).hostname or ""
+    return host in {"localhost", "::1"} or host.endswith(".localhost") or host.startswith("127.")
+
+
 def redirect_path() -> str:
     return urlsplit(redirect_uri()).path
 
@@ -121,17 +127,41 @@ def assumed_lifetime() -> timedelta:
     return timedelta(seconds=float(_get("ASSUMED_LIFETIME", 300)))
 
 
-def lease() -> timedelta:
-    """``SIPGATE_LEASE_SECONDS``: how long one refresh may hold a connection before another may take over.
+def answer() -> float:
+    """``SIPGATE_ANSWER_SECONDS``: how long a refresh waits for sipgate's answer, from the first byte that is sent.
 
-    Longer than a token request may take in total (30 s) plus the time to store its answer; a check enforces it.
+    Patient: giving up early is what turns *slow* into *lost*.
+    """
+    return float(_get("ANSWER_SECONDS", 20))
+
+
+def store() -> float:
+    """``SIPGATE_STORE_SECONDS``: how long a new pair is offered to a database that does not answer; then it waits in
+    the journal."""
+    return float(_get("STORE_SECONDS", 5))
+
+
+def lease() -> timedelta:
+    """``SIPGATE_LEASE_SECONDS``: how long one refresh may hold a connection, by the database's clock.
+
+    Longer than the answer and its storing may take; a check adds them up. On one machine a killed process is noticed at
+    once: the lease matters between machines.
     """
     return timedelta(seconds=float(_get("LEASE_SECONDS", 45)))
 
 
+def grace() -> timedelta:
+    """``SIPGATE_GRACE_SECONDS``: how long another machine waits beyond a lease that was not returned, so that the first
+    one can store what is in its journal."""
+    return timedelta(seconds=float(_get("GRACE_SECONDS", 120)))
+
+
 def wait() -> float:
-    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise."""
-    return float(_get("WAIT_SECONDS", 35))
+    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise.
+
+    Connecting (5 s) and the answer; less than the 30 s after which gunicorn ends a worker.
+    """
+    return float(_get("WAIT_SECONDS", 25))
 
 
 def page_wait() -> float:

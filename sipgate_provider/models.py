@@ -47,6 +47,8 @@ class Reason(models.TextChoices):
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
     ENDED_BY_PERSON = "ended_by_person", _("its person ended access")
     CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
+    KEY_MISSING = "key_missing", _("the key that sealed its tokens is missing")
+    OTHER_CLIENT = "other_client", _("its tokens belong to another client, server or site")
 
 
 class SipgateToken(models.Model):
@@ -76,8 +78,10 @@ class SipgateToken(models.Model):
     generation = models.PositiveBigIntegerField(_("generation"), default=1)
     consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
     consented_at = models.DateTimeField(_("consented"))
-    lease_owner = models.CharField(_("lease owner"), max_length=64, blank=True)
+    lease_owner = models.CharField(_("lease owner"), max_length=80, blank=True)
     lease_until = models.DateTimeField(_("lease ends"), null=True, blank=True)
+    mark_owner = models.CharField(_("may have been sent by"), max_length=80, blank=True)
+    mark_until = models.DateTimeField(_("may have been sent until"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE)
     state_since = models.DateTimeField(_("state since"))
@@ -85,6 +89,7 @@ class SipgateToken(models.Model):
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("last refreshed"), null=True, blank=True)
     refresh_count = models.PositiveBigIntegerField(_("refreshes"), default=0)
+    last_refused_at = models.DateTimeField(_("last refused"), null=True, blank=True)
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True)
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
@@ -92,6 +97,7 @@ class SipgateToken(models.Model):
     refresh_fingerprint = models.CharField(_("refresh token fingerprint"), max_length=12, blank=True)
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
+    site = models.CharField(_("consented to at"), max_length=200, blank=True)
     product_line = models.CharField(_("product line"), max_length=40, blank=True)
 
     class Meta:

@@ -11,7 +11,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 
-from sipgate_provider.keeper import store, threads
+from sipgate_provider.keeper import gate, pauses, store, threads
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_sandbox.launch import Running, launch
@@ -111,6 +111,8 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 def _nothing_left_running() -> Iterator[None]:
     """Work behind a test must not meet the next test's database, nor allauth's rate limits the next test's people."""
     cache.clear()
+    pauses.forget_faults()
+    gate.rejections.forget()
     yield
     for flights in (threads.operations, threads.refreshes, threads.pages, threads.errands):
         flights.wait_idle(20)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -23,6 +25,8 @@ PASSED_ON = (
     "SIPGATE_API_URL",
     "SIPGATE_TOKEN_KEYS",
     "SIPGATE_LEASE_SECONDS",
+    "SIPGATE_ANSWER_SECONDS",
+    "SIPGATE_GRACE_SECONDS",
     "SIPGATE_JOURNAL_DIR",
     "SIPGATE_WAIT_SECONDS",
     "SIPGATE_LOGOUT_URL",
@@ -70,10 +74,33 @@ class Worker:
         self.tell(**order)
         return self.read()
 
+    @property
+    def _status(self) -> int:
+        # Without WNOWAIT the process would be forgotten here, and Popen not know how it ended.
+        found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        return 0 if found is None else found.si_code
+
+    @property
+    def has_died(self) -> bool:
+        return self._status in {os.CLD_KILLED, os.CLD_EXITED, os.CLD_DUMPED}
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._status == os.CLD_STOPPED
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it has answered, or died."""
+        assert self.process.stdout is not None
+        return self.has_died or bool(select.select([self.process.stdout], [], [], 0)[0])
+
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.close()
+        if self.is_stopped:
+            self.process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
             self.process.wait(20)
         except subprocess.TimeoutExpired:

@@ -20,6 +20,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs
 
+REFUSALS = {
+    "client": (401, "unauthorized_client", "Invalid client secret"),
+    "consent": (400, "invalid_scope", "Client no longer has requested consent from user"),
+}
+"""Faults that are an error in the sense of RFC 6749, and spend nothing."""
+USUAL = {
+    "latency": 0.0,
+    "lifetime": 300,
+    "fault": "",
+    "times": 0,
+    "refresh_lifetime": 2592000,
+    "suspended": False,
+    "fixed_end": 0,  # seconds since 1970
+    "without": "",  # "revoke", "logout" or "both": what does not exist here, answered with "status"
+}
+
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
@@ -34,15 +50,7 @@ class Server(ThreadingHTTPServer):
         self.current: dict[str, str] = {}  # family → access token
         self.dead: set[str] = set()
         self.counts: dict[str, int] = defaultdict(int)
-        self.set: dict[str, Any] = {
-            "latency": 0.0,
-            "lifetime": 300,
-            "fault": "",
-            "times": 0,
-            "refresh_lifetime": 2592000,
-            "fixed_end": 0,  # seconds since 1970
-            "without": "",  # "revoke", "logout" or "both": what does not exist here, answered with "status"
-        }
+        self.set: dict[str, Any] = dict(USUAL)
 
     def issue(self, family: str) -> dict[str, Any]:
         access, refresh = f"at-{secrets.token_urlsafe(600)}", f"rt-{secrets.token_urlsafe(600)}"
@@ -75,6 +83,9 @@ class Server(ThreadingHTTPServer):
                     "error": "invalid_grant",
                     "error_description": "Maximum allowed refresh token reuse exceeded",
                 }
+            if self.set["suspended"]:
+                self.counts["refused"] += 1
+                return 400, {"error": "invalid_grant", "error_description": "User disabled"}
             family = self.live.get(token)
             if family is None or family in self.dead:
                 self.counts["refused"] += 1
@@ -113,8 +124,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def _token(self, form: dict[str, str]) -> None:
         fault = self.server.take_fault()
-        if fault == "client":
-            return self._answer(401, {"error": "unauthorized_client", "error_description": "Invalid client secret"})
+        if fault in REFUSALS:
+            status, error, description = REFUSALS[fault]
+            return self._answer(status, {"error": error, "error_description": description})
         if fault in {"500", "503", "429"}:
             return self._answer(int(fault), {"error": "unknown_error"}, retry_after="7" if fault == "429" else "")
         if fault == "hang":
@@ -227,18 +239,7 @@ class Strict:
         self.control(set=values)
 
     def reset(self) -> None:
-        self.control(
-            reset=True,
-            set={
-                "latency": 0.0,
-                "lifetime": 300,
-                "fault": "",
-                "times": 0,
-                "refresh_lifetime": 2592000,
-                "fixed_end": 0,
-                "without": "",
-            },
-        )
+        self.control(reset=True, set=USUAL)
 
 
 @contextmanager

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp
 from django.core.exceptions import MultipleObjectsReturned
 
 from sipgate_provider import conf, errors
+from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 
 from . import sealing
@@ -42,3 +45,36 @@ def client() -> oauth.Client:
 def fingerprint(client: oauth.Client) -> str:
     """Return what tells these credentials from corrected ones, without naming them."""
     return sealing.fingerprint(f"{client.client_id}\n{client.client_secret}\n{client.token_url}")
+
+
+def recorded(client_in_use: oauth.Client | None = None) -> dict[str, str]:
+    """Return what a row notes of where its pair came from: authorization server, client, and this site's address."""
+    try:
+        client_id = (client_in_use or client()).client_id
+    except errors.Misconfigured:
+        client_id = ""
+    site = urlsplit(conf.redirect_uri())
+    return {
+        "issuer": (conf.issuer() or conf.token_url())[:200],
+        "client_id": client_id[:191],
+        "site": f"{site.scheme}://{site.netloc}"[:200] if site.netloc else "",
+    }
+
+
+def why_not_ours(row: SipgateToken, client_in_use: oauth.Client) -> tuple[str, str]:
+    """Tell why a row's refresh token must not be sent from here: a sentence, and the setting to look at; empty if it may.
+
+    sipgate would answer ``invalid_grant`` to another client's token, and every person would be blamed; a server that is
+    not sipgate would simply get it.
+    """
+    ours = recorded(client_in_use)
+    if row.issuer not in {"", ours["issuer"]}:
+        return "This connection was made at another authorization server.", "SIPGATE_AUTH_URL"
+    if row.client_id not in {"", ours["client_id"]}:
+        return "This connection was made with another client of sipgate.", errors.CLIENT_ID
+    if conf.is_loopback(ours["site"]) and row.site and not conf.is_loopback(row.site):
+        return (
+            "This connection was made on a public site; from a developer's machine it is not renewed.",
+            "SIPGATE_REDIRECT_URI",
+        )
+    return "", ""

@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import connections, router
+from django.conf import settings
+from django.db import OperationalError, connections, router, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 
+from sipgate_provider import errors
 from sipgate_provider.models import SipgateToken
+
+LOCK_PATIENCE_MS = 250
+"""How long a claim waits for a lock that its own caller may hold: longer would only make the caller wait for itself."""
 
 
 def alias() -> str:
@@ -16,8 +22,12 @@ def alias() -> str:
 
 @contextmanager
 def own_connections() -> Iterator[None]:
-    """Give this thread's database connections back at the end: for work that runs beside requests."""
+    """For work that runs beside requests: what it writes counts at once, and its connections are given back at the end."""
     try:
+        if not settings.DATABASES.get(alias(), {}).get("AUTOCOMMIT", True):
+            # A site that commits by itself would not know of these statements.
+            connections[alias()].ensure_connection()
+            connections[alias()].set_autocommit(True)
         yield
     finally:
         connections.close_all()
@@ -26,9 +36,68 @@ def own_connections() -> Iterator[None]:
 def release_connections() -> None:
     """Give this thread's database connections back before waiting for sipgate.
 
-    Those inside a transaction stay (closing would abort the caller's work), and so does SQLite's file handle, which
-    nobody else waits for.
+    Those with work of the caller that is not committed stay, since closing would undo it: in a transaction, or with
+    autocommit off. So do persistent ones (``CONN_MAX_AGE``), and SQLite's, which nobody else waits for.
     """
     for wrapper in connections.all(initialized_only=True):
-        if wrapper.connection is not None and not wrapper.in_atomic_block and wrapper.vendor != "sqlite":
+        if wrapper.connection is None or wrapper.vendor == "sqlite" or wrapper.in_atomic_block:
+            continue
+        if wrapper.get_autocommit() and not _is_persistent(wrapper):
             wrapper.close()
+
+
+def _is_persistent(wrapper: BaseDatabaseWrapper) -> bool:
+    is_pooled = bool(wrapper.settings_dict.get("OPTIONS", {}).get("pool"))
+    return wrapper.settings_dict.get("CONN_MAX_AGE") != 0 and not is_pooled
+
+
+@contextmanager
+def short_lock_wait(is_needed: bool) -> Iterator[None]:
+    """Within it, if it is needed, waiting for a lock of the database takes ``LOCK_PATIENCE_MS`` at most.
+
+    Raises:
+        errors.CallerHoldsLock: it took longer.
+    """
+    if not is_needed:
+        yield
+        return
+    connection = connections[alias()]
+    try:
+        if connection.vendor == "postgresql":
+            with transaction.atomic(using=alias()):
+                _run(connection, f"SET LOCAL lock_timeout = {LOCK_PATIENCE_MS}")
+                yield
+        elif connection.vendor == "sqlite":
+            _run(connection, f"PRAGMA busy_timeout = {LOCK_PATIENCE_MS}")
+            try:
+                yield
+            finally:
+                connection.close()  # the next use opens it with the configured time-out again
+        else:
+            yield
+    except OperationalError as error:
+        raise errors.CallerHoldsLock(
+            "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside of "
+            "transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",
+            setting="ATOMIC_REQUESTS",
+        ) from error
+
+
+def _run(connection: BaseDatabaseWrapper, statement: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(statement)
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Turn an exhausted pool into an error that names the cure."""
+    try:
+        yield
+    except OperationalError as error:
+        if type(error.__cause__).__name__ != "PoolTimeout":
+            raise
+        raise errors.Misconfigured(
+            "Every database connection is held by a transaction that waits for a token, and a refresh needs one of its "
+            "own: make the pool larger than the number of threads.",
+            setting="pool in DATABASES",
+        ) from error

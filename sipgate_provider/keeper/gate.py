@@ -1,7 +1,7 @@
 """The gate: a usable access token for a connection. Everybody who needs one comes here.
 
 1. *Look.* Usable: hand it out (one query, no write). Near its end: one caller starts a refresh, everybody goes on.
-2. Otherwise *claim, ask, keep, classify* happen in ``refreshing``, in a thread of its own, once per connection; the
+2. Otherwise ``refresh`` does all that is to be done, in a thread of its own, once per connection and process; the
    caller waits here, without a database connection, for as long as it likes.
 
 Must not know: what the token is used for, pages, allauth's flows.
@@ -9,8 +9,10 @@ Must not know: what the token is used for, pages, allauth's flows.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,7 +29,8 @@ from sipgate_provider import conf, errors, metrics
 from sipgate_provider.keeper import database
 from sipgate_provider.models import SipgateToken, State
 
-from . import journal, refreshing, sealing, store, threads
+from . import journal, sealing, store, threads
+from .refresh import LeftToOthers, RefreshRequest, refresh_connection
 
 Answer = TypeVar("Answer")
 
@@ -148,42 +151,68 @@ def call(
     except errors.AccessRejected:
         token = usable(connection, rejected=token.value, wait=wait)
         database.release_connections()
-        return token, ask(token)
+        answer = ask(token)
+        rejections.forget()
+        return token, answer
 
 
-def refresh(
-    connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None, used: bool = True
-) -> SipgateToken:
-    """Renew a connection now, however fresh its token is; return the new row. Raises as ``usable``.
-
-    ``used`` notes it as a use by the site; an operator's is none.
+def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None) -> SipgateToken:
+    """Renew a connection now, however fresh its token is, or though it was refused; return the new row. Raises as
+    ``usable``. ``actor``: as in ``RefreshRequest``.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
     row = store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    return _renew(row, wait=wait, actor=actor, force=True, used=used)
+    return _renew(row, wait=wait, actor=actor, force=True)
 
 
 def has_ended(row: SipgateToken) -> bool:
     """Tell whether only a new sign-in can help. A pair that waits in the journal is taken over first."""
-    return row.state == State.NEEDS_SIGN_IN and not journal.replay(row.pk)
+    return row.state == State.NEEDS_SIGN_IN and not journal.recover_row(row)
 
 
 def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
     if _open(row).value != rejected:
         return row  # somebody has renewed it since
     now = timezone.now()
-    if (
+    is_new = (
         row.last_refreshed_at is not None
         and row.issued_at >= row.consented_at
         # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
         and abs(now - row.last_refreshed_at) < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
-    ):
+    )
+    if is_new:
+        rejections.note(row.pk)
+    if is_new or rejections.are_many():
         raise errors.AccessRejected(
             "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401
         )
     return _renew(row, wait=wait)
+
+
+class _Rejections:
+    """Connections whose new access tokens sipgate's API rejected a moment ago, in this process. When there are several,
+    it is the API that is in trouble, and refreshing everything that it rejects would only turn all pairs over."""
+
+    MANY, SECONDS = 3, 60.0
+
+    def __init__(self) -> None:
+        self._at: dict[int, float] = {}
+
+    def note(self, connection_id: int) -> None:
+        self._at[connection_id] = time.monotonic()
+
+    def are_many(self) -> bool:
+        now = time.monotonic()
+        self._at = {pk: at for pk, at in self._at.items() if now - at < self.SECONDS}
+        return len(self._at) >= self.MANY
+
+    def forget(self) -> None:
+        self._at = {}
+
+
+rejections = _Rejections()
 
 
 def _open(row: SipgateToken) -> AccessToken:
@@ -201,62 +230,68 @@ def _open(row: SipgateToken) -> AccessToken:
 
 def _renew_behind(row: SipgateToken) -> None:
     """Start a refresh and do not wait for it; nobody who can go on is told when it fails."""
-    if row.state == State.NEEDS_SIGN_IN or (row.next_attempt_at and row.next_attempt_at > timezone.now()):
+    now = timezone.now()
+    if row.state == State.NEEDS_SIGN_IN or (row.next_attempt_at and row.next_attempt_at > now):
         return
-    if row.lease_until is not None and row.lease_until > timezone.now():
+    if (row.lease_until is not None and row.lease_until > now) or threads.refreshes.is_busy:
         return
     if _caller_in_transaction():
         return  # the mandatory window, or the next request, is early enough
-    order = refreshing.RefreshRequest(connection_id=row.pk, seen_generation=row.generation, patience=0)
-    threads.refreshes.submit_once(row.pk, partial(_quietly, order))
+    request = RefreshRequest(connection_id=row.pk, seen_generation=row.generation, patience=0)
+    with contextlib.suppress(errors.SipgateUnavailable):
+        threads.refreshes.submit_once(row.pk, partial(_quietly, request))
 
 
-def _quietly(order: refreshing.RefreshRequest) -> SipgateToken | None:
+def _quietly(request: RefreshRequest) -> SipgateToken | None:
     try:
-        return refreshing.refresh_connection(order)
-    except refreshing.LeftToOthers:
-        return None
-    except errors.SipgateError:
+        return refresh_connection(request)
+    except (LeftToOthers, errors.SipgateError):
         return None  # noted in the row, the history and the log
 
 
-def _renew(
-    row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False, used: bool = True
-) -> SipgateToken:
-    if row.state == State.NEEDS_SIGN_IN and journal.replay(row.pk):
-        row = store.load(row.pk) or row
-        if freshness(row, timezone.now()) in {Freshness.FRESH, Freshness.ADVISORY} and not force:
-            return row
+def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
     if row.state == State.NEEDS_SIGN_IN:
-        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code)
+        row = _recovered(row, force=force)
+        if row.state == State.ACTIVE and not force and freshness(row, timezone.now()) is not Freshness.OVER:
+            return row
     give_up = time.monotonic() + (conf.wait() if wait is None else wait)
     in_transaction = _caller_in_transaction()
-    order = refreshing.RefreshRequest(
+    request = RefreshRequest(
         connection_id=row.pk,
         seen_generation=row.generation,
         patience=conf.wait(),
         actor=actor,
         force=force,
-        used=used,
         caller_in_transaction=in_transaction,
     )
     database.release_connections()
     while True:
         # A caller inside a transaction must not make others give up as early as it does.
         key = (row.pk, "in transaction") if in_transaction else row.pk
-        flight = threads.refreshes.submit_once(key, partial(refreshing.refresh_connection, order))
+        flight = threads.refreshes.submit_once(key, partial(refresh_connection, request))
         try:
             result = flight.result(timeout=max(give_up - time.monotonic(), 0))
         except FutureTimeout:
             raise errors.SipgateUnavailable(
                 "Renewing the access token takes longer than this caller waits; it goes on behind it.", endpoint="token"
             ) from None
-        except refreshing.LeftToOthers:
+        except CancelledError:
+            raise errors.SipgateUnavailable("This process is about to end.", sent=False, code="busy") from None
+        except LeftToOthers:
             result = None
         if result is not None and result.generation > row.generation:
             return result
         if time.monotonic() >= give_up:
             raise errors.SipgateUnavailable("Another process is still renewing this connection.", endpoint="token")
+
+
+def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:
+    """Return a row that needs a sign-in as the journal knows it, or raise unless it is time to try it again."""
+    if journal.recover_row(row):
+        return store.load(row.pk) or row
+    if row.next_attempt_at is None or (row.next_attempt_at > timezone.now() and not force):
+        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code)
+    return row
 
 
 def _caller_in_transaction() -> bool:

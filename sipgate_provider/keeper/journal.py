@@ -1,11 +1,13 @@
-"""Where a rotated pair waits until the database has it: one sealed file per pair.
+"""Where a rotated pair waits until the database has it, and the evidence of what was sent: one sealed file per pair.
 
-sipgate has spent the old refresh token by the time its answer is here. The pair is written here first and removed when
-it is stored, so that a process may be killed in between; if the database fails, the file is synced to the disk and
-stays. It is replayed, conditionally, by whichever process comes next. Nothing in it can be read without the keys.
+sipgate has spent the old refresh token by the time its answer is here. The pair is written here before it is stored, so
+that a process may be killed in between. A file is named by connection, consent and the generation that was *sent*: it
+proves that token spent, even to somebody who cannot open it. When the database has confirmed the pair, ``.sealed``
+becomes ``.stored``; it stays until the next pair of the same consent, since a database may lose commits (a failover, a
+restored backup).
 
-*Why not synced at once:* a killed process loses nothing that it has written, only a machine that loses power does. A
-sync costs milliseconds at every refresh; it is paid when the database gives cause.
+*Why not synced to the disk at once:* a killed process loses nothing that it has written, only a machine that loses power
+does. A sync costs milliseconds at every refresh; it is paid when the database does not take the pair.
 
 Must not know: sipgate, HTTP, who asked.
 """
@@ -16,10 +18,11 @@ import json
 import logging
 import os
 import re
+import stat
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,71 +31,68 @@ from django.db import transaction
 
 from sipgate_provider import conf, errors, metrics
 from sipgate_provider.keeper import database, history
-from sipgate_provider.models import TokenEvent
+from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 from sipgate_provider.remote.secret import Secret
 
-from . import revocation, sealing, store
+from . import machine, revocation, sealing, store
 
 logger = logging.getLogger(__name__)
 
-SUFFIX = ".sealed"
+WAITING, STORED = ".sealed", ".stored"
 MAX_BYTES = 131_072
 """Four tokens of the longest kind, one of them twice."""
-NAME = re.compile(r"[0-9]{1,19}-[0-9]{1,19}-[0-9a-f]{32}\.sealed")
-CONTEXT = "sipgate_provider.journal"
-WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})-([0-9]{1,19})(\.sealed|\.stored)")
+WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+DRAFT_LASTS, FOREIGN_LASTS = 3_600.0, 86_400.0
+"""Seconds after which the draft of a killed process, and an entry of a consent or connection that is gone, are removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(store.Sent):
+    """A file of the journal: names the token that was sent, holds the pair that came back."""
+
     path: Path
-    claim: store.Claim
-    grant: oauth.Grant
-    pair: sealing.Pair
+
+    @property
+    def is_waiting(self) -> bool:
+        return self.path.suffix == WAITING
 
 
-def write(claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair) -> Path | None:
-    """Put a pair into the journal; return its file. None: there is no journal, or the disk does not take it."""
-    directory = conf.journal_directory()
-    if directory is None:
+class Broken(Exception):
+    """An entry will never open: its pair is lost."""
+
+
+def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | None:
+    """Put a pair into the journal; return its entry. None: there is no journal, or the disk does not take it."""
+    folder = machine.shard(sent.connection_id)
+    if folder is None:
         return None
+    plain = Secret(json.dumps({"grant": grant.to_dict(), "refresh_token": pair.refresh_token}))
+    path = folder / f"{sent.connection_id}-{sent.consent_id.hex}-{sent.generation}{WAITING}"
+    draft = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.draft"
     try:
-        return _write(directory, claim, grant, pair)
+        try:
+            descriptor = os.open(draft, WRITE_NEW, 0o600)
+        except FileNotFoundError:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(draft, WRITE_NEW, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(sealing.seal(plain.encode(), context=_context(sent)))
+        draft.rename(path)
     except OSError as error:
         logger.error("The journal does not take a rotated pair: %s", error.strerror)
+        _remove(draft)
         return None
+    return _entry(path)
 
 
-def _write(directory: Path, claim: store.Claim, grant: oauth.Grant, pair: sealing.Pair) -> Path:
-    plain = Secret(
-        json.dumps(
-            {
-                "claim": [claim.connection_id, claim.generation, claim.owner],
-                "grant": grant.to_dict(),
-                "refresh_token": pair.refresh_token,
-            }
-        )
-    )
-    sealed = sealing.seal(plain.encode(), context=CONTEXT)
-    # Connection and generation stand in the name: a process looks for its own without opening anything.
-    name = f"{claim.connection_id}-{claim.generation}-{uuid.uuid4().hex}"
-    draft = directory / f".{name}.draft"
-    try:
-        descriptor = os.open(draft, WRITE_NEW, 0o600)
-    except FileNotFoundError:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(draft, WRITE_NEW, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(sealed)
-    return draft.rename(directory / f"{name}{SUFFIX}")
-
-
-def sync(path: Path) -> None:
+def sync(entry: Entry) -> None:
     """Have a pair on the disk when this returns: the database does not take it."""
     logger.warning("A rotated pair waits in the journal: the database does not take it")
     try:
-        for place in (path, path.parent):
+        for place in (entry.path, entry.path.parent):
             descriptor = os.open(place, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
@@ -102,108 +102,243 @@ def sync(path: Path) -> None:
         logger.error("The journal could not be synced: %s", error.strerror)
 
 
-def done(path: Path | None) -> None:
-    """Remove a pair that is stored."""
-    if path is None:
-        return
+def confirm(entry: Entry) -> None:
+    """The database has the pair, or something newer. The entry stays as evidence, in place of earlier ones."""
     try:
-        path.unlink(missing_ok=True)
+        if entry.is_waiting:
+            entry.path.rename(entry.path.with_suffix(STORED))
+    except FileNotFoundError:
+        pass  # another process has recovered it
     except OSError as error:
-        # Another system user wrote it. What is stored is not undone for that: it is dropped when it can be.
-        logger.error("A journal entry that is stored could not be removed: %s", error.strerror)
+        # Another system user wrote it. It waits for ever, which is harmless, and doctor tells of it.
+        logger.error("A journal entry that is stored could not be renamed: %s", error.strerror)
+    for other in entries(entry.connection_id):
+        if other.consent_id == entry.consent_id and other.generation < entry.generation:
+            _remove(other.path)
 
 
 def entries(connection_id: int | None = None) -> Iterator[Entry]:
-    """Yield what waits, of one connection or of all, oldest generation first. What does not open is left alone."""
+    """Yield what lies in the journal, of one connection or of all. What somebody else put there is left out."""
     directory = conf.journal_directory()
-    if directory is None or not directory.is_dir():
+    if directory is None:
         return
-    pattern = f"{connection_id}-*{SUFFIX}" if connection_id is not None else f"*{SUFFIX}"
-    for path in sorted(_ours(directory.glob(pattern)), key=_order):
-        entry = _opened(path)
-        if entry is not None:
-            yield entry
+    folders = _folders(directory) if connection_id is None else [machine.shard(connection_id) or directory]
+    start = "" if connection_id is None else f"{connection_id}-"
+    for folder in folders:
+        for file in _files(folder):
+            if file.name.startswith(start) and NAME.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+                yield _entry(Path(file.path))
 
 
-def replay(connection_id: int | None = None) -> int:
-    """Store what waits; return how many pairs were taken over. Safe to repeat and to run anywhere at once.
+def proof(sent: store.Sent) -> Entry | None:
+    """Return the newest entry that proves a token spent: of its consent, and of its generation or a later one."""
+    found = [entry for entry in entries(sent.connection_id) if entry.consent_id == sent.consent_id]
+    newest = max(found, key=lambda entry: entry.generation, default=None)
+    return newest if newest is not None and newest.generation >= sent.generation else None
 
-    A pair that is no longer the newest truth (a consent came, the connection is gone) is dropped, and its session ended.
-    In a transaction of the caller the file stays until the commit: a rollback takes the stored pair back.
+
+def recover(entry: Entry) -> bool:
+    """Store the pair of an entry, unless the row is newer. Safe to repeat, and to run anywhere at once.
+
+    A pair whose consent or connection is gone has its session ended. In a transaction of the caller the entry stays as
+    it is until the commit: a rollback takes the stored pair back.
+
+    Returns whether the row has this pair now and had not before.
+
+    Raises:
+        errors.Misconfigured: the entry cannot be read or opened yet: permission, or its key.
+        Broken: it never will.
     """
-    taken = 0
-    for entry in entries(connection_id):
-        now = datetime.now(UTC)
-        if store.recover(entry.claim, entry.grant, entry.pair, now=now):
-            taken += 1
-            row = store.load(entry.claim.connection_id)
-            history.add_event(
-                TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.claim.generation + 1
-            )
-            metrics.JOURNAL_ADOPTED.count()
-            logger.warning(
-                "Took over a pair of connection %s from the journal",
-                entry.claim.connection_id,
-                extra=log_fields.fields(connection=entry.claim.connection_id, generation=entry.claim.generation + 1),
-            )
-        elif (row := store.load(entry.claim.connection_id)) is None:
-            revocation.enqueue(
-                entry.pair,
-                uid="",
-                user=None,
-                why="disconnected before it was stored",
-                connection_id=entry.claim.connection_id,
-            )
-        else:
-            revocation.give_up_orphan(row, entry.pair)
-        transaction.on_commit(partial(done, entry.path), using=database.alias())
-    return taken
+    opened = _open(entry)
+    if opened is None:
+        return False  # another process has just recovered and removed it
+    grant, pair = opened
+    stored = store.save_refreshed(entry, grant, pair, now=grant.issued_at)
+    row = store.load(entry.connection_id)
+    if stored:
+        history.add_event(TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1)
+        metrics.JOURNAL_ADOPTED.count()
+        logger.warning(
+            "Recovered a pair of connection %s from the journal",
+            entry.connection_id,
+            extra=log_fields.fields(connection=entry.connection_id, generation=entry.generation + 1),
+        )
+    elif entry.is_waiting and row is None:
+        revocation.enqueue(
+            pair, uid="", user=None, why="disconnected before it was stored", connection_id=entry.connection_id
+        )
+    elif entry.is_waiting and row is not None:
+        revocation.give_up_orphan(row, pair)
+    transaction.on_commit(partial(confirm, entry), using=database.alias())
+    return stored
 
 
-def waiting() -> int:
-    """Return how many pairs wait."""
-    directory = conf.journal_directory()
-    return len(_ours(directory.glob(f"*{SUFFIX}"))) if directory is not None and directory.is_dir() else 0
+def recover_row(row: SipgateToken) -> bool:
+    """Store what the journal has of a row's consent and the row has not. Raises nothing; returns as ``recover``."""
+    entry = proof(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation))
+    return entry is not None and _recovered(entry)
 
 
-def _opened(path: Path) -> Entry | None:
+def recover_all() -> int:
+    """Recover whatever is newer than its row, and remove what nobody needs; return how many pairs were recovered.
+
+    Runs when a worker starts and with every keepalive. Names are compared with rows in bulk; only what is newer is
+    opened.
+    """
+    recovered, batch = 0, []
+    for entry in entries():
+        batch.append(entry)
+        if len(batch) == 500:
+            recovered += _recover_batch(batch)
+            batch = []
+    recovered += _recover_batch(batch)
+    _remove_drafts()
+    return recovered
+
+
+def _recover_batch(batch: list[Entry]) -> int:
+    rows = SipgateToken.objects.using(database.alias())
+    known = {
+        pk: (consent_id, generation)
+        for pk, consent_id, generation in rows.filter(pk__in={entry.connection_id for entry in batch}).values_list(
+            "pk", "consent_id", "generation"
+        )
+    }
+    recovered = 0
+    for entry in batch:
+        consent_id, generation = known.get(entry.connection_id, (None, 0))
+        is_newer = entry.consent_id == consent_id and entry.generation >= generation
+        if is_newer or (entry.is_waiting and (known or rows.exists())):
+            # Not if there are no rows at all: that is another database, not one that everybody has left.
+            recovered += _recovered(entry)
+        elif entry.consent_id != consent_id and _age(entry.path) > FOREIGN_LASTS:
+            _remove(entry.path)
+    return recovered
+
+
+def _recovered(entry: Entry) -> bool:
     try:
-        return _parsed(path, json.loads(sealing.unseal(path.read_bytes()[:MAX_BYTES], context=CONTEXT)))
-    except FileNotFoundError:
-        return None  # another process has just taken it
-    except OSError as error:
-        logger.error("A journal entry cannot be read and is kept: %s", error.strerror)
+        return recover(entry)
     except errors.Misconfigured as error:
         logger.error(
             "A journal entry does not open and is kept [%s]: %s",
             error.reference,
             error.message,
-            extra=log_fields.fields(error),
+            extra=log_fields.fields(error, connection=entry.connection_id),
         )
+    except Broken:
+        logger.error(
+            "A journal entry of connection %s is broken and is kept",
+            entry.connection_id,
+            extra=log_fields.fields(connection=entry.connection_id),
+        )
+    return False
+
+
+def waiting() -> int:
+    """Return how many pairs the database has not confirmed."""
+    return sum(entry.is_waiting for entry in entries())
+
+
+def is_writable() -> bool:
+    """Tell whether the journal would take a pair now. True without one."""
+    directory = conf.journal_directory()
+    if directory is None:
+        return True
+    probe = directory / f".{uuid.uuid4().hex}.draft"
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe.write_bytes(b"x" * 4096)
+    except OSError:
+        return False
+    finally:
+        _remove(probe)
+    return True
+
+
+def _open(entry: Entry) -> tuple[oauth.Grant, sealing.Pair] | None:
+    try:
+        sealed = _read(entry.path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise errors.Misconfigured(
+            f"A journal entry cannot be read ({error.strerror}): give this system user the right to.",
+            setting="SIPGATE_JOURNAL_DIR",
+        ) from None
+    try:
+        return _parsed(json.loads(sealing.unseal(sealed, context=_context(entry))))
+    except sealing.KeyMissing:
+        raise
+    except errors.Misconfigured:
+        raise Broken from None
     except (LookupError, TypeError, ValueError) as error:
         # Of a newer version, which runs beside this one while a site is upgraded. Not with its text: that may quote it.
-        logger.error("A journal entry is not understood and is kept: %s", type(error).__name__)
-    return None
+        raise errors.Misconfigured(
+            f"A journal entry is not understood ({type(error).__name__}): run the version that wrote it.",
+            setting="SIPGATE_JOURNAL_DIR",
+        ) from None
 
 
-def _parsed(path: Path, data: dict[str, Any]) -> Entry:
-    connection_id, generation, owner = data["claim"]
+def _read(path: Path) -> bytes:
+    descriptor = os.open(path, READ)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(MAX_BYTES) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+
+
+def _parsed(data: dict[str, Any]) -> tuple[oauth.Grant, sealing.Pair]:
     grant = oauth.Grant.from_dict(data["grant"])
+    refresh_token = data["refresh_token"]
+    secret = None if refresh_token is None else Secret(refresh_token)
+    return grant, sealing.Pair(access_token=grant.access_token, refresh_token=secret)
+
+
+def _context(sent: store.Sent) -> str:
+    return f"sipgate_provider.journal:{sent.connection_id}:{sent.consent_id.hex}:{sent.generation}"
+
+
+def _entry(path: Path) -> Entry:
+    connection_id, consent_id, rest = path.name.split("-")
     return Entry(
+        connection_id=int(connection_id),
+        consent_id=uuid.UUID(consent_id),
+        generation=int(rest.partition(".")[0]),
         path=path,
-        claim=store.Claim(connection_id=connection_id, generation=generation, owner=owner, taken_over=False),
-        grant=grant,
-        pair=sealing.Pair(
-            access_token=grant.access_token, refresh_token=data["refresh_token"] and Secret(data["refresh_token"])
-        ),
     )
 
 
-def _ours(paths: Iterable[Path]) -> list[Path]:
-    """Leave out what somebody else put there: one odd name must not keep every pair waiting."""
-    return [path for path in paths if NAME.fullmatch(path.name)]
+def _folders(directory: Path) -> list[Path]:
+    return [directory / f"{number:02x}" for number in range(machine.SHARDS)]
 
 
-def _order(path: Path) -> tuple[int, int]:
-    connection, generation, _ = path.name.split("-", 2)
-    return int(connection), int(generation)
+def _files(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        logger.error("The journal's folder cannot be looked into: %s", error.strerror)
+        return []
+
+
+def _remove_drafts() -> None:
+    directory = conf.journal_directory()
+    for folder in _folders(directory) if directory is not None else ():
+        for file in _files(folder):
+            if file.name.endswith(".draft") and _age(Path(file.path)) > DRAFT_LASTS:
+                _remove(Path(file.path))
+
+
+def _age(path: Path) -> float:
+    try:
+        return time.time() - path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        logger.error("A file of the journal could not be removed: %s", error.strerror)

@@ -4,12 +4,43 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from sipgate_provider.keeper import database
+from django.utils import timezone
+
+from sipgate_provider import errors
+from sipgate_provider.keeper import authorization_server, database
 from sipgate_provider.models import ClientPause
+from sipgate_provider.remote import oauth
 
 
 def pause(client_fingerprint: str) -> ClientPause | None:
     return ClientPause.objects.using(database.alias()).filter(pk=client_fingerprint).first()
+
+
+def respect(client: oauth.Client) -> None:
+    """Raise ``errors.Misconfigured`` while sipgate is known to refuse these credentials."""
+    found = pause(authorization_server.fingerprint(client))
+    if found is not None and found.until > timezone.now():
+        raise errors.Misconfigured(
+            f"sipgate refuses this site's client ({found.error_code}); no refresh is tried until that is mended: see "
+            f"{found.setting}.",
+            setting=found.setting,
+            code=found.error_code,
+            endpoint="token",
+        )
+
+
+_faulty: set[int] = set()
+
+
+def count_fault(connection_id: int) -> int:
+    """Count a row that sipgate finds fault with; return how many there were since a row was renewed, in this process."""
+    _faulty.add(connection_id)
+    return len(_faulty)
+
+
+def forget_faults() -> None:
+    """A row was renewed: it is not the client's fault."""
+    _faulty.clear()
 
 
 def start_pause(client_fingerprint: str, *, code: str, setting: str, length: timedelta, now: datetime) -> bool:

@@ -38,6 +38,10 @@ class SealError(errors.Misconfigured):
     """A sealed value does not open. Remedy: put the key that sealed it back into ``SIPGATE_TOKEN_KEYS``."""
 
 
+class KeyMissing(SealError):
+    """The key that sealed a value is not in the ring: with it, the value would open."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """An access token and the refresh token that belongs to it, if there is one."""
@@ -70,7 +74,8 @@ def unseal(sealed: bytes | memoryview, *, context: str) -> bytes:
     """Return what was sealed for ``context``.
 
     Raises:
-        SealError: its key is not in the ring, or it belongs elsewhere, or it was altered.
+        KeyMissing: its key is not in the ring.
+        SealError: it belongs elsewhere, or it was altered.
     """
     sealed = bytes(sealed)
     if len(sealed) <= HEADER_BYTES or sealed[0] != VERSION:
@@ -78,7 +83,7 @@ def unseal(sealed: bytes | memoryview, *, context: str) -> bytes:
     header, nonce, body = sealed[: 1 + KEY_ID_BYTES], sealed[1 + KEY_ID_BYTES : HEADER_BYTES], sealed[HEADER_BYTES:]
     key = next((key for key in _ring() if key.id == header[1:]), None)
     if key is None:
-        raise SealError(
+        raise KeyMissing(
             f"The key {header[1:].hex()} that sealed a token is not in SIPGATE_TOKEN_KEYS: add it again behind the first.",
             setting="SIPGATE_TOKEN_KEYS",
         )

@@ -1,29 +1,31 @@
 """The only writer of token rows. Every change is one conditional UPDATE; zero rows means somebody newer is right.
 
-*Fencing.* A grant is stored only onto the generation it grew out of. The lease decides who may ask; the generation
-decides whose answer counts. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
+*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, whoever has
+the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
 """
 
 from __future__ import annotations
 
 import copy
 import random
+import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
-from django.db import DatabaseError, IntegrityError, connections, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
 from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
 
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import database
 from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 
-from . import sealing
+from . import authorization_server, sealing
 
 KEEP_SHARE = 0.5
 """An idle link is renewed when this share of its refresh token's life is over: an outage of days is then survivable."""
@@ -33,17 +35,35 @@ UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end the server does not tell: renewed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
 """Within so short a time two refreshes do not tell whether the end moves: servers count whole seconds."""
+AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
+"""Columns that must be as they were read when a lease is taken."""
+NOT_IN_USE = {"lease_owner": "", "lease_until": None, "mark_owner": "", "mark_until": None}
+
+
+class DatabaseNow(Now):
+    """The database's clock at this moment, also within a transaction or behind a statement that had to wait."""
+
+    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """The right to refresh one connection once: what it grew out of, who holds it, until when."""
+class Sent:
+    """Names a refresh token that was sent, or is about to be: that of this generation of this consent."""
 
     connection_id: int
+    consent_id: uuid.UUID
     generation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim(Sent):
+    """The right to send one refresh token once."""
+
     owner: str
-    taken_over: bool
-    """An earlier lease ran out without being given back: that refresh may have reached sipgate."""
+    """``machine.boot.random``; machine and boot are empty without a lock (see ``machine``)."""
+    is_marked: bool
+    """The token may have been sent before."""
 
 
 def load(connection_id: int) -> SipgateToken | None:
@@ -52,173 +72,155 @@ def load(connection_id: int) -> SipgateToken | None:
     return next(iter(SipgateToken.objects.using(database.alias()).filter(pk=connection_id)[:1]), None)
 
 
-def new_owner() -> str:
-    return uuid.uuid4().hex
+def load_with_clock(connection_id: int) -> SipgateToken | None:
+    """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged."""
+    rows = SipgateToken.objects.using(database.alias()).filter(pk=connection_id).annotate(database_now=DatabaseNow())
+    return next(iter(rows[:1]), None)
 
 
-def claim(row: SipgateToken, *, owner: str, now: datetime) -> Claim | None:
-    """Take the lease of ``row``'s connection, if its generation and lease are still as in ``row``.
+def is_free(row: SipgateToken, *, place: str) -> bool:
+    """Tell whether the lease of a row (``load_with_clock``) may be taken by somebody at ``place``.
 
-    Returns None if somebody else was faster, or holds it.
+    ``place`` is ``machine.boot`` of the lock that the caller holds, or will hold when it claims; empty without one. A
+    lease taken under the same lock is over, since its holder has lost the lock. Any other is over by time, and that of
+    another machine only after its grace: its journal may hold the pair. So is another machine's mark.
     """
-    if row.lease_owner and row.lease_until and row.lease_until > now:
-        return None
-    taken = (
-        SipgateToken.objects.using(database.alias())
-        .filter(pk=row.pk, generation=row.generation, lease_owner=row.lease_owner, lease_until=row.lease_until)
-        # Ended since it was read, by an administrator: nobody refreshes what waits for its person.
-        .exclude(state=State.NEEDS_SIGN_IN)
-        .update(lease_owner=owner, lease_until=now + conf.lease())
-    )
+    is_foreign = _is_foreign(row.mark_owner, place)
+    if is_foreign and not _is_over(row, row.mark_owner, row.mark_until, conf.grace()):
+        return False
+    if not row.lease_owner or (place and row.lease_owner.rpartition(".")[0] == place):
+        return True
+    grace = conf.grace() if _is_foreign(row.lease_owner, place) else timedelta()
+    return _is_over(row, row.lease_owner, row.lease_until, grace)
+
+
+def _is_foreign(owner: str, place: str) -> bool:
+    machine = owner.partition(".")[0]
+    return bool(machine) and machine != place.partition(".")[0]
+
+
+def is_overdue(row: Any) -> bool:
+    """Tell whether a lease has ended and was not returned (``load_with_clock``)."""
+    return bool(row.lease_owner and row.lease_until and row.lease_until < row.database_now)
+
+
+_first_seen: dict[int, tuple[str, float]] = {}
+
+
+def _is_over(row: Any, owner: str, until: datetime | None, grace: timedelta) -> bool:
+    """Tell whether a lease or mark and its grace are over, by the database's clock or because this process has looked at
+    the same one for as long as it may last at most: a clock that was wrong when it was written must not block a row."""
+    if until is None or until + grace <= row.database_now:
+        return True
+    now = time.monotonic()
+    seen, since = _first_seen.get(row.pk, ("", now))
+    if seen != owner:
+        if len(_first_seen) > 10_000:
+            _first_seen.clear()
+        _first_seen[row.pk] = (owner, now)
+        return False
+    return now - since >= (conf.lease() + grace).total_seconds()
+
+
+def new_owner(place: str) -> str:
+    """Return a name for a lease that nobody has had before."""
+    return f"{place or '.'}.{uuid.uuid4().hex[:16]}"
+
+
+def claim(row: SipgateToken, *, owner: str) -> Claim | None:
+    """Take the lease of a row for which ``is_free`` holds, if it is still as it was read. None: it is not.
+
+    A lease that was not returned, and is taken over, leaves a mark: its token may have been sent.
+    """
+    values: dict[str, Any] = {"lease_owner": owner, "lease_until": DatabaseNow() + conf.lease()}
+    if row.lease_owner:
+        values |= {"mark_owner": row.lease_owner, "mark_until": row.lease_until}
+    seen = {name: getattr(row, name) for name in AS_SEEN}
+    rows = SipgateToken.objects.using(database.alias()).filter(pk=row.pk)
+    try:
+        taken = rows.filter(**seen).update(**values)
+    except (OperationalError, InterfaceError):
+        if connections[database.alias()].in_atomic_block:
+            raise
+        # Did the statement fail, or only its confirmation? A new connection tells.
+        connections[database.alias()].close()
+        taken = rows.filter(lease_owner=owner).count()
+        if not taken:
+            raise
     if not taken:
         return None
-    return Claim(connection_id=row.pk, generation=row.generation, owner=owner, taken_over=bool(row.lease_owner))
-
-
-def extend(claim: Claim, *, now: datetime) -> bool:
-    """Prolong the lease before asking again. False: it is no longer ours."""
-    return bool(_held(claim).update(lease_until=now + conf.lease()))
-
-
-def release(claim: Claim) -> None:
-    """Give the lease back without a result."""
-    _held(claim).update(lease_owner="", lease_until=None)
-
-
-def save_refreshed(
-    claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, used: bool, now: datetime, row: SipgateToken | None = None
-) -> bool:
-    """Store the pair that a refresh brought. False: the generation moved on, the row is gone, or another refresh runs.
-
-    The lease may have run out (a suspended process): our pair is then still the newest, unless somebody else has taken
-    the lease or stored something.
-
-    ``row`` is what the claim saw. With it the usual case is a plain statement with few columns, which is what bulk work
-    consists of.
-    """
-    columns = _columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1, before=row)
-    columns["last_refreshed_at"] = now
-    if used:
-        columns["last_used_at"] = now
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=claim.connection_id, generation=claim.generation)
-    if row is not None and row.state == State.ACTIVE and row.generation == claim.generation:
-        changed = {name: value for name, value in columns.items() if name in RESEALED or getattr(row, name) != value}
-        changed |= {"lease_owner": "", "lease_until": None, "refresh_count": row.refresh_count + 1}
-        if rows.filter(state=State.ACTIVE, lease_owner=claim.owner).update(**changed):
-            return True
-    values = {
-        **columns,
-        "refresh_count": F("refresh_count") + 1,
-        **_active_unless_asked(now, reason=columns["reason"]),
-    }
-    # A lease that is over counts as none: whoever held it may have been killed, and nobody would ever give it back.
-    ours = Q(lease_owner=claim.owner) | Q(lease_owner="") | Q(lease_until__lte=now)
-    return bool(rows.filter(ours).update(**values))
-
-
-RESEALED = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint"})
-"""Columns that ``reseal`` changes without a new generation: what was read of them may be over."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Renewed:
-    """A pair to be stored, and the active row that its refresh began with."""
-
-    claim: Claim
-    grant: oauth.Grant
-    pair: sealing.Pair
-    row: SipgateToken
-
-
-def keep_many(renewed: Sequence[Renewed], *, now: datetime) -> bool:
-    """Store many pairs in one transaction, each under the conditions of ``keep``, for upkeep: no use is noted.
-
-    False: one of them does not find its row as it was; then none is stored, and each is to be kept by itself.
-    """
-    connection = connections[database.alias()]
-    quote = connection.ops.quote_name
-    fields = {field.attname: field for field in SipgateToken._meta.local_concrete_fields}
-    # In the order of ``reseal``: two transactions that lock the same rows in different orders wait for each other.
-    renewed = sorted(renewed, key=lambda one: one.claim.connection_id)
-    values = [_renewed_columns(one, now=now) for one in renewed]
-    names = list(values[0])
-    # The ORM has no conditional UPDATE of many rows, each with values of its own.
-    statement = (
-        f"UPDATE {quote(SipgateToken._meta.db_table)} SET {', '.join(f'{quote(name)} = %s' for name in names)} "  # noqa: S608  # names of columns only
-        f"WHERE {' AND '.join(f'{quote(name)} = %s' for name in CONDITIONS)}"
+    return Claim(
+        connection_id=row.pk,
+        consent_id=row.consent_id,
+        generation=row.generation,
+        owner=owner,
+        is_marked=bool(row.lease_owner or row.mark_owner),
     )
-    parameters = []
-    for one, columns in zip(renewed, values, strict=True):
-        wanted = (one.claim.connection_id, one.claim.generation, one.claim.owner, State.ACTIVE.value)
-        parameters.append(
-            [fields[name].get_db_prep_save(columns[name], connection) for name in names]
-            + [
-                fields[name].get_db_prep_value(value, connection)
-                for name, value in zip(CONDITIONS, wanted, strict=True)
-            ]
-        )
-    with transaction.atomic(using=database.alias()), connection.cursor() as cursor:
-        cursor.executemany(statement, parameters)
-        stored = bool(cursor.rowcount == len(parameters))
-        if not stored:
-            transaction.set_rollback(True, using=database.alias())
-    return stored
 
 
-CONDITIONS = ("connection_id", "generation", "lease_owner", "state")
+def give_back(claim: Claim, **changes: Any) -> bool:
+    """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, nothing is noted."""
+    rows = SipgateToken.objects.using(database.alias()).filter(pk=claim.connection_id, lease_owner=claim.owner)
+    return bool(rows.update(lease_owner="", lease_until=None, **changes))
 
 
-def _renewed_columns(one: Renewed, *, now: datetime) -> dict[str, Any]:
-    columns = _columns(
-        one.grant, one.pair, connection_id=one.row.pk, generation=one.claim.generation + 1, before=one.row
-    )
-    # An answer may leave these out.
-    told = ("scope", "issuer", "client_id", "product_line", "notified_at")
+def mark(claim: Claim) -> dict[str, Any]:
+    """Return what notes that the token of a claim was sent and not answered."""
+    return {"mark_owner": claim.owner, "mark_until": DatabaseNow()}
+
+
+def note_fault(row: SipgateToken, **changes: Any) -> bool:
+    """Note what keeps a row from being refreshed, found before anything was claimed. False: it has changed."""
+    seen = {name: getattr(row, name) for name in AS_SEEN}
+    return bool(SipgateToken.objects.using(database.alias()).filter(pk=row.pk, **seen).update(**changes))
+
+
+def failure(
+    row: SipgateToken, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, now: datetime
+) -> dict[str, Any]:
+    """Return the columns that tell of a failed refresh of ``row``. The pair stays."""
     return {
-        **{name: getattr(one.row, name) for name in told},
-        **columns,
-        "last_refreshed_at": now,
-        "refresh_count": one.row.refresh_count + 1,
-    }
-
-
-def recover(claim: Claim, grant: oauth.Grant, pair: sealing.Pair, *, now: datetime) -> bool:
-    """Store a pair that waited in the journal, over whatever state the connection fell into meanwhile.
-
-    Only the generation decides: nothing newer has been stored, so this pair is the newest. A refresh that runs with the
-    spent token loses its lease by it; it can only be refused.
-    """
-    values = {
-        **_columns(grant, pair, connection_id=claim.connection_id, generation=claim.generation + 1),
-        "refresh_count": F("refresh_count") + 1,
-        "last_refreshed_at": grant.issued_at,
-        **_active_unless_asked(now),
-    }
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=claim.connection_id, generation=claim.generation)
-    return bool(rows.update(**values))
-
-
-def record_failure(
-    claim: Claim, *, state: str, reason: str, code: str, next_attempt_at: datetime | None, now: datetime
-) -> bool:
-    """Note that a refresh failed and give the lease back. The pair stays. False: somebody newer is right."""
-    values: dict[str, Any] = {
-        "lease_owner": "",
-        "lease_until": None,
         "state": state,
         "reason": reason,
         "last_error_code": code[:80],
         "next_attempt_at": next_attempt_at,
+        "state_since": row.state_since if row.state == state else now,
+        "failing_since": row.failing_since or now,
     }
-    rows = _held(claim)
-    row = rows.values("state", "failing_since").first()
-    if row is None:
-        return False
-    if row["state"] != state:
-        values["state_since"] = now
-    if row["failing_since"] is None:
-        values["failing_since"] = now
-    return bool(rows.update(**values))
+
+
+def save_refreshed(
+    sent: Sent,
+    grant: oauth.Grant,
+    pair: sealing.Pair,
+    *,
+    now: datetime,
+    is_use: bool = False,
+    client: oauth.Client | None = None,
+    before: SipgateToken | None = None,
+) -> bool:
+    """Store the pair that a refresh token was exchanged for, whoever has the lease by now.
+
+    ``before``: what was refreshed, and ``client``: whose pair it is, if that is known. ``is_use``: somebody uses the
+    connection now.
+
+    Returns False if the row is newer, or of another consent, or gone.
+    """
+    values = {
+        **_columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before),
+        **(authorization_server.recorded(client) if client else {}),
+        "last_refreshed_at": now,
+        "refresh_count": F("refresh_count") + 1,
+    }
+    if is_use:
+        values["last_used_at"] = now
+    rows = SipgateToken.objects.using(database.alias()).filter(
+        pk=sent.connection_id, consent_id=sent.consent_id, generation__lte=sent.generation
+    )
+    # The usual case by itself: the conditional assignments of the other one cost as much as all the rest.
+    if rows.filter(state=State.ACTIVE).update(**values):
+        return True
+    return bool(rows.update(**{**values, **_active_unless_asked(now, reason=values["reason"])}))
 
 
 def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
@@ -232,8 +234,6 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
             state=State.NEEDS_SIGN_IN,
             reason=reason,
             state_since=now,
-            lease_owner="",
-            lease_until=None,
             next_attempt_at=None,
         )
     )
@@ -242,17 +242,17 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
 def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
     """Put a connection into *needs sign-in* and forget its pair. False: it changed since ``row`` was read.
 
-    The generation moves on, so that the answer of a running refresh finds no place. The caller sees to it, in the same
+    Consent and generation move on, so that the answer of a running refresh finds no place. The caller sees to it, in the same
     transaction, that the session at sipgate is ended.
     """
     rows = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, generation=row.generation)
     values: dict[str, Any] = {
         "sealed": b"",
         "key_id": sealing.first_key_id(),
+        "consent_id": uuid.uuid4(),
         "generation": row.generation + 1,
         "expires_at": now,
-        "lease_owner": "",
-        "lease_until": None,
+        **NOT_IN_USE,
         "state": State.NEEDS_SIGN_IN,
         "reason": reason,
         "failing_since": None,
@@ -281,6 +281,7 @@ def consent(
         generation = row.generation + 1 if row else 1
         values = {
             **_columns(grant, pair, connection_id=connection.pk, generation=generation),
+            **authorization_server.recorded(),
             "consent_id": uuid.uuid4(),
             "consented_at": now,
             "last_used_at": now,
@@ -323,6 +324,7 @@ def import_grant(
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
     values = {
         **_columns(grant, pair, connection_id=connection.pk, generation=1),
+        **authorization_server.recorded(),
         "consent_id": uuid.uuid4(),
         "consented_at": consented_at,
         "state_since": now,
@@ -400,12 +402,7 @@ def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
     )
 
 
-def _held(claim: Claim) -> Any:
-    rows = SipgateToken.objects.using(database.alias())
-    return rows.filter(pk=claim.connection_id, generation=claim.generation, lease_owner=claim.owner)
-
-
-def _active_unless_asked(now: datetime, *, reason: str = Reason.NONE) -> dict[str, Any]:
+def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
     """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh that
     was under way: its pair is kept, the wish too."""
     asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
@@ -439,25 +436,23 @@ def _columns(
         "refresh_expires_at": refresh_ends,
         "keepalive_at": _keepalive_at(grant),
         "generation": generation,
-        "lease_owner": "",
-        "lease_until": None,
+        **NOT_IN_USE,
         "state": State.ACTIVE,
         "reason": Reason.NONE,
         "failing_since": None,
+        "last_refused_at": None,
         "next_attempt_at": None,
         "last_error_code": "",
         "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
-        **_claims(grant.access_token),
     }
     if grant.scope is not None:
         values["scope"] = " ".join(grant.scope)
-    if before is not None and refresh_ends is not None and has_fixed_end(before, grant.issued_at, refresh_ends):
-        # Refreshing more often would not help, and the pair lives until then: nothing to do before.
-        values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
-        if before.state != State.NEEDS_SIGN_IN:
-            del values["notified_at"]  # whoever was told of this end is not told again with each refresh
+    # Of the access token's claims, read while it is in hand anyway.
+    line = oauth.jwt_claims(grant.access_token).get("featureScope")
+    if isinstance(line, str):
+        values["product_line"] = line[:40]
     return values
 
 
@@ -479,14 +474,3 @@ def has_fixed_end(before: SipgateToken, issued_at: datetime, refresh_ends: datet
 def _keepalive_at(grant: oauth.Grant) -> datetime:
     life = timedelta(seconds=grant.refresh_expires_in) if grant.refresh_expires_in else UNKNOWN_LIFE
     return grant.issued_at + life * KEEP_SHARE * random.uniform(1 - KEEP_JITTER, 1 + KEEP_JITTER)  # noqa: S311  # jitter
-
-
-def _claims(access_token: str) -> dict[str, str]:
-    """What is useful to an operator of the access token's claims, read while the token is in hand anyway."""
-    claims = oauth.jwt_claims(access_token)
-    found = {
-        "issuer": (claims.get("iss"), 200),
-        "client_id": (claims.get("azp"), 191),
-        "product_line": (claims.get("featureScope"), 40),
-    }
-    return {name: value[:size] for name, (value, size) in found.items() if isinstance(value, str)}

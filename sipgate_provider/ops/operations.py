@@ -152,7 +152,7 @@ def _code(error: errors.SipgateError | None) -> str:
 
 def _refresh(connection_id: int, actor: str) -> bool:
     before = store.load(connection_id)
-    after = gate.refresh(connection_id, actor=actor, used=False)
+    after = gate.refresh(connection_id, actor=actor)
     return before is None or after.generation > before.generation
 
 
@@ -166,7 +166,9 @@ def _check(connection_id: int, actor: str) -> bool:
 
 
 def _revoke(connection_id: int, actor: str) -> bool:
-    journal.replay(connection_id)  # the newest pair ends the session
+    row = store.load(connection_id)
+    if row is not None:
+        journal.recover_row(row)  # the newest pair ends the session
     return _end(connection_id, partial(_cleared, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
 
 

@@ -10,6 +10,7 @@ Must not know: Django, allauth, tokens, what is asked.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import json
@@ -17,9 +18,11 @@ import math
 import random
 import re
 import socket
+import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -33,7 +36,13 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager, ProxyManager, Retry
 from urllib3 import Timeout as Urllib3Timeout
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ReadTimeoutError
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    HTTPError,
+    NameResolutionError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 from urllib3.response import BaseHTTPResponse
 
 from sipgate_provider import metrics
@@ -51,18 +60,24 @@ LONGEST_RETRY_AFTER = 86_400.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Seconds to connect, seconds of silence while reading, seconds for everything together; bytes of a body."""
+    """Seconds to connect, seconds of silence while reading, seconds for everything together; bytes of a body.
+
+    With ``before_sending`` a request gets a connection of its own. It is called when that stands and nothing was sent
+    yet; the total begins anew when it returns. What it raises reaches the caller, and nothing is sent. A connection
+    that is given up afterwards, also by the death of the process, is reset: what has not arrived by then never does.
+    """
 
     connect: float
     read: float
     total: float
     max_bytes: int
+    before_sending: Callable[[], None] | None = None
 
 
 API = Limits(connect=5, read=10, total=15, max_bytes=2 * 1024 * 1024)
 DOWNLOAD = Limits(connect=5, read=30, total=60, max_bytes=0)
 """Until the body begins; a streamed body has no total deadline and no size limit, only silence ends it."""
-TOKEN = Limits(connect=5, read=25, total=30, max_bytes=64 * 1024)
+TOKEN = Limits(connect=5, read=20, total=20, max_bytes=64 * 1024)
 """Patient: giving up on a refresh early is what turns *slow* into *lost*."""
 
 
@@ -89,15 +104,38 @@ class _Progress(threading.local):
     at: float = float("inf")
     read: float = API.read
     sent: bool = False
+    before_sending: Callable[[], None] | None = None
+    sent_over: socket.socket | None = None
+    """The socket of a request with ``before_sending``, from its first byte until its answer is complete."""
+    _total: float = API.total
 
     def start(self, limits: Limits) -> None:
         self.at, self.read, self.sent = time.monotonic() + limits.total, limits.read, False
+        self.before_sending, self.sent_over, self._total = limits.before_sending, None, limits.total
+        if limits.before_sending is not None:
+            self.at += limits.connect
+
+    def first_byte(self, sock: socket.socket) -> None:
+        """The connection stands and nothing has left yet."""
+        before, self.before_sending = self.before_sending, None
+        if before is not None:
+            before()
+            # A killed process closes its sockets as well: set beforehand, this resets them, and what lies in the
+            # kernel's buffer is thrown away instead of being delivered when the network is back.
+            _set_linger(sock, abort=True)
+            self.sent_over, self.at = sock, time.monotonic() + self._total
+        self.sent = True
 
     def left(self) -> float:
         return self.at - time.monotonic()
 
 
 _progress = _Progress()
+
+
+def _set_linger(sock: socket.socket, *, abort: bool) -> None:
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", abort, 0))
 
 
 def be_patient(silence: float) -> None:
@@ -159,6 +197,35 @@ class _Buffered(io.BufferedReader):
         self._plain_file.close()
 
 
+_lookups: PerProcess[dict[tuple[str, int], Future[list[str]]]] = PerProcess(dict)
+
+
+def _addresses(name: str, port: int, seconds: float) -> list[str]:
+    """Return the addresses of a host, none if that takes longer. One thread waits for a lookup that hangs, for all."""
+    running = _lookups.get()
+    future = running.get((name, port))
+    if future is None:
+        future = running[name, port] = Future()
+        # A daemon: a resolver that hangs must not keep a process from ending.
+        threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver").start()
+    try:
+        return future.result(seconds)
+    except TimeoutError:
+        return []
+
+
+def _look_up(name: str, port: int, future: Future[list[str]]) -> None:
+    try:
+        found = socket.getaddrinfo(name, port, 0, socket.SOCK_STREAM)
+        future.set_result(list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in found)))
+    except OSError as error:
+        future.set_exception(error)
+    except UnicodeError:
+        future.set_exception(socket.gaierror(socket.EAI_NONAME, "not a name that can be looked up"))
+    finally:
+        _lookups.get().pop((name, port), None)
+
+
 class _Stamped:
     """Remembers when a kept connection was used last, reconnects a stale one before a request is sent, and tells the
     thread's progress when that happens."""
@@ -166,27 +233,49 @@ class _Stamped:
     response_class = _Response
     last_used = 0.0
     sock: Any
+    port: Any
+    timeout: Any
+    _dns_host: Any
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> None:
-        if method not in {"GET", "HEAD"} and self.sock is not None and time.monotonic() - self.last_used > STALE_AFTER:
+        is_old = method not in {"GET", "HEAD"} and time.monotonic() - self.last_used > STALE_AFTER
+        if self.sock is not None and (is_old or _progress.before_sending is not None):
             self.close()  # type: ignore[attr-defined]  # of the connection this is mixed into
         super().request(method, *args, **kwargs)  # type: ignore[misc]  # of the connection this is mixed into
 
+    def _new_conn(self) -> socket.socket:
+        """Connect within the time for it, name resolution and all addresses included; ``getaddrinfo`` has no limit."""
+        name, seconds = self._dns_host, self.timeout
+        until = time.monotonic() + seconds
+        failure: HTTPError = ConnectTimeoutError(self, "The name was not resolved in time.")
+        try:
+            for address in _addresses(name, self.port, seconds):
+                self._dns_host, self.timeout = address, max(until - time.monotonic(), 0.001)
+                try:
+                    return super()._new_conn()  # type: ignore[misc,no-any-return]  # of the connection this is mixed into
+                except (NewConnectionError, ConnectTimeoutError) as error:
+                    failure = error
+        except socket.gaierror as error:
+            raise NameResolutionError(name, self, error) from error  # type: ignore[arg-type]  # mixed into a connection
+        finally:
+            self._dns_host, self.timeout = name, seconds
+        raise failure
+
     def connect(self) -> None:
         # What a proxy is told while connecting goes through send as well.
-        sent = _progress.sent
+        sent, before, _progress.before_sending = _progress.sent, _progress.before_sending, None
         try:
             super().connect()  # type: ignore[misc]  # of the connection this is mixed into
             # Over TLS, urllib3 connects before it asks: a new connection must not look like a stale one.
             self.last_used = time.monotonic()
         finally:
-            _progress.sent = sent
+            _progress.sent, _progress.before_sending = sent, before
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         # Errors do not tell a handshake that failed from an answer that did: this does.
-        _progress.sent = True
+        _progress.first_byte(self.sock)
         super().send(data)  # type: ignore[misc]  # of the connection this is mixed into
 
     def getresponse(self) -> Any:
@@ -263,7 +352,7 @@ class GuardedAdapter(HTTPAdapter):
             raise without_frames(error)  # noqa: B904  # the same error, not another one
         finally:
             # A download lasts as long as it lasts: only silence ends it.
-            _progress.at = float("inf")
+            _progress.at, _progress.sent_over = float("inf"), None
 
     def _ask(
         self, request: requests.PreparedRequest, limits: Limits, *, stream: bool, **options: Any
@@ -362,6 +451,8 @@ def _read_body(response: requests.Response, limits: Limits) -> None:
             raise ResponseTooLarge(f"The answer is larger than {limits.max_bytes} bytes.")
         parts.append(part)
     response._content = b"".join(parts)  # what Response.content would have stored; there is no public way
+    if _progress.sent_over is not None:
+        _set_linger(_progress.sent_over, abort=False)
     raw: BaseHTTPResponse = response.raw
     raw.release_conn()
 

@@ -31,6 +31,8 @@ OUR_FAULT = {
     "invalid_request": "SIPGATE_TOKEN_URL",
 }
 """OAuth error codes that speak of this site's client, and the Django setting to look at first."""
+OF_THE_GRANT = frozenset({"invalid_scope", "invalid_request"})
+"""Those of them that speak of one grant when they answer a refresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,16 +132,23 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
     """Ask once for a new pair (RFC 6749 §6).
 
     Raises:
-        errors.TokenRefused: ``invalid_grant``.
+        errors.TokenRefused: ``invalid_grant``; and ``invalid_scope`` and ``invalid_request``, which speak of this one
+            grant here, since a refresh names no scope (Keycloak: "Client no longer has requested consent from user").
         errors.Misconfigured: sipgate refuses our client, or the address is wrong.
         errors.SipgateUnavailable, errors.RateLimited: no answer, 408, 425, 429 or 5xx.
         errors.UnexpectedResponse: anything else.
+        Exception: whatever ``limits.before_sending`` raises; nothing was sent then.
     """
+    form = {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}
+    # Counted from before it is sent: a token must not be taken for younger than it is.
     started = datetime.now(UTC)
-    response = _post(
-        client, client.token_url, {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}, limits
-    )
-    return read_token_answer(response, issued_at=started)
+    response = _post(client, client.token_url, form, limits, headers={"Connection": "close"})
+    try:
+        return read_token_answer(response, issued_at=started)
+    except errors.Misconfigured as error:
+        if error.code in OF_THE_GRANT:
+            raise _refusal(response, error.code) from None
+        raise
 
 
 def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier: str | None) -> Grant:
@@ -212,13 +221,18 @@ def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Gr
     raise _error_of(response, endpoint="token")
 
 
-def is_ambiguous(error: errors.SipgateError) -> bool:
-    """Tell whether sipgate may have rotated the pair although we hold no new one: the one case for asking again."""
+def is_unanswered(error: errors.SipgateError) -> bool:
+    """Tell whether sipgate may have rotated the pair although we hold no new one.
+
+    An answer is a grant, an error as in RFC 6749, a 429, or a status that says that the endpoint is elsewhere. Anything
+    else (5xx, a page of a proxy, a body that is cut, too large or not understood) may hide a rotation: Keycloak can
+    answer 500 after it.
+    """
     if isinstance(error, errors.RateLimited | errors.Misconfigured):
         return False
     if isinstance(error, errors.SipgateUnavailable):
-        return error.sent and error.status in {None, 502, 504}
-    return isinstance(error, errors.UnexpectedResponse) and (error.status is None or error.status < 300)
+        return error.sent
+    return isinstance(error, errors.UnexpectedResponse)
 
 
 def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
@@ -231,10 +245,16 @@ def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
 
 
 def _post(
-    client: Client, url: str, form: dict[str, str], limits: http.Limits, *, endpoint: str = "token"
+    client: Client,
+    url: str,
+    form: dict[str, str],
+    limits: http.Limits,
+    *,
+    endpoint: str = "token",
+    headers: dict[str, str] | None = None,
 ) -> requests.Response:
     try:
-        return http.send("POST", url, data=authenticated(client, form), limits=limits)
+        return http.send("POST", url, data=authenticated(client, form), limits=limits, headers=headers)
     except http.ResponseTooLarge as error:
         raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from without_frames(
             error
@@ -282,7 +302,7 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
             code=code or None,
         )
     if code == "invalid_grant" and status in {400, 401}:
-        return errors.TokenRefused(code=code, description=_short(answer.get("error_description"), 300), status=status)
+        return _refusal(response, code)
     if code in OUR_FAULT and status in {400, 401, 403}:
         return errors.Misconfigured(
             f"sipgate refuses this site's client ({code}): check {OUR_FAULT[code]} against sipgate's console.",
@@ -297,6 +317,12 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         status=status,
         code=code or None,
     )
+
+
+def _refusal(response: requests.Response, code: str) -> errors.TokenRefused:
+    data = _json(response)
+    description = _short(data.get("error_description"), 300) if isinstance(data, Mapping) else ""
+    return errors.TokenRefused(code=code, description=description, status=response.status_code)
 
 
 def _json(response: requests.Response) -> object:

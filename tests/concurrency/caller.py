@@ -1,12 +1,13 @@
 """The process that concurrency tests start: uses tokens in many threads at a signal, and reports.
 
-``SIPGATE_STOP_AT`` names a point of the gate at which the process shall kill itself, as ``kill -9`` would.
+An order may name a point of a refresh (``stop_at``) at which the process kills itself, or stops until it is continued
+(``how``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import signal
 import sys
 import threading
@@ -62,18 +63,21 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
         return [type(error).__name__, ""]
 
 
+def answer(order: dict[str, Any]) -> Any:
+    if order.get("keepalive"):
+        return keepalive.run(rate=0, threads=order.get("threads", 1)).as_dict()
+    return in_transaction(order) if order.get("roll_back") else round_of(order)
+
+
 def main() -> None:
-    if os.environ.get("SIPGATE_STOP_AT"):
-        points.stop_at(os.environ["SIPGATE_STOP_AT"])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     print(json.dumps({"ready": True}), flush=True)
     for line in sys.stdin:
         order = json.loads(line)
-        if order.get("upkeep"):
-            answer: Any = keepalive.run(rate=0, threads=1).as_dict()  # one under way: others would be in the window
-        else:
-            answer = in_transaction(order) if order.get("roll_back") else round_of(order)
-        print(json.dumps(answer), flush=True)
+        point, how = order.get("stop_at"), order.get("how", points.KILL)
+        with points.stopping(point, how) if point else contextlib.nullcontext():
+            found = answer(order)
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

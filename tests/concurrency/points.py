@@ -1,48 +1,69 @@
-"""The named points of the gate, and how a process is made to die at one of them."""
+"""The named points of a refresh, and how a process is made to die or to pause at one of them."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from sipgate_provider.keeper import journal, refreshing, sealing, store
-from sipgate_provider.remote import oauth
+from sipgate_provider.keeper import journal, machine, refresh, sealing, store
+from sipgate_provider.remote import http, oauth
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
-    "before the row is read": (store, "load", BEFORE),
-    "after the row is read": (store, "load", AFTER),
-    "before the claim": (store, "claim", BEFORE),
-    "after the claim": (store, "claim", AFTER),
+    "before the row is read": (store, "load_with_clock", BEFORE),
+    "after the row is read": (store, "load_with_clock", AFTER),
     "after the pair is opened": (sealing, "open_pair", AFTER),
-    "before sipgate is asked": (oauth, "refresh", BEFORE),
-    "after sipgate has answered": (oauth, "refresh", AFTER),
+    "before connecting": (oauth, "refresh", BEFORE),
+    "connected": (machine, "lock", BEFORE),
+    "locked": (machine, "lock", AFTER),
+    "before the claim": (store, "claim", BEFORE),
+    "claimed": (store, "claim", AFTER),
+    "before the journal is looked into": (journal, "proof", BEFORE),
+    "the journal was looked into": (journal, "proof", AFTER),
+    "the time was checked": (refresh._Refresh, "_check_time", AFTER),
+    "half sent": (http._Stamped, "send", AFTER),
+    "sent": (http._Stamped, "getresponse", BEFORE),
+    "answered": (oauth, "refresh", AFTER),
     "before the journal is written": (journal, "write", BEFORE),
-    "after the journal is written": (journal, "write", AFTER),
-    "within the store, before the statement": (store, "save_refreshed", BEFORE),
-    "within the store, after the statement": (store, "save_refreshed", AFTER),
-    "before the journal is cleared": (journal, "done", BEFORE),
-    "after the pair is stored": (refreshing, "store_pair", AFTER),
+    "journaled": (journal, "write", AFTER),
+    "before the pair is stored": (store, "save_refreshed", BEFORE),
+    "stored": (store, "save_refreshed", AFTER),
+    "before the journal is told": (journal, "confirm", BEFORE),
+    "the journal was told": (journal, "confirm", AFTER),
 }
-UPKEEP: dict[str, tuple[Any, str, str]] = {
-    "before many are stored": (store, "keep_many", BEFORE),
-    "after many are stored": (store, "keep_many", AFTER),
-}
-"""Points of bulk work, which stores what several refreshes brought together."""
-LOST = ("after sipgate has answered", "before the journal is written")
-"""Between sipgate's commit and the journal: a strict server leaves no way back from here."""
+LOST = ("sent", "answered", "before the journal is written")
+"""Between sending and the journal: a strict server leaves no way back to somebody who is killed here."""
+KILL, PAUSE = "kill", "pause"
+SIGNALS = {KILL: signal.SIGKILL, PAUSE: signal.SIGSTOP}
 
 
-def stop_at(name: str) -> None:
-    """Let this process die, as by ``kill -9``, when it reaches the point for the first time."""
-    module, function, when = {**POINTS, **UPKEEP}[name]
-    real: Callable[..., Any] = getattr(module, function)
+@contextmanager
+def stopping(name: str, how: str) -> Iterator[None]:
+    """Within it, let this process die, as by ``kill -9``, or stop, when it reaches the point for the first time."""
+    owner, function, when = POINTS[name]
+    real: Callable[..., Any] = getattr(owner, function)
+    reached = False
 
-    def deadly(*args: Any, **kwargs: Any) -> Any:
+    def stop() -> None:
+        nonlocal reached
+        if not reached:
+            reached = True
+            # To this thread: another one might take a moment to stop all of them.
+            signal.pthread_kill(threading.get_ident(), SIGNALS[how])
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        if when == BEFORE:
+            stop()
+        result = real(*args, **kwargs)
         if when == AFTER:
-            real(*args, **kwargs)
-        os.kill(os.getpid(), signal.SIGKILL)
+            stop()
+        return result
 
-    setattr(module, function, deadly)
+    setattr(owner, function, watched)
+    try:
+        yield
+    finally:
+        setattr(owner, function, real)

@@ -449,7 +449,8 @@ class TestKeysAndJournal:
     ) -> None:
         old = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_JOURNAL_DIR = tmp_path
-        (tmp_path / f"1-1-{'0' * 32}.sealed").write_bytes(sealing.seal(b"{}", context="anything"))
+        (tmp_path / "01").mkdir()
+        (tmp_path / "01" / f"1-{'0' * 32}-1.sealed").write_bytes(sealing.seal(b"{}", context="anything"))
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY, *old]
         assert "keys.unused" not in findings(offline=True)
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]

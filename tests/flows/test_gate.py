@@ -176,9 +176,14 @@ class TestClassify:
     def test_lost_answer_is_asked_once_more_and_then_named(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="lose", times=1)
-        with pytest.raises(errors.NeedsSignIn):
+        with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection)
-        assert store.load(connection.pk).reason == Reason.LOST_ROTATION
+        row = store.load(connection.pk)
+        assert (row.state, row.lease_owner, bool(row.mark_owner)) == (State.FAILING, "", True)
+        with pytest.raises(errors.NeedsSignIn):
+            gate.refresh(connection)
+        row = store.load(connection.pk)
+        assert (row.reason, bool(row.mark_owner)) == (Reason.LOST_ROTATION, True)
         assert strict.counts()["refresh"] == 2
 
     def test_answer_lost_before_the_rotation_is_repaired_by_the_second_question(
@@ -215,7 +220,7 @@ class TestClassify:
         strict.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
             gate.usable(connection)
-        providers = {"sipgate": {"APPS": [{"client_id": "corrected:third-party", "secret": "new"}]}}
+        providers = {"sipgate": {"APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}]}}
         settings.SOCIALACCOUNT_PROVIDERS = providers
         assert gate.usable(connection).generation == 2
 
@@ -304,12 +309,12 @@ class TestNewerTruth:
         """Another process seals the row anew while this one, not restarted yet, refreshes it with the old ring."""
         connection, old = connect(age=400), settings.SIPGATE_TOKEN_KEYS
         row = store.load(connection.pk)
-        claim = store.claim(row, owner=store.new_owner(), now=timezone.now())
+        claim = store.claim(row, owner=store.new_owner(""))
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *old]
         assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
         settings.SIPGATE_TOKEN_KEYS = old
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        assert store.save_refreshed(claim, grant, pair, used=True, now=timezone.now(), row=row)
+        assert store.save_refreshed(claim, grant, pair, now=timezone.now())
         stored = store.load(connection.pk)
         assert stored.key_id == sealing.key_id(stored.sealed), "reseal would pass it over, and the old key be removed"

@@ -1,21 +1,23 @@
-"""Several processes, clocks that jump, and the moments between two statements."""
+"""Clocks that jump, databases that go back, and the moments between two statements."""
 
 from __future__ import annotations
 
 import json
-import threading
+import os
+import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
-from django.db import connection, connections, transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
-from sipgate_provider.keeper import gate, journal, sealing, store, threads
+from sipgate_provider import errors
+from sipgate_provider.keeper import database, gate, journal, machine, sealing, store, threads
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.ops import keepalive
 from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.strict import Strict
@@ -28,33 +30,127 @@ def issued(strict: Strict) -> tuple[oauth.Grant, sealing.Pair]:
     return grant, sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
 
 
+def sent_of(row: SipgateToken) -> store.Sent:
+    return store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+
+
+def snapshot(connection: SocialAccount) -> dict[str, Any]:
+    """Return what the database has of a connection's row, to be put back later."""
+    return dict(SipgateToken.objects.filter(pk=connection.pk).values().get())
+
+
+def go_back(values: dict[str, Any]) -> None:
+    """Let the database lose the commits since ``snapshot``, as a failover to a replica or a restored backup does."""
+    SipgateToken.objects.filter(pk=values["connection_id"]).update(**values)
+
+
+def expire(connection: SocialAccount) -> None:
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.filter(pk=connection.pk).update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+
+
 class TestLateAnswer:
-    @pytest.mark.parametrize(("left", "stored"), [(30, False), (-1, True)])
-    def test_is_stored_unless_somebody_else_is_at_it(
-        self, connect: Connect, strict: Strict, left: int, stored: bool
-    ) -> None:
-        # This process was suspended; another one took the lease over, and may have been killed since.
+    def test_is_stored_whoever_has_the_lease_now(self, connect: Connect, strict: Strict) -> None:
+        # This process was suspended; another one took the lease over.
         connection = connect(age=400)
         row = store.load(connection.pk)
-        claim = store.claim(row, owner="suspended", now=timezone.now())
-        SipgateToken.objects.update(lease_owner="other", lease_until=timezone.now() + timedelta(seconds=left))
-        assert store.save_refreshed(claim, *issued(strict), used=True, now=timezone.now(), row=row) is stored
-        assert store.load(connection.pk).generation == (2 if stored else 1)
+        claim = store.claim(row, owner="a.b.suspended")
+        SipgateToken.objects.update(lease_owner="c.d.other", lease_until=timezone.now() + timedelta(seconds=30))
+        assert store.save_refreshed(claim, *issued(strict), now=timezone.now())
+        row = store.load(connection.pk)
+        assert (row.generation, row.lease_owner) == (2, "")
+
+    def test_is_not_stored_on_a_newer_consent(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        sent = sent_of(store.load(connection.pk))
+        store.consent(connection, issued(strict)[0], requested_scope=[], now=timezone.now())
+        SipgateToken.objects.update(generation=1)
+        assert not store.save_refreshed(sent, *issued(strict), now=timezone.now())
+
+
+class TestLease:
+    def test_database_clock_decides(self, connect: Connect) -> None:
+        row = store.load_with_clock(connect(age=400).pk)
+        store.claim(row, owner=store.new_owner(""))
+        left = store.load_with_clock(row.pk)
+        assert abs(left.lease_until - left.database_now - timedelta(seconds=45)) < timedelta(seconds=2)
+
+    def test_taking_it_over_leaves_a_mark_and_returning_it_does_not_clear_it(self, connect: Connect) -> None:
+        row = store.load_with_clock(connect(age=400).pk)
+        store.claim(row, owner="m.b.killed")
+        claim = store.claim(store.load_with_clock(row.pk), owner="m.b.next")
+        assert claim.is_marked
+        assert store.give_back(claim)
+        row = store.load(row.pk)
+        assert (row.lease_owner, row.mark_owner, row.mark_until is not None) == ("", "m.b.killed", True)
+
+    @pytest.mark.parametrize(
+        ("owner", "place", "over_for", "is_free"),
+        [
+            ("m.b.x", "m.b", -40, True),  # the lock is ours, so its holder is dead
+            ("m.b.x", "m.c", -40, False),  # the machine was started again: the lock proves nothing, time does
+            ("m.b.x", "m.c", 1, True),
+            ("m.b.x", "n.b", 1, False),  # another machine: its journal may hold the pair
+            ("m.b.x", "n.b", 121, True),
+            ("..x", "m.b", -40, False),  # taken without a lock
+            ("..x", "m.b", 1, True),
+            ("m.b.x", "", 1, False),
+        ],
+    )
+    def test_whose_is_free_for_whom(
+        self, connect: Connect, owner: str, place: str, over_for: float, is_free: bool
+    ) -> None:
+        until = timezone.now() - timedelta(seconds=over_for)
+        row = store.load_with_clock(connect(age=400, lease_owner=owner, lease_until=until).pk)
+        assert store.is_free(row, place=place) is is_free
+
+    def test_anothers_mark_has_its_grace(self, connect: Connect) -> None:
+        pk = connect(age=400, mark_owner="m.b.x", mark_until=timezone.now()).pk
+        row = store.load_with_clock(pk)
+        assert (store.is_free(row, place="m.c"), store.is_free(row, place="n.b")) == (True, False)
+
+    def test_written_by_a_clock_that_was_ahead_it_does_not_block_for_ever(
+        self, connect: Connect, strict: Strict, settings: Any
+    ) -> None:
+        settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS = 2.5, 1
+        connection = connect(age=400, lease_owner="m.b.x", lease_until=timezone.now() + timedelta(days=1))
+        settings.SIPGATE_GRACE_SECONDS = 0
+        with pytest.raises(errors.SipgateUnavailable):
+            gate.usable(connection, wait=1)
+        assert gate.usable(connection, wait=6).generation == 2
+
+    def test_a_claim_whose_confirmation_was_lost_is_known_to_its_owner(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from django.db import OperationalError
+        from django.db.models import QuerySet
+
+        row = store.load_with_clock(connect(age=400).pk)
+        update = QuerySet.update
+
+        def arrives_but_is_not_confirmed(self: Any, **values: Any) -> int:
+            update(self, **values)
+            raise OperationalError("server closed the connection unexpectedly")
+
+        monkeypatch.setattr(QuerySet, "update", arrives_but_is_not_confirmed)
+        claim = store.claim(row, owner="m.b.x")
+        assert claim is not None
+        assert claim.owner == store.load(row.pk).lease_owner
 
 
 @pytest.fixture
-def journal_directory(settings: Any, tmp_path: Path) -> Path:
-    settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-    return tmp_path
+def folder(settings: Any, tmp_path: Path) -> Path:
+    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+    return tmp_path / "journal"
 
 
-@pytest.mark.usefixtures("journal_directory")
+@pytest.mark.usefixtures("folder")
 class TestJournal:
-    def waits(self, connection: SocialAccount, strict: Strict) -> None:
+    def waits(self, connection: SocialAccount, strict: Strict) -> journal.Entry:
         """Let a pair wait, as a process leaves it that was killed before it could store it."""
-        row = store.load(connection.pk)
-        claim = store.Claim(connection_id=row.pk, generation=row.generation, owner="killed", taken_over=False)
-        journal.write(claim, *issued(strict))
+        entry = journal.write(sent_of(store.load(connection.pk)), *issued(strict))
+        assert entry is not None
+        return entry
 
     def test_rollback_of_the_caller_leaves_the_pair_in_it(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
@@ -66,26 +162,31 @@ class TestJournal:
         assert gate.usable(connection).generation == 2
         assert journal.waiting() == 0
 
-    def test_odd_files_stop_nobody(self, connect: Connect, strict: Strict, journal_directory: Path) -> None:
+    def test_odd_files_stop_nobody(self, connect: Connect, strict: Strict, folder: Path) -> None:
         connection = connect(age=400)
+        entry = self.waits(connection, strict)
         for name in ("notes.sealed", "1-x-2.sealed", "-.sealed"):
-            (journal_directory / name).write_text("not ours")
-        (journal_directory / f"{connection.pk}-1-{'0' * 32}.sealed").mkdir()
-        self.waits(connection, strict)
-        assert journal.replay() == 1
+            (entry.path.parent / name).write_text("not ours")
+        odd = f"{connection.pk}-{uuid.uuid4().hex}"
+        (entry.path.parent / f"{odd}-1.sealed").mkdir()
+        os.mkfifo(entry.path.parent / f"{odd}-2.sealed")
+        (entry.path.parent / f"{odd}-3.sealed").symlink_to("/dev/zero")
+        assert journal.recover_all() == 1
         assert gate.usable(connection).generation == 2
 
-    def test_entry_of_a_newer_version_stops_nobody(
-        self, connect: Connect, strict: Strict, journal_directory: Path, caplog: pytest.LogCaptureFixture
+    def test_entry_of_a_newer_version_is_waited_for(
+        self, connect: Connect, strict: Strict, caplog: pytest.LogCaptureFixture
     ) -> None:
-        connection = connect(age=400)
-        newer = {"claim": [connection.pk, 1, "x"], "grant": {"access_token": "at-unmistakable", "newer": 1}}
-        path = journal_directory / f"{connection.pk}-1-{'0' * 32}.sealed"
-        path.write_bytes(sealing.seal(json.dumps(newer).encode(), context=journal.CONTEXT))
-        self.waits(connection, strict)
-        assert journal.replay() == 1
-        assert path.exists()
-        assert "not understood" in caplog.text
+        connection, other = connect(age=400), connect(age=400)
+        entry = self.waits(connection, strict)
+        newer = {"grant": {"access_token": "at-unmistakable", "newer": 1}}
+        entry.path.write_bytes(sealing.seal(json.dumps(newer).encode(), context=journal._context(entry)))
+        self.waits(other, strict)
+        assert journal.recover_all() == 1
+        assert entry.path.exists()
+        with pytest.raises(errors.Misconfigured, match="not understood"):
+            gate.usable(connection)
+        assert strict.counts()["refresh"] == 0
         assert "unmistakable" not in caplog.text
 
     def test_pair_of_a_revoked_connection_has_its_session_ended(self, connect: Connect, strict: Strict) -> None:
@@ -93,9 +194,183 @@ class TestJournal:
         connection = connect(age=400)
         self.waits(connection, strict)
         store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
-        assert journal.replay() == 0
+        assert journal.recover_all() == 0
         assert threads.errands.wait_idle(10)
         assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh"
+
+    def test_nothing_is_thrown_away_because_of_an_empty_database(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        self.waits(connection, strict)
+        SipgateToken.objects.all().delete()
+        threads.errands.wait_idle(10)
+        TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION).count()
+        before = strict.counts()["logout"]
+        assert (journal.recover_all(), journal.waiting()) == (0, 1)
+        assert strict.counts()["logout"] == before
+
+    def test_a_renamed_entry_does_not_open(self, connect: Connect, strict: Strict) -> None:
+        """A pair is bound to its connection and consent: nobody gets somebody else's."""
+        bob, entry = connect(age=400), self.waits(connect(age=400), strict)
+        target = sent_of(store.load(bob.pk))
+        folder = machine.shard(bob.pk)
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{bob.pk}-{target.consent_id.hex}-1.sealed"
+        entry.path.rename(path)
+        with pytest.raises(journal.Broken):
+            journal.recover(replace(entry, connection_id=bob.pk, consent_id=target.consent_id, path=path))
+        assert store.load(bob.pk).generation == 1
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+    def test_a_folder_that_may_not_be_looked_into_stops_nobody(self, connect: Connect, folder: Path) -> None:
+        folder.mkdir(mode=0o000)
+        assert gate.usable(connect(age=400)).generation == 2
+
+    def test_the_newest_entry_stays_and_does_not_wait(self, connect: Connect, folder: Path) -> None:
+        connection = connect(age=400)
+        for generation in (2, 3, 4):
+            assert gate.refresh(connection).generation == generation
+        assert [path.name.rpartition("-")[2] for path in folder.glob("*/*.s*ed")] == ["3.stored"]
+        assert journal.waiting() == 0
+
+
+@pytest.mark.usefixtures("folder")
+class TestDatabaseThatGoesBack:
+    """A failover to a replica that lacks commits, or a restored backup."""
+
+    @pytest.mark.parametrize("commits", [1, 2])
+    def test_the_journal_brings_it_forward(self, connect: Connect, strict: Strict, commits: int) -> None:
+        connection = connect(age=400)
+        before = snapshot(connection)
+        for _ in range(commits):
+            gate.refresh(connection)
+        value = gate.usable(connection).value
+        go_back(before)
+        expire(connection)
+        assert gate.usable(connection, wait=5).generation == commits + 1
+        assert gate.usable(connection).value == value
+        counts = strict.counts()
+        assert (counts["rotated"], counts["reuse"]) == (commits, 0)
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.RECOVERED).count() == 1
+
+    def test_a_worker_that_starts_recovers_all(self, connect: Connect, strict: Strict) -> None:
+        people = [connect(age=400) for _ in range(5)]
+        before = [snapshot(connection) for connection in people]
+        for connection in people:
+            gate.refresh(connection)
+        for values in before:
+            go_back(values)
+        assert journal.recover_all() == 5
+        assert {store.load(connection.pk).generation for connection in people} == {2}
+        assert journal.recover_all() == 0
+
+    def test_a_newer_consent_of_the_same_generation_is_kept(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        before = snapshot(connection)
+        gate.refresh(connection)
+        go_back(before)
+        grant = issued(strict)[0]
+        store.consent(connection, grant, requested_scope=[], now=timezone.now())
+        assert store.load(connection.pk).generation == 2
+        journal.recover_all()
+        assert gate.usable(connection).value == grant.access_token
+
+    def test_during_a_refresh_it_is_stored_all_the_same(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        before = snapshot(connection)
+        gate.refresh(connection)
+        strict.set(latency=0.5)
+        flight = threads.refreshes.submit_once(
+            connection.pk,
+            lambda: gate.refresh_connection(
+                gate.RefreshRequest(connection_id=connection.pk, seen_generation=2, patience=5, force=True)
+            ),
+        )
+        while strict.counts()["connections"] == 0 or not store.load(connection.pk).lease_owner:
+            assert not flight.done()
+        go_back(before)
+        assert flight.result(10).generation == 3
+        assert store.load(connection.pk).generation == 3
+        assert strict.counts()["reuse"] == 0
+
+    def test_a_question_that_was_not_answered_is_remembered_beside_the_lock(
+        self, connect: Connect, strict: Strict
+    ) -> None:
+        connection = connect(age=400)
+        before = snapshot(connection)
+        strict.set(fault="lose", times=1)
+        with pytest.raises(errors.SipgateUnavailable):
+            gate.refresh(connection)
+        go_back(before)
+        with pytest.raises(errors.NeedsSignIn):
+            gate.refresh(connection)
+        assert store.load(connection.pk).reason == Reason.LOST_ROTATION
+
+
+@pytest.mark.usefixtures("folder")
+class TestMachine:
+    def test_a_copied_folder_is_another_machine(self, folder: Path, tmp_path: Path, settings: Any) -> None:
+        place = machine.place()
+        assert place == machine.place() != ""
+        folder.rename(tmp_path / "moved")
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "copy")
+        (tmp_path / "copy").mkdir()
+        (tmp_path / "copy" / "machine").write_bytes((tmp_path / "moved" / "machine").read_bytes())
+        assert machine.place().partition(".")[0] != place.partition(".")[0]
+
+    def test_a_lock_is_held_by_one_and_ends_with_its_process(self, folder: Path) -> None:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            machine.lock(7)
+            os.write(write, b"x")
+            os.read(read, 0)
+            while True:
+                os.sched_yield()
+        assert os.read(read, 1) == b"x"
+        with pytest.raises(machine.LockHeld) as caught:
+            machine.lock(7)
+        assert caught.value.pid == child
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        lock = machine.lock(7)
+        assert lock is not None
+        lock.release()
+
+    def test_a_forked_child_does_not_keep_the_lock_of_its_parent(self, folder: Path) -> None:
+        lock = machine.lock(7)
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.write(write, b"x")
+            while True:
+                os.sched_yield()
+        try:
+            assert os.read(read, 1) == b"x"
+            lock.release()
+            again = machine.lock(7)
+            assert again is not None
+            again.release()
+        finally:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+
+    def test_a_removed_lock_file_is_noticed(self, folder: Path) -> None:
+        lock = machine.lock(7)
+        lock.remove_file()
+        other = machine.lock(7)
+        assert other is not None
+        other.release()
+        lock.release()
+
+    def test_the_note_survives_its_holder(self, folder: Path) -> None:
+        lock, note = machine.lock(7), machine.Note(uuid.uuid4(), 3)
+        lock.write_note(note)
+        lock.release()
+        lock = machine.lock(7)
+        assert lock.note() == note
+        lock.write_note(None)
+        assert lock.note() is None
+        lock.release()
 
 
 class TestClocks:
@@ -108,52 +383,39 @@ class TestClocks:
         assert gate.usable(connection, rejected=old.value).generation == 2
         assert store.load(connection.pk).expires_at < timezone.now() + ahead
 
-
-class TestOrderOfLocks:
-    def test_rows_are_stored_together_in_the_order_in_which_they_are_sealed_anew(
-        self, connect: Connect, strict: Strict
+    def test_nothing_is_sent_when_the_claim_took_too_long(
+        self, connect: Connect, strict: Strict, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # PostgreSQL ends one of two transactions that lock the same rows in different orders.
-        rows = [store.load(connect().pk) for _ in range(5)]
-        renewed = []
-        for row in reversed(rows):
-            claim = store.claim(row, owner="keepalive", now=timezone.now())
-            grant, pair = issued(strict)
-            renewed.append(store.Renewed(claim=claim, grant=grant, pair=pair, row=row))
-        locked: list[int] = []
+        """The process was suspended between claim and send: its lease may be somebody else's by now."""
+        settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS = 3, 1
+        connection, real = connect(age=400), store.claim
 
-        def watch(execute: Any, sql: str, parameters: Any, many: bool, context: Any) -> Any:
-            if many:
-                locked.extend(row.pk for one in parameters for row in rows if row.pk == one[-4])
-            return execute(sql, parameters, many, context)
+        def sleeps(row: SipgateToken, **how: Any) -> store.Claim | None:
+            claim = real(row, **how)
+            import time
 
-        with connection.execute_wrapper(watch):
-            assert store.keep_many(renewed, now=timezone.now())
-        assert locked == [row.pk for row in rows]
+            time.sleep(1.2)
+            return claim
+
+        monkeypatch.setattr(store, "claim", sleeps)
+        with pytest.raises(errors.SipgateUnavailable):
+            gate.usable(connection, wait=2)
+        threads.refreshes.cancel_queued()
+        monkeypatch.setattr(store, "claim", real)
+        threads.refreshes.wait_idle(30)
+        assert strict.counts()["reuse"] == 0
 
 
-class TestUpkeep:
-    def test_row_that_waited_for_a_thread_until_a_visitor_renewed_it_is_left_alone(
-        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(keepalive, "HELD_SECONDS", 0.1)
-        strict.set(latency=1)
-        month = 2_592_000
-        connect(age=0.9 * month)
-        waiting = connect(age=0.7 * month)
-        reports: list[keepalive.Report] = []
-
-        def upkeep() -> None:
-            reports.append(keepalive.run(rate=0, threads=1))
-            connections.close_all()
-
-        running = threading.Thread(target=upkeep)
-        running.start()
-        while not store.load(waiting.pk).lease_owner:
-            assert running.is_alive()
-        # The first row takes so long that the lease of the second one runs out.
-        SipgateToken.objects.filter(pk=waiting.pk).update(lease_until=timezone.now())
-        assert gate.refresh(waiting).generation == 2
-        running.join()
-        assert (reports[0].refreshed, reports[0].skipped) == (1, 1)
-        assert (strict.counts()["refresh"], strict.counts()["reuse"]) == (2, 0)
+class TestConnections:
+    def test_work_of_a_caller_that_commits_by_itself_is_not_lost(self, connect: Connect, strict: Strict) -> None:
+        if connections["default"].vendor == "sqlite":
+            pytest.skip("SQLite's connection is never given back")
+        connection = connect(age=400)
+        connections["default"].set_autocommit(False)
+        try:
+            SocialAccount.objects.filter(pk=connection.pk).update(uid="written-by-the-caller")
+            database.release_connections()
+            connections["default"].commit()
+        finally:
+            connections["default"].set_autocommit(True)
+        assert SocialAccount.objects.get(pk=connection.pk).uid == "written-by-the-caller"

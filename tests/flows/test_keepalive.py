@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -17,7 +17,8 @@ from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider.keeper import sealing, store, threads
+from sipgate_provider import errors
+from sipgate_provider.keeper import gate, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, pace, reseal
 from tests.conftest import Connect
@@ -63,6 +64,7 @@ class TestWhatIsDue:
 
     def test_who_waits_for_a_person_is_left_alone(self, idle: Callable[..., int], strict: Strict) -> None:
         idle(state=State.NEEDS_SIGN_IN)
+        idle(state=State.NEEDS_SIGN_IN, next_attempt_at=timezone.now() + timedelta(minutes=1))
         idle(state=State.FAILING, next_attempt_at=timezone.now() + timedelta(minutes=1))
         assert keepalive.run(rate=0).due == 0
         assert strict.counts()["refresh"] == 0
@@ -124,14 +126,90 @@ class TestTrouble:
         assert keepalive.run(rate=0).is_misconfigured
         assert strict.counts()["refresh"] == 0
 
-    def test_a_missing_key_stops_it_and_keeps_the_rows(
+    def test_without_keys_it_does_not_begin(self, idle: Callable[..., int], settings: Any, strict: Strict) -> None:
+        pk = idle()
+        settings.SIPGATE_TOKEN_KEYS = []
+        assert keepalive.run(rate=0).is_misconfigured
+        assert (store.load(pk).generation, store.load(pk).lease_owner) == (1, "")
+        assert strict.counts()["refresh"] == 0
+
+    def test_rows_that_do_not_open_hold_nobody_up(
         self, idle: Callable[..., int], settings: Any, strict: Strict
     ) -> None:
-        pk = idle()
+        lost = [idle(0.9) for _ in range(7)]
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        fine = [idle(0.6) for _ in range(7)]
+        report = keepalive.run(rate=0, threads=1)
+        assert (report.refreshed, report.failed, report.stopped) == (7, 7, "")
+        assert {store.load(pk).generation for pk in fine} == {2}
+        row = store.load(lost[0])
+        assert (row.state, row.reason, row.lease_owner) == (State.MISCONFIGURED, Reason.KEY_MISSING, "")
+        assert row.next_attempt_at > timezone.now()
+        assert keepalive.run(rate=0).due == 0
+
+    def test_grants_that_sipgate_finds_fault_with_hold_nobody_up(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
+        """One person's consent is gone: Keycloak answers ``invalid_scope``, which is not our client's fault."""
+        gone, fine = idle(0.9), [idle(0.6) for _ in range(5)]
+        strict.set(fault="consent", times=1)
+        report = keepalive.run(rate=0, threads=1)
+        assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
+        row = store.load(gone)
+        assert (row.state, row.last_error_code, bool(row.mark_owner)) == (State.FAILING, "invalid_scope", False)
+        assert row.next_attempt_at > timezone.now() + timedelta(seconds=30)
+        assert ClientPause.objects.count() == 0
+        assert {store.load(pk).generation for pk in fine} == {2}
+
+    def test_one_after_the_other_is_the_clients_fault(self, idle: Callable[..., int], strict: Strict) -> None:
+        for _ in range(10):
+            idle()
+        strict.set(fault="consent", times=100)
+        assert keepalive.run(rate=0, threads=1).is_misconfigured
+        assert ClientPause.objects.get().error_code == "invalid_scope"
+
+    def test_another_clients_rows_are_not_sent(self, idle: Callable[..., int], settings: Any, strict: Strict) -> None:
+        """Production's database with staging's credentials: sipgate would refuse, and each person be blamed."""
+        foreign, elsewhere, ours = idle(client_id="other:third-party"), idle(issuer="https://evil.example"), idle()
         report = keepalive.run(rate=0)
-        assert report.is_misconfigured
-        assert (store.load(pk).generation, store.load(pk).lease_owner) == (1, "")
+        assert (report.refreshed, report.failed) == (1, 2)
+        assert {store.load(pk).reason for pk in (foreign, elsewhere)} == {Reason.OTHER_CLIENT}
+        assert store.load(ours).generation == 2
+        SipgateToken.objects.filter(pk=foreign).update(client_id="")
+        assert gate.refresh(foreign).generation == 2, "as soon as it is corrected"
+        assert store.load(foreign).client_id
+
+    def test_a_developers_machine_does_not_renew_what_a_public_site_has(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
+        idle(site="https://www.example.org")
+        assert keepalive.run(rate=0).failed == 1
+        assert strict.counts()["refresh"] == 0
+
+    def test_a_refused_row_is_tried_again_and_heals(self, idle: Callable[..., int], strict: Strict) -> None:
+        pk = idle(0.1)
+        strict.set(suspended=True)
+        with pytest.raises(errors.NeedsSignIn):
+            gate.refresh(pk)
+        row = store.load(pk)
+        assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.REFUSED)
+        assert timedelta(minutes=4) < row.next_attempt_at - timezone.now() < timedelta(minutes=6)
+        assert keepalive.run(rate=0).due == 0
+        day = timedelta(days=1)
+        SipgateToken.objects.update(state_since=timezone.now() - day, next_attempt_at=timezone.now())
+        assert keepalive.run(rate=0).needs_sign_in == 1
+        assert day * 0.85 < store.load(pk).next_attempt_at - timezone.now() < day * 1.15
+        strict.set(suspended=False)
+        SipgateToken.objects.update(next_attempt_at=timezone.now())
+        assert keepalive.run(rate=0).refreshed == 1
+        assert store.load(pk).state == State.ACTIVE
+
+    def test_what_was_ended_here_is_never_tried_again(self, idle: Callable[..., int], strict: Strict) -> None:
+        pk = idle()
+        store.end(pk, 1, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
+        assert keepalive.run(rate=0, everything=True).due == 0
+        with pytest.raises(errors.NeedsSignIn):
+            gate.refresh(pk)
         assert strict.counts()["refresh"] == 0
 
 
@@ -192,58 +270,6 @@ class TestOutbox:
         row = Revocation.objects.get()
         assert (bytes(row.sealed), row.next_attempt_at) == (b"", None)
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503").exists()
-
-
-class TestTogether:
-    def test_what_is_stored_together_is_what_is_stored_alone(
-        self, idle: Callable[..., int], settings: Any, tmp_path: Any
-    ) -> None:
-        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        alone, together = idle(), [idle() for _ in range(5)]
-        settings.SIPGATE_JOURNAL_DIR = None
-        assert keepalive.run(rate=0, limit=1).refreshed == 1
-        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        assert keepalive.run(rate=0, threads=5).refreshed == 5
-        assert list(tmp_path.iterdir()) == []
-        apart = {
-            "connection_id",
-            "sealed",
-            "access_fingerprint",
-            "refresh_fingerprint",
-            "consent_id",
-        }
-        first = store.load(alone)
-        for pk in together:
-            row = store.load(pk)
-            sealing.open_pair(row.sealed, connection_id=pk, generation=2)
-            for field in SipgateToken._meta.concrete_fields:
-                mine, its = getattr(row, field.attname), getattr(first, field.attname)
-                if isinstance(mine, datetime):
-                    assert abs(mine - its) < timedelta(days=7 if field.attname == "keepalive_at" else 1), field.attname
-                elif field.attname not in apart:
-                    assert mine == its, field.attname
-
-    def test_one_that_changed_meanwhile_does_not_hold_up_the_others(
-        self, idle: Callable[..., int], settings: Any, tmp_path: Any, strict: Strict
-    ) -> None:
-        settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
-        strict.set(latency=1)
-        pks = [idle() for _ in range(6)]
-        running = threading.Thread(target=_run_and_close)
-        running.start()
-        while not SipgateToken.objects.exclude(lease_owner="").exists():
-            assert running.is_alive()
-        store.clear(store.load(pks[0]), reason=Reason.REVOKED, now=timezone.now())
-        running.join()
-        assert threads.errands.wait_idle(10)
-        assert (store.load(pks[0]).state, bytes(store.load(pks[0]).sealed)) == (State.NEEDS_SIGN_IN, b"")
-        assert {(store.load(pk).generation, store.load(pk).state) for pk in pks[1:]} == {(2, State.ACTIVE)}
-        assert list(tmp_path.iterdir()) == []
-
-
-def _run_and_close() -> None:
-    keepalive.run(rate=0, threads=6)
-    connections.close_all()
 
 
 class TestCommand:

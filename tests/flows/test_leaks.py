@@ -6,6 +6,7 @@ import base64
 import io
 import logging
 import sys
+import uuid
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,7 +204,7 @@ class TestFrames:
     )
 
     def write(self) -> None:
-        claim = store.Claim(connection_id=1, generation=1, owner="x", taken_over=False)
+        claim = store.Sent(connection_id=1, consent_id=uuid.uuid4(), generation=1)
         pair = sealing.Pair(access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token)
         journal.write(claim, self.GRANT, pair)
 

@@ -91,8 +91,8 @@ class Gate(RuleBasedStateMachine):
             expires_at=F("expires_at") - step,
             consented_at=F("consented_at") - step,
             last_refreshed_at=F("last_refreshed_at") - step,
-            next_attempt_at=None,
         )
+        SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
         ClientPause.objects.all().delete()
         self.refused = False
 
@@ -127,11 +127,16 @@ class Gate(RuleBasedStateMachine):
         if before is None:
             assert outcome == "NotConnected"
             return
-        if self.held == ENDED and before.state == State.NEEDS_SIGN_IN:
-            assert outcome == "NeedsSignIn" or (outcome == "ok" and before.reason != Reason.REVOKED)
-            assert not renewed
         row = self.row
-        if renewed and (fault in {"lose", "garbage"} or self.held == SPENT):
+        if self.held == ENDED and before.state == State.NEEDS_SIGN_IN:
+            was_ended_here = before.reason in {Reason.REVOKED, Reason.SIGN_IN_REQUIRED}
+            assert not (renewed and was_ended_here)
+            assert row.state == State.NEEDS_SIGN_IN, "a refusal is not forgotten"
+            assert outcome != "ok" or before.reason != Reason.REVOKED
+        elif renewed and fault in {"lose", "garbage"}:
+            self.held = SPENT
+            assert (row.state, bool(row.mark_owner)) == (State.FAILING, True), (fault, outcome, row.state)
+        elif renewed and self.held == SPENT:
             self.held = ENDED
             assert row.state == State.NEEDS_SIGN_IN, (fault, outcome, row.state)
         if self.held == GOOD:
@@ -163,7 +168,7 @@ class Gate(RuleBasedStateMachine):
         """A pair that is good can be used, as soon as pauses are over: nothing was lost."""
         if self.held != GOOD or self.connection is None:
             return
-        SipgateToken.objects.update(next_attempt_at=None)
+        SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
         ClientPause.objects.all().delete()
         token = gate.usable(self.connection)
         threads.refreshes.wait_idle(20)

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import consent, database, gate, refreshing, store, threads
+from sipgate_provider.keeper import consent, database, gate, refresh, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
@@ -194,8 +194,8 @@ class TestAsk:
     def test_outlives_a_running_refresh_whose_pair_is_kept(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
         strict.set(fault="late", times=1, late=0.8)
-        order = refreshing.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(connection.pk, lambda: refreshing.refresh_connection(order))
+        request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
+        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh.refresh_connection(request))
         _until(lambda: strict.counts()["refresh"] == 1)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
         flight.result(15)
@@ -207,7 +207,7 @@ class TestAsk:
         connection = connect()
         stale = store.load(connection.pk)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
-        assert store.claim(stale, owner=store.new_owner(), now=timezone.now()) is None
+        assert store.claim(stale, owner=store.new_owner("")) is None
 
 
 def _until(condition) -> None:

@@ -14,12 +14,13 @@ import django
 django.setup()
 
 from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after the set-up
+from django.conf import settings  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from sipgate_provider import errors  # noqa: E402
-from sipgate_provider.keeper import gate, journal, refreshing, store  # noqa: E402
+from sipgate_provider.keeper import gate, journal, store  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
 
 
@@ -38,21 +39,21 @@ def prepare(answer: dict[str, Any]) -> None:
 
 
 def announce_points() -> None:
-    real_keep, real_sync = store.save_refreshed, journal.sync
+    real_save, real_sync = store.save_refreshed, journal.sync
 
-    def keep(*args: Any, **kwargs: Any) -> bool:
+    def save(*args: Any, **kwargs: Any) -> bool:
         if not announced:
             announced.append(True)
-            tell(at="keep")
+            tell(at="store")
             sys.stdin.readline()
-        return real_keep(*args, **kwargs)
+        return real_save(*args, **kwargs)
 
-    def sync(path: Any) -> None:
-        real_sync(path)
+    def sync(entry: Any) -> None:
+        real_sync(entry)
         tell(at="synced")
 
     announced: list[bool] = []
-    store.save_refreshed, journal.sync = keep, sync
+    store.save_refreshed, journal.sync = save, sync
 
 
 def use(connection: int) -> None:
@@ -66,7 +67,7 @@ def use(connection: int) -> None:
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    refreshing.STORE_PATIENCE = order.get("patience", refreshing.STORE_PATIENCE)
+    settings.SIPGATE_STORE_SECONDS = order.get("patience", 5)
     if "answer" in order:
         prepare(order["answer"])
     if order.get("points"):

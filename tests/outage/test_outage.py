@@ -79,7 +79,7 @@ def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[i
 
 
 def renew_while_the_database_is_away(process: Process, server: postgres.Server) -> None:
-    assert process.hear() == {"at": "keep"}
+    assert process.hear() == {"at": "store"}
     server.stop()
     process.say("go on")
     assert process.hear() == {"at": "synced"}
@@ -101,11 +101,25 @@ def test_what_it_cannot_store_the_next_process_does(
     renew_while_the_database_is_away(process, server)
     assert process.hear() == {"error": "SipgateUnavailable", "code": "database", "waiting": 1}
     process.end()
-    [entry] = tmp_path.glob("*.sealed")
+    [entry] = tmp_path.glob("*/*.sealed")
     assert b"at-" not in entry.read_bytes()
     assert entry.stat().st_mode & 0o077 == 0
     server.start()
     following = Process(server, strict, tmp_path, use=stale)
     assert following.hear() == {"generation": 2, "state": "active", "waiting": 0}
     following.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
+def test_without_a_journal_it_waits_for_as_long_as_it_lives(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
+    (tmp_path / "file").write_text("in the way of a journal")
+    process = Process(server, strict, tmp_path / "file" / "journal", use=stale, points=True, patience=0.1)
+    assert process.hear() == {"at": "store"}
+    server.stop()
+    process.say("go on")
+    server.start()  # takes longer than its patience
+    assert process.hear() == {"generation": 2, "state": "active", "waiting": 0}
+    process.end()
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)

@@ -6,12 +6,12 @@ whoever sends a spent token again kills the whole family. So a worker
 1. *connects*: reads the row, opens its pair, opens a connection to the server. Slow, and binds nobody;
 2. *claims*: takes the machine's lock (the kernel gives it back when its holder dies, and not before) and writes a lease
    into the row, if consent and generation are as seen and nobody else may be sending;
-3. *looks* into its machine's journal: an entry of this consent and of this or a later generation proves the token spent;
+3. *looks* into its machine's journal: an entry of this consent and of this or a later generation proves it spent;
 4. *checks the time* and *sends*, after a note beside the lock;
 5. *journals* the new pair, then *stores* it in the row.
 
-Every worker may be killed, or pause for any time, between two steps. ``Protocol`` switches parts of this off, so that it
-can be shown what each is for; ``Scenario`` says what may go wrong, and how often. All values are small tuples.
+Every worker may be killed, or pause for any time, between two steps. ``Protocol`` switches parts of this off, to show
+what each is for; ``Scenario`` says what may go wrong, and how often. All values are small tuples.
 """
 
 from __future__ import annotations

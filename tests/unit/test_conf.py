@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings as django_settings
 
 from sipgate_provider import conf
+from sipgate_provider.keeper import refresh
 from sipgate_provider.remote import http
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
@@ -42,8 +43,10 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert 0 < conf.mandatory_share() < conf.advisory_share() < 1
     assert conf.assumed_lifetime() == timedelta(seconds=300)
     assert conf.assumed_lifetime() * conf.mandatory_share() > timedelta(seconds=http.API.total)
-    assert conf.lease() >= timedelta(seconds=http.TOKEN.total + 5)
-    assert http.TOKEN.read < http.TOKEN.total < conf.wait() < conf.lease().total_seconds()
+    assert http.TOKEN.total == conf.answer()
+    assert http.TOKEN.connect + conf.answer() <= conf.wait()
+    assert http.TOKEN.connect + conf.answer() + conf.store() <= 30, "gunicorn's patience"
+    assert timedelta(seconds=conf.answer() + conf.store() + refresh.MARGIN) < conf.lease() < conf.grace()
     assert conf.page_wait() < 2
 
 

@@ -211,7 +211,7 @@ class TestGrant:
 class TestRefusals:
     """Each OAuth error code with each status that might come with it."""
 
-    BLAMED_ON_US = sorted(oauth.OUR_FAULT.items())
+    BLAMED_ON_US = sorted((code, oauth.OUR_FAULT[code]) for code in oauth.OUR_FAULT.keys() - oauth.OF_THE_GRANT)
 
     @pytest.mark.parametrize("status", [400, 401])
     def test_invalid_grant_is_the_only_reason_to_sign_in_again(self, status: int) -> None:
@@ -219,13 +219,19 @@ class TestRefusals:
         assert isinstance(error, errors.TokenRefused)
         assert (error.code, error.description, error.status) == ("invalid_grant", "Session not active", status)
 
+    @pytest.mark.parametrize("code", sorted(oauth.OF_THE_GRANT))
+    def test_what_speaks_of_one_grant(self, code: str) -> None:
+        error = answered(of_json({"error": code, "error_description": "Client no longer has …"}, "400 No"))
+        assert isinstance(error, errors.TokenRefused)
+        assert (error.code, error.description, error.status) == (code, "Client no longer has …", 400)
+
     @pytest.mark.parametrize(("code", "setting"), BLAMED_ON_US)
     @pytest.mark.parametrize("status", [400, 401, 403])
     def test_what_speaks_of_our_client(self, code: str, setting: str, status: int) -> None:
         error = answered(of_json({"error": code, "error_description": "…"}, f"{status} No"))
         assert type(error) is errors.Misconfigured
         assert (error.setting, error.code, error.status) == (setting, code, status)
-        assert not oauth.is_ambiguous(error)
+        assert not oauth.is_unanswered(error)
 
     @pytest.mark.parametrize(
         "code", ["invalid_grant", *oauth.OUR_FAULT, "unknown_error", "server_error", "temporarily_unavailable", ""]
@@ -235,14 +241,14 @@ class TestRefusals:
         error = answered(of_json({"error": code}, f"{status} No"))
         assert type(error) is errors.SipgateUnavailable
         assert (error.status, error.code, error.sent) == (status, code or None, True)
-        assert oauth.is_ambiguous(error) is (status in {502, 504})
+        assert oauth.is_unanswered(error)
 
     @pytest.mark.parametrize("code", ["invalid_grant", "invalid_client", "", "slow_down"])
     def test_429_is_a_wish_for_patience(self, code: str) -> None:
         error = answered(of_json({"error": code}, "429 No", retry_after="7"))
         assert type(error) is errors.RateLimited
         assert (error.retry_after, error.status) == (7.0, 429)
-        assert not oauth.is_ambiguous(error)
+        assert not oauth.is_unanswered(error)
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308, 404, 405])
     def test_a_wrong_address(self, status: int) -> None:
@@ -284,7 +290,7 @@ class TestRefusals:
         error = answered(whole(f"{status} No", answer[:60_000]))
         assert type(error) is errors.UnexpectedResponse
         assert error.status == status
-        assert not oauth.is_ambiguous(error)
+        assert oauth.is_unanswered(error)
 
     @pytest.mark.parametrize("status", [403, 409])
     def test_invalid_grant_with_another_status_is_not_believed(self, status: int) -> None:
@@ -296,15 +302,15 @@ class TestRefusals:
     def test_a_success_without_a_token_may_have_rotated(self, body: bytes) -> None:
         error = answered(whole(body=body))
         assert type(error) is errors.UnexpectedResponse
-        assert oauth.is_ambiguous(error)
+        assert oauth.is_unanswered(error)
 
     def test_204_may_have_rotated(self) -> None:
-        assert oauth.is_ambiguous(answered(whole("204 No Content", b"", content_length="0")))
+        assert oauth.is_unanswered(answered(whole("204 No Content", b"", content_length="0")))
 
     def test_an_answer_beyond_the_cap_may_have_rotated(self) -> None:
         error = answered(whole(body=b"x" * (http.TOKEN.max_bytes + 1)))
         assert type(error) is errors.UnexpectedResponse
-        assert oauth.is_ambiguous(error)
+        assert oauth.is_unanswered(error)
 
     def test_a_page_of_a_proxy(self) -> None:
         error = answered(whole("502 Bad Gateway", b"<html><h1>502</h1></html>", content_type="text/html"))
@@ -315,7 +321,7 @@ class TestRefusals:
         error = answered(cut())
         assert type(error) is errors.SipgateUnavailable
         assert (error.status, error.code, error.sent) == (None, "connection", True)
-        assert oauth.is_ambiguous(error)
+        assert oauth.is_unanswered(error)
 
     def test_nobody_there(self) -> None:
         with serving(whole()) as server:
@@ -324,7 +330,7 @@ class TestRefusals:
         with pytest.raises(errors.SipgateUnavailable) as caught:
             oauth.refresh(client, "rt")
         assert not caught.value.sent
-        assert not oauth.is_ambiguous(caught.value)
+        assert not oauth.is_unanswered(caught.value)
 
     def test_what_the_server_says_is_shortened_and_made_printable(self) -> None:
         error = answered(
@@ -341,27 +347,27 @@ class TestRefusals:
         assert SECRET not in f"{error!r} {error} {error.args} {vars(error)}"
 
 
-class TestAmbiguity:
+class TestUnanswered:
     @pytest.mark.parametrize(
-        ("error", "ambiguous"),
+        ("error", "unanswered"),
         [
             (errors.SipgateUnavailable("", sent=True), True),
             (errors.SipgateUnavailable("", sent=False), False),
-            (errors.SipgateUnavailable("", sent=True, status=500), False),
-            (errors.SipgateUnavailable("", sent=True, status=503), False),
+            (errors.SipgateUnavailable("", sent=True, status=500), True),
+            (errors.SipgateUnavailable("", sent=True, status=503), True),
             (errors.SipgateUnavailable("", sent=True, status=502), True),
             (errors.SipgateUnavailable("", sent=True, status=504), True),
             (errors.RateLimited("", sent=True), False),
             (errors.Misconfigured(""), False),
             (errors.UnexpectedResponse(""), True),
             (errors.UnexpectedResponse("", status=200), True),
-            (errors.UnexpectedResponse("", status=400), False),
+            (errors.UnexpectedResponse("", status=400), True),
             (errors.NeedsSignIn(""), False),
         ],
         ids=lambda value: f"{type(value).__name__} {vars(value)}" if isinstance(value, Exception) else str(value),
     )
-    def test_which_errors_allow_a_second_question(self, error: errors.SipgateError, ambiguous: bool) -> None:
-        assert oauth.is_ambiguous(error) is ambiguous
+    def test_which_errors_may_hide_a_rotation(self, error: errors.SipgateError, unanswered: bool) -> None:
+        assert oauth.is_unanswered(error) is unanswered
 
 
 class TestRequest:

@@ -97,10 +97,9 @@ def _keys_of_revocations() -> Iterator[str]:
 
 
 def _keys_of_journal() -> Iterator[str]:
-    directory = conf.journal_directory()
-    for path in directory.glob(f"*{journal.SUFFIX}") if directory is not None else ():
+    for entry in journal.entries():
         try:
-            with path.open("rb") as file:
+            with entry.path.open("rb") as file:
                 yield sealing.key_id(file.read(sealing.HEADER_BYTES))
         except OSError:
             continue  # another process has just taken it, or the journal has a finding of its own

@@ -1,0 +1,216 @@
+"""This machine, as its journal's folder knows it: a name, and a lock for each connection that the kernel looks after.
+
+The kernel gives a lock back when its holder ends, however it ends, and keeps it while the holder is paused. So on one
+machine nobody has to ask a clock whether a refresh is still under way. Folder::
+
+    machine                 the random name of this folder, with its device and inode: a copied folder gets a new name
+    7b/123.lock             the lock of connection 123; holds the note of what was sent last
+    7b/123-….sealed         journal entries (see ``journal``)
+
+Without a folder, or on a file system without locks, there is no lock: leases alone decide then, by time.
+
+Must not know: rows, tokens, what a lock is for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import threading
+import uuid
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from sipgate_provider import conf
+
+logger = logging.getLogger(__name__)
+
+SHARDS = 256
+"""Folders that the files of connections are spread over: looking for one connection's lists one of them."""
+OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class LockHeld(Exception):
+    """Another refresh of this connection is under way on this machine, in process ``pid`` (0: not known)."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(f"held by process {pid}")
+        self.pid = pid
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was sent last from this machine: the refresh token of a generation of a consent."""
+
+    consent_id: uuid.UUID
+    generation: int
+
+    def says_sent(self, consent_id: uuid.UUID, generation: int) -> bool:
+        """Tell whether this token may have been sent. Generations only grow: a later one means that the database has
+        gone back since."""
+        is_this = (self.consent_id, self.generation) == (consent_id, generation)
+        return is_this or self.generation > generation
+
+
+def shard(connection_id: int) -> Path | None:
+    """Return the folder of a connection's files; it need not exist. None: there is no journal."""
+    directory = conf.journal_directory()
+    return None if directory is None else directory / f"{connection_id % SHARDS:02x}"
+
+
+def place() -> str:
+    """Return ``machine.boot``, which names the locks of this folder under this kernel; empty without a folder.
+
+    Across a restart of the machine, or between two that share a folder, a lock proves nothing.
+    """
+    directory = conf.journal_directory()
+    if directory is None:
+        return ""
+    try:
+        found = directory.stat()
+        return f"{_name(directory, found.st_dev, found.st_ino)}.{_boot()}"
+    except OSError:
+        pass
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = directory.stat()
+        return f"{_name(directory, found.st_dev, found.st_ino)}.{_boot()}"
+    except OSError as error:
+        logger.error("The journal's folder cannot be used: %s", error.strerror)
+        return ""
+
+
+@lru_cache(maxsize=8)
+def _name(directory: Path, device: int, inode: int) -> str:
+    descriptor = os.open(directory / "machine", OPEN, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        name, _, folder = os.pread(descriptor, 200, 0).decode("ascii", "replace").partition(" ")
+        if folder != f"{device} {inode}" or len(name) != 16:
+            name = uuid.uuid4().hex[:16]
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{name} {device} {inode}".encode(), 0)
+        return name
+    finally:
+        os.close(descriptor)
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:16]
+    except OSError:
+        return uuid.uuid4().hex[:16]  # another process cannot know it: locks are not trusted, time decides
+
+
+class Lock:
+    """The lock of a connection, held until ``release`` or the end of the process."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+
+    def note(self) -> Note | None:
+        """Return what was sent last, if it is not known to have been answered without success."""
+        parts = _read(self._descriptor)
+        try:
+            return Note(uuid.UUID(parts[1]), int(parts[2]))
+        except (IndexError, ValueError):
+            return None
+
+    def write_note(self, note: Note | None) -> None:
+        text = f"{os.getpid()}" if note is None else f"{os.getpid()} {note.consent_id.hex} {note.generation}"
+        with contextlib.suppress(OSError):  # a full disk: the mark in the row is there all the same
+            os.pwrite(self._descriptor, f"{text}\n".encode(), 0)
+            os.ftruncate(self._descriptor, len(text) + 1)
+
+    def remove_file(self) -> None:
+        """Remove the file: its connection is gone. Whoever waits for it notices, and makes a new one."""
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+    def release(self) -> None:
+        with _guard:
+            _held.discard(self._descriptor)
+            os.close(self._descriptor)
+
+
+def lock(connection_id: int) -> Lock | None:
+    """Take the lock of a connection, without waiting. None: there are no locks here.
+
+    Raises:
+        LockHeld: somebody else has it.
+    """
+    folder = shard(connection_id)
+    if folder is None:
+        return None
+    path = folder / f"{connection_id}.lock"
+    try:
+        while True:
+            try:
+                descriptor = _open(path)
+            except FileNotFoundError:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                descriptor = _open(path)
+            held = Lock(path, descriptor)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _is_the_file(descriptor, path):
+                    held.write_note(held.note())  # with the number of this process, for whoever has to wait
+                    return held
+                held.release()  # a holder has removed the file meanwhile
+            except BlockingIOError:
+                parts = _read(descriptor)
+                held.release()
+                raise LockHeld(int(parts[0]) if parts and parts[0].isdigit() else 0) from None
+            except OSError:
+                held.release()
+                raise
+    except OSError as error:
+        logger.error("A refresh goes on without a lock: %s", error.strerror)
+        return None
+
+
+def _open(path: Path) -> int:
+    with _guard:
+        descriptor = os.open(path, OPEN, 0o600)
+        _held.add(descriptor)
+    return descriptor
+
+
+def _read(descriptor: int) -> list[str]:
+    try:
+        return os.pread(descriptor, 200, 0).decode("ascii", "replace").split()
+    except OSError:
+        return []
+
+
+def _is_the_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+# A forked child shares the lock of its parent and would keep it beyond the parent's end: it closes what it inherits.
+_guard = threading.Lock()
+_held: set[int] = set()
+
+
+def _close_inherited() -> None:
+    global _guard
+    _guard = threading.Lock()
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()
+
+
+def _release_guard() -> None:
+    _guard.release()
+
+
+os.register_at_fork(before=lambda: _guard.acquire(), after_in_parent=_release_guard, after_in_child=_close_inherited)
