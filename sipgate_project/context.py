@@ -47,4 +47,4 @@ def _needing_sign_in(request: HttpRequest) -> list[Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or here in TOLD_ANYWAY:
         return []
-    return accounts.waiting_for_their_person(user)
+    return accounts.needing_sign_in(user)

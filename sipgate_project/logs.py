@@ -49,5 +49,5 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        told = getattr(record, "sipgate", None)
-        return json.dumps({**line, "sipgate": told} if told else line, default=str)
+        fields = getattr(record, "sipgate", None)
+        return json.dumps({**line, "sipgate": fields} if fields else line, default=str)

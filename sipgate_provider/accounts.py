@@ -82,7 +82,7 @@ def connections_of(user: Any) -> list[SocialAccount]:
     return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
 
 
-def waiting_for_their_person(user: Any) -> list[SocialAccount]:
+def needing_sign_in(user: Any) -> list[SocialAccount]:
     """Return the user's connections that need a new sign-in. One query."""
     rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).select_related("sipgate_account")
     rows = rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).exclude(sipgate_token__reason=Reason.ENDED_BY_PERSON)
@@ -102,8 +102,8 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     """
     connections = connections_of(user)
     database.release_connections()
-    flights = [threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in connections]
-    outcomes = [_outcome(flight, conf.page_wait() if wait is None else wait) for flight in flights]
+    futures = [threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in connections]
+    outcomes = [_outcome(future, conf.page_wait() if wait is None else wait) for future in futures]
     return _views(connections, outcomes)
 
 
@@ -173,10 +173,10 @@ def _remember(connection: SocialAccount, account: api.Account, now: datetime, *,
     connection.sipgate_account = LastKnownAccount(connection_id=connection.pk, **values)  # the page's name of it
 
 
-def _outcome(flight: Future[Fetched], wait: float) -> _Outcome:
+def _outcome(future: Future[Fetched], wait: float) -> _Outcome:
     # Counted from when sipgate was asked: somebody who reloads the page while it hangs does not wait once more.
     try:
-        return _Outcome(fetched=flight.result(timeout=max(wait - threads.seconds_under_way(flight), 0)))
+        return _Outcome(fetched=future.result(timeout=max(wait - threads.seconds_under_way(future), 0)))
     except FutureTimeout:
         return _Outcome(pending=True)
     except errors.SipgateError as error:

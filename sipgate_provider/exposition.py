@@ -1,4 +1,4 @@
-"""The numbers as Prometheus reads them: what was counted (``metrics``), and how the connections are (``figures``).
+"""What Prometheus reads: the counters of ``metrics``, and gauges made of ``ops.statistics``.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only ``prometheus-client`` reads, one answer has the counts
 of every process; without it, those of the process that answers.
@@ -46,34 +46,40 @@ class Gauge:
 
 
 CONNECTIONS = Gauge("sipgate_connections", "Connections by state.", ("state",))
-LINKS_ENDING = Gauge("sipgate_links_ending", f"Living links that end within {ENDING_WITHIN} days unless renewed.")
-LINKS_OVERDUE = Gauge("sipgate_links_overdue", "Links that upkeep should have renewed more than a day ago.")
+CONNECTIONS_ENDING = Gauge(
+    "sipgate_connections_ending", f"Connections that end within {ENDING_WITHIN} days unless refreshed."
+)
+CONNECTIONS_OVERDUE = Gauge(
+    "sipgate_connections_overdue", "Connections that keepalive should have refreshed more than a day ago."
+)
 FAILING_SECONDS = Gauge("sipgate_failing_seconds", "How long the refresh of one connection has been failing, at most.")
 REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Sessions still to be ended at sipgate.")
 REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
 JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
 JOURNAL_WRITABLE = Gauge("sipgate_journal_writable", "1 if this machine's journal can take a pair; absent without one.")
 CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client.")
-FIGURES_UP = Gauge("sipgate_figures_up", "1 if the gauges could be counted; 0: database or cache does not answer.")
+STATISTICS_UP = Gauge(
+    "sipgate_statistics_up", "1 if the gauges could be counted; 0: database or cache does not answer."
+)
 
 GAUGES = (
     CONNECTIONS,
-    LINKS_ENDING,
-    LINKS_OVERDUE,
+    CONNECTIONS_ENDING,
+    CONNECTIONS_OVERDUE,
     FAILING_SECONDS,
     REVOCATIONS_PENDING,
     REVOCATION_SECONDS,
     JOURNAL_ENTRIES,
     JOURNAL_WRITABLE,
     CLIENT_PAUSED,
-    FIGURES_UP,
+    STATISTICS_UP,
 )
 
 Found = list[tuple[Gauge, tuple[str, ...], float]]
 
 
 def _journal() -> Found:
-    """Look at the journal each time: processes of several machines may share the figures, and each has its own."""
+    """Read the journal each time: processes of several machines may share the statistics, and each has its own."""
     folder = conf.journal_directory()
     if folder is None:
         return [(JOURNAL_ENTRIES, (), 0.0)]
@@ -89,25 +95,25 @@ def _counted() -> Found:
     now = timezone.now()
     try:
         with database.own_connections():
-            known, closer = statistics.current(), statistics.details(now)
-    except Exception as error:  # whoever watches a site wants an answer most of all when something is broken
+            known, details = statistics.current(), statistics.details(now)
+    except Exception as error:  # monitoring needs an answer most when something is broken
         logger.error("The connections could not be counted: %s", type(error).__name__)
-        return [(FIGURES_UP, (), 0.0)]
-    failing, oldest = closer.oldest_failing_since, known.oldest_revocation
+        return [(STATISTICS_UP, (), 0.0)]
+    failing, oldest = details.oldest_failing_since, known.oldest_revocation
     single = {
-        LINKS_ENDING: closer.ending[ENDING_WITHIN],
-        LINKS_OVERDUE: closer.overdue,
+        CONNECTIONS_ENDING: details.ending[ENDING_WITHIN],
+        CONNECTIONS_OVERDUE: details.overdue,
         FAILING_SECONDS: (now - failing).total_seconds() if failing else 0.0,
         REVOCATIONS_PENDING: known.revocations,
         REVOCATION_SECONDS: (now - oldest).total_seconds() if oldest else 0.0,
         CLIENT_PAUSED: float(any(pause.until > now for pause in known.pauses)),
-        FIGURES_UP: 1.0,
+        STATISTICS_UP: 1.0,
     }
     states = [(CONNECTIONS, (state,), float(number)) for state, number in known.states.items()]
     return [*states, *((gauge, (), float(value)) for gauge, value in single.items())]
 
 
-class Figures(Collector):
+class StatisticsCollector(Collector):
     """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. A database that does not answer, or not in time,
     costs the gauges, not the answer."""
 
@@ -125,9 +131,9 @@ class Figures(Collector):
             try:
                 self._found = self._counting.ask(PATIENCE)
                 self._until = time.monotonic() + REMEMBERED_FOR
-            except TimeoutError:  # the count goes on; whoever asks next may have it
+            except TimeoutError:  # the count continues, for the next scrape
                 logger.error("The connections could not be counted within %s s", PATIENCE)
-                self._found = [(FIGURES_UP, (), 0.0)]
+                self._found = [(STATISTICS_UP, (), 0.0)]
         return _families([*self._found, *_journal()])
 
     def forget(self) -> None:
@@ -135,7 +141,7 @@ class Figures(Collector):
         self._until = 0.0
 
 
-COLLECTOR = Figures()
+COLLECTOR = StatisticsCollector()
 
 
 def register() -> None:

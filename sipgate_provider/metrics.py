@@ -1,10 +1,10 @@
 """What is counted and timed for Prometheus, all in one place. Off unless a site switches it on.
 
 The instruments below always exist; calling one costs a comparison until ``switch_on`` has found ``prometheus-client``
-(an optional dependency). So nobody who counts asks whether anybody listens.
+(an optional dependency). So code that counts need not ask whether metrics are on.
 
-Each label has a fixed set of values, or its owner vouches for one (endpoint templates): what does not belong becomes
-``other``. No person, connection or secret can become a label.
+Each label has a fixed set of values, or its caller bounds them (endpoint templates); any other value becomes
+``other``. No user, connection or secret can become a label.
 
 Must not know: Django (HTTP and REST count here, too), where the numbers are read (``exposition``).
 """
@@ -22,7 +22,7 @@ OTHER = "other"
 PREFIX = "sipgate_"
 
 ACTORS = frozenset({"gate", "keepalive", "person"})
-"""Who had a pair renewed; an administrator is ``other``, since actors are noted by name."""
+"""Who caused a refresh; an administrator is ``other``, since administrators are noted by name."""
 REFRESH_OUTCOMES = frozenset(
     {
         "refreshed",
@@ -55,7 +55,7 @@ NO_LABELS: Labels = {}
 
 
 class Instrument:
-    """One metric. ``labels`` names for each label the values it may have; None: whoever counts bounds them."""
+    """One metric. ``labels`` names the values that each label may have; None: the caller bounds them."""
 
     kind = ""
 
@@ -132,13 +132,13 @@ GATE_REQUESTS = Counter(
     {"freshness": FRESHNESS, "result": HANDED_OUT},
 )
 GATE_WAIT = Histogram(
-    "gate_wait_seconds", "How long callers waited who needed a renewed access token.", {"result": HANDED_OUT}
+    "gate_wait_seconds", "How long callers waited for a refreshed access token.", {"result": HANDED_OUT}
 )
 REFRESHES = Counter(
     "refreshes_total", "Refreshes, by what came of them.", {"outcome": REFRESH_OUTCOMES, "actor": ACTORS}
 )
 REFRESH_SECONDS = Histogram("refresh_seconds", "Duration of refreshes that asked sipgate, storing included.")
-JOURNAL_ADOPTED = Counter("journal_adopted_total", "Pairs taken over from the journal.")
+JOURNAL_ADOPTED = Counter("journal_adopted_total", "Token pairs recovered from the journal.")
 API_REQUESTS = Counter(
     "api_requests_total",
     "Requests to sipgate's REST API, by template of the path and by status, or what there was instead of an answer.",
@@ -152,9 +152,9 @@ REVOCATIONS = Counter(
     {"outcome": frozenset({"done", "dropped", "failed", "given_up"})},
 )
 KEEPALIVE_RUNS = Counter(
-    "keepalive_runs_total", "Runs of the upkeep.", {"outcome": frozenset({"finished", "stopped", "misconfigured"})}
+    "keepalive_runs_total", "Runs of keepalive.", {"outcome": frozenset({"finished", "stopped", "misconfigured"})}
 )
-PROBLEMS_SHOWN = Counter("problems_total", "Problems that people were told of.", {"kind": frozenset(Kind)})
+PROBLEMS_SHOWN = Counter("problems_total", "Problems that users were shown.", {"kind": frozenset(Kind)})
 
 INSTRUMENTS: tuple[Instrument, ...] = (
     GATE_REQUESTS,

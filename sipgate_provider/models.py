@@ -70,10 +70,10 @@ class SipgateToken(models.Model):
     scope = models.TextField(_("granted scope"), blank=True)
     issued_at = models.DateTimeField(_("issued"))
     expires_at = models.DateTimeField(_("access token ends"))
-    refresh_expires_at = models.DateTimeField(_("link ends unless used"), null=True, blank=True)
+    refresh_expires_at = models.DateTimeField(_("connection ends unless used"), null=True, blank=True)
     keepalive_at = models.DateTimeField(
-        _("renewed by upkeep from"),
-        help_text=_("If nobody uses the link before, it is renewed then, so that it does not end."),
+        _("refreshed by keepalive from"),
+        help_text=_("If the connection is not used before, it is refreshed then, so that it does not end."),
     )
     generation = models.PositiveBigIntegerField(_("generation"), default=1)
     consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
@@ -85,7 +85,7 @@ class SipgateToken(models.Model):
     state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE)
     state_since = models.DateTimeField(_("state since"))
-    notified_at = models.DateTimeField(_("person notified"), null=True, blank=True)
+    notified_at = models.DateTimeField(_("user notified"), null=True, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("last refreshed"), null=True, blank=True)
     refresh_count = models.PositiveBigIntegerField(_("refreshes"), default=0)
@@ -197,7 +197,7 @@ class TokenEvent(models.Model):
         REVOCATION_DROPPED = "revocation_dropped", _("access not ended at sipgate: it is connected again")
         RESEALED = "resealed", _("sealed with another key")
         ADMIN = "admin", _("administrator acted")
-        NOTIFIED = "notified", _("person notified")
+        NOTIFIED = "notified", _("user notified")
 
     at = models.DateTimeField(_("at"), db_index=True)
     kind = models.CharField(_("event"), max_length=20, choices=Kind.choices)

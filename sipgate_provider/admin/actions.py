@@ -1,6 +1,6 @@
 """Actions on selected connections: a page that says what will happen, then a message per connection.
 
-Must not know: how it is done (``operating``).
+Must not know: how it is done (``ops.operations``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from sipgate_provider import errors, problems
+from sipgate_provider import conf, errors, problems
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation, Outcome
@@ -50,11 +50,9 @@ PLANS = (
         label=gettext_lazy("Refresh now"),
         title=gettext_lazy("Refresh these connections now?"),
         consequences=(
-            gettext_lazy("sipgate is asked for a new pair of tokens, once for each connection."),
-            gettext_lazy("The present pair is replaced only by a newer one: a refresh that fails deletes nothing."),
-            gettext_lazy(
-                "A connection that needs its person to sign in again cannot be refreshed; it is left as it is."
-            ),
+            gettext_lazy("sipgate is asked for a new token pair, once per connection."),
+            gettext_lazy("The current token pair is replaced only by a newer one. A failed refresh deletes nothing."),
+            gettext_lazy("Connections whose users must sign in again cannot be refreshed and stay as they are."),
         ),
     ),
     Plan(
@@ -64,21 +62,19 @@ PLANS = (
         title=gettext_lazy("Check these connections at sipgate?"),
         consequences=(
             gettext_lazy("sipgate is asked for the account of each connection, with its access token."),
-            gettext_lazy("A token that is about to end, or that sipgate rejects, is renewed on the way."),
+            gettext_lazy("A token that is about to expire, or that sipgate rejects, is refreshed first."),
         ),
     ),
     Plan(
         operation=Operation.REQUIRE_SIGN_IN,
         permission="revoke",
         label=gettext_lazy("Ask to sign in again"),
-        title=gettext_lazy("Ask these people to sign in again?"),
+        title=gettext_lazy("Ask these users to sign in again?"),
         is_grave=True,
         consequences=(
-            gettext_lazy(
-                "Each connection needs its person to sign in to sipgate again; until then it is not refreshed."
-            ),
-            gettext_lazy("The session at sipgate stays, and so does the present access token until it ends."),
-            gettext_lazy("Only a new sign-in by the person takes this back."),
+            gettext_lazy("The users must sign in to sipgate again. Until then their connections are not refreshed."),
+            gettext_lazy("The session at sipgate stays open, and the current access token is valid until it expires."),
+            gettext_lazy("Only a new sign-in by the user undoes this."),
         ),
     ),
     Plan(
@@ -88,11 +84,9 @@ PLANS = (
         title=gettext_lazy("Revoke these connections?"),
         is_grave=True,
         consequences=(
-            gettext_lazy("The tokens are forgotten here at once."),
-            gettext_lazy(
-                "The session at sipgate is ended, behind this page; it is tried for a day if sipgate does not answer."
-            ),
-            gettext_lazy("User and connection stay. Only a new sign-in by the person takes this back."),
+            gettext_lazy("The tokens are deleted from this site at once."),
+            gettext_lazy("The session at sipgate is ended in the background, for a day if sipgate does not answer."),
+            gettext_lazy("User and connection remain. Only a new sign-in by the user undoes this."),
         ),
     ),
 )
@@ -103,10 +97,10 @@ def action(plan: Plan) -> Action:
 
     @admin.action(description=plan.label, permissions=[plan.permission])
     def run(model_admin: Any, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> HttpResponse | None:
-        rows = list(queryset.order_by("pk")[: operations.AT_MOST + 1])
-        if len(rows) > operations.AT_MOST:
-            text = _("At most %(number)s connections at once: narrow the selection with a filter. Nothing was done.")
-            messages.error(request, text % {"number": operations.AT_MOST})
+        rows = list(queryset.order_by("pk")[: operations.MOST_CONNECTIONS + 1])
+        if len(rows) > operations.MOST_CONNECTIONS:
+            text = _("Select at most %(number)s connections at once; a filter helps. Nothing was done.")
+            messages.error(request, text % {"number": operations.MOST_CONNECTIONS})
             return None
         if not rows:
             messages.warning(request, _("These connections are gone. Nothing was done."))
@@ -135,7 +129,7 @@ def _confirmation(model_admin: Any, request: HttpRequest, plan: Plan, rows: Sequ
         "title": plan.title,
         "plan": plan,
         "rows": rows,
-        "vain": _in_vain(plan, rows),
+        "warning": _warning(plan, rows),
         "opts": model_admin.opts,
         "media": model_admin.media,
         "checkbox": ACTION_CHECKBOX_NAME,
@@ -149,15 +143,15 @@ def _confirmation(model_admin: Any, request: HttpRequest, plan: Plan, rows: Sequ
     return TemplateResponse(request, "sipgate_provider/admin/confirm.html", context)
 
 
-def _in_vain(plan: Plan, rows: Sequence[SipgateToken]) -> str:
+def _warning(plan: Plan, rows: Sequence[SipgateToken]) -> str:
     if plan.operation is not Operation.REFRESH:
         return ""
     number = sum(row.state == State.NEEDS_SIGN_IN for row in rows)
     if not number:
         return ""
     return ngettext(
-        "%(number)s of them needs its person to sign in again.",
-        "%(number)s of them need their person to sign in again.",
+        "%(number)s of them needs a new sign-in by its user.",
+        "%(number)s of them need a new sign-in by their users.",
         number,
     ) % {"number": number}
 
@@ -169,35 +163,35 @@ def _carry_out(request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -
     try:
         outcomes = operations.run(plan.operation, list(names), actor=actor)
     except errors.SipgateError as error:
-        messages.error(request, error.message)
+        messages.error(request, conf.with_site_names(error.message))
         return
     for outcome in outcomes:
-        level, text = _told(plan.operation, outcome)
+        level, text = _message(plan.operation, outcome)
         messages.add_message(request, level, f"{names[outcome.connection_id]}: {text}")
 
 
-def _told(operation: Operation, outcome: Outcome) -> tuple[int, str]:
+def _message(operation: Operation, outcome: Outcome) -> tuple[int, str]:
     if outcome.error is not None:
-        return messages.ERROR, _trouble(outcome.error, outcome.duration_ms)
+        return messages.ERROR, _error_message(outcome.error, outcome.duration_ms)
     if outcome.is_pending:
-        return messages.WARNING, _("not finished yet; it goes on, and the history will tell.")
+        return messages.WARNING, _("not finished yet. It continues in the background; see the history.")
     took = {"ms": outcome.duration_ms}
     if operation is Operation.CHECK:
         return messages.SUCCESS, _("sipgate answered with HTTP 200 in %(ms)s ms.") % took
     if operation is Operation.REFRESH:
-        return messages.SUCCESS, _("renewed in %(ms)s ms.") % took
+        return messages.SUCCESS, _("refreshed in %(ms)s ms.") % took
     if not outcome.changed:
-        return messages.INFO, _("nothing to do, it was so already.")
+        return messages.INFO, _("nothing to do.")
     if operation is Operation.REQUIRE_SIGN_IN:
         return messages.SUCCESS, _("needs a new sign-in now.")
     return messages.SUCCESS, _("revoked; its session at sipgate is being ended.")
 
 
-def _trouble(error: errors.SipgateError, duration_ms: int) -> str:
+def _error_message(error: errors.SipgateError, duration_ms: int) -> str:
     facts = [f"HTTP {error.status}" if error.status else "", error.code or "", f"{duration_ms} ms"]
     return _("%(title)s. %(message)s (%(facts)s; reference %(reference)s)") % {
         "title": problems.describe(error).title,
-        "message": error.message,
+        "message": conf.with_site_names(error.message),
         "facts": ", ".join(fact for fact in facts if fact),
         "reference": error.reference,
     }

@@ -13,7 +13,7 @@ SECRETS = ("secret", "key")
 
 class ClientForm(SocialAppForm):
     class Meta(SocialAppForm.Meta):
-        help_texts = dict.fromkeys(SECRETS, gettext_lazy("Never shown. Left empty, it stays as it is."))
+        help_texts = dict.fromkeys(SECRETS, gettext_lazy("Never shown. Leave it empty to keep the current value."))
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -32,7 +32,7 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
     def clean_provider(self) -> str:
         provider = str(self.cleaned_data["provider"])
         if provider == conf.PROVIDER_ID:
-            raise forms.ValidationError(_("A sipgate connection is made by its person, by signing in at sipgate."))
+            raise forms.ValidationError(_("Only users can make a sipgate connection, by signing in with sipgate."))
         return provider
 
 

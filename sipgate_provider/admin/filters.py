@@ -24,7 +24,7 @@ SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 
 
 class DeadlineFilter(admin.SimpleListFilter):
-    title = _("end of the link")
+    title = _("end of the connection")
     parameter_name = "deadline"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:

@@ -46,7 +46,7 @@ class TokenEventAdmin(ReadOnlyAdmin):
     list_filter = ("kind", SinceFilter)
     list_select_related = ("user",)
     search_fields = ("uid",)
-    search_help_text = gettext_lazy("How a sipgate uid begins, or a reference number in full.")
+    search_help_text = gettext_lazy("The beginning of a sipgate uid, or a full reference number.")
     sortable_by = ("when",)
     change_list_template = "sipgate_provider/admin/history.html"
     fields = (

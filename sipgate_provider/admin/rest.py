@@ -22,7 +22,7 @@ class LastKnownAccountAdmin(ReadOnlyAdmin):
     fields = ("connection", "company", "fetched", "data")
     readonly_fields = ("fetched",)
     search_fields = ("company",)
-    search_help_text = gettext_lazy("How a company or a sipgate uid begins.")
+    search_help_text = gettext_lazy("The beginning of a company's name or of a sipgate uid.")
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[LastKnownAccount], search_term: str

@@ -96,13 +96,13 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
             {
                 "fields": ("access_fingerprint", "refresh_fingerprint", "key_id"),
                 "description": gettext_lazy(
-                    "To compare, never to use: two equal fingerprints mean the same token or session. Nothing can be "
-                    "computed back from them. The key is the one of SIPGATE_TOKEN_KEYS that sealed the pair."
+                    "For comparison only: equal fingerprints mean the same token or session, which cannot be computed "
+                    "from them. The key is the entry of SIPGATE_TOKEN_KEYS that sealed the token pair."
                 ),
             },
         ),
         (
-            gettext_lazy("Read from the access token when it came"),
+            gettext_lazy("Read from the access token when it was issued"),
             {"fields": ("issuer", "client_id", "product_line", "token_type")},
         ),
     )
@@ -258,7 +258,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def granted(self, row: SipgateToken) -> str:
         return chips(row.scopes)
 
-    @admin.display(description=gettext_lazy("asked for by this site, not granted"))
+    @admin.display(description=gettext_lazy("requested by this site, not granted"))
     def not_granted(self, row: SipgateToken) -> str:
         return chips(scopes.missing(row.scopes, needed=conf.scope()), tone="warn")
 
@@ -266,7 +266,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def access_ends(self, row: SipgateToken) -> str:
         return instant(row.expires_at)
 
-    @admin.display(description=gettext_lazy("link ends unless used"), ordering="refresh_expires_at")
+    @admin.display(description=gettext_lazy("connection ends unless used"), ordering="refresh_expires_at")
     def link_ends(self, row: SipgateToken) -> str:
         return instant(row.refresh_expires_at)
 
@@ -336,9 +336,11 @@ def _next_step(row: SipgateToken) -> str:
     if row.state == State.FAILING:
         if row.reason == Reason.UNEXPECTED:
             return _(
-                "It is tried again by itself. If it stays so, look into the log: sipgate's answer is not understood."
+                "It is tried again automatically. If it persists, see the log: sipgate's answer was not understood."
             )
-        return _("Nothing yet: it is tried again by itself. If it lasts, check whether this server can reach sipgate.")
+        return _(
+            "Nothing yet: it is tried again automatically. If it persists, check that this server can reach sipgate."
+        )
     if row.reason == Reason.NO_REFRESH_TOKEN:
-        return _("The person signs in again. If it happens to everybody, the client at sipgate may not refresh.")
-    return _("The person signs in again with one click; the same connection goes on. An operator can do nothing more.")
+        return _("The user must sign in again. If this happens to all users, the client may not be allowed to refresh.")
+    return _("The user must sign in again, with one click, and keeps the connection. You have nothing to do.")

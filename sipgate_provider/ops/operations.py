@@ -1,8 +1,8 @@
 """Use case: what an operator does to connections: refresh, check, revoke, ask for a new sign-in.
 
 Each is safe to repeat, noted in the history with its actor, and answered per connection, errors included. sipgate is
-asked in threads of their own: no transaction and no database connection of the caller is held, and what was begun goes
-on when the caller stops waiting.
+asked in threads of their own: the caller's transaction and database connection are not held, and the work continues
+when the caller stops waiting.
 
 Must not know: requests, pages, permissions.
 """
@@ -29,9 +29,9 @@ from sipgate_provider.remote import log_fields
 
 logger = logging.getLogger(__name__)
 
-AT_MOST = 100
-"""Connections per order: a page waits for them, and sipgate limits requests."""
-PATIENCE = 20.0
+MOST_CONNECTIONS = 100
+"""Connections per call: a page waits for them, and sipgate limits requests."""
+WAIT = 20.0
 """Seconds that a caller waits for all of them together; web servers give up on a worker after 30."""
 
 
@@ -60,15 +60,15 @@ class Outcome:
 Work = Callable[[int, str], bool]
 
 
-def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait: float = PATIENCE) -> list[Outcome]:
+def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait: float = WAIT) -> list[Outcome]:
     """Do ``operation`` to each connection; return the outcomes in the given order. ``wait`` is in seconds, for all.
 
     Raises:
-        ValueError: more than ``AT_MOST`` connections.
+        ValueError: more than ``MOST_CONNECTIONS`` connections.
         errors.CallerHoldsLock: the caller is inside a transaction. Nothing was begun.
     """
-    if len(connection_ids) > AT_MOST:
-        raise ValueError(f"At most {AT_MOST} connections at once.")
+    if len(connection_ids) > MOST_CONNECTIONS:
+        raise ValueError(f"At most {MOST_CONNECTIONS} connections at once.")
     if connections[database.alias()].in_atomic_block:
         raise errors.CallerHoldsLock(
             "The caller's open transaction would hide what is done here, or block it. Call outside of "
@@ -77,20 +77,20 @@ def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait
         )
     database.release_connections()
     give_up = time.monotonic() + wait
-    flights = [
-        (pk, threads.operations.submit_once((operation, pk), partial(_one, operation, pk, actor[:80])))
+    futures = [
+        (pk, threads.operations.submit_once((operation, pk), partial(_carry_out, operation, pk, actor[:80])))
         for pk in connection_ids
     ]
     outcomes = []
-    for pk, flight in flights:
+    for pk, future in futures:
         try:
-            outcomes.append(flight.result(timeout=max(give_up - time.monotonic(), 0)))
+            outcomes.append(future.result(timeout=max(give_up - time.monotonic(), 0)))
         except FutureTimeout:
             outcomes.append(Outcome(connection_id=pk, is_pending=True))
     return outcomes
 
 
-def _one(operation: Operation, connection_id: int, actor: str) -> Outcome:
+def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
     started = time.monotonic()
     changed, error = False, None
     try:
@@ -169,19 +169,19 @@ def _revoke(connection_id: int, actor: str) -> bool:
     row = store.load(connection_id)
     if row is not None:
         journal.recover_row(row)  # the newest pair ends the session
-    return _end(connection_id, partial(_cleared, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
+    return _end_once(connection_id, partial(_clear, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
 
 
-def _ask(connection_id: int, actor: str) -> bool:
-    return _end(
+def _require_sign_in(connection_id: int, actor: str) -> bool:
+    return _end_once(
         connection_id,
-        partial(_asked, actor=actor),
+        partial(_end, actor=actor),
         Reason.SIGN_IN_REQUIRED,
         is_over=lambda row: row.state == State.NEEDS_SIGN_IN,
     )
 
 
-def _end(
+def _end_once(
     connection_id: int,
     change: Callable[[SipgateToken], bool],
     reason: Reason,
@@ -205,7 +205,7 @@ def _end(
     raise errors.SipgateUnavailable("The connection was being renewed each time it was to be ended; try again.")
 
 
-def _cleared(row: SipgateToken, *, actor: str) -> bool:
+def _clear(row: SipgateToken, *, actor: str) -> bool:
     """Forget the pair and hand its session over to the outbox. In the caller's transaction."""
     if not store.clear(row, reason=Reason.REVOKED, now=timezone.now()):
         return False
@@ -232,7 +232,7 @@ def _cleared(row: SipgateToken, *, actor: str) -> bool:
     return True
 
 
-def _asked(row: SipgateToken, *, actor: str) -> bool:
+def _end(row: SipgateToken, *, actor: str) -> bool:
     if not store.end(row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()):
         return False
     history.add_event(
@@ -251,5 +251,5 @@ WORK: dict[Operation, Work] = {
     Operation.REFRESH: _refresh,
     Operation.CHECK: _check,
     Operation.REVOKE: _revoke,
-    Operation.REQUIRE_SIGN_IN: _ask,
+    Operation.REQUIRE_SIGN_IN: _require_sign_in,
 }

@@ -53,7 +53,7 @@ class Statistics:
 
 
 def current() -> Statistics:
-    """Return the figures, at most ``REMEMBERED_FOR`` seconds old. Five queries, or none."""
+    """Return the statistics, at most ``REMEMBERED_FOR`` seconds old. Five queries, or none."""
     known: Statistics | None = None
     # What a cache raises that is away is its client library's own; counting does without one.
     with suppress(Exception):

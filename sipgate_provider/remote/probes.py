@@ -259,8 +259,8 @@ def _of_redirect(target: str, url: str, redirect_uri: str) -> tuple[Verdict, str
             "server_error": Verdict.UNAVAILABLE,
             "temporarily_unavailable": Verdict.UNAVAILABLE,
         }.get(code, Verdict.REFUSED)
-        told = _plain(code) or "it leads straight back, without an error"
-        return verdict, f"{told}: {description}" if description else told
+        shown = _plain(code) or "it leads straight back, without an error"
+        return verdict, f"{shown}: {description}" if description else shown
     before, after = urlsplit(url), urlsplit(target)
     if after.path.rpartition("/")[2] == before.path.rpartition("/")[2] and (after.netloc, after.path) != (
         before.netloc,

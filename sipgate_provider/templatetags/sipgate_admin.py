@@ -42,15 +42,15 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
         return {}
     now = statistics.current()
     return {
-        "figures": now,
+        "statistics": now,
         "states": _states(now.states),
         "attention": sum(number for state, number in now.states.items() if state != State.ACTIVE),
         "attention_url": shared.list_url(SipgateToken, state__in=",".join(set(State.values) - {State.ACTIVE})),
         "failures": _chart(now.failures, "DATETIME_FORMAT"),
-        "failures_label": _("Failures by the hour"),
+        "failures_label": _("Failures per hour"),
         "failures_url": _url(user, TokenEvent, kind__in="failed,state", since="24h"),
         "deadlines": _chart(now.deadlines, "DATE_FORMAT"),
-        "deadlines_label": _("Ends by the day"),
+        "deadlines_label": _("Ending per day"),
         "deadlines_url": shared.list_url(SipgateToken, deadline="7"),
         "revocations_url": _url(user, Revocation),
     }

@@ -54,7 +54,7 @@ def test_as_a_table(browser: Browser, sandbox: Running) -> None:
     text = shown("1000000w0")
     lines = dict(line.split("  ", 1) for line in text.splitlines())
     assert lines["company"].strip() == "Rosenduft Gartenbau GmbH"
-    assert lines["token renewed"].strip().startswith("generation 1 → 2")
+    assert lines["token refreshed"].strip().startswith("generation 1 → 2")
     assert lines["account again"].strip() == "the same"
     assert len({len(line) - len(line.split("  ", 1)[1].lstrip()) for line in text.splitlines()}) == 1
 

@@ -205,9 +205,9 @@ class TestPages:
         for word in (
             "Connection 2000000w0",
             "sipgate's last answer was lost on its way",
-            "signs in again with one click",
+            "must sign in again, with one click",
             "abcdefabcdef",
-            "To compare, never to use",
+            "For comparison only",
             "CLASSIC_PBX",
             "History of this connection",
             "replaced",
@@ -282,7 +282,7 @@ class TestScale:
         page = boss.get(TOKENS)
         sortable = {header["text"] for header in _headers(page) if header["sortable"]}
         assert sortable == {"State"}
-        assert "Link ends unless used" in {
+        assert "Connection ends unless used" in {
             h["text"] for h in _headers(boss.get(f"{TOKENS}?deadline=30")) if h["sortable"]
         }
 
@@ -409,7 +409,7 @@ class TestPermissions:
         url = "/admin/socialaccount/socialaccount/"
         form = {"user": thief.pk, "provider": "sipgate", "uid": "9000000w0", "extra_data": '{"a": 1}'}
         assert boss.post(f"{url}{pk}/change/", form).status_code == 403
-        assert "by signing in at sipgate" in text_of(boss.post(f"{url}add/", form))
+        assert "by signing in with sipgate" in text_of(boss.post(f"{url}add/", form))
         other = SocialAccount.objects.create(user=thief, provider="github", uid="1")
         assert boss.post(f"{url}{other.pk}/change/", {**form, "provider": "github"}).status_code == 302
         other.refresh_from_db()
@@ -493,7 +493,7 @@ class TestActions:
         one, other = connect(), connect()
         told = self.confirmed(boss, "refresh_selected", one.pk, other.pk)
         assert [level for level, _text in told] == ["success", "success"]
-        assert re.match(rf"{one.uid} \({one.user}\): renewed in \d+ ms", told[0][1])
+        assert re.match(rf"{one.uid} \({one.user}\): refreshed in \d+ ms", told[0][1])
         assert {store.load(row.pk).generation for row in (one, other)} == {2}
         self.confirmed(boss, "refresh_selected", one.pk)
         assert store.load(one.pk).generation == 3
@@ -544,7 +544,7 @@ class TestActions:
         keys = populate(101)
         response = boss.post(TOKENS, {"action": "revoke_selected", "_selected_action": keys[:1], "select_across": "1"})
         ((level, text),) = said(boss.get(response.headers["Location"]))
-        assert (level, "At most 100" in text) == ("error", True)
+        assert (level, "at most 100" in text) == ("error", True)
         assert not SipgateToken.objects.exclude(state=State.ACTIVE).exists()
         assert "100 connections" in text_of(choose(boss, "revoke_selected", *keys[:100]))
 

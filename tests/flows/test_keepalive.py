@@ -285,7 +285,7 @@ class TestCommand:
         out = io.StringIO()
         with pytest.raises(SystemExit):
             call_command("sipgate_keepalive", stdout=out)
-        assert out.getvalue().startswith("1 renewed, in ")
+        assert out.getvalue().startswith("1 refreshed, in ")
         assert out.getvalue().count("\n") == 1
 
     def test_the_loop_ends_cleanly(self, idle: Callable[..., int], strict: Strict) -> None:

@@ -454,11 +454,11 @@ class TestGauges:
         found = gauges(scrape)
         states = {state: found[f"sipgate_connections{state}"] for state in State.values}
         assert states == {"active": 3, "failing": 1, "needs_sign_in": 1, "misconfigured": 0}
-        assert (found["sipgate_links_ending"], found["sipgate_links_overdue"]) == (1, 1)
+        assert (found["sipgate_connections_ending"], found["sipgate_connections_overdue"]) == (1, 1)
         assert 3600 <= found["sipgate_failing_seconds"] < 3700
         assert (found["sipgate_revocations_pending"], found["sipgate_client_paused"]) == (1, 1)
         assert 7200 <= found["sipgate_revocations_oldest_seconds"] < 7300
-        assert (found["sipgate_journal_entries"], found["sipgate_figures_up"]) == (0, 1)
+        assert (found["sipgate_journal_entries"], found["sipgate_statistics_up"]) == (0, 1)
         pause.delete()
         assert gauges(scrape)["sipgate_client_paused"] == 0
 

@@ -102,7 +102,7 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
             migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
             subprocess.run(migrate, cwd=ROOT, env=site.environment, check=True, timeout=120)
             assert site.get("/readyz").json() == {"status": "ok", "database": "ok", "keys": "ok"}
-            site.wait_until(lambda: site.metric("sipgate_figures_up") == ["sipgate_figures_up 1.0"])
+            site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"])
 
             # It freezes: connections stand, and nothing answers.
             frozen = server.processes()
@@ -114,7 +114,7 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
                     assert in_time(site, "/readyz").json()["database"] == "no answer within 1.5 s"
                     assert in_time(site, "/metrics").status_code == 200
                 # What was counted 15 s ago is shown no longer.
-                site.wait_until(lambda: site.metric("sipgate_figures_up") == ["sipgate_figures_up 0.0"], 40)
+                site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 0.0"], 40)
                 assert in_time(site, "/metrics").status_code == 200
                 assert site.metric("sipgate_journal_entries") == ["sipgate_journal_entries 0.0"]
                 assert site.metric("sipgate_connections{") == []
@@ -132,7 +132,7 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
             # It is back, and so is the site, by itself.
             server.start()
             site.wait_until(lambda: site.get("/readyz").status_code == 200)
-            site.wait_until(lambda: site.metric("sipgate_figures_up") == ["sipgate_figures_up 1.0"], 40)
+            site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"], 40)
 
 
 def test_a_database_that_is_away_from_the_start(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_database_that_is_away_from_the_start(tmp_path: Path) -> None:
                 assert in_time(site, "/livez").status_code == 200
                 assert in_time(site, "/readyz").status_code == 503
                 assert in_time(site, "/metrics").status_code == 200
-            assert site.metric("sipgate_figures_up") == ["sipgate_figures_up 0.0"]
+            assert site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 0.0"]
 
 
 def test_a_cache_that_is_away_costs_no_gauge_and_no_readiness(tmp_path: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_cache_that_is_away_costs_no_gauge_and_no_readiness(tmp_path: Path) ->
             timeout=120,
         )
         assert in_time(site, "/readyz").status_code == 200
-        assert site.metric("sipgate_figures_up") == ["sipgate_figures_up 1.0"]
+        assert site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"]
 
 
 def test_what_a_keepalive_counted_outlives_a_restart_of_the_site(tmp_path: Path) -> None:

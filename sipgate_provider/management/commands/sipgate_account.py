@@ -21,14 +21,16 @@ ACTOR = "sipgate_account"
 
 class Command(BaseCommand):
     help = (
-        "Fetch sipgate's account of a user, renew the token, and fetch it again, as sipgate's own Python example does. "
-        "Tokens are never shown."
+        "Fetch sipgate's account of a user, refresh the token, and fetch the account again, as sipgate's own Python "
+        "example does. Tokens are never shown."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("user", metavar="USER", help="User name, e-mail address, or sipgate id such as 1234567w0.")
         parser.add_argument(
-            "--no-refresh", action="store_true", help="Fetch the account once; renew the token only if it has ended."
+            "--no-refresh",
+            action="store_true",
+            help="Fetch the account once; refresh the token only if it has expired.",
         )
         parser.add_argument("--json", action="store_true", help="Write the answer as one line of JSON.")
 
@@ -42,7 +44,7 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(as_json({"connections": answers}))
         else:
-            self.stdout.write("\n\n".join(table(one) for one in answers))
+            self.stdout.write("\n\n".join(table(shown) for shown in answers))
 
 
 def find(name: str) -> list[SocialAccount]:
@@ -72,7 +74,7 @@ def _users(name: str) -> list[Any]:
         return by_name
     addresses = EmailAddress.objects.filter(email__iexact=name).values("user")
     field = model.get_email_field_name()
-    known = {one.name for one in model._meta.get_fields()}
+    known = {described.name for described in model._meta.get_fields()}
     wanted = Q(pk__in=addresses) | (Q(**{f"{field}__iexact": name}) if field in known else Q())
     return list(model._default_manager.filter(wanted))
 
@@ -103,8 +105,8 @@ def _about(connection: SocialAccount) -> dict[str, Any]:
         "state": row.state,
         "scope": list(row.scopes),
         "generation": row.generation,
-        "access_token_ends": row.expires_at,
-        "link_ends": row.refresh_expires_at,
+        "access_token_expires": row.expires_at,
+        "connection_ends": row.refresh_expires_at,
     }
 
 
@@ -124,12 +126,12 @@ def table(answer: dict[str, Any]) -> str:
     if refreshed:
         same = answer["account"] == answer["account_after_refresh"]
         rows += [
-            ("token renewed", f"generation {refreshed['from']} → {refreshed['to']}, in {answer['milliseconds']} ms"),
+            ("token refreshed", f"generation {refreshed['from']} → {refreshed['to']}, in {answer['milliseconds']} ms"),
             ("account again", "the same" if same else "changed meanwhile"),
         ]
     rows += [
         (name, _when(answer.get(key)))
-        for name, key in (("access token ends", "access_token_ends"), ("link ends", "link_ends"))
+        for name, key in (("access token expires", "access_token_expires"), ("connection ends", "connection_ends"))
     ]
     width = max(len(name) for name, _value in rows) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)

@@ -26,7 +26,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--offline", action="store_true", help="Leave out what needs sipgate.")
+        parser.add_argument("--offline", action="store_true", help="Do not ask sipgate.")
         parser.add_argument(
             "--timeout",
             type=_seconds,
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             help="How long each question to sipgate may take (default 10).",
         )
         parser.add_argument("--json", action="store_true", help="Write the findings as one line of JSON.")
-        parser.add_argument("--problems", action="store_true", help="Leave out what is well.")
+        parser.add_argument("--problems", action="store_true", help="Show only warnings and errors.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         findings = doctor.diagnose(offline=options["offline"], timeout=options["timeout"])
@@ -74,12 +74,12 @@ def summary(findings: list[Finding]) -> str:
     """Return the last line: how many there are, and with what to begin."""
     number = counts(findings)
     if not number["errors"] and not number["warnings"]:
-        return f"All is well: {number['fine']} things were looked at."
-    told = ", ".join(
+        return f"All is well: {number['fine']} checks passed."
+    found = ", ".join(
         f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}" for word in ("error", "warning")
     )
     return (
-        f"{told}, {number['fine']} things are well. Begin with the first {'error' if number['errors'] else 'warning'}."
+        f"{found}, {number['fine']} checks passed. Begin with the first {'error' if number['errors'] else 'warning'}."
     )
 
 

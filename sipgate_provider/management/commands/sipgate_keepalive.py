@@ -39,9 +39,11 @@ class Command(BaseCommand):
             help="Refreshes per second at most (default 50; 0: no limit). Halves when sipgate asks for fewer.",
         )
         parser.add_argument("--threads", type=int, default=64, help="Refreshes at once at most (default 64).")
-        parser.add_argument("--limit", type=int, default=None, help="Renew so many at most.")
-        parser.add_argument("--all", action="store_true", dest="everything", help="Renew every connection, due or not.")
-        parser.add_argument("--dry-run", action="store_true", help="Only say how many are due.")
+        parser.add_argument("--limit", type=int, default=None, help="Refresh at most so many connections.")
+        parser.add_argument(
+            "--all", action="store_true", dest="everything", help="Refresh every connection, due or not."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Only print how many connections are due.")
         parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
@@ -78,17 +80,17 @@ class Command(BaseCommand):
 
 def summary(report: keepalive.Report) -> str:
     """Return the one line of a run."""
-    parts = [f"{report.refreshed} renewed"]
+    parts = [f"{report.refreshed} refreshed"]
     parts += [
         f"{number} {words}"
         for number, words in (
-            (report.needs_sign_in, "need their person"),
+            (report.needs_sign_in, "need a new sign-in"),
             (report.failed, "failed"),
             (report.skipped, "left for later"),
-            (report.recovered, "taken from the journal"),
+            (report.recovered, "recovered from the journal"),
             (report.revocations_done, "sessions ended"),
-            (report.revocations_waiting, "sessions still to end"),
-            (report.notified, "people told by mail"),
+            (report.revocations_waiting, "sessions left to end"),
+            (report.notified, "users notified by mail"),
         )
         if number
     ]

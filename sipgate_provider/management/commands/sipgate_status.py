@@ -29,7 +29,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="Write the figures as one line of JSON.")
+        parser.add_argument("--json", action="store_true", help="Write the statistics as one line of JSON.")
 
     def handle(self, *_args: Any, **options: Any) -> None:
         now = timezone.now()
