@@ -77,7 +77,7 @@ PLANS = (
             gettext_lazy(
                 "Each connection needs its person to sign in to sipgate again; until then it is not refreshed."
             ),
-            gettext_lazy("The session at sipgate stays, and so does the present access token until it ends."),
+            gettext_lazy("Access at sipgate stays, and so does the present access token until it ends."),
             gettext_lazy("Only a new sign-in by the person takes this back."),
         ),
     ),
@@ -89,9 +89,7 @@ PLANS = (
         is_grave=True,
         consequences=(
             gettext_lazy("The tokens are forgotten here at once."),
-            gettext_lazy(
-                "The session at sipgate is ended, behind this page; it is tried for a day if sipgate does not answer."
-            ),
+            gettext_lazy("Access is revoked at sipgate as well, behind this page; that is tried for a day if need be."),
             gettext_lazy("User and connection stay. Only a new sign-in by the person takes this back."),
         ),
     ),
@@ -190,7 +188,7 @@ def _told(operation: Operation, outcome: Outcome) -> tuple[int, str]:
         return messages.INFO, _("nothing to do, it was so already.")
     if operation is Operation.REQUIRE_SIGN_IN:
         return messages.SUCCESS, _("needs a new sign-in now.")
-    return messages.SUCCESS, _("revoked; its session at sipgate is being ended.")
+    return messages.SUCCESS, _("revoked; access is being revoked at sipgate.")
 
 
 def _trouble(error: errors.SipgateError, duration_ms: int) -> str:
