@@ -53,7 +53,7 @@ CONNECTIONS_OVERDUE = Gauge(
     "sipgate_connections_overdue", "Connections that keepalive should have refreshed more than a day ago."
 )
 FAILING_SECONDS = Gauge("sipgate_failing_seconds", "How long the refresh of one connection has been failing, at most.")
-REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Sessions still to be ended at sipgate.")
+REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Pending revocations.")
 REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
 JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
 JOURNAL_WRITABLE = Gauge("sipgate_journal_writable", "1 if this machine's journal can take a pair; absent without one.")

@@ -148,7 +148,7 @@ API_SECONDS = Histogram("api_seconds", "Duration of requests to sipgate's REST A
 HTTP_RETRIES = Counter("http_retries_total", "Reads that were asked a second time.")
 REVOCATIONS = Counter(
     "revocations_total",
-    "Attempts to end a grant at sipgate.",
+    "Attempts to revoke access at sipgate.",
     {"outcome": frozenset({"done", "dropped", "failed", "given_up"})},
 )
 KEEPALIVE_RUNS = Counter(

@@ -73,7 +73,7 @@ PLANS = (
         is_grave=True,
         consequences=(
             gettext_lazy("The users must sign in to sipgate again. Until then their connections are not refreshed."),
-            gettext_lazy("The session at sipgate stays open, and the current access token is valid until it expires."),
+            gettext_lazy("Access at sipgate stays, and the current access token is valid until it expires."),
             gettext_lazy("Only a new sign-in by the user undoes this."),
         ),
     ),
@@ -85,7 +85,7 @@ PLANS = (
         is_grave=True,
         consequences=(
             gettext_lazy("The tokens are deleted from this site at once."),
-            gettext_lazy("The session at sipgate is ended in the background, for a day if sipgate does not answer."),
+            gettext_lazy("Access is revoked at sipgate in the background; this is tried for a day if sipgate does not answer."),
             gettext_lazy("User and connection remain. Only a new sign-in by the user undoes this."),
         ),
     ),
@@ -184,7 +184,7 @@ def _message(operation: Operation, outcome: Outcome) -> tuple[int, str]:
         return messages.INFO, _("nothing to do.")
     if operation is Operation.REQUIRE_SIGN_IN:
         return messages.SUCCESS, _("needs a new sign-in now.")
-    return messages.SUCCESS, _("revoked; its session at sipgate is being ended.")
+    return messages.SUCCESS, _("revoked; access is being revoked at sipgate.")
 
 
 def _error_message(error: errors.SipgateError, duration_ms: int) -> str:

@@ -1,4 +1,4 @@
-"""The short lists: last known accounts, sessions still to be ended, pauses of the client. To look at only."""
+"""The short lists: last known accounts, pending revocations, pauses of the client. To look at only."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ def _check(connection_id: int, actor: str) -> bool:
 def _revoke(connection_id: int, actor: str) -> bool:
     row = store.load(connection_id)
     if row is not None:
-        journal.recover_row(row)  # the newest pair ends the session
+        journal.recover_row(row)  # the newest pair is revoked
     return _end_once(connection_id, partial(_clear, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
 
 
@@ -213,9 +213,7 @@ def _clear(row: SipgateToken, *, actor: str) -> bool:
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     except errors.Misconfigured:
-        note = (
-            f"{Operation.REVOKE}: here only; the key that sealed it is gone, so its session at sipgate ends by itself"
-        )
+        note = f"{Operation.REVOKE}: here only; the key that sealed it is gone, so access at sipgate ends by itself"
     else:
         revocation.enqueue(
             pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator", row=row

@@ -240,7 +240,7 @@ class Visitor:
     def _ended_at_sipgate(self) -> None:
         give_up = time.monotonic() + 20
         while time.monotonic() < give_up:
-            if self.site.sandbox.control.state().get("logout") == 1:
+            if self.site.sandbox.control.state().get("revoke") == 1:
                 return
             time.sleep(0.05)
-        raise AssertionError(f"The session at sipgate was not ended:\n{self.site.log.read_text()}")
+        raise AssertionError(f"Access was not revoked at sipgate:\n{self.site.log.read_text()}")

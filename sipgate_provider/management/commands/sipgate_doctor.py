@@ -20,7 +20,8 @@ class Command(BaseCommand):
     help = (
         "Find out what keeps this site from working with sipgate: settings, redirect URI, keys, database, journal, "
         "cache, clock, connections in trouble. Ask sipgate itself, without a user, whether it knows client, secret, "
-        "redirect URI and every scope that the settings and the code ask for. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, 2 errors."
+        "redirect URI and every scope that the settings and the code ask for. Changes nothing and shows no secret. "
+        "Exit code: 0 all is well, 1 warnings, 2 errors."
     )
     # The system checks are among what is looked at; one that fails must not keep the doctor away.
     requires_system_checks = []

@@ -18,7 +18,7 @@ FINE, FAILED, STOPPED, MISCONFIGURED = 0, 1, 2, 3
 
 class Command(BaseCommand):
     help = (
-        "Refresh idle connections before they end, end sessions that have yet to be ended at sipgate, and store what "
+        "Refresh idle connections before they end, finish pending revocations, and store what "
         "waits in the journal. Any number of machines may run it at once. Exit code: 0 all is well, 1 some refreshes "
         "failed and will be tried again, 2 stopped early (sipgate or the database does not answer), 3 sipgate refuses "
         "this site's client."
@@ -88,8 +88,8 @@ def summary(report: keepalive.Report) -> str:
             (report.failed, "failed"),
             (report.skipped, "left for later"),
             (report.recovered, "recovered from the journal"),
-            (report.revocations_done, "sessions ended"),
-            (report.revocations_waiting, "sessions left to end"),
+            (report.revocations_done, "revocations done"),
+            (report.revocations_waiting, "revocations pending"),
             (report.notified, "users notified by mail"),
         )
         if number

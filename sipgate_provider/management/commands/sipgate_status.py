@@ -115,7 +115,7 @@ def lines(known: statistics.Statistics, details: statistics.Details, problems: l
         ("failures of the last day", str(failures(known))),
         ("failing since", _when(details.oldest_failing_since)),
         (
-            "sessions still to be ended",
+            "pending revocations",
             f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0",
         ),
         ("pairs in the journal", str(known.in_journal)),

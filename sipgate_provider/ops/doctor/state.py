@@ -24,7 +24,7 @@ from sipgate_provider.ops import reseal, statistics
 from .findings import Finding, error, ok, warning, when
 
 OLD_REVOCATION = timedelta(hours=1)
-"""By then, ending a session has been tried a dozen times."""
+"""By then, a revocation has been tried a dozen times."""
 LONG_FAILING = timedelta(minutes=15)
 """Shorter troubles mend themselves."""
 
@@ -268,6 +268,6 @@ def _old_revocations(now: datetime, known: statistics.Statistics) -> Iterator[Fi
     if known.revocations and oldest and now - oldest > OLD_REVOCATION:
         yield warning(
             "revocations.old",
-            f"{known.revocations} sessions have yet to be ended at sipgate, the first since {when(oldest)}.",
+            f"{known.revocations} revocations are pending at sipgate, the first since {when(oldest)}.",
             "Run manage.py sipgate_keepalive; see the last error of the pending revocations in the admin.",
         )

@@ -1,0 +1,176 @@
+"""What the app does at either server: it ends what is meant and no more, it knows how long a connection lives, and the
+doctor finds out without a person what the client may ask for."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.utils import timezone
+
+from sipgate_provider.keeper import consent, gate, store, threads
+from sipgate_provider.models import Reason, Revocation, SipgateToken
+from sipgate_provider.ops import doctor, keepalive
+from sipgate_provider.ops.doctor import Severity
+from sipgate_provider.remote import oauth
+from tests.facts.server import ROSA, AuthorizationServer, Browser
+from tests.wire import serving, whole
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+NewBrowser = Callable[[], Browser]
+
+
+@pytest.fixture(autouse=True)
+def _site(server: AuthorizationServer, settings: Any) -> Iterator[None]:
+    """The settings of a site whose sipgate is this server."""
+    settings.SIPGATE_AUTH_URL = f"{server.oidc_url}/auth"
+    settings.SIPGATE_TOKEN_URL = f"{server.oidc_url}/token"
+    client = {"client_id": server.client.id, "secret": server.client.secret}
+    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
+    del settings.PORT
+    with serving(whole("401 Unauthorized", b"")) as rest_api:
+        settings.SIPGATE_API_URL = rest_api.url
+        yield
+
+
+def connect(server: AuthorizationServer, browser: Browser, **changes: str | None) -> SocialAccount:
+    """Sign in at the server and store what it brought, as a completed sign-in does."""
+    answer = server.grant(browser, **changes)
+    user, _ = get_user_model().objects.get_or_create(username="rosa")
+    connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)
+    consent.record_consent(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
+    return connection
+
+
+def disconnect(connection: SocialAccount) -> None:
+    connection.delete()
+    assert threads.errands.wait_idle(60)
+
+
+def nowhere() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/revoke"
+
+
+class TestEnding:
+    def test_a_disconnect_leaves_other_applications_alone(self, server: AuthorizationServer, browser: Browser) -> None:
+        other = server.grant(browser, client=server.other_client)
+        mine = server.grant(browser)
+        disconnect(connect(server, browser))
+        assert server.is_refused(mine), "of the same browser session"
+        server.refreshed(other, server.other_client)
+
+    def test_where_there_is_no_revocation_it_does_not(
+        self, server: AuthorizationServer, browser: Browser, settings: Any
+    ) -> None:
+        settings.SIPGATE_REVOKE_URL = f"{server.oidc_url}/there-is-no-such-endpoint"
+        other = server.grant(browser, client=server.other_client)
+        disconnect(connect(server, browser))
+        assert server.refresh(other, server.other_client).status_code == 400
+
+    def test_a_late_revocation_does_not_end_a_later_sign_in(
+        self, server: AuthorizationServer, browser: Browser, settings: Any
+    ) -> None:
+        settings.SIPGATE_REVOKE_URL = nowhere()
+        disconnect(connect(server, browser))
+        assert Revocation.objects.get().last_error_code == "connection"
+        settings.SIPGATE_REVOKE_URL = ""
+        connection = connect(server, browser)
+        Revocation.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
+        keepalive.run(rate=0)
+        assert gate.refresh(connection, actor="test").generation == 2
+
+    def test_a_second_sign_in_ends_nothing(
+        self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
+    ) -> None:
+        connection = connect(server, browser)
+        for other in (browser, new_browser()):
+            connect(server, other)
+        assert threads.errands.wait_idle(60)
+        assert Revocation.objects.count() == 0
+        assert gate.refresh(connection, actor="test").generation == 4
+
+    def test_a_spent_token_ends_the_grant_too(self, server: AuthorizationServer, browser: Browser) -> None:
+        grant = server.grant(browser)
+        newer = server.refreshed(grant)
+        client = oauth.Client(
+            client_id=server.client.id,
+            client_secret=server.client.secret,
+            token_url=f"{server.oidc_url}/token",
+            revoke_url=f"{server.oidc_url}/revoke",
+        )
+        assert oauth.end_grant(client, grant["refresh_token"]) == oauth.EndedBy.REVOCATION
+        assert server.is_refused(newer)
+        assert oauth.end_grant(client, "nonsense") == oauth.EndedBy.REVOCATION
+
+
+class TestLifetime:
+    def test_offline_access_has_an_unknown_end(self, server: AuthorizationServer, browser: Browser) -> None:
+        row = store.load(connect(server, browser, scope="account:read offline_access").pk)
+        assert row is not None
+        assert (row.refresh_expires_at, row.is_tied_to_browser) == (None, False)
+
+    def test_a_session_that_may_not_last_longer_has_a_fixed_end(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
+        server.set_lifetimes(session=3600)
+        connection = connect(server, browser)
+        SipgateToken.objects.update(issued_at=timezone.now() - timedelta(minutes=10))
+        gate.refresh(connection, actor="test")
+        row = store.load(connection.pk)
+        assert row is not None
+        assert row.reason == Reason.FIXED_END
+        assert row.keepalive_at == row.refresh_expires_at
+
+    def test_any_other_moves(self, server: AuthorizationServer, browser: Browser) -> None:
+        connection = connect(server, browser)
+        row = store.load(connection.pk)
+        assert row is not None
+        assert row.refresh_expires_at is not None
+        earlier = timedelta(minutes=10)
+        SipgateToken.objects.update(
+            issued_at=row.issued_at - earlier, refresh_expires_at=row.refresh_expires_at - earlier
+        )
+        gate.refresh(connection, actor="test")
+        assert SipgateToken.objects.get().reason == ""
+
+
+class TestDoctor:
+    @staticmethod
+    def troubles() -> dict[str, str]:
+        """Return what is not fine of what sipgate was asked. A busy machine's Keycloak is slow, which is no mistake."""
+        found = [one for one in doctor.diagnose(timeout=60) if one.check.startswith("sipgate.")]
+        found = [one for one in found if not one.check.endswith(".slow")]
+        return {one.check: one.found for one in found if one.severity is not Severity.OK}
+
+    def test_all_is_well(self, server: AuthorizationServer) -> None:
+        found = {one.check: one.found for one in doctor.diagnose(timeout=60)}
+        assert self.troubles() == {}
+        assert server.issuer in found["sipgate.issuer"]
+        assert "may ask for offline_access" in found["sipgate.offline_access"]
+        assert {"sipgate.revocation", "sipgate.discovery"} <= set(found)
+
+    def test_scopes(self, server: AuthorizationServer, settings: Any) -> None:
+        server.set_client_scopes(["account:read", "contacts:read", "numbers:read"])
+        settings.SIPGATE_SCOPE = ["account:read", "balance:read", "contacts:read", "nonsense"]
+        assert "may not ask for balance:read, nonsense:" in self.troubles()["sipgate.scopes"]
+        settings.SIPGATE_SCOPE = ["account:read"]
+        found = {one.check: one.found for one in doctor.diagnose(timeout=60)}
+        assert "may not ask for offline_access" in found["sipgate.offline_access"]
+
+    def test_each_wrong_setting(self, server: AuthorizationServer, settings: Any) -> None:
+        client = {"client_id": server.client.id, "secret": "wrong"}
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
+        assert [*self.troubles()] == ["sipgate.token"]
+        client["client_id"] = "unknown"
+        assert [*self.troubles()] == ["sipgate.authorization", "sipgate.token"]
+        client |= {"client_id": server.client.id, "secret": server.client.secret}
+        settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
+        assert [*self.troubles()] == ["sipgate.authorization"]
