@@ -406,15 +406,21 @@ class SipgateCallbackView(OAuth2CallbackView):
 CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderException, PermissionDenied)
 
 
+class WrongIssuer(errors.Misconfigured):
+    """The callback names another authorization server. ``description`` holds both values, for the page."""
+
+    def __init__(self, named: str, expected: str) -> None:
+        setting = "SIPGATE_ISSUER" if expected == getattr(settings, "SIPGATE_ISSUER", "") else "SIPGATE_AUTH_URL"
+        self.description = f"iss={problems.printable(named)} ≠ {expected}"
+        text = f"The callback's iss is {problems.printable(named)!r}, not {expected!r}, which follows from {setting}."
+        super().__init__(text, setting=setting, endpoint="callback", code="iss")
+
+
 def _check_issuer(named: str) -> None:
     """RFC 9207: an answer that names another authorization server is not for us (mix-up attack)."""
     expected = conf.issuer()
     if named and expected and named != expected:
-        raise errors.UnexpectedResponse(
-            "The callback's iss is not the issuer of SIPGATE_AUTH_URL; the sign-in was refused.",
-            endpoint="callback",
-            code="iss",
-        )
+        raise WrongIssuer(named, expected)
 
 
 def _refuse_other_domain(login: SocialLogin, old: str) -> None:
