@@ -302,6 +302,8 @@ class UsedState(models.Model):
     asked = models.JSONField(default=dict)
     outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.UNDER_WAY)
     location = models.TextField(blank=True)
+    former = models.JSONField(default=dict)
+    destination = models.TextField(blank=True)
     begun_again_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:

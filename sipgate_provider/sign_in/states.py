@@ -91,9 +91,12 @@ def use(request: HttpRequest, state_id: str) -> bool:
     return True
 
 
-def finish(state_id: str, *, outcome: str, location: str = "") -> None:
-    """Tell those who wait how the sign-in ended."""
-    UsedState.objects.using(database.alias()).filter(pk=digest(state_id)).update(outcome=outcome, location=location)
+def finish(
+    state_id: str, *, outcome: str, location: str = "", former: dict[str, Any] | None = None, destination: str = ""
+) -> None:
+    """Tell those who wait how the sign-in ended, and what is to be asked for before the person is where they go."""
+    rows = UsedState.objects.using(database.alias()).filter(pk=digest(state_id))
+    rows.update(outcome=outcome, location=location, former=former or {}, destination=destination)
 
 
 def used(request: HttpRequest, state_id: str) -> UsedState | None:

@@ -9,12 +9,16 @@ Must not know: token rows (``receivers`` stores what a completed sign-in brought
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import wraps
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.account.app_settings import TEMPLATE_EXTENSION
+from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.helpers import complete_social_login, render_authentication_error
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
 from allauth.socialaccount.providers.base import AuthError, AuthProcess, ProviderException
@@ -32,12 +36,14 @@ from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
 from sipgate_provider import api, conf, errors, problems, scopes
-from sipgate_provider.keeper import database, revocation, sealing
+from sipgate_provider.keeper import consent, database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
-from . import authorization_response, receivers, states
+from . import authorization_response, former_scopes, receivers, states
 from .authorization_response import AuthorizationResponse
+
+logger = logging.getLogger(__name__)
 
 VERIFIER = "sipgate_provider.pkce_verifier"
 BEGUN_AGAIN = "sipgate_begun_again"
@@ -147,6 +153,20 @@ class SipgateLoginView(OAuth2LoginView):
         return response
 
 
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A completed sign-in: the site's answer, whose it is (``uid``), and the detour that is to follow, if any."""
+
+    response: HttpResponse
+    uid: str
+    former: dict[str, Any] = field(default_factory=dict)
+    destination: str = ""
+
+    @property
+    def location(self) -> str:
+        return self.response.url if isinstance(self.response, HttpResponseRedirectBase) else ""
+
+
 class SipgateCallbackView(OAuth2CallbackView):
     adapter: SipgateOAuth2Adapter
 
@@ -170,7 +190,11 @@ class SipgateCallbackView(OAuth2CallbackView):
         if used is not None:
             return self._repeated(provider, answer, used)
         state = None if has_code else self._unstash(provider, answer.state)
-        return self._unknown(provider, answer) if state is None else self._refused(provider, answer, state)
+        if state is None:
+            return self._unknown(provider, answer)
+        if former_scopes.MARK in (state.get("data") or {}):
+            return self._without_former(state, cause=problems.printable(answer.error)[:80])
+        return self._refused(provider, answer, state)
 
     def _refused(self, provider: Any, answer: AuthorizationResponse, state: dict[str, Any] | None) -> HttpResponse:
         cancelled = answer.error == self.adapter.login_cancelled_error
@@ -194,23 +218,33 @@ class SipgateCallbackView(OAuth2CallbackView):
 
         If an old grant of the same identity was ended meanwhile, what it brought may be dead: it begins again, once.
         """
-        outcome, location = states.Outcome.FAILED, ""
-        may_begin_again = not (state.get("data") or {}).get(BEGUN_AGAIN)
+        outcome, done = states.Outcome.FAILED, None
+        data = state.get("data") or {}
+        may_begin_again = not data.get(BEGUN_AGAIN)
+        complete = self._add_former if former_scopes.MARK in data else self._complete
         try:
-            response, uid = self._complete(provider, state, answer)
-            if may_begin_again and revocation.may_have_ended(uid, since=began):
+            done = complete(provider, state, answer)
+            if may_begin_again and revocation.may_have_ended(done.uid, since=began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
-            if isinstance(response, HttpResponseRedirectBase):
-                outcome, location = states.Outcome.COMPLETED, response.url
+            if done.location:
+                outcome = states.Outcome.COMPLETED
                 states.note_completed(self.request, answer.state)
+            return done.response
         except CAUGHT as failure:
             was_refused = isinstance(failure, errors.TokenRefused)
             if was_refused and may_begin_again and revocation.sent_since(began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
-            response = self._failed(provider, state, failure=failure)
+            if complete == self._add_former:
+                return self._without_former(state, cause=problems.cause(failure))
+            return self._failed(provider, state, failure=failure)
         finally:
-            states.finish(answer.state, outcome=outcome, location=location)
-        return response
+            states.finish(
+                answer.state,
+                outcome=outcome,
+                location=done.location if done else "",
+                former=done.former if done else {},
+                destination=done.destination if done else "",
+            )
 
     def _repeated(self, provider: Any, answer: AuthorizationResponse, used: UsedState) -> HttpResponse:
         """Send this browser where the first callback went, or begin the sign-in again, once.
@@ -221,8 +255,12 @@ class SipgateCallbackView(OAuth2CallbackView):
         if answer.code:
             states.wait(used)
             states.leave_session_alone(self.request)
-            return HttpResponseRedirect(f"{self.request.path}?{urlencode({'state': answer.state})}")
+            return HttpResponseRedirect(self._here(answer))
         if states.holds(self.request, used):
+            if used.former and self.request.user.is_authenticated:
+                if states.begin_again(used):
+                    return self._ask_for_former(provider, used)
+                return HttpResponseRedirect(self._destination(used))
             return HttpResponseRedirect(
                 used.location or used.asked.get("next") or resolve_url(settings.LOGIN_REDIRECT_URL)
             )
@@ -254,10 +292,10 @@ class SipgateCallbackView(OAuth2CallbackView):
             return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
         return self._refused(provider, answer, None)
 
-    def _complete(
+    def _exchange(
         self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
-    ) -> tuple[HttpResponse, str]:
-        """Return allauth's answer to a completed sign-in, and whose it is (``uid``)."""
+    ) -> tuple[oauth.Grant, dict[str, Any]]:
+        """Return what the code is good for, and whose it is. No database connection is held meanwhile."""
         _check_issuer(answer.iss)
         verifier = state.pop("pkce_code_verifier", None)
         if verifier:
@@ -265,25 +303,87 @@ class SipgateCallbackView(OAuth2CallbackView):
         client = self.adapter.get_client(self.request, provider.app)
         database.release_connections()
         grant = client.get_access_token(answer.code, pkce_code_verifier=verifier)
-        identity = self.adapter.identity(grant)
+        return grant, self.adapter.identity(grant)
+
+    def _complete(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
+        grant, identity = self._exchange(provider, state, answer)
         for last in (False, True):
             login = self.adapter.sociallogin(self.request, identity)
-            login.token, login.state = self.adapter.parse_token(grant), state
+            login.token, login.state = self.adapter.parse_token(grant), {**state}
             if provider.app.pk:
                 login.token.app = provider.app
             try:
                 # Where connections lie, which a router may put into another database than the default one.
                 with transaction.atomic(using=database.alias()):
-                    _refuse_other_domain(login)
+                    before = former_scopes.known(login)
+                    _refuse_other_domain(login, before.domain)
+                    compared = former_scopes.compare(self.request, login, grant, before)
+                    former, destination = self._detour(login, answer, compared)
                     response: HttpResponse = complete_social_login(self.request, login)
                     if not login.is_existing:  # a sign-up that waits for a form holds a grant, too
                         revocation.withdraw(login.account.uid)
-                    return response, login.account.uid
+                former_scopes.tell(self.request, compared.refused)
+                return Completed(response, uid=login.account.uid, former=former, destination=destination)
             except IntegrityError:
                 # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
                 if last:
                     raise
         raise AssertionError("unreachable")
+
+    def _detour(
+        self, login: SocialLogin, answer: AuthorizationResponse, compared: former_scopes.Compared
+    ) -> tuple[dict[str, Any], str]:
+        """Let a sign-in that did not ask for all that was allowed come back here, to ask for the rest.
+
+        Returns what is then asked for, and where the person goes in the end (empty: the default of a login).
+        """
+        if not compared.unasked or not self.request.COOKIES.get(states.COOKIE):
+            return {}, ""
+        destination = str(login.state.get("next") or "")
+        if not destination and login.state.get("process") == AuthProcess.CONNECT:
+            destination = get_adapter().get_connect_redirect_url(self.request, login.account)
+        login.state["next"] = self._here(answer)
+        scope = sorted({*former_scopes.requested_scope(login.state), *compared.unasked})
+        return {"uid": login.account.uid, "scope": scope, "lost": list(compared.unasked)}, destination
+
+    def _here(self, answer: AuthorizationResponse) -> str:
+        return f"{self.request.path}?{urlencode({'state': answer.state})}"
+
+    def _destination(self, used: UsedState) -> str:
+        return used.destination or get_account_adapter(self.request).get_login_redirect_url(self.request)
+
+    def _ask_for_former(self, provider: Any, used: UsedState) -> HttpResponse:
+        wish = used.former
+        response: HttpResponse = provider.redirect(
+            self.request,
+            AuthProcess.CONNECT,
+            next_url=self._destination(used),
+            data={former_scopes.MARK: {"uid": wish["uid"], "lost": wish["lost"]}},
+            scope=wish["scope"],
+            auth_params={**provider.get_auth_params(), "prompt": "none"},
+        )
+        return response
+
+    def _add_former(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
+        """Store the grant of a trip that asked for former scopes, if it is still about the same person's connection."""
+        grant, identity = self._exchange(provider, state, answer)
+        wish, uid = state["data"][former_scopes.MARK], provider.extract_uid(identity)
+        requested = former_scopes.requested_scope(state)
+        with transaction.atomic(using=database.alias()):
+            connection = SocialAccount.objects.filter(provider=provider.sub_id, uid=uid).first()
+            if connection is None or uid != wish["uid"] or connection.user_id != self.request.user.pk:
+                raise errors.UnexpectedResponse("sipgate answered for another person.", endpoint="callback")
+            consent.record_consent(connection, grant, requested_scope=requested)
+        former_scopes.tell(
+            self.request, scopes.missing(requested if grant.scope is None else grant.scope, needed=wish["lost"])
+        )
+        return Completed(HttpResponseRedirect(state["next"]), uid=uid)
+
+    def _without_former(self, state: dict[str, Any], *, cause: str) -> HttpResponse:
+        """Go on with the grant at hand, and tell what it lacks."""
+        logger.warning("Scopes that were allowed before could not be asked for again: %s", cause)
+        former_scopes.tell(self.request, state["data"][former_scopes.MARK]["lost"])
+        return HttpResponseRedirect(state["next"])
 
     def _failed(
         self,
@@ -306,26 +406,26 @@ class SipgateCallbackView(OAuth2CallbackView):
 CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderException, PermissionDenied)
 
 
+class WrongIssuer(errors.Misconfigured):
+    """The callback names another authorization server. ``description`` holds both values, for the page."""
+
+    def __init__(self, named: str, expected: str) -> None:
+        setting = "SIPGATE_ISSUER" if expected == getattr(settings, "SIPGATE_ISSUER", "") else "SIPGATE_AUTH_URL"
+        self.description = f"iss={problems.printable(named)} ≠ {expected}"
+        text = f"The callback's iss is {problems.printable(named)!r}, not {expected!r}, which follows from {setting}."
+        super().__init__(text, setting=setting, endpoint="callback", code="iss")
+
+
 def _check_issuer(named: str) -> None:
     """RFC 9207: an answer that names another authorization server is not for us (mix-up attack)."""
     expected = conf.issuer()
     if named and expected and named != expected:
-        raise errors.UnexpectedResponse(
-            "The callback's iss is not the issuer of SIPGATE_AUTH_URL; the sign-in was refused.",
-            endpoint="callback",
-            code="iss",
-        )
+        raise WrongIssuer(named, expected)
 
 
-def _refuse_other_domain(login: SocialLogin) -> None:
+def _refuse_other_domain(login: SocialLogin, old: str) -> None:
     """Refuse a known uid that suddenly comes from another sipgate region: it may be somebody else's."""
     new = login.account.extra_data.get("domain")
-    known = (
-        SocialAccount.objects.filter(provider=login.account.provider, uid=login.account.uid)
-        .values_list("extra_data", flat=True)
-        .first()
-    )
-    old = known.get("domain") if isinstance(known, dict) else None
     if old and new and old != new:
         raise errors.UnexpectedResponse(
             "This sipgate id is known from another sipgate domain; the sign-in was refused.",

@@ -80,9 +80,26 @@ class TestCallback:
         page = failed(browser.site.get(location), kind="misconfigured")
         assert "OAUTH_SCOPE" in page
 
-    def test_answer_of_another_issuer(self, browser: Browser, failed) -> None:
+    def test_answer_of_another_issuer(self, browser: Browser, failed, caplog) -> None:
         callback = browser.consent(browser.start())
-        failed(browser.site.get(re.sub(r"iss=[^&]*", "iss=https://evil.example/auth", callback)), kind="unexpected")
+        answer = browser.site.get(re.sub(r"iss=[^&]*", "iss=https://evil.example/auth<b>", callback))
+        page = failed(answer, kind="misconfigured")
+        expected = browser.sandbox.oidc_url.partition("/protocol/")[0]
+        for text in (page, caplog.text):
+            assert "https://evil.example/auth" in text
+            assert expected in text
+            assert "AUTH_URL" in text
+        assert "<b>" not in page
+        assert browser.sandbox.control.state().get("token", 0) == 0
+
+    def test_a_set_issuer_is_what_is_named(self, browser: Browser, failed, settings) -> None:
+        settings.SIPGATE_ISSUER = "https://login.example.org/realm"
+        page = failed(browser.site.get(browser.consent(browser.start())), kind="misconfigured")
+        assert "SIPGATE_ISSUER" in page
+
+    @pytest.mark.parametrize("state", ["", "&state=unknown"])
+    def test_a_cancelled_sign_in_is_one_even_if_its_state_is_unknown(self, browser: Browser, failed, state) -> None:
+        failed(browser.site.get(f"/oauth?error=access_denied{state}"), kind="denied")
 
     def test_known_id_from_another_region(self, browser: Browser, another_browser: Browser) -> None:
         browser.sign_in()
