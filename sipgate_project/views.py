@@ -5,6 +5,8 @@ An address that is only posted to sends a page view to its page: a reload, *Back
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +26,7 @@ from django.db import connections as databases
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
+from django.template import loader
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -39,6 +42,8 @@ from . import leaving, sandbox
 from .forms import DeleteAccountForm
 
 Page = Callable[..., HttpResponse]
+
+logger = logging.getLogger(__name__)
 
 INCIDENTS = "incidents"
 """Session key: the reference under which this person saw each connection's trouble, until it is over."""
@@ -375,3 +380,14 @@ TRIES: dict[str, Callable[[HttpRequest, list[SocialAccount]], None]] = {
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a form whose CSRF token does not fit. Django passes the reason, which is not shown."""
     return render(request, "403_csrf.html", status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer after an error of our own. The reference joins the page and the log, where the traceback is beside it.
+
+    Like Django's own, the page asks neither the database nor the session: they may be what failed.
+    """
+    reference, failure = errors.new_reference(), sys.exc_info()[0]
+    kind = failure.__name__ if failure is not None else "no exception"
+    logger.error("A page failed [%s]: %s %s, %s", reference, request.method, request.path, kind)
+    return HttpResponse(loader.render_to_string("500.html", {"reference": reference}), status=500)
