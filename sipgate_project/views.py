@@ -5,6 +5,8 @@ An address that is only posted to sends a page view to its page: a reload, *Back
 
 from __future__ import annotations
 
+import logging
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,9 +22,11 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connections as databases
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
+from django.template import loader
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
@@ -39,12 +43,12 @@ from .forms import DeleteAccountForm
 
 Page = Callable[..., HttpResponse]
 
+logger = logging.getLogger(__name__)
+
 INCIDENTS = "incidents"
 """Session key: the reference under which this person saw each connection's trouble, until it is over."""
 REFRESHED = "refreshed"
 """Session key: what *Refresh now* did, shown once."""
-RELOAD_IN = "reload_in"
-"""Session key: in how many seconds the page has news, told once."""
 EVENTS_SHOWN = 50
 NUMBERS_SHOWN = 500
 AWAY_FOR = 20
@@ -98,7 +102,7 @@ def account(request: HttpRequest) -> HttpResponse:
         )
         for view in views
     ]
-    context = {"cards": cards, "reload_in": request.session.pop(RELOAD_IN, None)}
+    context: dict[str, Any] = {"cards": cards}
     if any(card.view.is_pending or (card.view.token and card.view.token.state == "failing") for card in cards):
         context["stored_state"] = accounts.stored_state(request.user)
     return render(request, "pages/account.html", {**context, **_reachable(request.user)})
@@ -323,7 +327,7 @@ def try_out(request: HttpRequest) -> HttpResponse:
     if what not in TRIES:
         raise Http404
     try:
-        TRIES[what](request, [row.uid for row in connections])
+        TRIES[what](request, connections)
     except RequestException:
         messages.error(request, _("The sandbox does not answer."))
         return redirect("account")
@@ -333,33 +337,40 @@ def try_out(request: HttpRequest) -> HttpResponse:
     return redirect("account")
 
 
-def _expire(request: HttpRequest, uids: list[str]) -> None:
-    for uid in uids:
-        sandbox.steer("expire-access", uid=uid)
+def _expire(request: HttpRequest, connections: list[SocialAccount]) -> None:
+    for row in connections:
+        sandbox.steer("expire-access", uid=row.uid)
     messages.info(
         request, _("The access token expired. The tokens were refreshed, and sipgate answered with the new one.")
     )
 
 
-def _take_away(request: HttpRequest, uids: list[str]) -> None:
+def _take_away(request: HttpRequest, connections: list[SocialAccount]) -> None:
     for place in ("refresh", "api"):
         sandbox.steer("faults", fault="unavailable", on=place, times=None)
-    timer = threading.Timer(AWAY_FOR, sandbox.calm)
+    timer = threading.Timer(AWAY_FOR, _back_again, [[row.pk for row in connections]])
     timer.daemon = True
     timer.start()
-    request.session[RELOAD_IN] = AWAY_FOR + 2
     messages.info(
         request, _("For 20 seconds sipgate does not answer. Watch the connection below; it recovers by itself.")
     )
 
 
-def _end_session(request: HttpRequest, uids: list[str]) -> None:
-    for uid in uids:
-        sandbox.steer("kill-session", uid=uid)
+def _back_again(connection_ids: list[int]) -> None:
+    sandbox.calm()
+    for pk in connection_ids:
+        with suppress(errors.SipgateError):  # which the page will tell
+            gate.refresh(pk, actor="sandbox")
+    databases.close_all()
+
+
+def _end_session(request: HttpRequest, connections: list[SocialAccount]) -> None:
+    for row in connections:
+        sandbox.steer("kill-session", uid=row.uid)
     messages.info(request, _("sipgate has ended your session, as an administrator there can."))
 
 
-TRIES: dict[str, Callable[[HttpRequest, list[str]], None]] = {
+TRIES: dict[str, Callable[[HttpRequest, list[SocialAccount]], None]] = {
     "expire": _expire,
     "away": _take_away,
     "end": _end_session,
@@ -369,3 +380,14 @@ TRIES: dict[str, Callable[[HttpRequest, list[str]], None]] = {
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     """Answer a form whose CSRF token does not fit. Django passes the reason, which is not shown."""
     return render(request, "403_csrf.html", status=403)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Answer after an error of our own. The reference joins the page and the log, where the traceback is beside it.
+
+    Like Django's own, the page asks neither the database nor the session: they may be what failed.
+    """
+    reference, failure = errors.new_reference(), sys.exc_info()[0]
+    kind = failure.__name__ if failure is not None else "no exception"
+    logger.error("A page failed [%s]: %s %s, %s", reference, request.method, request.path, kind)
+    return HttpResponse(loader.render_to_string("500.html", {"reference": reference}), status=500)

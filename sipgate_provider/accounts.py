@@ -66,6 +66,11 @@ class AccountView:
         return self.token.state == State.NEEDS_SIGN_IN and not self.is_access_ended
 
     @property
+    def is_interrupted(self) -> bool:
+        """Refreshes fail at the moment, and sipgate has not just answered all the same."""
+        return self.token is not None and self.token.state == State.FAILING and not self.is_fresh
+
+    @property
     def can_refresh(self) -> bool:
         """A refresh can help: there is a pair, and sipgate accepts this site's client."""
         return not self.needs_sign_in and self.token is not None and self.token.state in {State.ACTIVE, State.FAILING}

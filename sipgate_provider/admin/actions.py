@@ -85,7 +85,9 @@ PLANS = (
         is_grave=True,
         consequences=(
             gettext_lazy("The tokens are deleted from this site at once."),
-            gettext_lazy("Access is revoked at sipgate in the background; this is tried for a day if sipgate does not answer."),
+            gettext_lazy(
+                "Access is revoked at sipgate in the background; this is tried for a day if sipgate does not answer."
+            ),
             gettext_lazy("User and connection remain. Only a new sign-in by the user undoes this."),
         ),
     ),

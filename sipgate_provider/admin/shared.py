@@ -96,7 +96,9 @@ def instant(value: datetime | None) -> str | SafeString:
     if value is None:
         return NOTHING
     written = formats.date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
-    return format_html('{}<span class="sipgate-reason">{}</span>', written, naturaltime(value))
+    return format_html(
+        '<span class="sipgate-time">{}</span><span class="sipgate-reason">{}</span>', written, naturaltime(value)
+    )
 
 
 def badge(row: SipgateToken, *, with_reason: bool = True) -> SafeString:

@@ -48,7 +48,7 @@ def outside_transactions(view: Any) -> Any:
 
 
 class SipgateTokenAdmin(ReadOnlyAdmin):
-    list_display = ("who", "state_since_and_why", "permissions", "link_ends", "used")
+    list_display = ("who", "state_since_and_why", "link_ends")
     list_filter = ("state", "reason", filters.DeadlineFilter, filters.ScopeFilter, filters.ProductLineFilter)
     # Trouble first: the states happen to be in that order backwards, and the index of state and since orders it.
     ordering = ("-state", "-state_since")
@@ -223,13 +223,6 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def state_since_and_why(self, row: SipgateToken) -> SafeString:
         return format_html('{}<span class="sipgate-reason">{}</span>', badge(row), moment(row.state_since))
 
-    @admin.display(description=gettext_lazy("permissions"))
-    def permissions(self, row: SipgateToken) -> str | SafeString:
-        if len(row.scopes) < 2:
-            return chips(row.scopes)
-        number = _("%(number)d permissions") % {"number": len(row.scopes)}
-        return format_html('<span title="{}">{}</span>', row.scope, number)
-
     @admin.display(description=gettext_lazy("state"))
     def state_word(self, row: SipgateToken) -> SafeString:
         return badge(row, with_reason=False)
@@ -341,6 +334,8 @@ def _next_step(row: SipgateToken) -> str:
         return _(
             "Nothing yet: it is tried again automatically. If it persists, check that this server can reach sipgate."
         )
+    if row.reason == Reason.ENDED_BY_PERSON:
+        return _("Nothing: the user still signs in with it and can allow access again.")
     if row.reason == Reason.NO_REFRESH_TOKEN:
         return _("The user must sign in again. If this happens to all users, the client may not be allowed to refresh.")
     return _("The user must sign in again, with one click, and keeps the connection. You have nothing to do.")

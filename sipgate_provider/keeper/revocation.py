@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -33,6 +34,8 @@ from . import authorization_server, sealing, threads
 
 logger = logging.getLogger(__name__)
 
+ERASED = "account deleted"
+"""Why a grant is ended whose person is to be forgotten."""
 TRY_FOR = timedelta(hours=24)
 CLAIM_FOR = timedelta(seconds=90)
 """Longer than one delivery takes: another worker leaves the row alone for so long."""
@@ -126,6 +129,11 @@ def may_have_ended(uid: str, *, since: datetime) -> bool:
     return not is_ended_here and sent_since(since, uid=uid)
 
 
+def erase(uids: Collection[str]) -> None:
+    """Let what is pending of these identities be ended, and noted in the history without saying whose it was."""
+    Revocation.objects.using(database.alias()).filter(uid__in=[*uids]).update(why=ERASED, user_key="")
+
+
 def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
     """Tell whether an ending may have reached sipgate since ``moment``; a pair that was given out since may be dead.
 
@@ -161,7 +169,7 @@ def deliver(pk: uuid.UUID) -> bool:
         return True
     if _is_connected(row):
         _rows(pk).delete()
-        history.add_event(TokenEvent.Kind.REVOCATION_DROPPED, uid=row.uid, actor="outbox", note=row.why)
+        _record(row, TokenEvent.Kind.REVOCATION_DROPPED)
         metrics.REVOCATIONS.count("dropped")
         return True
     try:
@@ -175,19 +183,22 @@ def deliver(pk: uuid.UUID) -> bool:
         return _failed(row, error)
     _finish(pk)
     if ended_by is None:
-        history.add_event(
-            TokenEvent.Kind.REVOCATION_FAILED, uid=row.uid, actor="outbox", note=row.why, error_code="no_endpoint"
-        )
+        _record(row, TokenEvent.Kind.REVOCATION_FAILED, error_code="no_endpoint")
         metrics.REVOCATIONS.count("given_up")
         logger.error(
             "A grant cannot be ended at sipgate: neither revocation nor logout exists there (SIPGATE_REVOKE_URL, SIPGATE_LOGOUT_URL)",
             extra=log_fields.fields(outcome="given_up"),
         )
         return True
-    history.add_event(TokenEvent.Kind.REVOCATION, uid=row.uid, actor="outbox", note=f"{row.why} ({ended_by})")
+    _record(row, TokenEvent.Kind.REVOCATION, note=f"{row.why} ({ended_by})")
     metrics.REVOCATIONS.count("done")
     logger.info("Ended the grant of %s at sipgate by %s", row.uid, ended_by, extra=log_fields.fields(outcome="done"))
     return True
+
+
+def _record(row: Revocation, kind: str, *, note: str = "", error_code: str = "") -> None:
+    uid = "" if row.why == ERASED else row.uid
+    history.add_event(kind, uid=uid, actor="outbox", note=note or row.why, error_code=error_code)
 
 
 def _rows(pk: uuid.UUID) -> QuerySet[Revocation]:
@@ -222,7 +233,7 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
     code = error.code or (str(error.status) if error.status else type(error).__name__)
     if now >= row.give_up_at:
         _finish(row.pk)
-        history.add_event(TokenEvent.Kind.REVOCATION_FAILED, uid=row.uid, actor="outbox", note=row.why, error_code=code)
+        _record(row, TokenEvent.Kind.REVOCATION_FAILED, error_code=code)
         logger.error(
             "Gave up ending a grant at sipgate after %s tries [%s]: %s",
             row.attempts + 1,

@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 
 from sipgate_provider import accounts
-from sipgate_provider.keeper import database
+from sipgate_provider.keeper import database, revocation
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
 
 SECRETS = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"})
@@ -35,8 +35,10 @@ def export(user: Any) -> dict[str, Any]:
 def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     """Take the person out of the history, which outlives connections. Returns how many events it concerned.
 
-    What stays tells that something happened to somebody: kind, moment, state, reason and error.
+    What stays tells that something happened to somebody: kind, moment, state, reason and error. Grants that still have
+    to be ended at sipgate are ended, and noted without their person.
     """
+    revocation.erase(uids)
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
 
 

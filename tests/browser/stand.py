@@ -60,6 +60,7 @@ def stand(**variables: str) -> Iterator[Stand]:
             **os.environ,
             "CLIENT_ID": "",
             "CLIENT_SECRET": "",
+            "OAUTH_SCOPE": "",
             "PORT": str(port),
             "SANDBOX_PORT": str(sandbox_port),
             "REDIRECT_URI": f"http://localhost:{port}/oauth",

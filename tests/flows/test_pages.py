@@ -222,13 +222,12 @@ class TestLeaving:
         assert "Your account was deleted." in text_of(browser.site.get("/"))
         assert another_browser.site.get("/account").status_code == 302, "its other sessions ended, too"
         threads.errands.wait_idle(10)
-        assert browser.sandbox.control.state()["sessions_alive"] == 0
         for model in (get_user_model(), SocialAccount, SipgateToken, UserSession, EmailAddress):
             assert not model.objects.exists(), model
         kinds = list(TokenEvent.objects.values_list("kind", flat=True))
         assert {"connected", "disconnected"} <= set(kinds)
-        before_delivery = TokenEvent.objects.exclude(kind__in=["revocation", "revocation_dropped"])
-        assert set(before_delivery.values_list("uid", "user", "note")) == {("", None, "")}
+        assert set(TokenEvent.objects.values_list("uid", "user")) == {("", None)}
+        assert "revocation" in kinds
 
     def test_who_has_a_password_is_asked_for_it(self, client: Any, db: None) -> None:
         client.force_login(get_user_model().objects.create_user("erika", password="right"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,9 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
 from django.test import Client
+from django.urls import path
+
+from sipgate_project import urls
 
 pytestmark = pytest.mark.django_db
 
@@ -66,3 +70,19 @@ def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
     settings.SIPGATE_REDIRECT_URI, settings.ALLOWED_HOSTS = uri, ["*"]
     secure = {"secure": uri.startswith("https")}
     assert Client().get(path, headers={"host": host}, **secure).status_code == (200 if is_own else 302)
+
+
+def fail(request: Any) -> None:
+    raise ZeroDivisionError("with a secret in it")
+
+
+urlpatterns = [path("fail", fail)]
+handler500 = urls.handler500
+
+
+def test_an_error_of_our_own_has_a_reference_of_the_log(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+    settings.ROOT_URLCONF = __name__
+    response = Client(raise_request_exception=False).get("/fail", headers={"host": HOST})
+    (reference,) = re.findall(r"<code>(\w{8})</code>", response.content.decode())
+    assert response.status_code == 500
+    assert f"A page failed [{reference}]: GET /fail, ZeroDivisionError" in caplog.messages

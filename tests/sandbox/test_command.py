@@ -144,3 +144,15 @@ class TestServing:
         _, told = process.communicate(timeout=10)
         assert "sandbox: GET /v2/account" in told
         assert "s3cret" not in told
+
+    def test_the_sites_command_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        """SIGTERM ends ``manage.py sipgate_sandbox`` and what it serves."""
+        command = ["manage.py", "sipgate_sandbox", "serve", "--port", "0", "--database", str(tmp_path / "x.sqlite3")]
+        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        assert requests.get(f"{url}/", timeout=10).ok
+        process.terminate()
+        process.communicate(timeout=10)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"{url}/", timeout=10)

@@ -12,9 +12,6 @@ window.addEventListener("pageshow", () => {
   document.querySelectorAll("form[aria-busy]").forEach((form) => form.removeAttribute("aria-busy"));
 });
 /* A page that waits for sipgate looks, now and then, whether there is news: the site's own record, sipgate is not asked. */
-const reload = () => {
-  if (!document.activeElement?.matches("input, textarea, select")) location.reload();
-};
 const watched = document.querySelector("[data-watch]");
 if (watched) {
   let left = 60;
@@ -24,9 +21,8 @@ if (watched) {
     const answer = await fetch(watched.dataset.watch).catch(() => null);
     if (answer?.ok && (await answer.json()).stored !== watched.dataset.stored) {
       clearInterval(timer);
-      reload();
+      // Not while somebody is writing.
+      if (!document.activeElement?.matches("input, textarea, select")) location.reload();
     }
   }, 2000);
 }
-const later = document.querySelector("[data-reload-in]");
-if (later) setTimeout(reload, later.dataset.reloadIn * 1000);
