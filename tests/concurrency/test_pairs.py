@@ -1,7 +1,8 @@
 """Two processes refresh one connection; each is killed, or paused, at each named point: never two sends of one token.
 
 The model of the protocol (``tests/protocol``) tries every order of its steps; this tries the real code at each pair of
-its points. While somebody is paused, the lease in the row is made to look long over: on one machine the lock alone counts.
+its points. While somebody is paused, the lease in the row is made to look long over: on one machine the lock alone
+counts.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A sign-in never narrows a living grant: what was allowed before is asked for again, in the same visit, without a page."""
+"""A sign-in never narrows a living grant: what was allowed before is asked for again in the same visit."""
 
 from __future__ import annotations
 
