@@ -14,6 +14,8 @@ from django.conf import settings
 from django.core import checks
 from django.core.cache import cache
 
+from sipgate_provider.ops import journal_folder
+
 
 def register_checks() -> None:
     checks.register(check_env_file, "sipgate")
@@ -31,12 +33,7 @@ def check_journal(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     if not settings.SIPGATE_JOURNAL_DIR:
         return
     folder = Path(settings.SIPGATE_JOURNAL_DIR)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        reason = "" if os.access(folder, os.R_OK | os.W_OK | os.X_OK) else "Permission denied"
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    if reason:
+    if reason := journal_folder.why_not_writable(folder):
         yield checks.Error(
             f"JOURNAL_DIR: this user cannot keep files in {folder} ({reason}).",
             hint="Name a folder that this user may write to, or set JOURNAL_DIR=off to do without the journal.",

@@ -9,11 +9,9 @@ Needs ``prometheus-client``: import it only if ``metrics.is_on()``. Must not kno
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from shutil import disk_usage
 
 from django.utils import timezone
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -24,7 +22,7 @@ from prometheus_client.registry import Collector
 
 from sipgate_provider import conf
 from sipgate_provider.keeper import database, journal
-from sipgate_provider.ops import statistics
+from sipgate_provider.ops import journal_folder, statistics
 from sipgate_provider.ops.bounded import Bounded
 
 logger = logging.getLogger(__name__)
@@ -33,8 +31,6 @@ REMEMBERED_FOR = 15.0
 """Seconds: as often as Prometheus usually asks; several of them, and every process, may."""
 PATIENCE = 1.5
 """Seconds that an answer waits for the database: Prometheus gives up after ten, and then loses the counters, too."""
-JOURNAL_NEEDS = 1_000_000
-"""Bytes that have to be free where the journal is: room for some hundred pairs."""
 ENDING_WITHIN = 7
 
 
@@ -83,12 +79,9 @@ def _journal() -> Found:
     folder = conf.journal_directory()
     if folder is None:
         return [(JOURNAL_ENTRIES, (), 0.0)]
-    try:
-        there = next(place for place in (folder, *folder.parents) if place.exists())  # it is made when it is needed
-        is_writable = os.access(there, os.R_OK | os.W_OK | os.X_OK) and disk_usage(there).free >= JOURNAL_NEEDS
-        return [(JOURNAL_ENTRIES, (), float(journal.waiting())), (JOURNAL_WRITABLE, (), float(is_writable))]
-    except OSError:  # not there, or not to be looked into
+    if journal_folder.why_not_writable(folder):
         return [(JOURNAL_WRITABLE, (), 0.0)]
+    return [(JOURNAL_ENTRIES, (), float(journal.waiting())), (JOURNAL_WRITABLE, (), 1.0)]
 
 
 def _counted() -> Found:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import secrets
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from pathlib import Path
 
 from allauth.socialaccount.models import SocialToken
 from django.core.cache import cache
@@ -19,7 +17,7 @@ from django.utils import timezone
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import authorization_server, database, journal, pauses, sealing
 from sipgate_provider.models import Revocation, SipgateToken, State
-from sipgate_provider.ops import reseal, statistics
+from sipgate_provider.ops import journal_folder, reseal, statistics
 
 from .findings import Finding, error, ok, warning, when
 
@@ -109,10 +107,10 @@ def _journal() -> Iterator[Finding]:
     directory = conf.journal_directory()
     if directory is None:
         return  # a system check says so where it matters
-    if problem := _not_writable(directory):
+    if reason := journal_folder.why_not_writable(directory):
         yield error(
             "journal",
-            f"The journal's folder {problem}: a rotated pair is lost if the database fails.",
+            f"The journal's folder cannot be written ({reason}): a token pair is lost if the database fails.",
             "Let this user write to SIPGATE_JOURNAL_DIR.",
         )
     elif waiting := journal.waiting():
@@ -123,17 +121,6 @@ def _journal() -> Iterator[Finding]:
         )
     else:
         yield ok("journal", "The journal can be written and is empty.")
-
-
-def _not_writable(directory: Path) -> str:
-    try:
-        existing = next(path for path in (directory, *directory.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=existing) as file:
-            file.write(b"sipgate_doctor")
-        journal.waiting()
-    except OSError as failure:
-        return f"cannot be written ({failure.strerror})"
-    return "" if existing.is_dir() else "is not a folder"
 
 
 def _cache() -> Iterator[Finding]:

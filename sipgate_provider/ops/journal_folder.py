@@ -1,0 +1,24 @@
+"""Whether the journal's folder can take a token pair. Asked by the doctor, the metrics and a site's own checks."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from shutil import disk_usage
+
+NEEDED = 1_000_000
+"""Bytes that have to be free: room for some hundred pairs."""
+
+
+def why_not_writable(folder: Path) -> str:
+    """Return why nothing can be kept in ``folder``, in the operating system's words; empty if something can.
+
+    The folder is made when it is needed: until then its nearest existing parent is tried. Nothing stays there.
+    """
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(b"sipgate")
+        return "" if disk_usage(existing).free >= NEEDED else "the disk is full"
+    except OSError as error:
+        return error.strerror or type(error).__name__
