@@ -167,7 +167,7 @@ def _has_consent(grant: Grant) -> bool:
 
 
 def _scopes_for(grant: Grant, asked: str = "") -> list[str]:
-    """Return what the client may have now: granted, still allowed to the client, and (if it asks for less) asked for."""
+    """Return what the client may have now: granted, still allowed and, if it asks for less, asked for."""
     wanted = set(asked.split()) or set(grant.scopes)
     return [scope for scope in grant.scopes if scope in wanted and scope in grant.client.scopes]
 
