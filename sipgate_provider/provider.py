@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from sipgate_provider import conf, scopes
 from sipgate_provider.keeper import sealing
-from sipgate_provider.sign_in import states
+from sipgate_provider.sign_in import another_account, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
 KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
@@ -63,11 +63,11 @@ class SipgateProvider(OAuth2Provider):
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
         """Return configured parameters; ``?auth_params=`` is not looked at, it could even replace ``redirect_uri``.
 
-        ``?another=1`` lets sipgate ask who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in
-        there would connect the same account once more.
+        With ``?another=`` sipgate asks who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in
+        there would connect the same account once more. What else it takes, ``another_account`` says.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
-        return {**params, "prompt": "login"} if request.GET.get("another") else params
+        return {**params, "prompt": "login"} if request.GET.get(another_account.FIELD) else params
 
     def redirect(
         self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any

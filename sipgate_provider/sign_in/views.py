@@ -40,7 +40,7 @@ from sipgate_provider.keeper import consent, database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
-from . import authorization_response, former_scopes, receivers, states
+from . import another_account, authorization_response, former_scopes, receivers, states
 from .authorization_response import AuthorizationResponse
 
 logger = logging.getLogger(__name__)
@@ -148,7 +148,10 @@ class SipgateLoginView(OAuth2LoginView):
         elsewhere = _canonical_url(request)
         if elsewhere:
             return HttpResponseRedirect(elsewhere)
-        response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        if another_account.leaves(request):
+            response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        else:
+            response = another_account.page(request, self.get_provider())  # type: ignore[no-untyped-call]  # allauth is untyped
         add_never_cache_headers(response)
         return response
 
@@ -159,6 +162,7 @@ class Completed:
 
     response: HttpResponse
     uid: str
+    is_new: bool = False
     former: dict[str, Any] = field(default_factory=dict)
     destination: str = ""
 
@@ -227,6 +231,8 @@ class SipgateCallbackView(OAuth2CallbackView):
             if may_begin_again and revocation.may_have_ended(done.uid, since=began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             if done.location:
+                if done.is_new and state.get("process") == AuthProcess.CONNECT:
+                    another_account.try_others(self.request, done.uid)
                 outcome = states.Outcome.COMPLETED
                 states.note_completed(self.request, answer.state)
             return done.response
@@ -290,7 +296,8 @@ class SipgateCallbackView(OAuth2CallbackView):
             # The session's cookie does not come along with a redirect from another site, but with one from here.
             here = {"provider": provider, "redirect_to": f"{self.request.path}?{answer.query}&_redir="}
             return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
-        return self._refused(provider, answer, None)
+        next_step = "" if answer.state or answer.error or answer.code else another_account.next_step(self.request)
+        return HttpResponseRedirect(next_step) if next_step else self._refused(provider, answer, None)
 
     def _exchange(
         self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
@@ -323,7 +330,8 @@ class SipgateCallbackView(OAuth2CallbackView):
                     if not login.is_existing:  # a sign-up that waits for a form holds a grant, too
                         revocation.withdraw(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
-                return Completed(response, uid=login.account.uid, former=former, destination=destination)
+                is_new = before.user_id is None
+                return Completed(response, uid=login.account.uid, is_new=is_new, former=former, destination=destination)
             except IntegrityError:
                 # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
                 if last:
