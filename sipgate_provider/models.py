@@ -262,7 +262,9 @@ class Revocation(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
+    issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
+    site = models.CharField(_("consented to at"), max_length=200, blank=True)
     connection_key = models.BigIntegerField(_("former connection"), null=True, blank=True, editable=False)
     user_key = models.CharField(_("user"), max_length=64, blank=True)
     sealed = models.BinaryField(_("sealed refresh token"), editable=False)

@@ -9,7 +9,7 @@ from allauth.socialaccount.models import SocialApp
 from django.core.exceptions import MultipleObjectsReturned
 
 from sipgate_provider import conf, errors
-from sipgate_provider.models import SipgateToken
+from sipgate_provider.models import Revocation, SipgateToken
 from sipgate_provider.remote import oauth
 
 from . import sealing
@@ -61,7 +61,7 @@ def recorded(client_in_use: oauth.Client | None = None) -> dict[str, str]:
     }
 
 
-def why_not_ours(row: SipgateToken, client_in_use: oauth.Client) -> tuple[str, str]:
+def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) -> tuple[str, str]:
     """Tell why a row's refresh token must not be sent from here: a sentence, and the setting to look at; empty if it may.
 
     sipgate would answer ``invalid_grant`` to another client's token, and every person would be blamed; a server that is

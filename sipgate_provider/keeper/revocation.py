@@ -42,6 +42,8 @@ CLAIM_FOR = timedelta(seconds=90)
 LONGEST_PAUSE = timedelta(minutes=30)
 REMEMBERED = timedelta(minutes=10)
 """How long a row stays after it is finished: a sign-in that is under way must find it."""
+WHOSE = ("issuer", "client_id", "site")
+"""What a row notes of where its grant came from: it is sent nowhere else."""
 WAIT = 20.0
 """Seconds that a consent waits for an ending that is under way; a request to sipgate takes 15 at most."""
 
@@ -82,7 +84,7 @@ def enqueue(
     made = rows.create(
         pk=pk,
         uid=uid,
-        client_id=source.client_id if source else "",
+        **({name: getattr(source, name) for name in WHOSE} if source else {}),
         connection_key=connection_id,
         user_key="" if user is None else str(user),
         sealed=sealing.seal(pair.refresh_token.encode(), context=_context(pk)),
@@ -175,8 +177,9 @@ def deliver(pk: uuid.UUID) -> bool:
     try:
         token = Secret(sealing.unseal(row.sealed, context=_context(pk)).decode())
         client = authorization_server.client()
-        if row.client_id not in {"", client.client_id}:
-            raise errors.Misconfigured("This grant belongs to another client of sipgate.", setting=errors.CLIENT_ID)
+        problem, setting = authorization_server.why_not_ours(row, client)
+        if problem:
+            raise errors.Misconfigured(problem, setting=setting)
         database.release_connections()
         ended_by = oauth.end_grant(client, token)
     except errors.SipgateError as error:

@@ -453,6 +453,11 @@ def _columns(
     line = oauth.jwt_claims(grant.access_token).get("featureScope")
     if isinstance(line, str):
         values["product_line"] = line[:40]
+    if before is not None and refresh_ends is not None and has_fixed_end(before, grant.issued_at, refresh_ends):
+        # Refreshing more often would not help, and the pair lives until then: nothing to do before.
+        values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
+        if before.state != State.NEEDS_SIGN_IN:
+            del values["notified_at"]  # whoever was told of this end is not told again with each refresh
     return values
 
 

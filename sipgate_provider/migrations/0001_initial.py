@@ -51,7 +51,9 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
                 ('uid', models.CharField(blank=True, max_length=191, verbose_name='sipgate uid')),
+                ('issuer', models.CharField(blank=True, max_length=200, verbose_name='issuer')),
                 ('client_id', models.CharField(blank=True, max_length=191, verbose_name='client')),
+                ('site', models.CharField(blank=True, max_length=200, verbose_name='consented to at')),
                 ('connection_key', models.BigIntegerField(blank=True, editable=False, null=True, verbose_name='former connection')),
                 ('user_key', models.CharField(blank=True, max_length=64, verbose_name='user')),
                 ('sealed', models.BinaryField(verbose_name='sealed refresh token')),

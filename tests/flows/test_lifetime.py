@@ -110,14 +110,14 @@ class TestAnEndThatNothingMoves:
         row = store.load(limited.pk)
         SipgateToken.objects.update(issued_at=row.issued_at - timedelta(hours=1))
         row = store.load(limited.pk)
-        claim = store.claim(row, owner=store.new_owner(), now=timezone.now())
+        claim = store.claim(row, owner=store.new_owner(""))
         assert claim is not None
         assert store.end(limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         from sipgate_provider.keeper import sealing
 
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        assert store.save_refreshed(claim, grant, pair, used=True, now=timezone.now(), row=row)
+        assert store.save_refreshed(claim, grant, pair, now=timezone.now(), before=row)
         assert store.load(limited.pk).reason == Reason.SIGN_IN_REQUIRED
 
     def test_when_it_has_come(self, limited: SocialAccount, strict: Strict) -> None:

@@ -338,8 +338,22 @@ class TestWhatCannotSucceed:
         assert not Revocation.objects.exclude(sealed=b"").exists()
         assert (strict.counts()["revoke_unknown"], strict.counts()["logout_unknown"]) == (1, 1)
 
-    def test_another_clients_grant_is_not_sent(self, pending: Revocation, strict: Strict) -> None:
-        Revocation.objects.update(client_id="1-1-another:third-party")
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            {"client_id": "1-1-another:third-party"},
+            {"issuer": "https://login.example/realms/x"},
+            {"site": "https://crm.example.org"},
+        ],
+        ids=lambda origin: next(iter(origin)),
+    )
+    def test_a_grant_of_another_client_server_or_site_is_not_sent(
+        self, pending: Revocation, strict: Strict, origin: dict[str, str]
+    ) -> None:
+        assert pending.client_id == "1000000-1-sandbox:third-party"
+        assert pending.issuer
+        assert pending.site == "http://localhost:8080"
+        Revocation.objects.update(**origin)
         make_due()
         assert keepalive.run(rate=0).revocations_waiting == 1
         assert strict.counts()["revoke_asked"] == 0
