@@ -43,6 +43,8 @@ def settings_from(url: str) -> dict[str, Any]:
     elif found["ENGINE"] == "django.db.backends.postgresql":
         # After a restart of the database the pool would hand out dead connections.
         found["CONN_HEALTH_CHECKS"] = True
+        # pgbouncer in transaction mode gives the next statement another connection, which does not know the cursor.
+        found["DISABLE_SERVER_SIDE_CURSORS"] = True
         own = NETWORK
     else:
         raise ValueError("another kind of database")

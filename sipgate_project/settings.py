@@ -421,7 +421,7 @@ if METRICS_TOKEN and not (
     raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters: ASCII, without blanks.")
 SIPGATE_METRICS = bool(METRICS_TOKEN)
 
-# --- personal data -----------------------------------------------------------------------------------------------------
+# --- personal data ------------------------------------------------------------------------------------------
 
 SIPGATE_HISTORY_DAYS = env.number("SIPGATE_HISTORY_DAYS", 365, low=0, high=36_500)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from tests.outage.test_probes import Served, served
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
+FILES = [*UNITS, *DEPLOY.glob("*.timer")]
 HOST = "crm.example.org"
 CI = bool(os.environ.get("CI"))
 
@@ -36,13 +38,13 @@ def directives(unit: Path) -> list[str]:
 
 
 @needs_systemd
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("unit", FILES, ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     # systemd looks for the program that a unit names: it is where this machine has it.
     text = unit.read_text().replace("/srv/sipgate/.venv/bin/", f"{Path(sys.executable).parent}/")
     text = text.replace("/srv/sipgate", str(ROOT))
     (tmp_path / unit.name).write_text(text)
-    for other in UNITS:
+    for other in FILES:
         if other != unit:
             shutil.copy(other, tmp_path)
     done = subprocess.run(
@@ -69,21 +71,21 @@ def test_the_unit_is_hardened(unit: Path) -> None:
     assert float(level[1]) < 2.0  # of 10; a service without any hardening has 9.6
 
 
-def test_both_units_are_hardened_alike() -> None:
-    hardening = [lines[lines.index("UMask=0077") :] for lines in map(directives, UNITS)]
-    assert len(hardening) == 2
-    assert hardening[0] == hardening[1]
+def test_all_units_are_hardened_alike() -> None:
+    hardening = [
+        [line for line in lines[lines.index("UMask=0077") :] if line not in {"[Install]", "WantedBy=multi-user.target"}]
+        for lines in map(directives, UNITS)
+    ]
+    assert len(hardening) == 3
+    assert hardening[0] == hardening[1] == hardening[2]
 
 
-@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
-def test_a_unit_waits_for_the_refreshes_under_way(unit: Path) -> None:
-    config: dict[str, int] = {}
-    for name in ("graceful_timeout",):
-        found = re.search(rf"^{name} = ([0-9]+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
-        assert found
-        config[name] = int(found[1])
-    stop = next(int(line.partition("=")[2]) for line in directives(unit) if line.startswith("TimeoutStopSec="))
-    assert stop > config["graceful_timeout"]
+@pytest.mark.parametrize("name", ["sipgate-site", "sipgate-keepalive"])
+def test_a_unit_waits_for_the_refreshes_under_way(name: str) -> None:
+    found = re.search(r"^graceful_timeout = ([0-9]+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    assert found
+    lines = directives(DEPLOY / f"{name}.service")
+    assert int(next(line.partition("=")[2] for line in lines if line.startswith("TimeoutStopSec="))) > int(found[1])
 
 
 def certificate(folder: Path) -> None:
@@ -192,6 +194,20 @@ def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ng
     finally:
         process.terminate()
         process.wait(30)
+
+
+def test_a_reload_refuses_no_page(site: Served) -> None:
+    def workers() -> set[str]:
+        first = site.process.pid
+        return set(Path(f"/proc/{first}/task/{first}/children").read_text().split())
+
+    before = workers()
+    site.process.send_signal(signal.SIGHUP)
+    give_up = time.monotonic() + 60
+    while workers() & before and time.monotonic() < give_up:
+        assert site.get("/readyz").status_code == 200
+    assert not workers() & before
+    assert site.get("/readyz").status_code == 200
 
 
 @needs_nginx
