@@ -196,7 +196,7 @@ _redis_url, _redis_password = env.parsed("REDIS_URL", "", redis, "something like
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
         {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "sipgate_project.cache.RedisOrThisProcess",
             "LOCATION": _redis_url,
             # A machine that is gone does not answer at all: without these a page would wait for minutes.
             "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2, "password": _redis_password or None},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -149,7 +150,10 @@ def test_a_database_that_is_away_from_the_start(tmp_path: Path) -> None:
 def test_a_cache_that_is_away_costs_no_gauge_and_no_readiness(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    with postgres.running() as url, served(tmp_path, url, REDIS_URL=f"redis://127.0.0.1:{port}/0") as site:
+    with (
+        postgres.running() as url,
+        served(tmp_path, url, REDIS_URL=f"redis://127.0.0.1:{port}/0", BEHIND_PROXY="on") as site,
+    ):
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             cwd=ROOT,
@@ -159,6 +163,24 @@ def test_a_cache_that_is_away_costs_no_gauge_and_no_readiness(tmp_path: Path) ->
         )
         assert in_time(site, "/readyz").status_code == 200
         assert site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"]
+        # A wrong password is a wrong password, and no server error; each process counts it for itself.
+        browser = requests.Session()
+        headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
+        address = f"http://127.0.0.1:{site.port}/accounts/login/"
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get(address, headers=headers).text)
+        assert token
+        answer = browser.post(
+            address,
+            data={"csrfmiddlewaretoken": token[1], "login": "erika", "password": "wrong"},
+            headers={
+                **headers,
+                "Referer": "https://crm.example.org/accounts/login/",
+                "Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in browser.cookies),
+            },
+            timeout=30,
+        )
+        assert (answer.status_code, "not correct" in answer.text) == (200, True)
+        assert "Redis does not answer (ConnectionError)" in site.log.read_text()
 
 
 def test_what_a_keepalive_counted_outlives_a_restart_of_the_site(tmp_path: Path) -> None:

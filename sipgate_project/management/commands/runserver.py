@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings
-from django.core.cache import cache
 from django.core.management.base import CommandError
 from django.core.management.commands.runserver import Command as RunserverCommand
 
@@ -43,8 +42,6 @@ class Command(RunserverCommand):
         refuse_busy_port(self.addr, int(self.port), ipv6=self.use_ipv6)
         if trouble := database.trouble():
             raise CommandError(trouble)
-        if trouble := cache_trouble():
-            self.stderr.write(self.style.WARNING(trouble))
         with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
             super().run(**options)
 
@@ -95,16 +92,6 @@ def python() -> str:
 def site_url() -> str:
     scheme, _, rest = settings.SIPGATE_REDIRECT_URI.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}/"
-
-
-def cache_trouble() -> str:
-    """Return one sentence if the cache does not answer, or nothing. The site works without it; rate limits do not."""
-    try:
-        cache.get("sipgate_project.start")
-    except Exception as error:  # what a cache raises is its client library's own; there is no common base
-        said = f"REDIS_URL: the cache does not answer ({type(error).__name__})."
-        return f"{said} Nobody can sign in with a password meanwhile."
-    return ""
 
 
 def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
