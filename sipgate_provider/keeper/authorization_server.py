@@ -47,12 +47,13 @@ def fingerprint(client: oauth.Client) -> str:
     return sealing.fingerprint(f"{client.client_id}\n{client.client_secret}\n{client.token_url}")
 
 
-def recorded(client_in_use: oauth.Client | None = None) -> dict[str, str]:
-    """Return what a row notes of where its pair came from: authorization server, client, and this site's address."""
-    try:
-        client_id = (client_in_use or client()).client_id
-    except errors.Misconfigured:
-        client_id = ""
+WHOSE = ("issuer", "client_id", "site")
+"""What a row notes of where its pair came from: it is sent nowhere else."""
+
+
+def recorded(client_id: str) -> dict[str, str]:
+    """Return what a row notes of where its pair came from, as far as it is known: authorization server, client, and this
+    site's address."""
     site = urlsplit(conf.redirect_uri())
     return {
         "issuer": (conf.issuer() or conf.token_url())[:200],
@@ -67,10 +68,10 @@ def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) ->
     sipgate would answer ``invalid_grant`` to another client's token, and every person would be blamed; a server that is
     not sipgate would simply get it.
     """
-    ours = recorded(client_in_use)
+    ours = recorded(client_in_use.client_id)
     if row.issuer not in {"", ours["issuer"]}:
         return "This connection was made at another authorization server.", "SIPGATE_AUTH_URL"
-    if row.client_id not in {"", ours["client_id"]}:
+    if row.client_id not in {"", client_in_use.client_id}:
         return "This connection was made with another client of sipgate.", errors.CLIENT_ID
     if conf.is_loopback(ours["site"]) and row.site and not conf.is_loopback(row.site):
         return (

@@ -236,7 +236,7 @@ class _Refresh(Attempt):
         self.outcome = "not_stored"
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or old.refresh_token)
         entry = journal.write(self.token, grant, pair)
-        stored = self._stored(grant, pair, client, entry)
+        stored = self._stored(grant, pair, entry)
         row = store.load(self.row.pk)
         if entry is not None:
             journal.confirm(entry)
@@ -250,9 +250,7 @@ class _Refresh(Attempt):
         revocation.give_up_orphan(row, pair)
         return row
 
-    def _stored(
-        self, grant: oauth.Grant, pair: sealing.Pair, client: oauth.Client, entry: journal.Entry | None
-    ) -> bool:
+    def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> bool:
         """Offer the pair to the database until it answers; without a journal, for as long as the process lives."""
         give_up, pause = time.monotonic() + conf.store(), 0.05
         while True:
@@ -263,7 +261,6 @@ class _Refresh(Attempt):
                     pair,
                     now=timezone.now(),
                     is_use=self.request.is_use,
-                    client=client,
                     before=self.row,
                 )
             except (OperationalError, InterfaceError) as error:

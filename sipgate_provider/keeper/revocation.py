@@ -42,8 +42,6 @@ CLAIM_FOR = timedelta(seconds=90)
 LONGEST_PAUSE = timedelta(minutes=30)
 REMEMBERED = timedelta(minutes=10)
 """How long a row stays after it is finished: a sign-in that is under way must find it."""
-WHOSE = ("issuer", "client_id", "site")
-"""What a row notes of where its grant came from: it is sent nowhere else."""
 WAIT = 20.0
 """Seconds that a consent waits for an ending that is under way; a request to sipgate takes 15 at most."""
 
@@ -84,7 +82,7 @@ def enqueue(
     made = rows.create(
         pk=pk,
         uid=uid,
-        **({name: getattr(source, name) for name in WHOSE} if source else {}),
+        **({name: getattr(source, name) for name in authorization_server.WHOSE} if source else {}),
         connection_key=connection_id,
         user_key="" if user is None else str(user),
         sealed=sealing.seal(pair.refresh_token.encode(), context=_context(pk)),

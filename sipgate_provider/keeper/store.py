@@ -196,19 +196,17 @@ def save_refreshed(
     *,
     now: datetime,
     is_use: bool = False,
-    client: oauth.Client | None = None,
     before: SipgateToken | None = None,
 ) -> bool:
     """Store the pair that a refresh token was exchanged for, whoever has the lease by now.
 
-    ``before``: what was refreshed, and ``client``: whose pair it is, if that is known. ``is_use``: somebody uses the
-    connection now.
+    ``before``: what was refreshed, if that is known. ``is_use``: somebody uses the connection now.
 
     Returns False if the row is newer, or of another consent, or gone.
     """
+    columns = _columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before)
     values = {
-        **_columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before),
-        **(authorization_server.recorded(client) if client else {}),
+        **{name: value for name, value in columns.items() if value or name not in authorization_server.WHOSE},
         "last_refreshed_at": now,
         "refresh_count": F("refresh_count") + 1,
     }
@@ -281,7 +279,6 @@ def consent(
         generation = row.generation + 1 if row else 1
         values = {
             **_columns(grant, pair, connection_id=connection.pk, generation=generation),
-            **authorization_server.recorded(),
             "consent_id": uuid.uuid4(),
             "consented_at": now,
             "last_used_at": now,
@@ -324,7 +321,6 @@ def import_grant(
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
     values = {
         **_columns(grant, pair, connection_id=connection.pk, generation=1),
-        **authorization_server.recorded(),
         "consent_id": uuid.uuid4(),
         "consented_at": consented_at,
         "state_since": now,
@@ -446,18 +442,19 @@ def _columns(
         "notified_at": None,
         "access_fingerprint": sealing.fingerprint(pair.access_token),
         "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
+        **authorization_server.recorded(grant.client_id),
     }
     if grant.scope is not None:
         values["scope"] = " ".join(grant.scope)
-    # Of the access token's claims, read while it is in hand anyway.
-    line = oauth.jwt_claims(grant.access_token).get("featureScope")
-    if isinstance(line, str):
-        values["product_line"] = line[:40]
     if before is not None and refresh_ends is not None and has_fixed_end(before, grant.issued_at, refresh_ends):
         # Refreshing more often would not help, and the pair lives until then: nothing to do before.
         values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
         if before.state != State.NEEDS_SIGN_IN:
             del values["notified_at"]  # whoever was told of this end is not told again with each refresh
+    # Of the access token's claims, read while it is in hand anyway.
+    line = oauth.jwt_claims(grant.access_token).get("featureScope")
+    if isinstance(line, str):
+        values["product_line"] = line[:40]
     return values
 
 

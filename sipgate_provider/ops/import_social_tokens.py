@@ -250,7 +250,8 @@ def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
         "refresh_expires_in": (link_ends - issued_at).total_seconds() if link_ends else None,
     }
     try:
-        return oauth.Grant.parse(data, issued_at=issued_at)
+        client = access.get("azp")
+        return oauth.Grant.parse(data, issued_at=issued_at, client_id=client if isinstance(client, str) else "")
     except errors.UnexpectedResponse:
         return None
 

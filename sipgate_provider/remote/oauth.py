@@ -62,9 +62,11 @@ class Grant:
     refresh_expires_in: float | None = None
     id_token: str | None = field(repr=False, default=None)
     issued_at: datetime
+    client_id: str = ""
+    """Whom it was issued to; empty if that is not known."""
 
     @classmethod
-    def parse(cls, data: object, *, issued_at: datetime) -> Grant:
+    def parse(cls, data: object, *, issued_at: datetime, client_id: str = "") -> Grant:
         """Read an answer; lenient but for the access token, since a rotated pair must never be thrown away over an
         unimportant field.
 
@@ -83,6 +85,7 @@ class Grant:
             refresh_expires_in=_seconds(data.get("refresh_expires_in")),
             id_token=_token_or_none(data.get("id_token")),
             issued_at=issued_at,
+            client_id=client_id,
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,6 +97,7 @@ class Grant:
             "expires_in",
             "refresh_expires_in",
             "id_token",
+            "client_id",
         )
         scope = None if self.scope is None else list(self.scope)
         return {
@@ -144,7 +148,7 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
     started = datetime.now(UTC)
     response = _post(client, client.token_url, form, limits, headers={"Connection": "close"})
     try:
-        return read_token_answer(response, issued_at=started)
+        return read_token_answer(response, issued_at=started, client=client)
     except errors.Misconfigured as error:
         if error.code in OF_THE_GRANT:
             raise _refusal(response, error.code) from None
@@ -160,7 +164,7 @@ def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier
     if code_verifier:
         form["code_verifier"] = Secret(code_verifier)
     started = datetime.now(UTC)
-    return read_token_answer(_post(client, client.token_url, form, http.TOKEN), issued_at=started)
+    return read_token_answer(_post(client, client.token_url, form, http.TOKEN), issued_at=started, client=client)
 
 
 class EndedBy(StrEnum):
@@ -214,10 +218,11 @@ def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> 
     return True
 
 
-def read_token_answer(response: requests.Response, *, issued_at: datetime) -> Grant:
+def read_token_answer(response: requests.Response, *, issued_at: datetime, client: Client | None = None) -> Grant:
     """Return the grant in an answer of the token endpoint, for codes and refreshes alike. Raises as ``refresh``."""
     if response.status_code in {200, 201}:
-        return Grant.parse(_json(response), issued_at=issued_at)
+        client_id = client.client_id if client else ""
+        return Grant.parse(_json(response), issued_at=issued_at, client_id=client_id)
     raise _error_of(response, endpoint="token")
 
 

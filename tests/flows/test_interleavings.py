@@ -196,7 +196,7 @@ class TestJournal:
         store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert journal.recover_all() == 0
         assert threads.errands.wait_idle(10)
-        assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh"
+        assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh (revocation)"
 
     def test_nothing_is_thrown_away_because_of_an_empty_database(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)

@@ -32,7 +32,9 @@ FAMILY = "one browser session"
 
 
 def grant(strict: Strict, family: str = FAMILY) -> oauth.Grant:
-    return oauth.Grant.parse(strict.issue(family=family)[0], issued_at=datetime.now(UTC))
+    return oauth.Grant.parse(
+        strict.issue(family=family)[0], issued_at=datetime.now(UTC), client_id="1000000-1-sandbox:third-party"
+    )
 
 
 def sign_in(strict: Strict, *, username: str = "one", family: str = FAMILY) -> SocialAccount:
