@@ -23,10 +23,8 @@ from sipgate_provider import errors, metrics
 from sipgate_provider.keeper import authorization_server, database, journal, pauses, revocation, sealing
 from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.ops import pace
+from sipgate_provider.ops import notices, pace, retention
 from sipgate_provider.remote import oauth
-
-from . import notices
 
 RATE = 50.0
 """Refreshes per second unless told otherwise: less than half of what Keycloak publishes for one CPU (120)."""
@@ -126,6 +124,7 @@ class Run:
             self.report.recovered = journal.recover_all()
             self._deliver_revocations()
             self._tell_people()
+            retention.work_off()
             sealing.first_key_id()
             client = authorization_server.client()
             pauses.respect(client)
