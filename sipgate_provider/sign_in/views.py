@@ -35,7 +35,7 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
-from sipgate_provider import api, conf, errors, problems, scopes
+from sipgate_provider import api, conf, endpoints, errors, problems, scopes
 from sipgate_provider.keeper import consent, database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
@@ -418,7 +418,8 @@ class WrongIssuer(errors.Misconfigured):
     """The callback names another authorization server. ``description`` holds both values, for the page."""
 
     def __init__(self, named: str, expected: str) -> None:
-        setting = "SIPGATE_ISSUER" if expected == getattr(settings, "SIPGATE_ISSUER", "") else "SIPGATE_AUTH_URL"
+        derived = expected == endpoints.issuer_from(conf.auth_url())
+        setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
         self.description = f"iss={problems.printable(named)} ≠ {expected}"
         text = f"The callback's iss is {problems.printable(named)!r}, not {expected!r}, which follows from {setting}."
         super().__init__(text, setting=setting, endpoint="callback", code="iss")

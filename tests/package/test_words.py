@@ -25,12 +25,15 @@ from sipgate_provider import errors, problems
 from sipgate_provider.remote import oauth
 
 def tree(kind):
-    return [kind, *(one for below in kind.__subclasses__() for one in tree(below))]
+    known = [below for below in kind.__subclasses__() if below.__module__ == errors.__name__]
+    return [kind, *(one for below in known for one in tree(below))]
 
 for setting in (errors.CLIENT_ID, *oauth.OUR_FAULT.values()):
     for kind in tree(errors.SipgateError):
-        more = {"setting": setting} if issubclass(kind, errors.Misconfigured) else {}
-        problem = problems.describe(kind(f"Check {setting}.", **more))
+        error = kind(f"Check {setting}.")
+        if isinstance(error, errors.Misconfigured):
+            error.setting = error.setting or setting
+        problem = problems.describe(error)
         print(problem.title, problem.text, problem.cure)
 for kind in errors.Kind:
     print(problems.of_kind(kind))
