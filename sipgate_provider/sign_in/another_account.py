@@ -140,14 +140,18 @@ def _may_ask_for_offline_access(provider: Any) -> bool:
 
 
 def _has_way_back(provider: Any) -> bool:
-    """Tell whether sipgate's logout page would lead back: Keycloak refuses an address that is not registered."""
+    """Tell whether sipgate's logout page would lead back: Keycloak refuses an address that is not registered.
+
+    It leads back at once while nobody is signed in, as here, or shows its page.
+    """
     address = _logout_url(provider, way_back=True)
     if not address or not conf.redirect_uri():
         return False
     try:
-        return http.send("GET", address, limits=probes.limits(PATIENCE)).status_code == 200
+        answer = http.send("GET", address, limits=probes.limits(PATIENCE))
     except RequestException:
         return False
+    return answer.status_code == 200 or answer.headers.get("Location", "").startswith(conf.redirect_uri())
 
 
 def try_others(request: HttpRequest, uid: str) -> None:
@@ -163,7 +167,7 @@ def try_others(request: HttpRequest, uid: str) -> None:
         if connection.uid == uid or left <= 0:
             continue
         try:
-            gate.refresh(connection, actor="gate", wait=left)
+            gate.refresh(connection, actor="sign-in", wait=left)
         except errors.NeedsSignIn as ended:
             _tell(request, connection, uid, ended)
         except errors.SipgateError:
@@ -174,7 +178,7 @@ def _tell(request: HttpRequest, connection: SocialAccount, uid: str, ended: erro
     history.add_event(
         TokenEvent.Kind.STATE,
         connection=connection,
-        actor="gate",
+        actor="sign-in",
         state=State.NEEDS_SIGN_IN,
         reason=ended.reason,
         note=f"refused when {uid} was connected, probably in the same browser",

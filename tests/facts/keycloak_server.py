@@ -82,6 +82,7 @@ class KeycloakServer(AuthorizationServer):
             self._administrator.change_client(
                 self.client.id, enabled=True, secret=self.client.secret, consentRequired=True
             )
+            self._administrator.change_client(self.client.id, attributes={"post.logout.redirect.uris": "+"})
         if "scopes" in self._changed:
             self.set_client_scopes(None)
         self._changed = set()
@@ -115,6 +116,11 @@ class KeycloakServer(AuthorizationServer):
     def set_client_scopes(self, scopes: Iterable[str] | None) -> None:
         self._changed.add("scopes")
         self._administrator.allow_scopes(self.client.id, SCOPES if scopes is None else scopes)
+
+    def set_way_back(self, registered: str) -> None:
+        """Set where the logout page may lead back to: ``+`` means the redirect URIs, ``-`` nowhere."""
+        self._changed.add("client")
+        self._administrator.change_client(self.client.id, attributes={"post.logout.redirect.uris": registered})
 
     def set_consent_required(self, required: bool) -> None:
         self._changed.add("client")

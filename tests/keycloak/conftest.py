@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from django.test import Client
@@ -32,10 +32,14 @@ class Visitor:
 
     def sign_in(self, *, person: str = ROSA, process: str = "login", allow: bool = True) -> Any:
         """Go the whole way; return the site's answer to the callback."""
-        query = self.keycloak.walk(self.start(process=process), person=person, allow=allow)
+        self.keycloak.walk(self.start(process=process), person=person, allow=allow)
+        return self.site.get(self.callback())
+
+    def callback(self) -> str:
+        """Return path and query of the callback that Keycloak has led to."""
         assert self.keycloak.page is not None
-        path = urlsplit(str(self.keycloak.page.response.headers["Location"])).path
-        return self.site.get(f"{path}?{urlencode(query)}")
+        back = urlsplit(str(self.keycloak.page.response.headers["Location"]))
+        return f"{back.path}?{back.query}"
 
     def connection(self) -> dict[str, Any] | None:
         """Return what ``/account.json`` says of the only connection, None if it says nothing but the problem.

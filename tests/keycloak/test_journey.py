@@ -13,6 +13,7 @@ import requests
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.db import connections
+from django.test import Client
 from django.utils import timezone
 
 from sipgate_provider.client import SipgateClient
@@ -20,6 +21,7 @@ from sipgate_provider.models import SipgateToken
 from tests import wire
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import OTTO, ROSA
+from tests.journey import HOST
 from tests.keycloak import site
 from tests.keycloak.conftest import Visitor
 
@@ -76,6 +78,51 @@ class TestSignIn:
         assert shown is not None
         assert set(shown["token"]["scope"]) == {"account:read", "balance:read"}
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
+
+    def test_a_narrower_sign_in_brings_back_what_was_allowed(self, visitor: Visitor, settings: Any) -> None:
+        app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}}
+        visitor.sign_in()
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read"]}}
+        visitor.site.post("/accounts/logout/")
+        detour = visitor.site.get(visitor.sign_in().headers["Location"]).headers["Location"]
+        assert "prompt=none" in detour
+        assert visitor.keycloak.open(detour).kind == "callback"
+        assert visitor.site.get(visitor.callback()).headers["Location"] == "/account"
+        assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
+        assert visitor.sees_its_account()
+
+    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(self, visitor: Visitor) -> None:
+        """Keycloak would end the session of a code that is sent twice."""
+        for _ in range(3):
+            visitor.keycloak.walk(visitor.start(), person=ROSA)
+            callback, before = visitor.callback(), dict(visitor.site.cookies)
+
+            def ask(_number: int, callback: str = callback, before: dict[str, Any] = before) -> Client:
+                tab = Client(headers={"host": HOST})
+                tab.cookies.load({name: morsel.value for name, morsel in before.items()})
+                try:
+                    assert tab.get(callback).status_code == 302
+                    return tab
+                finally:
+                    connections.close_all()
+
+            with ThreadPoolExecutor(6) as tabs:
+                asked = list(tabs.map(ask, range(6)))
+            signed_in = [tab for tab in asked if tab.get("/account.json").status_code == 200]
+            assert len(signed_in) == 1, "the one that sent the code; the others share its cookies in a real browser"
+            assert signed_in[0].get("/account.json").json()["connections"][0]["fresh"]
+
+    @pytest.mark.parametrize(("registered", "told"), [("-", "opens in a new tab"), ("+", "then sends you back here")])
+    def test_another_account_finds_out_what_works(
+        self, server: KeycloakServer, signed_in: Visitor, registered: str, told: str
+    ) -> None:
+        server.set_way_back(registered)
+        signed_in.company()
+        page = signed_in.site.get("/accounts/sipgate/login/?process=connect&another=1").content.decode()
+        assert f"ends what was connected in this browser: {ROSAS_COMPANY}" in page
+        assert "Stay connected" in page
+        assert told in page
 
 
 class TestRefresh:
