@@ -17,8 +17,8 @@ from sipgate_project.logs import JsonLines, WithoutQuery
 worker_class = "gthread"
 workers = 2
 threads = 8
-# A worker told to stop finishes the refreshes that were sent (connect 5, answer 20, store 5), and begins no other.
-graceful_timeout = 40
+# A worker told to stop answers its requests (25 s at most) and finishes refreshes that were sent (30 s); begins no other.
+graceful_timeout = 70
 timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
 accesslog = "-"
