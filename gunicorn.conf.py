@@ -17,7 +17,7 @@ from sipgate_project.logs import JsonLines, WithoutQuery
 worker_class = "gthread"
 workers = 2
 threads = 8
-# A worker told to stop answers its requests (25 s at most) and finishes refreshes that were sent (30 s); begins no other.
+# A worker told to stop answers its requests (25 s at most), finishes refreshes that were sent (30 s), and begins none.
 graceful_timeout = 70
 timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
