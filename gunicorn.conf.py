@@ -17,7 +17,7 @@ from sipgate_project.logs import JsonLines, WithoutQuery
 worker_class = "gthread"
 workers = 2
 threads = 8
-# A refresh may ask sipgate twice, 30 s each: a worker told to stop finishes it, so that no rotated token is lost.
+# A worker told to stop answers its requests (25 s at most), finishes refreshes that were sent (30 s), and begins none.
 graceful_timeout = 70
 timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
@@ -58,6 +58,14 @@ def post_fork(_server: object, _worker: object) -> None:
     """Let workers load the site anew: after a reload (SIGHUP) its modules may differ from those imported above."""
     for name in [name for name in sys.modules if name.partition(".")[0] in {"sipgate_project", "sipgate_provider"}]:
         del sys.modules[name]
+
+
+def post_worker_init(_worker: object) -> None:
+    """Recover what a worker that was killed left in the journal; let SIGTERM cancel what is queued for sipgate."""
+    from sipgate_provider.keeper import journal, threads
+
+    journal.recover_at_start()
+    threads.end_at_sigterm()
 
 
 def forget_ended_processes(folder: Path) -> None:

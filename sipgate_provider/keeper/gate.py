@@ -95,6 +95,7 @@ def usable(
         errors.Misconfigured: our client, our keys, or a transaction of the caller is in the way.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
+    journal.recover_at_start()
     row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")

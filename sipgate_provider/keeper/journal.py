@@ -14,6 +14,7 @@ Must not know: sipgate, HTTP, who asked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -33,9 +34,10 @@ from sipgate_provider import conf, errors, metrics
 from sipgate_provider.keeper import database, history
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
+from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import Secret
 
-from . import machine, revocation, sealing, store
+from . import machine, revocation, sealing, store, threads
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +179,18 @@ def recover_row(row: SipgateToken) -> bool:
     """Store what the journal has of a row's consent and the row has not. Raises nothing; returns as ``recover``."""
     entry = proof(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation))
     return entry is not None and _recovered(entry)
+
+
+_has_begun: PerProcess[list[bool]] = PerProcess(list)
+
+
+def recover_at_start() -> None:
+    """Recover what waits, behind this call: once per process, when it starts or first uses a connection."""
+    if _has_begun.get() or conf.journal_directory() is None:
+        return
+    _has_begun.get().append(True)
+    with contextlib.suppress(errors.SipgateUnavailable):
+        threads.errands.submit_once("journal", recover_all)
 
 
 def recover_all() -> int:

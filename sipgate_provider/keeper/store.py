@@ -35,6 +35,9 @@ UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end the server does not tell: renewed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
 """Within so short a time two refreshes do not tell whether the end moves: servers count whole seconds."""
+UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
+"""Why sipgate refused a pair, as far as is known; it may be good again, if its person was suspended, say."""
+CERTAIN_AFTER = timedelta(hours=1)
 AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
 """Columns that must be as they were read when a lease is taken."""
 NOT_IN_USE = {"lease_owner": "", "lease_until": None, "mark_owner": "", "mark_until": None}
@@ -378,9 +381,13 @@ def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
 
 
 def not_yet_told(now: datetime) -> Q:
-    """Return which connections have ended, or will soon for certain, without their person having been told of that."""
+    """Return which connections have ended, or will soon for certain, without their person having been told of that.
+
+    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest.
+    """
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
-    has_ended = Q(state=State.NEEDS_SIGN_IN) & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
+    has_ended = Q(state=State.NEEDS_SIGN_IN) & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON)) & is_certain
     will_end = Q(state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE)
     return is_new & (has_ended | will_end)
 

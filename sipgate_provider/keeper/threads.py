@@ -73,10 +73,10 @@ class SingleFlight:
                 return running
             if len(self._running) >= self._threads + LONGEST_QUEUE:
                 raise _not_begun("Too much of this process waits for sipgate already.")
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix=self._name)
-                _end_with_the_process()
             try:
+                if self._pool is None:
+                    _end_with_the_process()
+                    self._pool = ThreadPoolExecutor(max_workers=self._threads, thread_name_prefix=self._name)
                 future = self._pool.submit(self._run, key, work)
             except RuntimeError:  # no thread to be had, or the interpreter ends
                 raise _not_begun("No thread can be started for this.") from None
@@ -172,6 +172,8 @@ def end_at_sigterm() -> None:
         threading.Thread(target=begin_ending, name="sipgate-end").start()
         if callable(before):
             before(number, frame)
+        elif before == signal.SIG_DFL:
+            sys.exit(128 + number)
 
     signal.signal(signal.SIGTERM, handler)
 

@@ -152,10 +152,7 @@ class Run:
                 self.report.revocations_waiting += 1
 
     def _tell_people(self) -> None:
-        for pk in notices.due():
-            if self._stop.is_set():
-                return
-            self.report.notified += notices.tell_person(pk)
+        self.report.notified += notices.tell_people(self._stop.is_set)
 
     def _refresh_all(self, client: oauth.Client) -> None:
         running: set[Future[None]] = set()

@@ -1,8 +1,10 @@
 """Tells people that their connection needs them, and operators that sipgate refuses the client: one mail per incident.
 
 An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent beside
-whatever found out, and again by keepalive if that failed. Keepalive also tells people, days before, of an end that
-nothing can move. ``SIPGATE_NOTICES = False`` switches mails off.
+whatever found out, and again by keepalive if that failed. A refusal may be taken back, so its person is told by
+keepalive, after a second one; and while sipgate refuses more connections than it renews, the operators are told and
+people are not. Keepalive also tells people, days before, of an end that nothing can move. ``SIPGATE_NOTICES = False``
+switches mails off.
 
 Must not know: why the link ended in detail, pages.
 """
@@ -10,7 +12,8 @@ Must not know: why the link ended in detail, pages.
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from smtplib import SMTPException
 from typing import Any
@@ -35,6 +38,12 @@ RETRY_FOR = timedelta(days=3)
 """A mail about something older is of no use to anybody."""
 
 
+STORM_WITHIN = timedelta(hours=1)
+STORM_FROM = 10
+"""So many refused connections, and more than were renewed, are not the fault of their people."""
+STORM = "storm"
+
+
 def connect_signals() -> None:
     """Called once, when the app is ready."""
     signals.needs_sign_in.connect(_person, dispatch_uid="sipgate_provider.notices.person")
@@ -57,6 +66,33 @@ def due(limit: int = 100) -> list[int]:
     is_time = Q(state=State.ACTIVE) | Q(state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR)
     rows = SipgateToken.objects.using(database.alias()).filter(store.not_yet_told(now), is_time).order_by("state_since")
     return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
+
+
+def is_storm(now: datetime) -> bool:
+    """Tell whether sipgate refuses most of what it is asked for: two queries, nothing is remembered."""
+    since, rows = now - STORM_WITHIN, SipgateToken.objects.using(database.alias())
+    refused = rows.filter(state=State.NEEDS_SIGN_IN, reason__in=store.UNCERTAIN, last_refused_at__gte=since).count()
+    return refused >= STORM_FROM and rows.filter(last_refreshed_at__gte=since)[:refused].count() < refused
+
+
+def tell_people(is_stopped: Callable[[], bool]) -> int:
+    """Mail whoever should be told, unless there is a storm; return how many mails went out."""
+    waiting = due()
+    if waiting and is_storm(timezone.now()):
+        _tell_of_storm()
+        return 0
+    return sum(tell_person(pk) for pk in waiting if not is_stopped())
+
+
+def _tell_of_storm() -> None:
+    """Tell the operators, once a day, that people are not told."""
+    events = TokenEvent.objects.using(database.alias()).filter(kind=TokenEvent.Kind.NOTIFIED, note=STORM)
+    if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
+        return
+    history.add_event(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
+    logger.error("sipgate refuses more connections than it renews: their people are not told yet")
+    if settings.ADMINS:
+        _mail_operators(STORM, {"site": conf.site_url()})
 
 
 def tell_person(connection_id: int) -> bool:
@@ -93,10 +129,14 @@ def tell_person(connection_id: int) -> bool:
 def tell_operators(code: str, setting: str) -> None:
     """Mail ``ADMINS`` that sipgate refuses this site's client."""
     context = {"code": code, "setting": conf.with_site_names(setting), "site": conf.site_url()}
+    _mail_operators("misconfigured", context)
+
+
+def _mail_operators(what: str, context: dict[str, str]) -> None:
     try:
         with translation.override(settings.LANGUAGE_CODE):
-            subject = render_to_string("sipgate_provider/email/misconfigured_subject.txt", context)
-            message = render_to_string("sipgate_provider/email/misconfigured_message.txt", context)
+            subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
+            message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
         mail_admins(" ".join(subject.split()), message)
     except (OSError, SMTPException) as error:
         logger.error("The operators could not be told by mail: %s", type(error).__name__)

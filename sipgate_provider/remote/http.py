@@ -15,6 +15,7 @@ import http.client
 import io
 import json
 import math
+import os
 import random
 import re
 import socket
@@ -106,7 +107,7 @@ class _Progress(threading.local):
     sent: bool = False
     before_sending: Callable[[], None] | None = None
     sent_over: socket.socket | None = None
-    """The socket of a request with ``before_sending``, from its first byte until its answer is complete."""
+    """The socket of a request with ``before_sending``, from its first byte until an answer begins."""
     _total: float = API.total
 
     def start(self, limits: Limits) -> None:
@@ -128,6 +129,19 @@ class _Progress(threading.local):
 
     def left(self) -> float:
         return self.at - time.monotonic()
+
+    def answered(self) -> None:
+        """An answer begins: the connection may end as any other."""
+        if self.sent_over is not None:
+            _set_linger(self.sent_over, abort=False)
+            self.sent_over = None
+
+    def end(self) -> None:
+        """Reset the connection unless an answer has begun."""
+        sock, self.sent_over, self.at = self.sent_over, None, float("inf")
+        if sock is not None and sock.fileno() >= 0:
+            # Not close(): it would wait until readers that others still hold are gone.
+            os.close(sock.detach())
 
 
 _progress = _Progress()
@@ -281,6 +295,7 @@ class _Stamped:
     def getresponse(self) -> Any:
         response = super().getresponse()  # type: ignore[misc]  # of the connection this is mixed into
         self.last_used = time.monotonic()
+        _progress.answered()
         return response
 
 
@@ -352,7 +367,7 @@ class GuardedAdapter(HTTPAdapter):
             raise without_frames(error)  # noqa: B904  # the same error, not another one
         finally:
             # A download lasts as long as it lasts: only silence ends it.
-            _progress.at, _progress.sent_over = float("inf"), None
+            _progress.end()
 
     def _ask(
         self, request: requests.PreparedRequest, limits: Limits, *, stream: bool, **options: Any
@@ -451,8 +466,6 @@ def _read_body(response: requests.Response, limits: Limits) -> None:
             raise ResponseTooLarge(f"The answer is larger than {limits.max_bytes} bytes.")
         parts.append(part)
     response._content = b"".join(parts)  # what Response.content would have stored; there is no public way
-    if _progress.sent_over is not None:
-        _set_linger(_progress.sent_over, abort=False)
     raw: BaseHTTPResponse = response.raw
     raw.release_conn()
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from sipgate_provider import errors
 from sipgate_provider.keeper import consent, gate, store, threads
-from sipgate_provider.models import SipgateToken, TokenEvent
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
 from tests.conftest import Connect
 from tests.journey import Browser
@@ -37,12 +37,24 @@ def fail(connection: SocialAccount) -> None:
     assert threads.errands.wait_idle(10)
 
 
+def fail_twice(connection: SocialAccount) -> None:
+    """Let sipgate refuse a connection, again an hour later, and keepalive tell its person."""
+    fail(connection)
+    hour = timedelta(minutes=61)
+    now = timezone.now()
+    SipgateToken.objects.filter(pk=connection.pk).update(state_since=now - hour, next_attempt_at=now)
+    fail(connection)
+    keepalive.run(rate=0)
+
+
 class TestMail:
     def test_one_per_incident_not_per_failure(self, connect: Connect, strict: Strict) -> None:
         connection = addressed(connect(age=400))
         strict.control(kill=True)
+        fail(connection)
+        assert (mail.outbox, keepalive.run(rate=0).notified) == ([], 0), "a refusal may be taken back"
         for _ in range(3):
-            fail(connection)
+            fail_twice(connection)
         [message] = mail.outbox
         assert (message.to, message.subject) == (["erika@example.org"], "sipgate needs you to sign in again")
         assert "http://localhost:8080/accounts/sipgate/login/?process=login" in message.body
@@ -55,7 +67,7 @@ class TestMail:
         connection = addressed(connect(age=400))
         for _ in range(2):
             strict.control(kill=True)
-            fail(connection)
+            fail_twice(connection)
             issued = timezone.now() - timedelta(seconds=400)
             consent.record_consent(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
         assert len(mail.outbox) == 2
@@ -63,14 +75,14 @@ class TestMail:
     def test_in_the_language_of_the_person(self, connect: Connect, strict: Strict) -> None:
         connection = addressed(connect(age=400), locale="de_DE")
         strict.control(kill=True)
-        fail(connection)
+        fail_twice(connection)
         assert notices.language_of(connection) == "de"
         assert "anmelden" in mail.outbox[0].subject
 
     def test_no_secret_and_no_reason_of_sipgate_is_in_it(self, connect: Connect, strict: Strict) -> None:
         connection = addressed(connect(age=400))
         strict.control(kill=True)
-        fail(connection)
+        fail_twice(connection)
         assert not re.search(r"at-|rt-|Session not active", mail.outbox[0].body)
 
     def test_a_mail_server_that_is_away_is_tried_again_by_upkeep(
@@ -80,18 +92,14 @@ class TestMail:
         strict.control(kill=True)
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
-        fail(connection)
+        fail_twice(connection)
         assert store.load(connection.pk).notified_at is None
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-        assert keepalive.run(rate=0).notified == 0, "not at once"
-        SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
         assert keepalive.run(rate=0).notified == 1
         assert len(mail.outbox) == 1
 
     def test_nobody_is_told_of_what_was_revoked(self, connect: Connect) -> None:
         connection = addressed(connect())
-        from sipgate_provider.models import Reason
-
         store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert not notices.tell_person(connection.pk)
 
@@ -115,6 +123,37 @@ class TestMail:
         [message] = mail.outbox
         assert message.to == ["olga@example.org"]
         assert "CLIENT_SECRET" in message.body
+
+
+class TestStorm:
+    """sipgate refuses everybody: that is not their people's fault."""
+
+    def refuse(self, connections: list[SocialAccount]) -> None:
+        now = timezone.now()
+        SipgateToken.objects.filter(pk__in=[connection.pk for connection in connections]).update(
+            state=State.NEEDS_SIGN_IN,
+            reason=Reason.REFUSED,
+            state_since=now - timedelta(hours=2),
+            last_refused_at=now,
+            next_attempt_at=now + timedelta(hours=2),
+        )
+
+    def test_people_are_not_told_and_operators_once(self, connect: Connect, settings: Any) -> None:
+        settings.ADMINS = [("Olga", "olga@example.org")]
+        self.refuse([addressed(connect(), f"p{number}@example.org") for number in range(12)])
+        for _ in range(2):
+            assert keepalive.run(rate=0).notified == 0
+        [message] = mail.outbox
+        assert (message.to, "Nobody was told" in message.body) == (["olga@example.org"], True)
+        SipgateToken.objects.update(next_attempt_at=timezone.now())
+        assert keepalive.run(rate=0).refreshed == 12, "the refusal was taken back"
+        assert len(mail.outbox) == 1
+
+    def test_one_company_among_many_is_told(self, connect: Connect) -> None:
+        people = [addressed(connect(), f"p{number}@example.org") for number in range(30)]
+        SipgateToken.objects.update(last_refreshed_at=timezone.now())
+        self.refuse(people[:12])
+        assert keepalive.run(rate=0).notified == 12
 
 
 class TestBanner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import gzip
 import ipaddress
@@ -14,8 +15,9 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +154,106 @@ class TestTime:
         with serving(whole()) as server:
             assert session.get(server.url, timeout=None).status_code == 200
             assert session.get(server.url, timeout=(1, 1)).status_code == 200
+
+
+class TestBeforeSending:
+    """What a refresh needs: a moment between connecting and sending, and a connection that is reset if given up."""
+
+    def limits(self, before: Callable[[], None], **changes: Any) -> http.Limits:
+        return replace(EASY, before_sending=before, **changes)
+
+    def test_is_called_when_the_connection_stands_and_nothing_was_sent(self, session: http.GuardedSession) -> None:
+        with serving(whole()) as server:
+            seen: list[tuple[int, int]] = []
+
+            def look() -> None:
+                while server.connections == 0:
+                    time.sleep(0.001)
+                seen.append((server.connections, len(server.asked)))
+
+            assert post(session, server.url, self.limits(look)).status_code == 200
+            assert seen == [(1, 0)]
+
+    def test_what_it_raises_reaches_the_caller_and_nothing_is_sent(self, session: http.GuardedSession) -> None:
+        class NotNow(Exception):
+            pass
+
+        def refuse() -> None:
+            raise NotNow
+
+        with serving(whole()) as server:
+            with pytest.raises(NotNow):
+                post(session, server.url, self.limits(refuse))
+            assert server.asked == []
+            assert post(session, server.url).status_code == 200
+
+    def test_each_has_a_connection_of_its_own(self, session: http.GuardedSession) -> None:
+        with serving(whole()) as server:
+            for _ in range(3):
+                post(session, server.url, self.limits(lambda: None))
+            assert server.connections == 3
+
+    def test_the_time_for_the_answer_begins_afterwards(self, session: http.GuardedSession) -> None:
+        with serving(whole()) as server:
+            limits = self.limits(lambda: time.sleep(0.4), connect=0.1, read=0.3, total=0.3)
+            assert post(session, server.url, limits).status_code == 200
+
+    @pytest.mark.parametrize("is_fenced", [True, False])
+    def test_giving_up_resets_the_connection(self, session: http.GuardedSession, is_fenced: bool) -> None:
+        """What has not left this machine by then never does. Otherwise it would: after a partition, say."""
+        with socket.socket() as listening:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            listening.bind(("127.0.0.1", 0))
+            listening.listen()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            limits = replace(EASY, read=0.3, total=0.3, before_sending=(lambda: None) if is_fenced else None)
+            body = b"x" * 200_000  # more than the server's window takes, less than our kernel's buffer
+            with pytest.raises(requests.exceptions.Timeout):
+                session.request("POST", url, data=body, timeout=limits)
+            connection, _ = listening.accept()
+            with connection:
+                assert (_received(connection) >= len(body)) is not is_fenced
+
+    def test_a_complete_answer_ends_it_in_good_order(self, session: http.GuardedSession) -> None:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
+        with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            asking = pool.submit(post, session, url, self.limits(lambda: None))
+            connection, _ = listening.accept()
+            with connection:
+                while b"\r\n\r\n" not in connection.recv(65_536):
+                    pass
+                connection.sendall(answer)
+                assert asking.result(5).status_code == 200
+                connection.settimeout(5)
+                while connection.recv(65_536):
+                    pass  # the end, and no reset
+
+    def test_a_name_that_is_not_resolved_in_time_costs_no_more(
+        self, session: http.GuardedSession, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A resolver that hangs has no limit of its own."""
+        goes_on, called = threading.Event(), []
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: goes_on.wait(20) and [])
+        started = time.monotonic()
+        error = failure(post, session, "http://stalled.example/", self.limits(lambda: called.append(1), connect=0.2))
+        assert time.monotonic() - started < 2
+        assert (http.was_sent(error), called) == (False, [])
+        goes_on.set()
+
+    def test_a_name_that_does_not_exist(self, session: http.GuardedSession) -> None:
+        error = failure(post, session, "http://nobody.invalid/", self.limits(lambda: None))
+        assert isinstance(error, requests.exceptions.ConnectionError)
+        assert not http.was_sent(error)
+
+
+def _received(connection: socket.socket) -> int:
+    """Read until the end, or until the connection is reset; return how many bytes there were."""
+    number = 0
+    with contextlib.suppress(ConnectionResetError):
+        while part := connection.recv(65_536):
+            number += len(part)
+    return number
 
 
 class TestCut:
