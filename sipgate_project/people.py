@@ -20,7 +20,7 @@ def display_name(user: Any) -> str:
     The full name, else the user name that the person chose, else what the oldest connection is called (one query). A
     user name that was made from a sipgate id is shown to nobody.
     """
-    full, username = str(user.get_full_name()), str(user.get_username())
+    full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):
         return full or username
     connections = accounts.connections_of(user)

@@ -76,6 +76,8 @@ class Worker:
 
     @property
     def _status(self) -> int:
+        if self.process.returncode is not None:
+            return os.CLD_EXITED
         # Without WNOWAIT the process would be forgotten here, and Popen not know how it ended.
         found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
         return 0 if found is None else found.si_code

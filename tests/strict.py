@@ -123,6 +123,8 @@ class Handler(BaseHTTPRequestHandler):
         return self._token(form)
 
     def _token(self, form: dict[str, str]) -> None:
+        with self.server.lock:
+            self.server.counts["arrived"] += 1
         fault = self.server.take_fault()
         if fault in REFUSALS:
             status, error, description = REFUSALS[fault]

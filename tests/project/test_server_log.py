@@ -14,6 +14,8 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = """
+import sipgate_project.wsgi
+
 def application(environ, start_response):
     raise RuntimeError("outside of Django")
 """

@@ -22,8 +22,14 @@ from typing import NamedTuple, TypeVar
 Value = TypeVar("Value")
 
 IDLE, CONNECTED, CLAIMED, LOOKED, SENT, HOLDING, JOURNALED = (
-    "idle", "connected", "claimed", "looked", "sent", "holding", "journaled",
-)  # fmt: skip
+    "idle",
+    "connected",
+    "claimed",
+    "looked",
+    "sent",
+    "holding",
+    "journaled",
+)
 """What a worker does next: connect, claim, look, send, wait for the answer, journal the pair, store it."""
 ACTIVE, REFUSED, FINAL = "active", "refused", "final"
 UNDER_WAY, ANSWER_LOST = "under way", "answer lost"

@@ -17,4 +17,4 @@ class SipgateTests(OAuth2TestsMixin, TestCase):
         )
 
     def get_expected_to_str(self) -> str:
-        return "1234567w0"
+        return "sipgate account 1234567w0"
