@@ -216,7 +216,7 @@ class Attempt:
         description: str = "",
         **changes: Any,
     ) -> bool:
-        """Note a failure in row, history and log, and return the lease. False: the row has changed, nothing is noted."""
+        """Note a failure in row, history and log, and return the lease. False: the row has changed."""
         code = error.code or (str(error.status) if error.status else "no answer")
         row, now = self.row, timezone.now()
         if row.state == State.NEEDS_SIGN_IN and state != State.NEEDS_SIGN_IN:

@@ -52,8 +52,8 @@ WHOSE = ("issuer", "client_id", "site")
 
 
 def recorded(client_id: str) -> dict[str, str]:
-    """Return what a row notes of where its pair came from, as far as it is known: authorization server, client, and this
-    site's address."""
+    """Return what a row notes of where its pair came from, as far as it is known: authorization server, client, and
+    this site's address."""
     site = urlsplit(conf.redirect_uri())
     return {
         "issuer": (conf.issuer() or conf.token_url())[:200],
@@ -63,7 +63,7 @@ def recorded(client_id: str) -> dict[str, str]:
 
 
 def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) -> tuple[str, str]:
-    """Tell why a row's refresh token must not be sent from here: a sentence, and the setting to look at; empty if it may.
+    """Tell why a row's refresh token must not be sent from here: a sentence and its setting; empty if it may.
 
     sipgate would answer ``invalid_grant`` to another client's token, and every person would be blamed; a server that is
     not sipgate would simply get it.

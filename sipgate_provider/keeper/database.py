@@ -22,7 +22,7 @@ def alias() -> str:
 
 @contextmanager
 def own_connections() -> Iterator[None]:
-    """For work that runs beside requests: what it writes counts at once, and its connections are given back at the end."""
+    """For work beside requests: what it writes counts at once, and its connections are given back at the end."""
     try:
         if not settings.DATABASES.get(alias(), {}).get("AUTOCOMMIT", True):
             # A site that commits by itself would not know of these statements.
@@ -77,8 +77,8 @@ def short_lock_wait(is_needed: bool) -> Iterator[None]:
             yield
     except OperationalError as error:
         raise errors.CallerHoldsLock(
-            "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside of "
-            "transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",
+            "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside "
+            "of transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",
             setting="ATOMIC_REQUESTS",
         ) from error
 

@@ -6,8 +6,8 @@ proves that token spent, even to somebody who cannot open it. When the database 
 becomes ``.stored``; it stays until the next pair of the same consent, since a database may lose commits (a failover, a
 restored backup).
 
-*Why not synced to the disk at once:* a killed process loses nothing that it has written, only a machine that loses power
-does. A sync costs milliseconds at every refresh; it is paid when the database does not take the pair.
+*Why not synced to the disk at once:* a killed process loses nothing that it has written, only a machine that loses
+power does. A sync costs milliseconds at every refresh; it is paid when the database does not take the pair.
 
 Must not know: sipgate, HTTP, who asked.
 """
@@ -48,7 +48,7 @@ NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})-([0-9]{1,19})(\.sealed|\.stored
 WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 DRAFT_LASTS, FOREIGN_LASTS = 3_600.0, 86_400.0
-"""Seconds after which the draft of a killed process, and an entry of a consent or connection that is gone, are removed."""
+"""Seconds after which a killed process's draft, and an entry of a consent or connection that is gone, are removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ _faulty: set[int] = set()
 
 
 def count_fault(connection_id: int) -> int:
-    """Count a row that sipgate finds fault with; return how many there were since a row was renewed, in this process."""
+    """Count a row that sipgate finds fault with; return how many there were since this process renewed a row."""
     _faulty.add(connection_id)
     return len(_faulty)
 

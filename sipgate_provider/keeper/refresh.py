@@ -1,4 +1,4 @@
-"""One refresh of one connection: the only place that sends a refresh token, for visitors, operators and keepalive alike.
+"""One refresh of one connection: the only place that sends a refresh token, whoever asks for it.
 
 sipgate spends a refresh token when the request arrives, and a token that is sent again ends the whole session. So
 everything slow comes before the claim, and everything that could prove the token spent is looked at after it::
@@ -12,8 +12,8 @@ everything slow comes before the claim, and everything that could prove the toke
     journal    the new pair, in a file
     store      the new pair, in the row
 
-``docs/protocol.md`` tells why each is needed, ``tests/protocol`` shows it. Runs in a thread of its own (``threads``); no
-database connection is held while sipgate is asked.
+``docs/protocol.md`` tells why each is needed, ``tests/protocol`` shows it. Runs in a thread of its own (``threads``);
+no database connection is held while sipgate is asked.
 
 Must not know: requests of visitors, pages, what a caller wants the token for.
 """

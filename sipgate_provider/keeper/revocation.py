@@ -3,10 +3,11 @@
 The local secret is sealed away in the same transaction that removes the connection; the remote call happens later,
 is retried for a day, and every outcome is in the history.
 
-*The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the grants
-of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client: that is
-looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was sent just before the
-consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins the sign-in again.
+*The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the
+grants of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client:
+that is looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was
+sent just before the consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins the
+sign-in again.
 
 Must not know: why somebody disconnected, pages.
 """
@@ -163,7 +164,7 @@ def _start(pk: uuid.UUID) -> None:
 
 
 def deliver(pk: uuid.UUID) -> bool:
-    """Try one pending revocation now. Returns True when it needs no further try (done, given up, or somebody else's)."""
+    """Try one pending revocation now. Returns True if it needs no further try: done, given up, or taken."""
     row = _claim(pk)
     if row is None:
         return True
@@ -187,7 +188,8 @@ def deliver(pk: uuid.UUID) -> bool:
         _record(row, TokenEvent.Kind.REVOCATION_FAILED, error_code="no_endpoint")
         metrics.REVOCATIONS.count("given_up")
         logger.error(
-            "A grant cannot be ended at sipgate: neither revocation nor logout exists there (SIPGATE_REVOKE_URL, SIPGATE_LOGOUT_URL)",
+            "A grant cannot be ended at sipgate: neither revocation nor logout exists there "
+            "(SIPGATE_REVOKE_URL, SIPGATE_LOGOUT_URL)",
             extra=log_fields.fields(outcome="given_up"),
         )
         return True

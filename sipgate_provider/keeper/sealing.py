@@ -84,7 +84,7 @@ def unseal(sealed: bytes | memoryview, *, context: str) -> bytes:
     key = next((key for key in _ring() if key.id == header[1:]), None)
     if key is None:
         raise KeyMissing(
-            f"The key {header[1:].hex()} that sealed a token is not in SIPGATE_TOKEN_KEYS: add it again behind the first.",
+            f"The key {header[1:].hex()} that sealed a token is not in SIPGATE_TOKEN_KEYS: add it behind the first.",
             setting="SIPGATE_TOKEN_KEYS",
         )
     try:

@@ -1,7 +1,7 @@
 """The only writer of token rows. Every change is one conditional UPDATE; zero rows means somebody newer is right.
 
-*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, whoever has
-the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
+*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, whoever
+has the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ _first_seen: dict[int, tuple[str, float]] = {}
 
 
 def _is_over(row: Any, owner: str, until: datetime | None, grace: timedelta) -> bool:
-    """Tell whether a lease or mark and its grace are over, by the database's clock or because this process has looked at
-    the same one for as long as it may last at most: a clock that was wrong when it was written must not block a row."""
+    """Tell whether a lease or mark and its grace are over, by the database's clock or because this process has looked
+    at the same one for as long as it may last at most: a clock that was wrong when it was written must not block a
+    row."""
     if until is None or until + grace <= row.database_now:
         return True
     now = time.monotonic()
@@ -243,8 +244,8 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
 def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
     """Put a connection into *needs sign-in* and forget its pair. False: it changed since ``row`` was read.
 
-    Consent and generation move on, so that the answer of a running refresh finds no place. The caller sees to it, in the same
-    transaction, that the session at sipgate is ended.
+    Consent and generation move on, so that the answer of a running refresh finds no place. The caller sees to it, in
+    the same transaction, that the session at sipgate is ended.
     """
     rows = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, generation=row.generation)
     values: dict[str, Any] = {
@@ -406,8 +407,8 @@ def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
 
 
 def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
-    """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh that
-    was under way: its pair is kept, the wish too."""
+    """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh
+    that was under way: its pair is kept, the wish too."""
     asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
     return {
         "state": Case(When(asked, then=F("state")), default=Value(State.ACTIVE.value)),
@@ -424,7 +425,7 @@ def _columns(
     generation: int,
     before: SipgateToken | None = None,
 ) -> dict[str, Any]:
-    """Everything that a stored grant changes, whether it came by consent or by refresh. ``before``: what was refreshed."""
+    """Everything that a stored grant changes, by consent or by refresh. ``before``: what was refreshed."""
     lifetime = timedelta(seconds=grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
     refresh_ends = None
     if grant.refresh_expires_in:

@@ -120,7 +120,7 @@ refreshes = SingleFlight("sipgate-refresh", THREADS)
 pages = SingleFlight("sipgate-page", THREADS)
 errands = SingleFlight("sipgate-errand", 4)
 operations = SingleFlight("sipgate-operation", 8)
-"""What an operator asked for, which waits for ``refreshes``: threads of its own, or the two would wait for each other."""
+"""What an operator asked for. It waits for ``refreshes``, so it has threads of its own."""
 
 
 _is_ending = False

@@ -72,7 +72,7 @@ def due(*, now: datetime, everything: bool = False) -> Q:
 
 
 def refused(*, now: datetime) -> Q:
-    """Return which rows are to be tried again although sipgate has refused them: the refusal may have been taken back."""
+    """Return which refused rows are to be tried again: the refusal may have been taken back."""
     return Q(state=State.NEEDS_SIGN_IN, next_attempt_at__lte=now)
 
 
