@@ -79,7 +79,10 @@ class Worker:
         if self.process.returncode is not None:
             return os.CLD_EXITED
         # Without WNOWAIT the process would be forgotten here, and Popen not know how it ended.
-        found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        try:
+            found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # it has been waited for
+            return os.CLD_EXITED
         return 0 if found is None else found.si_code
 
     @property
