@@ -145,7 +145,7 @@ class _Outcome:
 
 
 def fetch(connection: SocialAccount) -> Fetched:
-    """Ask sipgate for the account of one connection, through the gate; a 401 is answered with one renewed token.
+    """Ask sipgate for the account of one connection, through the gate; a 401 is answered with one refreshed token.
 
     Raises:
         errors.SipgateError: as ``tokens.usable`` and ``api.call``.
@@ -155,8 +155,8 @@ def fetch(connection: SocialAccount) -> Fetched:
     now = timezone.now()
     # A page that gave up waiting looks at the date to learn that the answer has come.
     _remember(connection, account, now, at_once=time.monotonic() - started > conf.page_wait())
-    renewed = row is None or row.generation != token.generation
-    return Fetched(account=account, at=now, token=store.load(connection.pk) if renewed else row)
+    refreshed = row is None or row.generation != token.generation
+    return Fetched(account=account, at=now, token=store.load(connection.pk) if refreshed else row)
 
 
 def _read_account(token: gate.AccessToken) -> api.Account:
@@ -220,7 +220,7 @@ def end_access(user: Any, connection_id: int) -> SocialAccount:
 
     Raises:
         errors.NotConnected: ``user`` has no such connection.
-        errors.SipgateUnavailable: the pair was being renewed all the time; nothing was changed.
+        errors.SipgateUnavailable: the pair was being refreshed all the time; nothing was changed.
     """
     connection = _own(user, connection_id)
     consent.end_access(connection)
@@ -246,7 +246,7 @@ class Demonstration:
 
 
 def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demonstration:
-    """Fetch the account, renew the token, fetch again. Only a connection of ``user`` is looked at.
+    """Fetch the account, refresh the token, fetch again. Only a connection of ``user`` is looked at.
 
     Raises:
         errors.NotConnected: ``user`` has no such connection.

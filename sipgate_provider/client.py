@@ -9,12 +9,12 @@
     await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
     await in_thread(list)(client.history())
 
-Behind every call stands the gate (``tokens``): a valid access token costs one query, an ending one is renewed. While
+Behind every call stands the gate (``keeper.gate``): a valid access token costs one query, an ending one is refreshed. While
 sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction: so do not call
 from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
 
-A 401 is answered with one renewed token and one more try, also of a POST: sipgate did nothing. A POST whose connection
-breaks is *not* repeated, since it may have been carried out; reads are, once.
+A 401 is answered with one refreshed token and one more try, also of a POST: sipgate did nothing. A POST whose
+connection breaks is *not* repeated, since it may have been carried out; reads are, once.
 
 Nothing here is a coroutine: ``in_thread`` makes one of any callable, which runs in a thread of a pool of its own and
 gives its database connections back. The work goes on in its thread if the task is cancelled.
@@ -51,7 +51,7 @@ class SipgateClient:
 
         Args:
             connection: allauth's ``SocialAccount`` of a sipgate identity, stored.
-            wait: seconds that a call waits for a renewed token, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default.
+            wait: seconds that a call waits for a refreshed token, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default.
 
         Raises:
             ValueError: the connection is another provider's, or not stored.
@@ -113,7 +113,7 @@ class SipgateClient:
 
         Raises:
             ValueError: ``path`` is not one.
-            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401 for a renewed token.
+            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401 for a refreshed token.
             errors.MissingPermission: 403; ``scopes`` names those of the specification. ``NotAvailable``: 403 although
                 one of them was granted.
             errors.PaymentRequired, errors.NotFound, errors.Conflict, errors.RequestFailed: 402, 404, 409, other 4xx.

@@ -20,7 +20,7 @@ error in the view
 Every way leads back to the page, with its query; from a form that was posted, to the page it was on. Nobody is sent in
 circles: after a consent that did not help, the problem page says what is missing.
 
-*Transactions.* With ``ATOMIC_REQUESTS`` the connection is looked at, and an ending token renewed, before the view's
+*Transactions.* With ``ATOMIC_REQUESTS`` the connection is looked at, and an ending token refreshed, before the view's
 transaction begins; the view itself runs in it as usual, and a sipgate error rolls it back. Of several connections the
 oldest counts, as in ``SipgateClient.for_user``.
 
@@ -222,7 +222,7 @@ def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | No
 
 
 def _freshen(request: SipgateRequest) -> None:
-    """Renew an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
+    """Refresh an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
     if gate.freshness(request.sipgate_token, timezone.now()) in {gate.Freshness.MANDATORY, gate.Freshness.OVER}:
         gate.usable(request.sipgate.connection)
 

@@ -138,7 +138,7 @@ REFRESHES = Counter(
     "refreshes_total", "Refreshes, by what came of them.", {"outcome": REFRESH_OUTCOMES, "actor": ACTORS}
 )
 REFRESH_SECONDS = Histogram("refresh_seconds", "Duration of refreshes that asked sipgate, storing included.")
-JOURNAL_ADOPTED = Counter("journal_adopted_total", "Token pairs recovered from the journal.")
+JOURNAL_RECOVERED = Counter("journal_recovered_total", "Token pairs recovered from the journal.")
 API_REQUESTS = Counter(
     "api_requests_total",
     "Requests to sipgate's REST API, by template of the path and by status, or what there was instead of an answer.",
@@ -161,7 +161,7 @@ INSTRUMENTS: tuple[Instrument, ...] = (
     GATE_WAIT,
     REFRESHES,
     REFRESH_SECONDS,
-    JOURNAL_ADOPTED,
+    JOURNAL_RECOVERED,
     API_REQUESTS,
     API_SECONDS,
     HTTP_RETRIES,

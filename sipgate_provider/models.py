@@ -109,7 +109,7 @@ class SipgateToken(models.Model):
             ("revoke_sipgatetoken", _("Can revoke connections and ask for a new sign-in")),
         ]
         indexes = [
-            # Upkeep claims in this order. Not partial by state: SQLite could not tell that a query's parameters fit it.
+            # Keepalive lists rows in this order. Not partial: SQLite could not tell that a query's parameters fit it.
             models.Index(fields=["keepalive_at", "connection"], name="sipgate_token_due"),
             models.Index(fields=["refresh_expires_at"], name="sipgate_token_link_ends"),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),

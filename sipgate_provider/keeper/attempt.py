@@ -32,7 +32,7 @@ LOCAL_FAULT = timedelta(minutes=15)
 LOCAL = frozenset({Reason.KEY_MISSING, Reason.OTHER_CLIENT})
 """Faults found without sipgate: they are looked for at every use, so a row goes on as soon as they are mended."""
 ROWS_IN_SUCCESSION = 5
-"""sipgate finds fault with so many rows, and renews none in between: it is our client's fault."""
+"""sipgate finds fault with so many rows, and refreshes none in between: it is our client's fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +164,7 @@ class Attempt:
             self.fault_of_client(error, client)
             return error
         self.outcome, now = "unexpected", timezone.now()
-        fault = errors.UnexpectedResponse(f"sipgate does not renew this connection ({refused.code}).", **details)
+        fault = errors.UnexpectedResponse(f"sipgate does not refresh this connection ({refused.code}).", **details)
         again = later(self.row.failing_since or now, FAULT, now=now)
         self.note(State.FAILING, Reason.UNEXPECTED, fault, next_attempt_at=again, description=refused.description)
         return fault
@@ -202,7 +202,7 @@ class Attempt:
 
     def gone(self) -> errors.NotConnected:
         self.outcome = "disconnected"
-        return errors.NotConnected("The connection was removed while it was renewed.")
+        return errors.NotConnected("The connection was removed while it was refreshed.")
 
     # --- notes --------------------------------------------------------------------------------------------------------
 

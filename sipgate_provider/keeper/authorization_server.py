@@ -75,7 +75,7 @@ def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) ->
         return "This connection was made with another client of sipgate.", errors.CLIENT_ID
     if conf.is_loopback(ours["site"]) and row.site and not conf.is_loopback(row.site):
         return (
-            "This connection was made on a public site; from a developer's machine it is not renewed.",
+            "This connection was made on a public site; from a developer's machine it is not refreshed.",
             "SIPGATE_REDIRECT_URI",
         )
     return "", ""

@@ -55,7 +55,7 @@ def end_access(connection: SocialAccount) -> bool:
     """Forget the pair at the person's wish and hand its grant to the outbox; sign-ins go on. False: there is no row.
 
     Raises:
-        errors.SipgateUnavailable: the pair was being renewed all the time.
+        errors.SipgateUnavailable: the pair was being refreshed all the time.
     """
     for _attempt in range(10):
         row = store.load(connection.pk)
@@ -73,7 +73,7 @@ def end_access(connection: SocialAccount) -> bool:
                     generation=row.generation + 1,
                 )
                 return True
-    raise errors.SipgateUnavailable("The connection was being renewed each time its access was to be ended; try again.")
+    raise errors.SipgateUnavailable("The connection was refreshed each time its access was to be ended; try again.")
 
 
 def _hand_over(connection: SocialAccount, row: SipgateToken, *, why: str) -> None:

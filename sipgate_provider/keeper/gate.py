@@ -52,7 +52,7 @@ class AccessToken:
 class Freshness(Enum):
     FRESH = "fresh"
     ADVISORY = "advisory"
-    """Usable; one caller renews it in the background."""
+    """Usable; one caller refreshes it in the background."""
     MANDATORY = "mandatory"
     """Callers wait for a new one."""
     OVER = "over"
@@ -137,7 +137,7 @@ def call(
     row: SipgateToken | None = None,
     wait: float | None = None,
 ) -> tuple[AccessToken, Answer]:
-    """Return what ``ask`` answers to a usable token, and that token. A 401 is answered with one renewed token.
+    """Return what ``ask`` answers to a usable token, and that token. A 401 is answered with one refreshed token.
 
     Rejected means that nothing was done, so ``ask`` may be repeated, whatever it asks. No database connection is held
     while it runs. Arguments as ``usable``.
@@ -158,7 +158,7 @@ def call(
 
 
 def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None) -> SipgateToken:
-    """Renew a connection now, however fresh its token is, or though it was refused; return the new row. Raises as
+    """Refresh a connection now, however fresh its token is, or though it was refused; return the new row. Raises as
     ``usable``. ``actor``: as in ``RefreshRequest``.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
@@ -175,7 +175,7 @@ def has_ended(row: SipgateToken) -> bool:
 
 def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
     if _open(row).value != rejected:
-        return row  # somebody has renewed it since
+        return row  # somebody has refreshed it since
     now = timezone.now()
     is_new = (
         row.last_refreshed_at is not None
@@ -283,7 +283,7 @@ def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force:
         if result is not None and result.generation > row.generation:
             return result
         if time.monotonic() >= give_up:
-            raise errors.SipgateUnavailable("Another process is still renewing this connection.", endpoint="token")
+            raise errors.SipgateUnavailable("Another process is still refreshing this connection.", endpoint="token")
 
 
 def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:

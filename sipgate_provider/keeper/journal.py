@@ -159,7 +159,7 @@ def recover(entry: Entry) -> bool:
     row = store.load(entry.connection_id)
     if stored:
         history.add_event(TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1)
-        metrics.JOURNAL_ADOPTED.count()
+        metrics.JOURNAL_RECOVERED.count()
         logger.warning(
             "Recovered a pair of connection %s from the journal",
             entry.connection_id,

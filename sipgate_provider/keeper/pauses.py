@@ -33,13 +33,13 @@ _faulty: set[int] = set()
 
 
 def count_fault(connection_id: int) -> int:
-    """Count a row that sipgate finds fault with; return how many there were since this process renewed a row."""
+    """Count a row that sipgate finds fault with; return how many there were since this process refreshed a row."""
     _faulty.add(connection_id)
     return len(_faulty)
 
 
 def forget_faults() -> None:
-    """A row was renewed: it is not the client's fault."""
+    """A row was refreshed: it is not the client's fault."""
     _faulty.clear()
 
 

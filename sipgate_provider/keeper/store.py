@@ -28,11 +28,11 @@ from sipgate_provider.remote import oauth
 from . import authorization_server, sealing
 
 KEEP_SHARE = 0.5
-"""An idle link is renewed when this share of its refresh token's life is over: an outage of days is then survivable."""
+"""An idle connection is refreshed when this share of its refresh token's life is over; it then survives outages."""
 KEEP_JITTER = 0.1
 """A night's worth of consents must not come due in the same minute."""
 UNKNOWN_LIFE = timedelta(days=2)
-"""Assumed life of a refresh token whose end the server does not tell: renewed daily."""
+"""Assumed life of a refresh token whose end the server does not tell: refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
 """Within so short a time two refreshes do not tell whether the end moves: servers count whole seconds."""
 UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)

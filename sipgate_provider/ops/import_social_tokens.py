@@ -10,8 +10,8 @@ provider is left, since nobody could tell whose it is.
 
 *Other providers* (``openid_connect`` with sipgate as its server, or one of the site's own): their connections are known
 under another uid. The pair is sealed onto the same connection first, so that a refresh cannot lose it; the gate
-renews it if need be; sipgate then says who it belongs to, and the connection is re-keyed. Tokens that are not provably
-sipgate's and this client's are not touched: they must be JWTs that name our issuer and our client id.
+refreshes it if need be; sipgate then says who it belongs to, and the connection is re-keyed. Tokens that are not
+provably sipgate's and this client's are not touched: they must be JWTs that name our issuer and our client id.
 
 Must not know: terminals.
 """
@@ -234,7 +234,7 @@ def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
     """Return what a clear text row holds, with what its JWTs tell of themselves. None: there is no access token in it.
 
     allauth keeps neither the time of issue, nor the scope, nor the refresh token's end; sipgate's tokens name them.
-    Without them, a pair counts as issued when the person last signed in: it is then renewed at the first opportunity.
+    Without them, a pair counts as issued when the person last signed in: it is then refreshed at the first opportunity.
     """
     access, refresh = oauth.jwt_claims(row.token), oauth.jwt_claims(row.token_secret or "")
     ends = row.expires_at or _moment(access.get("exp"))

@@ -85,7 +85,7 @@ def run(
     progress: Callable[[Report], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
-    """Renew what is due, replay the journal, work off the outbox; return the report. Raises nothing of sipgate's."""
+    """Refresh what is due, replay the journal, work off the outbox; return the report. Raises nothing of sipgate's."""
     return Run(rate=rate, threads=threads, everything=everything, limit=limit, progress=progress, stop=stop).go()
 
 

@@ -2,7 +2,7 @@
 
 An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent beside
 whatever found out, and again by keepalive if that failed. A refusal may be taken back, so its person is told by
-keepalive, after a second one; and while sipgate refuses more connections than it renews, the operators are told and
+keepalive, after a second one; and while sipgate refuses more connections than it refreshes, the operators are told and
 people are not. Keepalive also tells people, days before, of an end that nothing can move. ``SIPGATE_NOTICES = False``
 switches mails off.
 
@@ -40,7 +40,7 @@ RETRY_FOR = timedelta(days=3)
 
 STORM_WITHIN = timedelta(hours=1)
 STORM_FROM = 10
-"""So many refused connections, and more than were renewed, are not the fault of their people."""
+"""So many refused connections, and more than were refreshed, are not the fault of their people."""
 STORM = "storm"
 
 
@@ -90,7 +90,7 @@ def _tell_of_storm() -> None:
     if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
         return
     history.add_event(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
-    logger.error("sipgate refuses more connections than it renews: their people are not told yet")
+    logger.error("sipgate refuses more connections than it refreshes: their people are not told yet")
     if settings.ADMINS:
         _mail_operators(STORM, {"site": conf.site_url()})
 

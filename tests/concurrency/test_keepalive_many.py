@@ -1,4 +1,4 @@
-"""Upkeep on several machines at once, while people use the site: nothing is renewed twice."""
+"""Keepalive on several machines at once, while people use the site: no token is sent twice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 ROWS = 200
 
 
-def upkeep() -> dict[str, int]:
+def run_keepalive() -> dict[str, int]:
     done = subprocess.run(
         [sys.executable, "manage.py", "sipgate_keepalive", "--json", "--rate", "0", "--threads", "16"],
         env=environment(),
@@ -34,7 +34,7 @@ def test_four_machines_share_the_work(connect: Connect, strict: Strict) -> None:
     pks = [connect(age=0.6 * 2_592_000).pk for _ in range(ROWS)]
     strict.set(latency=0.02)
     with workers(1) as [visitors], ThreadPoolExecutor(4) as machines:
-        running = [machines.submit(upkeep) for _ in range(4)]
+        running = [machines.submit(run_keepalive) for _ in range(4)]
         for pk in pks[:20]:
             assert {outcome[0] for outcome in visitors.ask(connection=pk, threads=4)} == {"ok"}
         reports = [future.result() for future in running]

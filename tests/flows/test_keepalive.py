@@ -1,4 +1,4 @@
-"""Upkeep: idle links, pending revocations, the journal, and how the command speaks."""
+"""Keepalive: idle links, pending revocations, the journal, and how the command speaks."""
 
 from __future__ import annotations
 

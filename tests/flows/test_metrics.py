@@ -322,7 +322,7 @@ class TestRefreshes:
         assert journal.write(claim, grant, pair) is not None
         assert gauges(scrape)["sipgate_journal_entries"] == 1
         assert gate.usable(connection).value == grant.access_token
-        assert counted.of("sipgate_journal_adopted_total") == {(): 1}
+        assert counted.of("sipgate_journal_recovered_total") == {(): 1}
         assert counted.of("sipgate_refreshes_total") == {}
         assert gauges(scrape)["sipgate_journal_entries"] == 0
 

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_keepalive``: renew idle links before they end, finish pending revocations, replay the journal."""
+"""``manage.py sipgate_keepalive``: refresh idle connections before they end, revoke, recover from the journal."""
 
 from __future__ import annotations
 
