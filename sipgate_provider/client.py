@@ -9,9 +9,9 @@
     await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
     await in_thread(list)(client.history())
 
-Behind every call stands the gate (``keeper.gate``): a valid access token costs one query, an ending one is refreshed. While
-sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction: so do not call
-from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
+Behind every call stands the gate (``keeper.gate``): a valid access token costs one query, an ending one is refreshed.
+While sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction. So do not
+call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
 
 A 401 is answered with one refreshed token and one more try, also of a POST: sipgate did nothing. A POST whose
 connection breaks is *not* repeated, since it may have been carried out; reads are, once.
