@@ -138,6 +138,7 @@ SIPGATE_SETTING_NAMES = {
     "DATABASES": "DATABASE_URL",
     "pool in DATABASES": "DATABASE_POOL",
     "CACHES": "REDIS_URL",
+    "SIPGATE_METRICS": "METRICS_TOKEN",
 }
 """Where the app names a Django setting, the operators of this site read the variable that fills it."""
 

@@ -81,12 +81,6 @@ def redirect_uri() -> str:
     return str(_get("REDIRECT_URI", ""))
 
 
-def is_loopback(url: str) -> bool:
-    """Tell whether a URL points at the machine itself."""
-    host = urlsplit(url).hostname or ""
-    return host in {"localhost", "::1"} or host.endswith(".localhost") or host.startswith("127.")
-
-
 def redirect_path() -> str:
     return urlsplit(redirect_uri()).path
 
@@ -170,7 +164,7 @@ def page_wait() -> float:
 
 
 def journal_directory() -> Path | None:
-    """``SIPGATE_JOURNAL_DIR``: where sealed pairs wait when the database cannot take them; ``None`` switches it off."""
+    """``SIPGATE_JOURNAL_DIR``: where each new pair is kept, sealed, until the next one; ``None`` for none."""
     value = _get("JOURNAL_DIR", None)
     return Path(value) if value else None
 

@@ -18,8 +18,8 @@
        ├─ NotFound                 404
        └─ Conflict                 409
 
-    TokenRefused                   not a SipgateError: ``invalid_grant``; only the gate sees it and turns it
-                                   into NeedsSignIn, or into somebody else's newer token
+    TokenRefused                   not a SipgateError: the token endpoint refused a token or a code; the refresh
+                                   and the callback deal with it
 
 No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token: they name the
 endpoint and the HTTP status, and chain the cause.
@@ -204,14 +204,15 @@ class Conflict(RequestFailed):
 
 
 class TokenRefused(Exception):
-    """The token endpoint said ``invalid_grant`` (RFC 6749 §5.2). ``description`` is sipgate's text; it is shown to
-    operators, escaped, and never matched on.
+    """The token endpoint refused a refresh token or a code (RFC 6749 §5.2).
+
+    ``description`` is sipgate's text; it is shown to operators, escaped, and never matched on.
     """
 
     kind = Kind.EXPIRED
 
     def __init__(self, *, code: str, description: str = "", status: int | None = None) -> None:
-        super().__init__(f"The token endpoint refused the refresh token ({code}).")
+        super().__init__(f"The token endpoint refused what it was sent ({code}).")
         self.code = code
         self.description = description
         self.status = status

@@ -1,6 +1,7 @@
 """Errors as a person meets them: what happened, what to do, and a reference that is also in the log.
 
-The one place that turns the error tree into words, pages and problem documents (RFC 9457).
+Turns the error tree into words, pages and problem documents (RFC 9457). Only a callback differs: its failures are pages
+of ``sign_in.problems``, with status 401.
 """
 
 from __future__ import annotations

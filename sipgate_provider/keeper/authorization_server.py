@@ -8,7 +8,7 @@ from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp
 from django.core.exceptions import MultipleObjectsReturned
 
-from sipgate_provider import conf, errors
+from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.models import Revocation, SipgateToken
 from sipgate_provider.remote import oauth
 
@@ -73,9 +73,13 @@ def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) ->
         return "This connection was made at another authorization server.", "SIPGATE_AUTH_URL"
     if row.client_id not in {"", client_in_use.client_id}:
         return "This connection was made with another client of sipgate.", errors.CLIENT_ID
-    if conf.is_loopback(ours["site"]) and row.site and not conf.is_loopback(row.site):
+    if _is_local(ours["site"]) and row.site and not _is_local(row.site):
         return (
             "This connection was made on a public site; from a developer's machine it is not refreshed.",
             "SIPGATE_REDIRECT_URI",
         )
     return "", ""
+
+
+def _is_local(url: str) -> bool:
+    return endpoints.is_loopback(urlsplit(url).hostname)

@@ -119,10 +119,10 @@ def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: floa
     if state is Freshness.FRESH:
         return _open(row)
     if state is Freshness.ADVISORY:
-        _renew_behind(row)
+        _refresh_behind(row)
         return _open(row)
     try:
-        return _open(_renew(row, wait=wait))
+        return _open(_refreshed(row, wait=wait))
     except (errors.SipgateUnavailable, errors.UnexpectedResponse, errors.NeedsSignIn, errors.Misconfigured):
         # What is left of the present token's life is better than an error, unless that is the token's own fault.
         if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
@@ -165,7 +165,7 @@ def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: flo
     row = store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    return _renew(row, wait=wait, actor=actor, force=True)
+    return _refreshed(row, wait=wait, actor=actor, force=True)
 
 
 def has_ended(row: SipgateToken) -> bool:
@@ -189,7 +189,7 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
         raise errors.AccessRejected(
             "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401
         )
-    return _renew(row, wait=wait)
+    return _refreshed(row, wait=wait)
 
 
 class _Rejections:
@@ -229,7 +229,7 @@ def _open(row: SipgateToken) -> AccessToken:
     )
 
 
-def _renew_behind(row: SipgateToken) -> None:
+def _refresh_behind(row: SipgateToken) -> None:
     """Start a refresh and do not wait for it; nobody who can go on is told when it fails."""
     now = timezone.now()
     if row.state == State.NEEDS_SIGN_IN or (row.next_attempt_at and row.next_attempt_at > now):
@@ -250,7 +250,7 @@ def _quietly(request: RefreshRequest) -> SipgateToken | None:
         return None  # noted in the row, the history and the log
 
 
-def _renew(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
+def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
     if row.state == State.NEEDS_SIGN_IN:
         row = _recovered(row, force=force)
         if row.state == State.ACTIVE and not force and freshness(row, timezone.now()) is not Freshness.OVER:

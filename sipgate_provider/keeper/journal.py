@@ -254,22 +254,6 @@ def waiting() -> int:
     return sum(entry.is_waiting for entry in entries())
 
 
-def is_writable() -> bool:
-    """Tell whether the journal would take a pair now. True without one."""
-    directory = conf.journal_directory()
-    if directory is None:
-        return True
-    probe = directory / f".{uuid.uuid4().hex}.draft"
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe.write_bytes(b"x" * 4096)
-    except OSError:
-        return False
-    finally:
-        _remove(probe)
-    return True
-
-
 def _open(entry: Entry) -> tuple[oauth.Grant, sealing.Pair] | None:
     try:
         sealed = _read(entry.path)

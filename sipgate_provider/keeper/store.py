@@ -179,20 +179,6 @@ def note_fault(row: SipgateToken, **changes: Any) -> bool:
     return bool(SipgateToken.objects.using(database.alias()).filter(pk=row.pk, **seen).update(**changes))
 
 
-def failure(
-    row: SipgateToken, state: State, reason: Reason, *, code: str, next_attempt_at: datetime | None, now: datetime
-) -> dict[str, Any]:
-    """Return the columns that tell of a failed refresh of ``row``. The pair stays."""
-    return {
-        "state": state,
-        "reason": reason,
-        "last_error_code": code[:80],
-        "next_attempt_at": next_attempt_at,
-        "state_since": row.state_since if row.state == state else now,
-        "failing_since": row.failing_since or now,
-    }
-
-
 def save_refreshed(
     sent: Sent,
     grant: oauth.Grant,
