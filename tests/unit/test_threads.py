@@ -105,8 +105,6 @@ ENDS = {
 
 @pytest.mark.parametrize("how", ENDS)
 def test_a_process_that_ends_begins_nothing_and_finishes_what_it_has_begun(how: str) -> None:
-    if how == "a child of Celery's":
-        pytest.importorskip("billiard")
     first, last = ENDS[how]
     done = subprocess.run(
         [sys.executable, "-c", PROCESS.format(first=first, last=last)],
