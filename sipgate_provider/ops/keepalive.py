@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from itertools import chain, islice
 
 from django.db import DatabaseError, InterfaceError, connections
 from django.db.models import Q, QuerySet
@@ -175,13 +176,7 @@ class Run:
         wanted = due(now=now, everything=self._everything)
         if self._everything:
             wanted &= Q(issued_at__lt=self._started_at)  # what this run has refreshed is not due a second time
-        number = 0
-        for condition in (wanted, refused(now=now)):
-            for pk, generation in _listed(condition):
-                if number == self._limit:
-                    return
-                number += 1
-                yield pk, generation
+        yield from islice(chain(listed(wanted), listed(refused(now=now), by="state_since")), self._limit)
 
     def _one_in_thread(self, client: oauth.Client, pk: int, generation: int) -> None:
         # Else what a thread has opened is left to the garbage collector, which Python 3.13 remarks on.
@@ -245,12 +240,17 @@ class Run:
         self._stop.set()
 
 
-def _listed(condition: Q) -> Iterator[tuple[int, int]]:
-    """Yield rows in the order of ``keepalive_at``, which the index ``sipgate_token_due`` has, a batch a query."""
-    rows = SipgateToken.objects.using(database.alias()).filter(condition).order_by("keepalive_at", "pk")
-    following: QuerySet[SipgateToken] = rows
-    while batch := list(following.values_list("pk", "generation", "keepalive_at")[:BATCH]):
+def in_order(condition: Q, by: str = "keepalive_at") -> QuerySet[SipgateToken]:
+    """Return the rows of a condition, earliest moment in the column ``by`` first. There is an index for each of both
+    orders that are used."""
+    return SipgateToken.objects.using(database.alias()).filter(condition).order_by(by, "pk")
+
+
+def listed(condition: Q, by: str = "keepalive_at") -> Iterator[tuple[int, int]]:
+    """Yield connections and generations of such rows, a batch a query."""
+    rows = following = in_order(condition, by)
+    while batch := list(following.values_list("pk", "generation", by)[:BATCH]):
         database.release_connections()
         yield from ((pk, generation) for pk, generation, _ in batch)
         pk, _, at = batch[-1]
-        following = rows.filter(Q(keepalive_at=at, pk__gt=pk) | Q(keepalive_at__gt=at), keepalive_at__gte=at)
+        following = rows.filter(Q(**{by: at, "pk__gt": pk}) | Q(**{f"{by}__gt": at}), **{f"{by}__gte": at})

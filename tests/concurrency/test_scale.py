@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import timedelta
 from typing import Any
@@ -64,7 +65,8 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
     fill(template, ROWS[connection.vendor])
     now = timezone.now()
     plans = {
-        "claim": plan(keepalive.claimable(now=now, started_at=now)[:64]),
+        "due": plan(keepalive.in_order(keepalive.due(now=now))[:64]),
+        "refused": plan(keepalive.in_order(keepalive.refused(now=now), "state_since")[:64]),
         "list": plan(SipgateToken.objects.order_by("-issued_at", "-pk")[:100]),
         "token": plan(SipgateToken.objects.filter(pk=template.pk)),
         "account": plan(
@@ -85,11 +87,9 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
             assert "Seq Scan on sipgate_provider_sipgatetoken" not in text, text
             assert "SCAN sipgate_provider_sipgatetoken\n" not in text + "\n", text
     started = time.monotonic()
-    claimed = keepalive.claim_batch(64, started_at=now)
-    print(
-        f"claiming {len(claimed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms"
-    )
-    assert len(claimed) == 64
+    listed = list(itertools.islice(keepalive.listed(keepalive.due(now=now)), 600))
+    print(f"listing {len(listed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms")
+    assert len(set(listed)) == 600
     somebody = get_user_model().objects.create(username="somebody")
     started = time.monotonic()
     assert store.load(template.pk) is not None

@@ -20,7 +20,7 @@ from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from sipgate_provider import errors  # noqa: E402
-from sipgate_provider.keeper import gate, journal, store  # noqa: E402
+from sipgate_provider.keeper import gate, journal, store, threads  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
 
 
@@ -59,6 +59,7 @@ def announce_points() -> None:
 def use(connection: int) -> None:
     try:
         generation = gate.usable(connection).generation
+        threads.errands.wait_idle(10)  # a process that starts looks into the journal as well
         row = store.load(connection)
         tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
     except errors.SipgateError as error:
