@@ -59,6 +59,7 @@ def announce_points() -> None:
 def use(connection: int) -> None:
     try:
         generation = gate.usable(connection).generation
+        threads.errands.wait_idle(20)  # what is recovered at the start of a process
         threads.errands.wait_idle(10)  # a process that starts looks into the journal as well
         row = store.load(connection)
         tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
