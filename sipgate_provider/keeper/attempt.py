@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import errors, metrics, signals
@@ -155,7 +155,9 @@ class Attempt:
     def _fault_of_row(self, refused: errors.TokenRefused, client: oauth.Client) -> errors.SipgateError:
         """sipgate finds fault with this grant, not with our client; unless it does so with one row after the other."""
         details: dict[str, Any] = {"endpoint": "token", "status": refused.status, "code": refused.code}
-        if pauses.count_fault(self.row.pk) >= ROWS_IN_SUCCESSION:
+        # A row that is known to be at fault proves nothing about the client.
+        is_news = self.row.reason != Reason.UNEXPECTED
+        if is_news and pauses.count_fault(self.row.pk) >= ROWS_IN_SUCCESSION:
             error = errors.Misconfigured(
                 f"sipgate refuses one connection after the other ({refused.code}).",
                 setting=oauth.OUR_FAULT[refused.code],
@@ -267,7 +269,7 @@ class Attempt:
             if self.claim is not None:
                 return store.give_back(self.claim, **changes)
             return bool(changes) and store.note_fault(self.row, **changes)
-        except (OperationalError, InterfaceError) as error:
+        except database.AWAY as error:
             connections[database.alias()].close()
             logger.warning("The outcome of a refresh is not noted (%s)", type(error).__name__, extra=self.log_fields())
             return False

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.conf import settings
-from django.db import OperationalError, connections, router, transaction
+from django.db import InterfaceError, InternalError, OperationalError, connections, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sipgate_provider import errors
 from sipgate_provider.models import SipgateToken
 
+AWAY = (OperationalError, InterfaceError, InternalError)
+"""What the database raises when it does not take a statement now: it is away, or has become read-only in a failover."""
 LOCK_PATIENCE_MS = 250
 """How long a claim waits for a lock that its own caller may hold: longer would only make the caller wait for itself."""
 
@@ -24,10 +25,12 @@ def alias() -> str:
 def own_connections() -> Iterator[None]:
     """For work beside requests: what it writes counts at once, and its connections are given back at the end."""
     try:
-        if not settings.DATABASES.get(alias(), {}).get("AUTOCOMMIT", True):
-            # A site that commits by itself would not know of these statements.
-            connections[alias()].ensure_connection()
-            connections[alias()].set_autocommit(True)
+        wrapper = connections[alias()]
+        if not wrapper.settings_dict.get("AUTOCOMMIT", True):
+            # A site that commits by itself would not know of these statements. The settings are this thread's own copy,
+            # so that it also holds after the connection was given back and opened again.
+            wrapper.close()
+            wrapper.settings_dict = {**wrapper.settings_dict, "AUTOCOMMIT": True}
         yield
     finally:
         connections.close_all()

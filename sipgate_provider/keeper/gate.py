@@ -152,7 +152,11 @@ def call(
     except errors.AccessRejected:
         token = usable(connection, rejected=token.value, wait=wait)
         database.release_connections()
-        answer = ask(token)
+        try:
+            answer = ask(token)
+        except errors.AccessRejected:
+            rejections.note(token.connection_id)
+            raise
         rejections.forget()
         return token, answer
 
@@ -206,7 +210,7 @@ class _Rejections:
 
     def are_many(self) -> bool:
         now = time.monotonic()
-        self._at = {pk: at for pk, at in self._at.items() if now - at < self.SECONDS}
+        self._at = {pk: at for pk, at in list(self._at.items()) if now - at < self.SECONDS}
         return len(self._at) >= self.MANY
 
     def forget(self) -> None:

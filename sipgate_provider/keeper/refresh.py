@@ -25,7 +25,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 
-from django.db import InterfaceError, OperationalError, connections
+from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import conf, errors
@@ -263,7 +263,7 @@ class _Refresh(Attempt):
                     is_use=self.request.is_use,
                     before=self.row,
                 )
-            except (OperationalError, InterfaceError) as error:
+            except database.AWAY as error:
                 # The connection may be dead: only a fresh one can tell whether the first statement arrived.
                 connections[database.alias()].close()
                 if entry is not None and pause < 0.06:

@@ -14,6 +14,7 @@ Must not know: why somebody disconnected, pages.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import uuid
@@ -160,7 +161,8 @@ def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
 
 
 def _start(pk: uuid.UUID) -> None:
-    threads.errands.submit_once(("revocation", pk), partial(deliver, pk))
+    with contextlib.suppress(errors.SipgateUnavailable):  # no thread is free: it is noted, and keepalive delivers it
+        threads.errands.submit_once(("revocation", pk), partial(deliver, pk))
 
 
 def deliver(pk: uuid.UUID) -> bool:

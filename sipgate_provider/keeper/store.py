@@ -107,7 +107,8 @@ def is_overdue(row: Any) -> bool:
     return bool(row.lease_owner and row.lease_until and row.lease_until < row.database_now)
 
 
-_first_seen: dict[int, tuple[str, float]] = {}
+_first_seen: dict[tuple[int, str, datetime], float] = {}
+"""When this process first saw a lease or mark."""
 
 
 def _is_over(row: Any, owner: str, until: datetime | None, grace: timedelta) -> bool:
@@ -117,12 +118,9 @@ def _is_over(row: Any, owner: str, until: datetime | None, grace: timedelta) -> 
     if until is None or until + grace <= row.database_now:
         return True
     now = time.monotonic()
-    seen, since = _first_seen.get(row.pk, ("", now))
-    if seen != owner:
-        if len(_first_seen) > 10_000:
-            _first_seen.clear()
-        _first_seen[row.pk] = (owner, now)
-        return False
+    if len(_first_seen) > 10_000:
+        _first_seen.clear()
+    since = _first_seen.setdefault((row.pk, owner, until), now)
     return now - since >= (conf.lease() + grace).total_seconds()
 
 
@@ -163,9 +161,16 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 
 
 def give_back(claim: Claim, **changes: Any) -> bool:
-    """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, nothing is noted."""
+    """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, or an administrator
+    has asked for a new sign-in meanwhile. Then nothing is noted but a mark."""
     rows = SipgateToken.objects.using(database.alias()).filter(pk=claim.connection_id, lease_owner=claim.owner)
-    return bool(rows.update(lease_owner="", lease_until=None, **changes))
+    free: dict[str, Any] = {"lease_owner": "", "lease_until": None}
+    asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
+    if rows.exclude(asked).update(**free, **changes):
+        return True
+    marks = {name: value for name, value in changes.items() if name in {"mark_owner", "mark_until"}}
+    rows.update(**free, **marks)
+    return False
 
 
 def mark(claim: Claim) -> dict[str, Any]:

@@ -221,7 +221,12 @@ def _addresses(name: str, port: int, seconds: float) -> list[str]:
     if future is None:
         future = running[name, port] = Future()
         # A daemon: a resolver that hangs must not keep a process from ending.
-        threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver").start()
+        thread = threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver")
+        try:
+            thread.start()
+        except RuntimeError:  # no thread can be started now: the next call may try again
+            running.pop((name, port), None)
+            return []
     try:
         return future.result(seconds)
     except TimeoutError:
@@ -246,6 +251,8 @@ class _Stamped:
 
     response_class = _Response
     last_used = 0.0
+    is_used = False
+    """Something was asked over the connection as it stands."""
     sock: Any
     port: Any
     timeout: Any
@@ -253,9 +260,19 @@ class _Stamped:
 
     def request(self, method: str, *args: Any, **kwargs: Any) -> None:
         is_old = method not in {"GET", "HEAD"} and time.monotonic() - self.last_used > STALE_AFTER
-        if self.sock is not None and (is_old or _progress.before_sending is not None):
-            self.close()  # type: ignore[attr-defined]  # of the connection this is mixed into
+        # Over TLS, urllib3 has connected just before: what is new is not connected again.
+        if self.sock is not None and self.is_used and (is_old or _progress.before_sending is not None):
+            self._close_but_keep_tunnel()
         super().request(method, *args, **kwargs)  # type: ignore[misc]  # of the connection this is mixed into
+
+    def _close_but_keep_tunnel(self) -> None:
+        """Close; the next use connects again, through the same proxy. Closing alone would forget the tunnel."""
+        connection: Any = self
+        name, port = connection._tunnel_host, connection._tunnel_port
+        headers, scheme = connection._tunnel_headers, connection._tunnel_scheme
+        connection.close()
+        if name:
+            connection.set_tunnel(name, port, headers=headers, scheme=scheme)
 
     def _new_conn(self) -> socket.socket:
         """Connect within the time for it, name resolution and all addresses included; ``getaddrinfo`` has no limit."""
@@ -281,7 +298,7 @@ class _Stamped:
         try:
             super().connect()  # type: ignore[misc]  # of the connection this is mixed into
             # Over TLS, urllib3 connects before it asks: a new connection must not look like a stale one.
-            self.last_used = time.monotonic()
+            self.last_used, self.is_used = time.monotonic(), False
         finally:
             _progress.sent, _progress.before_sending = sent, before
 
@@ -294,7 +311,7 @@ class _Stamped:
 
     def getresponse(self) -> Any:
         response = super().getresponse()  # type: ignore[misc]  # of the connection this is mixed into
-        self.last_used = time.monotonic()
+        self.last_used, self.is_used = time.monotonic(), True
         _progress.answered()
         return response
 
