@@ -1,4 +1,4 @@
-"""One attempt to refresh a row: what its failures mean for the row, the client and the person, and who is told.
+"""Decides what the failure of one attempt to refresh means for the row, the client and the person, and who is told.
 
 Must not know: how a token is sent (``refresh``), pages.
 """

@@ -1,4 +1,4 @@
-"""The site's client at sipgate, from wherever allauth keeps it (settings or a ``SocialApp`` row)."""
+"""Finds the site's client at sipgate, which allauth keeps in the settings or in a ``SocialApp`` row."""
 
 from __future__ import annotations
 

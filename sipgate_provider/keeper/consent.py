@@ -1,4 +1,4 @@
-"""What a person's consent changes: the token row, its history, and what was still to be ended."""
+"""Stores what a person's consent changes: the token row, its history, and the revocations that are still pending."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which database holds the token rows, and when this thread gives its database connections back."""
+"""Tells which database holds the token rows, and returns this thread's database connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: a usable access token for a connection. Everybody who needs one comes here.
+"""The gate returns a usable access token for a connection. All code that needs one calls it.
 
 1. *Look.* Usable: hand it out (one query, no write). Near its end: one caller starts a refresh, everybody goes on.
 2. Otherwise ``refresh`` does all that is to be done, in a thread of its own, once per connection and process; the

@@ -1,4 +1,4 @@
-"""The history of a connection: events are appended and never changed."""
+"""Keeps the history of each connection: events are appended and never changed."""
 
 from __future__ import annotations
 

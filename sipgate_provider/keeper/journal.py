@@ -1,4 +1,4 @@
-"""Where a rotated pair waits until the database has it, and the evidence of what was sent: one sealed file per pair.
+"""Keeps a new pair until the database has it, and proves which token was sent: one sealed file per pair.
 
 sipgate has spent the old refresh token by the time its answer is here. The pair is written here before it is stored, so
 that a process may be killed in between. A file is named by connection, consent and the generation that was *sent*: it

@@ -1,4 +1,4 @@
-"""This machine, as its journal's folder knows it: a name, and a lock for each connection that the kernel looks after.
+"""Gives this machine a name, kept in the journal's folder, and holds a lock of the kernel for each connection.
 
 The kernel gives a lock back when its holder ends, however it ends, and keeps it while the holder is paused. So on one
 machine nobody has to ask a clock whether a refresh is still under way. Folder::

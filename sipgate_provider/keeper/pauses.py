@@ -1,4 +1,4 @@
-"""A pause of the client: while sipgate refuses our credentials, nobody asks again."""
+"""Pauses all refreshes of a client for as long as sipgate refuses its credentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One refresh of one connection: the only place that sends a refresh token, whoever asks for it.
+"""Refreshes one connection. No other module sends a refresh token, no matter what asked for the refresh.
 
 sipgate spends a refresh token when the request arrives, and a token that is sent again ends the whole session. So
 everything slow comes before the claim, and everything that could prove the token spent is looked at after it::

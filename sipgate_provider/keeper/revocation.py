@@ -1,4 +1,4 @@
-"""Ends grants at sipgate that nobody here needs any more: an outbox that is worked off after the commit.
+"""Ends grants at sipgate that this site no longer needs, from an outbox (a table of requests) after the commit.
 
 The local secret is sealed away in the same transaction that removes the connection; the remote call happens later,
 is retried for a day, and every outcome is in the history.

@@ -1,4 +1,4 @@
-"""Seals and opens token pairs: AES-256-GCM with a key ring, each ciphertext bound to the place it belongs to.
+"""Seals (encrypts) and opens token pairs with AES-256-GCM and several keys. Each ciphertext is bound to its place.
 
 A sealed value is ``version (1 byte) | key id (4 bytes) | nonce (12 bytes) | ciphertext and tag``. Its *context* (which
 connection, which generation) is authenticated but not stored: moved to another row, or put back from an older

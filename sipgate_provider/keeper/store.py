@@ -1,7 +1,10 @@
-"""The only writer of token rows. Every change is one conditional UPDATE; zero rows means somebody newer is right.
+"""Writes token rows, which no other module does. Every change is one conditional UPDATE.
 
-*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, whoever
-has the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to sipgate.
+If an UPDATE changes no row, the row has changed meanwhile, and the newer state stays.
+
+*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, no
+matter which process has the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to
+sipgate.
 """
 
 from __future__ import annotations

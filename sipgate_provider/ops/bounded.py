@@ -1,4 +1,4 @@
-"""Asks a question that may hang, and does not hang itself.
+"""Runs a function that may hang, and returns in time even if it does.
 
 Must not know: what is asked.
 """

@@ -1,4 +1,4 @@
-"""Use case: a site that kept sipgate's tokens in allauth's clear text table moves them into sealed rows.
+"""Moves sipgate's tokens from allauth's clear text table into sealed rows, for a site that kept them there.
 
 For each connection: seal, look whether it opens, then remove the clear text, in one transaction. Nothing that is sealed
 already is overwritten; what was interrupted is gone on with by the next run. No notice is sent and no signal announced:

@@ -1,4 +1,4 @@
-"""Whether the journal's folder can take a token pair. Asked by the doctor, the metrics and a site's own checks."""
+"""Tells whether the journal's folder can take a token pair. The doctor, the metrics and a site's own checks ask it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work that runs without a visitor: idle connections are refreshed before they end, politely.
+"""Does the work that needs no visitor: it refreshes idle connections before they end, at a rate that sipgate accepts.
 
 What is due is listed; each row is refreshed by the function that visitors use. Any number of machines may run this at
 once: they share the work, since a row that somebody else refreshes is left to them.

@@ -1,4 +1,4 @@
-"""Use case: what an operator does to connections: refresh, check, revoke, ask for a new sign-in.
+"""Does what an operator asks for: refreshes, checks and revokes connections, and asks for a new sign-in.
 
 Each is safe to repeat, noted in the history with its actor, and answered per connection, errors included. sipgate is
 asked in threads of their own: the caller's transaction and database connection are not held, and the work continues

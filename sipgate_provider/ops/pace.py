@@ -1,4 +1,4 @@
-"""How fast a run may go, and when it ends early."""
+"""Decides how fast a run may go, and when it ends early."""
 
 from __future__ import annotations
 

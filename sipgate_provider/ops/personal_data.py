@@ -1,4 +1,4 @@
-"""What this app knows of a person: all of it as plain values, and the history without them.
+"""Exports all that this app knows about a person as plain values, and removes the person from the history.
 
 Must not know: pages, users' other data, why somebody leaves.
 """

@@ -1,4 +1,4 @@
-"""A key change: everything sealed with an older key is sealed with the first one."""
+"""Changes the key: what was sealed with an older key is sealed again with the first one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Removes what is kept of people for too long: history and last known accounts older than ``SIPGATE_HISTORY_DAYS``.
+"""Removes data about people that is older than ``SIPGATE_HISTORY_DAYS``: history and last known accounts.
 
 Must not know: pages, sipgate, why somebody leaves (``personal_data``).
 """

@@ -1,4 +1,4 @@
-"""How the site's connections are, in numbers: a handful of index-backed queries, remembered for half a minute.
+"""Counts the site's connections and incidents, with a few queries that use an index. The result is kept for 30 s.
 
 Must not know: pages, permissions.
 """

@@ -1,4 +1,4 @@
-"""The other side: sipgate's endpoints over HTTP.
+"""Talks to sipgate's endpoints over HTTP.
 
 Everything in the app may use it. It must not know Django, allauth, or where a token comes from.
 """

@@ -1,4 +1,4 @@
-"""The one HTTP session of a process towards sipgate: guarded against everything a server, or somebody between, can do.
+"""Has the one HTTP session of a process to sipgate, guarded against what a server, or somebody in between, can do.
 
 Kept alive and shared by all threads; a total deadline that a dripping answer cannot stretch; bodies capped; redirects
 never followed (a 307 would carry secrets to another origin); no cookies, no ``.netrc``; GETs retried once, POSTs never.

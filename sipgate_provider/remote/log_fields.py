@@ -1,7 +1,7 @@
-"""What a log record tells machines beside its sentence: ``logger.info("…", extra=log_fields.fields(…))``.
+"""Adds fields for machines to the text of a log record: ``logger.info("…", extra=log_fields.fields(…))``.
 
-A record has them as its attribute ``sipgate``, a dict of plain values. Which there can be stands in the signature of
-``fields``, so that nothing else gets there: no text of sipgate's, no name, no secret.
+A record has them as its attribute ``sipgate``, a dict of plain values. The signature of ``fields`` lists all possible
+fields, so that nothing else gets there: no text that sipgate sent, no name, no secret.
 
 Must not know: Django, who reads the log.
 """

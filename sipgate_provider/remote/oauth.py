@@ -1,4 +1,4 @@
-"""The token endpoint and what ends a grant: requests → grants and errors, classified in one place.
+"""Asks the token endpoint and the endpoints that end a grant, and classifies each answer as a grant or an error.
 
 RFC 6749 §5 and §6, RFC 7009, and Keycloak's logout. Must not know: Django, allauth, rows.
 """

@@ -1,4 +1,4 @@
-"""Reading a list page by page: where it has got to, and when it is over."""
+"""Reads a list page by page: it knows how far it has read, and when the list ends."""
 
 from __future__ import annotations
 

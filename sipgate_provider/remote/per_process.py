@@ -1,4 +1,4 @@
-"""A value of which every process has its own: made at first use, forgotten by a forked child.
+"""Holds a value of which every process has its own: it is made at first use, and a forked child forgets it.
 
 Sockets and threads must not cross a fork. Two processes that share a socket read each other's answers, and the threads
 of a parent do not exist in its child.

@@ -1,4 +1,4 @@
-"""What sipgate's endpoints say without a user: whether addresses, client, redirect URI and scopes are right.
+"""Asks sipgate's endpoints, without a user, whether addresses, client, redirect URI and scopes are right.
 
 The questions change nothing at sipgate: a sign-in is begun with ``prompt=none``, so that it comes straight back; a
 token that nobody has issued is refreshed and revoked (RFC 6749 §5.2 tells *invalid_grant* from a refused client); the

@@ -1,4 +1,4 @@
-"""Which scopes each operation of sipgate's REST API needs: any one of those listed suffices, ``all`` always does.
+"""Lists the scopes of each operation of sipgate's REST API: any one of those listed suffices, and ``all`` always does.
 
 From sipgate's published v2 specification (July 2022). Newer paths are missing: an unknown path names no scope.
 """

@@ -1,4 +1,4 @@
-"""One request to sipgate's REST API: an answer, or an error by its status."""
+"""Sends one request to sipgate's REST API, and returns the answer or raises the error that its status means."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text that does not show itself.
+"""Provides text that does not show when it is printed.
 
 An error report prints the local variables of every frame; a log call or an assertion prints what it is given.
 ``Secret`` is an ordinary ``str`` to code that sends it, and dots to code that prints it. Django's

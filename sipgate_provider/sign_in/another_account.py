@@ -1,4 +1,4 @@
-"""*Use another sipgate account*: what sipgate does in a browser in which somebody is signed in, and what works.
+"""The page *Use another sipgate account* says what sipgate does if somebody is signed in there, and offers what works.
 
 Keycloak keeps one session for each browser. ``prompt=login`` asks for the password of the person who is signed in, and
 signing that person out ends what was granted in the session. So a page says so before anybody leaves.

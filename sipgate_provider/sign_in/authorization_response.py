@@ -1,4 +1,4 @@
-"""What sipgate answers in the callback's query (RFC 6749 §4.1.2, RFC 9207), taken out of the request at once.
+"""Takes sipgate's answer out of the callback's query (RFC 6749 §4.1.2, RFC 9207), before anything can report it.
 
 Error reports and traces show the request: its query, and the addresses that servers keep beside it (``RAW_URI``,
 ``REQUEST_URI``). A code that was not redeemed yet must not stand there.

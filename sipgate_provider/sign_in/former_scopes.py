@@ -1,4 +1,4 @@
-"""A sign-in never narrows a living grant.
+"""Sees to it that a sign-in never narrows a living grant.
 
 A sign-in cannot know who is coming, so it asks for the configured scopes. If the person had allowed more, the new grant
 is stored, and what was allowed before is asked for again in the same visit, with ``prompt=none``: sipgate answers at

@@ -1,4 +1,4 @@
-"""What the callback tells a person when a sign-in failed."""
+"""Tells a person why a sign-in failed, when the callback ends in an error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Consent and disconnect, as allauth announces them → token rows.
+"""Receives allauth's signals about consent and disconnect, and has the token rows changed accordingly.
 
 A token is stored when a sign-in or connect is *complete*, not while allauth still checks it: allauth's own storage
 happens earlier, so that an anonymous redirect or somebody else's connect can overwrite a row.

@@ -1,4 +1,4 @@
-"""A callback that comes more than once (reload, double click, prefetch, *Back*): its state is used once.
+"""Uses each state once, even if its callback comes more than once (reload, double click, prefetch, *Back*).
 
 The first request inserts a row and sends the code. Each further one, of the same browser only, waits for the first and
 goes where it went. "The same browser" is one with the cookie that was set when the sign-in began: a session cannot

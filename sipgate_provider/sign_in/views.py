@@ -1,4 +1,4 @@
-"""sipgate's side of a sign-in: endpoints, code exchange, identity; and the two views. (The names are fixed by allauth.)
+"""Knows sipgate's endpoints, code exchange and identity, and has the two views of a sign-in. allauth fixes the names.
 
 The callback is written out here instead of inherited, for three promises that allauth's own cannot keep: no transaction
 and no database connection is held while sipgate is asked, nothing sipgate answers becomes a server error, and the
