@@ -203,6 +203,20 @@ class TestAsk:
         assert (row.generation, row.state, row.reason) == (2, State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED)
         assert gate.usable(connection).generation == 2
 
+    def test_outlives_a_running_refresh_that_fails(self, connect: Connect, strict: Strict) -> None:
+        connection = connect()
+        strict.set(fault="lose", times=1, latency=0.8)
+        request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
+        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh.refresh_connection(request))
+        _until(lambda: strict.counts().get("arrived") == 1)
+        operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
+        with pytest.raises(errors.SipgateUnavailable):
+            flight.result(15)
+        row = store.load(connection.pk)
+        assert (row.state, row.reason, row.next_attempt_at) == (State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED, None)
+        assert row.mark_owner  # that the token may be spent is noted all the same
+        assert not row.lease_owner
+
     def test_a_claim_that_saw_it_earlier_is_refused(self, connect: Connect) -> None:
         connection = connect()
         stale = store.load(connection.pk)

@@ -680,6 +680,13 @@ class TestTls:
                 assert post(session, server.url).status_code == 200
         assert server.connections == 1
 
+    def test_a_refresh_connects_once(self, session, context, certificate, monkeypatch) -> None:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        with serving(whole(), context=context) as server:
+            for _ in range(2):
+                assert post(session, server.url, replace(EASY, before_sending=lambda: None)).status_code == 200
+        assert server.connections == 2
+
     def test_a_drip_is_ended_by_the_total_deadline(self, session, context, certificate, monkeypatch) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with serving(drip(message(body=b"x" * 500), 0.02), context=context) as server:
