@@ -25,6 +25,8 @@ REFUSALS = {
     "consent": (400, "invalid_scope", "Client no longer has requested consent from user"),
 }
 """Faults that are an error in the sense of RFC 6749, and spend nothing."""
+ODDITIES: dict[str, dict[str, Any]] = {"odd": {"expires_in": "soon"}, "huge": {"access_token": "x" * 20_000}}
+"""Faults that spoil a part of an answer."""
 USUAL = {
     "latency": 0.0,
     "lifetime": 300,
@@ -143,8 +145,7 @@ class Handler(BaseHTTPRequestHandler):
             return None
         if fault == "garbage":
             return self._raw(200, b'{"access_token": ', "application/json")
-        if fault == "odd":
-            answer["expires_in"] = "soon"
+        answer.update(ODDITIES.get(fault, {}))
         if fault == "late":
             time.sleep(float(self.server.set.get("late", 1)))
         return self._answer(status, answer)

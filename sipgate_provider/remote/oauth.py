@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeGuard
 
 import requests
 
@@ -31,6 +31,8 @@ OUR_FAULT = {
     "invalid_request": "SIPGATE_TOKEN_URL",
 }
 """OAuth error codes that speak of this site's client, and the Django setting to look at first."""
+UNUSABLE = "unusable"
+"""In place of an access token that is none."""
 OF_THE_GRANT = frozenset({"invalid_scope", "invalid_request"})
 """Those of them that speak of one grant when they answer a refresh."""
 
@@ -149,6 +151,12 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
     response = _post(client, client.token_url, form, limits, headers={"Connection": "close"})
     try:
         return read_token_answer(response, issued_at=started, client=client)
+    except errors.UnexpectedResponse:
+        if response.status_code != 200 or not _has_refresh_token(data := _json(response)):
+            raise
+        # The old refresh token is spent: the new one is kept, and gets another access token at the next use.
+        data = {**data, "access_token": UNUSABLE, "expires_in": 0.001}
+        return Grant.parse(data, issued_at=started, client_id=client.client_id)
     except errors.Misconfigured as error:
         if error.code in OF_THE_GRANT:
             raise _refusal(response, error.code) from None
@@ -345,6 +353,10 @@ def _is_token(value: object) -> bool:
         and value.isprintable()
         and " " not in value
     )
+
+
+def _has_refresh_token(data: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(data, Mapping) and _is_token(data.get("refresh_token"))
 
 
 def _token_or_none(value: object) -> str | None:

@@ -111,6 +111,26 @@ class TestRenew:
         strict.set(fault="odd", times=1)
         assert gate.usable(connection).generation == 2
 
+    def test_odd_access_token_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        strict.set(fault="huge", times=1)
+        gate.usable(connection)
+        assert gate.usable(connection).value.startswith("at-")
+        assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (2, 0)
+
+    def test_an_api_that_rejects_everything_does_not_turn_all_pairs_over(
+        self, connect: Connect, strict: Strict
+    ) -> None:
+        several = [connect() for _ in range(3)]
+        for connection in several:
+            renewed = gate.usable(connection, rejected=gate.usable(connection).value)
+            with pytest.raises(errors.AccessRejected):
+                gate.usable(connection, rejected=renewed.value)
+        other = connect()
+        with pytest.raises(errors.AccessRejected):
+            gate.usable(other, rejected=gate.usable(other).value)
+        assert strict.counts()["refresh"] == 3
+
     def test_caller_may_leave_while_the_refresh_goes_on(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(latency=0.5)
