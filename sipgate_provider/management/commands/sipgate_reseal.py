@@ -49,5 +49,8 @@ def summary(report: reseal.Resealed, first: str) -> str:
         others = ", ".join(f"{key} ({number})" for key, number in sorted(report.keys.items()) if key != first)
         lines.append(f"Still in use: {others}. Keep these keys, and run this again.")
     else:
-        lines.append("No other key is in use: the old ones may be removed from SIPGATE_TOKEN_KEYS.")
+        lines.append(
+            "No token row needs another key. The old ones may be removed from SIPGATE_TOKEN_KEYS once no revocation is "
+            "pending and, on each machine, nothing waits in the journal: sipgate_status counts both."
+        )
     return " ".join(lines)
