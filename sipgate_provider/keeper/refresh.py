@@ -1,7 +1,8 @@
 """Refreshes one connection. No other module sends a refresh token, no matter what asked for the refresh.
 
-sipgate spends a refresh token when the request arrives, and a token that is sent again ends the whole session. So
-everything slow comes before the claim, and everything that could prove the token spent is looked at after it::
+sipgate spends a refresh token when the request arrives, and a token that is sent again may end every grant of
+the session. So everything slow comes before the claim, and everything that could prove the token spent is
+looked at after it::
 
     connect    name, addresses, TLS; then, before the first byte:
     lock       the kernel's lock of this connection, on this machine
