@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -90,8 +89,8 @@ def stand(**variables: str) -> Iterator[Stand]:
             _wait(running, process)
             yield running
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(30)
+            process.terminate()  # not SIGINT, which a shell lets its background jobs ignore
+            process.wait(60)
 
 
 def _wait(running: Stand, process: subprocess.Popen[bytes]) -> None:
