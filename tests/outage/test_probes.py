@@ -46,8 +46,12 @@ class Served:
         }
         self.log = folder / "log"
         with self.log.open("ab") as log:
+            # One worker: each remembers what it counted for itself, and any of them may answer the next question.
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gunicorn", "sipgate_project.wsgi", "--bind", f"127.0.0.1:{self.port}"],
+                [
+                    *(sys.executable, "-m", "gunicorn", "sipgate_project.wsgi"),
+                    *("--workers", "1", "--bind", f"127.0.0.1:{self.port}"),
+                ],
                 cwd=ROOT,
                 env=self.environment,
                 stdout=log,
