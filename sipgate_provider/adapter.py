@@ -19,8 +19,7 @@ from sipgate_provider import conf, errors, problems
 from sipgate_provider.keeper import sealing
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret
-from sipgate_provider.sign_in import problems as sign_in_problems
-from sipgate_provider.sign_in import receivers
+from sipgate_provider.sign_in import callback_problems, receivers
 
 PENDING = "sipgate_provider.pending_sign_in"
 
@@ -97,7 +96,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             return super().on_authentication_error(
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
-        problem = sign_in_problems.of_callback(request, error=error, failure=exception)
+        problem = callback_problems.of_callback(request, error=error, failure=exception)
         state = (extra_context or {}).get("state")
         # An answer that belongs to no sign-in has no state that could tell: allauth then goes by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):

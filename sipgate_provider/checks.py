@@ -91,18 +91,18 @@ def _uses_our_adapter() -> bool:
 
 
 def check_refreshes(**_kwargs: Any) -> Messages:
-    shortest = conf.answer() + refresh.MARGIN + conf.store()
+    shortest = conf.answer_seconds() + refresh.MARGIN + conf.store_seconds()
     if conf.lease().total_seconds() < shortest:
         yield _error(
             "sipgate_provider.E006",
             "SIPGATE_LEASE_SECONDS is shorter than an answer and its storing may take: no token could be sent.",
             f"Use at least {shortest:.0f} seconds.",
         )
-    if conf.wait() < http.TOKEN.connect + conf.answer():
+    if conf.wait_seconds() < http.TOKEN.connect + conf.answer_seconds():
         yield _warning(
             "sipgate_provider.W019",
             "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take: callers give up too early.",
-            f"Use at least {http.TOKEN.connect + conf.answer():.0f} seconds.",
+            f"Use at least {http.TOKEN.connect + conf.answer_seconds():.0f} seconds.",
         )
     if not 0 < conf.mandatory_share() < conf.advisory_share() < 1:
         yield _error(

@@ -121,7 +121,7 @@ def assumed_lifetime() -> timedelta:
     return timedelta(seconds=float(_get("ASSUMED_LIFETIME", 300)))
 
 
-def answer() -> float:
+def answer_seconds() -> float:
     """``SIPGATE_ANSWER_SECONDS``: how long a refresh waits for sipgate's answer, from the first byte that is sent.
 
     Patient: giving up early is what turns *slow* into *lost*.
@@ -129,7 +129,7 @@ def answer() -> float:
     return float(_get("ANSWER_SECONDS", 20))
 
 
-def store() -> float:
+def store_seconds() -> float:
     """``SIPGATE_STORE_SECONDS``: how long a new pair is offered to a database that does not answer; then it waits in
     the journal."""
     return float(_get("STORE_SECONDS", 5))
@@ -150,7 +150,7 @@ def grace() -> timedelta:
     return timedelta(seconds=float(_get("GRACE_SECONDS", 120)))
 
 
-def wait() -> float:
+def wait_seconds() -> float:
     """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise.
 
     Connecting (5 s) and the answer; less than the 30 s after which gunicorn ends a worker.

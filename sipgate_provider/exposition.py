@@ -20,12 +20,17 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from sipgate_provider import conf
-from sipgate_provider.keeper import database, journal
-from sipgate_provider.ops import journal_folder, statistics
+from sipgate_provider import conf, problems
+from sipgate_provider.keeper import attempt, database, gate, journal, revocation
+from sipgate_provider.ops import journal_folder, keepalive, statistics
 from sipgate_provider.ops.bounded import Bounded
+from sipgate_provider.remote import http, rest
 
 logger = logging.getLogger(__name__)
+
+COUNTING = (attempt, gate, http, journal, keepalive, problems, rest, revocation)
+"""The modules that count. They are imported here so that their series begin at zero: a series that begins with its
+first event has no increase that an alert could see."""
 
 REMEMBERED_FOR = 15.0
 """Seconds: as often as Prometheus usually asks; several of them, and every process, may."""

@@ -1,7 +1,8 @@
-"""What is counted and timed for Prometheus, all in one place. Off unless a site switches it on.
+"""Counts and times for Prometheus, off unless a site switches it on.
 
-The instruments below always exist; calling one costs a comparison until ``switch_on`` has found ``prometheus-client``
-(an optional dependency). So code that counts need not ask whether metrics are on.
+A module that counts declares its instruments at its top, as with ``prometheus-client`` itself; ``INSTRUMENTS`` lists
+them all. They always exist; calling one costs a comparison until ``switch_on`` has found ``prometheus-client`` (an
+optional dependency). So code that counts need not ask whether metrics are on.
 
 Each label has a fixed set of values, or its caller bounds them (endpoint templates); any other value becomes
 ``other``. No user, connection or secret can become a label.
@@ -11,47 +12,24 @@ Must not know: Django (HTTP and REST count here, too), where the numbers are rea
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from http import HTTPStatus
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
-
-from sipgate_provider.errors import Kind
 
 OTHER = "other"
 PREFIX = "sipgate_"
 
 ACTORS = frozenset({"gate", "keepalive", "person"})
 """Who caused a refresh; an administrator is ``other``, since administrators are noted by name."""
-REFRESH_OUTCOMES = frozenset(
-    {
-        "refreshed",
-        "refused",
-        "lost_rotation",
-        "expired_idle",
-        "fixed_end",
-        "no_refresh_token",
-        "unavailable",
-        "rate_limited",
-        "unexpected",
-        "misconfigured",
-        "paused",
-        "superseded",
-        "disconnected",
-        "not_stored",
-        "failed",
-    }
-)
-FRESHNESS = frozenset({"fresh", "advisory", "mandatory", "over", "rejected"})
-HANDED_OUT = frozenset({"present", "renewed", "error"})
-STATUSES = frozenset({str(status.value) for status in HTTPStatus} | {"timeout", "connection", "too_large"})
-QUICK = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0)
-"""Seconds: from a usual answer of the API to its total deadline."""
 PATIENT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 35.0, 60.0)
 """Seconds: up to a refresh that asked twice."""
 
-Labels = Mapping[str, frozenset[str] | None]
+Labels = Mapping[str, Iterable[str] | None]
 NO_LABELS: Labels = {}
+INSTRUMENTS: list[Instrument] = []
+"""Every instrument of the modules imported so far."""
+_client: Any = None
+"""The package ``prometheus_client``, once metrics are on; what is declared later counts at once."""
 
 
 class Instrument:
@@ -62,10 +40,13 @@ class Instrument:
     def __init__(self, name: str, text: str, labels: Labels = NO_LABELS) -> None:
         self.name = f"{PREFIX}{name}"
         self.text = text
-        self.labels = dict(labels)
+        self.labels = {name: None if values is None else frozenset(values) for name, values in labels.items()}
         self.is_on = False
         self._metric: Any = None
         self._children: dict[tuple[str, ...], Any] = {}
+        INSTRUMENTS.append(self)
+        if _client is not None:
+            self.switch_on(_client)
 
     def switch_on(self, client: Any) -> None:
         """Begin to count, with ``client``: the package ``prometheus_client``."""
@@ -78,7 +59,7 @@ class Instrument:
         raise NotImplementedError
 
     def _show_zeros(self) -> None:
-        # A series that begins with its first event has no increase that an alert could see.
+        # A first failure has to be an increase.
         if all(values is not None for values in self.labels.values()):
             for values in product(*(sorted(values or ()) for values in self.labels.values())):
                 self._child(values)
@@ -114,8 +95,8 @@ class Histogram(Instrument):
     def __init__(
         self, name: str, text: str, labels: Labels = NO_LABELS, *, buckets: tuple[float, ...] = PATIENT
     ) -> None:
-        super().__init__(name, text, labels)
         self._buckets = buckets
+        super().__init__(name, text, labels)
 
     def _made(self, client: Any) -> Any:
         return client.Histogram(self.name, self.text, tuple(self.labels), buckets=self._buckets)
@@ -126,57 +107,14 @@ class Histogram(Instrument):
             self._child(values).observe(seconds)
 
 
-GATE_REQUESTS = Counter(
-    "gate_requests_total",
-    "Access tokens asked of the gate, by the state of the token found and what was handed out.",
-    {"freshness": FRESHNESS, "result": HANDED_OUT},
-)
-GATE_WAIT = Histogram(
-    "gate_wait_seconds", "How long callers waited for a refreshed access token.", {"result": HANDED_OUT}
-)
-REFRESHES = Counter(
-    "refreshes_total", "Refreshes, by what came of them.", {"outcome": REFRESH_OUTCOMES, "actor": ACTORS}
-)
-REFRESH_SECONDS = Histogram("refresh_seconds", "Duration of refreshes that asked sipgate, storing included.")
-JOURNAL_RECOVERED = Counter("journal_recovered_total", "Token pairs recovered from the journal.")
-API_REQUESTS = Counter(
-    "api_requests_total",
-    "Requests to sipgate's REST API, by template of the path and by status, or what there was instead of an answer.",
-    {"endpoint": None, "status": STATUSES},
-)
-API_SECONDS = Histogram("api_seconds", "Duration of requests to sipgate's REST API.", {"endpoint": None}, buckets=QUICK)
-HTTP_RETRIES = Counter("http_retries_total", "Reads that were asked a second time.")
-REVOCATIONS = Counter(
-    "revocations_total",
-    "Attempts to revoke access at sipgate.",
-    {"outcome": frozenset({"done", "dropped", "failed", "given_up"})},
-)
-KEEPALIVE_RUNS = Counter(
-    "keepalive_runs_total", "Runs of keepalive.", {"outcome": frozenset({"finished", "stopped", "misconfigured"})}
-)
-PROBLEMS_SHOWN = Counter("problems_total", "Problems that users were shown.", {"kind": frozenset(Kind)})
-
-INSTRUMENTS: tuple[Instrument, ...] = (
-    GATE_REQUESTS,
-    GATE_WAIT,
-    REFRESHES,
-    REFRESH_SECONDS,
-    JOURNAL_RECOVERED,
-    API_REQUESTS,
-    API_SECONDS,
-    HTTP_RETRIES,
-    REVOCATIONS,
-    KEEPALIVE_RUNS,
-    PROBLEMS_SHOWN,
-)
-
-
 def switch_on() -> bool:
     """Begin to count. False: ``prometheus-client`` is not installed, and nothing is counted. Safe to repeat."""
+    global _client
     try:
         import prometheus_client
     except ImportError:
         return False
+    _client = prometheus_client
     for instrument in INSTRUMENTS:
         instrument.switch_on(prometheus_client)
     return True
@@ -184,6 +122,8 @@ def switch_on() -> bool:
 
 def switch_off() -> None:
     """Stop counting; what was counted stays."""
+    global _client
+    _client = None
     for instrument in INSTRUMENTS:
         instrument.is_on = False
 

@@ -1,7 +1,7 @@
 """Errors as a person meets them: what happened, what to do, and a reference that is also in the log.
 
 Turns the error tree into words, pages and problem documents (RFC 9457). Only a callback differs: its failures are pages
-of ``sign_in.problems``, with status 401.
+of ``sign_in.callback_problems``, with status 401.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
 
 logger = logging.getLogger(__name__)
+SHOWN = metrics.Counter("problems_total", "Problems that users were shown.", {"kind": Kind})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +244,7 @@ def log(problem: Problem, error: Exception) -> None:
         cause(error),
         extra=fields(problem, error),
     )
-    metrics.PROBLEMS_SHOWN.count(problem.kind)
+    SHOWN.count(problem.kind)
 
 
 def fields(problem: Problem, error: Exception | None) -> dict[str, Any]:

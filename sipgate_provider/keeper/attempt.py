@@ -10,6 +10,7 @@ import random
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from django.db import connections
@@ -57,6 +58,32 @@ class RefreshRequest:
         return self.actor in {"gate", "person"}
 
 
+class Outcome(StrEnum):
+    """What came of an attempt, for metrics and log records."""
+
+    REFRESHED = "refreshed"
+    REFUSED = Reason.REFUSED.value
+    LOST_ROTATION = Reason.LOST_ROTATION.value
+    EXPIRED_IDLE = Reason.EXPIRED_IDLE.value
+    FIXED_END = Reason.FIXED_END.value
+    NO_REFRESH_TOKEN = Reason.NO_REFRESH_TOKEN.value
+    UNAVAILABLE = "unavailable"
+    RATE_LIMITED = "rate_limited"
+    UNEXPECTED = "unexpected"
+    MISCONFIGURED = "misconfigured"
+    PAUSED = "paused"
+    SUPERSEDED = "superseded"
+    DISCONNECTED = "disconnected"
+    NOT_STORED = "not_stored"
+    FAILED = "failed"
+
+
+REFRESHES = metrics.Counter(
+    "refreshes_total", "Refreshes, by what came of them.", {"outcome": Outcome, "actor": metrics.ACTORS}
+)
+SECONDS = metrics.Histogram("refresh_seconds", "Duration of refreshes that asked sipgate, storing included.")
+
+
 class Attempt:
     """One attempt to refresh one row, as it was read (``store.load_with_clock``)."""
 
@@ -64,8 +91,8 @@ class Attempt:
         self.row = row
         self.request = request
         self.started = time.monotonic()
-        self.outcome = ""
-        """What came of it, as ``metrics.REFRESH_OUTCOMES`` names it; empty: it was left to others."""
+        self.outcome: Outcome | None = None
+        """None: it was left to others."""
         self.token = store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
         self.has_asked = False
         self.claim: store.Claim | None = None
@@ -76,9 +103,9 @@ class Attempt:
     def count(self) -> None:
         """Count the attempt, once it is over."""
         if self.outcome:
-            metrics.REFRESHES.count(self.outcome, self.request.actor)
+            REFRESHES.count(self.outcome, self.request.actor)
         if self.outcome and self.has_asked:
-            metrics.REFRESH_SECONDS.observe(time.monotonic() - self.started)
+            SECONDS.observe(time.monotonic() - self.started)
 
     # --- is it time? --------------------------------------------------------------------------------------------------
 
@@ -112,7 +139,7 @@ class Attempt:
 
     def local_fault(self, reason: Reason, error: errors.Misconfigured) -> errors.Misconfigured:
         """This row cannot be refreshed from here: it backs off, all others go on. Noted once, not at every use."""
-        self.outcome = "misconfigured"
+        self.outcome = Outcome.MISCONFIGURED
         if self.row.reason != reason or not self.seconds_to_wait():
             self.note(State.MISCONFIGURED, reason, error, next_attempt_at=timezone.now() + LOCAL_FAULT)
         return error
@@ -123,7 +150,7 @@ class Attempt:
         if row is None:
             raise self.gone() from refused
         if (row.consent_id, row.generation) != (self.row.consent_id, self.row.generation):
-            self.outcome = "superseded"
+            self.outcome = Outcome.SUPERSEDED
             self.give_back()
             return row
         self.clear_note()
@@ -142,7 +169,7 @@ class Attempt:
         """Only the person can help, as far as is known. A refused token is not spent (a suspended person is let in
         again), so it is tried again later, ever more seldom."""
         error = errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
-        self.outcome, now, row = reason.value, timezone.now(), self.row
+        self.outcome, now, row = Outcome(reason.value), timezone.now(), self.row
         since = row.state_since if row.state == State.NEEDS_SIGN_IN else now
         again = None if reason == Reason.NO_REFRESH_TOKEN else later(since, REFUSED, now=now)
         noted = self.note(
@@ -165,7 +192,7 @@ class Attempt:
             )
             self.fault_of_client(error, client)
             return error
-        self.outcome, now = "unexpected", timezone.now()
+        self.outcome, now = Outcome.UNEXPECTED, timezone.now()
         fault = errors.UnexpectedResponse(f"sipgate does not refresh this connection ({refused.code}).", **details)
         again = later(self.row.failing_since or now, FAULT, now=now)
         self.note(State.FAILING, Reason.UNEXPECTED, fault, next_attempt_at=again, description=refused.description)
@@ -173,7 +200,7 @@ class Attempt:
 
     def fault_of_client(self, error: errors.Misconfigured, client: oauth.Client) -> None:
         """sipgate refuses our client: pause every refresh, blame no user, tell the operator once."""
-        self.outcome = "misconfigured"
+        self.outcome = Outcome.MISCONFIGURED
         self.clear_note()
         begins = pauses.start_pause(
             authorization_server.fingerprint(client),
@@ -188,11 +215,11 @@ class Attempt:
 
     def no_answer(self, error: errors.SipgateError) -> None:
         """sipgate did not answer, or not so that one could understand it, or asks to wait."""
-        reason, self.outcome = Reason.UNREACHABLE, "unavailable"
+        reason, self.outcome = Reason.UNREACHABLE, Outcome.UNAVAILABLE
         if isinstance(error, errors.RateLimited):
-            reason, self.outcome = Reason.RATE_LIMITED, "rate_limited"
+            reason, self.outcome = Reason.RATE_LIMITED, Outcome.RATE_LIMITED
         elif isinstance(error, errors.UnexpectedResponse):
-            reason, self.outcome = Reason.UNEXPECTED, "unexpected"
+            reason, self.outcome = Reason.UNEXPECTED, Outcome.UNEXPECTED
         now, mark = timezone.now(), {}
         if self.claim is not None and oauth.is_unanswered(error):
             mark = store.mark(self.claim)
@@ -203,7 +230,7 @@ class Attempt:
         self.note(State.FAILING, reason, error, next_attempt_at=max(again, wish), **mark)
 
     def gone(self) -> errors.NotConnected:
-        self.outcome = "disconnected"
+        self.outcome = Outcome.DISCONNECTED
         return errors.NotConnected("The connection was removed while it was refreshed.")
 
     # --- notes --------------------------------------------------------------------------------------------------------
@@ -281,7 +308,7 @@ class Attempt:
 
     def announce(self, stored: SipgateToken, client: oauth.Client) -> None:
         """The row has a new pair."""
-        self.outcome = "refreshed"
+        self.outcome = Outcome.REFRESHED
         pauses.forget_faults()
         if self.row.state == State.MISCONFIGURED:
             pauses.end_pause(authorization_server.fingerprint(client))
@@ -304,7 +331,7 @@ class Attempt:
             error,
             connection=self.row.pk,
             generation=self.row.generation,
-            outcome=self.outcome,
+            outcome=self.outcome or "",
             actor=actor,
             duration_ms=self.elapsed_ms(),
         )

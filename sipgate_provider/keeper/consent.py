@@ -28,7 +28,7 @@ def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_s
         note=row.scope,
         reason=before.reason if broken and before else "",
     )
-    revocation.withdraw(connection.uid)
+    revocation.drop_pending(connection.uid)
     signals.announce(signals.connected, connection=connection, token=row, first=before is None)
     if broken:
         signals.announce(signals.repaired, connection=connection, token=row)

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -49,13 +49,25 @@ class AccessToken:
     scopes: tuple[str, ...]
 
 
-class Freshness(Enum):
+class Freshness(StrEnum):
     FRESH = "fresh"
     ADVISORY = "advisory"
     """Usable; one caller refreshes it in the background."""
     MANDATORY = "mandatory"
     """Callers wait for a new one."""
     OVER = "over"
+
+
+REJECTED = "rejected"
+HANDED_OUT = ("present", "refreshed", "error")
+REQUESTS = metrics.Counter(
+    "gate_requests_total",
+    "Access tokens asked of the gate, by the state of the token found and what was handed out.",
+    {"freshness": [*Freshness, REJECTED], "result": HANDED_OUT},
+)
+WAIT_SECONDS = metrics.Histogram(
+    "gate_wait_seconds", "How long callers waited for a refreshed access token.", {"result": HANDED_OUT}
+)
 
 
 def freshness(row: SipgateToken, now: datetime) -> Freshness:
@@ -103,11 +115,11 @@ def usable(
     started, result = time.monotonic(), "error"
     try:
         token = _token(row, state, rejected, wait)
-        result = "present" if token.generation == row.generation else "renewed"
+        result = "present" if token.generation == row.generation else "refreshed"
     finally:
-        metrics.GATE_REQUESTS.count(state.value if rejected is None else "rejected", result)
+        REQUESTS.count(state if rejected is None else REJECTED, result)
         if rejected is not None or state is Freshness.MANDATORY or state is Freshness.OVER:
-            metrics.GATE_WAIT.observe(time.monotonic() - started, result)
+            WAIT_SECONDS.observe(time.monotonic() - started, result)
     return token
 
 
@@ -259,12 +271,12 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
         row = _recovered(row, force=force)
         if row.state == State.ACTIVE and not force and freshness(row, timezone.now()) is not Freshness.OVER:
             return row
-    give_up = time.monotonic() + (conf.wait() if wait is None else wait)
+    give_up = time.monotonic() + (conf.wait_seconds() if wait is None else wait)
     in_transaction = _caller_in_transaction()
     request = RefreshRequest(
         connection_id=row.pk,
         seen_generation=row.generation,
-        patience=conf.wait(),
+        patience=conf.wait_seconds(),
         actor=actor,
         force=force,
         caller_in_transaction=in_transaction,

@@ -40,6 +40,7 @@ from sipgate_provider.remote.secret import Secret
 from . import machine, revocation, sealing, store, threads
 
 logger = logging.getLogger(__name__)
+RECOVERED = metrics.Counter("journal_recovered_total", "Token pairs recovered from the journal.")
 
 WAITING, STORED = ".sealed", ".stored"
 MAX_BYTES = 131_072
@@ -159,7 +160,7 @@ def recover(entry: Entry) -> bool:
     row = store.load(entry.connection_id)
     if stored:
         history.add_event(TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1)
-        metrics.JOURNAL_RECOVERED.count()
+        RECOVERED.count()
         logger.warning(
             "Recovered a pair of connection %s from the journal",
             entry.connection_id,
@@ -170,7 +171,7 @@ def recover(entry: Entry) -> bool:
             pair, uid="", user=None, why="disconnected before it was stored", connection_id=entry.connection_id
         )
     elif entry.is_waiting and row is not None:
-        revocation.give_up_orphan(row, pair)
+        revocation.end_late_pair(row, pair)
     transaction.on_commit(partial(confirm, entry), using=database.alias())
     return stored
 

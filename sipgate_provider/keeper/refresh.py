@@ -35,7 +35,7 @@ from sipgate_provider.models import Reason, SipgateToken
 from sipgate_provider.remote import http, oauth
 
 from . import authorization_server, journal, machine, revocation, sealing, store, threads
-from .attempt import Attempt, RefreshRequest
+from .attempt import Attempt, Outcome, RefreshRequest
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class _Refresh(Attempt):
             with ExitStack() as self.until_stored:
                 return self._run()
         except LeftToOthers:
-            self.outcome = ""
+            self.outcome = None
             raise
         finally:
             self.count()
@@ -111,26 +111,28 @@ class _Refresh(Attempt):
         self.refuse_unless_due()
         if pair.refresh_token is None:
             raise self.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
-        self.outcome = "paused"
+        self.outcome = Outcome.PAUSED
         pauses.respect(client)
-        self.outcome = ""
+        self.outcome = None
         if not store.is_free(self.row, place=machine.place()):
             if journal.recover_row(self.row):
                 return self._present()
             raise LeftToOthers
         self.has_asked = True
-        self.outcome = "failed"  # unless something better is known below
-        limits = replace(http.TOKEN, read=conf.answer(), total=conf.answer(), before_sending=self._before_sending)
+        self.outcome = Outcome.FAILED  # unless something better is known below
+        limits = replace(
+            http.TOKEN, read=conf.answer_seconds(), total=conf.answer_seconds(), before_sending=self._before_sending
+        )
         database.release_connections()
         try:
             grant = oauth.refresh(client, pair.refresh_token, limits=limits)
         except _Recovered:
-            self.outcome = ""  # the journal counts it
+            self.outcome = None  # the journal counts it
             return self._present()
         except errors.TokenRefused as refused:
             return self.refused(refused, client)
         except errors.Misconfigured as error:
-            self.outcome = "misconfigured"
+            self.outcome = Outcome.MISCONFIGURED
             if self.is_sent:
                 self.fault_of_client(error, client)
             raise
@@ -142,13 +144,13 @@ class _Refresh(Attempt):
     # --- is it ours, does it open? ------------------------------------------------------------------------------------
 
     def _ours(self) -> oauth.Client:
-        self.outcome = "misconfigured"
+        self.outcome = Outcome.MISCONFIGURED
         client = authorization_server.client()
         why, setting = authorization_server.why_not_ours(self.row, client)
         if why:
             error = errors.Misconfigured(why, setting=setting, code=Reason.OTHER_CLIENT)
             raise self.local_fault(Reason.OTHER_CLIENT, error)
-        self.outcome = ""
+        self.outcome = None
         return client
 
     def _opened(self) -> sealing.Pair:
@@ -224,7 +226,7 @@ class _Refresh(Attempt):
 
     def _check_time(self, started: float) -> None:
         left = conf.lease().total_seconds() - (time.clock_gettime(CLOCK) - started)
-        if left < conf.answer() + MARGIN:
+        if left < conf.answer_seconds() + MARGIN:
             logger.warning(
                 "Connection %s was claimed for too long to send its token", self.row.pk, extra=self.log_fields()
             )
@@ -234,7 +236,7 @@ class _Refresh(Attempt):
 
     def _keep(self, grant: oauth.Grant, old: sealing.Pair, client: oauth.Client) -> SipgateToken:
         """Journal and store the new pair; return the row that counts afterwards."""
-        self.outcome = "not_stored"
+        self.outcome = Outcome.NOT_STORED
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or old.refresh_token)
         entry = journal.write(self.token, grant, pair)
         stored = self._stored(grant, pair, entry)
@@ -247,13 +249,13 @@ class _Refresh(Attempt):
         if row is None:
             revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh", connection_id=self.row.pk)
             raise self.gone()
-        self.outcome = "superseded"
-        revocation.give_up_orphan(row, pair)
+        self.outcome = Outcome.SUPERSEDED
+        revocation.end_late_pair(row, pair)
         return row
 
     def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> bool:
         """Offer the pair to the database until it answers; without a journal, for as long as the process lives."""
-        give_up, pause = time.monotonic() + conf.store(), 0.05
+        give_up, pause = time.monotonic() + conf.store_seconds(), 0.05
         while True:
             try:
                 return store.save_refreshed(

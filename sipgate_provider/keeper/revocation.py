@@ -5,9 +5,9 @@ is retried for a day, and every outcome is in the history.
 
 *The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the
 grants of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client:
-that is looked at directly before the request is sent, and a consent removes what is pending (``withdraw``). What was
-sent just before the consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins the
-sign-in again.
+that is looked at directly before the request is sent, and a consent removes what is pending (``drop_pending``). What
+was sent just before the consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins
+the sign-in again.
 
 Must not know: why somebody disconnected, pages.
 """
@@ -35,6 +35,11 @@ from sipgate_provider.remote.secret import Secret
 from . import authorization_server, sealing, threads
 
 logger = logging.getLogger(__name__)
+ATTEMPTS = metrics.Counter(
+    "revocations_total",
+    "Attempts to revoke access at sipgate.",
+    {"outcome": ("done", "dropped", "failed", "given_up")},
+)
 
 ERASED = "account deleted"
 """Why a grant is ended whose person is to be forgotten."""
@@ -97,7 +102,7 @@ def enqueue(
     return made
 
 
-def give_up_orphan(row: SipgateToken, pair: sealing.Pair) -> None:
+def end_late_pair(row: SipgateToken, pair: sealing.Pair) -> None:
     """End the grant of a pair that came too late, if its connection was revoked meanwhile.
 
     A newer pair of the connection keeps it: the identity decides.
@@ -107,7 +112,7 @@ def give_up_orphan(row: SipgateToken, pair: sealing.Pair) -> None:
         enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh", row=row)
 
 
-def withdraw(uid: str) -> None:
+def drop_pending(uid: str) -> None:
     """Remove what is pending of an identity that has just consented. Runs in the transaction that stores the consent.
 
     What was sent before stays for a while, without its token: ``sent_since`` looks at it. What is being sent at this
@@ -173,7 +178,7 @@ def deliver(pk: uuid.UUID) -> bool:
     if _is_connected(row):
         _rows(pk).delete()
         _record(row, TokenEvent.Kind.REVOCATION_DROPPED)
-        metrics.REVOCATIONS.count("dropped")
+        ATTEMPTS.count("dropped")
         return True
     try:
         token = Secret(sealing.unseal(row.sealed, context=_context(pk)).decode())
@@ -188,7 +193,7 @@ def deliver(pk: uuid.UUID) -> bool:
     _finish(pk)
     if ended_by is None:
         _record(row, TokenEvent.Kind.REVOCATION_FAILED, error_code="no_endpoint")
-        metrics.REVOCATIONS.count("given_up")
+        ATTEMPTS.count("given_up")
         logger.error(
             "A grant cannot be ended at sipgate: neither revocation nor logout exists there "
             "(SIPGATE_REVOKE_URL, SIPGATE_LOGOUT_URL)",
@@ -196,7 +201,7 @@ def deliver(pk: uuid.UUID) -> bool:
         )
         return True
     _record(row, TokenEvent.Kind.REVOCATION, note=f"{row.why} ({ended_by})")
-    metrics.REVOCATIONS.count("done")
+    ATTEMPTS.count("done")
     logger.info("Ended the grant of %s at sipgate by %s", row.uid, ended_by, extra=log_fields.fields(outcome="done"))
     return True
 
@@ -246,12 +251,12 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
             error.message,
             extra=log_fields.fields(error, outcome="given_up"),
         )
-        metrics.REVOCATIONS.count("given_up")
+        ATTEMPTS.count("given_up")
         return True
     pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
     pending = _rows(row.pk).filter(next_attempt_at__isnull=False)
     pending.update(attempts=row.attempts + 1, next_attempt_at=now + pause, answered_at=now, last_error_code=code[:80])
-    metrics.REVOCATIONS.count("failed")
+    ATTEMPTS.count("failed")
     logger.warning(
         "A grant at sipgate is not ended yet [%s]: %s",
         error.reference,

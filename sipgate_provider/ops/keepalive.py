@@ -27,6 +27,10 @@ from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.ops import notices, pace, retention
 from sipgate_provider.remote import oauth
 
+RUNS = metrics.Counter(
+    "keepalive_runs_total", "Runs of keepalive.", {"outcome": ("finished", "stopped", "misconfigured")}
+)
+
 RATE = 50.0
 """Refreshes per second unless told otherwise: less than half of what Keycloak publishes for one CPU (120)."""
 BATCH = 500
@@ -138,7 +142,7 @@ class Run:
         self.report.seconds = round(time.monotonic() - started, 3)
         self._progress(self.report)
         how = "stopped" if self.report.stopped else "finished"
-        metrics.KEEPALIVE_RUNS.count("misconfigured" if self.report.is_misconfigured else how)
+        RUNS.count("misconfigured" if self.report.is_misconfigured else how)
         return self.report
 
     def _deliver_revocations(self) -> None:

@@ -50,6 +50,8 @@ from sipgate_provider import metrics
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import without_frames
 
+RETRIES = metrics.Counter("http_retries_total", "Reads that were asked a second time.")
+
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64
 STALE_AFTER = 20.0
@@ -377,7 +379,7 @@ class GuardedAdapter(HTTPAdapter):
                 return _outcome(first)
             if isinstance(first, requests.Response):
                 first.close()
-            metrics.HTTP_RETRIES.count()
+            RETRIES.count()
             return _outcome(self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies))
         except BaseException as error:
             # A worker's time limit, say, that ends the wait for an answer: the frames below hold the body.

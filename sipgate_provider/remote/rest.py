@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, Protocol
 
 import requests
@@ -17,6 +18,19 @@ from sipgate_provider.remote.required_scopes import OPERATIONS
 from sipgate_provider.remote.secret import Secret, without_frames
 
 logger = logging.getLogger(__name__)
+
+STATUSES = [*(str(status.value) for status in HTTPStatus), "timeout", "connection", "too_large"]
+REQUESTS = metrics.Counter(
+    "api_requests_total",
+    "Requests to sipgate's REST API, by template of the path and by status, or what there was instead of an answer.",
+    {"endpoint": None, "status": STATUSES},
+)
+SECONDS = metrics.Histogram(
+    "api_seconds",
+    "Duration of requests to sipgate's REST API.",
+    {"endpoint": None},
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0),  # up to the API's total deadline
+)
 
 
 def call(
@@ -75,12 +89,12 @@ def call(
 def _count(method: str, path: str, status: str, started: float) -> None:
     """Count and log a request; ``status`` is the answer's, or what there was instead of one."""
     seconds = time.monotonic() - started
-    if metrics.API_REQUESTS.is_on:
+    if REQUESTS.is_on:
         # Not endpoint_of: it keeps the words of unknown paths, of which there is no end.
         template = _template(method.upper(), path)
         endpoint = f"{method.upper()} {template}" if template else metrics.OTHER
-        metrics.API_REQUESTS.count(endpoint, status)
-        metrics.API_SECONDS.observe(seconds, endpoint)
+        REQUESTS.count(endpoint, status)
+        SECONDS.observe(seconds, endpoint)
     if logger.isEnabledFor(logging.DEBUG):
         endpoint, milliseconds = endpoint_of(method, path), round(seconds * 1000)
         logger.debug(

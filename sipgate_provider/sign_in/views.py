@@ -328,7 +328,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                     former, destination = self._detour(login, answer, compared)
                     response: HttpResponse = complete_social_login(self.request, login)
                     if not login.is_existing:  # a sign-up that waits for a form holds a grant, too
-                        revocation.withdraw(login.account.uid)
+                        revocation.drop_pending(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
                 is_new = before.user_id is None
                 return Completed(response, uid=login.account.uid, is_new=is_new, former=former, destination=destination)

@@ -30,6 +30,7 @@ from sipgate_project.logs import JsonLines
 from sipgate_provider import errors, exposition, metrics
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.keeper import database, gate, journal, sealing, store, threads
+from sipgate_provider.keeper.attempt import Outcome
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, operations, statistics
 from sipgate_provider.remote import oauth, rest
@@ -247,9 +248,7 @@ class TestRefreshes:
             assert told[0]["reference"] == caught.value.reference
 
     def test_all_outcomes_are_tried_here(self) -> None:
-        assert {outcome for outcome, _arrange, _raised in OUTCOMES} | {"superseded", "disconnected"} == (
-            metrics.REFRESH_OUTCOMES
-        )
+        assert {outcome for outcome, _arrange, _raised in OUTCOMES} | {"superseded", "disconnected"} == set(Outcome)
 
     def asked_meanwhile(self, connection: SocialAccount, meanwhile: Callable[[], object]) -> None:
         """Do something while sipgate takes its time with a refresh."""
@@ -336,8 +335,8 @@ class TestGate:
         [
             (0, "fresh", "present"),
             (240, "advisory", "present"),
-            (285, "mandatory", "renewed"),
-            (400, "over", "renewed"),
+            (285, "mandatory", "refreshed"),
+            (400, "over", "refreshed"),
         ],
     )
     def test_what_was_found_and_handed_out(
@@ -354,7 +353,7 @@ class TestGate:
         gate.usable(connection, rejected=rejected)
         assert counted.of("sipgate_gate_requests_total") == {
             ("fresh", "present"): 1,
-            ("rejected", "renewed"): 1,
+            ("rejected", "refreshed"): 1,
             ("rejected", "present"): 1,
         }
 
@@ -370,8 +369,8 @@ class TestGate:
         with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection, wait=0.1)
         gate.usable(connection)
-        assert counted.of("sipgate_gate_requests_total") == {("over", "error"): 1, ("over", "renewed"): 1}
-        assert counted.of("sipgate_gate_wait_seconds_sum")[("renewed",)] == 1
+        assert counted.of("sipgate_gate_requests_total") == {("over", "error"): 1, ("over", "refreshed"): 1}
+        assert counted.of("sipgate_gate_wait_seconds_sum")[("refreshed",)] == 1
         assert counted.of("sipgate_refreshes_total") == {("gate", "refreshed"): 1}
 
 
@@ -536,7 +535,7 @@ class TestScrape:
         """A first failure has to be an increase."""
         lines = scrape().content.decode().splitlines()
         refreshes = [line for line in lines if line.startswith("sipgate_refreshes_total{")]
-        assert len(refreshes) >= len(metrics.REFRESH_OUTCOMES) * len(metrics.ACTORS)
+        assert len(refreshes) >= len(Outcome) * len(metrics.ACTORS)
 
     def test_no_secret_and_no_person(self, browser: Browser, scrape: Callable[..., Any], secrets: Secrets) -> None:
         browser.sign_in()
@@ -601,8 +600,9 @@ settings.SIPGATE_METRICS = {on}
 import django
 django.setup()
 from sipgate_provider import checks, metrics
-metrics.REFRESHES.count("refreshed", "gate")
-metrics.GATE_WAIT.observe(1.0, "renewed")
+from sipgate_provider.keeper import attempt, gate
+attempt.REFRESHES.count("refreshed", "gate")
+gate.WAIT_SECONDS.observe(1.0, "refreshed")
 installed = "prometheus_client" in sys.modules and bool(sys.modules["prometheus_client"])
 print(metrics.is_on(), [found.id for found in checks.check_metrics()], installed)
 """

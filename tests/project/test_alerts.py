@@ -37,9 +37,9 @@ WELL: Series = {
     "sipgate_journal_entries": QUIET,
     "sipgate_journal_writable": f"1x{HOURS * 60}",
     "sipgate_revocations_oldest_seconds": QUIET,
-    'sipgate_gate_wait_seconds_bucket{result="renewed",le="1.0"}': f"0+60x{HOURS * 60}",
-    'sipgate_gate_wait_seconds_bucket{result="renewed",le="10.0"}': f"0+60x{HOURS * 60}",
-    'sipgate_gate_wait_seconds_bucket{result="renewed",le="+Inf"}': f"0+60x{HOURS * 60}",
+    'sipgate_gate_wait_seconds_bucket{result="refreshed",le="1.0"}': f"0+60x{HOURS * 60}",
+    'sipgate_gate_wait_seconds_bucket{result="refreshed",le="10.0"}': f"0+60x{HOURS * 60}",
+    'sipgate_gate_wait_seconds_bucket{result="refreshed",le="+Inf"}': f"0+60x{HOURS * 60}",
     "sipgate_statistics_up": f"1x{HOURS * 60}",
 }
 """A site on which nothing is wrong, and where now and then somebody signs in and out."""
@@ -56,7 +56,7 @@ TROUBLES: dict[str, list[Series]] = {
     "SipgateKeepaliveIsLate": [{"sipgate_connections_overdue": "0x600 3x119"}],
     "SipgateJournalWaits": [{"sipgate_journal_entries": "0x600 1x119"}],
     "SipgateSessionsDoNotEnd": [{"sipgate_revocations_oldest_seconds": "0+60x719"}],
-    "SipgateGateIsSlow": [{'sipgate_gate_wait_seconds_bucket{result="renewed",le="1.0"}': f"0+30x{HOURS * 60}"}],
+    "SipgateGateIsSlow": [{'sipgate_gate_wait_seconds_bucket{result="refreshed",le="1.0"}': f"0+30x{HOURS * 60}"}],
     "SipgateIsNotCounted": [{"sipgate_statistics_up": "1x700 0x19"}],
     "SipgateSiteIsDown": [{next(iter(UP)): "1x700 0x19"}, {next(iter(UP)): "1x700 stale _x18"}],
     "SipgateKeepaliveDoesNotRun": [{next(iter(RUNS)): "0+1x600 600x119"}],

@@ -43,10 +43,12 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert 0 < conf.mandatory_share() < conf.advisory_share() < 1
     assert conf.assumed_lifetime() == timedelta(seconds=300)
     assert conf.assumed_lifetime() * conf.mandatory_share() > timedelta(seconds=http.API.total)
-    assert http.TOKEN.total == conf.answer()
-    assert http.TOKEN.connect + conf.answer() <= conf.wait()
-    assert http.TOKEN.connect + conf.answer() + conf.store() <= 30, "gunicorn's patience"
-    assert timedelta(seconds=conf.answer() + conf.store() + refresh.MARGIN) < conf.lease() < conf.grace()
+    assert http.TOKEN.total == conf.answer_seconds()
+    assert http.TOKEN.connect + conf.answer_seconds() <= conf.wait_seconds()
+    assert http.TOKEN.connect + conf.answer_seconds() + conf.store_seconds() <= 30, "gunicorn's patience"
+    assert (
+        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + refresh.MARGIN) < conf.lease() < conf.grace()
+    )
     assert conf.page_wait() < 2
 
 
@@ -62,7 +64,7 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("MANDATORY_SHARE", 0, conf.mandatory_share, 0.0),
         ("ASSUMED_LIFETIME", "60", conf.assumed_lifetime, timedelta(minutes=1)),
         ("LEASE_SECONDS", 50, conf.lease, timedelta(seconds=50)),
-        ("WAIT_SECONDS", 1, conf.wait, 1.0),
+        ("WAIT_SECONDS", 1, conf.wait_seconds, 1.0),
         ("PAGE_WAIT_SECONDS", 2, conf.page_wait, 2.0),
         ("JOURNAL_DIR", "/x/y", conf.journal_directory, Path("/x/y")),
         ("JOURNAL_DIR", "", conf.journal_directory, None),

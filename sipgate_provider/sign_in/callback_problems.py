@@ -8,7 +8,7 @@ from dataclasses import replace
 from allauth.socialaccount.providers.base import AuthError
 from django.http import HttpRequest
 
-from sipgate_provider import errors, metrics, problems
+from sipgate_provider import errors, problems
 from sipgate_provider.errors import Kind
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
         problems.cause(failure),
         extra=problems.fields(problem, failure),
     )
-    metrics.PROBLEMS_SHOWN.count(problem.kind)
+    problems.SHOWN.count(problem.kind)
     return problem
 
 
