@@ -1,6 +1,6 @@
-"""Settings of the site: every variable of the environment is read here and nowhere else.
+"""Settings of the site, and the one place that reads its variables; gunicorn.conf.py reads ``LOG_FORMAT`` for itself.
 
-Environments differ by values, not by files. ``.env.example`` lists the variables in the order of this file.
+Environments differ by values, not by files. ``.env.example`` explains every variable.
 """
 
 from __future__ import annotations

@@ -24,21 +24,8 @@ from .shared import ReadOnlyAdmin, list_url, moment, newest_first, uid_starts
 
 CHUNK = 1000
 REFERENCE = re.compile(f"[{REFERENCE_ALPHABET}]{{8}}")
-COLUMNS = (
-    "at",
-    "kind",
-    "uid",
-    "connection_id",
-    "user_id",
-    "actor",
-    "state",
-    "reason",
-    "error_code",
-    "generation",
-    "duration_ms",
-    "note",
-    "reference",
-)
+DETAILS = ("state", "reason", "error_code", "generation", "duration_ms", "note", "reference")
+COLUMNS = ("at", "kind", "uid", "connection_id", "user_id", "actor", *DETAILS)
 
 
 class TokenEventAdmin(ReadOnlyAdmin):
@@ -49,20 +36,7 @@ class TokenEventAdmin(ReadOnlyAdmin):
     search_help_text = gettext_lazy("The beginning of a sipgate uid, or a full reference number.")
     sortable_by = ("when",)
     change_list_template = "sipgate_provider/admin/history.html"
-    fields = (
-        "at",
-        "kind",
-        "uid",
-        "user",
-        "actor",
-        "state",
-        "reason",
-        "error_code",
-        "generation",
-        "duration_ms",
-        "note",
-        "reference",
-    )
+    fields = ("at", "kind", "uid", "user", "actor", *DETAILS)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[TokenEvent], search_term: str

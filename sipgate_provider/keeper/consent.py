@@ -63,7 +63,7 @@ def end_access(connection: SocialAccount) -> bool:
             return False
         with transaction.atomic(using=database.alias()):
             if store.clear(row, reason=Reason.ENDED_BY_PERSON, now=timezone.now()):
-                _hand_over(connection, row, why="access ended by its person")
+                _hand_over(row, uid=connection.uid, user=connection.user_id, why="access ended by its person")
                 history.add_event(
                     TokenEvent.Kind.STATE,
                     connection=connection,
@@ -76,14 +76,14 @@ def end_access(connection: SocialAccount) -> bool:
     raise errors.SipgateUnavailable("The connection was refreshed each time its access was to be ended; try again.")
 
 
-def _hand_over(connection: SocialAccount, row: SipgateToken, *, why: str) -> None:
+def _hand_over(row: SipgateToken, *, uid: str, user: int | None, why: str) -> None:
     if not row.sealed:
         return
     try:
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     except errors.Misconfigured:
         return  # sealed with a key that is gone: the grant ends by itself
-    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why=why, row=row)
+    revocation.enqueue(pair, uid=uid, user=user, why=why, row=row)
 
 
 def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
@@ -92,12 +92,7 @@ def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
     connection = SocialAccount.objects.using(database.alias()).filter(pk=row.pk).first()
     uid = connection.uid if connection else ""
     user = connection.user_id if connection else None
-    if row.sealed:
-        try:
-            pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-            revocation.enqueue(pair, uid=uid, user=user, why="disconnected", row=row)
-        except errors.Misconfigured:
-            pass  # sealed with a key that is gone: the grant ends by itself
+    _hand_over(row, uid=uid, user=user, why="disconnected")
     history.add_event(
         TokenEvent.Kind.DISCONNECTED,
         uid=uid,
