@@ -55,7 +55,7 @@ class Visitor:
         self.project = project
         self.complaints: list[str] = []
         self.name = name
-        self._hosts = {urlsplit(project.url).netloc, urlsplit(project.control.url).netloc}
+        self.hosts = {urlsplit(project.url).netloc, urlsplit(project.control.url).netloc}
         self._shots = 0
         self.page.on("console", self._console)
         self.page.on("pageerror", lambda error: self.complaints.append(f"script error: {error}"))
@@ -69,18 +69,22 @@ class Visitor:
 
     def _request(self, request: Request) -> None:
         host = urlsplit(request.url).netloc
-        if host not in self._hosts:
+        if host not in self.hosts:
             self.complaints.append(f"request to another host: {host}")
 
     def go(self, path: str) -> Page:
         self.page.goto(path if path.startswith("http") else f"{self.project.url}{path}")
         return self.page
 
-    def look(self, name: str) -> None:
-        """Keep a picture of the page; check what every page must be."""
+    def picture(self, name: str) -> None:
+        """Keep a picture of the page."""
         self._shots += 1
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=ARTIFACTS / f"{self.name}-{self._shots:02}-{name}.png", full_page=True)
+
+    def look(self, name: str) -> None:
+        """Keep a picture of the page; check what every page must be."""
+        self.picture(name)
         overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         if overflow > 0:
             self.complaints.append(f"{name}: wider than the window by {overflow} px")
