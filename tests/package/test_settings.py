@@ -272,6 +272,14 @@ class TestHeadless:
         where = urlsplit(answer.headers["Location"])
         return where.path, parse_qs(where.query)
 
+    def leads(self, visitor: foreign.Visitor, address: str) -> str:
+        """Return where a callback leads, past its own address."""
+        while urlsplit(address).path == "/oauth":
+            answer = visitor.get(address, allow_redirects=False)
+            assert answer.status_code == 302, answer.text
+            address = answer.headers["Location"]
+        return address
+
     def test_a_sign_in_ends_at_the_frontend(self, site: foreign.ForeignSite) -> None:
         with site.serving() as visitor:
             assert self.back(visitor) == (self.FRONTEND, {})
@@ -299,6 +307,26 @@ class TestHeadless:
                 site.sandbox.control.clear()
             assert not visitor.get("/_allauth/browser/v1/auth/session").json()["meta"]["is_authenticated"]
         assert "Traceback" not in site.log.read_text()
+
+    def test_a_repeated_callback_ends_there_too(self, site: foreign.ForeignSite) -> None:
+        with site.serving() as visitor:
+            callback = visitor.consent(self.start(visitor))
+            for _ in range(2):
+                assert urlsplit(self.leads(visitor, callback)).path == self.FRONTEND
+            assert site.sandbox.control.state()["reuses"] == 0
+
+    def test_a_narrower_sign_in_brings_back_what_was_allowed(self, foreign_site: Foreign) -> None:
+        site = foreign_site(f'{HEADLESS}\nSIPGATE_SCOPE = ["account:read", "balance:read"]')
+        with site.serving() as visitor:
+            assert self.back(visitor) == (self.FRONTEND, {})
+        with (site.folder / "settings.py").open("a", encoding="utf-8") as settings:
+            settings.write('SIPGATE_SCOPE = ["account:read"]\n')
+        with site.serving() as visitor:
+            detour = self.leads(visitor, visitor.consent(self.start(visitor)))
+            assert parse_qs(urlsplit(detour).query)["prompt"] == ["none"]
+            assert urlsplit(self.leads(visitor, visitor.consent(detour))).path == self.FRONTEND
+        scope = site.python_says("from sipgate_provider.models import SipgateToken as T; print(T.objects.get().scope)")
+        assert set(scope.split()) >= {"account:read", "balance:read"}
 
     def test_only(self, foreign_site: Foreign) -> None:
         """Without allauth's pages: an answer that belongs to no sign-in goes to the frontend's error page."""
