@@ -105,11 +105,6 @@ def _is_foreign(owner: str, place: str) -> bool:
     return bool(machine) and machine != place.partition(".")[0]
 
 
-def is_overdue(row: Any) -> bool:
-    """Tell whether a lease has ended and was not returned (``load_with_clock``)."""
-    return bool(row.lease_owner and row.lease_until and row.lease_until < row.database_now)
-
-
 _first_seen: dict[tuple[int, str, datetime], float] = {}
 """When this process first saw a lease or mark."""
 
