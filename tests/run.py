@@ -24,6 +24,7 @@ ON_POSTGRESQL = [
             "interleavings",
             "keepalive",
             "leaks",
+            "mark_lost",
             "model",
             "notices",
             "operations",

@@ -46,10 +46,13 @@ WAITING, STORED = ".sealed", ".stored"
 MAX_BYTES = 131_072
 """Four tokens of the longest kind, one of them twice."""
 NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})-([0-9]{1,19})(\.sealed|\.stored)")
+LOCK = re.compile(r"[0-9]{1,19}\.lock")
 WRITE_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 DRAFT_LASTS, FOREIGN_LASTS = 3_600.0, 86_400.0
-"""Seconds after which a killed process's draft, and an entry of a consent or connection that is gone, are removed."""
+"""Seconds after which a killed process's draft, and the files of a consent or connection that is gone, are removed."""
+BATCH = 500
+"""Rows that one query looks for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,11 +206,11 @@ def recover_all() -> int:
     recovered, batch = 0, []
     for entry in entries():
         batch.append(entry)
-        if len(batch) == 500:
+        if len(batch) == BATCH:
             recovered += _recover_batch(batch)
             batch = []
     recovered += _recover_batch(batch)
-    _remove_drafts()
+    _tidy_up()
     return recovered
 
 
@@ -321,12 +324,26 @@ def _files(folder: Path) -> list[os.DirEntry[str]]:
         return []
 
 
-def _remove_drafts() -> None:
-    directory = conf.journal_directory()
+def _tidy_up() -> None:
+    """Remove drafts of killed processes, and lock files of connections that are gone."""
+    directory, old_locks = conf.journal_directory(), []
     for folder in _folders(directory) if directory is not None else ():
-        for file in _files(folder):
-            if file.name.endswith(".draft") and _age(Path(file.path)) > DRAFT_LASTS:
-                _remove(Path(file.path))
+        for file in map(Path, _files(folder)):
+            if file.suffix == ".draft" and _age(file) > DRAFT_LASTS:
+                _remove(file)
+            elif LOCK.fullmatch(file.name) and _age(file) > FOREIGN_LASTS:
+                old_locks.append(int(file.stem))
+    rows = SipgateToken.objects.using(database.alias())
+    if not old_locks or not rows.exists():
+        return  # as above: another database
+    for start in range(0, len(old_locks), BATCH):
+        batch = set(old_locks[start : start + BATCH])
+        for gone in batch - set(rows.filter(pk__in=batch).values_list("pk", flat=True)):
+            with contextlib.suppress(machine.LockHeld):
+                lock = machine.lock(gone)
+                if lock is not None:
+                    lock.remove_file()
+                    lock.release()
 
 
 def _age(path: Path) -> float:

@@ -3,7 +3,7 @@
 The kernel gives a lock back when its holder ends, however it ends, and keeps it while the holder is paused. So on one
 machine nobody has to ask a clock whether a refresh is still under way. Folder::
 
-    machine                 the random name of this folder, with its device and inode: a copied folder gets a new name
+    machine                 random; with the folder's device and inode it names the machine, so a copy gets a new name
     7b/123.lock             the lock of connection 123; holds the note of what was sent last
     7b/123-….sealed         journal entries (see ``journal``)
 
@@ -16,9 +16,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from functools import lru_cache
@@ -30,15 +32,22 @@ logger = logging.getLogger(__name__)
 
 SHARDS = 256
 """Folders that the files of connections are spread over: looking for one connection's lists one of them."""
-OPEN = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+LOOK_LASTS = 0.02
+"""Seconds after which a lock is held by more than somebody's look at it."""
 
 
 class LockHeld(Exception):
-    """Another refresh of this connection is under way on this machine, in process ``pid`` (0: not known)."""
+    """Another refresh of this connection is under way on this machine.
 
-    def __init__(self, pid: int) -> None:
-        super().__init__(f"held by process {pid}")
-        self.pid = pid
+    Attributes:
+        pid: the process that holds the lock; 0 if that is not known.
+        seconds: how long ago it took the lock, or noted what it sends.
+    """
+
+    def __init__(self, pid: int, seconds: float) -> None:
+        super().__init__(f"held by process {pid} for {seconds:.0f} s")
+        self.pid, self.seconds = pid, seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +94,20 @@ def place() -> str:
 
 @lru_cache(maxsize=8)
 def _name(directory: Path, device: int, inode: int) -> str:
-    descriptor = os.open(directory / "machine", OPEN, 0o600)
+    file = directory / "machine"
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        name, _, folder = os.pread(descriptor, 200, 0).decode("ascii", "replace").partition(" ")
-        if folder != f"{device} {inode}" or len(name) != 16:
-            name = uuid.uuid4().hex[:16]
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{name} {device} {inode}".encode(), 0)
-        return name
-    finally:
-        os.close(descriptor)
+        made = file.read_bytes()
+    except FileNotFoundError:
+        # Linked only when it is complete. No lock: a child that was forked meanwhile would keep it.
+        draft = directory / f".machine.{uuid.uuid4().hex[:8]}.draft"
+        draft.write_bytes(uuid.uuid4().hex.encode())
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, file)
+        finally:
+            draft.unlink()
+        made = file.read_bytes()
+    return hashlib.sha256(b"%s %d %d" % (made, device, inode)).hexdigest()[:16]
 
 
 @lru_cache(maxsize=1)
@@ -133,9 +145,7 @@ class Lock:
             self._path.unlink()
 
     def release(self) -> None:
-        with _guard:
-            _held.discard(self._descriptor)
-            os.close(self._descriptor)
+        _close(self._descriptor)
 
 
 def lock(connection_id: int) -> Lock | None:
@@ -147,14 +157,14 @@ def lock(connection_id: int) -> Lock | None:
     folder = shard(connection_id)
     if folder is None:
         return None
-    path = folder / f"{connection_id}.lock"
+    path, give_up = folder / f"{connection_id}.lock", time.monotonic() + LOOK_LASTS
     try:
         while True:
             try:
-                descriptor = _open(path)
+                descriptor = _open(path, OPEN | os.O_CREAT)
             except FileNotFoundError:
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                descriptor = _open(path)
+                continue
             held = Lock(path, descriptor)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -163,9 +173,11 @@ def lock(connection_id: int) -> Lock | None:
                     return held
                 held.release()  # a holder has removed the file meanwhile
             except BlockingIOError:
-                parts = _read(descriptor)
+                holder = _holder(descriptor)
                 held.release()
-                raise LockHeld(int(parts[0]) if parts and parts[0].isdigit() else 0) from None
+                if time.monotonic() > give_up:
+                    raise holder from None
+                time.sleep(LOOK_LASTS / 10)
             except OSError:
                 held.release()
                 raise
@@ -174,11 +186,42 @@ def lock(connection_id: int) -> Lock | None:
         return None
 
 
-def _open(path: Path) -> int:
+def look(connection_id: int) -> None:
+    """Raise ``LockHeld`` if somebody has the lock of a connection. It is not taken, but for the moment of the look."""
+    folder = shard(connection_id)
+    try:
+        descriptor = _open(folder / f"{connection_id}.lock", OPEN) if folder is not None else None
+    except OSError:
+        return  # nobody has ever taken it, or there are no locks here
+    if descriptor is None:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise _holder(descriptor) from None
+    except OSError:
+        return
+    finally:
+        _close(descriptor)
+
+
+def _open(path: Path, flags: int) -> int:
     with _guard:
-        descriptor = os.open(path, OPEN, 0o600)
+        descriptor = os.open(path, flags, 0o600)
         _held.add(descriptor)
     return descriptor
+
+
+def _close(descriptor: int) -> None:
+    with _guard:
+        _held.discard(descriptor)
+        os.close(descriptor)
+
+
+def _holder(descriptor: int) -> LockHeld:
+    parts = _read(descriptor)
+    pid = int(parts[0]) if parts and parts[0].isdigit() else 0
+    return LockHeld(pid, time.time() - os.fstat(descriptor).st_mtime)
 
 
 def _read(descriptor: int) -> list[str]:

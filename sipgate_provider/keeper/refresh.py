@@ -4,6 +4,7 @@ sipgate spends a refresh token when the request arrives, and a token that is sen
 the session. So everything slow comes before the claim, and everything that could prove the token spent is
 looked at after it::
 
+    look       somebody who has the lock is waited for, without a connection
     connect    name, addresses, TLS; then, before the first byte:
     lock       the kernel's lock of this connection, on this machine
     claim      the lease in the row, for other machines: "about to be sent"
@@ -32,7 +33,7 @@ from django.utils import timezone
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import database, pauses
 from sipgate_provider.models import Reason, SipgateToken
-from sipgate_provider.remote import http, oauth
+from sipgate_provider.remote import http, log_fields, oauth
 
 from . import authorization_server, journal, machine, revocation, sealing, store, threads
 from .attempt import Attempt, Outcome, RefreshRequest
@@ -48,7 +49,14 @@ CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LeftToOthers(Exception):
-    """Somebody else refreshes this connection, and the request does not wait for it."""
+    """Somebody else refreshes this connection, and the request does not wait for it.
+
+    ``held``: by a process of this machine, which holds the lock.
+    """
+
+    def __init__(self, held: machine.LockHeld | None = None) -> None:
+        super().__init__()
+        self.held = held
 
 
 class _Recovered(Exception):
@@ -65,7 +73,7 @@ def refresh_connection(request: RefreshRequest) -> SipgateToken:
         errors.SipgateUnavailable, errors.UnexpectedResponse: no new pair now; the row notes when to try again.
         LeftToOthers: somebody else is at it and ``request.patience`` is over.
     """
-    give_up, pause = time.monotonic() + request.patience, POLL_FIRST
+    give_up, pause, is_reported = time.monotonic() + request.patience, POLL_FIRST, False
     while True:
         with database.explained():
             row = _load(request)
@@ -73,12 +81,27 @@ def refresh_connection(request: RefreshRequest) -> SipgateToken:
             return row
         try:
             return _Refresh(row, request).run()
-        except LeftToOthers:
+        except LeftToOthers as left:
+            is_reported = is_reported or _report_paused(row, left.held)
             if time.monotonic() + pause > give_up:
                 raise
         database.release_connections()
         time.sleep(pause)
         pause = min(pause * 1.6, POLL_LONGEST)
+
+
+def _report_paused(row: SipgateToken, held: machine.LockHeld | None) -> bool:
+    """Tell of a process that is paused, or hangs, with the lock of a connection. It is waited for all the same."""
+    if held is None or held.seconds < conf.lease().total_seconds():
+        return False
+    logger.warning(
+        "Process %s has held the lock of connection %s for %.0f s, longer than a refresh takes: it is waited for",
+        held.pid or "(unknown)",
+        row.pk,
+        held.seconds,
+        extra=log_fields.fields(connection=row.pk),
+    )
+    return True
 
 
 def _load(request: RefreshRequest) -> SipgateToken:
@@ -100,6 +123,9 @@ class _Refresh(Attempt):
         try:
             with ExitStack() as self.until_stored:
                 return self._run()
+        except machine.LockHeld as held:
+            self.outcome = None
+            raise LeftToOthers(held) from None
         except LeftToOthers:
             self.outcome = None
             raise
@@ -111,13 +137,13 @@ class _Refresh(Attempt):
         self.refuse_unless_due()
         if pair.refresh_token is None:
             raise self.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
-        self.outcome = Outcome.PAUSED
-        pauses.respect(client)
-        self.outcome = None
         if not store.is_free(self.row, place=machine.place()):
             if journal.recover_row(self.row):
                 return self._present()
             raise LeftToOthers
+        machine.look(self.row.pk)
+        self.outcome = Outcome.PAUSED
+        pauses.respect(client)
         self.has_asked = True
         self.outcome = Outcome.FAILED  # unless something better is known below
         limits = replace(
@@ -165,7 +191,9 @@ class _Refresh(Attempt):
 
     def _before_sending(self) -> None:
         """Lock, claim, look, check the time. Returning means: send. Raising means: nothing was sent."""
-        self.lock = self._locked()
+        self.lock = machine.lock(self.row.pk)
+        if self.lock is not None:
+            self.until_stored.callback(self.lock.release)
         place = machine.place() if self.lock is not None else ""
         if not store.is_free(self.row, place=place):
             raise LeftToOthers
@@ -187,22 +215,6 @@ class _Refresh(Attempt):
             self.give_back()
             raise
         self.is_sent = True
-
-    def _locked(self) -> machine.Lock | None:
-        try:
-            lock = machine.lock(self.row.pk)
-        except machine.LockHeld as held:
-            if store.is_overdue(self.row):
-                logger.warning(
-                    "Process %s has held the lock of connection %s for longer than a lease: it is waited for",
-                    held.pid or "(unknown)",
-                    self.row.pk,
-                    extra=self.log_fields(),
-                )
-            raise LeftToOthers from None
-        if lock is not None:
-            self.until_stored.callback(lock.release)
-        return lock
 
     def _claimed(self, place: str) -> store.Claim:
         with database.short_lock_wait(self.request.caller_in_transaction):

@@ -105,11 +105,6 @@ def _is_foreign(owner: str, place: str) -> bool:
     return bool(machine) and machine != place.partition(".")[0]
 
 
-def is_overdue(row: Any) -> bool:
-    """Tell whether a lease has ended and was not returned (``load_with_clock``)."""
-    return bool(row.lease_owner and row.lease_until and row.lease_until < row.database_now)
-
-
 _first_seen: dict[tuple[int, str, datetime], float] = {}
 """When this process first saw a lease or mark."""
 
@@ -231,6 +226,24 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
             reason=reason,
             state_since=now,
             next_attempt_at=None,
+        )
+    )
+
+
+def mark_lost(row: SipgateToken, *, now: datetime) -> bool:
+    """Put a connection into *needs sign-in* because a newer pair is lost. False: it changed, or is being refreshed.
+
+    sipgate was not asked. It is asked in a week, or when somebody wants it to be, in case the pair is good after all.
+    """
+    rows = SipgateToken.objects.using(database.alias())
+    as_seen = {"generation": row.generation, "state": row.state, "lease_owner": ""}
+    return bool(
+        rows.filter(pk=row.pk, **as_seen).update(
+            state=State.NEEDS_SIGN_IN,
+            reason=Reason.LOST_ROTATION,
+            state_since=now,
+            next_attempt_at=now + timedelta(days=7),
+            last_refused_at=None,
         )
     )
 
@@ -378,10 +391,12 @@ def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
 def not_yet_told(now: datetime) -> Q:
     """Return which connections have ended, or will soon for certain, without their person having been told of that.
 
-    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest.
+    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest. What was
+    never refused is known to be lost (``mark_lost``).
     """
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
-    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
+    is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
+    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
     has_ended = Q(state=State.NEEDS_SIGN_IN) & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON)) & is_certain
     will_end = Q(state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE)
     return is_new & (has_ended | will_end)

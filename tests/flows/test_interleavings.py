@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
+import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,10 +18,12 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_provider import errors
 from sipgate_provider.keeper import database, gate, journal, machine, sealing, store, threads
+from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 from tests.conftest import Connect
@@ -225,6 +232,31 @@ class TestJournal:
         folder.mkdir(mode=0o000)
         assert gate.usable(connect(age=400)).generation == 2
 
+    def test_lock_files_of_connections_that_are_gone_are_removed(self, connect: Connect, folder: Path) -> None:
+        stays, gone, held, new = (connect(age=400) for _ in range(4))
+        for connection in (stays, gone, held, new):
+            gate.refresh(connection)
+        for connection in (gone, held, new):
+            connection.delete()
+        files = {int(file.stem): file for file in folder.glob("*/*.lock")}
+        long_ago = time.time() - 2 * 86_400
+        for pk in (stays.pk, *files.keys() - {stays.pk, max(files)}):
+            os.utime(files[pk], (long_ago, long_ago))
+        gone_pk, held_pk, new_pk = sorted(files.keys() - {stays.pk})
+        with held_by_another_process(held_pk):
+            os.utime(files[held_pk], (long_ago, long_ago))
+            journal.recover_all()
+            assert {int(file.stem) for file in folder.glob("*/*.lock")} == {stays.pk, held_pk, new_pk}
+        assert not files[gone_pk].exists()
+
+    def test_lock_files_stay_beside_an_empty_database(self, connect: Connect, folder: Path) -> None:
+        gate.refresh(connect(age=400))
+        SipgateToken.objects.all().delete()
+        [file] = folder.glob("*/*.lock")
+        os.utime(file, (0, 0))
+        journal.recover_all()
+        assert file.exists()
+
     def test_the_newest_entry_stays_and_does_not_wait(self, connect: Connect, folder: Path) -> None:
         connection = connect(age=400)
         for generation in (2, 3, 4):
@@ -306,6 +338,81 @@ class TestDatabaseThatGoesBack:
         assert store.load(connection.pk).reason == Reason.LOST_ROTATION
 
 
+@contextmanager
+def held_by_another_process(connection: int) -> Iterator[int]:
+    """Let a process hold the lock of a connection, and do nothing; yields its id."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        machine.lock(connection)
+        os.write(write, b"x")
+        while True:
+            signal.pause()
+    try:
+        assert os.read(read, 1) == b"x"
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.usefixtures("folder")
+class TestWaiting:
+    """Somebody else on this machine refreshes the connection."""
+
+    def request(self, connection: SocialAccount, patience: float = 0) -> RefreshRequest:
+        return RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=patience)
+
+    def test_waiting_costs_no_connection_to_sipgate(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        before = strict.counts()["connections"]
+        with held_by_another_process(connection.pk), pytest.raises(LeftToOthers):
+            refresh_connection(self.request(connection, patience=0.5))
+        assert strict.counts()["connections"] - before == 1, "asking for the counters"
+        assert refresh_connection(self.request(connection)).generation == 2
+
+    def test_losing_costs_one_query(self, connect: Connect) -> None:
+        connection = connect(age=400)
+        with (
+            held_by_another_process(connection.pk),
+            CaptureQueriesContext(connections["default"]) as queries,
+            pytest.raises(LeftToOthers),
+        ):
+            refresh_connection(self.request(connection))
+        assert len(queries) == 1
+
+    def test_a_paused_holder_is_waited_for_and_reported_once(
+        self, connect: Connect, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Also one that was paused before it had taken the lease: then the row says nothing of it."""
+        connection = connect(age=400)
+        with held_by_another_process(connection.pk) as holder:
+            with pytest.raises(LeftToOthers):
+                refresh_connection(self.request(connection))
+            assert caplog.messages == [], "it has only just begun"
+            [file] = folder.glob("*/*.lock")
+            begun = time.time() - 60
+            os.utime(file, (begun, begun))
+            with pytest.raises(LeftToOthers):
+                refresh_connection(self.request(connection, patience=0.5))
+            [message] = caplog.messages
+            assert f"Process {holder} has held the lock of connection {connection.pk} for 60 s" in message
+
+    def test_a_look_at_the_lock_keeps_nobody_from_taking_it(
+        self, connect: Connect, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(machine.LockHeld), held_by_another_process(7):
+            machine.look(7)
+        [file] = folder.glob("*/*.lock")
+        looks = file.open()
+        fcntl.flock(looks, fcntl.LOCK_SH)
+        machine.look(7)  # others may look as well
+        monkeypatch.setattr("time.sleep", lambda seconds: looks.close())
+        lock = machine.lock(7)
+        assert lock is not None
+        lock.release()
+
+
 @pytest.mark.usefixtures("folder")
 class TestMachine:
     def test_a_copied_folder_is_another_machine(self, folder: Path, tmp_path: Path, settings: Any) -> None:
@@ -354,6 +461,38 @@ class TestMachine:
             os.kill(child, 9)
             os.waitpid(child, 0)
 
+    def test_processes_that_name_a_folder_at_once_agree(self, folder: Path) -> None:
+        read, write = os.pipe()
+        children = []
+        for _ in range(8):
+            children.append(os.fork())
+            if children[-1] == 0:
+                os.write(write, f"{machine.place()}\n".encode())
+                os._exit(0)
+        for child in children:
+            os.waitpid(child, 0)
+        names = os.read(read, 10_000).decode().split()
+        assert (len(names), len(set(names))) == (8, 1)
+        assert [path.name for path in folder.iterdir()] == ["machine"]
+
+    def test_nobody_can_keep_another_process_from_naming_the_folder(self, folder: Path) -> None:
+        """A child that was forked while its parent held a lock of that file would hold it for as long as it lives."""
+        folder.mkdir()
+        with (folder / "machine").open("w") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            child = os.fork()
+            if child == 0:
+                os._exit(0 if machine.place() else 1)
+            try:
+                give_up = time.monotonic() + 5
+                while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < give_up:
+                    time.sleep(0.01)
+                assert ended == (child, 0), "it waits"
+            finally:
+                if ended == (0, 0):
+                    os.kill(child, 9)
+                    os.waitpid(child, 0)
+
     def test_a_removed_lock_file_is_noticed(self, folder: Path) -> None:
         lock = machine.lock(7)
         lock.remove_file()
@@ -392,8 +531,6 @@ class TestClocks:
 
         def sleeps(row: SipgateToken, **how: Any) -> store.Claim | None:
             claim = real(row, **how)
-            import time
-
             time.sleep(1.2)
             return claim
 
