@@ -20,6 +20,9 @@ ON_POSTGRESQL = [
             "import_social_tokens",
             "admin",
             "budget",
+            "client",
+            "fence",
+            "failures",
             "gate",
             "interleavings",
             "keepalive",
@@ -32,6 +35,7 @@ ON_POSTGRESQL = [
             "repeated_callback",
             "revocation",
             "sign_in",
+            "store",
         )
     ),
 ]

@@ -25,7 +25,11 @@ REFUSALS = {
     "consent": (400, "invalid_scope", "Client no longer has requested consent from user"),
 }
 """Faults that are an error in the sense of RFC 6749, and spend nothing."""
-ODDITIES: dict[str, dict[str, Any]] = {"odd": {"expires_in": "soon"}, "huge": {"access_token": "x" * 20_000}}
+ODDITIES: dict[str, dict[str, Any]] = {
+    "odd": {"expires_in": "soon"},
+    "huge": {"access_token": "x" * 20_000},
+    "no refresh token": {"refresh_token": None},
+}
 """Faults that spoil a part of an answer."""
 USUAL = {
     "latency": 0.0,

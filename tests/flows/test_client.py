@@ -628,6 +628,8 @@ class TestAsync:
 class TestDatabase:
     def test_no_connection_is_held_while_sipgate_is_asked(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
         mine = connections["default"]
+        if mine.vendor == "sqlite":
+            pytest.skip("SQLite's file handle is nobody else's to wait for")
         held: list[bool] = []
 
         def answer(asked: Asked) -> Answer:
@@ -636,7 +638,7 @@ class TestDatabase:
 
         scripted.answer = answer
         of_nobody.get("/account")
-        assert held == [mine.vendor == "sqlite"], "SQLite's file handle is nobody else's to wait for"
+        assert held == [False]
 
     def test_a_transaction_of_the_caller_is_left_alone(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
         scripted.answer = lambda asked: Answer(data={})

@@ -98,7 +98,7 @@ class TestTrouble:
         strict.set(fault="500", times=1000)
         report = keepalive.run(rate=0, threads=1)
         assert report.stopped.startswith("sipgate does not answer")
-        assert (strict.counts()["refresh"], report.failed) == (0, keepalive.STOP_AFTER)
+        assert (strict.counts()["arrived"], report.failed) == (keepalive.STOP_AFTER, keepalive.STOP_AFTER)
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
 
     def test_its_exit_codes(self, idle: Callable[..., int], strict: Strict) -> None:

@@ -78,10 +78,12 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     }
     settings.ACCOUNT_PREVENT_ENUMERATION = False
     authorize = browser.start()
-    secrets.assert_absent("the session before the callback", sessions())
+    before_the_callback = sessions()
     response = seen(browser.site.get(browser.consent(authorize)))
     assert response.headers["Location"] == "/accounts/3rdparty/signup/"
     assert len(secrets.known) >= 5
+    assert any(kind.startswith("verifier") for kind in secrets.known)
+    secrets.assert_absent("the session before the callback", before_the_callback)
     secrets.assert_absent("the session of a pending sign-up", sessions())
     seen(browser.site.get("/accounts/3rdparty/signup/"))
     response = seen(

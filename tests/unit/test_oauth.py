@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret, without_frames
-from tests.wire import Answer, Wire, cut, of_json, serving, whole
+from tests.wire import Answer, Asked, Wire, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"
@@ -389,8 +389,14 @@ class TestRequest:
         assert abs(grant.issued_at - datetime.now(UTC)) < timedelta(seconds=10)
 
     def test_a_life_is_counted_from_before_the_question(self) -> None:
+        arrived: list[datetime] = []
+
+        def answer(asked: Asked) -> bool:
+            arrived.append(datetime.now(UTC))
+            return of_json(WHOLE)(asked)
+
         before = datetime.now(UTC)
-        assert before <= answered(of_json(WHOLE)).issued_at <= datetime.now(UTC)
+        assert before <= answered(answer).issued_at <= arrived[0]
 
 
 class TestRetryAfter:

@@ -99,6 +99,24 @@ class TestRoundTrip:
                 sealing.open_pair(sealed, connection_id=other[0], generation=other[1])
 
 
+class TestWhatLiesInDatabases:
+    """What an earlier version has sealed must open: the numbers were noted when it was written."""
+
+    KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
+    SEALED = bytes.fromhex(
+        "01a6e312a1722c323d249374edb2107281f1b0b4d63217d55a277a64d59272230b47c2c36746cfc7b2372c9b22317679a862d45ab4cb0e92bc23f5cdbbf35575822a1c"
+    )
+
+    def test_opens(self, ring: Any) -> None:
+        ring.SIPGATE_TOKEN_KEYS = [self.KEY]
+        assert opened(self.SEALED) == PAIR
+
+    def test_names_its_key_and_has_its_fingerprint(self, ring: Any) -> None:
+        ring.SIPGATE_TOKEN_KEYS = [self.KEY]
+        assert sealing.first_key_id() == sealing.key_id(self.SEALED) == "a6e312a1"
+        assert sealing.fingerprint("refresh-s3cret") == "4e7bd415ed34"
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("connection", "generation"),
