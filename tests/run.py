@@ -27,6 +27,7 @@ ON_POSTGRESQL = [
             "model",
             "notices",
             "operations",
+            "queues",
             "former_scopes",
             "repeated_callback",
             "revocation",
