@@ -13,6 +13,7 @@ from django.contrib.sites.shortcuts import get_current_site
 from django.core.mail import EmailMessage
 from django.db import transaction
 
+from sipgate_provider import errors
 from sipgate_provider.keeper import threads
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,13 @@ class AccountAdapter(DefaultAccountAdapter):
         message = self.render_mail(
             template_prefix, email, {"request": self.request, "email": email, "current_site": site, **context}
         )
-        transaction.on_commit(partial(threads.errands.submit_once, ("mail", uuid4()), partial(_send, message)))
+        transaction.on_commit(partial(_send_behind, message))
+
+
+def _send_behind(message: EmailMessage) -> None:
+    sending = threads.errands.submit_once(("mail", uuid4()), partial(_send, message))
+    if sending.done() and isinstance(sending.exception(), errors.SipgateUnavailable):
+        _send(message)  # no thread is free: the page waits
 
 
 def _send(message: EmailMessage) -> None:

@@ -31,6 +31,7 @@ ON_POSTGRESQL = [
             "model",
             "notices",
             "operations",
+            "queues",
             "former_scopes",
             "repeated_callback",
             "revocation",

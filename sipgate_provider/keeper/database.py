@@ -93,14 +93,20 @@ def _run(connection: BaseDatabaseWrapper, statement: str) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn an exhausted pool into an error that names the cure."""
+    """Turn an exhausted pool into an error that names the cure.
+
+    Raises:
+        errors.Misconfigured: no connection was free for as long as the pool waits.
+    """
     try:
         yield
     except OperationalError as error:
         if type(error.__cause__).__name__ != "PoolTimeout":
             raise
         raise errors.Misconfigured(
-            "Every database connection is held by a transaction that waits for a token, and a refresh needs one of its "
-            "own: make the pool larger than the number of threads.",
+            "The pool had no database connection to give: all are in use, or the database does not answer. If it does, "
+            "make the pool larger than the number of threads: a transaction that waits for a token keeps its "
+            "connection, and the refresh needs another one.",
             setting="pool in DATABASES",
+            code="database_pool",
         ) from error

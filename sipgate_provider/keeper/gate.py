@@ -9,10 +9,8 @@ Must not know: what the token is used for, pages, allauth's flows.
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -104,11 +102,12 @@ def usable(
         errors.NotConnected: there is no token for this connection.
         errors.NeedsSignIn: only a new sign-in can help.
         errors.SipgateUnavailable, errors.UnexpectedResponse: no token now; later, perhaps.
-        errors.Misconfigured: our client, our keys, or a transaction of the caller is in the way.
+        errors.Misconfigured: our client, our keys, the database's pool, or a transaction of the caller is in the way.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
     journal.recover_at_start()
-    row = row or store.load(connection_id)
+    with database.explained():
+        row = row or store.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
     state = freshness(row, timezone.now())
@@ -255,8 +254,7 @@ def _refresh_behind(row: SipgateToken) -> None:
     if _caller_in_transaction():
         return  # the mandatory window, or the next request, is early enough
     request = RefreshRequest(connection_id=row.pk, seen_generation=row.generation, patience=0)
-    with contextlib.suppress(errors.SipgateUnavailable):
-        threads.refreshes.submit_once(row.pk, partial(_quietly, request))
+    threads.refreshes.submit_once(row.pk, partial(_quietly, request))
 
 
 def _quietly(request: RefreshRequest) -> SipgateToken | None:
@@ -266,6 +264,7 @@ def _quietly(request: RefreshRequest) -> SipgateToken | None:
         return None  # noted in the row, the history and the log
 
 
+@database.explained()
 def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
     if row.state == State.NEEDS_SIGN_IN:
         row = _recovered(row, force=force)
@@ -287,13 +286,12 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
         key = (row.pk, "in transaction") if in_transaction else row.pk
         flight = threads.refreshes.submit_once(key, partial(refresh_connection, request))
         try:
-            result = flight.result(timeout=max(give_up - time.monotonic(), 0))
+            with threads.while_waiting():
+                result = flight.result(timeout=max(give_up - time.monotonic(), 0))
         except FutureTimeout:
             raise errors.SipgateUnavailable(
                 "Renewing the access token takes longer than this caller waits; it goes on behind it.", endpoint="token"
             ) from None
-        except CancelledError:
-            raise errors.SipgateUnavailable("This process is about to end.", sent=False, code="busy") from None
         except LeftToOthers:
             result = None
         if result is not None and result.generation > row.generation:

@@ -14,7 +14,6 @@ Must not know: sipgate, HTTP, who asked.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -193,8 +192,7 @@ def recover_at_start() -> None:
     if _has_begun.get() or conf.journal_directory() is None:
         return
     _has_begun.get().append(True)
-    with contextlib.suppress(errors.SipgateUnavailable):
-        threads.errands.submit_once("journal", recover_all)
+    threads.errands.submit_once("journal", recover_all)
 
 
 def recover_all() -> int:

@@ -14,7 +14,6 @@ Must not know: why somebody disconnected, pages.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 import uuid
@@ -166,8 +165,8 @@ def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
 
 
 def _start(pk: uuid.UUID) -> None:
-    with contextlib.suppress(errors.SipgateUnavailable):  # no thread is free: it is noted, and keepalive delivers it
-        threads.errands.submit_once(("revocation", pk), partial(deliver, pk))
+    # If no thread is free: it is noted, and keepalive delivers it.
+    threads.errands.submit_once(("revocation", pk), partial(deliver, pk))
 
 
 def deliver(pk: uuid.UUID) -> bool:

@@ -87,6 +87,8 @@ def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait
             outcomes.append(future.result(timeout=max(give_up - time.monotonic(), 0)))
         except FutureTimeout:
             outcomes.append(Outcome(connection_id=pk, is_pending=True))
+        except errors.SipgateUnavailable as error:  # it was not begun
+            outcomes.append(Outcome(connection_id=pk, error=error))
     return outcomes
 
 

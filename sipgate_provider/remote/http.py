@@ -226,9 +226,8 @@ def _addresses(name: str, port: int, seconds: float) -> list[str]:
         thread = threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver")
         try:
             thread.start()
-        except RuntimeError:  # no thread can be started now: the next call may try again
-            running.pop((name, port), None)
-            return []
+        except RuntimeError:  # no thread can be started now: better without a limit than not at all
+            _look_up(name, port, future)
     try:
         return future.result(seconds)
     except TimeoutError:

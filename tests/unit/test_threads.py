@@ -6,8 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -30,29 +29,80 @@ def test_the_same_key_is_worked_on_once(flights: threads.SingleFlight) -> None:
     assert first.result(10) is True
 
 
-def test_the_queue_has_an_end(flights: threads.SingleFlight, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "LONGEST_QUEUE", 2)
+def test_the_queue_has_an_end(flights: threads.SingleFlight) -> None:
     go_on = threading.Event()
-    for number in range(3):
+    for number in range(1 + threads.LONGEST_QUEUE):
         flights.submit_once(number, lambda: go_on.wait(10))
     assert flights.is_busy
     with pytest.raises(errors.SipgateUnavailable) as caught:
-        flights.submit_once("one more", lambda: None)
+        flights.submit_once("one more", lambda: None).result()
     assert not caught.value.sent
     go_on.set()
 
 
-def test_no_thread_to_be_had_is_an_error_of_ours(
-    flights: threads.SingleFlight, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def no_more_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Let the operating system refuse threads from now on."""
+
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+    return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
+
+
+def test_no_thread_to_be_had_is_an_error_of_ours(
+    flights: threads.SingleFlight, no_more_threads: Callable[[], None]
+) -> None:
+    no_more_threads()
     with pytest.raises(errors.SipgateUnavailable):
-        flights.submit_once("key", lambda: None)
-    monkeypatch.undo()
-    flights.cancel_queued()
+        flights.submit_once("key", lambda: None).result()
+    assert not flights.is_busy
+
+
+def test_work_waits_for_the_threads_that_there_are(no_more_threads: Callable[[], None]) -> None:
+    flights, go_on = threads.SingleFlight("test", 2), threading.Event()
+    first = flights.submit_once("first", lambda: go_on.wait(10))
+    no_more_threads()
+    second = flights.submit_once("second", lambda: "done")
+    assert not second.done()
+    go_on.set()
+    assert (first.result(10), second.result(10)) == (True, "done")
+
+
+def test_who_waits_for_other_work_gives_its_place_away() -> None:
+    """And takes it again: then there is one worker more than places, until it is done."""
+    waits, works = threads.SingleFlight("waits", 1), threads.SingleFlight("works", 1)
+    go_on = threading.Event()
+
+    def wait() -> bool:
+        with threads.while_waiting():
+            return works.submit_once("work", lambda: go_on.wait(10)).result()
+
+    first, second = waits.submit_once("first", wait), waits.submit_once("second", wait)
+    assert waits.submit_once("third", lambda: "done").result(10) == "done"
+    assert not first.done()
+    go_on.set()
+    assert (first.result(10), second.result(10)) == (True, True)
+    assert waits.wait_idle(10)
+    assert waits.submit_once("fourth", lambda: "done").result(10) == "done"
+
+
+def test_so_many_may_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "MOST_WAITING", 1)
+    flights, go_on, waits = threads.SingleFlight("test", 1), threading.Event(), threading.Event()
+
+    def wait() -> bool:
+        with threads.while_waiting():
+            waits.set()
+            return go_on.wait(10)
+
+    first = flights.submit_once("first", wait)
+    assert waits.wait(10)
+    with pytest.raises(errors.SipgateUnavailable):
+        flights.submit_once("second", wait).result(10)
+    assert flights.submit_once("third", lambda: "done").result(10) == "done"
+    go_on.set()
+    assert first.result(10)
 
 
 def test_what_is_queued_is_cancelled_and_what_runs_goes_on(flights: threads.SingleFlight) -> None:
@@ -68,7 +118,7 @@ def test_what_is_queued_is_cancelled_and_what_runs_goes_on(flights: threads.Sing
     flights.cancel_queued()
     go_on.set()
     assert running.result(10) == "done"
-    with pytest.raises(CancelledError):
+    with pytest.raises(errors.SipgateUnavailable, match="about to end"):
         queued.result(10)
     assert flights.submit_once("queued", lambda: "anew").result(10) == "anew"
 
@@ -93,12 +143,6 @@ ENDS = {
     "a handler of its own": (
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nthreads.end_at_sigterm()",
         "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(20)",
-    ),
-    "a child of Celery's": (
-        "from billiard import Process, util",
-        "threads.begin_ending()\n"
-        "def child():\n    threads.refreshes.submit_once('c', lambda: work('c'))\n    time.sleep(0.1)\n"
-        "p = Process(target=child); p.start(); p.join()",
     ),
 }
 
