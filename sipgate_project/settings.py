@@ -125,6 +125,11 @@ SIPGATE_JOURNAL_DIR = (
 # The sandbox tells everybody's name, so that people are greeted by it.
 SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 
+# In the sandbox every page asks, so that people see what they let happen there.
+SIPGATE_ACCOUNT_MAX_AGE_SECONDS = env.number(
+    "SIPGATE_ACCOUNT_MAX_AGE_SECONDS", 0 if SANDBOX else 60, low=0, high=86_400
+)
+
 SIPGATE_SETTING_NAMES = {
     errors.CLIENT_ID: "CLIENT_ID",
     errors.CLIENT_SECRET: "CLIENT_SECRET",

@@ -25,7 +25,7 @@ from sipgate_provider.keeper import consent, database, gate, store, threads
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
-"""An unchanged account is dated anew only so often: reading a page should not write each time."""
+"""Where every page asks sipgate, an unchanged account is dated anew only so often: reading should not always write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +33,8 @@ class AccountView:
     """One connection of a user with what is known of it now.
 
     ``account`` is None if sipgate never answered. ``is_fresh``: it answered just now; else ``fetched_at`` tells when.
-    ``is_pending``: it has not answered yet, and is still being asked. ``error`` is why there is nothing fresh.
+    ``is_pending``: it has not answered yet, and is still being asked. ``error`` is why there is nothing fresh. Without
+    any of them sipgate was not asked.
     """
 
     connection: SocialAccount
@@ -103,13 +104,31 @@ def token_of(connection: SocialAccount) -> SipgateToken | None:
 def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     """Return what is known of every connection of ``user``, asking sipgate for at most ``wait`` seconds in all.
 
+    sipgate is not asked about a working connection whose account it told within ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``.
     Raises nothing of sipgate's: each view carries its own error.
     """
     connections = connections_of(user)
-    database.release_connections()
-    futures = [threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in connections]
-    outcomes = [_outcome(future, conf.page_wait() if wait is None else wait) for future in futures]
+    asked = [row for row in connections if not _is_recent(row)]
+    if asked:
+        database.release_connections()
+    futures = {row.pk: threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in asked}
+    patience = conf.page_wait() if wait is None else wait
+    outcomes = [_outcome(futures[row.pk], patience) if row.pk in futures else _Outcome() for row in connections]
     return _views(connections, outcomes)
+
+
+def _is_recent(connection: SocialAccount) -> bool:
+    """Tell whether what is known of a working connection is young enough to be shown. After a consent sipgate is
+    asked."""
+    token, known = token_of(connection), _known(connection)
+    if token is None or known is None or token.state != State.ACTIVE or known.fetched_at < token.consented_at:
+        return False
+    return 0 <= (timezone.now() - known.fetched_at).total_seconds() < conf.account_max_age_seconds()
+
+
+def _known(connection: SocialAccount) -> LastKnownAccount | None:
+    row: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    return row
 
 
 def known_views_of(user: Any) -> list[AccountView]:
@@ -167,9 +186,9 @@ def _read_account(token: gate.AccessToken) -> api.Account:
 
 
 def _remember(connection: SocialAccount, account: api.Account, now: datetime, *, at_once: bool) -> None:
-    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
-    data = account.to_dict()
-    if known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER and not at_once:
+    known, data = _known(connection), account.to_dict()
+    is_dated = known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER
+    if is_dated and not at_once and not conf.account_max_age_seconds():
         return
     values = {"data": data, "company": account.company[:200], "fetched_at": now}
     rows = LastKnownAccount.objects.using(database.alias())
@@ -195,7 +214,7 @@ def _views(connections: Iterable[SocialAccount], outcomes: Iterable[_Outcome]) -
 
 def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> AccountView:
     token = token_of(connection)
-    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    known = _known(connection)
     account, at = (api.Account.parse(known.data), known.fetched_at) if known else (None, None)
     if outcome.fetched is not None:
         account, at, token = outcome.fetched.account, outcome.fetched.at, outcome.fetched.token or token

@@ -163,6 +163,12 @@ def page_wait() -> float:
     return float(_get("PAGE_WAIT_SECONDS", 0.8))
 
 
+def account_max_age_seconds() -> float:
+    """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be for a page to show it without asking
+    again; 0: sipgate is asked for every page."""
+    return float(_get("ACCOUNT_MAX_AGE_SECONDS", 60))
+
+
 def journal_directory() -> Path | None:
     """``SIPGATE_JOURNAL_DIR``: where each new pair is kept, sealed, until the next one; ``None`` for none."""
     value = _get("JOURNAL_DIR", None)

@@ -66,6 +66,7 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("LEASE_SECONDS", 50, conf.lease, timedelta(seconds=50)),
         ("WAIT_SECONDS", 1, conf.wait_seconds, 1.0),
         ("PAGE_WAIT_SECONDS", 2, conf.page_wait, 2.0),
+        ("ACCOUNT_MAX_AGE_SECONDS", 30, conf.account_max_age_seconds, 30.0),
         ("JOURNAL_DIR", "/x/y", conf.journal_directory, Path("/x/y")),
         ("JOURNAL_DIR", "", conf.journal_directory, None),
         ("REVOKE_URL", "off", conf.revoke_url, ""),

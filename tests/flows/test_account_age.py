@@ -1,0 +1,119 @@
+"""A page shows what sipgate said a moment ago, dated, instead of asking again (``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.socialaccount.models import SocialAccount
+from django.utils import timezone
+
+from sipgate_provider.keeper import gate
+from sipgate_provider.models import LastKnownAccount, SipgateToken, State
+from tests.flows.test_pages import text_of
+from tests.journey import Browser
+
+
+@pytest.fixture
+def person(browser: Browser, settings: Any) -> Browser:
+    """Somebody who signed in and looked at their account."""
+    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
+    browser.sign_in()
+    browser.site.get("/account")
+    return browser
+
+
+def asked(person: Browser) -> int:
+    return int(person.sandbox.control.state().get("GET v2/account", 0))
+
+
+def age(seconds: float) -> None:
+    """Let sipgate's last answer, and the consent before it, be ``seconds`` old."""
+    then = timezone.now() - timedelta(seconds=seconds)
+    LastKnownAccount.objects.update(fetched_at=then)
+    SipgateToken.objects.update(consented_at=then - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("path", ["/account", "/account.json"])
+def test_young_data_is_shown_without_asking(person: Browser, path: str) -> None:
+    age(30)
+    before = asked(person)
+    response = person.site.get(path)
+    assert "Rosenduft Gartenbau GmbH" in response.content.decode()
+    assert asked(person) == before
+    if path == "/account":
+        assert "30 seconds ago" in text_of(response)
+        assert "Just fetched" not in text_of(response)
+    else:
+        shown = response.json()["connections"][0]
+        assert (shown["fresh"], shown["pending"], shown["problem"]) == (False, False, None)
+        assert shown["fetched_at"]
+
+
+def test_older_data_is_asked_for_and_dated_anew_though_unchanged(person: Browser) -> None:
+    age(61)
+    before = asked(person)
+    assert "Just fetched" in text_of(person.site.get("/account"))
+    assert asked(person) == before + 1
+    assert timezone.now() - LastKnownAccount.objects.get().fetched_at < timedelta(seconds=30)
+    person.site.get("/account")
+    assert asked(person) == before + 1
+
+
+def test_data_from_the_future_is_asked_for(person: Browser) -> None:
+    age(-30)
+    before = asked(person)
+    person.site.get("/account")
+    assert asked(person) == before + 1
+
+
+def test_refresh_asks_at_once(person: Browser) -> None:
+    before = asked(person)
+    person.site.post("/account/refresh", {"connection": SocialAccount.objects.get().pk})
+    assert asked(person) == before + 2  # with the old token, and with the new one
+
+
+def test_a_new_consent_is_tried(person: Browser) -> None:
+    before = asked(person)
+    person.sign_in(process="connect")
+    person.site.get("/account")
+    assert asked(person) == before + 1
+
+
+@pytest.mark.parametrize("state", [State.FAILING, State.NEEDS_SIGN_IN, State.MISCONFIGURED])
+def test_a_connection_in_trouble_is_asked_about(person: Browser, state: State) -> None:
+    SipgateToken.objects.update(state=state)
+    page = person.site.get("/account")
+    view = page.context["cards"][0].view
+    assert view.is_fresh or view.error is not None
+
+
+def test_of_two_connections_only_the_older_answer_is_asked_for(person: Browser) -> None:
+    person.sipgate.cookies.clear()
+    person.sign_in(person="2000000w0", process="connect")
+    person.site.get("/account")
+    age(30)
+    LastKnownAccount.objects.filter(company__startswith="Schraube").update(
+        fetched_at=timezone.now() - timedelta(minutes=2)
+    )
+    before = asked(person)
+    assert [card.view.is_fresh for card in person.site.get("/account").context["cards"]] == [False, True]
+    assert asked(person) == before + 1
+
+
+def test_zero_asks_for_every_page(person: Browser, settings: Any) -> None:
+    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 0
+    age(0.5)
+    before = asked(person)
+    person.site.get("/account")
+    assert asked(person) == before + 1
+
+
+def test_no_token_is_refreshed_for_a_page_that_does_not_ask(person: Browser) -> None:
+    row = SipgateToken.objects.get()
+    age(30)
+    SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    person.site.get("/account")
+    assert SipgateToken.objects.get().generation == row.generation
+    assert gate.usable(row.pk).generation == row.generation + 1
