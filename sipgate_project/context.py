@@ -12,9 +12,8 @@ from sipgate_provider import accounts
 
 from . import people
 
-TOLD_ANYWAY = frozenset({"account", "connection", "home"})
-"""Pages that show every connection with its state: a banner would say it twice."""
-
+TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
+"""Pages that show every connection with its state, or that are about a sign-in: a banner would say it twice."""
 
 SETTINGS_PAGES = frozenset(
     {

@@ -117,7 +117,7 @@ def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Pr
         return None
     problem = problems.describe(view.error, next_url=reverse("account"), connect=True)
     if type(view.error) is errors.MissingPermission and view.token is not None:
-        problem = _with_wish(request, problem, view.error, view.token.scopes)
+        problem = _with_wish(request, problem, view.error, view)
     kind, reference = incidents.get(key, ("", ""))
     if kind == problem.kind:
         return replace(problem, reference=reference)
@@ -127,12 +127,13 @@ def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Pr
 
 
 def _with_wish(
-    request: HttpRequest, problem: problems.Problem, error: errors.MissingPermission, granted: tuple[str, ...]
+    request: HttpRequest, problem: problems.Problem, error: errors.MissingPermission, view: accounts.AccountView
 ) -> problems.Problem:
     """Let the problem's button ask for what is missing."""
-    needed = scopes.narrowest(error.scopes)
-    wish = scopes.signed(request, scopes.widened(granted, needed=needed))
-    return replace(problem, action_url=problems.sign_in_url(reverse("account"), process="connect", wish=wish))
+    granted = view.token.scopes if view.token else ()
+    wish = scopes.signed(request, scopes.widened(granted, needed=scopes.narrowest(error.scopes)))
+    address = problems.sign_in_url(reverse("account"), process="connect", wish=wish, repairs=view.connection.pk)
+    return replace(problem, action_url=address)
 
 
 def _reachable(user: Any) -> dict[str, Any]:

@@ -96,8 +96,8 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             return super().on_authentication_error(
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
-        problem = callback_problems.of_callback(request, error=error, failure=exception)
         state = (extra_context or {}).get("state")
+        problem = callback_problems.of_callback(request, error=error, failure=exception, state=state)
         # An answer that belongs to no sign-in has no state that could tell: allauth then goes by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect

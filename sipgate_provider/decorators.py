@@ -262,13 +262,15 @@ def _send(
 ) -> HttpResponse:
     """Send a browser to the connect page once; programs, and those it did not help, are told what is missing."""
     back = back_to(request)
+    error.connection_id = rows[0].pk if rows else None
     if wish:
         scope_rules.want(request, wish)
     if wants_document(request):
         return _uncached(problems.json(request, error, next_url=back))
     if _in_vain(request, error, rows):
         return _uncached(problems.page(request, error, next_url=back))
-    return _uncached(HttpResponseRedirect(problems.sign_in_url(back, process="connect")))
+    address = problems.sign_in_url(back, process="connect", repairs=error.connection_id)
+    return _uncached(HttpResponseRedirect(address))
 
 
 def _in_vain(request: HttpRequest, error: errors.SipgateError, rows: list[SocialAccount]) -> bool:

@@ -82,9 +82,11 @@ class SipgateError(Exception):
         code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
 
     ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for this error.
+    ``connection_id`` is the key of the connection that it is about, where that is known.
     """
 
     kind = Kind.UNEXPECTED
+    connection_id: int | None = None
 
     def __init__(
         self, message: str, *, endpoint: str | None = None, status: int | None = None, code: str | None = None

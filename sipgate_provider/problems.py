@@ -22,6 +22,7 @@ from requests import RequestException
 from sipgate_provider import conf, errors, metrics, scopes
 from sipgate_provider.errors import Kind
 from sipgate_provider.remote import log_fields
+from sipgate_provider.sign_in import repair
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
@@ -163,6 +164,8 @@ def of_kind(kind: Kind, *, next_url: str = "", connect: bool = False, error: Exc
         "scopes": ", ".join(getattr(error, "scopes", ())) or "–",
         "setting": conf.with_site_names(getattr(error, "setting", "")) or "–",
     }
+    process = "connect" if connect else ""
+    again = sign_in_url(next_url, process=process, repairs=getattr(error, "connection_id", None))
     return Problem(
         kind=kind,
         status=text.status,
@@ -171,7 +174,7 @@ def of_kind(kind: Kind, *, next_url: str = "", connect: bool = False, error: Exc
         cure=str(text.cure) % facts,
         detail=getattr(error, "description", ""),
         reference=getattr(error, "reference", "") or errors.new_reference(),
-        action_url=sign_in_url(next_url, process="connect" if connect else "") if text.by_sign_in else next_url,
+        action_url=again if text.by_sign_in else next_url,
         action_label=gettext("Sign in with sipgate") if text.by_sign_in else gettext("Try again"),
         action_post=text.by_sign_in,
     )
@@ -181,6 +184,7 @@ def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> 
     """Return the problem that ``error`` is to a person.
 
     ``connect``: the person is signed in here, so a sign-in at sipgate has to connect this user, not find or make one.
+    If the error is about a connection, the sign-in repairs this one, or says that it could not.
     """
     unknown = Kind.UNAVAILABLE if isinstance(error, RequestException) else Kind.UNEXPECTED
     return of_kind(getattr(error, "kind", unknown), next_url=next_url, connect=connect, error=error)
@@ -197,18 +201,20 @@ def printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:300]
 
 
-def sign_in_url(next_url: str, *, process: str = "", wish: str = "") -> str:
+def sign_in_url(next_url: str, *, process: str = "", wish: str = "", repairs: int | None = None) -> str:
     """Return the address that starts a sign-in at sipgate, and comes back to ``next_url``.
 
     Args:
         process: allauth's: ``"connect"`` links to the user who is signed in here, ``""`` and ``"login"`` sign in.
         wish: further scopes, as ``scopes.signed`` returns them.
+        repairs: key of a connection. If somebody else signs in at sipgate, nothing is changed, and a page says so.
     """
     try:
         url = reverse("sipgate_login")
     except NoReverseMatch:
         return ""
-    query = {"process": process, "next": next_url, scopes.FIELD: wish}
+    connection = repair.signed(repairs) if repairs is not None else ""
+    query = {"process": process, "next": next_url, scopes.FIELD: wish, repair.FIELD: connection}
     words = urlencode({name: value for name, value in query.items() if value})
     return f"{url}?{words}" if words else url
 

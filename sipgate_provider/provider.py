@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from sipgate_provider import conf, scopes
 from sipgate_provider.keeper import sealing
-from sipgate_provider.sign_in import another_account, states
+from sipgate_provider.sign_in import another_account, repair, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
 KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
@@ -68,6 +68,12 @@ class SipgateProvider(OAuth2Provider):
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
         return {**params, "prompt": "login"} if request.GET.get(another_account.FIELD) else params
+
+    def get_redirect_from_request_kwargs(self, request: HttpRequest) -> dict[str, Any]:
+        """Return what the sign-in's address asks for, with the connection that it is to repair."""
+        asked: dict[str, Any] = super().get_redirect_from_request_kwargs(request)
+        connection = repair.named(request)
+        return {**asked, "data": {repair.MARK: connection.pk}} if connection is not None else asked
 
     def redirect(
         self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any

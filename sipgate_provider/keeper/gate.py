@@ -155,7 +155,22 @@ def call(
 
     Raises:
         errors.SipgateError: as ``usable``, and whatever ``ask`` raises; ``AccessRejected`` if the new token fails, too.
+            Its ``connection_id`` is set.
     """
+    try:
+        return _call(connection, ask, row=row, wait=wait)
+    except errors.SipgateError as error:
+        error.connection_id = connection if isinstance(connection, int) else connection.pk
+        raise
+
+
+def _call(
+    connection: SocialAccount | int,
+    ask: Callable[[AccessToken], Answer],
+    *,
+    row: SipgateToken | None,
+    wait: float | None,
+) -> tuple[AccessToken, Answer]:
     token = usable(connection, row=row, wait=wait)
     database.release_connections()
     try:

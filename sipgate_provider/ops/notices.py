@@ -24,10 +24,9 @@ from django.conf import settings
 from django.core.mail import mail_admins, send_mail
 from django.db.models import Q
 from django.template.loader import render_to_string
-from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 
-from sipgate_provider import conf, signals
+from sipgate_provider import conf, problems, signals
 from sipgate_provider.keeper import database, history, store, threads
 from sipgate_provider.models import SipgateToken, State, TokenEvent
 
@@ -113,7 +112,7 @@ def tell_person(connection_id: int) -> bool:
     try:
         with translation.override(language_of(connection)):
             context = {"connection": connection, "token": token, "name": connection.get_provider_account().to_str()}
-            context |= {"url": _sign_in_url(), "site": conf.site_url()}
+            context |= {"url": sign_in_address(connection), "site": conf.site_url()}
             subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
             message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
         database.release_connections()
@@ -155,8 +154,10 @@ def _address(connection: SocialAccount) -> str:
     return str(verified.values_list("email", flat=True).first() or "")
 
 
-def _sign_in_url() -> str:
-    try:
-        return f"{conf.site_url()}{reverse('sipgate_login')}?process=login" if conf.site_url() else ""
-    except NoReverseMatch:
-        return ""
+def sign_in_address(connection: SocialAccount) -> str:
+    """Return an address for the connection's person, with which nothing but this connection can be repaired.
+
+    Empty if the site's address is not known. It is no credential: whoever follows it has to sign in at sipgate.
+    """
+    path = problems.sign_in_url("", process="login", repairs=connection.pk)
+    return f"{conf.site_url()}{path}" if conf.site_url() and path else ""

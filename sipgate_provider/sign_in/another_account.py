@@ -25,7 +25,7 @@ from sipgate_provider.keeper import database, gate, history
 from sipgate_provider.models import OFFLINE_ACCESS, State, TokenEvent
 from sipgate_provider.remote import http, probes
 
-from . import states
+from . import repair, states
 
 FIELD = "another"
 """Query parameter of the sign-in's address: ``1`` shows the page, ``CONTINUE`` goes to sipgate."""
@@ -48,8 +48,14 @@ class Allowed:
     """Its logout page leads back to the callback."""
 
 
+def url(*, next_url: str, process: str, repairs: int) -> str:
+    """Return the address of the page for somebody who is to repair the connection with the key ``repairs``."""
+    return f"{problems.sign_in_url(next_url, process=process, repairs=repairs)}&{FIELD}=1"
+
+
 def page(request: HttpRequest, provider: Any) -> HttpResponse:
     """Return the page that says what will happen, and offers what works."""
+    needed = repair.named(request)
     here = request.get_full_path()
     query = request.GET.copy()
     query[FIELD] = CONTINUE
@@ -58,6 +64,8 @@ def page(request: HttpRequest, provider: Any) -> HttpResponse:
         request.session[SESSION_KEY] = {"url": here, "until": time.time() + WAITS_FOR}
     tied = _tied(request.user)
     context = {
+        "needed": needed.get_provider_account().to_str() if needed else "",
+        "met": repair.met(request, needed.pk) if needed else "",
         "process": request.GET.get("process"),
         "continue_url": f"{request.path}?{query.urlencode()}",
         "logout_url": _logout_url(provider, way_back=allowed.way_back),

@@ -4,31 +4,38 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import Any
 
-from allauth.socialaccount.providers.base import AuthError
+from allauth.socialaccount.providers.base import AuthError, AuthProcess
 from django.http import HttpRequest
 
-from sipgate_provider import errors, problems
+from sipgate_provider import conf, errors, problems, scopes
 from sipgate_provider.errors import Kind
+
+from . import former_scopes, repair
 
 logger = logging.getLogger(__name__)
 
 
-def of_callback(request: HttpRequest, *, error: str | None, failure: Exception | None) -> problems.Problem:
-    """Return the problem of a sign-in that came back without success, and log it under its reference."""
+def of_callback(
+    request: HttpRequest, *, error: str | None, failure: Exception | None, state: dict[str, Any] | None
+) -> problems.Problem:
+    """Return the problem of a sign-in that came back without success, and log it under its reference.
+
+    Its button asks for the same again, as far as ``state`` (allauth's, None if it is not known) tells what that was.
+    """
     code, text = request.GET.get("error", ""), request.GET.get("error_description", "")
     if failure is not None:
         problem = problems.describe(failure)
-        if not problem.action_url:
-            # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
-            problem = replace(problem, action_url=problems.sign_in_url(""), action_post=True)
     elif error == AuthError.CANCELLED:
         problem = problems.of_kind(Kind.DENIED)
     elif code:
         problem = _of_code(code)
     else:
         problem = problems.of_kind(Kind.STATE)
-    problem = replace(problem, detail=problems.printable(text) or problem.detail, status=401)
+    # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
+    problem = replace(problem, action_url=_again(request, state or {}), action_post=True, status=401)
+    problem = replace(problem, detail=problems.printable(text) or problem.detail)
     logger.log(
         problem.level,
         "A sign-in failed [%s]: %s, error=%r description=%r, %s",
@@ -41,6 +48,17 @@ def of_callback(request: HttpRequest, *, error: str | None, failure: Exception |
     )
     problems.SHOWN.count(problem.kind)
     return problem
+
+
+def _again(request: HttpRequest, state: dict[str, Any]) -> str:
+    requested = former_scopes.requested_scope(state)
+    process = state.get("process")
+    return problems.sign_in_url(
+        state.get("next") or "",
+        process=process if process in {AuthProcess.LOGIN, AuthProcess.CONNECT} else "",
+        wish=scopes.signed(request, requested) if set(requested) - set(conf.scope()) else "",
+        repairs=repair.asked_for(state),
+    )
 
 
 def _of_code(code: str) -> problems.Problem:

@@ -10,6 +10,7 @@ Must not know: token rows (``receivers`` stores what a completed sign-in brought
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import wraps
@@ -40,7 +41,7 @@ from sipgate_provider.keeper import consent, database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
-from . import another_account, authorization_response, former_scopes, receivers, states
+from . import another_account, authorization_response, former_scopes, receivers, repair, states
 from .authorization_response import AuthorizationResponse
 
 logger = logging.getLogger(__name__)
@@ -148,8 +149,10 @@ class SipgateLoginView(OAuth2LoginView):
         elsewhere = _canonical_url(request)
         if elsewhere:
             return HttpResponseRedirect(elsewhere)
-        if another_account.leaves(request):
-            response: HttpResponse = super().dispatch(request, *args, **kwargs)
+        if repair.FIELD in request.GET and repair.named(request) is None:
+            response = repair.gone(request)
+        elif another_account.leaves(request):
+            response = super().dispatch(request, *args, **kwargs)
         else:
             response = another_account.page(request, self.get_provider())  # type: ignore[no-untyped-call]  # allauth is untyped
         add_never_cache_headers(response)
@@ -158,11 +161,15 @@ class SipgateLoginView(OAuth2LoginView):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A completed sign-in: the site's answer, whose it is (``uid``), and the detour that is to follow, if any."""
+    """A completed sign-in: the site's answer, whose it is, and the detour that is to follow, if any.
+
+    ``uid`` is empty if nothing was stored, since somebody else was expected.
+    """
 
     response: HttpResponse
     uid: str
-    is_new: bool = False
+    may_end_others: bool = False
+    """Somebody else may have signed out of sipgate in this browser for it."""
     former: dict[str, Any] = field(default_factory=dict)
     destination: str = ""
 
@@ -228,10 +235,10 @@ class SipgateCallbackView(OAuth2CallbackView):
         complete = self._add_former if former_scopes.MARK in data else self._complete
         try:
             done = complete(provider, state, answer)
-            if may_begin_again and revocation.may_have_ended(done.uid, since=began):
+            if done.uid and may_begin_again and revocation.may_have_ended(done.uid, since=began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             if done.location:
-                if done.is_new and state.get("process") == AuthProcess.CONNECT:
+                if done.may_end_others and state.get("process") == AuthProcess.CONNECT:
                     another_account.try_others(self.request, done.uid)
                 outcome = states.Outcome.COMPLETED
                 states.note_completed(self.request, answer.state)
@@ -314,6 +321,7 @@ class SipgateCallbackView(OAuth2CallbackView):
 
     def _complete(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
         grant, identity = self._exchange(provider, state, answer)
+        repairs = repair.asked_for(state)
         for last in (False, True):
             login = self.adapter.sociallogin(self.request, identity)
             login.token, login.state = self.adapter.parse_token(grant), {**state}
@@ -322,6 +330,8 @@ class SipgateCallbackView(OAuth2CallbackView):
             try:
                 # Where connections lie, which a router may put into another database than the default one.
                 with transaction.atomic(using=database.alias()):
+                    if not repair.is_for(repairs, login.account.uid):
+                        break
                     before = former_scopes.known(login)
                     _refuse_other_domain(login, before.domain)
                     compared = former_scopes.compare(self.request, login, grant, before)
@@ -330,13 +340,33 @@ class SipgateCallbackView(OAuth2CallbackView):
                     if not login.is_existing:  # a sign-up that waits for a form holds a grant, too
                         revocation.drop_pending(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
-                is_new = before.user_id is None
-                return Completed(response, uid=login.account.uid, is_new=is_new, former=former, destination=destination)
+                changed = repair.forget_met(self.request) or before.user_id is None
+                return Completed(
+                    response,
+                    uid=login.account.uid,
+                    may_end_others=changed,
+                    former=former,
+                    destination=destination,
+                )
             except IntegrityError:
                 # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
                 if last:
                     raise
-        raise AssertionError("unreachable")
+        assert repairs is not None  # noqa: S101  # narrows the type: any identity will do otherwise
+        return self._somebody_else(state, grant, login.account, repairs)
+
+    def _somebody_else(
+        self, state: dict[str, Any], grant: oauth.Grant, account: SocialAccount, repairs: int
+    ) -> Completed:
+        """Connect, sign in and sign up nobody: end what was granted, and go to the page that says who is needed."""
+        name = _name(account, grant)
+        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+        revocation.enqueue(pair, uid=account.uid, user=self.request.user.pk, why="somebody else was expected")
+        repair.note_met(self.request, repairs, name)
+        address = another_account.url(
+            next_url=state.get("next") or "", process=state.get("process") or "", repairs=repairs
+        )
+        return Completed(HttpResponseRedirect(address), uid="")
 
     def _detour(
         self, login: SocialLogin, answer: AuthorizationResponse, compared: former_scopes.Compared
@@ -430,6 +460,20 @@ def _check_issuer(named: str) -> None:
     expected = conf.issuer()
     if named and expected and named != expected:
         raise WrongIssuer(named, expected)
+
+
+def _name(account: SocialAccount, grant: oauth.Grant) -> str:
+    """Return the name of a sipgate account that is not going to be connected."""
+    known = SocialAccount.objects.filter(provider=account.provider, uid=account.uid).select_related("sipgate_account")
+    connection = known.first()
+    if connection is not None:
+        return str(connection.get_provider_account().to_str())
+    database.release_connections()
+    with suppress(errors.SipgateError):
+        company = api.fetch_account(conf.api_url(), grant.access_token).company
+        if company:
+            return company
+    return str(account.get_provider_account().to_str())
 
 
 def _refuse_other_domain(login: SocialLogin, old: str) -> None:

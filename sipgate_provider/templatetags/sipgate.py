@@ -5,7 +5,7 @@
     {% load sipgate %}
     {% sipgate_connection scopes="sessions:sms:write" as sipgate %}
     {% if not sipgate.connected %}     {% sipgate_button "Connect sipgate" %}
-    {% elif sipgate.needs_sign_in %}   {% sipgate_button "Sign in again" %}
+    {% elif sipgate.needs_sign_in %}   {% sipgate_button "Sign in again" connection=sipgate.connection %}
     {% elif sipgate.missing %}         {% sipgate_button "Allow SMS" scopes="sessions:sms:write" %}
     {% else %}                         {{ sipgate.name }}
     {% endif %}
@@ -27,6 +27,7 @@ from sipgate_provider import accounts, conf, problems
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.keeper import gate
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.sign_in import repair
 
 register = template.Library()
 
@@ -91,6 +92,7 @@ def sipgate_sign_in_url(
     next: str = "",  # noqa: A002  # allauth's word
     scopes: str | Iterable[str] = (),
     process: str = "",
+    connection: SocialAccount | None = None,
 ) -> str:
     """Return the address of the sign-in: POST starts it, GET asks first.
 
@@ -98,6 +100,8 @@ def sipgate_sign_in_url(
         next: where to come back to; this page by default.
         scopes: what to ask for beyond the configured scopes, and beyond what was granted already.
         process: allauth's; ``connect`` for a signed-in user and ``login`` for others by default.
+        connection: the one to repair or to allow more: if somebody else signs in at sipgate, nothing is changed. With
+            ``scopes`` the person's oldest by default.
     """
     request: HttpRequest | None = context.get("request")
     if request is None:
@@ -105,7 +109,10 @@ def sipgate_sign_in_url(
     if not process:
         process = "connect" if _is_signed_in(request) else "login"
     back = next or (request.get_full_path() if request.method in {"GET", "HEAD"} else "")
-    return problems.sign_in_url(back, process=process, wish=_wish(request, _words(scopes)))
+    rows = _rows(request) if scopes else []
+    about = connection or (rows[0] if rows else None)
+    repairs = about.pk if about is not None else None
+    return problems.sign_in_url(back, process=process, wish=_wish(request, _words(scopes)), repairs=repairs)
 
 
 @register.inclusion_tag("sipgate_provider/snippets/button.html", takes_context=True)
@@ -116,14 +123,22 @@ def sipgate_button(
     next: str = "",  # noqa: A002  # allauth's word
     scopes: str | Iterable[str] = (),
     process: str = "",
+    connection: SocialAccount | None = None,
     tags: str = "",  # allauth's word
 ) -> dict[str, Any]:
     """Show a button that starts a sign-in with one click (a form that posts); as ``sipgate_sign_in_url``.
 
     ``tags`` go to allauth's ``button`` element.
     """
-    url = sipgate_sign_in_url(context, next=next, scopes=scopes, process=process)
+    url = sipgate_sign_in_url(context, next=next, scopes=scopes, process=process, connection=connection)
     return {"url": url, "label": label, "tags": tags, "csrf_token": context.get("csrf_token", "")}
+
+
+@register.simple_tag(takes_context=True)
+def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | None:
+    """Return the connection that the sign-in which this page (allauth's, before a sign-in) announces is to repair."""
+    request: HttpRequest | None = context.get("request")
+    return repair.named(request) if request is not None else None
 
 
 @register.simple_tag(takes_context=True)
