@@ -30,4 +30,5 @@ def variables(keycloak: Keycloak, sandbox: Running, *, redirect_uri: str) -> dic
         "TEST_API_ENDPOINT": f"{sandbox.api_url}/account",
         "SIPGATE_API_URL": sandbox.api_url,
         "REDIRECT_URI": redirect_uri,
+        "SIPGATE_ACCOUNT_MAX_AGE_SECONDS": "0",  # every page asks, as with the sandbox
     }
