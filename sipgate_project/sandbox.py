@@ -21,13 +21,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def serve_arguments() -> list[str]:
-    """Return what makes the sandbox fit this site: its port, our client and our redirect URI."""
+    """Return what makes the sandbox fit this site: its port, our redirect URI, and data of its own for each port."""
     return [
         "serve",
         "--port",
         str(settings.SANDBOX_PORT),
         "--redirect-uri",
         settings.SIPGATE_REDIRECT_URI,
+        "--database",
+        str(Path(settings.BASE_DIR) / "var" / f"sandbox-{settings.SANDBOX_PORT}.sqlite3"),
     ]
 
 

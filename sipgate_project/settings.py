@@ -118,8 +118,12 @@ if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 
+# With another sandbox there are other people: a second instance of this checkout, on another port, keeps its own data.
+_apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
 SIPGATE_JOURNAL_DIR = (
-    None if env.text("JOURNAL_DIR").lower() == "off" else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / "journal"))
+    None
+    if env.text("JOURNAL_DIR").lower() == "off"
+    else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / f"journal{_apart}"))
 )
 
 # The sandbox tells everybody's name, so that people are greeted by it.
@@ -181,7 +185,7 @@ DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         **env.parsed(
             "DATABASE_URL",
-            f"sqlite:///{BASE_DIR / 'var' / 'db.sqlite3'}",
+            f"sqlite:///{BASE_DIR / 'var' / f'db{_apart}.sqlite3'}",
             database.settings_from,
             "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
         ),
@@ -361,9 +365,10 @@ SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# Cookies do not know ports: names of our own keep another local project's sign-in apart.
-SESSION_COOKIE_NAME = "sipgate_session"
-CSRF_COOKIE_NAME = "sipgate_csrf"
+# Cookies do not know ports: names of our own keep another local project's sign-in apart, and another checkout's.
+_at_port = f"_{PORT}" if LOOPBACK and PORT != 8080 else ""
+SESSION_COOKIE_NAME = f"sipgate_session{_at_port}"
+CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
 LANGUAGE_COOKIE_NAME = "sipgate_language"
 SESSION_COOKIE_SAMESITE = "Lax"  # Strict would cost the callback its session
 X_FRAME_OPTIONS = "DENY"

@@ -45,8 +45,6 @@ Page = Callable[..., HttpResponse]
 
 logger = logging.getLogger(__name__)
 
-INCIDENTS = "incidents"
-"""Session key: the reference under which this person saw each connection's trouble, until it is over."""
 REFRESHED = "refreshed"
 """Session key: what *Refresh now* did, shown once."""
 EVENTS_SHOWN = 50
@@ -109,21 +107,15 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Problem | None:
-    """Return what is wrong with a connection. One incident has one reference, which is in the log once."""
-    key, incidents = str(view.connection.pk), request.session.get(INCIDENTS, {})
+    """Return what is wrong with a connection."""
     if view.error is None or view.is_access_ended:
-        if view.is_fresh and key in incidents:
-            request.session[INCIDENTS] = {other: known for other, known in incidents.items() if other != key}
+        if view.is_fresh:
+            problems.over(request, view.connection.pk)
         return None
     problem = problems.describe(view.error, next_url=reverse("account"), connect=True)
     if type(view.error) is errors.MissingPermission and view.token is not None:
         problem = _with_wish(request, problem, view.error, view)
-    kind, reference = incidents.get(key, ("", ""))
-    if kind == problem.kind:
-        return replace(problem, reference=reference)
-    problems.log(problem, view.error)
-    request.session[INCIDENTS] = {**incidents, key: (problem.kind, problem.reference)}
-    return problem
+    return problems.shown(request, problem, view.error)
 
 
 def _with_wish(
@@ -154,12 +146,8 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
     except errors.NotConnected:
         raise Http404 from None
     except errors.SipgateError as error:
-        problem = problems.describe(error)
-        problems.log(problem, error)
-        request.session[INCIDENTS] = {
-            **request.session.get(INCIDENTS, {}),
-            str(number): (problem.kind, problem.reference),
-        }
+        error.connection_id = number
+        problems.shown(request, problems.describe(error), error)
     else:
         request.session[REFRESHED] = {
             "connection": number,
@@ -388,7 +376,8 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
     Like Django's own, the page asks neither the database nor the session: they may be what failed.
     """
-    reference, failure = errors.new_reference(), sys.exc_info()[0]
+    failure = sys.exc_info()[0]
     kind = failure.__name__ if failure is not None else "no exception"
+    reference = problems.reference_of(request, request.path, kind)
     logger.error("A page failed [%s]: %s %s, %s", reference, request.method, request.path, kind)
     return HttpResponse(loader.render_to_string("500.html", {"reference": reference}), status=500)

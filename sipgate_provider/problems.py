@@ -7,13 +7,19 @@ of ``sign_in.callback_problems``, with status 401.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from allauth.socialaccount.providers.base import ProviderException
+from django.conf import settings
+from django.contrib.sessions.backends.base import UpdateError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from django.utils.http import urlencode
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -22,12 +28,18 @@ from requests import RequestException
 from sipgate_provider import conf, errors, metrics, scopes
 from sipgate_provider.errors import Kind
 from sipgate_provider.remote import log_fields
-from sipgate_provider.sign_in import repair
+from sipgate_provider.sign_in import repair, states
 
 if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
 
 logger = logging.getLogger(__name__)
+INCIDENTS = "sipgate_incidents"
+"""Session key: reference, cause and end of what this person has met."""
+SAME_FOR, MOST_INCIDENTS = 3600, 10
+"""Seconds for which the same trouble is the same incident, and how many are remembered."""
+ENDING = (Kind.NEEDS_SIGN_IN, Kind.UNAVAILABLE, Kind.MISCONFIGURED, Kind.UNEXPECTED)
+"""What is over when a connection works again; the other kinds are about single requests."""
 SHOWN = metrics.Counter("problems_total", "Problems that users were shown.", {"kind": Kind})
 
 
@@ -223,16 +235,62 @@ def page(
     request: HttpRequest, error: Exception, *, next_url: str = "", template: str = "sipgate_provider/problem.html"
 ) -> HttpResponse:
     """Return the page of a problem, and log it under its reference."""
-    problem = describe(error, next_url=next_url, connect=_is_signed_in(request))
-    log(problem, error)
+    problem = shown(request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error)
     return render(request, template, {"problem": problem}, status=problem.status)
 
 
 def json(request: HttpRequest, error: Exception, *, next_url: str = "") -> JsonResponse:
     """Return the problem document of an error, and log it under its reference."""
-    problem = describe(error, next_url=next_url, connect=_is_signed_in(request))
-    log(problem, error)
+    problem = shown(request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error)
     return JsonResponse(problem.document(), status=problem.status, content_type="application/problem+json")
+
+
+def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
+    """Log a problem and count it; return it with the reference of its incident.
+
+    Somebody who meets the same kind of problem with the same connection (or, without one, on the same page) within an
+    hour, or until it is ``over``, reads the same reference. The log has it once for each cause.
+    """
+    session = getattr(request, "session", None)
+    if session is None or session.is_empty():
+        problem = replace(problem, reference=reference_of(request, problem.kind, cause(error)))
+        log(problem, error)
+        return problem
+    connection_id, now = getattr(error, "connection_id", None), time.time()
+    key = f"{problem.kind} {connection_id or request.path}"
+    incidents = {name: known for name, known in session.get(INCIDENTS, {}).items() if known["until"] > now}
+    known = incidents.pop(key, None)
+    if known is not None:
+        problem = replace(problem, reference=known["reference"])
+    if known is None or known["cause"] != cause(error):
+        log(problem, error)
+        known = {"reference": problem.reference, "cause": cause(error), "until": now + SAME_FOR}
+        session[INCIDENTS] = dict([*incidents.items(), (key, known)][-MOST_INCIDENTS:])
+        with suppress(UpdateError):  # signed out meanwhile, in another tab
+            session.save()  # Django does not save a session that is answered with a status of 500 or more
+    else:
+        SHOWN.count(problem.kind)
+    return problem
+
+
+def over(request: HttpRequest, connection_id: int) -> None:
+    """Note that a connection works again: what comes next is another incident."""
+    incidents = request.session.get(INCIDENTS, {})
+    left = {key: known for key, known in incidents.items() if key not in {f"{kind} {connection_id}" for kind in ENDING}}
+    if left != incidents:
+        request.session[INCIDENTS] = left
+
+
+def reference_of(request: HttpRequest, *incident: str) -> str:
+    """Return a reference that stays the same for this browser, this incident and this day.
+
+    Asks neither the database nor the session, which may be what failed.
+    """
+    address = f"{request.META.get('REMOTE_ADDR', '')} {request.META.get('HTTP_USER_AGENT', '')}"
+    browser = request.COOKIES.get(states.COOKIE) or request.COOKIES.get(settings.SESSION_COOKIE_NAME) or address
+    text = "\n".join([f"{timezone.now():%Y-%m-%d}", browser, *incident])
+    digest = salted_hmac("sipgate_provider.reference", text, algorithm="sha256").digest()
+    return "".join(errors.REFERENCE_ALPHABET[byte % len(errors.REFERENCE_ALPHABET)] for byte in digest[:8])
 
 
 def _is_signed_in(request: HttpRequest) -> bool:

@@ -51,7 +51,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
     if client is None or redirect_uri not in client.redirect_uris:
         # Nobody is sent to an address that is not registered.
         problem = "client" if client is None else "redirect_uri"
-        return render(request, "sandbox/problem.html", {"problem": problem}, status=400)
+        known = client.redirect_uris if client is not None else []
+        context = {"problem": problem, "came": redirect_uri, "known": known}
+        return render(request, "sandbox/problem.html", context, status=400)
     asked = AuthorizationRequest(
         client=client,
         redirect_uri=redirect_uri,
@@ -138,7 +140,12 @@ def _consent_or_code(request: HttpRequest, asked: AuthorizationRequest, session:
     missing = _missing_consent(asked, session)
     if not missing and "consent" not in asked.prompt:
         return _code(asked, session)
-    context = {"asked": asked, "scopes": missing or asked.scopes, "person": BY_UID[session.person]}
+    context = {
+        "asked": asked,
+        "is_ours": asked.client.pk == settings.SANDBOX_CLIENT_ID,
+        "scopes": missing or asked.scopes,
+        "person": BY_UID[session.person],
+    }
     return render(request, "sandbox/consent.html", context)
 
 

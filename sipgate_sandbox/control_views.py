@@ -40,7 +40,7 @@ def control_view(view: View) -> Callable[..., HttpResponse]:
         except ValueError as error:
             return JsonResponse({"error": str(error)}, status=400)
         if request.content_type == "application/x-www-form-urlencoded" and request.method == "POST":
-            return HttpResponseRedirect("/")
+            return HttpResponseRedirect("/?done")
         return JsonResponse(answer, safe=False)
 
     return handle
@@ -60,7 +60,10 @@ def _is_foreign(request: HttpRequest) -> bool:
 
 def _payload(request: HttpRequest) -> dict[str, Any]:
     if request.content_type == "application/x-www-form-urlencoded":
-        return {key: value for key, value in request.POST.items() if key != "csrfmiddlewaretoken"}
+        form: dict[str, Any] = dict(request.POST.items())
+        if "times" in form:  # of a button: a number, or empty for until cleared
+            form["times"] = int(form["times"]) if form["times"] else None
+        return form
     if not request.body:
         return {}
     payload = json.loads(request.body)

@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from . import counters, faults
+from . import texts
 from .people import PEOPLE
 
 STATIC = Path(__file__).parent / "static"
@@ -45,11 +45,14 @@ def start(request: HttpRequest) -> HttpResponse:
     context = {
         "people": PEOPLE,
         "site": site,
-        "known": faults.KNOWN.items(),
-        "armed": faults.armed(),
-        "places": faults.PLACES,
+        "happenings": texts.happenings(),
+        "known": texts.known_faults().items(),
+        "places": texts.places().items(),
+        "armed": texts.armed(),
+        "is_done": "done" in request.GET,
+        "redirect_uris": settings.SANDBOX_REDIRECT_URIS,
     }
-    return render(request, "sandbox/start.html", {**context, "counts": counters.state()})
+    return render(request, "sandbox/start.html", context)
 
 
 @require_GET

@@ -16,6 +16,7 @@ class Person:
     lastname: str
     email: str
     about: str
+    about_german: str
     account: dict[str, Any]
     number: int
     domain: str = "sipgate.de"
@@ -61,6 +62,7 @@ PEOPLE = (
         lastname="Gärtner",
         email="rosa@rosenduft.example",
         about="administers a company",
+        about_german="verwaltet ein Unternehmen",
         account=ROSE,
         identity_extra={"userId": "2100001", "isTestAccount": True, "isAdmin": True, "product": "team", "flags": []},
     ),
@@ -72,6 +74,7 @@ PEOPLE = (
         lastname="Veilchen",
         email="veit@rosenduft.example",
         about="a colleague in the same company, without admin rights",
+        about_german="Kollege im selben Unternehmen, ohne Administratorrechte",
         account=ROSE,
         admin=False,
     ),
@@ -83,6 +86,7 @@ PEOPLE = (
         lastname="Schraube",
         email="otto@schraube.example",
         about="the w0 of another company",
+        about_german="der w0 eines anderen Unternehmens",
         account=_account("Schraube & Mutter KG", "SIMQUADRAT"),
     ),
     Person(
@@ -93,6 +97,7 @@ PEOPLE = (
         lastname="Privat",
         email="petra@privat.example",
         about="a private customer without a company",
+        about_german="Privatkundin ohne Unternehmen",
         account=_account("", "BASIC", historyLifeTime="THIRTY_DAYS"),
     ),
     Person(
@@ -103,6 +108,7 @@ PEOPLE = (
         lastname="Ehemals",
         email="e@ehemals.example",
         about="a former customer",
+        about_german="ehemaliger Kunde",
         account=_account("Ehemals OHG", "FORMER_TEAM", historyLifeTime="NONE"),
     ),
     Person(
@@ -113,6 +119,7 @@ PEOPLE = (
         lastname="Ungeprüft",
         email="ulla@ungeprueft.example",
         about="an account that is not verified",
+        about_german="ein Konto, das nicht verifiziert ist",
         account=_account("Ungeprüft UG", verified=False),
         email_verified=False,
     ),
@@ -124,6 +131,7 @@ PEOPLE = (
         lastname="Ohnepost",
         email="",
         about="someone without an e-mail address",
+        about_german="jemand ohne E-Mail-Adresse",
         account=_account("Ohnepost e. K."),
     ),
     Person(
@@ -134,6 +142,7 @@ PEOPLE = (
         lastname="Neumann",
         email="neo@neumann.example",
         about="a neo account with a product that is not in the specification",
+        about_german="ein neo-Konto mit einem Produkt, das nicht in der Spezifikation steht",
         account=_account("Neumann Neubau GmbH", "NEO_STARTER"),
         feature_scope="NEO_PBX",
     ),
@@ -145,6 +154,7 @@ PEOPLE = (
         lastname="Halbleer",
         email="halb@leer.example",
         about="an account with missing, empty and new fields",
+        about_german="ein Konto mit fehlenden, leeren und neuen Feldern",
         account={"company": None, "verified": None, "partnerLevel": "gold", "tags": ["new"]},
     ),
     Person(
@@ -155,6 +165,7 @@ PEOPLE = (
         lastname="Thames",
         email="emma@thames.example",
         about="a British account",
+        about_german="ein britisches Konto",
         account=_account("Thames Telephones Ltd"),
         domain="sipgate.co.uk",
         locale="en_GB",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from sipgate_sandbox.signing_key import private_key
 
@@ -51,7 +52,10 @@ DATABASES = {
     }
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
-SESSION_COOKIE_NAME, CSRF_COOKIE_NAME, LANGUAGE_COOKIE_NAME = "sandbox_session", "sandbox_csrf", "sandbox_language"
+# Cookies do not know ports: two sandboxes of one machine would sign each other's people out.
+_port = urlsplit(os.environ.get("SANDBOX_URL", "")).port or 8081
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"sandbox_session_{_port}", f"sandbox_csrf_{_port}"
+LANGUAGE_COOKIE_NAME = "sandbox_language"
 STATIC_URL = "/static/"
 
 SANDBOX_PRIVATE_KEY = private_key(DATABASE.parent / "sandbox.pem")

@@ -7,6 +7,8 @@ from typing import Any
 from django.http import HttpRequest
 from django.utils.translation import get_language
 
+from . import faults
+
 ENGLISH = {
     "notice": "This is a local sandbox, not sipgate.",
     "login": "Who are you?",
@@ -24,9 +26,26 @@ ENGLISH = {
     "log_out_button": "Log out",
     "logged_out": "You are logged out",
     "back": "Afterwards you return to",
-    "people": "People",
-    "faults": "Faults",
-    "clear": "Clear all faults",
+    "people": "The people",
+    "people_hint": "Each shows a case that a real account can be. What you press happens at once.",
+    "expire": "Let the access token expire",
+    "kill": "End the session",
+    "faults": "Let something happen at sipgate",
+    "clear": "End all",
+    "once": "Once",
+    "lasting": "Until I end it",
+    "armed": "Now arranged",
+    "times_once": "at the next request",
+    "times_lasting": "until you end it",
+    "fired": "happened so far:",
+    "more": "Everything that can be arranged",
+    "what": "What",
+    "where": "Where",
+    "done": "Done.",
+    "redirect_came": "It came:",
+    "redirect_known": "Registered:",
+    "your_site": "Your site",
+    "other_site": "Another application",
     "client": "Client not found",
     "client_cure": "The client id is not known here. Check CLIENT_ID and the realm.",
     "redirect_uri": "Invalid parameter: redirect_uri",
@@ -36,10 +55,7 @@ ENGLISH = {
         "It stands in for sipgate's authorization server and REST API, so that a site can be tried without credentials."
     ),
     "site": "Go to the site",
-    "arm": "Let it happen once",
-    "none_armed": "None is armed.",
-    "account": "account",
-    "uid": "id",
+    "none_armed": "Nothing is arranged: sipgate works as usual.",
 }
 GERMAN = {
     "notice": "Dies ist eine lokale Sandbox, nicht sipgate.",
@@ -60,9 +76,26 @@ GERMAN = {
     "log_out_button": "Abmelden",
     "logged_out": "Sie sind abgemeldet",
     "back": "Danach geht es zurück zu",
-    "people": "Personen",
-    "faults": "Störungen",
-    "clear": "Alle Störungen beenden",
+    "people": "Die Personen",
+    "people_hint": "Jede zeigt einen Fall, der bei echten Konten vorkommt. Was Sie drücken, geschieht sofort.",
+    "expire": "Zugriffstoken ablaufen lassen",
+    "kill": "Sitzung beenden",
+    "faults": "Etwas bei sipgate geschehen lassen",
+    "clear": "Alles beenden",
+    "once": "Einmal",
+    "lasting": "Bis ich es beende",
+    "armed": "Jetzt eingestellt",
+    "times_once": "bei der nächsten Anfrage",
+    "times_lasting": "bis Sie es beenden",
+    "fired": "bisher geschehen:",
+    "more": "Alles, was sich einstellen lässt",
+    "what": "Was",
+    "where": "Wo",
+    "done": "Erledigt.",
+    "redirect_came": "Gekommen ist:",
+    "redirect_known": "Eingetragen:",
+    "your_site": "Ihre Website",
+    "other_site": "Eine andere Anwendung",
     "client": "Client nicht gefunden",
     "client_cure": "Diese Client-ID ist hier nicht bekannt. Prüfen Sie CLIENT_ID und den Realm.",
     "redirect_uri": "Ungültiger Parameter: redirect_uri",
@@ -73,14 +106,125 @@ GERMAN = {
         "damit man eine Website ohne Zugangsdaten ausprobieren kann."
     ),
     "site": "Zur Website",
-    "arm": "Einmal geschehen lassen",
-    "none_armed": "Keine ist aktiv.",
-    "account": "Konto",
-    "uid": "Kennung",
+    "none_armed": "Nichts ist eingestellt: sipgate funktioniert wie gewohnt.",
 }
+
+HAPPENINGS = (
+    ("unavailable", "all", "sipgate is down", "sipgate ist nicht erreichbar"),
+    ("slow", "api", "sipgate answers after 5 seconds only", "sipgate antwortet erst nach 5 Sekunden"),
+    ("too-many", "api", "sipgate says that there are too many requests", "sipgate meldet zu viele Anfragen"),
+    ("unavailable", "token", "A sign-in cannot be completed", "Eine Anmeldung lässt sich nicht abschließen"),
+    ("lose-answer", "refresh", "The new tokens are lost on their way", "Die neuen Token gehen unterwegs verloren"),
+    (
+        "invalid-grant",
+        "refresh",
+        "sipgate refuses to renew a connection",
+        "sipgate lehnt es ab, eine Verbindung zu erneuern",
+    ),
+    (
+        "unauthorized-client",
+        "refresh",
+        "sipgate does not accept your site's client secret",
+        "sipgate nimmt das Client-Secret Ihrer Website nicht an",
+    ),
+    ("forbidden", "api", "sipgate does not allow something", "sipgate erlaubt etwas nicht"),
+    ("malformed-json", "api", "sipgate's answer is nonsense", "sipgates Antwort ist unverständlich"),
+)
+"""What has buttons of its own: fault, place, and both in words."""
+PLACES_ENGLISH = {
+    "auth": "sign-in page",
+    "token": "code exchange",
+    "refresh": "refresh",
+    "logout": "logout",
+    "revoke": "revocation",
+    "account": "account",
+    "userinfo": "identity",
+    "users": "users",
+    "api": "whole REST API",
+    "all": "everywhere",
+}
+PLACES_GERMAN = {
+    "auth": "Anmeldeseite",
+    "token": "Einlösen des Codes",
+    "refresh": "Erneuerung",
+    "logout": "Abmeldung",
+    "revoke": "Widerruf",
+    "account": "Konto",
+    "userinfo": "Identität",
+    "users": "Benutzer",
+    "api": "gesamte REST-API",
+    "all": "überall",
+}
+FAULTS_GERMAN = {
+    "unauthorized": "401 ohne Inhalt",
+    "forbidden": "403 ohne Inhalt",
+    "forbidden-text": "403 mit einem Text",
+    "too-many": "429 mit Retry-After (Sekunden)",
+    "unknown-error": '500 mit {"error": "unknown_error"}',
+    "bad-gateway": "502 mit einer HTML-Seite",
+    "unavailable": "503",
+    "invalid-grant": "400 invalid_grant",
+    "invalid-client": "401 invalid_client",
+    "unauthorized-client": "401 unauthorized_client, wie bei einem falschen Secret",
+    "malformed-json": "200 mit einem halben JSON-Objekt",
+    "json-list": "200 mit einer JSON-Liste",
+    "redirect": "307 zu einer anderen Adresse (value)",
+    "huge": "200 mit 50 MB",
+    "missing-sub": "Identität ohne sub",
+    "missing-master": "Identität ohne masterSipId",
+    "slow": "die richtige Antwort, nach einigen Sekunden",
+    "hang": "einige Sekunden Stille, dann das Ende",
+    "drip": "die richtige Antwort, Byte für Byte (Sekunden dazwischen)",
+    "cut": "die Verbindung endet mitten im Inhalt",
+    "cut-headers": "die Verbindung endet mitten in den Kopfzeilen",
+    "reset": "die Verbindung wird abgebrochen, bevor etwas geschieht",
+    "lose-answer": "es geschieht (die Token sind erneuert!), dann endet die Verbindung",
+    "wrong-type": "der richtige Inhalt als text/html",
+    "no-type": "der richtige Inhalt ohne Content-Type",
+    "misdated": "die richtige Antwort, um so viele Sekunden vordatiert",
+    "null-access-token": "access_token ist null",
+    "null-refresh-token": "refresh_token ist null",
+    "no-refresh-token": "refresh_token fehlt",
+    "odd-expires": "expires_in ist seltsam (value)",
+    "no-scope-field": "scope fehlt",
+    "scope-less": "weniger scope als erbeten",
+}
+
+
+def is_german() -> bool:
+    return (get_language() or "en").startswith("de")
+
+
+def happenings() -> list[dict[str, str]]:
+    """Return what has buttons of its own, with its ``text``."""
+    return [
+        {"fault": fault, "on": place, "text": german if is_german() else english}
+        for fault, place, english, german in HAPPENINGS
+    ]
+
+
+def known_faults() -> dict[str, str]:
+    """Return every fault with what it does."""
+    return FAULTS_GERMAN if is_german() else faults.KNOWN
+
+
+def places() -> dict[str, str]:
+    return PLACES_GERMAN if is_german() else PLACES_ENGLISH
+
+
+def armed() -> list[dict[str, Any]]:
+    """Return the armed faults with ``text`` and ``place`` in words."""
+    own = {(row["fault"], row["on"]): row["text"] for row in happenings()}
+    return [
+        {
+            **fault,
+            "text": own.get((fault["fault"], fault["on"])) or known_faults()[fault["fault"]],
+            "place": places()[fault["on"]],
+        }
+        for fault in faults.armed()
+    ]
 
 
 def words(request: HttpRequest) -> dict[str, Any]:
     """Give every template ``words`` and ``language``."""
-    german = (get_language() or "en").startswith("de")
-    return {"words": GERMAN if german else ENGLISH, "language": "de" if german else "en"}
+    return {"words": GERMAN if is_german() else ENGLISH, "language": "de" if is_german() else "en"}

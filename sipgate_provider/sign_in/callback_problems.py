@@ -35,7 +35,8 @@ def of_callback(
         problem = problems.of_kind(Kind.STATE)
     # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
     problem = replace(problem, action_url=_again(request, state or {}), action_post=True, status=401)
-    problem = replace(problem, detail=problems.printable(text) or problem.detail)
+    reference = problems.reference_of(request, problem.kind, code, problems.cause(failure))
+    problem = replace(problem, detail=problems.printable(text) or problem.detail, reference=reference)
     logger.log(
         problem.level,
         "A sign-in failed [%s]: %s, error=%r description=%r, %s",

@@ -305,3 +305,54 @@ def test_a_failed_sign_in_can_be_tried_again_with_one_click(browser: Browser) ->
     [action] = set(re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page))
     callback = browser.consent(browser.site.post(action.replace("&amp;", "&")).headers["Location"])
     assert browser.site.get(callback).headers["Location"] == "/account"
+
+
+class TestReference:
+    """Somebody who meets the same trouble again reads the same reference, and the log has it."""
+
+    def test_of_a_page_that_is_reloaded(self, browser: Browser, caplog) -> None:
+        browser.sign_in()
+        browser.sandbox.control.fault("unavailable", on="account", times=None)
+        SipgateToken.objects.update(scope="account:read numbers:read")
+        browser.sandbox.control.fault("unavailable", on="api", times=None)
+        found = {reference_of(browser.site.get("/account/numbers").content.decode()) for _ in range(3)}
+        assert len(found) == 1
+        (reference,) = found
+        assert caplog.text.count(f"[{reference}]") == 1
+        page = browser.site.get("/account")
+        assert reference_of(page.content.decode()) == reference, "of one connection, so it is the same incident"
+        assert browser.site.get("/account.json").json()["reference"] == reference
+        assert caplog.text.count(f"[{reference}]") == 2, "once for each cause"
+
+    def test_is_another_one_when_it_was_over(self, browser: Browser) -> None:
+        browser.sign_in()
+        found = []
+        for _ in range(2):
+            browser.sandbox.control.fault("unavailable", on="account", times=None)
+            found.append(reference_of(browser.site.get("/account").content.decode()))
+            browser.sandbox.control.clear()
+            browser.site.get("/account")
+        assert found[0] != found[1]
+
+    def test_of_a_request_that_is_refused_outlives_an_account_that_works(self, browser: Browser) -> None:
+        browser.sign_in()
+        SipgateToken.objects.update(scope="account:read numbers:read")
+        found = set()
+        for _ in range(2):
+            browser.sandbox.control.fault("forbidden", on="api")
+            found.add(reference_of(browser.site.get("/account/numbers").content.decode()))
+            browser.site.get("/account")
+        assert len(found) == 1
+
+    @pytest.mark.parametrize("callback", ["/oauth", "/oauth?code=old&state=old", "/oauth?error=access_denied&state=x"])
+    def test_of_a_callback_that_nobody_began(self, browser: Browser, another_browser: Browser, callback: str) -> None:
+        found = [reference_of(browser.site.get(callback).content.decode()) for _ in range(2)]
+        assert found[0] == found[1]
+        somebody = another_browser.site.get(callback, headers={"user-agent": "another browser"})
+        assert reference_of(somebody.content.decode()) != found[0]
+
+    def test_of_a_sign_in_that_is_tried_again(self, browser: Browser, caplog) -> None:
+        browser.sandbox.control.fault("unavailable", on="token", times=None)
+        found = {reference_of(browser.sign_in().content.decode()) for _ in range(2)}
+        assert len(found) == 1
+        assert caplog.text.count(f"[{found.pop()}]") == 2

@@ -8,12 +8,14 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
 
 from sipgate_provider import api
 from sipgate_provider.remote import rest
+from sipgate_sandbox import faults, texts
 from sipgate_sandbox.launch import Running, launch
 from sipgate_sandbox.people import PEOPLE, Person
 from tests.sandbox.visitor import CLIENT_ID, CLIENT_SECRET, Visitor
@@ -90,7 +92,10 @@ class TestAuthorization:
     def test_nobody_else_can_sign_in_while_somebody_is_signed_in(self, visitor: Visitor) -> None:
         first = visitor.grant()
         page = visitor.browser.get(visitor.authorize_url(prompt="login"))
-        form = {"person": "2000000w0", "csrfmiddlewaretoken": visitor.browser.cookies["sandbox_csrf"]}
+        form = {
+            "person": "2000000w0",
+            "csrfmiddlewaretoken": visitor.browser.cookies[f"sandbox_csrf_{urlsplit(visitor.sandbox.url).port}"],
+        }
         again = visitor.browser.post(page.url, data=form, allow_redirects=False)
         assert (again.status_code, "Is it still you?" in again.text) == (200, True)
         assert visitor.back(prompt="none")["session_state"] == first["session_state"]
@@ -443,12 +448,57 @@ class TestControl:
         )
         assert response.status_code == 400
 
-    def test_the_start_page_arms_and_clears(self, sandbox: Running) -> None:
-        page = requests.post(f"{sandbox.url}/_sandbox/faults", data={"fault": "slow", "on": "refresh"}, timeout=10)
-        assert "<code>slow</code>" in page.text
-        assert [fault["on"] for fault in sandbox.control.faults()] == ["refresh"]
-        requests.post(f"{sandbox.url}/_sandbox/faults", data={"fault": "clear"}, timeout=10)
-        assert sandbox.control.faults() == []
+
+class TestStartPage:
+    """Buttons in words, in both languages, for what can happen, how long, and its end."""
+
+    LANGUAGES = (
+        ("en", "sipgate is down", "until you end it; happened so far: 1", "End the session"),
+        ("de", "sipgate ist nicht erreichbar", "bis Sie es beenden; bisher geschehen: 1", "Sitzung beenden"),
+    )
+
+    @pytest.mark.parametrize(("language", "what", "how", "person"), LANGUAGES)
+    def test_a_lasting_fault_and_its_end(
+        self, visitor: Visitor, language: str, what: str, how: str, person: str
+    ) -> None:
+        grant, browser, url = visitor.grant(), requests.Session(), visitor.sandbox.url
+        browser.headers["Accept-Language"] = language
+        assert what in browser.get(url, timeout=10).text
+        browser.post(f"{url}/_sandbox/faults", data={"fault": "unavailable", "on": "all", "times": ""}, timeout=10)
+        assert visitor.get("/account", grant["access_token"]).status_code == 503
+        page = browser.get(url, timeout=10).text
+        assert how in page
+        assert person in page
+        browser.post(f"{url}/_sandbox/faults", data={"fault": "clear"}, timeout=10)
+        assert visitor.get("/account", grant["access_token"]).status_code == 200
+
+    def test_once_is_once(self, visitor: Visitor) -> None:
+        grant, order = visitor.grant(), {"fault": "too-many", "on": "api", "times": "1"}
+        page = requests.post(f"{visitor.sandbox.url}/_sandbox/faults", data=order, timeout=10)
+        assert "sipgate says that there are too many requests (whole REST API), at the next request" in page.text
+        found = [visitor.get("/account", grant["access_token"]).status_code for _ in range(2)]
+        assert found == [429, 200]
+
+    def test_what_happens_to_a_person(self, visitor: Visitor) -> None:
+        grant, url = visitor.grant(), visitor.sandbox.url
+        page = requests.post(f"{url}/_sandbox/expire-access", data={"uid": "1000000w0"}, timeout=10)
+        assert "Done." in page.text
+        assert visitor.get("/account", grant["access_token"]).status_code == 401
+        requests.post(f"{url}/_sandbox/kill-session", data={"uid": "1000000w0"}, timeout=10)
+        assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+
+    def test_every_word_is_there_in_both_languages(self) -> None:
+        assert set(texts.ENGLISH) == set(texts.GERMAN)
+        assert set(texts.FAULTS_GERMAN) == set(faults.KNOWN)
+        assert set(texts.PLACES_ENGLISH) == set(texts.PLACES_GERMAN) == set(faults.PLACES)
+        assert all(fault in faults.KNOWN and place in faults.PLACES for fault, place, *_text in texts.HAPPENINGS)
+
+    @pytest.mark.parametrize("language", ["en", "de"])
+    def test_a_refused_redirect_uri_is_named_with_those_that_are_known(self, visitor: Visitor, language: str) -> None:
+        address = visitor.authorize_url(redirect_uri="http://localhost:8090/oauth")
+        page = visitor.browser.get(address, headers={"Accept-Language": language}).text
+        assert "<code>http://localhost:8090/oauth</code>" in page
+        assert "<code>http://localhost:8080/oauth</code>" in page
 
 
 class TestWhatIsUnknownOfSipgate:

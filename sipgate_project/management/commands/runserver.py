@@ -108,8 +108,8 @@ def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
 def _why_not(error: OSError, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"Port {port} is in use by another program, or by this site in another window. Stop it, or set PORT and "
-            "REDIRECT_URI to another port (also in sipgate's console)."
+            f"Port {port} is in use by another program, or by this site in another window. Stop it, or take another "
+            "port: PORT=8090 make run. With a CLIENT_ID, REDIRECT_URI has to name it, too, also in sipgate's console."
         )
     if error.errno == errno.EACCES:
         return (
