@@ -14,6 +14,7 @@ Must not know: sipgate, HTTP, who asked.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
