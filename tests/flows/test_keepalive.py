@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +19,10 @@ from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import gate, store, threads
+from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, pace, reseal
+from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.strict import Strict
@@ -100,6 +102,17 @@ class TestTrouble:
         assert report.stopped.startswith("sipgate does not answer")
         assert (strict.counts()["arrived"], report.failed) == (keepalive.STOP_AFTER, keepalive.STOP_AFTER)
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+    def test_it_recovers_what_waits_in_the_journal(
+        self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+        row = store.load(connect(age=400).pk)
+        grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
+        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+        journal.write(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair)
+        assert keepalive.run(rate=0).recovered == 1
+        assert (store.load(row.pk).generation, strict.counts()["refresh"]) == (2, 0)
 
     def test_its_exit_codes(self, idle: Callable[..., int], strict: Strict) -> None:
         assert command()[0] == 0
@@ -234,6 +247,17 @@ class TestPolite:
         stop.set()
         steps.slow_down(3600)
         steps.wait(stop)  # told to stop, it does not wait out sipgate's hour
+
+    @pytest.mark.parametrize("fault", ["429", "503"])
+    def test_it_slows_down_when_sipgate_asks_for_it(
+        self, idle: Callable[..., int], strict: Strict, fault: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wishes: list[float | None] = []
+        monkeypatch.setattr(pace.Pace, "slow_down", lambda self, wish: wishes.append(wish))
+        idle()
+        strict.set(fault=fault, times=1)
+        keepalive.run(rate=50)
+        assert wishes == [7.0 if fault == "429" else None]
 
     def test_the_rows_it_has_not_begun_are_given_back(self, idle: Callable[..., int]) -> None:
         for _ in range(40):

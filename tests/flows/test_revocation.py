@@ -378,6 +378,29 @@ class TestFinishedRows:
         assert Revocation.objects.exists()
 
 
+class TestPendingRows:
+    def test_a_token_opens_in_its_own_row_only(self, pending: Revocation, strict: Strict) -> None:
+        other = Revocation.objects.get()
+        other.pk = uuid.uuid4()
+        other.save(force_insert=True)
+        make_due()
+        assert not revocation.deliver(other.pk)
+        assert strict.counts()["revoke"] == 0
+        assert Revocation.objects.get(pk=other.pk).attempts == pending.attempts + 1
+
+    def test_the_next_try_is_half_an_hour_away_at_most(self, pending: Revocation, strict: Strict) -> None:
+        Revocation.objects.update(attempts=11, next_attempt_at=timezone.now())
+        strict.set(fault="503", times=1)
+        assert not revocation.deliver(pending.pk)
+        assert Revocation.objects.get().next_attempt_at <= timezone.now() + timedelta(minutes=30)
+
+    def test_without_the_key_its_connection_and_user_can_still_be_deleted(self, strict: Strict, settings: Any) -> None:
+        user = sign_in(strict).user
+        settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        user.delete()
+        assert not SocialAccount.objects.exists()
+
+
 class TestTheCallback:
     """A sign-in during which an old grant of its identity was ended begins again, once."""
 

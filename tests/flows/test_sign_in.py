@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount, SocialToken
 from django.contrib.auth import get_user_model
+from django.db import connections
+from django.utils import timezone
 
 from sipgate_provider.keeper import gate, store, threads
 from sipgate_provider.models import SipgateToken, TokenEvent
+from sipgate_provider.remote import http, oauth
+from sipgate_provider.sign_in import views
+from tests import scripted
 from tests.journey import Browser
+from tests.scripted import Answer
 
 User = get_user_model()
 
@@ -76,6 +84,36 @@ class TestSignUp:
         assert EmailAddress.objects.get().verified
         assert browser.sandbox.control.state()["token"] == 1
         assert "GET v2/users/<str:user_id>" not in browser.sandbox.control.state()
+
+    @pytest.mark.parametrize("said", ["false", "true", 1, None])
+    def test_nothing_but_true_means_verified(self, settings, rf, said: object) -> None:
+        """With e-mail authentication of allauth's, it opens the account that has the address."""
+        claims = json.dumps({"email": "rosa@rosenduft.example", "email_verified": said}).encode()
+        id_token = f"e30.{base64.urlsafe_b64encode(claims).decode()}.x"
+        grant = oauth.Grant(access_token="at", id_token=id_token, scope=("openid",), issued_at=timezone.now())
+        with scripted.running() as script:
+            settings.SIPGATE_API_URL = script.api_url
+            script.answer = lambda asked: Answer(data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"})
+            identity = views.SipgateOAuth2Adapter(rf.get("/oauth")).identity(grant)
+        assert (identity["email"], identity["email_verified"]) == ("rosa@rosenduft.example", False)
+
+    @pytest.mark.parametrize("atomic", [True, False])
+    def test_no_transaction_is_open_while_sipgate_is_asked(
+        self, browser: Browser, monkeypatch: pytest.MonkeyPatch, atomic: bool
+    ) -> None:
+        callback, open_ones = browser.consent(browser.start()), []
+        real = http._Stamped.getresponse
+
+        def getresponse(self):
+            open_ones.append(connections["default"].in_atomic_block)
+            return real(self)
+
+        monkeypatch.setattr(http._Stamped, "getresponse", getresponse)
+        for options in (connections["default"].settings_dict, connections.settings["default"]):
+            monkeypatch.setitem(options, "ATOMIC_REQUESTS", atomic)
+        assert browser.site.get(callback).headers["Location"] == "/account"
+        assert open_ones
+        assert not any(open_ones)
 
     def test_a_colleague_without_rights_signs_in_without_a_name(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])

@@ -123,6 +123,35 @@ def test_what_is_queued_is_cancelled_and_what_runs_goes_on(flights: threads.Sing
     assert flights.submit_once("queued", lambda: "anew").result(10) == "anew"
 
 
+FORKS = """
+import os, sys, threading
+import django
+django.setup()
+from sipgate_provider.keeper import threads
+go_on = threading.Event()
+threads.refreshes.submit_once("key", lambda: go_on.wait(20))
+child = os.fork()
+if child == 0:
+    os._exit(0 if threads.refreshes.submit_once("key", lambda: "done").result(5) == "done" else 1)
+code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+go_on.set()
+sys.exit(code)
+"""
+
+
+def test_a_forked_child_does_its_work_itself() -> None:
+    """The thread that its parent does it in does not exist in the child."""
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 PROCESS = """
 import os, signal, sys, threading, time
 import django
