@@ -71,8 +71,9 @@ class Site:
         visitor = Visitor(self.port, {"csrftoken": CSRF, "sipgate_csrf": CSRF})
         return visitor, visitor.ask(self.login, method="POST")[1]
 
-    def one_at_a_time(self, path: str, number: int) -> Samples:
-        return timed(lambda: self.visitors[0].ask(path), number)
+    def one_at_a_time(self, path: str, number: int, *, signed_in: bool = True) -> Samples:
+        visitor = self.visitors[0] if signed_in else Visitor(self.port)
+        return timed(lambda: visitor.ask(path), number)
 
     def at_once(self, path: str, number: int) -> Samples:
         """Return milliseconds per page, as all visitors together get them: 1000 / the rate."""
@@ -94,7 +95,8 @@ class Site:
             for _ in range(number):
                 visitor, there = self.begin()
                 back = urlsplit(sign_in(at_sipgate, there))
-                samples += timed(lambda v=visitor, b=back: v.ask(f"{b.path}?{b.query}"), 1)  # type: ignore[misc]
+                samples += timed(partial(visitor.ask, f"{back.path}?{back.query}"), 1)
+                visitor.ask("/accounts/logout/", method="POST")  # else the person's sessions pile up
         return samples
 
 
@@ -169,13 +171,14 @@ def _sign_everybody_in(site: Site) -> None:
 def measure(sandbox: Running, database: Callable[[str], str], *, rounds: int, number: int) -> Case:
     """Compare the sites page by page. Limits are times of the plain site: asking sipgate, and showing what it said."""
     sandbox.control.lifetimes(access=3600)
-    json, page, home = "/account.json", "/account", "/"
+    json, page, home, login = "/account.json", "/account", "/", "/accounts/login/"
     scenarios: list[tuple[str, Callable[[Site], Samples], float, float | None]] = [
         (f"{json}, one at a time", lambda site: site.one_at_a_time(json, number), 1.0, None),
         (f"{json}, {AT_ONCE} at once", lambda site: site.at_once(json, 4 * number), 1.0, 0.5),
         (f"{page}, one at a time", lambda site: site.one_at_a_time(page, number), 1.0, None),
         (f"{page}, {AT_ONCE} at once", lambda site: site.at_once(page, 4 * number), 1.0, 0.5),
         ("home, one at a time", lambda site: site.one_at_a_time(home, number), 1.1, None),
+        ("sign-in page, one at a time", lambda site: site.one_at_a_time(login, number, signed_in=False), 1.1, None),
         ("callback of a known person", lambda site: site.callbacks(max(number // 8, 2)), 1.1, None),
     ]
     shown, targets = [], []

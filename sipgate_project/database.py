@@ -33,6 +33,8 @@ def settings_from(url: str) -> dict[str, Any]:
     found: dict[str, Any] = dict(dj_database_url.parse(url))
     options = found.setdefault("OPTIONS", {})
     if found["ENGINE"] == "django.db.backends.sqlite3":
+        # Opening the file takes as long as three queries: each thread keeps it open.
+        found["CONN_MAX_AGE"] = None
         # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its
         # start instead of failing in its middle.
         own: dict[str, Any] = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from allauth.socialaccount.models import SocialAccount
+
 from sipgate_provider import accounts
 from sipgate_provider.provider import is_made_up
 
@@ -14,14 +16,15 @@ def greeting_name(user: Any) -> str:
     return user.get_short_name() or ("" if is_made_up(username) else username)
 
 
-def display_name(user: Any) -> str:
+def display_name(user: Any, connections: list[SocialAccount] | None = None) -> str:
     """Return a user's name for people; allauth shows it, too (``ACCOUNT_USER_DISPLAY``).
 
-    The full name, else the user name that the person chose, else what the oldest connection is called (one query). A
-    user name that was made from a sipgate id is shown to nobody.
+    The full name, else the user name that the person chose, else what the oldest connection is called (one query,
+    unless ``connections`` were read before). A user name that was made from a sipgate id is shown to nobody.
     """
     full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):
         return full or username
-    connections = accounts.connections_of(user)
+    if connections is None:
+        connections = accounts.connections_of(user)
     return accounts.name_of(connections[0]) if connections else ""

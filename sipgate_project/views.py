@@ -38,7 +38,7 @@ from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.keeper import gate
 from sipgate_provider.models import TokenEvent
 
-from . import leaving, sandbox
+from . import leaving, people, sandbox
 from .forms import DeleteAccountForm
 
 Page = Callable[..., HttpResponse]
@@ -81,8 +81,15 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    views = accounts.known_views_of(request.user) if request.user.is_authenticated else []
-    return render(request, "pages/home.html", {"cards": [Card(view=view) for view in views]})
+    if not request.user.is_authenticated:
+        return render(request, "pages/home.html")
+    views = accounts.known_views_of(request.user)
+    return render(request, "pages/home.html", {"cards": [Card(view=view) for view in views], **_named(request, views)})
+
+
+def _named(request: HttpRequest, views: list[accounts.AccountView]) -> dict[str, Any]:
+    """Return what the header calls the person, from what was read already."""
+    return {"person_name": people.display_name(request.user, [view.connection for view in views])}
 
 
 @never_cache
@@ -100,7 +107,7 @@ def account(request: HttpRequest) -> HttpResponse:
         )
         for view in views
     ]
-    context: dict[str, Any] = {"cards": cards}
+    context: dict[str, Any] = {"cards": cards, **_named(request, views)}
     if any(card.view.is_pending or (card.view.token and card.view.token.state == "failing") for card in cards):
         context["stored_state"] = accounts.stored_state(request.user)
     return render(request, "pages/account.html", {**context, **_reachable(request.user)})
@@ -237,6 +244,7 @@ def connection(request: HttpRequest, pk: int) -> HttpResponse:
     others = SocialAccount.objects.filter(user=user).exclude(pk=pk).exists()
     context = {
         "card": Card(view=view),
+        **_named(request, views),
         "events": TokenEvent.objects.filter(connection_id=pk).order_by("-at", "-id")[:EVENTS_SHOWN],
         "is_only_way_in": not others and not user.has_usable_password(),
     }

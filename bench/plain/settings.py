@@ -1,4 +1,4 @@
-"""What ``startproject`` and allauth's quickstart write, and the site's own way of opening the database."""
+"""What ``startproject`` and allauth's quickstart write."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ from sipgate_project.database import settings_from
 
 SECRET_KEY = "bench-only"
 ALLOWED_HOSTS = ["localhost"]
+# SQLite with the site's options (WAL), opened for each request, which is Django's default; PostgreSQL as tutorials say.
 DATABASES = {"default": settings_from(os.environ["DATABASE_URL"])}
-if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    DATABASES["default"]["CONN_MAX_AGE"] = 600
+DATABASES["default"]["CONN_MAX_AGE"] = 600 if DATABASES["default"]["ENGINE"].endswith("postgresql") else 0
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -64,7 +64,7 @@ def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     mine = statements.besides("sipgate_provider_revocation", "usersessions_usersession")
     # Three for the state that is used once: its INSERT, in a transaction, and how the sign-in ended. One looks whether
     # the person has ended access. Seven keep the list of sessions.
-    assert len(mine) <= 35, "\n".join(mine)
+    assert len(mine) <= 34, "\n".join(mine)
 
 
 def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
@@ -77,4 +77,12 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
         for sql in statements.besides("django_session", "auth_user")
         if sql.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))
     ]
-    assert len(own) <= 4, "\n".join(own)
+    assert len(own) <= 2, "\n".join(own)
+
+
+def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None:
+    browser.sign_in()
+    browser.site.get("/account")
+    statements.clear()
+    assert "Rosenduft Gartenbau GmbH" in browser.site.get("/").content.decode()
+    assert len(statements) == 3, "session, user, connections\n" + "\n".join(statements)
