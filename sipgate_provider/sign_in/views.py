@@ -337,7 +337,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                     compared = former_scopes.compare(self.request, login, grant, before)
                     former, destination = self._detour(login, answer, compared)
                     response: HttpResponse = complete_social_login(self.request, login)
-                    if login.account.pk is None:  # a sign-up that waits for a form holds a grant, too
+                    if not login.account.pk:  # a sign-up that waits for a form holds a grant, too
                         revocation.drop_pending(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
                 changed = repair.forget_met(self.request) or before.user_id is None

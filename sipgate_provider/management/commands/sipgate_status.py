@@ -111,7 +111,7 @@ def lines(known: statistics.Statistics, details: statistics.Details, problems: l
         (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in details.ending.items()
     ]
     rows += [
-        ("renewals overdue for a day", str(details.overdue)),
+        ("refreshes overdue for a day", str(details.overdue)),
         ("failures of the last day", str(failures(known))),
         ("failing since", _when(details.oldest_failing_since)),
         (
