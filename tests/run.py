@@ -26,6 +26,7 @@ ON_POSTGRESQL = [
             "gate",
             "interleavings",
             "keepalive",
+            "key_change",
             "leaks",
             "mark_lost",
             "model",

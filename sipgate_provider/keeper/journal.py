@@ -77,21 +77,32 @@ def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | N
         return None
     plain = Secret(json.dumps({"grant": grant.to_dict(), "refresh_token": pair.refresh_token}))
     path = folder / f"{sent.connection_id}-{sent.consent_id.hex}-{sent.generation}{WAITING}"
-    draft = folder / f".{path.name}.{uuid.uuid4().hex[:8]}.draft"
+    try:
+        _put(path, sealing.seal(plain.encode(), context=_context(sent)))
+    except OSError as error:
+        logger.error("The journal does not take a rotated pair: %s", error.strerror)
+        return None
+    return _entry(path)
+
+
+def _put(path: Path, content: bytes, *, is_synced: bool = False) -> None:
+    """Write a file so that it is there as a whole or not at all."""
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.draft"
     try:
         try:
             descriptor = os.open(draft, WRITE_NEW, 0o600)
         except FileNotFoundError:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(draft, WRITE_NEW, 0o600)
         with os.fdopen(descriptor, "wb") as file:
-            file.write(sealing.seal(plain.encode(), context=_context(sent)))
+            file.write(content)
+            if is_synced:
+                file.flush()
+                os.fsync(descriptor)
         draft.rename(path)
-    except OSError as error:
-        logger.error("The journal does not take a rotated pair: %s", error.strerror)
+    except OSError:
         _remove(draft)
-        return None
-    return _entry(path)
+        raise
 
 
 def sync(entry: Entry) -> None:
@@ -250,6 +261,43 @@ def _recovered(entry: Entry) -> bool:
             extra=log_fields.fields(connection=entry.connection_id),
         )
     return False
+
+
+def reseal() -> tuple[int, int]:
+    """Seal this machine's entries with the first key of the ring.
+
+    An entry that is being written at this moment is left to its writer. Returns how many were sealed anew, and how many
+    do not open.
+    """
+    done, unreadable = 0, 0
+    for entry in entries():
+        if key_id(entry) in {"", sealing.first_key_id()}:
+            continue
+        with contextlib.suppress(machine.LockHeld):
+            lock = machine.lock(entry.connection_id)
+            try:
+                plain = sealing.unseal(_read(entry.path), context=_context(entry))
+                # It is on the disk for long, perhaps: what takes its place must be there as certainly.
+                _put(entry.path, sealing.seal(plain, context=_context(entry)), is_synced=True)
+                done += 1
+            except errors.Misconfigured:
+                unreadable += 1
+            except FileNotFoundError:
+                pass  # another process has told it, or removed it
+            except OSError as error:
+                logger.error("A journal entry could not be sealed anew: %s", error.strerror)
+            finally:
+                if lock is not None:
+                    lock.release()
+    return done, unreadable
+
+
+def key_id(entry: Entry) -> str:
+    """Return the id of the key that seals an entry; empty if it is not there any more, or may not be read."""
+    try:
+        return sealing.key_id(_read(entry.path))
+    except OSError:
+        return ""
 
 
 def waiting() -> int:

@@ -271,6 +271,33 @@ def due(limit: int = 100) -> list[uuid.UUID]:
     return list(rows.order_by("next_attempt_at").values_list("pk", flat=True)[:limit])
 
 
+def reseal() -> tuple[int, int]:
+    """Seal what is pending with the first key of the ring. Whoever changes a row meanwhile wins.
+
+    Returns how many were sealed anew, and how many do not open.
+    """
+    done, unreadable = 0, 0
+    for pk, old in _sealed():
+        if sealing.key_id(old) != sealing.first_key_id():
+            try:
+                new = sealing.seal(sealing.unseal(old, context=_context(pk)), context=_context(pk))
+            except errors.Misconfigured:
+                unreadable += 1
+            else:
+                done += _rows(pk).filter(sealed=old).update(sealed=new)
+    return done, unreadable
+
+
+def key_ids() -> list[str]:
+    """Return the id of the key of each pending revocation."""
+    return [sealing.key_id(sealed) for _pk, sealed in _sealed()]
+
+
+def _sealed() -> list[tuple[uuid.UUID, bytes]]:
+    rows = Revocation.objects.using(database.alias()).exclude(sealed=b"").order_by()
+    return [(pk, bytes(sealed)) for pk, sealed in rows.values_list("pk", "sealed")]
+
+
 def forget_finished() -> None:
     """Delete the rows that no sign-in under way can ask for any more."""
     rows = Revocation.objects.using(database.alias()).filter(next_attempt_at=None)

@@ -1,20 +1,29 @@
-"""Changes the key: what was sealed with an older key is sealed again with the first one."""
+"""Changes the key: what was sealed with an older key is sealed again with the first one.
+
+That is the token rows with their fingerprints, the pending revocations, and the journal of this machine. What was
+begun in a browser (a sign-in that is under way) is sealed in its session and cannot be reached.
+"""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from django.db.models import Count
 
-from sipgate_provider.keeper import database, sealing, store
+from sipgate_provider.keeper import database, journal, revocation, sealing, store
 from sipgate_provider.models import SipgateToken
 
 
 @dataclass(slots=True, kw_only=True)
 class Resealed:
+    """What a run did. ``done``: token rows; ``left``: values that another key still seals, ``keys`` tells which."""
+
     done: int = 0
+    revocations: int = 0
+    journal: int = 0
     changed_meanwhile: int = 0
     unreadable: int = 0
     left: int = 0
@@ -26,10 +35,9 @@ class Resealed:
 
 
 def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = None) -> Resealed:
-    """Seal every token with the first key of the ring; online, resumable, conditional per row.
+    """Seal everything with the first key of the ring; online, resumable, conditional per value.
 
-    A row that changes meanwhile was sealed with the first key by whoever changed it. What does not open is left and
-    counted.
+    What changes meanwhile was sealed by whoever changed it. What does not open is left and counted.
     """
     report, started = Resealed(), time.monotonic()
     key, after = sealing.first_key_id(), 0
@@ -40,9 +48,11 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
         report.done += done
         report.changed_meanwhile += changed
         report.unreadable += unreadable
-        report.seconds = round(time.monotonic() - started, 3)
         if progress:
             progress(report)
+    report.revocations, of_revocations = revocation.reseal()
+    report.journal, of_journal = journal.reseal()
+    report.unreadable += of_revocations + of_journal
     report.keys = keys_in_use()
     report.left = sum(number for name, number in report.keys.items() if name != key)
     report.seconds = round(time.monotonic() - started, 3)
@@ -50,6 +60,9 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
 
 
 def keys_in_use() -> dict[str, int]:
-    """Return how many tokens each key seals."""
-    rows = SipgateToken.objects.using(database.alias()).order_by().values("key_id").annotate(number=Count("pk"))
-    return {row["key_id"]: row["number"] for row in rows}
+    """Return how many values each key seals: tokens, pending revocations, and the journal of this machine."""
+    rows = SipgateToken.objects.using(database.alias()).exclude(sealed=b"").order_by()
+    used = Counter({row["key_id"]: row["number"] for row in rows.values("key_id").annotate(number=Count("pk"))})
+    used.update(revocation.key_ids())
+    used.update(filter(None, map(journal.key_id, journal.entries())))
+    return dict(used)

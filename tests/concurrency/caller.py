@@ -22,7 +22,7 @@ from django.db import connections, transaction  # noqa: E402  # after the set-up
 
 from sipgate_provider import errors  # noqa: E402  # after the set-up
 from sipgate_provider.keeper import gate, journal  # noqa: E402  # after the set-up
-from sipgate_provider.ops import keepalive  # noqa: E402  # after the set-up
+from sipgate_provider.ops import keepalive, reseal  # noqa: E402  # after the set-up
 from tests.concurrency import points  # noqa: E402  # after the set-up
 
 
@@ -66,6 +66,8 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
 def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
         return keepalive.run(rate=0, threads=order.get("threads", 1)).as_dict()
+    if order.get("reseal"):
+        return reseal.reseal(batch=1).as_dict()
     return in_transaction(order) if order.get("roll_back") else round_of(order)
 
 

@@ -6,9 +6,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from sipgate_provider.keeper import journal, machine, refresh, sealing, store
+from sipgate_provider.keeper import journal, machine, refresh, revocation, sealing, store
 from sipgate_provider.remote import http, oauth
 
 BEFORE, AFTER = "before", "after"
@@ -34,6 +35,12 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "before the journal is told": (journal, "confirm", BEFORE),
     "the journal was told": (journal, "confirm", AFTER),
 }
+OF_KEY_CHANGE: dict[str, tuple[Any, str, str]] = {
+    "some rows were sealed anew": (store, "reseal", AFTER),
+    "before the revocations": (revocation, "reseal", BEFORE),
+    "before an entry takes its place": (Path, "rename", BEFORE),
+    "an entry has taken its place": (Path, "rename", AFTER),
+}
 LOST = ("sent", "answered", "before the journal is written")
 """Between sending and the journal: a strict server leaves no way back to somebody who is killed here."""
 KILL, PAUSE = "kill", "pause"
@@ -43,7 +50,7 @@ SIGNALS = {KILL: signal.SIGKILL, PAUSE: signal.SIGSTOP}
 @contextmanager
 def stopping(name: str, how: str) -> Iterator[None]:
     """Within it, let this process die, as by ``kill -9``, or stop, when it reaches the point for the first time."""
-    owner, function, when = POINTS[name]
+    owner, function, when = (POINTS | OF_KEY_CHANGE)[name]
     real: Callable[..., Any] = getattr(owner, function)
     reached = False
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 from sipgate_provider import errors
 from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
-from sipgate_provider.ops import keepalive, pace, reseal
+from sipgate_provider.ops import keepalive, pace
 from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.processes import environment
@@ -370,29 +370,3 @@ class TestCommand:
         assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
         assert strict.counts()["rotated"] == report["refreshed"]
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
-
-
-class TestReseal:
-    def test_everything_moves_to_the_new_key_and_nothing_is_lost(self, connect: Connect, settings: Any) -> None:
-        from sipgate_provider.keeper import gate
-
-        old = settings.SIPGATE_TOKEN_KEYS
-        connections = [connect() for _ in range(7)]
-        before = [gate.usable(connection).value for connection in connections]
-        new = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
-        settings.SIPGATE_TOKEN_KEYS = [*new, *old]
-        out = io.StringIO()
-        with pytest.raises(SystemExit) as ended:
-            call_command("sipgate_reseal", "--batch", "3", stdout=out)
-        assert (ended.value.code, "7 tokens sealed" in out.getvalue()) == (0, True)
-        assert "may be removed" in out.getvalue()
-        settings.SIPGATE_TOKEN_KEYS = new
-        assert [gate.usable(connection).value for connection in connections] == before
-
-    def test_what_does_not_open_is_left_and_counted(self, connect: Connect, settings: Any) -> None:
-        connect()
-        settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="]
-        report = reseal.reseal()
-        assert (report.done, report.unreadable, report.left) == (0, 1, 1)
-        assert SipgateToken.objects.get().sealed
-        assert SipgateToken.objects.get().reason == Reason.NONE

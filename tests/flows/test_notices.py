@@ -11,6 +11,9 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core import mail
+from django.db import connection as connection_of_database
+from django.db.models import F
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_provider import errors
@@ -149,11 +152,70 @@ class TestStorm:
         assert keepalive.run(rate=0).refreshed == 12, "the refusal was taken back"
         assert len(mail.outbox) == 1
 
-    def test_one_company_among_many_is_told(self, connect: Connect) -> None:
-        people = [addressed(connect(), f"p{number}@example.org") for number in range(30)]
+    def crowd(self, number: int, *, addresses: int) -> list[SocialAccount]:
+        """Make connections that nobody has used for a day; so many of their people can be written to."""
+        now = timezone.now()
+        model = get_user_model()
+        users = model.objects.bulk_create(model(username=f"p{count}") for count in range(number))
+        people = SocialAccount.objects.bulk_create(
+            SocialAccount(user=user, provider="sipgate", uid=f"{2_000_000 + count}w0")
+            for count, user in enumerate(users)
+        )
+        EmailAddress.objects.bulk_create(
+            EmailAddress(user=user, email=f"{user.username}@example.org", primary=True, verified=True)
+            for user in users[:addresses]
+        )
+        SipgateToken.objects.bulk_create(
+            SipgateToken(
+                connection=connection,
+                sealed=b"never opened here",
+                issued_at=now - timedelta(days=1),
+                expires_at=now - timedelta(days=1),
+                keepalive_at=now + timedelta(days=9),
+                consented_at=now - timedelta(days=1),
+                state_since=now - timedelta(days=1),
+                last_refreshed_at=now - timedelta(days=1),
+            )
+            for connection in people
+        )
+        return people
+
+    def an_hour_later(self) -> None:
+        hour = timedelta(hours=1)
+        SipgateToken.objects.exclude(last_refused_at=None).update(
+            state_since=F("state_since") - hour, last_refused_at=F("last_refused_at") - hour
+        )
+
+    def test_a_thousand_refused_connections_mail_nobody(self, settings: Any) -> None:
+        settings.ADMINS = [("Olga", "olga@example.org")]
+        self.refuse(self.crowd(1_000, addresses=1_000))
+        with CaptureQueriesContext(connection_of_database) as queries:
+            assert notices.is_storm(timezone.now())
+        assert len(queries) == 2
+        for _ in range(2):
+            assert keepalive.run(rate=0).notified == 0
+        assert [message.to for message in mail.outbox] == [["olga@example.org"]]
+
+    def test_one_company_among_a_thousand_is_told_at_once_on_a_busy_site(self) -> None:
+        people = self.crowd(1_000, addresses=60)
         SipgateToken.objects.update(last_refreshed_at=timezone.now())
-        self.refuse(people[:12])
-        assert keepalive.run(rate=0).notified == 12
+        self.refuse(people[:60])
+        assert keepalive.run(rate=0).notified == 60
+        assert {message.to[0] for message in mail.outbox} == {f"p{count}@example.org" for count in range(60)}
+
+    def test_one_company_among_a_thousand_is_told_later_on_a_quiet_site(self, settings: Any) -> None:
+        """More are refused than refreshed, as in a storm; but a storm would go on, and this is over in an hour."""
+        settings.ADMINS = [("Olga", "olga@example.org")]
+        people = self.crowd(1_000, addresses=60)
+        SipgateToken.objects.filter(pk__in=[connection.pk for connection in people[500:530]]).update(
+            last_refreshed_at=timezone.now()
+        )
+        self.refuse(people[:60])
+        assert keepalive.run(rate=0).notified == 0
+        self.an_hour_later()
+        assert keepalive.run(rate=0).notified == 60, "a delay, never silence"
+        assert len(mail.outbox) == 61
+        assert keepalive.run(rate=0).notified == 0
 
 
 class TestBanner:

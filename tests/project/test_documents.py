@@ -9,6 +9,8 @@ import pytest
 from django.core.management import get_commands
 
 from sipgate_project.env import NAMES
+from sipgate_provider.models import SipgateToken
+from tests.project.pages import section, table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -38,6 +40,17 @@ def test_what_a_document_names_exists(document: Path) -> None:
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", said)
     missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
     assert not missing
+
+
+def test_the_protocol_page_describes_every_column() -> None:
+    said = section(ROOT / "docs" / "protocol.md", "## The columns of the token row")
+    rows = table(said)
+    described = [name for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(described) == sorted(field.name for field in SipgateToken._meta.fields)
+    writers = set(re.findall(r"\*\*(\w+)\*\*:", said))
+    written_by = [writers & set(re.findall(r"\w+", row[2])) for row in rows]
+    assert all(written_by)
+    assert set.union(*written_by) == writers
 
 
 def test_every_make_target_is_described() -> None:

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_reseal``: seal every token with the first key of the ring, while the site runs."""
+"""``manage.py sipgate_reseal``: seal everything with the first key of the ring, while the site runs."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from sipgate_provider.ops import reseal
 
 class Command(BaseCommand):
     help = (
-        "Seal every token with the first key of SIPGATE_TOKEN_KEYS. Safe to interrupt, to repeat and to run while the "
-        "site is in use. Exit code: 0 the other keys are unused and may be removed, 1 some tokens still need them."
+        "Seal everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending revocations, and the journal of "
+        "this machine. Run it on each machine that has a journal. Safe to interrupt, to repeat and to run while the "
+        "site is in use. Exit code: 0 neither the database nor this machine needs another key, 1 something still does."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -40,7 +41,10 @@ class Command(BaseCommand):
 
 def summary(report: reseal.Resealed, first: str) -> str:
     """Return what was done, and whether the old keys may go."""
-    lines = [f"{report.done} tokens sealed with key {first} in {report.seconds:.1f} s."]
+    lines = [
+        f"{report.done} tokens, {report.revocations} pending revocations and {report.journal} journal entries sealed "
+        f"with key {first} in {report.seconds:.1f} s."
+    ]
     if report.unreadable:
         lines.append(
             f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. Add it again at the end."
@@ -50,7 +54,8 @@ def summary(report: reseal.Resealed, first: str) -> str:
         lines.append(f"Still in use: {others}. Keep these keys, and run this again.")
     else:
         lines.append(
-            "No token row needs another key. The old ones may be removed from SIPGATE_TOKEN_KEYS once no revocation is "
-            "pending and, on each machine, nothing waits in the journal: sipgate_status counts both."
+            "Neither the database nor this machine's journal needs another key. The old ones may be removed from "
+            "SIPGATE_TOKEN_KEYS when this command has said so on each machine that has a journal. Wait for some "
+            "minutes, so that sign-ins which began before can end."
         )
     return " ".join(lines)

@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import authorization_server, database, journal, pauses, sealing
-from sipgate_provider.models import Revocation, SipgateToken, State
+from sipgate_provider.models import State
 from sipgate_provider.ops import journal_folder, reseal, statistics
 
 from .findings import Finding, error, ok, warning, when
@@ -55,17 +55,12 @@ def _keys() -> Iterator[Finding]:
 
 
 def _used_keys() -> Iterator[Finding]:
-    """Compare the ring with the keys that seal rows and journal entries."""
+    """Compare the ring with the keys that are in use."""
     try:
         ring = sealing.known_key_ids()
     except errors.Misconfigured:
         return
     used = reseal.keys_in_use()
-    for key in set(used) - set(ring):
-        if not SipgateToken.objects.using(database.alias()).filter(key_id=key).exclude(sealed=b"").exists():
-            del used[key]  # revoked: nothing is sealed
-    for key in (*_keys_of_revocations(), *_keys_of_journal()):
-        used[key] = used.get(key, 0) + 1
     old = [key for key in dict.fromkeys(ring) if key != ring[0]]
     if lost := sorted(set(used) - set(ring)):
         number = sum(used[key] for key in lost)
@@ -86,21 +81,6 @@ def _used_keys() -> Iterator[Finding]:
             f"{behind} values are still sealed with an old key.",
             "Run manage.py sipgate_reseal, then remove it.",
         )
-
-
-def _keys_of_revocations() -> Iterator[str]:
-    pending = Revocation.objects.using(database.alias()).exclude(next_attempt_at=None)
-    rows = pending.order_by().values_list("sealed", flat=True)
-    return (sealing.key_id(bytes(sealed)) for sealed in rows[: statistics.COUNTED_UP_TO])
-
-
-def _keys_of_journal() -> Iterator[str]:
-    for entry in journal.entries():
-        try:
-            with entry.path.open("rb") as file:
-                yield sealing.key_id(file.read(sealing.HEADER_BYTES))
-        except OSError:
-            continue  # another process has just taken it, or the journal has a finding of its own
 
 
 def _journal() -> Iterator[Finding]:

@@ -1,0 +1,194 @@
+"""A new key takes an old one's place in everything that is sealed, while the site runs."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+from django.utils import timezone
+
+from sipgate_provider.keeper import gate, journal, revocation, sealing, store, threads
+from sipgate_provider.models import Reason, Revocation, SipgateToken
+from sipgate_provider.ops import reseal
+from tests.concurrency import points
+from tests.concurrency.test_killed import die_at
+from tests.conftest import Connect
+from tests.flows.test_interleavings import go_back, held_by_another_process, issued, sent_of, snapshot
+from tests.journey import Browser
+from tests.processes import workers
+from tests.strict import Strict
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+OLD, NEW = "b2xkLW9sZC1vbGQtb2xkLW9sZC1vbGQtb2xkLW9sZDE=", "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="
+
+
+@pytest.fixture(autouse=True)
+def folder(settings: Any, tmp_path: Path) -> Path:
+    settings.SIPGATE_TOKEN_KEYS = [OLD]
+    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+    return tmp_path / "journal"
+
+
+class Sealed:
+    """One of everything that the old key seals."""
+
+    def __init__(self, connect: Connect, strict: Strict) -> None:
+        self.strict = strict
+        self.rows = [connect() for _ in range(3)]
+        self.values = [gate.usable(connection).value for connection in self.rows]
+        self.refreshed = connect(age=400)
+        self.before = snapshot(self.refreshed)
+        self.value = gate.usable(self.refreshed).value
+        self.unstored = connect(age=400)
+        journal.write(sent_of(store.load(self.unstored.pk)), *issued(strict))
+        disconnected = connect()
+        strict.set(fault="503", times=1000)
+        disconnected.delete()
+        assert threads.errands.wait_idle(10)
+        strict.set(fault="", times=0)
+
+    def check(self) -> None:
+        """Use everything: nothing is lost."""
+        assert [gate.usable(connection).value for connection in self.rows] == self.values
+        assert gate.usable(self.refreshed).value == self.value
+        row = store.load(self.rows[0].pk)
+        assert row.access_fingerprint == sealing.fingerprint(self.values[0])
+        assert gate.usable(self.unstored).generation == 2, "recovered from the journal"
+        go_back(self.before)
+        journal.recover_all()
+        assert gate.usable(self.refreshed).value == self.value, "evidence that was stored long ago"
+        Revocation.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
+        [pending] = revocation.due()
+        ended = self.strict.counts()["revoke"]
+        assert revocation.deliver(pending)
+        assert self.strict.counts()["revoke"] == ended + 1
+        assert self.strict.counts()["reuse"] == 0
+
+
+@pytest.fixture
+def sealed(connect: Connect, strict: Strict) -> Sealed:
+    return Sealed(connect, strict)
+
+
+def change(*arguments: str) -> tuple[int, str]:
+    """Run the command; return its exit code, and what it says."""
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("sipgate_reseal", *arguments, stdout=out)
+    return int(ended.value.code or 0), out.getvalue()
+
+
+def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, settings: Any) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    code, said = change("--batch", "2")
+    assert code == 0
+    assert "5 tokens, 1 pending revocations and 2 journal entries sealed" in said
+    assert "may be removed from SIPGATE_TOKEN_KEYS when this command has said so on each machine" in said
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    assert reseal.keys_in_use() == {sealing.first_key_id(): 8}
+    sealed.check()
+
+
+def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    report = reseal.reseal()
+    assert (report.done, report.revocations, report.journal, report.unreadable, report.left) == (0, 0, 0, 8, 8)
+    code, said = change()
+    assert (code, "8 could not be opened" in said, "Still in use" in said) == (1, True, True)
+    settings.SIPGATE_TOKEN_KEYS = [OLD]
+    sealed.check()
+
+
+@pytest.mark.parametrize("point", points.OF_KEY_CHANGE)
+def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, point: str) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    die_at(point, reseal=True)
+    report = reseal.reseal()
+    assert (report.done + report.revocations + report.journal > 0, report.left) == (True, 0)
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    assert set(reseal.keys_in_use()) == {sealing.first_key_id()}
+    sealed.check()
+
+
+def test_what_another_process_with_other_keys_writes_meanwhile_stays(
+    connect: Connect, strict: Strict, settings: Any
+) -> None:
+    """Rolling: a process that was not restarted yet seals with the old key, and opens what the new one has sealed."""
+    people = [connect(age=400) for _ in range(3)]
+    settings.SIPGATE_TOKEN_KEYS = [OLD, NEW]
+    with workers(1) as [worker]:
+        settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+        batches = []
+
+        def between(report: reseal.Resealed) -> None:
+            """After the first row: the other process refreshes it, and the next one, which this one has not read."""
+            if not batches:
+                for connection in people[:2]:
+                    assert worker.ask(connection=connection.pk)[0][:2] == ["ok", 2]
+            batches.append(report.done)
+
+        report = reseal.reseal(batch=1, progress=between)
+        assert (report.done, report.left, report.unreadable) == (3, 1, 0), "the first row has an old key again"
+        assert worker.ask(connection=people[1].pk)[0][:2] == ["ok", 2], "it opens what the new key sealed"
+    assert reseal.reseal().left == 0
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    assert [gate.refresh(connection).generation for connection in people] == [3, 3, 2]
+    assert strict.counts()["reuse"] == 0
+
+
+def test_a_row_that_changes_under_it_wins(connect: Connect, settings: Any) -> None:
+    connection = connect(age=400)
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    stale = store.load(connection.pk)
+    value = gate.usable(connection).value
+    assert store.reseal([stale]) == (0, 1, 0)
+    assert gate.usable(connection).value == value
+
+
+def test_a_revocation_that_is_withdrawn_under_it_is_not_brought_back(
+    sealed: Sealed, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    [row] = Revocation.objects.all()
+    real = sealing.seal
+
+    def seal(*args: Any, **how: Any) -> bytes:
+        revocation.drop_pending(row.uid)
+        return real(*args, **how)
+
+    monkeypatch.setattr(sealing, "seal", seal)
+    assert revocation.reseal() == (0, 0)
+    assert bytes(Revocation.objects.get().sealed) == b""
+
+
+def test_an_entry_that_is_being_written_is_left_to_its_writer(sealed: Sealed, settings: Any) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    with held_by_another_process(sealed.unstored.pk):
+        assert reseal.reseal().left == 1
+    assert reseal.reseal().left == 0
+
+
+def test_a_pair_that_was_revoked_needs_no_key(connect: Connect, settings: Any) -> None:
+    connection = connect()
+    store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    assert reseal.keys_in_use() == {}
+    assert reseal.reseal().left == 0
+    assert SipgateToken.objects.get().sealed == b""
+
+
+def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(browser: Browser, settings: Any) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [OLD]
+    callback = browser.consent(browser.start())
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    assert browser.site.get(callback).status_code == 302
+    settings.SIPGATE_TOKEN_KEYS = [OLD]
+    late = browser.consent(browser.start())
+    settings.SIPGATE_TOKEN_KEYS = [NEW]
+    page = browser.site.get(late).content.decode()
+    assert ("check SIPGATE_TOKEN_KEYS" in page, "Try again" in page) == (True, True)
+    assert browser.site.get(browser.consent(browser.start())).status_code == 302
