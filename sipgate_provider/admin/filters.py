@@ -16,14 +16,40 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from sipgate_provider import conf
-from sipgate_provider.models import SipgateToken, State, TokenEvent
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote.required_scopes import OPERATIONS
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 """One scope (RFC 6749 §3.3)."""
 
 
+COLLAPSED = "sipgate_provider/admin/filter.html"
+"""Template of a filter that is folded until something is chosen."""
+
+
+class ChoicesFilter(admin.ChoicesFieldListFilter):
+    template = COLLAPSED
+
+
+class AttentionFilter(admin.SimpleListFilter):
+    """What somebody has to look at: a person who ended access and goes on signing in is content."""
+
+    title = _("attention")
+    parameter_name = "attention"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        return [("1", _("needs attention"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+        if self.value() != "1":
+            return queryset
+        # Not "all but active", which no index could find.
+        troubled = [state for state in State.values if state != State.ACTIVE]
+        return queryset.filter(state__in=troubled).exclude(reason=Reason.ENDED_BY_PERSON)
+
+
 class DeadlineFilter(admin.SimpleListFilter):
+    template = COLLAPSED
     title = _("end of the connection")
     parameter_name = "deadline"
 
@@ -86,6 +112,7 @@ def _known_scopes() -> list[str]:
 
 
 class ProductLineFilter(admin.SimpleListFilter):
+    template = COLLAPSED
     title = _("product line")
     parameter_name = "line"
 

@@ -17,6 +17,7 @@ from django.utils import formats, timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 
 from sipgate_provider.models import Reason, SipgateToken, State
 
@@ -103,6 +104,8 @@ def instant(value: datetime | None) -> str | SafeString:
 
 def badge(row: SipgateToken, *, with_reason: bool = True) -> SafeString:
     """Return the state as word and colour, and the reason below it."""
+    if row.reason == Reason.ENDED_BY_PERSON:
+        return format_html('<span class="sipgate-badge sipgate-plain">{}</span>', _("Sign-in only"))
     tone = TONES.get(State(row.state), "bad") if row.state in State.values else "bad"
     word = format_html('<span class="sipgate-badge sipgate-{}">{}</span>', tone, capfirst(row.get_state_display()))
     if not with_reason or row.reason == Reason.NONE:

@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy
 from sipgate_provider import accounts, conf, scopes
 from sipgate_provider.keeper import database
 from sipgate_provider.models import LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.ops import notices
 
 from . import actions, filters
 from .shared import (
@@ -49,7 +50,14 @@ def outside_transactions(view: Any) -> Any:
 
 class SipgateTokenAdmin(ReadOnlyAdmin):
     list_display = ("who", "state_since_and_why", "link_ends")
-    list_filter = ("state", "reason", filters.DeadlineFilter, filters.ScopeFilter, filters.ProductLineFilter)
+    list_filter = (
+        filters.AttentionFilter,
+        ("state", filters.ChoicesFilter),
+        ("reason", filters.ChoicesFilter),
+        filters.DeadlineFilter,
+        filters.ScopeFilter,
+        filters.ProductLineFilter,
+    )
     # Trouble first: the states happen to be in that order backwards, and the index of state and since orders it.
     ordering = ("-state", "-state_since")
     search_fields = ("connection__uid",)  # shows the search field; get_search_results does the work
@@ -66,6 +74,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         "state_word",
         "why",
         "next_step",
+        "sign_in_address",
         "since",
         "failing",
         "attempt",
@@ -83,7 +92,18 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         (gettext_lazy("Who"), {"fields": ("who_linked", "company", "uid", "connection_linked")}),
         (
             gettext_lazy("State"),
-            {"fields": ("state_word", "why", "next_step", "since", "failing", "attempt", "last_error_code")},
+            {
+                "fields": (
+                    "state_word",
+                    "why",
+                    "next_step",
+                    "sign_in_address",
+                    "since",
+                    "failing",
+                    "attempt",
+                    "last_error_code",
+                )
+            },
         ),
         (gettext_lazy("Deadlines"), {"fields": ("access_ends", "link_ends", "issued", "consented")}),
         (gettext_lazy("Scope"), {"fields": ("granted", "not_granted")}),
@@ -139,7 +159,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 
     @outside_transactions
     def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, extra_context)
+        return super().changelist_view(request, {"title": _("Connections"), **(extra_context or {})})
 
     def response_action(  # type: ignore[override]  # None means: show the list
         self, request: HttpRequest, queryset: QuerySet[SipgateToken], **more: Any
@@ -168,7 +188,8 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
             return {}
         pk, alias = int(object_id), database.alias()
         events = TokenEvent.objects.using(alias).filter(connection_id=pk).order_by(*newest_first())
-        uid = SocialAccount.objects.using(alias).filter(pk=pk).values_list("uid", flat=True).first() or ""
+        connection = SocialAccount.objects.using(alias).filter(pk=pk).select_related("sipgate_account").first()
+        uid = connection.uid if connection is not None else ""
         pending = (
             Revocation.objects.using(alias)
             .filter(uid=uid, next_attempt_at__isnull=False)
@@ -176,7 +197,8 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
             .order_by("created_at")
         )
         return {
-            "title": _("Connection %(uid)s") % {"uid": uid},
+            "title": accounts.name_of(connection) if connection is not None else "",
+            "subtitle": None,
             "events": list(events[: HISTORY_SHOWN + 1]) if uid else [],
             "events_shown": HISTORY_SHOWN,
             "events_url": list_url(TokenEvent, q=uid)
@@ -215,7 +237,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         known: LastKnownAccount | None = getattr(row.connection, "sipgate_account", None)
         return known.company if known and known.company else NOTHING
 
-    @admin.display(description=gettext_lazy("sipgate uid"))
+    @admin.display(description=gettext_lazy("user id at sipgate"))
     def uid(self, row: SipgateToken) -> str:
         return str(row.connection.uid)
 
@@ -234,6 +256,22 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("what to do next"))
     def next_step(self, row: SipgateToken) -> str:
         return _next_step(row)
+
+    @admin.display(description=gettext_lazy("sign-in address for the user"))
+    def sign_in_address(self, row: SipgateToken) -> str | SafeString:
+        """An address to copy into a message, while the connection needs its person."""
+        address = notices.sign_in_address(row.connection) if row.state == State.NEEDS_SIGN_IN else ""
+        if not address or row.reason == Reason.ENDED_BY_PERSON:
+            return NOTHING
+        help_text = _(
+            "Copy it into a message to the user. It repairs this connection only, and opens nothing by itself."
+        )
+        return format_html(
+            '<input class="sipgate-address" readonly value="{}" aria-label="{}"><span class="sipgate-reason">{}</span>',
+            address,
+            _("sign-in address for the user"),
+            help_text,
+        )
 
     @admin.display(description=gettext_lazy("state since"))
     def since(self, row: SipgateToken) -> str:

@@ -15,7 +15,7 @@ from django.db.models import Model
 from django.utils import formats, timezone
 from django.utils.translation import gettext as _
 
-from sipgate_provider.models import Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import statistics
 
 register = template.Library()
@@ -41,11 +41,15 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     if not user.has_perm("sipgate_provider.view_sipgatetoken"):
         return {}
     now = statistics.current()
+    ended = SipgateToken.objects.filter(state=State.NEEDS_SIGN_IN, reason=Reason.ENDED_BY_PERSON).count()
+    states = {**now.states, State.NEEDS_SIGN_IN.value: max(now.states[State.NEEDS_SIGN_IN] - ended, 0)}
     return {
         "statistics": now,
-        "states": _states(now.states),
-        "attention": sum(number for state, number in now.states.items() if state != State.ACTIVE),
-        "attention_url": shared.list_url(SipgateToken, state__in=",".join(set(State.values) - {State.ACTIVE})),
+        "states": _states(states),
+        "ended": ended,
+        "ended_url": shared.list_url(SipgateToken, reason__exact=Reason.ENDED_BY_PERSON.value),
+        "attention": sum(number for state, number in states.items() if state != State.ACTIVE),
+        "attention_url": shared.list_url(SipgateToken, attention="1"),
         "failures": _chart(now.failures, "DATETIME_FORMAT"),
         "failures_label": _("Failures per hour"),
         "failures_url": _url(user, TokenEvent, kind__in="failed,state", since="24h"),

@@ -32,7 +32,7 @@ from sipgate_provider.models import ClientPause, LastKnownAccount, Reason, Revoc
 from sipgate_provider.ops import operations, statistics
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
-from tests.journey import Browser
+from tests.journey import HOST, Browser
 from tests.strict import Strict
 
 User = get_user_model()
@@ -188,6 +188,36 @@ class TestPages:
         assert shown == [State.NEEDS_SIGN_IN, State.FAILING, State.ACTIVE, State.ACTIVE]
         assert "2 connections need attention" in text_of(boss.get("/admin/"))
 
+    def test_who_ended_access_and_is_content_needs_no_attention(self, boss: Client) -> None:
+        populate(1, state=State.NEEDS_SIGN_IN, reason=Reason.ENDED_BY_PERSON)
+        populate(1, begin=1, state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+        front = re.sub(r"\s+", " ", text_of(boss.get("/admin/")))
+        assert "1 connection needs attention" in front
+        assert "Needs sign-in 1" in front
+        assert "Sign-in only 1" in front
+        (shown,) = boss.get(f"{TOKENS}?attention=1").context["cl"].result_list
+        assert shown.reason == Reason.REFUSED
+        assert "Sign-in only" in text_of(boss.get(f"{TOKENS}?reason__exact=ended_by_person"))
+
+    def test_an_address_to_sign_in_again_can_be_copied(self, boss: Client) -> None:
+        (pk,) = populate(1, state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+        page = boss.get(f"{TOKENS}{pk}/change/").content.decode()
+        (address,) = re.findall(r'readonly value="http://localhost:8080([^"]*)"', page)
+        asked = re.sub(r"\s+", " ", text_of(Client(headers={"host": HOST}).get(unescape(address))))
+        assert "The connection Company 0 GmbH needs you" in asked
+        for change in ({"state": State.ACTIVE, "reason": ""}, {"reason": Reason.ENDED_BY_PERSON}):
+            SipgateToken.objects.update(**change)
+            assert "readonly value" not in boss.get(f"{TOKENS}{pk}/change/").content.decode(), change
+            SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+
+    def test_filters_are_folded_until_they_are_used(self, boss: Client) -> None:
+        def opened(url: str) -> list[str]:
+            return re.findall(r'<details data-filter-title="([^"]*)" open', boss.get(url).content.decode())
+
+        populate(1)
+        assert opened(TOKENS) == ["attention"]
+        assert opened(f"{TOKENS}?reason__exact=refused&scope=account:read") == ["attention", "reason", "granted scope"]
+
     def test_the_page_of_one_says_what_to_do_next(self, boss: Client) -> None:
         (pk,) = populate(
             1,
@@ -202,7 +232,7 @@ class TestPages:
         )
         text = text_of(boss.get(f"{TOKENS}{pk}/change/"))
         for word in (
-            "Connection 2000000w0",
+            "Company 0 GmbH",
             "sipgate's last answer was lost on its way",
             "must sign in again, with one click",
             "abcdefabcdef",
