@@ -21,7 +21,7 @@ from sipgate_provider.keeper import database, history, pauses
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 
-from . import authorization_server, machine, store
+from . import authorization_server, machine, store, threads
 
 logger = logging.getLogger(__name__)
 
@@ -215,6 +215,9 @@ class Attempt:
 
     def no_answer(self, error: errors.SipgateError) -> None:
         """sipgate did not answer, or not so that one could understand it, or asks to wait."""
+        if error.code == threads.BUSY:
+            self.outcome = None  # this process ends: nothing was sent, and nothing is wrong with the row
+            return
         reason, self.outcome = Reason.UNREACHABLE, Outcome.UNAVAILABLE
         if isinstance(error, errors.RateLimited):
             reason, self.outcome = Reason.RATE_LIMITED, Outcome.RATE_LIMITED

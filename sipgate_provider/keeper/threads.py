@@ -44,6 +44,8 @@ MOST_WAITING = 256
 
 TOO_MUCH = "Too much of this process waits for sipgate already."
 ENDING = "This process is about to end."
+BUSY = "busy"
+"""``code`` of an error: this process could not begin the work."""
 BEGAN = "sipgate_began"
 
 
@@ -236,7 +238,7 @@ _is_ending = False
 
 
 def _not_begun(message: str) -> errors.SipgateUnavailable:
-    return errors.SipgateUnavailable(message, sent=False, code="busy")
+    return errors.SipgateUnavailable(message, sent=False, code=BUSY)
 
 
 def is_ending() -> bool:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings as django_settings
+from django.test import Client
 from django.utils import timezone
 
-from sipgate_provider.keeper import store
+from sipgate_provider.keeper import store, threads
 from sipgate_provider.models import SipgateToken
+from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import Site, site
+from tests.strict import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
@@ -109,6 +114,28 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
         running.stop()
         assert answer.result().json()["connections"][0]["fresh"]
     assert (SipgateToken.objects.get().generation, browser.sandbox.control.state()["reuses"]) == (2, 0)
+
+
+def test_a_site_told_to_stop_does_not_work_off_its_queue(connect: Connect, strict: Strict, settings: Any) -> None:
+    """100 connections need a refresh, 32 are asked for: the rest would take three times as long as one answer does."""
+    settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
+    strict.set(latency=4)
+    user = connect(age=400).user
+    for _ in range(99):
+        SocialAccount.objects.filter(pk=connect(age=400).pk).update(user=user)
+    person = Client()
+    person.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    session = str(person.cookies[django_settings.SESSION_COOKIE_NAME].value)
+    with site(processes=1, threads=4) as running:
+        assert running.get("/account.json", session=session).status_code == 200
+        wait_for(lambda: strict.counts()["arrived"] == threads.THREADS)
+        started = time.monotonic()
+        running.stop()
+        assert time.monotonic() - started < 8
+    counts = strict.counts()
+    assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (threads.THREADS, threads.THREADS, 0)
+    rows = SipgateToken.objects.values_list("generation", "state", "lease_owner")
+    assert Counter(rows) == {(2, "active", ""): threads.THREADS, (1, "active", ""): 100 - threads.THREADS}
 
 
 def test_other_pages_stay_quick_while_sipgate_hangs(browser: Browser, session: str, settings: Any) -> None:

@@ -18,7 +18,7 @@ from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tasks
 from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, pace
@@ -370,3 +370,22 @@ class TestCommand:
         assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
         assert strict.counts()["rotated"] == report["refreshed"]
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+
+class TestTask:
+    def test_it_reports(self, idle: Callable[..., int], strict: Strict) -> None:
+        pk = idle()
+        assert tasks.keepalive()["refreshed"] == 1
+        assert store.load(pk).generation == 2
+
+    def test_what_stops_it_is_an_error_that_names_the_variable(self, idle: Callable[..., int], strict: Strict) -> None:
+        idle()
+        strict.set(fault="client", times=1)
+        with pytest.raises(errors.SipgateError, match=r"misconfigured client: .*\bCLIENT_SECRET"):
+            tasks.keepalive()
+
+    def test_it_is_a_task_of_django(self, idle: Callable[..., int], strict: Strict) -> None:
+        pytest.importorskip("django.tasks", reason="Django 6.0")
+        idle()
+        result = tasks.keepalive_task.enqueue()  # with Django's default, at once
+        assert result.return_value["refreshed"] == 1

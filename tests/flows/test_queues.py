@@ -18,6 +18,7 @@ from sipgate_project import adapter
 from sipgate_provider import accounts, errors
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.keeper import database, gate, store, threads
+from sipgate_provider.models import State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
 from tests.conftest import Connect
@@ -127,6 +128,22 @@ class TestNoThread:
         refused()
         adapter._send_behind(EmailMessage("Hello", "Hello", to=["erika@example.org"]))
         assert len(mailoutbox) == 1
+
+
+def test_a_process_that_ends_leaves_the_row_as_it_is(
+    connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not asked, so nothing has failed: the next process goes on at once."""
+    connection = connect(age=400)
+    with monkeypatch.context() as patch:
+        patch.setattr(threads, "_is_ending", True)
+        with pytest.raises(errors.SipgateUnavailable, match="about to end"):
+            gate.usable(connection)
+    row = store.load(connection.pk)
+    assert (row.state, row.lease_owner, row.next_attempt_at) == (State.ACTIVE, "", None)
+    assert not TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).exists()
+    assert gate.usable(connection).generation == 2
+    assert strict.counts()["refresh"] == 1
 
 
 class TestPool:
