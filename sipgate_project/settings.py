@@ -191,7 +191,7 @@ DATABASES: dict[str, dict[str, Any]] = {
 _pool_size = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
-    DATABASES["default"]["OPTIONS"].setdefault("pool", {"min_size": 0, "max_size": _pool_size, "timeout": 10})
+    DATABASES["default"]["OPTIONS"].setdefault("pool", {"min_size": 0, "max_size": _pool_size, "timeout": 5})
 else:
     if not env.text("DATABASE_URL"):
         with contextlib.suppress(OSError):  # what cannot be made is refused in the next line
@@ -254,6 +254,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "sipgate_project.middleware.canonical_host",
+    "sipgate_project.outage.guard",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
