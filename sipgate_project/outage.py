@@ -23,6 +23,7 @@ from django.template import loader
 from django.utils.cache import add_never_cache_headers
 
 from sipgate_provider import errors
+from sipgate_provider.keeper.database import own_connections
 from sipgate_provider.remote.per_process import PerProcess
 
 from . import database
@@ -54,7 +55,7 @@ class Outage:
 
     def _look(self) -> None:
         try:
-            while trouble := database.trouble(CONNECT_TIMEOUT):
+            while trouble := _trouble():
                 if not self.reference:
                     reference = errors.new_reference()
                     logger.error("Pages are answered with 503 [%s]: %s", reference, trouble)
@@ -64,7 +65,19 @@ class Outage:
                 logger.warning("The database is back; pages are shown again [%s]", self.reference)
         finally:
             self.reference, self._is_looking = "", False
-            connections.close_all()
+
+
+def _trouble() -> str:
+    """Return what is wrong. Pages can be shown when a query succeeds: the pool takes a moment longer to come back."""
+    told = database.trouble(CONNECT_TIMEOUT)
+    if told:
+        return told
+    try:
+        with own_connections(), connections["default"].cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseProblem as error:
+        return f"a query fails ({type(error).__name__})"
+    return ""
 
 
 outage = PerProcess(Outage)

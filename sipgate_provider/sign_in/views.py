@@ -327,7 +327,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                     compared = former_scopes.compare(self.request, login, grant, before)
                     former, destination = self._detour(login, answer, compared)
                     response: HttpResponse = complete_social_login(self.request, login)
-                    if login.account.pk is None:  # a sign-up that waits for a form holds a grant, too
+                    if login.account._state.adding:  # a sign-up that waits for a form holds a grant, too
                         revocation.drop_pending(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
                 is_new = before.user_id is None

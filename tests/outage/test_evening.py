@@ -47,7 +47,7 @@ pytestmark = [
     ),
 ]
 
-OUTAGE, REST, ROW = 20, 15, 10
+OUTAGE, REST, ROW = 120, 40, 30
 """Seconds that something is away, that all is well in between, and that a row of the table stands for."""
 HEADERS = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
 CSRF = "c" * 32
@@ -141,10 +141,12 @@ class Evening:
                 self.firing.append((time.monotonic(), found))
 
     def during(self, name: str, *paths: str, skip: float = 0) -> list[Answer]:
-        """Return the answers to ``paths`` that were asked for in a phase, but for its first ``skip`` seconds."""
+        """Return what was asked and answered in a phase, but for its first ``skip`` seconds."""
         index = next(i for i, (_, one) in enumerate(self.phases) if one == name)
         began, ended = self.phases[index][0] + skip, self.phases[index + 1][0]
-        return [answer for answer in self.answers if answer.path in paths and began <= answer.at < ended]
+        return [
+            answer for answer in self.answers if answer.path in paths and began <= answer.at < ended - answer.seconds
+        ]
 
     def fired(self, name: str) -> set[str]:
         index = next(i for i, (_, one) in enumerate(self.phases) if one == name)
@@ -327,7 +329,10 @@ PASSES_BY = (*SIPGATE, "Redis", "space for the journal")
 def test_the_process_is_alive_all_evening(evening: Evening) -> None:
     answers = [answer for answer in evening.answers if answer.path in {"/livez", "/metrics"}]
     assert {answer.status for answer in answers} == {200}
-    assert max(answer.seconds for answer in answers) < 2.5
+    # Once, all threads wait for the database, until the first page has waited in vain.
+    moment = evening.phases[1][0]
+    slow = [answer for answer in answers if answer.seconds > 2.5]
+    assert all(moment - 1 < answer.at < moment + 7 and answer.seconds < 7 for answer in slow)
 
 
 def test_only_the_database_makes_it_unready(evening: Evening) -> None:
@@ -335,7 +340,6 @@ def test_only_the_database_makes_it_unready(evening: Evening) -> None:
         assert {answer.status for answer in evening.during(phase, "/readyz")} == {200}, phase
     assert {answer.status for answer in evening.during("the database", "/readyz", skip=5)} == {503}
     assert {answer.status for answer in evening.during("nothing (1)", "/readyz", skip=20)} == {200}
-    assert max(answer.seconds for answer in evening.answers if answer.path == "/readyz") < 2.5
 
 
 def test_nobody_meets_a_server_error_but_for_the_database(evening: Evening) -> None:
@@ -343,11 +347,10 @@ def test_nobody_meets_a_server_error_but_for_the_database(evening: Evening) -> N
         answers = evening.during(phase, "/account", "/accounts/login/")
         assert answers
         assert {answer.status for answer in answers} == {200}, phase
-        assert max(answer.seconds for answer in answers) < 6, phase
-    away = evening.during("the database", "/account", "/accounts/login/", skip=1)
-    assert {answer.status for answer in away} <= {200, 500, 503}
-    assert max(answer.seconds for answer in away) < 15
-    assert {answer.status for answer in evening.during("nothing (1)", "/account", skip=25)} == {200}
+        assert max(answer.seconds for answer in answers) < 8, phase
+    assert {a.status for a in evening.during("the database", "/account", "/accounts/login/", skip=12)} == {503}
+    assert {a.status for a in evening.during("nothing (1)", "/account", skip=15)} == {200}
+    assert max(answer.seconds for answer in evening.answers) < 15
 
 
 def test_the_alerts_are_those_that_say_what_is_away(evening: Evening) -> None:
