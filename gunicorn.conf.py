@@ -47,10 +47,13 @@ def on_starting(_server: object) -> None:
 
     In a process of its own, so that workers load the site themselves, also after a reload.
     """
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)  # the site cannot be loaded without it
     checked = subprocess.run([sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False)
     if checked.returncode:
         sys.exit(1)
-    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+    if folder:
         forget_ended_processes(Path(folder))
 
 
@@ -70,7 +73,6 @@ def post_worker_init(_worker: object) -> None:
 
 def forget_ended_processes(folder: Path) -> None:
     """Begin to count anew, but for what still runs: a keepalive beside the site goes on where it was."""
-    folder.mkdir(parents=True, exist_ok=True)
     for file in folder.glob("*.db"):
         number = re.search(r"_([0-9]+)\.db$", file.name)
         if number is None or not Path(f"/proc/{number[1]}").exists():

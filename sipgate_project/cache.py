@@ -18,7 +18,7 @@ from redis import RedisError
 logger = logging.getLogger(__name__)
 
 LEFT_ALONE = 10.0
-"""Seconds until a Redis that did not answer is asked again: a page makes several calls, and each may wait for two."""
+"""Seconds until a Redis that did not answer is asked again: a page makes several calls, and each may wait for one."""
 
 
 class RedisOrThisProcess(RedisCache):

@@ -194,8 +194,11 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 _pool_size = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # A pool, because connections are given back before sipgate is asked: taking one again must be cheap.
-    DATABASES["default"]["OPTIONS"].setdefault("pool", {"min_size": 0, "max_size": _pool_size, "timeout": 10})
+    # A pool, because connections are given back before sipgate is asked: taking one again must be cheap. By default it
+    # waits longer after each failed attempt, for minutes in the end, when the database may be back long since.
+    DATABASES["default"]["OPTIONS"].setdefault(
+        "pool", {"min_size": 0, "max_size": _pool_size, "timeout": 5, "reconnect_timeout": 3}
+    )
 else:
     if not env.text("DATABASE_URL"):
         with contextlib.suppress(OSError):  # what cannot be made is refused in the next line
@@ -208,8 +211,9 @@ CACHES: dict[str, dict[str, Any]] = {
         {
             "BACKEND": "sipgate_project.cache.RedisOrThisProcess",
             "LOCATION": _redis_url,
-            # A machine that is gone does not answer at all: without these a page would wait for minutes.
-            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2, "password": _redis_password or None},
+            # A machine that is gone does not answer at all: without these a page would wait for minutes. Shorter than
+            # the time in which /metrics answers, since the gauges ask the cache, too.
+            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1, "password": _redis_password or None},
         }
         if _redis_url
         # Rate limits of the sign-in are counted here: per process, which checks --deploy remarks on.
@@ -258,6 +262,7 @@ MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "sipgate_project.middleware.canonical_host",
+    "sipgate_project.outage.guard",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

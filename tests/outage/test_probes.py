@@ -100,7 +100,7 @@ def in_time(site: Served, path: str) -> requests.Response:
 
 def test_an_evening_with_the_database(tmp_path: Path) -> None:
     with postgres.server() as server:
-        with served(tmp_path, server.url) as site:
+        with served(tmp_path, server.url, BEHIND_PROXY="on") as site:
             # Before the migrations: alive, not ready.
             assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (200, 503)
             assert site.get("/readyz").json()["database"] == "migrations pending"
@@ -133,11 +133,31 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
             site.wait_until(lambda: in_time(site, "/readyz").json()["database"] != "ok")
             assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (200, 503)
             assert in_time(site, "/metrics").status_code == 200
+            # A page that waited in vain lets all others be answered at once, by the same reference.
+            site.wait_until(lambda: page(site).status_code == 503)
+            pages = [page(site) for _ in range(3)]
+            assert {answer.status_code for answer in pages} == {503}
+            assert max(answer.elapsed.total_seconds() for answer in pages) < 1
+            assert len({reference_on(answer) for answer in pages}) == 1
+            assert reference_on(pages[0]) in site.log.read_text()
 
             # It is back, and so is the site, by itself.
             server.start()
             site.wait_until(lambda: site.get("/readyz").status_code == 200)
+            site.wait_until(lambda: page(site).status_code == 200)
             site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"], 40)
+
+
+def page(site: Served) -> requests.Response:
+    """Ask for a page as somebody whose session has to be looked up."""
+    headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https", "Cookie": "sipgate_session=" + "a" * 32}
+    return requests.get(f"http://127.0.0.1:{site.port}/", headers=headers, timeout=30, allow_redirects=False)
+
+
+def reference_on(answer: requests.Response) -> str:
+    found = re.search(r"<code>(\w{8})</code>", answer.text)
+    assert found, answer.text
+    return found[1]
 
 
 def test_a_database_that_is_away_from_the_start(tmp_path: Path) -> None:
