@@ -153,7 +153,7 @@ def refresh(place: Place) -> Case:
     processor = in_turns(
         place.size(7, 2),
         {
-            "processor: a refresh, in its own thread": lambda: spent(lambda: _refresh(ours.pk), number),
+            "processor: a refresh, in its own thread": lambda: spent(_refreshes(ours.pk), number),
             "processor: the bare POST": lambda: spent(bare, number),
         },
     )
@@ -165,12 +165,17 @@ def refresh(place: Place) -> Case:
     return Case("refresh", taken + processor, targets)
 
 
-def _refresh(connection: int) -> None:
-    """Refresh as the threads behind ``gate.refresh`` do."""
+def _refreshes(connection: int) -> Callable[[], None]:
+    """Return a function that refreshes as the threads behind ``gate.refresh`` do."""
     row = store.load(connection)
-    assert row is not None
-    request = RefreshRequest(connection_id=connection, seen_generation=row.generation, patience=0, force=True)
-    refresh_connection(request)
+
+    def refresh_once() -> None:
+        nonlocal row
+        assert row is not None
+        request = RefreshRequest(connection_id=connection, seen_generation=row.generation, patience=0, force=True)
+        row = refresh_connection(request)
+
+    return refresh_once
 
 
 def _bare_refresh(connection: SocialAccount) -> Callable[[], None]:

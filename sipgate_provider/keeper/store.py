@@ -179,12 +179,12 @@ def save_refreshed(
     now: datetime,
     is_use: bool = False,
     before: SipgateToken | None = None,
-) -> bool:
+) -> SipgateToken | None:
     """Store the pair that a refresh token was exchanged for, whoever has the lease by now.
 
     ``before``: what was refreshed, if that is known. ``is_use``: somebody uses the connection now.
 
-    Returns False if the row is newer, or of another consent, or gone.
+    Returns the row as it is now; None if it is newer, or of another consent, or gone.
     """
     columns = _columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before)
     values = {
@@ -201,9 +201,19 @@ def save_refreshed(
     }
     # The usual case by itself: the conditional assignments of the other one cost as much as all the rest.
     if statements.update(SipgateToken, {**not_newer, "state": State.ACTIVE}, values):
-        return True
+        if before is None:
+            return load(sent.connection_id)
+        return _changed(before, {**values, "refresh_count": before.refresh_count + 1})
     values |= _active_unless_asked(now, reason=values["reason"])
-    return bool(statements.update(SipgateToken, not_newer, values))
+    return load(sent.connection_id) if statements.update(SipgateToken, not_newer, values) else None
+
+
+def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:
+    """Return a copy of a row with the values that were just written: it need not be read again."""
+    changed = copy.copy(row)
+    for name, value in values.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
@@ -299,10 +309,7 @@ def consent(
                 continue  # another tab stored its consent a moment ago: go on top of it
         rows = SipgateToken.objects.using(database.alias()).filter(pk=connection.pk, generation=row.generation)
         if rows.update(**values):
-            before = copy.copy(row)
-            for name, value in values.items():
-                setattr(row, name, value)
-            return row, before
+            return _changed(row, values), row
     raise DatabaseError("The token row changed ten times while a consent was stored.")
 
 
