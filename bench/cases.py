@@ -27,13 +27,14 @@ from django.test.utils import CaptureQueriesContext
 from sipgate_provider import accounts, errors
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.keeper import gate, sealing, store
+from sipgate_provider.keeper.refresh import RefreshRequest, refresh_connection
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import reseal as key_change
 from sipgate_provider.remote import oauth
 from sipgate_sandbox.launch import Running, sign_in
 
 from . import over_http
-from .measure import Case, Contender, Samples, Target, in_turns, timed
+from .measure import Case, Contender, Samples, Target, in_turns, spent, timed
 
 HOST = "localhost:8080"
 LIFETIME = timedelta(seconds=300)
@@ -149,7 +150,32 @@ def refresh(place: Place) -> Case:
         },
     )
     overhead = taken[0].median - taken[1].median
-    return Case("refresh", taken, [Target("refresh, more than a bare request: p50", overhead, 15.0)])
+    processor = in_turns(
+        place.size(7, 2),
+        {
+            "processor: a refresh, in its own thread": lambda: spent(_refreshes(ours.pk), number),
+            "processor: the bare POST": lambda: spent(bare, number),
+        },
+    )
+    own = processor[0].median - processor[1].median
+    targets = [
+        Target("refresh, more than a bare request: p50", overhead, 15.0),
+        Target("refresh, processor time more than a bare request: p50", own, 1.5),
+    ]
+    return Case("refresh", taken + processor, targets)
+
+
+def _refreshes(connection: int) -> Callable[[], None]:
+    """Return a function that refreshes as the threads behind ``gate.refresh`` do."""
+    row = store.load(connection)
+
+    def refresh_once() -> None:
+        nonlocal row
+        assert row is not None
+        request = RefreshRequest(connection_id=connection, seen_generation=row.generation, patience=0, force=True)
+        row = refresh_connection(request)
+
+    return refresh_once
 
 
 def _bare_refresh(connection: SocialAccount) -> Callable[[], None]:

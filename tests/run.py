@@ -40,6 +40,7 @@ ON_POSTGRESQL = [
             "repeated_callback",
             "revocation",
             "sign_in",
+            "statements",
             "store",
         )
     ),

@@ -171,8 +171,8 @@ def recover(entry: Entry) -> bool:
         return False  # another process has just recovered and removed it
     grant, pair = opened
     stored = store.save_refreshed(entry, grant, pair, now=grant.issued_at)
-    row = store.load(entry.connection_id)
-    if stored:
+    row = stored or store.load(entry.connection_id)
+    if stored is not None:
         history.add_event(TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1)
         RECOVERED.count()
         logger.warning(
@@ -187,7 +187,7 @@ def recover(entry: Entry) -> bool:
     elif entry.is_waiting and row is not None:
         revocation.end_late_pair(row, pair)
     transaction.on_commit(partial(confirm, entry), using=database.alias())
-    return stored
+    return stored is not None
 
 
 def recover_row(row: SipgateToken) -> bool:

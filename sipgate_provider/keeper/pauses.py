@@ -7,13 +7,13 @@ from datetime import datetime, timedelta
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import authorization_server, database
+from sipgate_provider.keeper import authorization_server, database, statements
 from sipgate_provider.models import ClientPause
 from sipgate_provider.remote import oauth
 
 
 def pause(client_fingerprint: str) -> ClientPause | None:
-    return ClientPause.objects.using(database.alias()).filter(pk=client_fingerprint).first()
+    return statements.get(ClientPause, client_fingerprint)
 
 
 def respect(client: oauth.Client) -> None:

@@ -252,12 +252,12 @@ class _Refresh(Attempt):
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or old.refresh_token)
         entry = journal.write(self.token, grant, pair)
         stored = self._stored(grant, pair, entry)
-        row = store.load(self.row.pk)
+        row = stored or store.load(self.row.pk)
         if entry is not None:
             journal.confirm(entry)
-        if stored and row is not None:
-            self.announce(row, client)
-            return row
+        if stored is not None:
+            self.announce(stored, client)
+            return stored
         if row is None:
             revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh", connection_id=self.row.pk)
             raise self.gone()
@@ -265,7 +265,7 @@ class _Refresh(Attempt):
         revocation.end_late_pair(row, pair)
         return row
 
-    def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> bool:
+    def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> SipgateToken | None:
         """Offer the pair to the database until it answers; without a journal, for as long as the process lives."""
         give_up, pause = time.monotonic() + conf.store_seconds(), 0.05
         while True:

@@ -21,14 +21,13 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
 from django.db.models import Case, F, Q, Value, When
-from django.db.models.functions import Now
 
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import database
 from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 
-from . import authorization_server, sealing
+from . import authorization_server, sealing, statements
 
 KEEP_SHARE = 0.5
 """An idle connection is refreshed when this share of its refresh token's life is over; it then survives outages."""
@@ -44,13 +43,6 @@ CERTAIN_AFTER = timedelta(hours=1)
 AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
 """Columns that must be as they were read when a lease is taken."""
 NOT_IN_USE = {"lease_owner": "", "lease_until": None, "mark_owner": "", "mark_until": None}
-
-
-class DatabaseNow(Now):
-    """The database's clock at this moment, also within a transaction or behind a statement that had to wait."""
-
-    def as_postgresql(self, compiler: Any, connection: Any, **context: Any) -> Any:
-        return self.as_sql(compiler, connection, template="CLOCK_TIMESTAMP()", **context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,14 +66,12 @@ class Claim(Sent):
 
 def load(connection_id: int) -> SipgateToken | None:
     """Return the row of a connection, or None. One query."""
-    # Not first(): it would order by the key it has just been given.
-    return next(iter(SipgateToken.objects.using(database.alias()).filter(pk=connection_id)[:1]), None)
+    return statements.get(SipgateToken, connection_id)
 
 
 def load_with_clock(connection_id: int) -> SipgateToken | None:
     """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged."""
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=connection_id).annotate(database_now=DatabaseNow())
-    return next(iter(rows[:1]), None)
+    return statements.get(SipgateToken, connection_id, with_clock=True)
 
 
 def is_free(row: SipgateToken, *, place: str) -> bool:
@@ -132,19 +122,18 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 
     A lease that was not returned, and is taken over, leaves a mark: its token may have been sent.
     """
-    values: dict[str, Any] = {"lease_owner": owner, "lease_until": DatabaseNow() + conf.lease()}
+    values: dict[str, Any] = {"lease_owner": owner, "lease_until": statements.DatabaseNow() + conf.lease()}
     if row.lease_owner:
         values |= {"mark_owner": row.lease_owner, "mark_until": row.lease_until}
     seen = {name: getattr(row, name) for name in AS_SEEN}
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=row.pk)
     try:
-        taken = rows.filter(**seen).update(**values)
+        taken = statements.update(SipgateToken, {"connection": row.pk, **seen}, values)
     except (OperationalError, InterfaceError):
         if connections[database.alias()].in_atomic_block:
             raise
         # Did the statement fail, or only its confirmation? A new connection tells.
         connections[database.alias()].close()
-        taken = rows.filter(lease_owner=owner).count()
+        taken = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, lease_owner=owner).count()
         if not taken:
             raise
     if not taken:
@@ -173,7 +162,7 @@ def give_back(claim: Claim, **changes: Any) -> bool:
 
 def mark(claim: Claim) -> dict[str, Any]:
     """Return what notes that the token of a claim was sent and not answered."""
-    return {"mark_owner": claim.owner, "mark_until": DatabaseNow()}
+    return {"mark_owner": claim.owner, "mark_until": statements.DatabaseNow()}
 
 
 def note_fault(row: SipgateToken, **changes: Any) -> bool:
@@ -190,12 +179,12 @@ def save_refreshed(
     now: datetime,
     is_use: bool = False,
     before: SipgateToken | None = None,
-) -> bool:
+) -> SipgateToken | None:
     """Store the pair that a refresh token was exchanged for, whoever has the lease by now.
 
     ``before``: what was refreshed, if that is known. ``is_use``: somebody uses the connection now.
 
-    Returns False if the row is newer, or of another consent, or gone.
+    Returns the row as it is now; None if it is newer, or of another consent, or gone.
     """
     columns = _columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before)
     values = {
@@ -205,13 +194,26 @@ def save_refreshed(
     }
     if is_use:
         values["last_used_at"] = now
-    rows = SipgateToken.objects.using(database.alias()).filter(
-        pk=sent.connection_id, consent_id=sent.consent_id, generation__lte=sent.generation
-    )
+    not_newer = {
+        "connection": sent.connection_id,
+        "consent_id": sent.consent_id,
+        "generation__lte": sent.generation,
+    }
     # The usual case by itself: the conditional assignments of the other one cost as much as all the rest.
-    if rows.filter(state=State.ACTIVE).update(**values):
-        return True
-    return bool(rows.update(**{**values, **_active_unless_asked(now, reason=values["reason"])}))
+    if statements.update(SipgateToken, {**not_newer, "state": State.ACTIVE}, values):
+        if before is None:
+            return load(sent.connection_id)
+        return _changed(before, {**values, "refresh_count": before.refresh_count + 1})
+    values |= _active_unless_asked(now, reason=values["reason"])
+    return load(sent.connection_id) if statements.update(SipgateToken, not_newer, values) else None
+
+
+def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:
+    """Return a copy of a row with the values that were just written: it need not be read again."""
+    changed = copy.copy(row)
+    for name, value in values.items():
+        setattr(changed, name, value)
+    return changed
 
 
 def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
@@ -307,10 +309,7 @@ def consent(
                 continue  # another tab stored its consent a moment ago: go on top of it
         rows = SipgateToken.objects.using(database.alias()).filter(pk=connection.pk, generation=row.generation)
         if rows.update(**values):
-            before = copy.copy(row)
-            for name, value in values.items():
-                setattr(row, name, value)
-            return row, before
+            return _changed(row, values), row
     raise DatabaseError("The token row changed ten times while a consent was stored.")
 
 

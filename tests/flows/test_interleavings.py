@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 import time_machine
 from allauth.socialaccount.models import SocialAccount
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import database, gate, journal, machine, sealing, store, threads
+from sipgate_provider.keeper import database, gate, journal, machine, sealing, statements, store, threads
 from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
@@ -131,17 +131,14 @@ class TestLease:
     def test_a_claim_whose_confirmation_was_lost_is_known_to_its_owner(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from django.db import OperationalError
-        from django.db.models import QuerySet
-
         row = store.load_with_clock(connect(age=400).pk)
-        update = QuerySet.update
+        update = statements.update
 
-        def arrives_but_is_not_confirmed(self: Any, **values: Any) -> int:
-            update(self, **values)
+        def arrives_but_is_not_confirmed(*args: Any) -> int:
+            update(*args)
             raise OperationalError("server closed the connection unexpectedly")
 
-        monkeypatch.setattr(QuerySet, "update", arrives_but_is_not_confirmed)
+        monkeypatch.setattr(statements, "update", arrives_but_is_not_confirmed)
         claim = store.claim(row, owner="m.b.x")
         assert claim is not None
         assert claim.owner == store.load(row.pk).lease_owner
