@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
 from tests import tools
 from tests.browser.stand import ROOT, Stand, stand
@@ -107,6 +107,21 @@ class Visitor:
         """Press what leads to another page, and wait for that."""
         with self.page.expect_navigation():
             button.click()
+
+    def reach(self, target: Locator, *, key: str = "Enter", leaves: bool = True) -> None:
+        """Go to ``target`` with the tabulator alone, and press it there."""
+        expect(target).to_be_visible()
+        for _ in range(60):
+            self.page.keyboard.press("Tab")
+            if target.evaluate("element => element === document.activeElement"):
+                break
+        else:
+            raise AssertionError(f"{target} cannot be reached with the tabulator")
+        if leaves:
+            with self.page.expect_navigation():
+                self.page.keyboard.press(key)
+        else:
+            self.page.keyboard.press(key)
 
     def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
         choice, restart = self.page.locator(f"button[value='{person}']"), self.page.locator("button[name='restart']")

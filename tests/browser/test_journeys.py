@@ -185,25 +185,130 @@ def test_sipgate_goes_away_and_comes_back(visit: Visit, project: Stand) -> None:
     expect(page.locator(".connection-head .badge")).to_have_text("Active", timeout=40_000)
 
 
-def test_keyboard_only(visit: Visit, project: Stand) -> None:
-    person = visit()
+def test_keyboard_only_in_german(visit: Visit, project: Stand) -> None:
+    """A walk through everything without a mouse: sign in, look, allow more, end access, take the data, leave."""
+    person = visit(language="de-DE")
     page = person.go("/")
     page.keyboard.press("Tab")
-    focused = page.locator(":focus")
-    expect(focused).to_have_class(re.compile("skip"))
+    expect(page.locator(":focus")).to_have_class(re.compile("skip"))
     page.keyboard.press("Enter")
-    for _ in range(30):
-        page.keyboard.press("Tab")
-        if page.evaluate("document.activeElement.closest('form')?.action || ''").count("/sipgate/login/"):
-            break
-    page.keyboard.press("Enter")
-    page.wait_for_url(re.compile(r"/openid-connect/auth\?"))
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
-    expect(page.locator("button[value='grant']")).to_be_visible()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Enter")
+    person.reach(page.get_by_role("button", name="Mit sipgate anmelden"))
+    person.reach(page.locator("button[value='1000000w0']"))
+    person.reach(page.locator("button[value='grant']"))
     expect(page).to_have_url(f"{project.url}/account")
+    person.reach(page.locator(".technical summary"), leaves=False)
+    person.reach(page.get_by_role("button", name="Jetzt erneuern"))
+    expect(page.locator(".trace li")).to_have_count(3)
+    person.reach(page.get_by_role("link", name="Rufnummern"))
+    person.reach(page.get_by_role("button", name="Weiter"))
+    person.reach(page.locator("button[value='grant']"))
+    expect(page.get_by_role("row")).to_have_count(26)
+    person.reach(page.get_by_role("link", name="Einstellungen"))
+    person.reach(page.locator("main").get_by_role("link", name="Verbindungen"))
+    person.reach(page.get_by_role("link", name="Rosenduft Gartenbau GmbH").first)
+    person.reach(page.locator("form[action$='/end-access'] button"))
+    expect(page.locator(".badge").first).to_have_text("Nur zum Anmelden")
+    person.reach(page.locator("a[href='/accounts/delete']"))
+    person.reach(page.locator("input[name=sure]"), key="Space", leaves=False)
+    person.reach(page.locator("main form button[type=submit]"))
+    expect(page).to_have_url(f"{project.url}/")
+    expect(page.locator(".alert")).to_be_visible()
+    person.look("left")
+
+
+def test_the_wrong_account(visit: Visit, project: Stand) -> None:
+    """*Sign in again* says who came instead, changes nothing, and leads to the right account; reload and Back too."""
+    person = visit()
+    page = person.go("/")
+    person.sign_in("1000000w0")
+    project.control.kill_session("1000000w0")
+    project.control.expire_access("1000000w0")
+    person.go("/account")
+    person.press(page.get_by_role("button", name="Sign in again"))
+    person.at_sipgate("2000000w0")
+    for _ in range(2):
+        expect(page.locator("main .alert").first).to_contain_text("You signed in at sipgate as Schraube & Mutter KG")
+        expect(page.locator("main .alert").first).to_contain_text("Rosenduft Gartenbau GmbH still needs you")
+        page.reload()
+    person.look("somebody-else")
+    person.press(page.get_by_role("button", name="Continue to sipgate"))
+    person.at_sipgate("1000000w0")
+    expect(page).to_have_url(f"{project.url}/account")
+    expect(page.locator(".connection-head .badge")).to_have_text("Active")
+    expect(page.locator("article.card")).to_have_count(1)
+    page.go_back()
+    person.go("/account")
+    expect(page.locator(".connection-head h2")).to_have_text("Rosenduft Gartenbau GmbH")
+
+
+def test_leaving_in_two_steps(visit: Visit, project: Stand) -> None:
+    """Somebody whose only way in is sipgate is told so beforehand: first a password, then the disconnect."""
+    person = visit()
+    page = person.go("/")
+    person.sign_in("1000000w0")
+    person.press(page.locator(".freshness a"))
+    expect(page.locator("#leaving")).to_contain_text("sipgate is your only way to sign in here.")
+    here = page.url
+    person.look("only-way-in")
+    person.press(page.get_by_role("link", name="Set a password"))
+    page.fill("input[name=password1]", PASSWORD)
+    page.fill("input[name=password2]", PASSWORD)
+    person.press(page.locator("main form button[type=submit]"))
+    expect(page).to_have_url(here)
+    page.locator("details.danger summary").click()
+    person.press(page.locator("details.danger button"))
+    person.go("/account")
+    expect(page.get_by_role("heading", name="No sipgate connection yet")).to_be_visible()
+
+
+STATES = {
+    "failing": ("failing", "unreachable"),
+    "paused": ("misconfigured", "client_refused"),
+    "lost": ("needs_sign_in", "lost_rotation"),
+    "ended": ("needs_sign_in", "ended_by_person"),
+}
+
+
+@pytest.mark.parametrize(("language", "phone", "dark"), LOOKS[:2])
+def test_every_state(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+    """What a person sees of each state; no page is wider than the window, and axe finds nothing."""
+    person = visit(language=language, phone=phone, dark=dark)
+    page = person.go("/")
+    person.sign_in("9000000w0")
+    for name, (state, reason) in STATES.items():
+        project.execute("UPDATE sipgate_provider_sipgatetoken SET state = ?, reason = ?", state, reason)
+        person.go("/")
+        expect(page.locator(".connection-head .badge")).to_have_count(1)
+        person.look(f"{name}-home")
+        person.go("/account/numbers")
+        person.look(f"{name}-numbers")
+    project.control.fault("forbidden-text", on="api", times=None)
+    project.execute("UPDATE sipgate_provider_sipgatetoken SET state = 'active', reason = '', scope = 'all'")
+    person.go("/account")
+    person.look("not-available")
+    person.go("/admin/")
+    person.look("not-allowed")
+
+
+@pytest.mark.parametrize(("language", "phone", "dark"), LOOKS[:2])
+def test_the_sandboxs_own_pages(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+    """Buttons in words arrange what happens, until it is ended."""
+    person = visit(language=language, phone=phone, dark=dark)
+    page = person.go(project.control.url)
+    person.press(page.get_by_role("button", name=re.compile("Until I end it|Bis ich es beende")).first)
+    expect(page.locator(".armed li")).to_have_count(1)
+    page.locator("summary").click()
+    person.look("start")
+    person.press(page.get_by_role("button", name=re.compile("^(End all|Alles beenden)$")))
+    expect(page.locator(".armed li")).to_have_count(0)
+    client = "1000000-1-sandbox%3Athird-party"
+    person.go(f"{project.control.url}/auth/realms/third-party/protocol/openid-connect/auth?client_id={client}")
+    person.look("redirect-uri")
+    person.go("/")
+    person.press(page.locator("form[action*='/sipgate/login/'] button").first)
+    person.look("who")
+    person.press(page.locator("button[value='3000000w0']"))
+    person.look("consent")
 
 
 def test_without_scripts(visit: Visit, project: Stand) -> None:
