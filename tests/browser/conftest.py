@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -162,6 +161,8 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
                 "dark" if dark else "light",
             ]
         )
+        for former in ARTIFACTS.glob(f"{look}-*.png"):  # of the last run; another process may be writing others
+            former.unlink()
         visitors.append(Visitor(context, project, look))
         return visitors[-1]
 
@@ -173,11 +174,6 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
         visitor.page.screenshot(path=ARTIFACTS / f"{visitor.name}-end-{number}.png", full_page=True)
         visitor.context.close()
     assert not complaints, "\n".join(complaints)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _fresh_artifacts() -> None:
-    shutil.rmtree(ARTIFACTS, ignore_errors=True)
 
 
 def artifact(name: str) -> Path:
