@@ -67,6 +67,12 @@ class TestNames:
         assert accounts.name_of(connection) == "Petra Privat"
         browser.sign_in(person="2000000w0")
 
+    def test_a_message_names_what_was_connected(self, browser: Browser) -> None:
+        browser.sign_in(person="2000000w0")
+        browser.site.get("/account")
+        browser.sign_in(person="2000000w0", process="connect")
+        assert "Schraube &amp; Mutter KG is connected." in browser.site.get("/account").content.decode()
+
     def test_no_python_on_a_page(self, browser: Browser) -> None:
         browser.sign_in(person="8000000w0")  # has fields that are newer than this code
         page = text_of(browser.site.get("/account"))
