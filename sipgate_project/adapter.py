@@ -9,6 +9,7 @@ from typing import Any
 from uuid import uuid4
 
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
 from django.contrib.sites.shortcuts import get_current_site
 from django.core.mail import EmailMessage
 from django.db import transaction
@@ -26,6 +27,7 @@ class AccountAdapter(DefaultAccountAdapter):
         A sign-in would otherwise hold its transaction for as long as the mail server takes, and fail with it.
         """
         site = get_current_site(self.request)
+        site.name = settings.SIPGATE_SITE_NAME
         message = self.render_mail(
             template_prefix, email, {"request": self.request, "email": email, "current_site": site, **context}
         )

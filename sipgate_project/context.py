@@ -33,7 +33,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
     return {
         "SANDBOX": settings.SANDBOX,
         "SANDBOX_URL": settings.SANDBOX_URL,
-        "SITE_NAME": "sipgate for Django",
+        "SITE_NAME": settings.SIPGATE_SITE_NAME,
         "SETTINGS_PAGES": SETTINGS_PAGES,
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
         "person_name": SimpleLazyObject(lambda: people.display_name(user)),

@@ -126,6 +126,8 @@ SIPGATE_JOURNAL_DIR = (
     else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / f"journal{_apart}"))
 )
 
+SIPGATE_SITE_NAME = "sipgate for Django"
+
 # The sandbox tells everybody's name, so that people are greeted by it.
 SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 

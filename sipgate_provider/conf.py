@@ -203,6 +203,11 @@ def site_url() -> str:
     return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip("/")
 
 
+def site_name() -> str:
+    """``SIPGATE_SITE_NAME``: what people know the site as, for mails; by default the host of its address."""
+    return str(_get("SITE_NAME", "")) or urlsplit(site_url()).netloc
+
+
 def setting_names() -> dict[str, str]:
     """``SIPGATE_SETTING_NAMES``: operators' names of settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
 

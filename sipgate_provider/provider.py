@@ -17,7 +17,7 @@ from sipgate_provider.keeper import sealing
 from sipgate_provider.sign_in import another_account, repair, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
-KEPT = ("sub", "masterSipId", "domain", "locale", "oidc_sub", "firstname", "lastname", "email")
+KEPT = ("sub", "masterSipId", "domain", "locale", "language", "oidc_sub", "firstname", "lastname", "email")
 
 
 class SipgateAccount(ProviderAccount):

@@ -14,13 +14,17 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, StreamingHttpResponse
 from django.urls import path
 from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import capfirst
+from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sipgate_provider.errors import REFERENCE_ALPHABET
 from sipgate_provider.models import TokenEvent
 
-from .filters import SinceFilter
-from .shared import ReadOnlyAdmin, list_url, moment, newest_first, uid_starts
+from .filters import ChoicesFilter, SinceFilter
+from .shared import NOTHING, ReadOnlyAdmin, instant, list_url, newest_first, uid_starts
 
 CHUNK = 1000
 REFERENCE = re.compile(f"[{REFERENCE_ALPHABET}]{{8}}")
@@ -29,8 +33,8 @@ COLUMNS = ("at", "kind", "uid", "connection_id", "user_id", "actor", *DETAILS)
 
 
 class TokenEventAdmin(ReadOnlyAdmin):
-    list_display = ("when", "kind", "uid", "user", "actor", "state", "reason", "error_code", "note", "duration_ms")
-    list_filter = ("kind", SinceFilter)
+    list_display = ("when", "what", "whom", "actor")
+    list_filter = (("kind", ChoicesFilter), SinceFilter)
     list_select_related = ("user",)
     search_fields = ("uid",)
     search_help_text = gettext_lazy("The beginning of a sipgate uid, or a full reference number.")
@@ -54,7 +58,29 @@ class TokenEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("at"), ordering="at")
     def when(self, event: TokenEvent) -> str:
-        return moment(event.at)
+        return instant(event.at)
+
+    @admin.display(description=gettext_lazy("event"))
+    def what(self, event: TokenEvent) -> SafeString:
+        """What happened, and below it what is known of it."""
+        took = f"{event.duration_ms} ms" if event.duration_ms is not None else ""
+        state = event.get_state_display() if event.state else ""
+        reason = event.get_reason_display() if event.reason else ""
+        facts = (state, reason, event.error_code, event.note, took, event.reference)
+        below = " · ".join(str(fact) for fact in facts if fact)
+        word = capfirst(event.get_kind_display())
+        return (
+            format_html('{}<span class="sipgate-reason">{}</span>', word, below) if below else format_html("{}", word)
+        )
+
+    @admin.display(description=gettext_lazy("who"))
+    def whom(self, event: TokenEvent) -> SafeString | str:
+        if not event.uid and event.user is None:
+            return NOTHING
+        return format_html('{}<span class="sipgate-reason">{}</span>', event.user or NOTHING, event.uid)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        return super().changelist_view(request, {"title": _("History of all connections"), **(extra_context or {})})
 
     def export(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         """Answer with the filtered history as CSV, newest first, however long it is."""

@@ -111,18 +111,28 @@ def tell_person(connection_id: int) -> bool:
     what = "needs_sign_in" if token.state == State.NEEDS_SIGN_IN else "ends_soon"
     try:
         with translation.override(language_of(connection)):
-            context = {"connection": connection, "token": token, "name": connection.get_provider_account().to_str()}
-            context |= {"url": sign_in_address(connection), "site": conf.site_url()}
-            subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
+            context = {"token": token, "name": connection.get_provider_account().to_str()}
+            context |= {"url": sign_in_address(connection), "site": conf.site_url(), "site_name": conf.site_name()}
+            subject = " ".join(render_to_string(f"sipgate_provider/email/{what}_subject.txt", context).split())
             message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
+            html = _html(subject, message, context)
         database.release_connections()
-        send_mail(" ".join(subject.split()), message, None, [address])
+        send_mail(subject, message, None, [address], html_message=html)
     except (OSError, SMTPException) as error:
         logger.warning("A person could not be told by mail: %s", type(error).__name__)
         store.return_notice(connection_id, claimed_at=now)
         return False
     history.add_event(TokenEvent.Kind.NOTIFIED, connection=connection, actor="gate")
     return True
+
+
+def _html(subject: str, message: str, context: dict[str, Any]) -> str:
+    """Return the same words as HTML: a paragraph for each, and the address as a button."""
+    parts = [" ".join(part.split()) for part in message.split("\n\n")]
+    return render_to_string(
+        "sipgate_provider/email/message.html",
+        {**context, "subject": subject, "parts": parts, "language": translation.get_language()},
+    )
 
 
 def tell_operators(code: str, setting: str) -> None:
@@ -142,8 +152,9 @@ def _mail_operators(what: str, context: dict[str, str]) -> None:
 
 
 def language_of(connection: SocialAccount) -> str:
-    """Return the person's language at sipgate (``de_DE``), if this site speaks it, else the site's."""
-    spoken = str(connection.extra_data.get("locale") or "").replace("_", "-").lower()
+    """Return the language that the person has chosen here, else theirs at sipgate (``de_DE``), else the site's."""
+    data = connection.extra_data
+    spoken = str(data.get("language") or data.get("locale") or "").replace("_", "-").lower()
     known = {code.lower(): code for code, _name in settings.LANGUAGES}
     return known.get(spoken) or known.get(spoken.partition("-")[0]) or settings.LANGUAGE_CODE
 

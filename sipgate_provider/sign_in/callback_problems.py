@@ -7,7 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from allauth.socialaccount.providers.base import AuthError, AuthProcess
+from django.conf import settings
 from django.http import HttpRequest
+from django.shortcuts import resolve_url
+from django.utils.translation import gettext
 
 from sipgate_provider import conf, errors, problems, scopes
 from sipgate_provider.errors import Kind
@@ -35,6 +38,10 @@ def of_callback(
         problem = problems.of_kind(Kind.STATE)
     # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
     problem = replace(problem, action_url=_again(request, state or {}), action_post=True, status=401)
+    if state is None and request.user.is_authenticated:
+        # A sign-in could make them somebody else, and nobody knows what they wanted.
+        back = resolve_url(settings.LOGIN_REDIRECT_URL)
+        problem = replace(problem, action_url=back, action_post=False, action_label=gettext("Continue"))
     reference = problems.reference_of(request, problem.kind, code, problems.cause(failure))
     problem = replace(problem, detail=problems.printable(text) or problem.detail, reference=reference)
     logger.log(

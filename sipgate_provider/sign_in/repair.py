@@ -40,7 +40,8 @@ def named(request: HttpRequest) -> SocialAccount | None:
         pk = int(_signer().unsign(request.GET.get(FIELD, "")))
     except (signing.BadSignature, ValueError):
         return None
-    found: SocialAccount | None = _connections().filter(pk=pk).select_related("sipgate_account").first()
+    rows = _connections().filter(pk=pk).select_related("sipgate_account", "sipgate_token")
+    found: SocialAccount | None = rows.defer("sipgate_token__sealed").first()
     return found
 
 

@@ -123,6 +123,8 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             "domain": who.domain,
             "locale": who.locale,
         }
+        chosen = self.request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
+        data["language"] = chosen if chosen in dict(settings.LANGUAGES) else ""
         data["oidc_sub"] = _text(oauth.jwt_claims(grant.access_token).get("sub"))
         claims = oauth.jwt_claims(grant.id_token) if grant.id_token else {}
         if _text(claims.get("email")):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
 
 from tests import tools
 from tests.browser.stand import ROOT, Stand, stand
@@ -108,6 +107,21 @@ class Visitor:
         with self.page.expect_navigation():
             button.click()
 
+    def reach(self, target: Locator, *, key: str = "Enter", leaves: bool = True) -> None:
+        """Go to ``target`` with the tabulator alone, and press it there."""
+        expect(target).to_be_visible()
+        for _ in range(60):
+            self.page.keyboard.press("Tab")
+            if target.evaluate("element => element === document.activeElement"):
+                break
+        else:
+            raise AssertionError(f"{target} cannot be reached with the tabulator")
+        if leaves:
+            with self.page.expect_navigation():
+                self.page.keyboard.press(key)
+        else:
+            self.page.keyboard.press(key)
+
     def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
         choice, restart = self.page.locator(f"button[value='{person}']"), self.page.locator("button[name='restart']")
         if not choice.count() and restart.count():
@@ -147,6 +161,8 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
                 "dark" if dark else "light",
             ]
         )
+        for former in ARTIFACTS.glob(f"{look}-*.png"):  # of the last run; another process may be writing others
+            former.unlink()
         visitors.append(Visitor(context, project, look))
         return visitors[-1]
 
@@ -158,11 +174,6 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
         visitor.page.screenshot(path=ARTIFACTS / f"{visitor.name}-end-{number}.png", full_page=True)
         visitor.context.close()
     assert not complaints, "\n".join(complaints)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _fresh_artifacts() -> None:
-    shutil.rmtree(ARTIFACTS, ignore_errors=True)
 
 
 def artifact(name: str) -> Path:

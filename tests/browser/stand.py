@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,12 @@ class Stand:
             text=True,
             check=True,
         ).stdout
+
+    def execute(self, statement: str, *values: str) -> None:
+        """Change the site's database beside the running site."""
+        path = self.environment["DATABASE_URL"].removeprefix("sqlite:///")
+        with closing(sqlite3.connect(path, timeout=20)) as database, database:
+            database.execute(statement, values)
 
     def shell(self, code: str) -> str:
         return self.manage("shell", "--verbosity", "0", "--command", code).strip()

@@ -51,6 +51,9 @@ def addressed(connection: SocialAccount) -> SocialAccount:
     return connection
 
 
+AGAIN = "sipgate for Django: sipgate needs you to sign in again"
+
+
 class TestAnEndThatIsUnknown:
     @pytest.mark.parametrize("told", [0, None])
     def test_zero_is_no_date_and_nobody_is_left_alone(self, connect: Connect, strict: Strict, told: Any) -> None:
@@ -136,7 +139,7 @@ class TestPeopleAreTold:
         refresh_after(limited, HOUR)
         assert keepalive.run(rate=0).notified == 1
         [message] = mail.outbox
-        assert message.subject.startswith("Your sipgate connection ends on ")
+        assert message.subject.startswith("sipgate for Django: Your sipgate connection ends on ")
         assert "/accounts/sipgate/login/" in message.body
         for _ in range(2):
             refresh_after(limited, HOUR)
@@ -158,7 +161,7 @@ class TestPeopleAreTold:
         with pytest.raises(errors.NeedsSignIn):
             gate.usable(limited)
         assert threads.errands.wait_idle(10)
-        assert [message.subject for message in mail.outbox][1:] == ["sipgate needs you to sign in again"]
+        assert [message.subject for message in mail.outbox][1:] == [AGAIN]
         assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
         assert not notices.tell_person(limited.pk)
 

@@ -15,6 +15,7 @@ from django.db import connection as connection_of_database
 from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.formats import date_format
 
 from sipgate_provider import errors
 from sipgate_provider.keeper import consent, gate, store, threads
@@ -25,6 +26,8 @@ from tests.journey import Browser
 from tests.strict import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+AGAIN = "sipgate for Django: sipgate needs you to sign in again"
 
 
 def addressed(connection: SocialAccount, address: str = "erika@example.org", **extra: str) -> SocialAccount:
@@ -59,7 +62,10 @@ class TestMail:
         for _ in range(3):
             fail_twice(connection)
         [message] = mail.outbox
-        assert (message.to, message.subject) == (["erika@example.org"], "sipgate needs you to sign in again")
+        assert (message.to, message.subject) == (
+            ["erika@example.org"],
+            "sipgate for Django: sipgate needs you to sign in again",
+        )
         assert "http://localhost:8080/accounts/sipgate/login/?process=login" in message.body
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED).count() == 1
         assert keepalive.run(rate=0).notified == 0
@@ -81,6 +87,26 @@ class TestMail:
         fail_twice(connection)
         assert notices.language_of(connection) == "de"
         assert "anmelden" in mail.outbox[0].subject
+
+    def test_in_the_language_that_was_chosen_here(self, connect: Connect) -> None:
+        connection = addressed(connect(), locale="de_DE", language="en")
+        assert notices.language_of(connection) == "en"
+
+    def test_says_what_happened_since_when_and_has_one_button(self, connect: Connect, strict: Strict) -> None:
+        connection = addressed(connect(age=400), firstname="<b>Erika", lastname="& Co")
+        strict.control(kill=True)
+        fail_twice(connection)
+        [message] = mail.outbox
+        since = date_format(timezone.localtime(store.load(connection.pk).state_since), "DATETIME_FORMAT")
+        assert (
+            f"since {since}, sipgate for Django can no longer use your sipgate account <b>Erika & Co." in message.body
+        )
+        [(html, kind)] = message.alternatives
+        assert kind == "text/html"
+        assert "account &lt;b&gt;Erika &amp; Co." in html
+        address = re.search(r"http://localhost:8080\S+", message.body)[0]
+        assert re.findall(r'href="([^"]*)"', html) == [address.replace("&", "&amp;")]
+        assert html.count("Sign in again</a>") == 1
 
     def test_no_secret_and_no_reason_of_sipgate_is_in_it(self, connect: Connect, strict: Strict) -> None:
         connection = addressed(connect(age=400))

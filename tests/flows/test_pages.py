@@ -12,6 +12,7 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from allauth.usersessions.models import UserSession
 from django.contrib.auth import get_user_model
+from django.urls import get_resolver, reverse
 
 from sipgate_provider import accounts
 from sipgate_provider.keeper import threads
@@ -66,6 +67,12 @@ class TestNames:
         assert accounts.name_of(connection) == "Petra Privat"
         browser.sign_in(person="2000000w0")
 
+    def test_a_message_names_what_was_connected(self, browser: Browser) -> None:
+        browser.sign_in(person="2000000w0")
+        browser.site.get("/account")
+        browser.sign_in(person="2000000w0", process="connect")
+        assert "Schraube &amp; Mutter KG is connected." in browser.site.get("/account").content.decode()
+
     def test_no_python_on_a_page(self, browser: Browser) -> None:
         browser.sign_in(person="8000000w0")  # has fields that are newer than this code
         page = text_of(browser.site.get("/account"))
@@ -87,6 +94,19 @@ class TestComingBack:
         pk = SocialAccount.objects.get().pk
         response = browser.site.get(path.format(pk=pk))
         assert (response.status_code, response.headers["Location"]) == (302, leads_to.format(pk=pk))
+
+    @pytest.mark.parametrize("is_signed_in", [True, False])
+    def test_every_address_can_be_opened(self, browser: Browser, is_signed_in: bool) -> None:
+        """Whatever is bookmarked or restored: a page or the way to one, never an empty answer."""
+        if is_signed_in:
+            browser.sign_in()
+        ours = [one for one in get_resolver().reverse_dict if isinstance(one, str)]
+        addresses = {reverse(name) for name in ours if not get_resolver().reverse_dict[name][0][0][1]}
+        assert {"/account/refresh", "/account/try", "/accounts/logout/", "/i18n/setlang/", "/oauth"} <= addresses
+        for address in sorted(addresses - {"/livez", "/readyz", "/metrics"}):
+            answer = browser.site.get(address)
+            assert answer.status_code in {200, 302, 401, 403, 404, 429}, address
+            assert answer.status_code == 302 or b"".join(answer), address
 
     def test_refresh_answers_with_a_redirect_and_tells_once(self, browser: Browser) -> None:
         browser.sign_in()

@@ -298,6 +298,14 @@ class TestWayOut:
         assert SipgateToken.objects.get().state == "active"
 
 
+def test_an_old_callback_leads_somebody_who_is_signed_in_to_their_page(browser: Browser) -> None:
+    browser.sign_in()
+    page = browser.site.get("/oauth?code=old&state=old")
+    assert page.status_code == 401
+    assert "/accounts/sipgate/login/" not in page.content.decode()
+    assert re.search(r'href="/account"[^>]*>Continue<', re.sub(r"\s+", " ", page.content.decode()))
+
+
 def test_a_failed_sign_in_can_be_tried_again_with_one_click(browser: Browser) -> None:
     browser.sandbox.control.fault("unavailable", on="token", times=1)
     page = browser.sign_in().content.decode()

@@ -130,7 +130,11 @@ class TestWhoIsSignedIn:
         pk = SocialAccount.objects.get().pk
         browser.site.post(f"/account/{pk}/end-access")
         another_browser.site = browser.site
-        of_the_wrong_account(browser, press(another_browser, actions(browser.site.get("/account"))[1]))
+        action = actions(browser.site.get("/account"))[1]
+        assert f"You use {ROSE} only to sign in. If you continue, this site may use it again." in plain(
+            browser.site.get(action)
+        )
+        of_the_wrong_account(browser, press(another_browser, action))
         assert SipgateToken.objects.get().reason == Reason.ENDED_BY_PERSON
 
     def test_a_denied_repair_can_be_tried_again_and_is_still_one(self, both: Browser) -> None:

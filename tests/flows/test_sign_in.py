@@ -78,6 +78,11 @@ class TestSignUp:
         user = User.objects.get()
         assert (user.username, user.first_name) == ("rosa.gärtner", "Rosa")
 
+    def test_the_language_that_was_chosen_here_is_remembered(self, browser: Browser) -> None:
+        browser.site.post("/i18n/setlang/", {"language": "en"})
+        browser.sign_in()
+        assert SocialAccount.objects.get().extra_data["language"] == "en"
+
     def test_openid_connect_may_say_that_the_address_is_verified(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "openid", "email"])
         browser.sign_in()
