@@ -197,7 +197,14 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap. By default it
     # waits longer after each failed attempt, for minutes in the end, when the database may be back long since.
     DATABASES["default"]["OPTIONS"].setdefault(
-        "pool", {"min_size": 0, "max_size": _pool_size, "timeout": 5, "reconnect_timeout": 3}
+        "pool",
+        {
+            "min_size": 0,
+            "max_size": _pool_size,
+            "timeout": 5,
+            "reconnect_timeout": 3,
+            "connection_class": database.connection_class(),
+        },
     )
 else:
     if not env.text("DATABASE_URL"):
