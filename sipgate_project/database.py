@@ -83,6 +83,40 @@ def _is_sqlite(path: Path) -> bool:
         return file.read(16) == b"SQLite format 3\0"
 
 
+STATEMENT_SECONDS = 30.0
+"""Longer than a page waits for a row that another one has locked while it waits for sipgate (25 s)."""
+_limit: list[float] = []
+
+
+def limit_statements() -> None:
+    """Let statements of this process fail that PostgreSQL does not answer within ``STATEMENT_SECONDS``.
+
+    For processes that serve pages: a server whose disk hangs, or that is suspended, keeps its connections, so that no
+    network time-out ends them, and ``statement_timeout`` is the server's own. Every thread would wait, also for
+    ``/livez``. Commands are not limited: a migration may take long.
+    """
+    _limit[:] = [STATEMENT_SECONDS]
+
+
+def connection_class() -> Any:
+    """Return psycopg's connection with the limit of ``limit_statements``, for the pool."""
+    import psycopg  # only where there is PostgreSQL
+
+    class Connection(psycopg.Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            limit = timeout if timeout is not None or not _limit else _limit[0]
+            try:
+                return super().wait(gen, interval, limit)
+            except psycopg.OperationalError:
+                if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:  # it has not ended
+                    self.pgconn.finish()
+                    if timeout is None:
+                        raise psycopg.OperationalError(f"no answer within {limit:.0f} s") from None
+                raise
+
+    return Connection
+
+
 def trouble(timeout: int = CONNECT_TIMEOUT) -> str:
     """Try to connect to the site's database; return one sentence on what is wrong, or nothing.
 

@@ -141,6 +141,7 @@ SIPGATE_SETTING_NAMES = {
     errors.CLIENT_SECRET: "CLIENT_SECRET",
     "SIPGATE_AUTH_URL": "AUTH_URL",
     "SIPGATE_TOKEN_URL": "TOKEN_URL",
+    "SIPGATE_API_URL": "SIPGATE_API_URL" if env.text("SIPGATE_API_URL") else "TEST_API_ENDPOINT",
     "SIPGATE_LOGOUT_URL": "LOGOUT_URL",
     "SIPGATE_REVOKE_URL": "REVOKE_URL",
     "SIPGATE_REDIRECT_URI": "REDIRECT_URI",
@@ -199,7 +200,14 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     # A pool, because connections are given back before sipgate is asked: taking one again must be cheap. By default it
     # waits longer after each failed attempt, for minutes in the end, when the database may be back long since.
     DATABASES["default"]["OPTIONS"].setdefault(
-        "pool", {"min_size": 0, "max_size": _pool_size, "timeout": 5, "reconnect_timeout": 3}
+        "pool",
+        {
+            "min_size": 0,
+            "max_size": _pool_size,
+            "timeout": 5,
+            "reconnect_timeout": 3,
+            "connection_class": database.connection_class(),
+        },
     )
 else:
     if not env.text("DATABASE_URL"):

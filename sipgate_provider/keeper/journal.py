@@ -80,7 +80,7 @@ def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | N
     try:
         _put(path, sealing.seal(plain.encode(), context=_context(sent)))
     except OSError as error:
-        logger.error("The journal does not take a rotated pair: %s", error.strerror)
+        logger.error("SIPGATE_JOURNAL_DIR: a new pair cannot be written to %s (%s)", folder, error.strerror)
         return None
     return _entry(path)
 

@@ -88,7 +88,11 @@ def place() -> str:
         found = directory.stat()
         return f"{_name(directory, found.st_dev, found.st_ino)}.{_boot()}"
     except OSError as error:
-        logger.error("The journal's folder cannot be used: %s", error.strerror)
+        logger.error(
+            "SIPGATE_JOURNAL_DIR: this user cannot keep files in %s (%s); until then refreshes have no safety net",
+            directory,
+            error.strerror,
+        )
         return ""
 
 

@@ -111,11 +111,19 @@ def _count(method: str, path: str, status: str, started: float) -> None:
         )
 
 
+ALWAYS_THERE = frozenset({"GET /account", "GET /authorization/userinfo"})
+"""Resources that everybody has: where they are not, it is not sipgate's API that answers."""
+
+
 def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[str, ...]) -> None:
     status = response.status_code
     response.close()
     where: dict[str, Any] = {"endpoint": endpoint, "status": status}
     text = f"sipgate answered {endpoint} with HTTP {status}."
+    if endpoint in ALWAYS_THERE and (status in {404, 405} or 300 <= status < 400):
+        raise errors.Misconfigured(
+            f"{text} SIPGATE_API_URL is not the API's address.", setting="SIPGATE_API_URL", **where
+        )
     if status == 401:
         raise errors.AccessRejected(text, reason="rejected", **where)
     if status == 403:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -19,8 +23,59 @@ from sipgate_sandbox.launch import Running
 from tests.concurrency.test_callback import Person
 from tests.journey import Browser
 from tests.processes import Site, site
+from tests.project.pages import ROOT, blocks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+
+
+@contextmanager
+def sentry() -> Iterator[tuple[str, list[bytes]]]:
+    """A server that takes what Sentry's client sends: its address, and what has arrived."""
+    arrived: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            arrived.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://key@127.0.0.1:{server.server_port}/1", arrived
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.usefixtures("transactional_db")
+def test_the_documents_sample(sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error arrives, without secrets and without the person; what psycopg's pool repeats does not."""
+    [sample] = [block for block in blocks(ROOT / "docs" / "monitoring.md") if block.heading == "Error reports"]
+    assert sample.name == "watched.py"
+    pool_fails = 'import logging; logging.getLogger("psycopg.pool").error("error connecting in pool")'
+    (tmp_path / "watched.py").write_text(f"{sample.text}\n{pool_fails}\n")
+    with sentry() as (address, arrived):
+        monkeypatch.setenv("SENTRY_DSN", address)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        with site(processes=1, threads=4, application="watched") as running:
+            person = Person(running.url, sandbox)
+            callback = person.allow(person.press())
+            sandbox.control.fault("invalid-client", on="token")
+            assert person.follow(callback)[0] == 401
+            cookies = [str(cookie.value) for cookie in person.site.cookies]
+            person.close()
+        sent = b"".join(arrived).decode()
+    assert "A sign-in failed" in sent
+    query = parse_qs(urlsplit(callback).query)
+    for secret in [query["code"][0], query["state"][0], "sandbox-secret", "REMOTE_ADDR", *cookies]:
+        assert secret not in sent
+    assert "error connecting in pool" not in sent
 
 
 class Watched:

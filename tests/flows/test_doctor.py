@@ -137,7 +137,7 @@ class TestWhatSipgateSays:
                 "sipgate.token",
                 "TOKEN_URL",
             ),
-            ("SIPGATE_API_URL", "/v3", "sipgate.api", "SIPGATE_API_URL"),
+            ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
         ],
     )
     def test_an_address_is_wrong(
@@ -347,7 +347,7 @@ class TestSettings:
                 Severity.ERROR,
                 "sipgate-apps",
             ),
-            ({"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "addresses", Severity.ERROR, "SIPGATE_API_URL"),
+            ({"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "addresses", Severity.ERROR, "TEST_API_ENDPOINT"),
             ({"SIPGATE_SCOPE": ["balance:read"]}, "scope", Severity.WARNING, "account:read"),
             ({"SOCIALACCOUNT_STORE_TOKENS": True}, "sipgate_provider.W003", Severity.WARNING, "clear text"),
             (

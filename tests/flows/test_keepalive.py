@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import signal
 import subprocess
 import sys
@@ -119,7 +121,7 @@ class TestTrouble:
         for _ in range(8):
             idle()
         strict.set(fault="500", times=1)
-        assert command("--threads", "1")[0] == 1
+        assert command("--threads", "1")[0] == 4
         SipgateToken.objects.update(keepalive_at=timezone.now(), next_attempt_at=None)
         strict.set(fault="503", times=100)
         code, report = command("--threads", "1", "--rate", "1000")
@@ -370,6 +372,38 @@ class TestCommand:
         assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
         assert strict.counts()["rotated"] == report["refreshed"]
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
+
+
+class TestFolder:
+    """The journal's folder cannot be written."""
+
+    def test_the_site_does_not_start_and_a_timer_notices(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "sipgate_keepalive", "--json"],
+            env={
+                "PATH": os.environ["PATH"],
+                "STATIC_ROOT": str(tmp_path),
+                "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
+                "JOURNAL_DIR": "/proc/nowhere",
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "JOURNAL_DIR: this user cannot keep files in /proc/nowhere" in done.stderr
+        sample = Path("docs/how-to.md").read_text(encoding="utf-8")
+        assert str(done.returncode) not in re.findall(r"SuccessExitStatus=(.*)", sample)[0].split()
+
+    def test_once_it_runs_the_log_names_folder_and_setting(
+        self, idle: Callable[..., int], strict: Strict, settings: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = "/proc/nowhere"
+        idle()
+        assert keepalive.run(rate=0).refreshed == 1
+        said = [record.getMessage() for record in caplog.records if "/proc/nowhere" in record.getMessage()]
+        assert said
+        assert all(text.startswith("SIPGATE_JOURNAL_DIR: ") for text in said)
 
 
 class TestTask:

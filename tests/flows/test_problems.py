@@ -10,6 +10,7 @@ import requests
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 
+from sipgate_provider import conf
 from sipgate_provider.models import SipgateToken
 from tests.journey import Browser
 
@@ -36,6 +37,14 @@ def failed(browser: Browser, caplog):
         return page
 
     return check
+
+
+def test_the_api_is_elsewhere_since(browser: Browser, settings, caplog: pytest.LogCaptureFixture) -> None:
+    browser.sign_in()
+    settings.SIPGATE_API_URL = f"{browser.sandbox.url}/wrong"
+    page = browser.site.get("/account").content.decode()
+    assert "check TEST_API_ENDPOINT." in page
+    assert f"[{reference_of(page)}]: misconfigured" in caplog.text
 
 
 class TestCallback:
@@ -69,6 +78,16 @@ class TestCallback:
         page = failed(browser.site.get(url), kind=kind)
         assert "&lt;b&gt;why&lt;/b&gt;" in page
         assert "<b>why" not in page
+
+    @pytest.mark.parametrize("place", ["/wrong", "/v2/account", "/auth"])
+    def test_an_api_that_is_elsewhere(
+        self, browser: Browser, failed, settings, caplog: pytest.LogCaptureFixture, place: str
+    ) -> None:
+        settings.SIPGATE_API_URL = f"{browser.sandbox.url}{place}"
+        page = failed(browser.site.get(browser.consent(browser.start())), kind="misconfigured")
+        assert "check TEST_API_ENDPOINT." in page
+        assert "SIPGATE_API_URL is not the API&#x27;s address" not in page
+        assert conf.with_site_names(caplog.text).count("TEST_API_ENDPOINT is not the API's address") == 1
 
     def test_unknown_scope_comes_back_from_sipgate(self, browser: Browser, failed, settings) -> None:
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -151,13 +152,39 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
 def page(site: Served) -> requests.Response:
     """Ask for a page as somebody whose session has to be looked up."""
     headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https", "Cookie": "sipgate_session=" + "a" * 32}
-    return requests.get(f"http://127.0.0.1:{site.port}/", headers=headers, timeout=30, allow_redirects=False)
+    return requests.get(f"http://127.0.0.1:{site.port}/", headers=headers, timeout=60, allow_redirects=False)
 
 
 def reference_on(answer: requests.Response) -> str:
     found = re.search(r"<code>(\w{8})</code>", answer.text)
     assert found, answer.text
     return found[1]
+
+
+@pytest.mark.long
+def test_pages_while_the_database_hangs(tmp_path: Path) -> None:
+    """Its connections stand, so no network time-out ends them. A page fails, and the thread that served it is free."""
+    with (
+        postgres.server() as server,
+        served(tmp_path, server.url, BEHIND_PROXY="on", GUNICORN_CMD_ARGS="--threads 2") as site,
+    ):
+        migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
+        subprocess.run(migrate, cwd=ROOT, env=site.environment, check=True, timeout=120)
+        assert page(site).status_code == 200
+        frozen = server.processes()
+        for number in frozen:
+            os.kill(number, signal.SIGSTOP)
+        try:
+            with ThreadPoolExecutor(2) as people:
+                pages = list(people.map(lambda _: page(site), range(2)))
+            assert [answer.status_code for answer in pages] == [500, 500]
+            assert max(answer.elapsed.total_seconds() for answer in pages) < 45
+            assert in_time(site, "/livez").status_code == 200
+        finally:
+            for number in reversed(frozen):
+                os.kill(number, signal.SIGCONT)
+        site.wait_until(lambda: page(site).status_code == 200, 20)
+        assert "A page failed [" in site.log.read_text()
 
 
 def test_a_database_that_is_away_from_the_start(tmp_path: Path) -> None:

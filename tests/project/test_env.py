@@ -814,6 +814,14 @@ class TestWhatWorks:
         assert default["NAME"] == str(project.folder / "var" / "db.sqlite3")
         assert default["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
 
+    def test_the_variable_that_fills_the_address_of_the_api_is_named(self, project: Project) -> None:
+        def name(**variables: str) -> str:
+            found = project.values("SIPGATE_SETTING_NAMES", **variables)["SIPGATE_SETTING_NAMES"]
+            return str(found["SIPGATE_API_URL"])
+
+        assert name() == "TEST_API_ENDPOINT"
+        assert name(SIPGATE_API_URL="https://api.example.org/v2") == "SIPGATE_API_URL"
+
     def test_the_secrets_of_a_laptop_are_made_once_and_kept_private(self, project: Project) -> None:
         first = project.values("SECRET_KEY", "SIPGATE_TOKEN_KEYS")
         assert project.values("SECRET_KEY", "SIPGATE_TOKEN_KEYS") == first

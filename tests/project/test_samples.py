@@ -51,11 +51,16 @@ from tests.journey import Browser
 from tests.project.pages import ROOT, Block, blocks, pages
 
 TUTORIAL = "tests/package/test_tutorial.py"
-ELSEWHERE = {"docs/tutorial.md": "", "docs/how-to-site.md": "Test your own site against the sandbox"}
-"""Pages, or one section of a page, whose blocks ``TUTORIAL`` runs, all of them and in order."""
+REPORTS = "tests/concurrency/test_reports.py"
+ELSEWHERE = {
+    "docs/tutorial.md": ("", TUTORIAL),
+    "docs/how-to-site.md": ("Test your own site against the sandbox", TUTORIAL),
+    "docs/monitoring.md": ("Error reports", REPORTS),
+}
+"""Pages, or one section of a page, whose blocks another test runs, all of them and in order."""
 LANGUAGES = {"python", "html", "ini", "yaml", "toml", "mermaid", "sh", "", "text"}
 BLOCKS = [block for page in pages() for block in blocks(page)]
-HERE = [block for block in BLOCKS if ELSEWHERE.get(block.page) not in {"", block.heading}]
+HERE = [block for block in BLOCKS if ELSEWHERE.get(block.page, ("-",))[0] not in {"", block.heading}]
 OF_A_SITE = re.compile(r"^(settings|urls|conftest|test_\w+)\.py$")
 SCOPES = ["account:read", "users:read", "numbers:read", "history:read", "balance:read", "sessions:sms:write"]
 COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
@@ -82,10 +87,11 @@ def is_shell(block: Block) -> bool:
 
 @pytest.mark.parametrize("page", ELSEWHERE)
 def test_what_is_run_elsewhere_is(page: str) -> None:
-    runner = (ROOT / TUTORIAL).read_text(encoding="utf-8")
-    assert f'"{Path(page).name}"' in runner
-    assert ELSEWHERE[page] in runner
-    assert [block for block in BLOCKS if block.page == page and ELSEWHERE[page] in {"", block.heading}]
+    heading, runner = ELSEWHERE[page]
+    text = (ROOT / runner).read_text(encoding="utf-8")
+    assert f'"{Path(page).name}"' in text
+    assert heading in text
+    assert [block for block in BLOCKS if block.page == page and heading in {"", block.heading}]
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------

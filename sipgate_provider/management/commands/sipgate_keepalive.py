@@ -13,15 +13,16 @@ from sipgate_provider import conf
 from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
 from sipgate_provider.ops import keepalive
 
-FINE, FAILED, STOPPED, MISCONFIGURED = 0, 1, 2, 3
+FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
+"""Not 1: any command ends with it that cannot start, and what is tried again is no reason to wake somebody."""
 
 
 class Command(BaseCommand):
     help = (
         "Refresh idle connections before they end, finish pending revocations, and store what "
-        "waits in the journal. Any number of machines may run it at once. Exit code: 0 all is well, 1 some refreshes "
-        "failed and will be tried again, 2 stopped early (sipgate or the database does not answer), 3 sipgate refuses "
-        "this site's client."
+        "waits in the journal. Any number of machines may run it at once. Exit code: 0 all is well, 1 it could not "
+        "start, 2 stopped early (sipgate or the database does not answer), 3 sipgate refuses this site's client, 4 "
+        "some refreshes failed and will be tried again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
