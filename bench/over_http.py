@@ -40,13 +40,15 @@ class Visitor:
 
     port: int
     cookies: dict[str, str] = field(default_factory=dict)
+    csrf: str = "sipgate_csrf"
+    """Name of the cookie whose value a form brings along."""
 
     def ask(self, path: str, *, method: str = "GET") -> tuple[int, str]:
         """Return status and ``Location``; raise for a page that is out of order."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Host": HOST, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
         if method == "POST":
-            headers |= {"X-CSRFToken": CSRF, "Content-Length": "0"}
+            headers |= {"X-CSRFToken": self.cookies[self.csrf], "Content-Length": "0"}
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
         answer.read()
@@ -64,11 +66,12 @@ class Site:
     name: str
     port: int
     login: str
+    csrf: str
     visitors: list[Visitor] = field(default_factory=list)
 
     def begin(self) -> tuple[Visitor, str]:
         """Begin a sign-in; return the browser, and where at sipgate it goes on."""
-        visitor = Visitor(self.port, {"csrftoken": CSRF, "sipgate_csrf": CSRF})
+        visitor = Visitor(self.port, {self.csrf: CSRF}, csrf=self.csrf)
         return visitor, visitor.ask(self.login, method="POST")[1]
 
     def one_at_a_time(self, path: str, number: int, *, signed_in: bool = True) -> Samples:
@@ -143,17 +146,18 @@ def sites(sandbox: Running, database: Callable[[str], str]) -> Iterator[list[Sit
     size = ("--workers", "4", "--threads", "8")
     plain = {**CLIENT, "DJANGO_SETTINGS_MODULE": "bench.plain.settings"}
     wanted = [
-        ("asking sipgate", "sipgate_project.wsgi", "/accounts/sipgate/login/", {**ours, AGE: "0"}),
-        ("data of the last minute", "sipgate_project.wsgi", "/accounts/sipgate/login/", {**ours, AGE: "60"}),
-        ("plain site", "django.core.wsgi:get_wsgi_application()", "/accounts/plain/login/", plain),
+        ("asking sipgate", "sipgate_project.wsgi", "sipgate", {**ours, AGE: "0"}),
+        ("data of the last minute", "sipgate_project.wsgi", "sipgate", {**ours, AGE: "60"}),
+        ("plain site", "django.core.wsgi:get_wsgi_application()", "plain", plain),
     ]
     with contextlib.ExitStack() as stack:
         running = []
-        for index, (name, application, login, variables) in enumerate(wanted):
+        for index, (name, application, provider, variables) in enumerate(wanted):
             variables["DATABASE_URL"] = database(f"pages{index}")
-            config = () if application.startswith("sipgate") else ("--config", "python:bench.plain")
+            config = ("--config", "python:bench.plain") if provider == "plain" else ()
             port = stack.enter_context(serving(application, variables, *config, *size))
-            running.append(Site(name, port, login))
+            csrf = "csrftoken" if provider == "plain" else "sipgate_csrf"
+            running.append(Site(name, port, f"/accounts/{provider}/login/", csrf))
             _sign_everybody_in(running[-1])
         yield running
 

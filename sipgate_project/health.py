@@ -38,6 +38,8 @@ def probes(get_response: Next) -> Next:
             return get_response(request)
         response = answer(request) if request.method in {"GET", "HEAD"} else HttpResponseNotAllowed(["GET", "HEAD"])
         add_never_cache_headers(response)
+        # Django's mark: a probe that asks every few seconds would else be an ERROR in the log each time.
+        response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
     return middleware

@@ -101,6 +101,7 @@ def guard(get_response: Next) -> Next:
         page = loader.render_to_string("500.html", {"reference": reference})
         response = HttpResponse(page, status=503, headers={"Retry-After": "5"})
         add_never_cache_headers(response)
+        response._has_been_logged = True  # type: ignore[attr-defined]  # Django's mark; the incident was logged once
         return response
 
     return middleware

