@@ -279,11 +279,13 @@ def reseal() -> tuple[int, int]:
                 plain = sealing.unseal(_read(entry.path), context=_context(entry))
                 # It is on the disk for long, perhaps: what takes its place must be there as certainly.
                 _put(entry.path, sealing.seal(plain, context=_context(entry)), is_synced=True)
+                if entry.path.with_suffix(STORED).exists():  # another process has confirmed it meanwhile
+                    confirm(entry)
                 done += 1
             except errors.Misconfigured:
                 unreadable += 1
             except FileNotFoundError:
-                pass  # another process has told it, or removed it
+                pass  # another process has confirmed or removed it
             except OSError as error:
                 logger.error("A journal entry could not be sealed anew: %s", error.strerror)
             finally:

@@ -172,6 +172,26 @@ def test_an_entry_that_is_being_written_is_left_to_its_writer(sealed: Sealed, se
     assert reseal.reseal().left == 0
 
 
+def test_an_entry_that_is_stored_under_it_does_not_wait_again(
+    sealed: Sealed, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
+    [entry] = [entry for entry in journal.entries() if entry.is_waiting]
+    real = sealing.seal
+
+    def seal(plain: bytes, *, context: str) -> bytes:
+        if entry.consent_id.hex in context:
+            journal.confirm(entry)  # another process has recovered it at this moment
+        return real(plain, context=context)
+
+    monkeypatch.setattr(sealing, "seal", seal)
+    journal.reseal()
+    monkeypatch.undo()
+    assert journal.waiting() == 0
+    journal.reseal()
+    assert {journal.key_id(entry) for entry in journal.entries()} == {sealing.first_key_id()}
+
+
 def test_a_pair_that_was_revoked_needs_no_key(connect: Connect, settings: Any) -> None:
     connection = connect()
     store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
