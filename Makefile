@@ -8,7 +8,7 @@ T ?=
 # B=… are options of the bench: make bench B=--quick
 B ?=
 
-.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long check format lock messages reference bench screenshots clean ci
+.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long mutate check format lock messages reference bench screenshots clean ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ test: $(VENV)/.dev  ## run all tests (T=path for a part)
 	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
 
-test-long: $(VENV)/.dev  ## the long proofs, about half an hour: 10,000 rotations on each database, one million rows
+test-long: $(VENV)/.dev  ## the long proofs, about three hours: all pairs of points, chaos, an hour's soak, a million rows
 	@$(BIN)/python -m tests.run --long $(T)
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
@@ -56,6 +56,11 @@ test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is down
 	@$(BIN)/python -m tests.keycloak.distribution
 	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
 	@echo "All tests against Keycloak passed."
+
+# W=… chooses some of the mutations: make mutate W=journal
+W ?=
+mutate: $(VENV)/.dev  ## break the code at each place of tests/mutations.toml: the tests must notice (W=word for some)
+	@$(BIN)/python -m tests.mutate $(W)
 
 bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json (B=--quick for a smoke run)
 	@$(BIN)/python -m bench $(B)

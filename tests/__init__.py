@@ -7,6 +7,8 @@ folder               question
 ``flows``            Does the whole journey work, over HTTP?
 ``concurrency``      What if two things happen at once, or a process is killed?
 ``outage``           What if the database goes away?
+``protocol``         Does the protocol hold in every order of its steps? Small models, explored exhaustively
+``chaos``            What is lost, and why, when everything goes wrong at once, for an hour? ``make test-long``
 ``sandbox``          Does the local sipgate behave like sipgate?
 ``facts``            What does an authorization server of sipgate's kind answer? Asserted of sandbox and Keycloak
 ``keycloak``         Does the site work with a real Keycloak?
@@ -24,7 +26,7 @@ Helpers stand beside the folders:
   ``wire`` (any bytes), ``postgres`` (a throwaway database).
 - ``processes`` starts workers and the deployed site, ``worker_settings`` are their settings.
 - ``sample`` and ``foreign_site`` are sites that use the app.
-- ``run`` is what ``make test`` calls.
+- ``run`` is what ``make test`` calls, ``mutate`` what ``make mutate`` calls.
 
 No test replaces the thing that it tests, and none sleeps and hopes. Only loopback addresses are used.
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,32 +65,34 @@ class Copy:
     folder: Path
     database: str
 
-    def run(self, tests: list[str], *, postgresql: bool) -> int:
-        """Return pytest's exit code."""
+    def fails(self, tests: list[str], *, postgresql: bool, patience: float = PATIENCE) -> str:
+        """Return how the tests fail; empty: they pass."""
         variables = {"SIPGATE_TEST_DATABASE_URL": self.database if postgresql else "", "PYTHONDONTWRITEBYTECODE": "1"}
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "-p", "no:randomly"]
-        try:
-            done = subprocess.run(
-                [*command, *tests],
-                cwd=self.folder,
-                env={**os.environ, **variables},
-                capture_output=True,
-                text=True,
-                timeout=PATIENCE,
-                check=False,
-            )
-        except subprocess.TimeoutExpired:
-            return FAILED
-        if done.returncode not in {PASSED, FAILED}:
-            raise RuntimeError(f"pytest could not run {tests}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-        return done.returncode
+        with subprocess.Popen(
+            [*command, *tests],
+            cwd=self.folder,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        ) as process:
+            try:
+                told, _ = process.communicate(timeout=patience)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # with the servers that the tests have started
+                return "They do not end."
+        if process.returncode not in {PASSED, FAILED}:
+            raise RuntimeError(f"pytest could not run {tests}:\n{told[-3000:]}")
+        return told[-3000:] if process.returncode else ""
 
     def catches(self, mutation: Mutation) -> bool:
         path = self.folder / mutation.file
         whole = path.read_text()
         path.write_text(mutation.applied_to(whole))
         try:
-            return self.run(mutation.tests, postgresql=mutation.postgresql) == FAILED
+            return bool(self.fails(mutation.tests, postgresql=mutation.postgresql))
         finally:
             path.write_text(whole)
 
@@ -116,11 +119,11 @@ def main(words: list[str]) -> int:
     started, survived = time.monotonic(), []
     with copies(COPIES) as free, ThreadPoolExecutor(COPIES) as pool:
 
-        def unharmed(postgresql: bool) -> int:
+        def unharmed(postgresql: bool) -> str:
             tests = {test for one in chosen if one.postgresql == postgresql for test in one.tests}
             copy = free.get()
             try:
-                return copy.run(sorted(tests), postgresql=postgresql) if tests else PASSED
+                return copy.fails(sorted(tests), postgresql=postgresql, patience=3600) if tests else ""
             finally:
                 free.put(copy)
 
@@ -133,8 +136,8 @@ def main(words: list[str]) -> int:
             finally:
                 free.put(copy)
 
-        if any(pool.map(unharmed, (False, True))):
-            print("The tests fail before anything is broken.")
+        if failures := "".join(pool.map(unharmed, (False, True))):
+            print(f"The tests fail before anything is broken:\n{failures}")
             return 1
         survived = [one for one, lives in zip(chosen, pool.map(survives, chosen), strict=True) if lives]
     caught = len(chosen) - len(survived)

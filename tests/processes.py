@@ -99,11 +99,14 @@ class Worker:
         assert self.process.stdout is not None
         return self.has_died or bool(select.select([self.process.stdout], [], [], 0)[0])
 
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         if self.is_stopped:
-            self.process.send_signal(signal.SIGCONT)
+            self.resume()
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.close()
         try:

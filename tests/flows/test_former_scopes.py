@@ -139,10 +139,12 @@ def test_somebody_else_at_sipgate_changes_nothing(wide: Browser, another_browser
     wide.sipgate.cookies.update(another_browser.sipgate.cookies)
     wide.consent(another_browser.start(query=""), person="2000000w0")
     own = SipgateToken.objects.get(connection__uid="1000000w0")
+    others = SipgateToken.objects.values().get(connection__uid="2000000w0")
     end, _addresses = follow(wide, wide.consent(second.replace("prompt=none", "prompt=login"), person="2000000w0"))
     assert end == "/account"
     after = SipgateToken.objects.get(connection__uid="1000000w0")
     assert (after.generation, set(after.scopes)) == (own.generation, {"account:read"})
+    assert SipgateToken.objects.values().get(connection__uid="2000000w0") == others
 
 
 def test_an_anonymous_redirect_asks_for_nothing(wide: Browser) -> None:

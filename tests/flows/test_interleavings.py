@@ -164,7 +164,7 @@ class TestJournal:
         with transaction.atomic():
             assert gate.usable(connection).generation == 2
             transaction.set_rollback(True)
-        assert store.load(connection.pk).generation == 1
+        assert (store.load(connection.pk).generation, journal.waiting()) == (1, 1)
         assert gate.usable(connection).generation == 2
         assert journal.waiting() == 0
 
@@ -283,15 +283,16 @@ class TestDatabaseThatGoesBack:
         assert (counts["rotated"], counts["reuse"]) == (commits, 0)
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.RECOVERED).count() == 1
 
-    def test_a_worker_that_starts_recovers_all(self, connect: Connect, strict: Strict) -> None:
+    @pytest.mark.parametrize("commits", [1, 2])
+    def test_a_worker_that_starts_recovers_all(self, connect: Connect, strict: Strict, commits: int) -> None:
         people = [connect(age=400) for _ in range(5)]
         before = [snapshot(connection) for connection in people]
-        for connection in people:
+        for connection in people * commits:
             gate.refresh(connection)
         for values in before:
             go_back(values)
         assert journal.recover_all() == 5
-        assert {store.load(connection.pk).generation for connection in people} == {2}
+        assert {store.load(connection.pk).generation for connection in people} == {commits + 1}
         assert journal.recover_all() == 0
 
     def test_a_newer_consent_of_the_same_generation_is_kept(self, connect: Connect, strict: Strict) -> None:
@@ -304,6 +305,16 @@ class TestDatabaseThatGoesBack:
         assert store.load(connection.pk).generation == 2
         journal.recover_all()
         assert gate.usable(connection).value == grant.access_token
+
+    def test_entries_of_an_earlier_consent_do_not_stop_a_newer_one(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400)
+        before = snapshot(connection)
+        gate.refresh(connection)
+        gate.refresh(connection)
+        go_back(before)
+        store.consent(connection, issued(strict)[0], requested_scope=[], now=timezone.now())
+        expire(connection)
+        assert gate.usable(connection, wait=5).generation == 3
 
     def test_during_a_refresh_it_is_stored_all_the_same(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
@@ -498,6 +509,25 @@ class TestMachine:
         other = machine.lock(7)
         assert other is not None
         other.release()
+        lock.release()
+
+    def test_a_lock_file_that_is_removed_at_this_moment_is_no_lock(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its holder removed it between our opening and our locking: the next one would make a new file."""
+        opens, removed = machine._open, []
+
+        def slow(path: Path, flags: int) -> int:
+            descriptor = opens(path, flags)
+            if not removed:
+                removed.append(path)
+                path.unlink()
+            return descriptor
+
+        monkeypatch.setattr(machine, "_open", slow)
+        lock = machine.lock(7)
+        with pytest.raises(machine.LockHeld):
+            machine.look(7)
         lock.release()
 
     def test_the_note_survives_its_holder(self, folder: Path) -> None:

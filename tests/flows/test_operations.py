@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import consent, database, gate, refresh, store, threads
+from sipgate_provider.keeper import consent, database, gate, journal, refresh, sealing, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
@@ -160,6 +161,20 @@ class TestRevoke:
         assert threads.errands.wait_idle(10)
         told = set(TokenEvent.objects.filter(kind="revocation").values_list("note", flat=True))
         assert told == {"revoked by an administrator (revocation)", "revoked during a refresh (revocation)"}
+
+    def test_the_pair_that_waits_in_the_journal_is_the_one_to_end(
+        self, connect: Connect, strict: Strict, settings, tmp_path
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+        row = store.load(connect(age=400).pk)
+        grant = oauth.Grant.parse(strict.issue(family="newest")[0], issued_at=datetime.now(UTC))
+        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
+        journal.write(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair)
+        operations.run(Operation.REVOKE, [row.pk], actor="olga")
+        assert threads.errands.wait_idle(10)
+        assert journal.waiting() == 0
+        headers = {"Authorization": f"Bearer {grant.access_token}"}
+        assert requests.get(f"{strict.api_url}/account", headers=headers, timeout=10).status_code == 401
 
     def test_a_new_sign_in_works(self, connect: Connect, strict: Strict) -> None:
         connection = connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 from typing import Any
 
@@ -121,6 +122,19 @@ def test_a_failed_one_begins_again(browser: Browser) -> None:
     browser.sandbox.control.fault("unavailable", on="token")
     assert browser.site.get(callback).status_code == 401
     assert follow(browser.site, callback).headers["Location"].startswith(django_settings.SIPGATE_AUTH_URL)
+
+
+def test_one_under_way_is_waited_for(browser: Browser) -> None:
+    callback = browser.consent(browser.start())
+    repeated = as_before(browser)
+    browser.sandbox.control.fault("slow", on="token", seconds=0.8)
+    first = threading.Thread(target=browser.site.get, args=(callback,))
+    first.start()
+    while not UsedState.objects.exists():
+        assert first.is_alive()
+    repeated.get(callback)
+    assert UsedState.objects.get().outcome == UsedState.Outcome.COMPLETED
+    first.join(10)
 
 
 def test_a_killed_one_is_waited_for_only_so_long(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,14 @@ class TestTheIdentityDecides:
         keepalive.run(rate=0)
         assert strict.counts()["dead"] == 1
 
+    def test_somebody_elses_connection_protects_nothing(
+        self, pending: Revocation, strict: Strict, connect: Connect
+    ) -> None:
+        SocialAccount.objects.filter(pk=connect().pk).update(uid="9999999w9")
+        make_due()
+        keepalive.run(rate=0)
+        assert strict.counts()["dead"] == 1
+
     def test_a_sign_in_in_another_browser_ends_nothing(self, strict: Strict, settings: Any) -> None:
         """Not even after the first key of the ring has changed."""
         sign_in(strict, family="one browser")

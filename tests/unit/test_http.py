@@ -27,6 +27,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError
 
 from sipgate_provider import errors
 from sipgate_provider.remote import http, oauth, rest
@@ -142,6 +144,22 @@ class TestTime:
         assert isinstance(error, requests.exceptions.ConnectTimeout)
         assert 0.2 < took < 2
         assert not http.was_sent(error)
+
+    def test_all_addresses_together_have_the_time_to_connect(self, session, monkeypatch: pytest.MonkeyPatch) -> None:
+        tried: list[float] = []
+
+        def tries(self: Any) -> Any:
+            tried.append(self.timeout)
+            time.sleep(0.2)
+            raise ConnectTimeoutError(self, "nobody answers")
+
+        monkeypatch.setattr(HTTPConnection, "_new_conn", tries)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{end}", 80)) for end in (2, 3, 4)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: found)
+        limits = http.Limits(connect=0.5, read=5, total=5, max_bytes=9)
+        assert not http.was_sent(failure(post, session, "http://three.example/", limits))
+        assert tried[0] > 0.4
+        assert (tried[1] <= 0.31, tried[2] <= 0.11) == (True, True)
 
     def test_a_deadline_does_not_outlive_its_request(self, session) -> None:
         with serving(whole(), silent(), whole()) as server:
