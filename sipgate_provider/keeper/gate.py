@@ -326,4 +326,6 @@ def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:
 
 
 def _caller_in_transaction() -> bool:
-    return connections[database.alias()].in_atomic_block
+    wrapper = connections[database.alias()]
+    # With autocommit off, every statement of the caller belongs to a transaction until it commits by itself.
+    return wrapper.in_atomic_block or (wrapper.connection is not None and not wrapper.get_autocommit())

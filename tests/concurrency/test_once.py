@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.utils import timezone
@@ -11,7 +14,7 @@ from django.utils import timezone
 from sipgate_provider.keeper import store
 from sipgate_provider.models import SipgateToken, State
 from tests.conftest import Connect
-from tests.processes import Worker, workers
+from tests.processes import Worker, environment, workers
 from tests.strict import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
@@ -111,3 +114,40 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
         crowd[0].process.wait(20)
     assert store.load(connection).generation == 2
     assert strict.counts()["reuse"] == 0
+
+
+COMMAND = """
+from sipgate_provider.keeper import gate
+from tests.strict import Strict
+print(gate.usable({connection}).generation)
+while not Strict("{url}").counts()["arrived"]:
+    pass
+"""
+
+
+def end_of_a_command(connection: int, strict: Strict) -> float:
+    """Run a command that uses a token near its end, and ends when the refresh behind it has been sent; return how many
+    seconds it took."""
+    code = COMMAND.format(connection=connection, url=strict.url)
+    started = time.monotonic()
+    words = [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", code]
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "1\n"
+    return time.monotonic() - started
+
+
+def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Strict) -> None:
+    connection = connect(age=240).pk
+    strict.set(latency=1)
+    end_of_a_command(connection, strict)
+    assert (store.load(connection).generation, store.load(connection).lease_owner) == (2, "")
+    assert strict.counts()["reuse"] == 0
+
+
+def test_a_command_ends_though_sipgate_hangs(connect: Connect, strict: Strict, settings: Any) -> None:
+    settings.SIPGATE_ANSWER_SECONDS = 1
+    connection = connect(age=240).pk
+    strict.set(fault="hang", times=1, hang=20)
+    assert end_of_a_command(connection, strict) < 15
+    row = store.load(connection)
+    assert (row.generation, row.state, bool(row.mark_owner)) == (1, State.FAILING, True)

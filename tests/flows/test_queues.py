@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
 from django.db import connections, transaction
 
@@ -26,6 +27,8 @@ from tests.journey import Browser
 from tests.strict import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+User = get_user_model()
 
 
 def until_arrived(strict: Strict, number: int = 1) -> None:
@@ -197,3 +200,58 @@ class TestPool:
         assert gate.usable(connection).generation == 2
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
         assert store.load(connection.pk).lease_owner == ""
+
+
+class TestTransactions:
+    @pytest.fixture
+    def autocommit_off(self, transactional_db: None) -> Iterator[None]:
+        """As with ``AUTOCOMMIT: False`` in ``DATABASES``: of this thread and of those that are started."""
+        wrapper = connections["default"]
+        wrapper.settings_dict["AUTOCOMMIT"] = False
+        wrapper.close()
+        yield
+        wrapper.rollback()
+        wrapper.settings_dict["AUTOCOMMIT"] = True
+        wrapper.close()
+
+    @pytest.mark.parametrize("ends", ["commit", "rollback"])
+    def test_a_caller_that_commits_by_itself(
+        self, connect: Connect, strict: Strict, autocommit_off: None, ends: str
+    ) -> None:
+        """Its work stays its own, and the new pair is stored, whatever it does with the one."""
+        pk = connect(age=400).pk
+        transaction.commit()
+        User.objects.create(username="written before")
+        if connections["default"].vendor == "sqlite":
+            with pytest.raises(errors.CallerHoldsLock):
+                gate.usable(pk)
+            assert strict.counts()["refresh"] == 0
+        else:
+            assert gate.usable(pk).generation == 2
+            assert SipgateClient(SocialAccount.objects.get(pk=pk)).account().company == "Strict GmbH"
+        getattr(transaction, ends)()
+        assert User.objects.filter(username="written before").exists() == (ends == "commit")
+        transaction.commit()
+        assert gate.usable(pk).generation == 2
+        assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+    def test_a_persistent_connection_stays_open_outside_of_a_transaction(
+        self, connect: Connect, strict: Strict
+    ) -> None:
+        wrapper = connections["default"]
+        if wrapper.vendor != "postgresql":
+            pytest.skip("SQLite's connection is never given back")
+        client = SipgateClient(connect(age=400))
+        options, before = wrapper.settings_dict["OPTIONS"], wrapper.settings_dict["OPTIONS"].pop("pool")
+        wrapper.close()
+        wrapper.settings_dict["CONN_MAX_AGE"] = 60
+        try:
+            SocialAccount.objects.count()
+            mine = wrapper.connection
+            assert client.account().company == "Strict GmbH"
+            assert wrapper.connection is mine
+            assert mine.info.transaction_status.name == "IDLE"
+        finally:
+            wrapper.close()
+            options["pool"] = before
+            wrapper.settings_dict["CONN_MAX_AGE"] = 0

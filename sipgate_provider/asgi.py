@@ -1,0 +1,30 @@
+"""For sites that an ASGI server serves: the process ends when what was sent to sipgate is stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+Application = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+def ending_in_order(application: Application) -> Application:
+    """Return an ASGI application that also answers the server's *lifespan* protocol, which Django does not.
+
+    When the server is about to end, refreshes that are queued are cancelled and those that were sent are waited for.
+    Without it uvicorn, told to stop by SIGTERM, ends without waiting for threads.
+    """
+
+    async def wrapped(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            await application(scope, receive, send)
+            return
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        from sipgate_provider.keeper import threads  # not before Django is set up
+
+        await asyncio.to_thread(threads.end)
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return wrapped
