@@ -1,8 +1,8 @@
 """``python -m bench``: measure the promises about speed, each against a bare baseline in the same run.
 
-    python -m bench                      everything on PostgreSQL (about two minutes)
+    python -m bench                      everything on PostgreSQL (about five minutes)
     python -m bench --database sqlite    everything on SQLite
-    python -m bench --quick              shows that everything runs, in less than a minute; its numbers mean little
+    python -m bench --quick              shows that everything runs, in a minute or two; its numbers mean little
     python -m bench --only refresh       one case (repeatable)
 
 A table goes to the terminal, everything to ``--output`` (JSON). The exit status is 0 if everything was measured,
@@ -127,7 +127,7 @@ def _write(options: argparse.Namespace, cases: list[Case], load: float) -> None:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the promises about speed.")
-    parser.add_argument("--quick", action="store_true", help="a smoke run of less than a minute")
+    parser.add_argument("--quick", action="store_true", help="a smoke run of a minute or two")
     parser.add_argument("--only", action="append", choices=NAMES, help="one case; may be repeated")
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
     parser.add_argument("--output", default="artifacts/bench.json", help="where the JSON goes")

@@ -196,5 +196,5 @@ def measure(sandbox: Running, database: Callable[[str], str], *, rounds: int, nu
             for one, limit in zip(taken, limits, strict=False):
                 if limit is not None:
                     ratio = one.median / taken[2].median
-                    targets.append(Target(f"{one.name}: time by that of the plain site", ratio, limit, ""))
+                    targets.append(Target(f"{one.name}: time by that of the plain site", ratio, limit, "×"))
     return Case("one page over HTTP", shown, targets)
