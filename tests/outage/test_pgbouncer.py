@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -15,18 +14,18 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests import postgres
+from tests import postgres, tools
 from tests.outage.test_outage import Process
 from tests.outage.test_probes import ROOT, page, served
 from tests.strict import Strict
 
-PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-pytestmark = [pytest.mark.timeout(180), pytest.mark.skipif(not PGBOUNCER, reason="needs pgbouncer")]
+pytestmark = pytest.mark.timeout(180)
 
 
 @contextmanager
 def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
     """Run pgbouncer before a server; yield the database's address there."""
+    program = tools.needed("pgbouncer", "/usr/sbin/pgbouncer", package="pgbouncer")
     text = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
     shown = re.search(r"^\[databases\]\n.*?(?=^```)", text, flags=re.MULTILINE | re.DOTALL)
     assert shown
@@ -40,7 +39,7 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
         path.chmod(0o755)
     user = ["-u", server.system_user] if server.system_user else []
     with (folder / "pgbouncer.log").open("wb") as log:
-        command = [str(PGBOUNCER), *user, str(folder / "pgbouncer.ini")]
+        command = [program, *user, str(folder / "pgbouncer.ini")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
         give_up = time.monotonic() + 20

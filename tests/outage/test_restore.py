@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import postgres
+from tests import postgres, tools
 from tests.outage.test_outage import Process, server, stale  # noqa: F401  # fixtures
 from tests.strict import Strict
 
@@ -45,9 +45,9 @@ def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 @pytest.mark.parametrize("command", [".backup '{}'", "VACUUM INTO '{}'"])
-@pytest.mark.skipif(not shutil.which("sqlite3"), reason="needs the command sqlite3")
 def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journal: str) -> None:
     """It is made while the database is open and its last changes are in the log beside it (WAL)."""
+    tools.needed("sqlite3", package="sqlite3")
     database, backup = tmp_path / "db.sqlite3", tmp_path / "backup.sqlite3"
 
     def process(folder: Path, **order: object) -> Process:
