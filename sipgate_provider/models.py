@@ -101,8 +101,8 @@ class SipgateToken(models.Model):
     product_line = models.CharField(_("product line"), max_length=40, blank=True)
 
     class Meta:
-        verbose_name = _("token")
-        verbose_name_plural = _("tokens")
+        verbose_name = _("connection")
+        verbose_name_plural = _("connections")
         default_permissions = ("view",)
         permissions = [
             ("operate_sipgatetoken", _("Can refresh and check connections at sipgate")),
@@ -232,8 +232,8 @@ class TokenEvent(models.Model):
     reference = models.CharField(_("reference"), max_length=12, blank=True)
 
     class Meta:
-        verbose_name = _("token event")
-        verbose_name_plural = _("token history")
+        verbose_name = _("event")
+        verbose_name_plural = _("history")
         default_permissions = ("view",)
         ordering = ("-at", "-id")
         indexes = [
@@ -247,11 +247,11 @@ class TokenEvent(models.Model):
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         if not self._state.adding:
-            raise TypeError("The token history is append-only.")
+            raise TypeError("The history is append-only.")
         super().save(*args, **kwargs)
 
     def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("The token history is append-only.")
+        raise TypeError("The history is append-only.")
 
 
 class Revocation(models.Model):

@@ -127,8 +127,8 @@ class Migration(migrations.Migration):
                 ('product_line', models.CharField(blank=True, max_length=40, verbose_name='product line')),
             ],
             options={
-                'verbose_name': 'token',
-                'verbose_name_plural': 'tokens',
+                'verbose_name': 'connection',
+                'verbose_name_plural': 'connections',
                 'permissions': [('operate_sipgatetoken', 'Can refresh and check connections at sipgate'), ('revoke_sipgatetoken', 'Can revoke connections and ask for a new sign-in')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['keepalive_at', 'connection'], name='sipgate_token_due'), models.Index(fields=['refresh_expires_at'], name='sipgate_token_link_ends'), models.Index(fields=['state', 'state_since'], name='sipgate_token_state'), models.Index(fields=['-issued_at', '-connection'], name='sipgate_token_newest'), models.Index(fields=['expires_at'], name='sipgate_token_expires'), models.Index(fields=['key_id'], name='sipgate_token_key')],
@@ -153,8 +153,8 @@ class Migration(migrations.Migration):
                 ('user', models.ForeignKey(blank=True, db_constraint=False, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL, verbose_name='user')),
             ],
             options={
-                'verbose_name': 'token event',
-                'verbose_name_plural': 'token history',
+                'verbose_name': 'event',
+                'verbose_name_plural': 'history',
                 'ordering': ('-at', '-id'),
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['connection', '-at'], name='sipgate_event_conn'), models.Index(fields=['uid', '-at'], name='sipgate_event_uid'), models.Index(fields=['kind', '-at'], name='sipgate_event_kind')],

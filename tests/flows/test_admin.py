@@ -299,7 +299,7 @@ class TestScale:
         monkeypatch.setattr(shared, "COUNTED_UP_TO", 3000)
         populate(3001)
         page = boss.get(f"{TOKENS}?p=2")
-        assert "3,000+ tokens" in text_of(page)
+        assert "3,000+ connections" in text_of(page)
         assert len(page.context["cl"].result_list) == 100
         counts = [sql for sql in queries_of(boss, TOKENS) if "COUNT(" in sql]
         assert len(counts) == 1
