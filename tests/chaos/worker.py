@@ -148,7 +148,8 @@ def work(told: dict[str, Any]) -> None:
     for thread in (*users, threading.Thread(target=keep)):
         thread.start()
     threading.Thread(target=listen, daemon=True).start()
-    ending.wait()
+    while not ending.wait(0.2):
+        pass  # a signal that another thread has received is looked at when this one goes on
 
 
 # --- before and after -------------------------------------------------------------------------------------------------
