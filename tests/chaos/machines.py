@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -149,11 +150,13 @@ class Worker:
 
     def _gone(self) -> None:
         try:
-            self.process.wait(40)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # tells where its threads are
+            time.sleep(1)
             self.process.kill()
             self.process.wait()
-            raise AssertionError("a worker does not end") from None
+            raise AssertionError(f"a worker does not end:\n{self.machine.tail()}") from None
         finally:
             self._reader.join(10)
             assert self.process.stdin is not None
@@ -166,7 +169,7 @@ class Worker:
         """Wait for a worker that ends by itself; return what it told."""
         self.process.wait(600)
         self._reader.join(10)
-        assert self.process.returncode == 0, Path(self.machine.log.name).read_text()[-3000:]
+        assert self.process.returncode == 0, self.machine.tail()
         self._gone()
         return self.told
 
@@ -209,6 +212,9 @@ class Machine:
     def run(self, what: str, **more: Any) -> list[dict[str, Any]]:
         """Have something done by a worker that ends by itself."""
         return Worker(self, do=what, **more).finish()
+
+    def tail(self) -> str:
+        return Path(self.log.name).read_text()[-6000:]
 
     def tell_all(self, **order: Any) -> None:
         for worker in self.workers:

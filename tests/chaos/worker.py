@@ -5,13 +5,13 @@ Reads orders and writes lines of JSON, each at once: what it wrote before ``kill
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import random
 import resource
 import signal
 import socket
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +34,7 @@ from sipgate_provider.keeper import gate, journal, refresh, store, threads  # no
 from sipgate_provider.ops import keepalive  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
 
+orders = open(0, "rb", buffering=0)  # noqa: SIM115  # for as long as the process lives; without a lock at its end
 ending = threading.Event()
 names_are_resolved = threading.Event()
 
@@ -131,16 +132,24 @@ def obey(order: dict[str, Any]) -> None:
         tell("figures", **figures())
 
 
+def listen() -> None:
+    for line in orders:
+        obey(json.loads(line))
+    ending.set()
+
+
 def work(told: dict[str, Any]) -> None:
+    # Not by an exception, which the main thread may meet anywhere, also where exceptions are ignored.
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
     threads.end_at_sigterm()
     clients = [SipgateClient(connection) for connection in SocialAccount.objects.order_by("pk")]
     tell("ready")
     users = [threading.Thread(target=use, args=(clients, told["pause"])) for _ in range(told["threads"])]
     for thread in (*users, threading.Thread(target=keep)):
         thread.start()
-    for line in sys.stdin:
-        obey(json.loads(line))
-    ending.set()
+    threading.Thread(target=listen, daemon=True).start()
+    while not ending.wait(0.2):
+        pass  # a signal that another thread has received is looked at when this one goes on
 
 
 # --- before and after -------------------------------------------------------------------------------------------------
@@ -182,17 +191,14 @@ def verify() -> None:
 
 
 def main() -> None:
-    told = json.loads(sys.stdin.readline())
+    faulthandler.register(signal.SIGUSR1)
+    told = json.loads(orders.readline())
     names_are_resolved.set()
     if told.get("ahead"):
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=told["ahead"])).start()
     if told["do"] == "work":
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         watch()
-        try:
-            work(told)
-        finally:
-            ending.set()
+        work(told)
     else:
         {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[told["do"]]()
         threads.errands.wait_idle(10)

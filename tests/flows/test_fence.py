@@ -305,7 +305,7 @@ class TestNoDatabaseConnectionIsHeld:
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(hours=2))
         EmailAddress.objects.create(user=connection.user, email="erika@example.org", primary=True, verified=True)
 
-        def send_mail(*_args: Any) -> None:
+        def send_mail(*_args: Any, **_kwargs: Any) -> None:
             held.append(connections["default"].connection is not None)
             raise smtplib.SMTPException
 
