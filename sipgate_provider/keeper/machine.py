@@ -104,6 +104,7 @@ def _name(directory: Path, device: int, inode: int) -> str:
     except FileNotFoundError:
         # Linked only when it is complete. No lock: a child that was forked meanwhile would keep it.
         draft = directory / f".machine.{uuid.uuid4().hex[:8]}.draft"
+        draft.touch(mode=0o600)
         draft.write_bytes(uuid.uuid4().hex.encode())
         try:
             with contextlib.suppress(FileExistsError):
