@@ -56,6 +56,7 @@ class Server(ThreadingHTTPServer):
         self.current: dict[str, str] = {}  # family → access token
         self.dead: set[str] = set()
         self.counts: dict[str, int] = defaultdict(int)
+        self.epoch = 0
         self.set: dict[str, Any] = dict(USUAL)
 
     def issue(self, family: str) -> dict[str, Any]:
@@ -131,6 +132,7 @@ class Handler(BaseHTTPRequestHandler):
     def _token(self, form: dict[str, str]) -> None:
         with self.server.lock:
             self.server.counts["arrived"] += 1
+            epoch = self.server.epoch
         fault = self.server.take_fault()
         if fault in REFUSALS:
             status, error, description = REFUSALS[fault]
@@ -140,6 +142,9 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "hang":
             time.sleep(float(self.server.set.get("hang", 30)))
         time.sleep(float(self.server.set["latency"]))
+        if epoch != self.server.epoch:  # it waited into the next test, which counts for itself
+            self.close_connection = True
+            return None
         if form.get("grant_type") != "refresh_token":
             return self._answer(400, {"error": "unsupported_grant_type"})
         status, answer = self.server.rotate(form.get("refresh_token", ""))
@@ -201,6 +206,7 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self.server.set.update(order.get("set", {}))
                 if order.get("reset"):
+                    self.server.epoch += 1
                     self.server.counts.clear()
                     self.server.dead.clear()
                 answer = {**self.server.counts, "dead": len(self.server.dead)}
