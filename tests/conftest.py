@@ -10,6 +10,7 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.db import connection
 
 from sipgate_provider.keeper import gate, pauses, store, threads
 from sipgate_provider.models import SipgateToken
@@ -30,6 +31,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return next((place for place, name in enumerate(LONG) if f"tests/{name}/" in item.path.as_posix()), len(LONG))
 
     items.sort(key=rank)
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """Let what the last test began end: PostgreSQL drops no database that somebody is connected to."""
+    yield
+    for queue in (threads.refreshes, threads.pages, threads.operations, threads.errands):
+        queue.wait_idle(20)
+    if connection.vendor == "postgresql":
+        with django_db_blocker.unblock(), connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
 
 
 @pytest.fixture(scope="session")
