@@ -79,7 +79,7 @@ def test_a_scope_is_not_allowed_to_this_client(server: KeycloakServer, settings:
         ("SIPGATE_AUTH_URL", "/realms/third-party/protocol/openid-connect/authx", "sipgate.authorization", "AUTH_URL"),
         ("SIPGATE_TOKEN_URL", "/realms/elsewhere/protocol/openid-connect/token", "sipgate.token", "TOKEN_URL"),
         ("SIPGATE_TOKEN_URL", "/realms/third-party/protocol/openid-connect/tokens", "sipgate.token", "TOKEN_URL"),
-        ("SIPGATE_API_URL", "/v3", "sipgate.api", "SIPGATE_API_URL"),
+        ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
     ],
 )
 def test_an_address_is_wrong(
