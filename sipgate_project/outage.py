@@ -51,7 +51,10 @@ class Outage:
             if self._is_looking:
                 return
             self._is_looking = True
-        threading.Thread(target=self._look, name="sipgate-outage", daemon=True).start()
+        try:
+            threading.Thread(target=self._look, name="sipgate-outage", daemon=True).start()
+        except RuntimeError:  # no thread can be started now: the next page that fails tries again
+            self._is_looking = False
 
     def _look(self) -> None:
         try:
