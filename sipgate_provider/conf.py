@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -172,7 +173,10 @@ def account_max_age_seconds() -> float:
 def journal_directory() -> Path | None:
     """``SIPGATE_JOURNAL_DIR``: where each new pair is kept, sealed, until the next one; ``None`` for none."""
     value = _get("JOURNAL_DIR", None)
-    return Path(value) if value else None
+    return _path(value) if value else None
+
+
+_path = lru_cache(maxsize=8)(Path)
 
 
 def cache_is_per_process() -> bool:

@@ -67,7 +67,12 @@ class Note:
 def shard(connection_id: int) -> Path | None:
     """Return the folder of a connection's files; it need not exist. None: there is no journal."""
     directory = conf.journal_directory()
-    return None if directory is None else directory / f"{connection_id % SHARDS:02x}"
+    return None if directory is None else _shards(directory)[connection_id % SHARDS]
+
+
+@lru_cache(maxsize=8)
+def _shards(directory: Path) -> list[Path]:
+    return [directory / f"{number:02x}" for number in range(SHARDS)]
 
 
 def place() -> str:

@@ -143,7 +143,7 @@ class _Refresh(Attempt):
             raise LeftToOthers
         machine.look(self.row.pk)
         self.outcome = Outcome.PAUSED
-        pauses.respect(client)
+        pauses.respect(client, row=self.row)
         self.has_asked = True
         self.outcome = Outcome.FAILED  # unless something better is known below
         limits = replace(

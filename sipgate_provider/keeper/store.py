@@ -20,11 +20,11 @@ from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, Exists, F, Q, Value, When
 
 from sipgate_provider import conf, errors
 from sipgate_provider.keeper import database
-from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State
+from sipgate_provider.models import TELL_BEFORE, ClientPause, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 
 from . import authorization_server, sealing, statements
@@ -42,6 +42,8 @@ UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
 CERTAIN_AFTER = timedelta(hours=1)
 AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
 """Columns that must be as they were read when a lease is taken."""
+SOME_PAUSE = Exists(ClientPause.objects.all())
+ONE_MORE = F("refresh_count") + 1
 NOT_IN_USE = {"lease_owner": "", "lease_until": None, "mark_owner": "", "mark_until": None}
 
 
@@ -70,8 +72,11 @@ def load(connection_id: int) -> SipgateToken | None:
 
 
 def load_with_clock(connection_id: int) -> SipgateToken | None:
-    """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged."""
-    return statements.get(SipgateToken, connection_id, with_clock=True)
+    """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged, and
+    ``is_some_client_paused`` tells whether it pays to look at ``pauses``."""
+    return statements.get(
+        SipgateToken, connection_id, database_now=statements.database_time(), is_some_client_paused=SOME_PAUSE
+    )
 
 
 def is_free(row: SipgateToken, *, place: str) -> bool:
@@ -122,7 +127,7 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 
     A lease that was not returned, and is taken over, leaves a mark: its token may have been sent.
     """
-    values: dict[str, Any] = {"lease_owner": owner, "lease_until": statements.DatabaseNow() + conf.lease()}
+    values: dict[str, Any] = {"lease_owner": owner, "lease_until": statements.database_time(conf.lease())}
     if row.lease_owner:
         values |= {"mark_owner": row.lease_owner, "mark_until": row.lease_until}
     seen = {name: getattr(row, name) for name in AS_SEEN}
@@ -162,7 +167,7 @@ def give_back(claim: Claim, **changes: Any) -> bool:
 
 def mark(claim: Claim) -> dict[str, Any]:
     """Return what notes that the token of a claim was sent and not answered."""
-    return {"mark_owner": claim.owner, "mark_until": statements.DatabaseNow()}
+    return {"mark_owner": claim.owner, "mark_until": statements.database_time()}
 
 
 def note_fault(row: SipgateToken, **changes: Any) -> bool:
@@ -190,7 +195,7 @@ def save_refreshed(
     values = {
         **{name: value for name, value in columns.items() if value or name not in authorization_server.WHOSE},
         "last_refreshed_at": now,
-        "refresh_count": F("refresh_count") + 1,
+        "refresh_count": ONE_MORE,
     }
     if is_use:
         values["last_used_at"] = now
@@ -205,7 +210,8 @@ def save_refreshed(
             return load(sent.connection_id)
         return _changed(before, {**values, "refresh_count": before.refresh_count + 1})
     values |= _active_unless_asked(now, reason=values["reason"])
-    return load(sent.connection_id) if statements.update(SipgateToken, not_newer, values) else None
+    rows = SipgateToken.objects.using(database.alias()).filter(**not_newer)
+    return load(sent.connection_id) if rows.update(**values) else None
 
 
 def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:

@@ -40,7 +40,7 @@ class TestGet:
             row.save()
 
     def test_tells_the_clock_of_the_database(self, connect: Connect) -> None:
-        row = statements.get(SipgateToken, connect().pk, with_clock=True)
+        row = statements.get(SipgateToken, connect().pk, database_now=statements.database_time())
         assert row is not None
         assert abs(row.database_now - timezone.now()) < timedelta(seconds=5)  # type: ignore[attr-defined]  # as annotated
 
@@ -58,7 +58,7 @@ class TestUpdate:
             "scope": "ä € 'x' %s",
             "state": State.FAILING,
             "refresh_expires_at": None,
-            "lease_until": statements.DatabaseNow() + timedelta(seconds=45),
+            "lease_until": statements.database_time(timedelta(seconds=45)),
             "refresh_count": F("refresh_count") + 1,
             "last_used_at": now,
         }
