@@ -10,6 +10,7 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
+from django.core.management.commands import flush
 from django.db import connection
 
 from sipgate_provider.keeper import gate, pauses, store, threads
@@ -23,6 +24,8 @@ from tests.keycloak.server import Keycloak
 
 LONG = ("browser", "concurrency", "package", "outage", "sandbox")
 """Folders whose files take long begin first, so that no process is left alone with one of them at the end."""
+
+FILLED_BY_MIGRATE = {"auth_permission", "django_content_type"}
 
 
 @pytest.hookimpl(trylast=True)
@@ -45,6 +48,21 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _what_migrate_made_stays() -> Iterator[None]:
+    """Empty all tables after a test that commits, but for those that ``migrate`` filled: to fill them again after each
+    test takes longer than most tests do."""
+
+    def sql_flush(style: Any, connection: Any, **options: Any) -> list[str]:
+        tables = set(connection.introspection.django_table_names(only_existing=True, include_views=False))
+        return list(connection.ops.sql_flush(style, sorted(tables - FILLED_BY_MIGRATE), **options))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flush, "sql_flush", sql_flush)
+        patch.setattr(flush, "emit_post_migrate_signal", lambda *_args: None)
+        yield
 
 
 @pytest.fixture(scope="session")

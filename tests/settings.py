@@ -48,5 +48,7 @@ EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405  # from the site's settings
     # A file: refreshes run in threads of their own, which an in-memory database would not show to each other.
     DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}  # noqa: F405
+    # Nobody pulls the plug, and waiting for the disk at each commit takes a quarter of the time.
+    DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"  # noqa: F405
 SIPGATE_JOURNAL_DIR = None  # tests that need it set a folder of their own
 LOGGING_CONFIG = None
