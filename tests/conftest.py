@@ -128,7 +128,7 @@ def _nothing_left_running() -> Iterator[None]:
     cache.clear()
     pauses.forget_faults()
     gate.rejections.forget()
-    journal._has_begun.get()[:] = [True]  # else the first test that uses a connection has its journal recovered behind it
+    journal._has_begun.get()[:] = [True]  # else the journal of the first test is recovered behind it
     yield
     for flights in (threads.operations, threads.refreshes, threads.pages, threads.errands):
         flights.wait_idle(20)

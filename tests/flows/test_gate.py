@@ -138,10 +138,11 @@ class TestRenew:
         monkeypatch.setattr(threads.refreshes, "submit_once", asks)
         monkeypatch.setattr(store, "claim", claims)
         other = threading.Thread(target=uses)
-        with transaction.atomic(), pytest.raises(errors.CallerHoldsLock):
+        with transaction.atomic():
             SipgateToken.objects.select_for_update().get()
             other.start()
-            gate.usable(connection)
+            with pytest.raises(errors.CallerHoldsLock):
+                gate.usable(connection)
         other.join()
         assert outcomes == [2]
 
