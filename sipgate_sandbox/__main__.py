@@ -111,7 +111,8 @@ def serve(options: argparse.Namespace) -> int:
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
     sys.stdout.write(f"sipgate sandbox ready at {url}\n")
     sys.stdout.flush()
-    stop.wait()
+    while not stop.wait(0.2):
+        pass  # a signal that another thread has received is looked at when this one goes on
     server.shutdown()
     server.server_close()
     return 0

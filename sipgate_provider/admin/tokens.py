@@ -9,6 +9,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.utils import flatten_fieldsets
 from django.contrib.auth import get_user_model
 from django.core.exceptions import BadRequest
 from django.db import transaction
@@ -66,28 +67,6 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     )
     actions = actions.ACTIONS
     change_form_template = "sipgate_provider/admin/token.html"
-    readonly_fields = (
-        "who_linked",
-        "company",
-        "uid",
-        "connection_linked",
-        "state_word",
-        "why",
-        "next_step",
-        "sign_in_address",
-        "since",
-        "failing",
-        "attempt",
-        "access_ends",
-        "link_ends",
-        "issued",
-        "consented",
-        "granted",
-        "not_granted",
-        "used",
-        "refreshed",
-        "lease",
-    )
     fieldsets = (
         (gettext_lazy("Who"), {"fields": ("who_linked", "company", "uid", "connection_linked")}),
         (
@@ -126,6 +105,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
             {"fields": ("issuer", "client_id", "product_line", "token_type")},
         ),
     )
+    readonly_fields = flatten_fieldsets(fieldsets)
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ def short_lock_wait(is_needed: bool) -> Iterator[None]:
         else:
             yield
     except OperationalError as error:
+        if connection.vendor == "postgresql" and type(error.__cause__).__name__ != "LockNotAvailable":
+            raise
         raise errors.CallerHoldsLock(
             "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside "
             "of transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",

@@ -191,9 +191,17 @@ def recover(entry: Entry) -> bool:
 
 
 def recover_row(row: SipgateToken) -> bool:
-    """Store what the journal has of a row's consent and the row has not. Raises nothing; returns as ``recover``."""
+    """Store what the journal has of a row's consent and the row has not. Raises nothing of the journal's.
+
+    Returns whether there is something newer than ``row`` now, whoever has stored it.
+    """
     entry = proof(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation))
-    return entry is not None and _recovered(entry)
+    if entry is None:
+        return False
+    if _recovered(entry):
+        return True
+    present = store.load(row.pk)
+    return present is not None and present.generation > row.generation
 
 
 _has_begun: PerProcess[list[bool]] = PerProcess(list)

@@ -196,23 +196,31 @@ def lock(connection_id: int) -> Lock | None:
         return None
 
 
-def look(connection_id: int) -> None:
-    """Raise ``LockHeld`` if somebody has the lock of a connection. It is not taken, but for the moment of the look."""
+def look(connection_id: int) -> bool:
+    """Tell whether there are locks here, as far as a look at that of a connection tells; it is not taken, but for that
+    moment.
+
+    Raises:
+        LockHeld: somebody has it.
+    """
     folder = shard(connection_id)
+    if folder is None:
+        return False
     try:
-        descriptor = _open(folder / f"{connection_id}.lock", OPEN) if folder is not None else None
+        descriptor = _open(folder / f"{connection_id}.lock", OPEN)
+    except FileNotFoundError:
+        return True  # nobody has ever taken it
     except OSError:
-        return  # nobody has ever taken it, or there are no locks here
-    if descriptor is None:
-        return
+        return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise _holder(descriptor) from None
     except OSError:
-        return
+        return False
     finally:
         _close(descriptor)
+    return True
 
 
 def _open(path: Path, flags: int) -> int:

@@ -137,11 +137,11 @@ class _Refresh(Attempt):
         self.refuse_unless_due()
         if pair.refresh_token is None:
             raise self.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
-        if not store.is_free(self.row, place=machine.place()):
+        place = machine.place() if machine.look(self.row.pk) else ""
+        if not store.is_free(self.row, place=place):
             if journal.recover_row(self.row):
                 return self._present()
             raise LeftToOthers
-        machine.look(self.row.pk)
         self.outcome = Outcome.PAUSED
         pauses.respect(client, row=self.row)
         self.has_asked = True

@@ -54,7 +54,7 @@ class TestLock:
         self, connect: Connect, strict: Strict, folder: Path, monkeypatch: pytest.MonkeyPatch, looked: str
     ) -> None:
         if looked == "before it was taken":
-            monkeypatch.setattr(machine, "look", lambda connection_id: None)
+            monkeypatch.setattr(machine, "look", lambda connection_id: True)
         connection = connect(age=400)
         lock = machine.lock(connection.pk)
         past = timezone.now() - timedelta(hours=1)
@@ -65,14 +65,22 @@ class TestLock:
         lock.release()
         assert gate.usable(connection).generation == 2
 
-    def test_without_it_time_decides(self, connect: Connect, strict: Strict, folder: Path) -> None:
-        """The lease is of this machine, but no lock proves that its holder is dead."""
+    @pytest.mark.parametrize("is_seen", [True, False])
+    def test_without_it_time_decides(
+        self, connect: Connect, strict: Strict, folder: Path, monkeypatch: pytest.MonkeyPatch, is_seen: bool
+    ) -> None:
+        """The lease is of this machine, but no lock proves that its holder is dead. Whoever sees so at once does not
+        connect."""
+        if not is_seen:
+            monkeypatch.setattr(machine, "look", lambda connection_id: True)
         connection, later = connect(age=400), timezone.now() + timedelta(seconds=40)
         (machine.shard(connection.pk) / f"{connection.pk}.lock").mkdir(parents=True)
         SipgateToken.objects.update(lease_owner=f"{machine.place()}.x", lease_until=later)
+        before = strict.counts()["connections"] + 1  # with the one that asks for the counters
         with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection, wait=0.3)
-        assert strict.counts()["arrived"] == 0
+        counts = strict.counts()
+        assert (counts["arrived"], counts["connections"] > before) == (0, not is_seen)
         SipgateToken.objects.update(lease_until=timezone.now() - conf.grace())
         assert gate.usable(connection).generation == 2
 

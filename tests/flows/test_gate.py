@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from datetime import timedelta
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
-from django.db import transaction
+from django.db import connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import errors
@@ -97,8 +98,6 @@ class TestRenew:
                 gate.usable(connection)
                 raise RuntimeError
 
-        from django.db import connections
-
         if connections["default"].vendor == "sqlite":
             # IMMEDIATE: the caller holds the only write lock. A clear error, and sipgate is not asked.
             with pytest.raises(errors.CallerHoldsLock):
@@ -110,6 +109,42 @@ class TestRenew:
                 caller()
             assert store.load(connection.pk).generation == 2
         assert strict.counts()["reuse"] == 0
+
+    def test_a_caller_whose_transaction_is_in_the_way_does_not_stop_another_one(
+        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its refresh gives up early, since its own transaction may hold the lock. Others can wait for its end."""
+        connection, other_asks, outcomes = connect(age=400), threading.Event(), []
+        ask, claim = threads.refreshes.submit_once, store.claim
+
+        def asks(*args):
+            flight = ask(*args)
+            if threading.current_thread() is other:
+                other_asks.set()
+            return flight
+
+        def claims(row, **how):
+            assert other_asks.wait(10)
+            return claim(row, **how)
+
+        def uses() -> None:
+            try:
+                outcomes.append(gate.usable(connection, wait=10).generation)
+            except errors.SipgateError as error:
+                outcomes.append(error)
+            finally:
+                connections.close_all()
+
+        monkeypatch.setattr(threads.refreshes, "submit_once", asks)
+        monkeypatch.setattr(store, "claim", claims)
+        other = threading.Thread(target=uses)
+        with transaction.atomic():
+            SipgateToken.objects.select_for_update().get()
+            other.start()
+            with pytest.raises(errors.CallerHoldsLock):
+                gate.usable(connection)
+        other.join()
+        assert outcomes == [2]
 
     def test_odd_expires_in_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import resource
 import signal
 import time
 import uuid
@@ -168,6 +169,23 @@ class TestJournal:
         assert gate.usable(connection).generation == 2
         assert journal.waiting() == 0
 
+    def test_what_somebody_else_has_just_recovered_is_used(self, connect: Connect, strict: Strict) -> None:
+        connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
+        self.waits(connection, strict)
+        seen = store.load(connection.pk)
+        assert journal.recover_all() == 1
+        assert gate.usable(connection, row=seen).generation == 2
+        assert not gate.has_ended(seen)
+
+    def test_the_first_use_of_a_connection_recovers_what_waits(self, connect: Connect, strict: Strict) -> None:
+        self.waits(connect(age=400), strict)
+        other = connect()
+        for waiting in (1, 0):
+            gate.usable(other)
+            assert threads.errands.wait_idle(10)
+            assert journal.waiting() == waiting
+            journal._has_begun.get().clear()  # as in a process that has just started
+
     def test_odd_files_stop_nobody(self, connect: Connect, strict: Strict, folder: Path) -> None:
         connection = connect(age=400)
         entry = self.waits(connection, strict)
@@ -230,6 +248,27 @@ class TestJournal:
     def test_a_folder_that_may_not_be_looked_into_stops_nobody(self, connect: Connect, folder: Path) -> None:
         folder.mkdir(mode=0o000)
         assert gate.usable(connect(age=400)).generation == 2
+
+    def test_drafts_of_killed_processes_are_removed_and_those_being_written_stay(self, folder: Path) -> None:
+        shard = machine.shard(7)
+        assert shard is not None
+        shard.mkdir(parents=True)
+        left, young = shard / ".7-1.sealed.0.draft", shard / ".7-1.sealed.1.draft"
+        for draft in (left, young):
+            draft.touch()
+        os.utime(left, (time.time() - 2 * journal.DRAFT_LASTS,) * 2)
+        journal.recover_all()
+        assert (left.exists(), young.exists()) == (False, True)
+
+    def test_a_full_disk_leaves_no_draft(self, connect: Connect, strict: Strict, folder: Path) -> None:
+        sent, new = sent_of(store.load(connect().pk)), issued(strict)
+        room = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))  # no file may grow
+        try:
+            assert journal.write(sent, *new) is None
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, room)
+        assert [path for path in folder.rglob("*") if path.is_file()] == []
 
     def test_lock_files_of_connections_that_are_gone_are_removed(self, connect: Connect, folder: Path) -> None:
         stays, gone, held, new = (connect(age=400) for _ in range(4))

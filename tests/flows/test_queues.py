@@ -13,7 +13,7 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.mail import EmailMessage
-from django.db import connections, transaction
+from django.db import OperationalError, connections, transaction
 
 from sipgate_project import adapter
 from sipgate_provider import accounts, errors
@@ -234,6 +234,21 @@ class TestTransactions:
         transaction.commit()
         assert gate.usable(pk).generation == 2
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+    def test_a_database_that_goes_away_is_not_taken_for_the_lock_of_a_caller(
+        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def goes_away(*_args: Any, **_how: Any) -> None:
+            with connections["default"].cursor() as cursor:
+                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+        if connections["default"].vendor != "postgresql":
+            pytest.skip("SQLite's database is a file")
+        connection = connect(age=400)
+        monkeypatch.setattr(store, "claim", goes_away)
+        with transaction.atomic(), pytest.raises(OperationalError):
+            gate.usable(connection)
+        assert strict.counts()["arrived"] == 0
 
     def test_a_persistent_connection_stays_open_outside_of_a_transaction(
         self, connect: Connect, strict: Strict

@@ -450,6 +450,15 @@ class TestTheCallback:
         assert keepalive.run(rate=0).revocations_done == 1
         assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
 
+    def test_a_sign_up_that_waits_for_a_form_keeps_its_grant(self, browser: Browser, settings: Any) -> None:
+        callback = self.begin(browser)
+        settings.SOCIALACCOUNT_AUTO_SIGNUP = False
+        form = browser.site.get(callback).headers["Location"]
+        assert keepalive.run(rate=0).revocations_done == 0
+        answer = browser.site.post(form, {"username": "rosa", "email": "rosa@rosenduft.example"})
+        assert answer.status_code == 302
+        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation == 2
+
     def test_once(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(revocation, "may_have_ended", lambda uid, *, since: True)
         answer = browser.sign_in(next_url="/?here=1")

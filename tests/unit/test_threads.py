@@ -173,6 +173,10 @@ ENDS = {
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(3))\nthreads.end_at_sigterm()",
         "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(20)",
     ),
+    "a handler that first waits for requests": (
+        "signal.signal(signal.SIGTERM, lambda *_: None)\nthreads.end_at_sigterm()",
+        "os.kill(os.getpid(), signal.SIGTERM)\nthreads.refreshes.wait_idle(20)",
+    ),
 }
 
 
