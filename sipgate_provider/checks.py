@@ -15,7 +15,7 @@ from sipgate_provider.keeper import database, refresh, sealing
 from sipgate_provider.remote import http
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
-NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 Messages = Iterator[checks.CheckMessage]
 
