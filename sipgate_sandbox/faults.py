@@ -73,7 +73,7 @@ _now = threading.local()
 
 
 def arm(payload: dict[str, Any]) -> Fault:
-    """Arm a fault. Raises ``ValueError`` with a sentence for an payload that makes no sense."""
+    """Arm a fault. Raises ``ValueError`` with a sentence for a payload that makes no sense."""
     unknown = set(payload) - {"fault", "on", "times", "seconds", "value"}
     if unknown:
         raise ValueError(f"Unknown words: {', '.join(sorted(unknown))}.")

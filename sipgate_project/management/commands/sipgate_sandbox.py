@@ -20,10 +20,9 @@ class Command(BaseCommand):
         parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
 
     def handle(self, *_args: Any, **options: Any) -> NoReturn:
-        words = options["arguments"]
-        arguments = words or sandbox.serve_arguments()
-        if words and words[0] == "serve":
-            arguments = [*sandbox.serve_arguments(), *words[1:]]
+        first, *rest = options["arguments"] or ["serve"]
+        fitted = sandbox.serve_arguments() if first == "serve" else [first, "--url", settings.SANDBOX_URL]
+        arguments = [*fitted, *rest]
         # In this process's place: whoever ends this command, however, ends the sandbox.
         os.chdir(settings.BASE_DIR)
         command = sandbox.command(*arguments)
