@@ -130,7 +130,7 @@ HAPPENINGS = (
     ("forbidden", "api", "sipgate does not allow something", "sipgate erlaubt etwas nicht"),
     ("malformed-json", "api", "sipgate's answer is nonsense", "sipgates Antwort ist unverständlich"),
 )
-"""What has buttons of its own: fault, place, and both in words."""
+"""Faults that have buttons of their own: fault, place, and both in words."""
 PLACES_ENGLISH = {
     "auth": "sign-in page",
     "token": "code exchange",
@@ -196,7 +196,7 @@ def is_german() -> bool:
 
 
 def happenings() -> list[dict[str, str]]:
-    """Return what has buttons of its own, with its ``text``."""
+    """Return the faults that have buttons of their own, each with its ``text``."""
     return [
         {"fault": fault, "on": place, "text": german if is_german() else english}
         for fault, place, english, german in HAPPENINGS
@@ -204,7 +204,7 @@ def happenings() -> list[dict[str, str]]:
 
 
 def known_faults() -> dict[str, str]:
-    """Return every fault with what it does."""
+    """Return every fault with its description."""
     return FAULTS_GERMAN if is_german() else faults.KNOWN
 
 

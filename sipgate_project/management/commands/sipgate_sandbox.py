@@ -23,7 +23,7 @@ class Command(BaseCommand):
         first, *rest = options["arguments"] or ["serve"]
         fitted = sandbox.serve_arguments() if first == "serve" else [first, "--url", settings.SANDBOX_URL]
         arguments = [*fitted, *rest]
-        # In this process's place: whoever ends this command, however, ends the sandbox.
+        # The sandbox replaces this process, so that ending this command always ends the sandbox.
         os.chdir(settings.BASE_DIR)
         command = sandbox.command(*arguments)
         os.execve(command[0], command, sandbox.environment())  # noqa: S606  # our own module, no shell

@@ -14,7 +14,7 @@ from sipgate_provider.management.output import Progress, as_json, stopping_clean
 from sipgate_provider.ops import keepalive
 
 FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
-"""Not 1: any command ends with it that cannot start, and what is tried again is no reason to wake somebody."""
+"""Not 1, with which any command ends that cannot start: failed refreshes that will be tried again are no emergency."""
 
 
 class Command(BaseCommand):

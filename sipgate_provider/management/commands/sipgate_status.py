@@ -1,4 +1,4 @@
-"""``manage.py sipgate_status``: how the connections are, for people and for monitors."""
+"""``manage.py sipgate_status``: shows the state of the connections, for people and for monitors."""
 
 from __future__ import annotations
 
