@@ -45,7 +45,7 @@ class Reason(models.TextChoices):
     UNREACHABLE = "unreachable", _("sipgate cannot be reached")
     UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
-    ENDED_BY_PERSON = "ended_by_person", _("its person ended access")
+    ENDED_BY_PERSON = "ended_by_person", _("the user ended access")
     CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
     KEY_MISSING = "key_missing", _("the key that sealed its tokens is missing")
     OTHER_CLIENT = "other_client", _("its tokens belong to another client, server or site")

@@ -82,7 +82,7 @@ def plainly(value: Any) -> str:
 def happened(event: TokenEvent) -> str:
     """Describe an event of the history in words for the connection's person."""
     if event.kind == TokenEvent.Kind.CONSENT and event.reason == Reason.ENDED_BY_PERSON:
-        return _("You signed in. This site kept nothing of it, as you wish.")
+        return _("You signed in. As you wished, this site kept no access.")
     if event.kind == TokenEvent.Kind.STATE:
         return _state_changed(event)
     words = {
