@@ -21,8 +21,8 @@ def respect(client: oauth.Client) -> None:
     found = pause(authorization_server.fingerprint(client))
     if found is not None and found.until > timezone.now():
         raise errors.Misconfigured(
-            f"sipgate refuses this site's client ({found.error_code}); no refresh is tried until that is corrected: see "
-            f"{found.setting}.",
+            f"sipgate refuses this site's client ({found.error_code}). No refresh is tried until that is corrected: "
+            f"see {found.setting}.",
             setting=found.setting,
             code=found.error_code,
             endpoint="token",
