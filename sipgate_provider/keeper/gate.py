@@ -305,7 +305,7 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
                 result = flight.result(timeout=max(give_up - time.monotonic(), 0))
         except FutureTimeout:
             raise errors.SipgateUnavailable(
-                "Refreshing the access token takes longer than this caller waits; it goes on behind it.",
+                "Refreshing the access token takes longer than this caller waits; it goes on in the background.",
                 endpoint="token",
             ) from None
         except LeftToOthers:

@@ -205,7 +205,7 @@ def _end_once(
                     signals.needs_sign_in, connection=row.connection, token=store.load(row.pk), reason=reason
                 )
             return True
-    raise errors.SipgateUnavailable("The connection was being refreshed each time it was to be ended; try again.")
+    raise errors.SipgateUnavailable("The connection was being refreshed at each attempt to end it; try again.")
 
 
 def _clear(row: SipgateToken, *, actor: str) -> bool:

@@ -50,7 +50,7 @@ from sipgate_provider import metrics
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import without_frames
 
-RETRIES = metrics.Counter("http_retries_total", "Reads that were asked a second time.")
+RETRIES = metrics.Counter("http_retries_total", "Reads that were sent a second time.")
 
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64

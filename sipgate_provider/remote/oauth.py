@@ -269,9 +269,7 @@ def _post(
     try:
         return http.send("POST", url, data=authenticated(client, form), limits=limits, headers=headers)
     except http.ResponseTooLarge as error:
-        raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from without_frames(
-            error
-        )
+        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from without_frames(error)
     except requests.RequestException as error:
         raise unavailable(error, endpoint=endpoint) from without_frames(error)
 

@@ -123,7 +123,7 @@ JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
         "Try again later. If it persists, give sipgate_keepalive a smaller --rate.",
     ),
     Verdict.ODD: (
-        "answers what sipgate would not{status}{detail}.",
+        "gives an answer that sipgate would not give{status}{detail}.",
         "Correct {setting}, or look for a proxy in between that answers itself.",
     ),
     Verdict.DNS: (
