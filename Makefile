@@ -86,7 +86,7 @@ check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missi
 	@echo "→ requirements"; $(BIN)/python -m tests.project.locked
 	@echo "All checks passed. Next: make test."
 
-format: $(VENV)/.dev  ## let ruff mend what it can
+format: $(VENV)/.dev  ## let ruff correct what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 lock: $(VENV)/.dev  ## compile requirements.txt and requirements-dev.txt from the ranges in pyproject.toml

@@ -1,4 +1,4 @@
-"""Found by gunicorn in the folder it is started in; arguments of the command line win."""
+"""gunicorn reads this file from the folder in which it is started. Arguments of the command line take precedence."""
 
 import contextlib
 import os
@@ -17,13 +17,13 @@ from sipgate_project.logs import JsonLines, WithoutQuery
 worker_class = "gthread"
 workers = 2
 threads = 8
-# A worker told to stop answers its requests (25 s at most), finishes refreshes that were sent (30 s), and begins none.
+# A worker that is told to stop answers its requests (25 s at most) and finishes the refreshes it has sent (30 s).
 graceful_timeout = 70
 timeout = 90
 # %(U)s is the path without the query: the callback's query carries sipgate's authorization code.
 accesslog = "-"
 access_log_format = '%(h)s "%(m)s %(U)s" %(s)s %(b)s %(M)sms'
-control_socket_disable = True  # it would lie in the home folder, which a service's user often has not
+control_socket_disable = True  # it would be in the home folder, which a service's user often lacks
 
 try:
     LOG_FORMAT = Env(Path(__file__).resolve().parent).text("LOG_FORMAT", "line").lower()
@@ -32,7 +32,7 @@ except ImproperlyConfigured as error:
 
 
 class logger_class(Logger):  # type: ignore[misc]  # noqa: N801  # gunicorn has no types, and wants this name
-    """gunicorn's lines in the site's format. Without queries: gunicorn quotes the address of a request that failed."""
+    """Writes gunicorn's log in the site's format, without query strings, which gunicorn quotes for failed requests."""
 
     def setup(self, cfg: Any) -> None:
         super().setup(cfg)
@@ -43,13 +43,13 @@ class logger_class(Logger):  # type: ignore[misc]  # noqa: N801  # gunicorn has 
 
 
 def on_starting(_server: object) -> None:
-    """Run the checks that ``runserver`` runs: what cannot work is told here, once, and not by each worker.
+    """Run the checks that ``runserver`` runs, so that what cannot work is reported once, and not by each worker.
 
-    In a process of its own, so that workers load the site themselves, also after a reload.
+    They run in a process of their own, so that workers load the site themselves, also after a reload.
     """
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)  # the site cannot be loaded without it
+        Path(folder).mkdir(parents=True, exist_ok=True)  # the site does not load without it
     checked = subprocess.run([sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False)
     if checked.returncode:
         sys.exit(1)
@@ -58,13 +58,13 @@ def on_starting(_server: object) -> None:
 
 
 def post_fork(_server: object, _worker: object) -> None:
-    """Let workers load the site anew: after a reload (SIGHUP) its modules may differ from those imported above."""
+    """Let workers import the site again: after a reload (SIGHUP) its modules may differ from those imported above."""
     for name in [name for name in sys.modules if name.partition(".")[0] in {"sipgate_project", "sipgate_provider"}]:
         del sys.modules[name]
 
 
 def post_worker_init(_worker: object) -> None:
-    """Recover what a worker that was killed left in the journal; let SIGTERM cancel what is queued for sipgate."""
+    """Recover what a killed worker left in the journal; let SIGTERM cancel the refreshes that are queued."""
     from sipgate_provider.keeper import journal, threads
 
     journal.recover_at_start()
@@ -72,7 +72,7 @@ def post_worker_init(_worker: object) -> None:
 
 
 def forget_ended_processes(folder: Path) -> None:
-    """Begin to count anew, but for what still runs: a keepalive beside the site goes on where it was."""
+    """Remove the counters of processes that have ended. Those of a keepalive that still runs stay."""
     for file in folder.glob("*.db"):
         number = re.search(r"_([0-9]+)\.db$", file.name)
         if number is None or not Path(f"/proc/{number[1]}").exists():
@@ -80,7 +80,7 @@ def forget_ended_processes(folder: Path) -> None:
 
 
 def child_exit(_server: Any, worker: Any) -> None:
-    """Tell prometheus-client that a worker is gone; without ``PROMETHEUS_MULTIPROC_DIR`` there is nothing to tell."""
+    """Tell prometheus-client that a worker is gone, if ``PROMETHEUS_MULTIPROC_DIR`` is set."""
     with contextlib.suppress(ImportError, TypeError):
         from prometheus_client.multiprocess import mark_process_dead
 

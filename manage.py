@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a management command of the site. A configuration that cannot work ends here, in one sentence."""
+"""Run a management command of the site. If the configuration cannot work, it says so in one sentence."""
 
 import io
 import os
@@ -15,7 +15,7 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sipgate_project.settings")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a console that cannot show a character stops no command
+            stream.reconfigure(errors="backslashreplace")  # an unprintable character must not end a command
     try:
         if not any(word.startswith("--settings") for word in sys.argv):
             settings.INSTALLED_APPS  # noqa: B018  # reading one setting loads them all

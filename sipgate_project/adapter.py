@@ -1,4 +1,4 @@
-"""allauth's policy seam for local accounts: mails leave after the answer, and one that cannot leave stops nobody."""
+"""The adapter for allauth's local accounts. Mails are sent after the response, and a mail that fails stops nobody."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ logger = logging.getLogger(__name__)
 
 class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Render now, in the person's language; send when the change is committed, behind the page.
-
-        A sign-in would otherwise hold its transaction for as long as the mail server takes, and fail with it.
+        """Render now, in the person's language, and send in a thread after the commit. Otherwise a sign-in would hold
+        its transaction for as long as the mail server takes, and fail with it.
         """
         site = get_current_site(self.request)
         site.name = settings.SIPGATE_SITE_NAME

@@ -1,6 +1,5 @@
-"""Texts of Django and allauth that this site words itself: allauth's German says *du*, this site *Sie*.
-
-A catalogue of the site comes before theirs. The texts are listed here so that ``make messages`` finds them.
+"""Texts of Django and allauth that this site translates itself, because allauth's German says *du* and this site *Sie*.
+The site's catalogue takes precedence. The texts are listed here so that ``make messages`` finds them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""A cache in Redis that goes on in this process while Redis is away.
+"""A cache in Redis that falls back to this process's memory while Redis is away.
 
-What is cached here counts wrong passwords and spares queries: without Redis each process counts for itself, as a site
-without ``REDIS_URL`` always does, and nobody meets a server error.
+The cache counts wrong passwords and saves queries. While Redis is away, each process counts for itself, as in a site
+without ``REDIS_URL``, and no page ends in a server error.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from redis import RedisError
 logger = logging.getLogger(__name__)
 
 LEFT_ALONE = 10.0
-"""Seconds until a Redis that did not answer is asked again: a page makes several calls, and each may wait for one."""
+"""Seconds until Redis is asked again after it did not answer: a page makes several calls, and each would wait."""
 
 
 class RedisOrThisProcess(RedisCache):
     away_until = 0.0
-    """On ``time.monotonic()``; one for all threads, each of which has a cache object of its own."""
+    """A ``time.monotonic()`` value, shared by all threads, each of which has a cache object of its own."""
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)
@@ -58,7 +58,7 @@ def _forgiving(name: str) -> Callable[..., Any]:
 
 
 CALLS = ("add", "get", "set", "touch", "delete", "get_many", "has_key", "incr", "set_many", "delete_many", "clear")
-"""What a cache is asked for; Django's asynchronous variants and the rest of its interface call these."""
+"""The methods that fall back. Django's asynchronous variants and the rest of the interface call these."""
 
 for _name in CALLS:
     setattr(RedisOrThisProcess, _name, _forgiving(_name))

@@ -1,5 +1,5 @@
-"""What is wrong with this site's variables although the settings could be read. Django runs these at every start, and
-gunicorn and ``sipgate_doctor`` do, too: all of them tell the same.
+"""System checks for this site's variables, for what the settings cannot find. Django runs them at every start, and so
+do gunicorn and ``sipgate_doctor``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def check_certificates(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
 
 
 def check_redis(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
-    """Ask Redis where databases are asked, too: by ``migrate`` and ``sipgate_doctor``."""
+    """Ask Redis if databases are checked, too, as by ``migrate`` and ``sipgate_doctor``."""
     trouble = getattr(cache, "trouble", str)() if databases else ""
     if trouble:
         yield checks.Warning(

@@ -1,4 +1,4 @@
-"""What every template may need to know of the site."""
+"""Adds what every template may need to know about the site."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sipgate_provider import accounts
 from . import people
 
 TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
-"""Pages that show every connection with its state, or that are about a sign-in: a banner would say it twice."""
+"""Pages that show every connection with its state, or are about a sign-in, so that a banner would repeat it."""
 
 SETTINGS_PAGES = frozenset(
     {

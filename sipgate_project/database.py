@@ -1,4 +1,4 @@
-"""Which databases the site can use, how it speaks with them, and what is wrong with one that cannot be used."""
+"""The databases that the site can use: their settings, and what is wrong with one that cannot be used."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 CONNECT_TIMEOUT = 5
-"""Seconds that a connection to PostgreSQL may take to be made."""
+"""Seconds that connecting to PostgreSQL may take."""
 NETWORK = {
     "connect_timeout": CONNECT_TIMEOUT,
-    # A machine that is gone does not say so. An idle connection is found dead within 5 + 3 · 5 s, one with unanswered
-    # data within 20 s; without these the kernel waits for two hours, or a quarter of an hour.
+    # A machine that has disappeared does not close its connections. These options find a dead connection within 5 + 3 ·
+    # 5 s if it is idle, and within 20 s if data is unanswered. Otherwise the kernel waits for hours or a quarter of an
+    # hour.
     "keepalives": 1,
     "keepalives_idle": 5,
     "keepalives_interval": 5,
@@ -35,15 +36,15 @@ def settings_from(url: str) -> dict[str, Any]:
     if found["ENGINE"] == "django.db.backends.sqlite3":
         # Opening the file takes as long as three queries: each thread keeps it open.
         found["CONN_MAX_AGE"] = None
-        # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction that will write queues at its
-        # start instead of failing in its middle.
+        # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction waits for the write lock at its
+        # start instead of failing later.
         own: dict[str, Any] = {
             "transaction_mode": "IMMEDIATE",
             "timeout": 20,
             "init_command": "PRAGMA journal_mode=WAL;",
         }
     elif found["ENGINE"] == "django.db.backends.postgresql":
-        # After a restart of the database the pool would hand out dead connections.
+        # Without it, the pool would hand out dead connections after a restart of the database.
         found["CONN_HEALTH_CHECKS"] = True
         # pgbouncer in transaction mode gives the next statement another connection, which does not know the cursor.
         found["DISABLE_SERVER_SIDE_CURSORS"] = True
@@ -84,16 +85,15 @@ def _is_sqlite(path: Path) -> bool:
 
 
 STATEMENT_SECONDS = 30.0
-"""Longer than a page waits for a row that another one has locked while it waits for sipgate (25 s)."""
+"""Longer than a page waits for a row that another page has locked while it waits for sipgate (25 s)."""
 _limit: list[float] = []
 
 
 def limit_statements() -> None:
-    """Let statements of this process fail that PostgreSQL does not answer within ``STATEMENT_SECONDS``.
-
-    For processes that serve pages: a server whose disk hangs, or that is suspended, keeps its connections, so that no
-    network time-out ends them, and ``statement_timeout`` is the server's own. Every thread would wait, also for
-    ``/livez``. Commands are not limited: a migration may take long.
+    """Let statements of this process fail if PostgreSQL does not answer within ``STATEMENT_SECONDS``. This is for
+    processes that serve pages. A server whose disk hangs, or that is suspended, keeps its connections, so no network
+    time-out ends them, and it does not enforce its own ``statement_timeout`` either. Every thread would wait, and
+    ``/livez`` would not answer. Commands are not limited, because a migration may take long.
     """
     _limit[:] = [STATEMENT_SECONDS]
 
@@ -120,7 +120,7 @@ def connection_class() -> Any:
 def trouble(timeout: int = CONNECT_TIMEOUT) -> str:
     """Try to connect to the site's database; return one sentence on what is wrong, or nothing.
 
-    Opens a connection of its own: a pool would try again for ten seconds and log each attempt.
+    It opens a connection of its own, because a pool would try again for seconds and log each attempt.
     """
     from django.db import DatabaseError, connections  # settings import this module
 
@@ -147,7 +147,7 @@ def _trouble_with_postgresql(connection: Any, timeout: int) -> str:
 
 
 def _cause(message: str) -> str:
-    """Return what libpq says at the end of its first attempt, such as ``Connection refused``."""
+    """Return the end of libpq's message about its first attempt, such as ``Connection refused``."""
     for line in message.splitlines():
         for mark in ("FATAL:", "failed: "):
             if mark in line:

@@ -1,7 +1,7 @@
-"""Reads the environment and ``.env``; every mistake becomes one sentence that names the variable.
+"""Reads the environment and ``.env``. Every mistake becomes one sentence that names the variable.
 
 Order of precedence: the process environment, then ``.env`` beside manage.py, then (only on a loopback address)
-``var/local.env``, which is written once and holds the two secrets that a laptop should not have to think about.
+``var/local.env``, which is written once and holds two secrets, so that a developer need not set them.
 python-dotenv parses ``.env``, as it does in sipgate's own example: quotes, ``export``, comments and ``${NAME}`` mean
 the same.
 
@@ -75,7 +75,7 @@ NAMES = frozenset(
         "SIPGATE_HISTORY_DAYS",
     ]
 )
-"""The variables of this site. Another name in ``.env`` is remarked on: a misspelt one silently means its default."""
+"""The variables of this site. Other names in ``.env`` are reported, because a misspelt one has no effect."""
 
 OF_THE_PROCESS = frozenset(
     [
@@ -95,7 +95,7 @@ OF_THE_PROCESS = frozenset(
 """Variables that libraries read from the environment of the process, where ``.env`` does not reach."""
 
 PLACEHOLDERS = frozenset({"YOUR_CLIENT_ID", "YOUR_CLIENT_SECRET", "YOUR_REDIRECT_URI"})
-"""What sipgate's own example ships in its .env: present, but not a value."""
+"""Placeholders in the .env of sipgate's own example. They count as not set."""
 
 QUOTES = "\"'“”„‟‘’‚‛«»‹›"
 """Quotes at both ends of a value come from a word processor, or from a tool that does not remove them."""
@@ -112,7 +112,7 @@ def _bindings(path: Path) -> list[Binding]:
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError) as error:
-        # Without the cause: a decoding error carries the whole file.
+        # Without the cause, because a decoding error contains the whole file.
         raise ImproperlyConfigured(
             f"{path.name} cannot be read ({type(error).__name__}): it must be a UTF-8 text file, readable by this user."
         ) from None
@@ -175,7 +175,7 @@ class Env:
         return value
 
     def remarks(self) -> list[str]:
-        """Return one sentence for each statement in ``.env`` that has no effect; without its value."""
+        """Return one sentence for each statement in ``.env`` that has no effect. It does not contain the value."""
         return [remark for _meant, remark in self._odd_statements()]
 
     def hint(self, name: str) -> str:
@@ -186,7 +186,7 @@ class Env:
         """Yield each statement with its line and the first word in it."""
         for statement in self._statements:
             text = statement.original.string
-            # python-dotenv counts the blank lines in front to the statement.
+            # python-dotenv includes the blank lines before it in a statement.
             blank = text[: len(text) - len(text.lstrip())].count("\n")
             word = re.match(r"\s*(?:export\s+)?([A-Za-z_][\w.-]*)", text)
             yield statement.original.line + blank, word[1] if word else "", statement
@@ -231,9 +231,9 @@ class Env:
         return [part.strip() for part in parts if part.strip()]
 
     def url(self, name: str, default: str = "", *, may_be_off: bool = False) -> str:
-        """Return an absolute http(s) URL without fragment and user name; or ``off``, if the variable may say so.
+        """Return an absolute http(s) URL without fragment and user name, or ``off`` if ``may_be_off``.
 
-        Plain http is accepted for this machine only: client secret and tokens travel over these URLs.
+        Plain http is accepted for this machine only, because client secret and tokens are sent to these URLs.
         """
         value = self.text(name, default)
         if not value:
@@ -252,17 +252,17 @@ class Env:
         return value
 
     def parsed(self, name: str, default: str, parse: Callable[[str], T], expected: str) -> T:
-        """Return ``parse(value)``; whatever the parser rejects becomes a sentence that does not quote the value."""
+        """Return ``parse(value)``. If the parser rejects the value, the error does not quote it."""
         try:
             return parse(self.text(name, default))
         except (ValueError, KeyError):
-            # Without the cause: parsers quote, and what they quote may be a piece of a password.
+            # Without the cause, because parsers quote parts of the value, perhaps of a password.
             raise ImproperlyConfigured(f"{name} cannot be understood; expected {expected}.") from None
 
     def folder(self, name: str, default: Path) -> Path:
-        """Return an absolute path. A relative one begins beside manage.py, wherever the process was started."""
+        """Return an absolute path. A relative one is relative to the folder of manage.py."""
         path = self.directory / self.text(name, str(default))
-        with contextlib.suppress(OSError):  # of a folder that this user may not look into, the checks tell
+        with contextlib.suppress(OSError):  # the system checks report a folder that this user cannot read
             if path.exists() and not path.is_dir():
                 raise ImproperlyConfigured(f"{name} must name a folder, but a file has this name.")
         return path
@@ -293,7 +293,7 @@ class Env:
         return found
 
     def local_secret(self, name: str) -> str:
-        """Return a secret of this laptop: made at first use, kept in ``var/local.env`` (mode 0600)."""
+        """Return a secret of this machine, which is made at first use and kept in ``var/local.env`` (mode 0600)."""
         if not self.local_file.exists():
             self._write_local_secrets()
         value = _values(_bindings(self.local_file)).get(name, "")
@@ -302,7 +302,8 @@ class Env:
         return value
 
     def _write_local_secrets(self) -> None:
-        # A hard link appears whole or not at all and fails if another process was first: all end with the same secrets.
+        # A hard link appears complete or not at all, and fails if another process was first. So all get the same
+        # secrets.
         lines = f"SECRET_KEY={secrets.token_urlsafe(50)}\nSIPGATE_TOKEN_KEYS={new_token_key()}\n"
         draft = self.local_file.with_name(f".local.{os.getpid()}.env")
         try:
@@ -324,7 +325,7 @@ def _described(character: str) -> str:
 
 
 def _meant(name: str) -> str:
-    """Return the variable whose name comes nearest, or nothing."""
+    """Return the variable with the most similar name, or nothing."""
     return next(iter(difflib.get_close_matches(name.upper().replace("-", "_"), NAMES, n=1, cutoff=0.75)), "")
 
 
@@ -370,7 +371,7 @@ def mail(value: str) -> dict[str, Any]:
 
 
 def sender(value: str) -> str:
-    """Return what mails come from if it holds an address. Raises ``ValueError``."""
+    """Return the sender of mails. Raises ``ValueError`` if there is no address in it."""
     if "@" not in value:
         raise ValueError("no address")
     return value
@@ -389,7 +390,7 @@ def redis(url: str) -> tuple[str, str]:
 
     Raises ``ValueError`` for another URL.
 
-    An error report shows the address of a cache, but no option that is called a password.
+    Error reports show the address of a cache, but not an option named "password".
     """
     parts = urlsplit(url)
     if url and (parts.scheme not in {"redis", "rediss", "unix"} or (parts.port or 1) < 1):

@@ -1,7 +1,7 @@
-"""Answers the machines that ask whether this process lives, whether it can serve, and what it counted.
+"""Answers probes and Prometheus: whether this process lives, whether it can serve, and what it has counted.
 
-They know a process by its address and speak plain http, so ``probes`` is the outermost middleware: it answers before
-any other looks at host, scheme or session.
+They address a process by IP and use plain http, so ``probes`` is the outermost middleware: it answers before any other
+checks host, scheme or session.
 
 Must not know: users, pages.
 """
@@ -26,7 +26,7 @@ from sipgate_provider.ops.bounded import Bounded
 Next = Callable[[HttpRequest], HttpResponse]
 
 PATIENCE = 1.5
-"""Seconds that ``/readyz`` waits for the database: who probes usually gives up after two or three."""
+"""Seconds that ``/readyz`` waits for the database. Probes usually give up after two or three."""
 
 
 def probes(get_response: Next) -> Next:
@@ -38,7 +38,7 @@ def probes(get_response: Next) -> Next:
             return get_response(request)
         response = answer(request) if request.method in {"GET", "HEAD"} else HttpResponseNotAllowed(["GET", "HEAD"])
         add_never_cache_headers(response)
-        # Django's mark: a probe that asks every few seconds would else be an ERROR in the log each time.
+        # Django's mark. Otherwise a probe would write an ERROR to the log every few seconds.
         response._has_been_logged = True  # type: ignore[attr-defined]
         return response
 
@@ -46,7 +46,7 @@ def probes(get_response: Next) -> Next:
 
 
 def livez(_request: HttpRequest) -> HttpResponse:
-    """Say that this process answers. Asks nothing of anybody: a restart does not bring a database back."""
+    """Say that this process answers. The database is not asked: a restart of the process would not bring it back."""
     return JsonResponse({"status": "ok"})
 
 
@@ -67,7 +67,7 @@ def _database_state() -> str:
 
 
 class _Database:
-    """Looks at the database. Migrations that are applied stay so: they are looked for until nothing is pending."""
+    """Checks the database. Migrations are checked until none is pending, since applied ones stay applied."""
 
     def __init__(self) -> None:
         self._is_migrated = False
@@ -95,7 +95,7 @@ def _keys_state() -> str:
 
 
 def metrics(request: HttpRequest) -> HttpResponse:
-    """Answer Prometheus, if it has the bearer token ``METRICS_TOKEN``. Without one set there is no such page."""
+    """Answer Prometheus if it sends ``METRICS_TOKEN`` as bearer token. If that is not set, there is no such page."""
     if not settings.METRICS_TOKEN or not counting.is_on():
         return HttpResponseNotFound()
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -1,4 +1,4 @@
-"""Use case: a person takes their data along, or leaves. Must not know: requests, pages, tokens."""
+"""Exports a person's data, and deletes a person's account. Must not know: requests, pages, tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sipgate_provider.ops import personal_data
 
 
 def export(user: Any) -> dict[str, Any]:
-    """Return everything this site knows of ``user``, for ``DjangoJSONEncoder``: no password, session key or token."""
+    """Return all that this site knows about ``user``, for ``DjangoJSONEncoder``: no password, session key or token."""
     return {
         "account": {
             "username": user.get_username(),
@@ -36,7 +36,7 @@ def delete(user: Any) -> None:
     """Delete the account with everything that belongs to it, all or nothing.
 
     Its sessions here end at once. Its grants at sipgate go to the outbox, as at every disconnect, and end after the
-    commit. The history keeps what happened, and forgets to whom.
+    commit. The history keeps what happened, but not to whom.
     """
     pk, uids = user.pk, [connection.uid for connection in accounts.connections_of(user)]
     with transaction.atomic():

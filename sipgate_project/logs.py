@@ -1,4 +1,4 @@
-"""How log lines look: no query strings of requests, and one JSON object per line if the site wants that."""
+"""The form of the log: no query strings of requests, and one JSON object per line if that is configured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class WithoutQuery(logging.Filter):
 
 
 class NamesOfVariables(logging.Filter):
-    """Name the variables of the environment where the app's messages name the Django settings that they fill."""
+    """Replace the names of Django settings in the app's messages by the variables that fill them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.name.startswith("sipgate_provider"):
@@ -35,12 +35,12 @@ class JsonLines(logging.Formatter):
     """One JSON object per record: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if there
     is one, and the record's ``sipgate`` (``sipgate_provider.remote.log_fields``).
 
-    Other attributes are left out: Django attaches the whole request to its records. Packages for this write every
-    attribute there is and have to be told what to leave out.
+    Other attributes are left out: Django attaches the whole request to its records. Packages for this write all
+    attributes unless they are told what to leave out.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as ASCII without line breaks, whatever is in it."""
+        """Return the record as one line of ASCII."""
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

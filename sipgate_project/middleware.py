@@ -1,4 +1,4 @@
-"""Response headers, and the one host name under which the site is used."""
+"""Sets response headers, and redirects to the one host name of the site."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PERMISSIONS_POLICY = ", ".join(
 
 
 def headers(get_response: Next) -> Next:
-    """Refuse what no page of this site uses; let nobody keep a page that depends on who looks at it."""
+    """Forbid browser features that no page uses, and caching of pages that depend on the visitor."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
@@ -33,9 +33,8 @@ def headers(get_response: Next) -> Next:
 
 
 def canonical_host(get_response: Next) -> Next:
-    """Send a page view on another host name to the host of the redirect URI: cookies set here would be missing there.
-
-    Only page views: a form posted to the wrong host is the provider's business.
+    """Redirect page views on another host name to the host of the redirect URI, where cookies of this host would be
+    missing. The provider handles forms that are posted to the wrong host.
     """
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 

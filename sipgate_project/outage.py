@@ -1,7 +1,7 @@
 """Answers pages at once while the database is away.
 
-Each page would wait for a connection and hold a thread that the others, and probes, need. So a page that failed for the
-database's sake has it looked at, beside the pages; until it answers again, everybody is told in a moment.
+Each page would wait for a connection and hold a thread that the others, and probes, need. So a page that failed because
+of the database starts a thread that checks it. Until the database answers again, other pages are answered at once.
 
 Must not know: users, what pages show.
 """
@@ -33,12 +33,12 @@ Next = Callable[[HttpRequest], HttpResponse]
 logger = logging.getLogger(__name__)
 
 PAUSE = 1.0
-"""Seconds between two looks at a database that is away."""
+"""Seconds between two checks of a database that is away."""
 CONNECT_TIMEOUT = 2
 
 
 class Outage:
-    """Whether the database is known to be away. ``reference`` is that of the incident, and empty while all is well."""
+    """Whether the database is known to be away. ``reference`` is that of the incident; empty if all is well."""
 
     def __init__(self) -> None:
         self.reference = ""
@@ -46,7 +46,7 @@ class Outage:
         self._is_looking = False
 
     def suspect(self) -> None:
-        """Look at the database in a thread, until it answers."""
+        """Check the database in a thread, until it answers."""
         with self._lock:
             if self._is_looking:
                 return
@@ -71,7 +71,7 @@ class Outage:
 
 
 def _trouble() -> str:
-    """Return what is wrong. Pages can be shown when a query succeeds: the pool takes a moment longer to come back."""
+    """Return what is wrong. A query is tried as well, because the pool takes a moment longer to come back."""
     told = database.trouble(CONNECT_TIMEOUT)
     if told:
         return told

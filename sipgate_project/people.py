@@ -1,4 +1,4 @@
-"""How a person is addressed. Must not know: pages, tokens."""
+"""Says how a person is addressed. Must not know: pages, tokens."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def greeting_name(user: Any) -> str:
 
 
 def display_name(user: Any, connections: list[SocialAccount] | None = None) -> str:
-    """Return a user's name for people; allauth shows it, too (``ACCOUNT_USER_DISPLAY``).
+    """Return the name of a user that pages show; allauth uses it, too (``ACCOUNT_USER_DISPLAY``).
 
-    The full name, else the user name that the person chose, else what the oldest connection is called (one query,
-    unless ``connections`` were read before). A user name that was made from a sipgate id is shown to nobody.
+    The full name, else the user name that the person chose, else the name of the oldest connection (one query, unless
+    ``connections`` is given). A user name that was made from a sipgate id is shown to nobody.
     """
     full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):

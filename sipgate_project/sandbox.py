@@ -1,4 +1,4 @@
-"""Starts the local sandbox as a process of its own; nothing of it is imported here."""
+"""Starts the local sandbox as a process of its own. Nothing of it is imported here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def serve_arguments() -> list[str]:
-    """Return what makes the sandbox fit this site: its port, our redirect URI, and data of its own for each port."""
+    """Return the arguments that fit the sandbox to this site: port, redirect URI, and a database for each port."""
     return [
         "serve",
         "--port",
@@ -34,7 +34,7 @@ def serve_arguments() -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment without what belongs to the site: the sandbox has settings of its own."""
+    """Return the environment without the site's own variables, since the sandbox has settings of its own."""
     mine = {"DJANGO_SETTINGS_MODULE", "RUN_MAIN", "SECRET_KEY", "DATABASE_URL", "SIPGATE_TOKEN_KEYS", "CLIENT_SECRET"}
     return {key: value for key, value in os.environ.items() if key not in mine}
 
@@ -43,7 +43,7 @@ def start() -> subprocess.Popen[str]:
     """Start the sandbox, wait until it answers, return its process.
 
     Raises:
-        CommandError: it ended at once; its own sentence has been printed.
+        CommandError: it ended at once, after printing its own message.
     """
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
         command(*serve_arguments(), "--quiet"),
@@ -64,7 +64,7 @@ def start() -> subprocess.Popen[str]:
 
 
 def steer(lever: str, **order: Any) -> None:
-    """Pull a lever of the running sandbox. Raises ``requests.RequestException`` if it refuses or does not answer."""
+    """Call the sandbox's control API. Raises ``requests.RequestException`` if it refuses or does not answer."""
     requests.post(f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5).raise_for_status()
 
 

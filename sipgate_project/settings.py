@@ -1,6 +1,6 @@
-"""Settings of the site, and the one place that reads its variables; gunicorn.conf.py reads ``LOG_FORMAT`` for itself.
+"""Settings of the site. No other module reads its variables, except gunicorn.conf.py, which reads ``LOG_FORMAT``.
 
-Environments differ by values, not by files. ``.env.example`` explains every variable.
+Environments differ by the values of variables; there is one settings file. ``.env.example`` explains every variable.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if bool(CLIENT_ID) != bool(CLIENT_SECRET):
 
 _redirect_parts = split_url("REDIRECT_URI", env.url("REDIRECT_URI", "http://localhost:8080/oauth"))
 LOOPBACK = is_loopback(_redirect_parts.hostname or "")
-"""The site is addressed on this machine only: local secrets are allowed."""
+"""The site is used on this machine only, so generated secrets are allowed."""
 
 _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
 PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535)
@@ -56,7 +56,7 @@ if (
     _redirect_parts.query
     or _redirect_parts.path in {"", "/", "/account", "/account.json", "/livez", "/readyz", "/metrics"}
     or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
-    # allauth's own place for the callback is fine; elsewhere among its pages it would be in the way of one.
+    # allauth's own path for the callback is fine; others below /accounts/ could hide a page of allauth.
     or _redirect_parts.path.removeprefix("/accounts/") not in {_redirect_parts.path, "sipgate/login/callback/"}
 ):
     raise ImproperlyConfigured(
@@ -64,9 +64,9 @@ if (
     )
 
 SANDBOX = not CLIENT_ID
-"""No credentials: talk to the local sandbox instead of sipgate."""
+"""Without credentials the site uses the local sandbox instead of sipgate."""
 if SANDBOX:
-    # A deployment that lost its CLIENT_ID would send its people's tokens to whatever listens at the sandbox's port.
+    # A deployment that lost its CLIENT_ID would send its users' tokens to whatever listens on the sandbox's port.
     for _name, _hosts in {
         "REDIRECT_URI": [_redirect_parts.hostname or ""],
         "ALLOWED_HOSTS": env.words("ALLOWED_HOSTS"),
@@ -86,7 +86,7 @@ if SANDBOX and not is_loopback(split_url("SANDBOX_URL", SANDBOX_URL).hostname):
 _realm = realm_of_client(CLIENT_ID)
 _oidc = f"https://login.sipgate.com/auth/realms/{_realm or 'third-party'}/protocol/openid-connect"
 if SANDBOX:
-    # sipgate's example ships the addresses beside empty credentials: without credentials they lead nowhere.
+    # The .env of sipgate's example has the addresses even if the credentials are empty. They are ignored then.
     CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # public, as is the sandbox
     _sandbox = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
     SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_sandbox}/auth", f"{_sandbox}/token"
@@ -118,7 +118,7 @@ if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
         "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
     )
 
-# With another sandbox there are other people: a second instance of this checkout, on another port, keeps its own data.
+# A second instance of this checkout, on another port, has a sandbox with other data, so it needs its own database.
 _apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
 SIPGATE_JOURNAL_DIR = (
     None
@@ -128,10 +128,10 @@ SIPGATE_JOURNAL_DIR = (
 
 SIPGATE_SITE_NAME = "sipgate for Django"
 
-# The sandbox tells everybody's name, so that people are greeted by it.
+# With the sandbox the name is asked for, too, so that people are greeted by it.
 SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 
-# In the sandbox every page asks, so that people see what they let happen there.
+# With the sandbox every page asks, so that people see the effect of its buttons.
 SIPGATE_ACCOUNT_MAX_AGE_SECONDS = env.number(
     "SIPGATE_ACCOUNT_MAX_AGE_SECONDS", 0 if SANDBOX else 60, low=0, high=86_400
 )
@@ -152,7 +152,7 @@ SIPGATE_SETTING_NAMES = {
     "CACHES": "REDIS_URL",
     "SIPGATE_METRICS": "METRICS_TOKEN",
 }
-"""Where the app names a Django setting, the operators of this site read the variable that fills it."""
+"""The app's messages name the variable instead of the Django setting that it fills."""
 
 # --- the site -------------------------------------------------------------------------------------------------------
 
@@ -197,8 +197,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 _pool_size = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
 if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # A pool, because connections are given back before sipgate is asked: taking one again must be cheap. By default it
-    # waits longer after each failed attempt, for minutes in the end, when the database may be back long since.
+    # A pool, because connections are returned before sipgate is asked, so taking one again must be cheap. Without
+    # reconnect_timeout the delay between its attempts grows to minutes, although the database may be back.
     DATABASES["default"]["OPTIONS"].setdefault(
         "pool",
         {
@@ -211,7 +211,7 @@ if DATABASES["default"]["ENGINE"].endswith("postgresql"):
     )
 else:
     if not env.text("DATABASE_URL"):
-        with contextlib.suppress(OSError):  # what cannot be made is refused in the next line
+        with contextlib.suppress(OSError):  # the next line reports what cannot be made
             (BASE_DIR / "var").mkdir(exist_ok=True)
     database.refuse_unusable_file(Path(DATABASES["default"]["NAME"]))
 
@@ -221,12 +221,12 @@ CACHES: dict[str, dict[str, Any]] = {
         {
             "BACKEND": "sipgate_project.cache.RedisOrThisProcess",
             "LOCATION": _redis_url,
-            # A machine that is gone does not answer at all: without these a page would wait for minutes. Shorter than
-            # the time in which /metrics answers, since the gauges ask the cache, too.
+            # A machine that has disappeared does not answer at all, and without these a page would wait for minutes.
+            # They are shorter than the time in which /metrics answers, since the gauges use the cache, too.
             "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1, "password": _redis_password or None},
         }
         if _redis_url
-        # Rate limits of the sign-in are counted here: per process, which checks --deploy remarks on.
+        # The rate limits of signing in are then counted per process, which check --deploy reports.
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     )
 }
@@ -329,7 +329,7 @@ ACCOUNT_USER_DISPLAY = "sipgate_project.people.display_name"
 ACCOUNT_ADAPTER = "sipgate_project.adapter.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
-SOCIALACCOUNT_STORE_TOKENS = False  # sipgate_provider keeps them, sealed
+SOCIALACCOUNT_STORE_TOKENS = False  # sipgate_provider stores them, encrypted
 SOCIALACCOUNT_EMAIL_VERIFICATION = "optional"
 SOCIALACCOUNT_PROVIDERS = {
     "sipgate": {
@@ -350,9 +350,9 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.folder("STATIC_ROOT", BASE_DIR / "var" / "static")
-with contextlib.suppress(OSError):  # whitenoise remarks on a missing folder; without it the pages look the same
+with contextlib.suppress(OSError):  # whitenoise warns if the folder is missing, although pages look the same
     STATIC_ROOT.mkdir(parents=True, exist_ok=True)
-# Works without collectstatic, and better with it: hashed names, far-future caching, compression.
+# It works without collectstatic, and better with it: hashed names, long caching, compression.
 WHITENOISE_USE_FINDERS = True
 _collected = (STATIC_ROOT / "staticfiles.json").is_file() and not DEBUG
 STORAGES = {
@@ -370,22 +370,22 @@ STORAGES = {
 
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Else every visitor has the proxy's address, and ten wrong passwords of anybody lock everybody out for a minute.
+# Otherwise every visitor has the proxy's address, and ten wrong passwords lock everybody out for a minute.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
-# Both speak for more than this site, and cannot be taken back for long: the owner of the domain switches them on.
+# Both concern more than this site, and cannot be undone for a long time, so the owner of the domain switches them on.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
-# Cookies do not know ports: names of our own keep another local project's sign-in apart, and another checkout's.
+# Cookies are shared by all ports of a host. These names keep other local projects and other checkouts apart.
 _at_port = f"_{PORT}" if LOOPBACK and PORT != 8080 else ""
 SESSION_COOKIE_NAME = f"sipgate_session{_at_port}"
 CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
 LANGUAGE_COOKIE_NAME = "sipgate_language"
-SESSION_COOKIE_SAMESITE = "Lax"  # Strict would cost the callback its session
+SESSION_COOKIE_SAMESITE = "Lax"  # with Strict, browsers would not send it to the callback
 X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "sipgate_project.views.csrf_failure"
 
@@ -454,4 +454,4 @@ SIPGATE_HISTORY_DAYS = env.number("SIPGATE_HISTORY_DAYS", 365, low=0, high=36_50
 # --- .env -------------------------------------------------------------------------------------------------------------
 
 ENV_REMARKS = env.remarks()
-"""What has no effect in ``.env``, one sentence each; the checks tell it."""
+"""What has no effect in ``.env``, one sentence each. A system check reports it."""

@@ -1,6 +1,6 @@
 """The pages that people see. Each makes one call into the app; a form is answered with a redirect.
 
-An address that is only posted to sends a page view to its page: a reload, *Back* or a bookmark is no error.
+An address for forms redirects a GET to its page, so that a reload, *Back* or a bookmark is no error.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Card:
 
 
 def posted(*, instead: str) -> Callable[[Page], Page]:
-    """Let a view be posted to only; a page view is sent to the page named ``instead``, with the same arguments."""
+    """Restrict a view to POST. Other requests are redirected to the page named ``instead``, with the same arguments."""
 
     def decorate(view: Page) -> Page:
         @wraps(view)
@@ -88,7 +88,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def _named(request: HttpRequest, views: list[accounts.AccountView]) -> dict[str, Any]:
-    """Return what the header calls the person, from what was read already."""
+    """Return the name for the page's header, without another query."""
     return {"person_name": people.display_name(request.user, [view.connection for view in views])}
 
 
@@ -136,7 +136,7 @@ def _with_wish(
 
 
 def _reachable(user: Any) -> dict[str, Any]:
-    """Return what is asked while nobody knows where to write: no address, or one that is not verified yet."""
+    """Return the context that asks for an e-mail address if there is none, or for its confirmation."""
     addresses = list(EmailAddress.objects.filter(user=user).order_by("-primary", "pk"))
     if any(address.verified for address in addresses):
         return {"ask_for_address": False}
@@ -175,7 +175,7 @@ def _to_card(number: int) -> HttpResponse:
 @never_cache
 @require_safe
 def account_state(request: HttpRequest) -> HttpResponse:
-    """What a page that waits compares: it changes when there is news. sipgate is not asked."""
+    """Return a value that changes when there is news, for a page that waits. sipgate is not asked."""
     if not request.user.is_authenticated:
         return JsonResponse({}, status=401)
     return JsonResponse({"stored": accounts.stored_state(request.user)})
@@ -270,7 +270,7 @@ def end_access(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @sipgate_required(scopes=["numbers:read"])
 def numbers(request: HttpRequest) -> HttpResponse:
-    """What linking is for: the token reads something that was not asked for at first."""
+    """Show the telephone numbers, which need a scope that was not asked for at first."""
     sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
     found = list(islice(sipgate.numbers(), NUMBERS_SHOWN))
     context = {"numbers": found, "name": accounts.name_of(sipgate.connection), "most": NUMBERS_SHOWN}
@@ -317,7 +317,7 @@ def account_delete(request: HttpRequest) -> HttpResponse:
 @posted(instead="account")
 @login_required
 def try_out(request: HttpRequest) -> HttpResponse:
-    """Let something happen at the local sandbox to this person's connections, to see what the site makes of it."""
+    """Let something happen to this person's connections at the local sandbox, to see how the site reacts."""
     if not settings.SANDBOX:
         raise Http404
     what, connections = request.POST.get("what", ""), accounts.connections_of(request.user)
@@ -380,7 +380,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer after an error of our own. The reference joins the page and the log, where the traceback is beside it.
+    """Answer after an error in this site. The reference is on the page, and in the log beside the traceback.
 
     Like Django's own, the page asks neither the database nor the session: they may be what failed.
     """

@@ -1,7 +1,7 @@
-"""Use case: the sipgate accounts of a user, as fresh as can be had in the time a page has.
+"""Returns a user's sipgate accounts, as fresh as possible within the time that a page has.
 
-user → connection → token row → usable access token → ``/account`` → ``Account`` value. What sipgate said last is kept
-and shown, dated, when it does not answer in time; the request then goes on behind the page.
+user → connection → token row → usable access token → ``/account`` → ``Account`` value. If sipgate does not answer in
+time, its last answer is shown with its date, and the request goes on behind the page.
 
 Must not know: HTTP status codes of our site, templates.
 """
@@ -25,7 +25,7 @@ from sipgate_provider.keeper import consent, database, gate, store, threads
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
-"""Where every page asks sipgate, an unchanged account is dated anew only so often: reading should not always write."""
+"""If every page asks sipgate, the date of an unchanged account is written only this often."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +33,8 @@ class AccountView:
     """One connection of a user with what is known of it now.
 
     ``account`` is None if sipgate never answered. ``is_fresh``: it answered just now; else ``fetched_at`` tells when.
-    ``is_pending``: it has not answered yet, and is still being asked. ``error`` is why there is nothing fresh. Without
-    any of them sipgate was not asked.
+    ``is_pending``: it has not answered yet, and the request goes on. ``error`` is the reason why there is no fresh
+    answer. If none of these is set, sipgate was not asked.
     """
 
     connection: SocialAccount
@@ -52,7 +52,7 @@ class AccountView:
 
     @property
     def access_left(self) -> int:
-        """Seconds until the access token ends; negative: it has."""
+        """Seconds until the access token ends; negative if it has ended."""
         return int((self.token.expires_at - self.now).total_seconds()) if self.token else 0
 
     @property
@@ -68,7 +68,7 @@ class AccountView:
 
     @property
     def is_interrupted(self) -> bool:
-        """Refreshes fail at the moment, and sipgate has not just answered all the same."""
+        """Refreshes fail at the moment, and sipgate has not answered just now either."""
         return self.token is not None and self.token.state == State.FAILING and not self.is_fresh
 
     @property
@@ -104,8 +104,8 @@ def token_of(connection: SocialAccount) -> SipgateToken | None:
 def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     """Return what is known of every connection of ``user``, asking sipgate for at most ``wait`` seconds in all.
 
-    sipgate is not asked about a working connection whose account it told within ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``.
-    Raises nothing of sipgate's: each view carries its own error.
+    sipgate is not asked about a working connection whose last answer is younger than
+    ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``. No error of sipgate is raised: each view has its own.
     """
     connections = connections_of(user)
     asked = [row for row in connections if not _is_recent(row)]
@@ -118,8 +118,7 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
 
 
 def _is_recent(connection: SocialAccount) -> bool:
-    """Tell whether what is known of a working connection is young enough to be shown. After a consent sipgate is
-    asked."""
+    """Tell whether what is known of a working connection is young enough to be shown. After a consent it is not."""
     token, known = token_of(connection), _known(connection)
     if token is None or known is None or token.state != State.ACTIVE or known.fetched_at < token.consented_at:
         return False
@@ -138,7 +137,7 @@ def known_views_of(user: Any) -> list[AccountView]:
 
 
 def stored_state(user: Any) -> str:
-    """Return a text that changes when what is stored of the user's connections changes. Asks nobody; one query."""
+    """Return a text that changes when what is stored about the user's connections changes. One query."""
     rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).order_by("pk")
     fields = (
         "sipgate_token__generation",

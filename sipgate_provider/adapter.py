@@ -1,4 +1,5 @@
-"""allauth's policy seam: the guarded session for its requests, sealed pending sign-ins, problem pages.
+"""The adapter for allauth: it provides the guarded session for requests, encrypts pending sign-ins, and shows problem
+pages.
 
 A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it.
 """
@@ -29,7 +30,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         return http.session()
 
     def serialize_instance(self, instance: Any) -> Any:
-        """Seal a pending sign-in's token, of any provider: allauth puts the result into the session."""
+        """Seal the token of a pending sign-in, of any provider, because allauth puts the result into the session."""
         if not isinstance(instance, SocialToken):
             return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         grant = receivers.attached(instance)
@@ -56,7 +57,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         return token
 
     def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
-        """Suggest the address that sipgate told: the person confirms it, and allauth verifies it."""
+        """Suggest the address that sipgate returned: the person confirms it, and allauth verifies it."""
         initial: dict[str, Any] = super().get_signup_form_initial_data(sociallogin)
         if sociallogin.account.provider == conf.PROVIDER_ID and not initial.get("email"):
             initial["email"] = sociallogin.account.extra_data.get("email", "")
@@ -65,7 +66,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         """Tell a person whose sipgate account is connected to another user of this site what they can do about it.
 
-        allauth would send them back with one sentence, and the next try would take the same way.
+        allauth would send them back with one sentence, and the next attempt would end in the same way.
         """
         super().pre_social_login(request, sociallogin)
         connection = sociallogin.account
@@ -98,7 +99,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             )
         state = (extra_context or {}).get("state")
         problem = callback_problems.of_callback(request, error=error, failure=exception, state=state)
-        # An answer that belongs to no sign-in has no state that could tell: allauth then goes by the site's setting.
+        # An answer that belongs to no sign-in has no state to look at. allauth then decides by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
@@ -109,9 +110,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     def list_apps(
         self, request: HttpRequest, provider: str | None = None, client_id: str | None = None
     ) -> list[SocialApp]:
-        """Return the configured clients. For sipgate the settings win, if they name one: no query then.
+        """Return the configured clients. For sipgate the settings win if they name one, and no query is made.
 
-        allauth would blend rows and settings, and answer with a server error if both name a client.
+        allauth would combine rows and settings, and end in a server error if both name a client.
         """
         if provider == conf.PROVIDER_ID and client_id is None:
             apps = _apps_of_settings()

@@ -42,7 +42,7 @@ def _flag(value: object) -> bool | None:
 
 
 def _rows(value: object) -> tuple[Mapping[str, Any], ...]:
-    """Return the JSON objects of a list; what is none is left out."""
+    """Return the JSON objects of a list, and leave out everything else."""
     return tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
 
 
@@ -71,7 +71,7 @@ def _key(described: Field[Any]) -> str:
 
 
 class Value:
-    """What an endpoint answers. Subclasses are dataclasses."""
+    """The answer of an endpoint. Subclasses are dataclasses."""
 
     __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
@@ -79,7 +79,7 @@ class Value:
 
     @classmethod
     def parse(cls, data: object) -> Self:
-        """Raises ``errors.UnexpectedResponse`` if it is not a JSON object, or without what the value cannot lack."""
+        """Raises ``errors.UnexpectedResponse`` if ``data`` is not a JSON object, or lacks a required field."""
         if not isinstance(data, Mapping):
             raise errors.UnexpectedResponse("sipgate's answer is not a JSON object.", endpoint=cls.endpoint)
         return cls(**cls.values_of(data))
@@ -295,7 +295,7 @@ class HistoryEntry(Value):
 
 
 def fetch_identity(base_url: str, access_token: str) -> Identity:
-    """Return who the token belongs to; works with any granted scope. Raises as ``call``."""
+    """Return whom the token belongs to; any granted scope suffices. Raises as ``call``."""
     return Identity.parse(rest.data(rest.call("GET", base_url, "/authorization/userinfo", access_token)))
 
 

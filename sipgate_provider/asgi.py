@@ -1,4 +1,4 @@
-"""For sites that an ASGI server serves: the process ends when what was sent to sipgate is stored."""
+"""For sites under an ASGI server: a process that is told to end finishes its refreshes first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 def ending_in_order(application: Application) -> Application:
     """Return an ASGI application that also answers the server's *lifespan* protocol, which Django does not.
 
-    When the server is about to end, refreshes that are queued are cancelled and those that were sent are waited for.
-    Without it uvicorn, told to stop by SIGTERM, ends without waiting for threads.
+    When the server is about to end, queued refreshes are cancelled, and those that were sent are waited for. Otherwise
+    uvicorn ends at SIGTERM without waiting for threads.
     """
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:

@@ -15,7 +15,7 @@ from sipgate_provider.keeper import database, refresh, sealing
 from sipgate_provider.remote import http
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
-NEW_KEY = "python -c 'import base64, os; print(base64.urlsafe_b64encode(os.urandom(32)).decode())'"
+NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
 Messages = Iterator[checks.CheckMessage]
 
@@ -43,7 +43,7 @@ def check_keys(**_kwargs: Any) -> Messages:
     if not conf.token_keys() and not settings.DEBUG:
         yield _error(
             "sipgate_provider.E001",
-            "SIPGATE_TOKEN_KEYS is empty: sipgate's tokens cannot be sealed.",
+            "SIPGATE_TOKEN_KEYS is empty: sipgate's tokens cannot be encrypted.",
             f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
         )
         return
@@ -58,7 +58,7 @@ def check_allauth(**_kwargs: Any) -> Messages:
         yield _warning(
             "sipgate_provider.W003",
             "SOCIALACCOUNT_STORE_TOKENS is on: allauth also stores every token in clear text.",
-            "Switch it off; sipgate_provider stores sipgate's tokens sealed.",
+            "Switch it off; sipgate_provider stores sipgate's tokens encrypted.",
         )
     if not _uses_our_adapter():
         yield _error(
@@ -188,7 +188,7 @@ def check_deployment(**_kwargs: Any) -> Messages:
     if conf.journal_directory() is None:
         yield _warning(
             "sipgate_provider.W013",
-            "There is no rotation journal: a token pair is lost if the database fails while it is stored.",
+            "There is no journal: a token pair is lost if the database fails while it is stored.",
             "Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.",
         )
     if not conf.token_keys():

@@ -1,4 +1,4 @@
-"""What an integrator calls: sipgate's REST API in the name of a connection.
+"""The client that integrators use: calls sipgate's REST API on behalf of a connection.
 
 ::
 
@@ -9,7 +9,7 @@
     await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
     await in_thread(list)(client.history())
 
-Behind every call stands the gate (``keeper.gate``): a valid access token costs one query, an ending one is refreshed.
+Every call asks the gate (``keeper.gate``) for an access token. A valid one costs one query, an old one is refreshed.
 While sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction. So do not
 call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
 
@@ -44,10 +44,10 @@ __all__ = ["SipgateClient", "in_thread"]
 
 
 class SipgateClient:
-    """The API as seen by one connection. Cheap to make, safe to share between threads; keeps no token."""
+    """Calls the API on behalf of one connection. Cheap to make, safe to share between threads; keeps no token."""
 
     def __init__(self, connection: SocialAccount, *, wait: float | None = None) -> None:
-        """Make a client; nothing is asked yet.
+        """Make a client. sipgate and the database are not asked yet.
 
         Args:
             connection: allauth's ``SocialAccount`` of a sipgate identity, stored.
@@ -68,7 +68,7 @@ class SipgateClient:
 
     @classmethod
     def for_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        """Return the client of a user's connection; of several, of the oldest (see ``all_for_user``). One query.
+        """Return the client of a user's connection, the oldest if there are several (see ``all_for_user``). One query.
 
         Raises:
             errors.NotConnected: there is none, or ``user`` is anonymous.
@@ -98,14 +98,14 @@ class SipgateClient:
 
     @property
     def user_id(self) -> str:
-        """sipgate's id of the person inside their account, such as ``w0``: what paths of the API want."""
+        """sipgate's id of the person inside their account, such as ``w0``, which paths of the API need."""
         sub = (self.connection.extra_data or {}).get("sub") or self.connection.uid.lstrip("0123456789")
         return str(sub)
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
     def get(self, path: str, *, params: paging.Params = None) -> Any:
-        """Ask for ``path`` and return the parsed JSON, None for an empty answer.
+        """Request ``path`` and return the parsed JSON, None for an empty answer.
 
         Args:
             path: below the API's base, such as ``"/numbers"``; without query.
@@ -124,10 +124,10 @@ class SipgateClient:
         return self.request("GET", path, params=params)
 
     def post(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        """Send ``json`` to ``path``; parameters, result and errors as ``get``.
+        """Send ``json`` to ``path``; parameters, result and errors are those of ``get``.
 
-        Never repeated when the connection breaks: ``SipgateUnavailable.sent`` tells whether it may have been done. An
-        SMS (``sessions:sms:write``) for instance::
+        It is not repeated if the connection breaks: ``SipgateUnavailable.sent`` tells whether sipgate may have carried
+        it out. For example, send an SMS (``sessions:sms:write``)::
 
             client.post("/sessions/sms", json={"smsId": "s0", "recipient": "+4915799912345", "message": "Hello!"})
         """
@@ -146,7 +146,7 @@ class SipgateClient:
         return self.request("DELETE", path, params=params, json=json)
 
     def request(self, method: str, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
-        """Ask with any method; as ``get``."""
+        """Send a request with any method; otherwise as ``get``."""
         answer = self._answer(method, path, params=paging.query_of(params), json=json)
         return rest.data(answer, endpoint=rest.endpoint_of(method, path))
 
@@ -170,7 +170,7 @@ class SipgateClient:
             params: without ``offset`` and ``limit``, which are set here.
             page_size: items per request, 1 to 1000.
 
-        A list that grows at its front while it is read does not yield an item of the page before once more.
+        If the list grows at its front while it is read, no item of the previous page is yielded again.
         """
         pages = paging.Pages(path, params, page_size)
         while not pages.over:
@@ -190,7 +190,8 @@ class SipgateClient:
         Args:
             path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if it lies there; the
                 access token is sent nowhere else.
-            silence: seconds without a byte after which it is given up; there is no total deadline and no size limit.
+            silence: seconds without a byte after which reading is given up; there is no total deadline and no size
+            limit.
 
         Raises as ``get``; ``ValueError`` also for an address outside of the API.
         """
@@ -218,7 +219,7 @@ class SipgateClient:
         return api.Account.parse(self.get("/account"))
 
     def identity(self) -> api.Identity:
-        """Return who this connection is (any scope)."""
+        """Return whose connection this is (any scope)."""
         return api.Identity.parse(self.get("/authorization/userinfo"))
 
     def user(self, user_id: str | None = None) -> api.User:

@@ -46,7 +46,8 @@ OFF = "off"
 
 
 def revoke_url() -> str:
-    """``SIPGATE_REVOKE_URL``: RFC 7009 endpoint, which ends a grant; by default derived from the token endpoint.
+    """``SIPGATE_REVOKE_URL``: the revocation endpoint (RFC 7009), which ends a grant; by default derived from the token
+    endpoint.
 
     ``off``: it is not used, and grants are ended by logout.
     """
@@ -54,8 +55,8 @@ def revoke_url() -> str:
 
 
 def logout_url() -> str:
-    """``SIPGATE_LOGOUT_URL``: Keycloak's logout, asked where no revocation endpoint exists; by default derived from the
-    token endpoint.
+    """``SIPGATE_LOGOUT_URL``: Keycloak's logout endpoint, called if there is no revocation endpoint; by default derived
+    from the token endpoint.
 
     ``off``: it is never used. It ends the person's session at sipgate, and what other applications were granted in it.
     """
@@ -78,7 +79,7 @@ def issuer() -> str:
 
 
 def redirect_uri() -> str:
-    """``SIPGATE_REDIRECT_URI``: the callback exactly as registered at sipgate; empty means: allauth builds it."""
+    """``SIPGATE_REDIRECT_URI``: the callback, exactly as registered at sipgate; if it is empty, allauth builds it."""
     return str(_get("REDIRECT_URI", ""))
 
 
@@ -94,7 +95,7 @@ def is_own_host(host: str) -> bool:
 
 
 def token_keys() -> tuple[str, ...]:
-    """``SIPGATE_TOKEN_KEYS``: URL-safe base64 of 32 random bytes each; the first seals, all open."""
+    """``SIPGATE_TOKEN_KEYS``: keys, each 32 random bytes in URL-safe base64; the first encrypts, all decrypt."""
     return tuple(str(key) for key in _get("TOKEN_KEYS", ()) if key)
 
 
@@ -104,57 +105,58 @@ def scope() -> list[str]:
 
 
 def advisory_share() -> float:
-    """``SIPGATE_ADVISORY_SHARE`` (0–1): share of an access token's life, at its end, in which one caller refreshes and
-    the others go on with the present token."""
+    """``SIPGATE_ADVISORY_SHARE`` (0–1): the last part of an access token's life, as a share, in which one caller
+    refreshes it and the others use it."""
     return float(_get("ADVISORY_SHARE", 0.4))
 
 
 def mandatory_share() -> float:
-    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): share at the end in which callers wait for a token.
+    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): the last part, as a share, in which callers wait for a
+    new token.
 
-    A tenth: 30 s of sipgate's 300 s. It must outlast one API call, which may still use the token.
+    A tenth is 30 s of sipgate's 300 s. It must be longer than one API call, which may still use the token.
     """
     return float(_get("MANDATORY_SHARE", 0.1))
 
 
 def assumed_lifetime() -> timedelta:
-    """``SIPGATE_ASSUMED_LIFETIME`` (seconds): life of an access token whose ``expires_in`` was absent or odd."""
+    """``SIPGATE_ASSUMED_LIFETIME`` (seconds): lifetime of an access token whose ``expires_in`` is missing or odd."""
     return timedelta(seconds=float(_get("ASSUMED_LIFETIME", 300)))
 
 
 def answer_seconds() -> float:
     """``SIPGATE_ANSWER_SECONDS``: how long a refresh waits for sipgate's answer, from the first byte that is sent.
 
-    Patient: giving up early is what turns *slow* into *lost*.
+    It is long because giving up early would turn a slow answer into a lost one.
     """
     return float(_get("ANSWER_SECONDS", 20))
 
 
 def store_seconds() -> float:
-    """``SIPGATE_STORE_SECONDS``: how long a new pair is offered to a database that does not answer; then it waits in
-    the journal."""
+    """``SIPGATE_STORE_SECONDS``: how long the app tries to store a new pair if the database does not answer; then the
+    pair waits in the journal."""
     return float(_get("STORE_SECONDS", 5))
 
 
 def lease() -> timedelta:
     """``SIPGATE_LEASE_SECONDS``: how long one refresh may hold a connection, by the database's clock.
 
-    Longer than the answer and its storing may take; a check adds them up. On one machine a killed process is noticed at
-    once: the lease matters between machines.
+    It must be longer than answer and storing may take; a system check adds them up. On one machine a killed process is
+    noticed at once, so the lease matters between machines.
     """
     return timedelta(seconds=float(_get("LEASE_SECONDS", 45)))
 
 
 def grace() -> timedelta:
-    """``SIPGATE_GRACE_SECONDS``: how long another machine waits beyond a lease that was not returned, so that the first
-    one can store what is in its journal."""
+    """``SIPGATE_GRACE_SECONDS``: how long another machine waits after the end of a lease that was not returned, so that
+    the first machine can store what is in its journal."""
     return timedelta(seconds=float(_get("GRACE_SECONDS", 120)))
 
 
 def wait_seconds() -> float:
     """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise.
 
-    Connecting (5 s) and the answer; less than the 30 s after which gunicorn ends a worker.
+    It covers connecting (5 s) and the answer, and is less than the 30 s after which gunicorn ends a worker by default.
     """
     return float(_get("WAIT_SECONDS", 25))
 
@@ -166,12 +168,12 @@ def page_wait() -> float:
 
 def account_max_age_seconds() -> float:
     """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be for a page to show it without asking
-    again; 0: sipgate is asked for every page."""
+    again; 0: every page asks."""
     return float(_get("ACCOUNT_MAX_AGE_SECONDS", 60))
 
 
 def journal_directory() -> Path | None:
-    """``SIPGATE_JOURNAL_DIR``: where each new pair is kept, sealed, until the next one; ``None`` for none."""
+    """``SIPGATE_JOURNAL_DIR``: folder that keeps each new pair, encrypted, until the next one; ``None`` for none."""
     value = _get("JOURNAL_DIR", None)
     return _path(value) if value else None
 
@@ -186,18 +188,17 @@ def cache_is_per_process() -> bool:
 
 
 def notices() -> bool:
-    """``SIPGATE_NOTICES``: whether people and operators are mailed when they have to do something. On by default."""
+    """``SIPGATE_NOTICES``: whether people and operators get a mail when they have to act."""
     return bool(_get("NOTICES", True))
 
 
 def history_days() -> int:
-    """``SIPGATE_HISTORY_DAYS``: how long the history and sipgate's last answers are kept; 0: without end. A year by
-    default."""
+    """``SIPGATE_HISTORY_DAYS``: days that the history and sipgate's last answers are kept; 0: without end."""
     return int(_get("HISTORY_DAYS", 365))
 
 
 def metrics() -> bool:
-    """``SIPGATE_METRICS``: whether Prometheus metrics are kept; off by default. Read once, when the app is ready."""
+    """``SIPGATE_METRICS``: whether metrics for Prometheus are counted; read once, when the app is ready."""
     return bool(_get("METRICS", False))
 
 
@@ -208,14 +209,14 @@ def site_url() -> str:
 
 
 def site_name() -> str:
-    """``SIPGATE_SITE_NAME``: what people know the site as, for mails; by default the host of its address."""
+    """``SIPGATE_SITE_NAME``: name of the site in mails; by default the host of its address."""
     return str(_get("SITE_NAME", "")) or urlsplit(site_url()).netloc
 
 
 def setting_names() -> dict[str, str]:
     """``SIPGATE_SETTING_NAMES``: operators' names of settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
 
-    The app speaks of Django's settings; a site may fill them from variables of the environment.
+    Messages name Django's settings; a site may fill them from variables of the environment.
     """
     return dict(_get("SETTING_NAMES", {}))
 

@@ -1,4 +1,4 @@
-"""Views that need sipgate: who may not use it yet is sent where that can be changed, and comes back.
+"""Views that need sipgate: users who cannot use it yet are sent to the page that changes that, and come back.
 
 ::
 
@@ -20,8 +20,8 @@ error in the view
 Every way leads back to the page, with its query; from a form that was posted, to the page it was on. Nobody is sent in
 circles: after a consent that did not help, the problem page says what is missing.
 
-*Transactions.* With ``ATOMIC_REQUESTS`` the connection is looked at, and an ending token refreshed, before the view's
-transaction begins; the view itself runs in it as usual, and a sipgate error rolls it back. Of several connections the
+*Transactions.* With ``ATOMIC_REQUESTS`` the connection is checked, and an expiring token refreshed, before the view's
+transaction begins. The view itself runs in it as usual, and a sipgate error rolls it back. Of several connections the
 oldest counts, as in ``SipgateClient.for_user``.
 
 Must not know: what the views do.
@@ -64,9 +64,9 @@ else:
     MixedInto = object
 
 SENT = "sipgate_sent"
-"""Session key: where this person was sent already, and with which consent, so that nobody goes in circles."""
+"""Session key: where this person was sent already, and with which consent, so that nobody is sent in circles."""
 MOST_TIMES = 3
-"""How often a user is sent the same way without a consent: people go back and try again, loops never stop."""
+"""How often a user is sent the same way without a consent. People may go back and try again; a loop must end."""
 
 
 @overload
@@ -76,7 +76,7 @@ def sipgate_required(*, scopes: Iterable[str] = ()) -> Callable[[AnyView], AnyVi
 def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
     """Let a view be used only with a living sipgate connection; ``request.sipgate`` is its ``SipgateClient``.
 
-    For functions and for class-based views, synchronous or not. With ``LoginRequiredMiddleware`` the view does not need
+    For functions and class-based views, synchronous or not. With ``LoginRequiredMiddleware`` the view does not need
     ``login_not_required``: this decorator asks for the login itself.
 
     Args:
@@ -108,7 +108,7 @@ class SipgateRequest(HttpRequest):
 
 
 class SipgateRequiredMixin(MixedInto):
-    """``sipgate_required`` for class-based views; stands before ``View`` among the bases."""
+    """``sipgate_required`` for class-based views; list it before ``View``."""
 
     sipgate_scopes: Iterable[str] = ()
 
@@ -260,7 +260,7 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 def _send(
     request: HttpRequest, error: errors.SipgateError, *, rows: list[SocialAccount], wish: tuple[str, ...]
 ) -> HttpResponse:
-    """Send a browser to the connect page once; programs, and those it did not help, are told what is missing."""
+    """Send a browser to the connect page once. Tell programs, and people whom that did not help, what is missing."""
     back = back_to(request)
     error.connection_id = rows[0].pk if rows else None
     if wish:
@@ -291,7 +291,7 @@ def _in_vain(request: HttpRequest, error: errors.SipgateError, rows: list[Social
 def _trouble(request: HttpRequest, error: errors.SipgateError) -> HttpResponse:
     """Return the problem of a view as page or document."""
     if type(error) is errors.MissingPermission and error.scopes:
-        # Of the alternatives the narrowest, on top of what there is; the page's button then asks for it.
+        # The page's button asks for the narrowest of the alternatives, in addition to what was granted.
         token: SipgateToken | None = getattr(request, "sipgate_token", None)
         granted = token.scopes if token else ()
         scope_rules.want(request, {*granted, *scope_rules.narrowest(error.scopes)})
@@ -324,7 +324,7 @@ def back_to(request: HttpRequest) -> str:
     parts = urlsplit(referrer)
     path = parts.path or "/"
     if not url_has_allowed_host_and_scheme(path, None):
-        return "/"  # by itself, a path that begins with two slashes is the name of another host
+        return "/"  # on its own, a path that begins with two slashes would name another host
     return f"{path}?{parts.query}" if parts.query else path
 
 

@@ -1,7 +1,7 @@
-"""Addresses of an OpenID Connect server: what one of them tells of the others, and which of them are on this machine.
+"""Addresses of an OpenID Connect server: derives one from another, and tells which of them are on this machine.
 
-Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. An address of another shape
-tells nothing of its siblings.
+Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. Nothing is derived from an
+address of another shape.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 REALMS = frozenset({"third-party", "sipgate-apps"})
-"""sipgate's realms for clients of others."""
+"""sipgate's realms for other people's clients."""
 
 
 def logout_url_from(token_url: str) -> str:
-    """Return Keycloak's logout endpoint of the realm of ``token_url``; empty if that is not shaped like Keycloak's."""
+    """Return Keycloak's logout endpoint of the realm of ``token_url``; empty if that is not an address of Keycloak."""
     return _sibling(token_url, "logout")
 
 

@@ -4,16 +4,16 @@
 
     SipgateError                   catch this to mean "some trouble with sipgate"
     ├─ NotConnected                no sipgate connection yet                  → connect
-    ├─ NeedsSignIn                 the link ended (see ``reason``)            → sign in again, one click
+    ├─ NeedsSignIn                 the connection ended (see ``reason``)      → sign in again, one click
     │  └─ AccessRejected           the API answered 401 for a fresh token     → sign in again
     ├─ MissingPermission           403, or a scope that was not granted       → sign in again, allowing that scope
     │  └─ NotAvailable             403 although the scope was granted         → not booked, or not this product line
     ├─ SipgateUnavailable          network, time-out, 5xx                     → try again later
     │  └─ RateLimited              429                                        → try again after ``retry_after``
-    ├─ Misconfigured               our client, our settings                   → the operator: see ``setting``
+    ├─ Misconfigured               this site's client or settings             → the operator: see ``setting``
     │  └─ CallerHoldsLock          SQLite: the caller holds the write lock    → the developer: leave the transaction
-    ├─ UnexpectedResponse          an answer nobody understands               → apologise; reference number in the log
-    └─ RequestFailed               sipgate refused this one request           → depends on the request
+    ├─ UnexpectedResponse          an answer that is not understood           → apologise; the reference is in the log
+    └─ RequestFailed               sipgate refused this request               → depends on the request
        ├─ PaymentRequired          402, balance too low
        ├─ NotFound                 404
        └─ Conflict                 409
@@ -35,7 +35,7 @@ from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
 CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of a setting
-"""Where a Django project keeps its client at sipgate. These, like all names of settings, are as Django knows them."""
+"""Where a Django project keeps its client at sipgate. Errors name Django settings, not environment variables."""
 
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """No look-alikes: a person reads the reference out over the telephone."""
@@ -47,7 +47,7 @@ def new_reference() -> str:
 
 
 class Kind(StrEnum):
-    """What a person can be told. ``problems.TEXTS`` has the words for each, and metrics count by it."""
+    """Kinds of problems that people are told of. ``problems.TEXTS`` has the words for each, and metrics count by it."""
 
     NOT_CONNECTED = "not_connected"
     NEEDS_SIGN_IN = "needs_sign_in"
@@ -65,7 +65,7 @@ class Kind(StrEnum):
 
 
 class Details(TypedDict, total=False):
-    """What every error may be given beside its message."""
+    """What an error can be given besides its message."""
 
     endpoint: str | None
     status: int | None
@@ -112,7 +112,7 @@ class NotConnected(SipgateError):
 
 
 class NeedsSignIn(SipgateError):
-    """The link ended; a person has to sign in to sipgate again. The same connection then goes on.
+    """The connection ended. Remedy: sign in at sipgate again; the same connection then works again.
 
     ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
     """
@@ -139,7 +139,7 @@ class MissingPermission(SipgateError):
 
 
 class NotAvailable(MissingPermission):
-    """403 although the scope was granted: the feature is not booked, or belongs to the other product line."""
+    """403 although the scope was granted: the feature is not booked, or belongs to another product line."""
 
     kind = Kind.NOT_AVAILABLE
 
@@ -166,7 +166,7 @@ class RateLimited(SipgateUnavailable):
 
 
 class Misconfigured(SipgateError):
-    """Our client or our settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
+    """This site's client or settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
 
     kind = Kind.MISCONFIGURED
 
@@ -184,7 +184,7 @@ class CallerHoldsLock(Misconfigured):
 
 
 class UnexpectedResponse(SipgateError):
-    """An answer we do not understand. Needs a look at the log, and probably a change of code."""
+    """An answer that the app does not understand. Look at the log; probably the code has to change."""
 
 
 class RequestFailed(SipgateError):

@@ -1,4 +1,4 @@
-"""What Prometheus reads: the counters of ``metrics``, and gauges made of ``ops.statistics``.
+"""What Prometheus reads: the counters of ``metrics``, and gauges computed from ``ops.statistics``.
 
 With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only ``prometheus-client`` reads, one answer has the counts
 of every process; without it, those of the process that answers.
@@ -33,7 +33,7 @@ COUNTING = (attempt, gate, http, journal, keepalive, problems, rest, revocation)
 first event has no increase that an alert could see."""
 
 REMEMBERED_FOR = 15.0
-"""Seconds: as often as Prometheus usually asks; several of them, and every process, may."""
+"""Seconds: the usual interval of Prometheus. Several of them may ask, and any process may answer."""
 PATIENCE = 1.5
 """Seconds that an answer waits for the database: Prometheus gives up after ten, and then loses the counters, too."""
 ENDING_WITHIN = 7
@@ -80,7 +80,7 @@ Found = list[tuple[Gauge, tuple[str, ...], float]]
 
 
 def _journal() -> Found:
-    """Read the journal each time: processes of several machines may share the statistics, and each has its own."""
+    """Read the journal each time. Several machines may share the statistics, but each has a journal of its own."""
     folder = conf.journal_directory()
     if folder is None:
         return [(JOURNAL_ENTRIES, (), 0.0)]
@@ -112,8 +112,8 @@ def _counted() -> Found:
 
 
 class StatisticsCollector(Collector):
-    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. A database that does not answer, or not in time,
-    costs the gauges, not the answer."""
+    """Counts when Prometheus asks, at most once in ``REMEMBERED_FOR``. If the database does not answer in time, only
+    the gauges are missing from the answer."""
 
     def __init__(self) -> None:
         self._counting = Bounded(_counted)
@@ -121,7 +121,7 @@ class StatisticsCollector(Collector):
         self._until = 0.0
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Tell the names without counting: a registry asks at start-up."""
+        """Return the names without counting: a registry asks for them at start-up."""
         return _families([])
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -135,7 +135,7 @@ class StatisticsCollector(Collector):
         return _families([*self._found, *_journal()])
 
     def forget(self) -> None:
-        """Count anew at the next question."""
+        """Count anew at the next scrape."""
         self._until = 0.0
 
 

@@ -1,8 +1,8 @@
 """Counts and times for Prometheus, off unless a site switches it on.
 
 A module that counts declares its instruments at its top, as with ``prometheus-client`` itself; ``INSTRUMENTS`` lists
-them all. They always exist; calling one costs a comparison until ``switch_on`` has found ``prometheus-client`` (an
-optional dependency). So code that counts need not ask whether metrics are on.
+them all. They always exist, and do nothing until ``switch_on`` has found ``prometheus-client`` (an optional
+dependency). So code that counts need not ask whether metrics are on.
 
 Each label has a fixed set of values, or its caller bounds them (endpoint templates); any other value becomes
 ``other``. No user, connection or secret can become a label.
@@ -22,14 +22,14 @@ PREFIX = "sipgate_"
 ACTORS = frozenset({"gate", "keepalive", "person"})
 """Who caused a refresh; an administrator is ``other``, since administrators are noted by name."""
 PATIENT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 35.0, 60.0)
-"""Seconds: up to a refresh that asked twice."""
+"""Seconds: up to a refresh that was sent twice."""
 
 Labels = Mapping[str, Iterable[str] | None]
 NO_LABELS: Labels = {}
 INSTRUMENTS: list[Instrument] = []
 """Every instrument of the modules imported so far."""
 _client: Any = None
-"""The package ``prometheus_client``, once metrics are on; what is declared later counts at once."""
+"""The package ``prometheus_client``, once metrics are on. Instruments that are declared later count at once."""
 
 
 class Instrument:
@@ -59,7 +59,7 @@ class Instrument:
         raise NotImplementedError
 
     def _show_zeros(self) -> None:
-        # A first failure has to be an increase.
+        # The series begins at 0, so that the first failure is an increase.
         if all(values is not None for values in self.labels.values()):
             for values in product(*(sorted(values or ()) for values in self.labels.values())):
                 self._child(values)
@@ -72,7 +72,7 @@ class Instrument:
                 for value, known in zip(values, self.labels.values(), strict=True)
             )
             child = self._metric.labels(*bounded) if bounded else self._metric
-            if bounded == values:  # what is unknown is not remembered: there is no end of it
+            if bounded == values:  # unknown values are not remembered, because there may be any number of them
                 self._children[values] = child
         return child
 
@@ -84,7 +84,7 @@ class Counter(Instrument):
         return client.Counter(self.name.removesuffix("_total"), self.text, tuple(self.labels))
 
     def count(self, *values: str, number: float = 1) -> None:
-        """Add ``number`` (0 or more) under these values of the labels, in their order."""
+        """Add ``number`` (0 or more) for these values of the labels, in the order of the labels."""
         if self.is_on:
             self._child(values).inc(number)
 
@@ -102,7 +102,7 @@ class Histogram(Instrument):
         return client.Histogram(self.name, self.text, tuple(self.labels), buckets=self._buckets)
 
     def observe(self, seconds: float, *values: str) -> None:
-        """Note that something took so long, under these values of the labels, in their order."""
+        """Note how long something took, for these values of the labels, in the order of the labels."""
         if self.is_on:
             self._child(values).observe(seconds)
 

@@ -1,4 +1,4 @@
-"""What is stored: one token row per connection, its history, the last known account, and work owed to sipgate.
+"""What is stored: one token row per connection, its history, the last known account, and pending revocations.
 
 Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, requests, templates.
 """
@@ -19,11 +19,11 @@ from django.utils.translation import pgettext_lazy
 OFFLINE_ACCESS = "offline_access"
 """Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
 TELL_BEFORE = timedelta(days=7)
-"""So long before an end that nothing can move, its person is told."""
+"""How long before a fixed end its person is told."""
 
 
 class State(models.TextChoices):
-    """What a person can understand of a connection. Each has a reason and a next step (docs/reference)."""
+    """The state of a connection, as people are told. Each has a reason and a next step (docs/reference.md)."""
 
     ACTIVE = "active", pgettext_lazy("connection", "active")
     FAILING = "failing", _("failing, retrying")
@@ -45,7 +45,7 @@ class Reason(models.TextChoices):
     UNREACHABLE = "unreachable", _("sipgate cannot be reached")
     UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
-    ENDED_BY_PERSON = "ended_by_person", _("its person ended access")
+    ENDED_BY_PERSON = "ended_by_person", _("the user ended access")
     CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
     KEY_MISSING = "key_missing", _("the key that sealed its tokens is missing")
     OTHER_CLIENT = "other_client", _("its tokens belong to another client, server or site")
@@ -138,7 +138,7 @@ class SipgateToken(models.Model):
 
     @property
     def has_fixed_end(self) -> bool:
-        """Whether using it does not move ``refresh_expires_at``: it ends then, whatever happens."""
+        """Whether refreshing does not move ``refresh_expires_at``: the connection then ends at that time."""
         return self.reason == Reason.FIXED_END
 
     @property
@@ -182,7 +182,7 @@ class LastKnownAccount(models.Model):
 
 
 class TokenEvent(models.Model):
-    """Append-only history: what a person or operator would ask about. It outlives the connection."""
+    """The history of a connection, to which events are only added. It outlives the connection."""
 
     class Kind(models.TextChoices):
         CONSENT = "consent", _("signed in at sipgate")
@@ -257,7 +257,7 @@ class TokenEvent(models.Model):
 class Revocation(models.Model):
     """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate.
 
-    A finished row has no secret and no next attempt; it stays for some minutes, for sign-ins that are under way.
+    A finished row has no secret and no next attempt. It stays for some minutes because sign-ins under way look for it.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -287,9 +287,9 @@ class Revocation(models.Model):
 
 
 class UsedState(models.Model):
-    """The ``state`` of a callback that brought a code: it is used once, whoever asks for that callback again.
+    """The ``state`` of a callback that brought a code. It is used once, even if the callback is repeated.
 
-    The row is inserted before the code leaves, so that of several equal callbacks one alone sends it. It holds no
+    The row is inserted before the code is sent, so that only one of several equal callbacks sends it. It holds no
     secret: hashes of the state and of the cookie of the browser that began, what the sign-in asked for, where it ended.
     """
 
@@ -316,8 +316,8 @@ class UsedState(models.Model):
 
 
 class ClientPause(models.Model):
-    """sipgate refused our client: until ``until`` no refresh is tried. Keyed by the credentials, so that corrected
-    ones are not held up."""
+    """sipgate rejected this site's client: no refresh is tried before ``until``. The key is made of the credentials, so
+    that corrected ones are not held up."""
 
     client_fingerprint = models.CharField(_("client fingerprint"), max_length=12, primary_key=True)
     since = models.DateTimeField(_("since"))

@@ -1,7 +1,7 @@
-"""Errors as a person meets them: what happened, what to do, and a reference that is also in the log.
+"""Explains errors to people: what happened, what to do, and a reference that is also in the log.
 
-Turns the error tree into words, pages and problem documents (RFC 9457). Only a callback differs: its failures are pages
-of ``sign_in.callback_problems``, with status 401.
+Turns the error tree into words, pages and problem documents (RFC 9457). Failures of a callback are pages of
+``sign_in.callback_problems``, with status 401.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ INCIDENTS = "sipgate_incidents"
 SAME_FOR, MOST_INCIDENTS = 3600, 10
 """Seconds for which the same trouble is the same incident, and how many are remembered."""
 ENDING = (Kind.NEEDS_SIGN_IN, Kind.UNAVAILABLE, Kind.MISCONFIGURED, Kind.UNEXPECTED)
-"""What is over when a connection works again; the other kinds are about single requests."""
+"""Incidents that end when a connection works again; the other kinds are about single requests."""
 SHOWN = metrics.Counter("problems_total", "Problems that users were shown.", {"kind": Kind})
 
 
@@ -159,7 +159,7 @@ class Problem:
 
     @property
     def level(self) -> int:
-        """How grave it is for the log: what only we can repair is an error, other trouble a warning."""
+        """The level for the log: what only the operator can repair is an error, everything else a warning."""
         return logging.ERROR if self.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED} else logging.WARNING
 
     def document(self) -> dict[str, Any]:
@@ -193,17 +193,17 @@ def of_kind(kind: Kind, *, next_url: str = "", connect: bool = False, error: Exc
 
 
 def describe(error: Exception, *, next_url: str = "", connect: bool = False) -> Problem:
-    """Return the problem that ``error`` is to a person.
+    """Return how ``error`` is explained to a person.
 
-    ``connect``: the person is signed in here, so a sign-in at sipgate has to connect this user, not find or make one.
-    If the error is about a connection, the sign-in repairs this one, or says that it could not.
+    ``connect``: the person is signed in here, so a sign-in at sipgate has to connect this user, and must not find or
+    create another one. If the error is about a connection, the sign-in repairs that connection.
     """
     unknown = Kind.UNAVAILABLE if isinstance(error, RequestException) else Kind.UNEXPECTED
     return of_kind(getattr(error, "kind", unknown), next_url=next_url, connect=connect, error=error)
 
 
 def cause(failure: Exception | None) -> str:
-    """Return what may be logged of a failure: our own errors word by word, of others only the kind."""
+    """Return what may be logged about a failure: the message of the app's own errors, and only the kind of others."""
     if isinstance(failure, errors.SipgateError | errors.TokenRefused | ProviderException):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"
@@ -249,7 +249,7 @@ def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
     """Log a problem and count it; return it with the reference of its incident.
 
     Somebody who meets the same kind of problem with the same connection (or, without one, on the same page) within an
-    hour, or until it is ``over``, reads the same reference. The log has it once for each cause.
+    hour, or until it is ``over``, sees the same reference. The log has it once for each cause.
     """
     session = getattr(request, "session", None)
     if session is None or session.is_empty():
@@ -274,7 +274,7 @@ def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
 
 
 def over(request: HttpRequest, connection_id: int) -> None:
-    """Note that a connection works again: what comes next is another incident."""
+    """Note that a connection works again, so that the next trouble is another incident."""
     incidents = request.session.get(INCIDENTS, {})
     left = {key: known for key, known in incidents.items() if key not in {f"{kind} {connection_id}" for kind in ENDING}}
     if left != incidents:

@@ -1,4 +1,4 @@
-"""What a sipgate identity means to allauth. (The module's name is fixed by allauth.)"""
+"""Tells allauth what a sipgate identity means. (allauth looks for this module by name.)"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
         """Return the connection's name for people: company, else person, else e-mail address, else a readable id.
 
-        The one place that decides it: pages, mails, messages, the admin and allauth's own texts all ask here. The
+        Pages, mails, messages, the admin and allauth's own texts all take it from here. The
         company is known once ``/account`` was read; read ``sipgate_account`` with the connection to save a query.
         """
         known = getattr(self.account, "sipgate_account", None)
@@ -33,7 +33,7 @@ class SipgateAccount(ProviderAccount):
 
     @property
     def person(self) -> str:
-        """The person's name at sipgate; empty unless the granted scope allows to read it."""
+        """The person's name at sipgate; empty unless the granted scopes allow the site to read it."""
         data = self.account.extra_data
         return f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
 
@@ -54,17 +54,17 @@ class SipgateProvider(OAuth2Provider):
         return conf.scope()
 
     def get_scope_from_request(self, request: HttpRequest) -> list[str]:
-        """Return configured scopes and those that a page of this site asked for; ``?scope=`` is not looked at.
-
-        allauth would add the query's: a crafted link could then ask a person for everything.
+        """Return the configured scopes and those that a page of this site asked for. ``?scope=``, which allauth would
+        add, is ignored: a crafted link could ask a person for everything.
         """
         return sorted({*self.get_scope(), *scopes.pending(request)})  # type: ignore[no-untyped-call]  # allauth is untyped
 
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
-        """Return configured parameters; ``?auth_params=`` is not looked at, it could even replace ``redirect_uri``.
+        """Return the configured parameters. ``?auth_params=`` is ignored, because it could even replace
+        ``redirect_uri``.
 
         With ``?another=`` sipgate asks who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in
-        there would connect the same account once more. What else it takes, ``another_account`` says.
+        there would connect the same account once more. ``another_account`` does the rest.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
         return {**params, "prompt": "login"} if request.GET.get(another_account.FIELD) else params
@@ -99,8 +99,8 @@ class SipgateProvider(OAuth2Provider):
     def extract_uid(self, data: dict[str, Any]) -> str:
         """Return ``masterSipId`` + ``sub``, such as ``1234567w0``; ``sub`` alone repeats in every company.
 
-        The domain takes no part: one API serves both regions, and its webhooks call exactly this the full user id. A
-        connection whose domain changes all the same is refused (``adapter``).
+        The domain is not included: one API serves both regions, and its webhooks call exactly this the full user id. A
+        sign-in with a known uid from another domain is refused.
         """
         master, sub = str(data.get("masterSipId") or ""), str(data.get("sub") or "")
         if not master or not sub:
@@ -124,9 +124,10 @@ class SipgateProvider(OAuth2Provider):
     def _verified_address(self, data: dict[str, Any]) -> str:
         """Return the person's address if somebody has verified it, else nothing.
 
-        An administrator of a sipgate account can give its users any address. allauth would send a new password to it:
-        its owner would use an account that the administrator's sipgate opens, too. Verified is what OpenID Connect
-        calls so, and what the site vouches for (allauth's ``VERIFIED_EMAIL``).
+        An administrator of a sipgate account can give its users any address. If it counted as verified, the owner of
+        the address could reset the password and use an account that the administrator can also open with sipgate.
+        Verified addresses are those that OpenID Connect calls so, and those that the site vouches for (allauth's
+        ``VERIFIED_EMAIL``).
         """
         address = str(data.get("email") or "")
         vouched = data.get("email_verified") is True or get_adapter().is_email_verified(self, address)

@@ -1,4 +1,4 @@
-"""Scopes: what a page wants beyond the configured ones, and whether what was granted suffices."""
+"""Tells which scopes a page needs beyond the configured ones, and whether the granted ones suffice."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SESSION_KEY = "sipgate_wanted_scopes"
 FIELD = "sipgate_scopes"
 """Query parameter of the sign-in's address that carries a signed wish."""
 SIGNED_FOR = 86_400
-"""Seconds for which a button on a page that stays open goes on working."""
+"""Seconds for which a button works on a page that stays open."""
 WANTED_FOR = 600
 """Seconds for which a page's wish is remembered: as long as allauth remembers a state."""
 
@@ -35,7 +35,7 @@ def needed_by_code() -> dict[str, list[str]]:
 
 
 def suffices(granted: Iterable[str], *, needed: str) -> bool:
-    """Tell whether ``needed``, a parent of it (``sessions:write`` of ``sessions:sms:write``) or ``all`` is granted."""
+    """Tell whether ``needed``, its parent (``sessions:write`` for ``sessions:sms:write``) or ``all`` was granted."""
     have = set(granted)
     if "all" in have or needed in have:
         return True
@@ -66,15 +66,14 @@ def want(request: HttpRequest, wanted: Iterable[str]) -> None:
 
 
 def signed(request: HttpRequest, wanted: Iterable[str]) -> str:
-    """Return a wish for the sign-in's address: a button may ask for more without every sign-in doing so.
-
-    Signed, and good for this user only, since a crafted link could otherwise ask a person for everything.
+    """Return a parameter for the sign-in's address that asks for more scopes. It is signed and valid for this user
+    only, because a crafted link could otherwise ask a person for everything.
     """
     return signing.dumps([_whose(request), *sorted(set(wanted))], salt=FIELD)
 
 
 def pending(request: HttpRequest) -> tuple[str, ...]:
-    """Return what the pressed button asks for, else what ``want`` left, if it is not too old."""
+    """Return what the pressed button asks for, else what ``want`` noted, if that is not too old."""
     by_button = _opened(request)
     if by_button:
         return by_button

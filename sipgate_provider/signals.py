@@ -16,17 +16,17 @@ logger = logging.getLogger(__name__)
 connected = Signal()
 """A person signed in or connected; ``first`` tells whether this connection had no token before."""
 needs_sign_in = Signal()
-"""The link needs its person; ``reason`` is a ``models.Reason``. Once per incident."""
+"""The connection needs a new sign-in; ``reason`` is a ``models.Reason``. Once per incident."""
 repaired = Signal()
-"""A link that needed its person, or failed, works again."""
+"""A connection that needed a new sign-in, or failed, works again."""
 disconnected = Signal()
-"""The connection is being deleted; ``token`` still tells its state, not its secrets."""
+"""The connection is being deleted; ``token`` still has its state, but no secrets."""
 misconfigured = Signal()
-"""sipgate refuses our client; sent with ``code`` and ``setting``, once per incident, without connection and token."""
+"""sipgate rejects this site's client. Sent with ``code`` and ``setting`` only, once per incident."""
 
 
 def announce(signal: Signal, **values: Any) -> None:
-    """Send to every receiver; one that raises is logged, since the work that is announced is done already."""
+    """Send to every receiver. If one raises an exception, it is logged, since the work is done already."""
     for receiver, outcome in signal.send_robust(sender=None, **values):
         if isinstance(outcome, Exception):
             logger.error("A receiver of a sipgate signal failed: %r raised %s", receiver, type(outcome).__name__)

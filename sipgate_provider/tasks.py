@@ -1,4 +1,4 @@
-"""The keepalive as a task, for sites whose task queue runs what is due regularly.
+"""The keepalive as a task, for sites whose task queue runs tasks at regular intervals.
 
 ``keepalive`` is a plain function. With Celery it is also the task ``sipgate_provider.keepalive``, which
 ``autodiscover_tasks`` finds; with Django's task framework (6.0 and later) it is also the task ``keepalive_task``.

@@ -1,7 +1,7 @@
-"""The provider's addresses, included by ``allauth.urls``.
+"""The provider's URL patterns, included by ``allauth.urls``.
 
-The callback lies where ``SIPGATE_REDIRECT_URI`` says; a site puts ``callback_urlpatterns()`` into its root URL
-configuration for that. Without the setting it is allauth's usual ``sipgate/login/callback/``.
+The path of the callback is that of ``SIPGATE_REDIRECT_URI``, so a site adds ``callback_urlpatterns()`` to its root URL
+configuration. Without the setting it is allauth's usual ``sipgate/login/callback/``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-"""A local stand-in for sipgate: authorization server and REST API, with people who exercise the odd cases.
-
-A process of its own, with settings, database and cookies of its own. Neither the site nor the app imports it.
+"""A local stand-in for sipgate: authorization server and REST API, with people for unusual cases. It is a process with
+settings, database and cookies of its own. Neither the site nor the app imports it.
 """

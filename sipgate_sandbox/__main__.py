@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from . import faults
 from .control import NoSandbox, SandboxControl
 from .wsgi_server import Application, Handler, Server
 
@@ -51,16 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--quiet", action="store_true", help="no line per request")
     for name, text in (
-        ("fault", "arm a fault"),
-        ("faults", "list armed faults"),
-        ("clear", "clear them"),
+        ("fault", "switch a fault on"),
+        ("faults", "list the faults that are on"),
+        ("clear", "switch all faults off"),
         ("state", "show counters"),
     ):
-        command = commands.add_parser(name, help=text)
+        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
         command.add_argument("--url", default="http://localhost:8081")
         if name == "fault":
-            command.add_argument("name")
-            command.add_argument("--on", default="all")
+            command.epilog = "\n".join(["faults:", *(f"  {fault:<20}{what}" for fault, what in faults.KNOWN.items())])
+            command.add_argument("name", metavar="FAULT")
+            command.add_argument("--on", metavar="PLACE", default="all", help=f"one of: {', '.join(faults.PLACES)}")
             command.add_argument("--times", type=int, default=1, help="0: until cleared")
             command.add_argument("--seconds", type=float, default=5.0)
             command.add_argument("--value", default=None)

@@ -1,7 +1,7 @@
-"""Whose access token a REST request brings: looked up here, or asked of another authorization server.
+"""Finds out whose access token a REST request has, here or by asking another authorization server.
 
-With ``--introspect`` the REST API belongs to that server's tokens: each is checked at its introspection endpoint
-(RFC 7662), whose ``username`` must be the id of one of our people.
+With ``--introspect`` the REST API accepts the tokens of that server. Each is checked at its introspection endpoint (RFC
+7662), and ``username`` must be the id of one of the sandbox's people.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from .people import BY_UID, PEOPLE
 from .scopes import SCOPES
 
 COOKIE = "browser_session"
-"""Where Django's session, a signed cookie, names the browser session."""
+"""Key in Django's session (a signed cookie) that names the browser session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def authorize(request: HttpRequest) -> HttpResponse:
     client = Client.objects.filter(pk=request.GET.get("client_id", ""), enabled=True).first()
     redirect_uri = request.GET.get("redirect_uri", "")
     if client is None or redirect_uri not in client.redirect_uris:
-        # Nobody is sent to an address that is not registered.
+        # Never redirect to an address that is not registered.
         problem = "client" if client is None else "redirect_uri"
         known = client.redirect_uris if client is not None else []
         context = {"problem": problem, "came": redirect_uri, "known": known}
@@ -120,7 +120,7 @@ def browser_session(request: HttpRequest) -> BrowserSession | None:
 
 
 def _sign_in(request: HttpRequest, session: BrowserSession | None) -> BrowserSession | None:
-    """Sign the chosen person in. Nobody else can be while somebody is signed in, nor can somebody who is disabled."""
+    """Sign the chosen person in, unless they are disabled or somebody else is signed in."""
     person = request.POST["person"]
     if person not in BY_UID or person in behaviour.current.disabled_people:
         return None
@@ -171,7 +171,7 @@ def _code(asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
 
 @csrf_exempt
 def logout(request: HttpRequest) -> HttpResponse:
-    """One address for two: a client's POST ends a session at once, a person's browser is asked first."""
+    """End a session: at once for a client's POST; a person is asked first."""
     if request.method == "POST":
         return token_endpoint.logout(request)
     return render(request, "sandbox/log_out.html", {"query": request.GET.urlencode()})
@@ -179,7 +179,7 @@ def logout(request: HttpRequest) -> HttpResponse:
 
 @require_http_methods(["POST"])
 def confirm_logout(request: HttpRequest) -> HttpResponse:
-    """End the session of this browser; go back where the client has registered a way back."""
+    """End the session of this browser, and redirect to the client if that address is registered."""
     session = browser_session(request)
     if session is not None:
         sessions.end_session(session)

@@ -1,6 +1,6 @@
-"""How the authorization server behaves: lifetimes, and what is unknown of sipgate's. Changed by the control API.
+"""How the authorization server behaves: lifetimes, and what is unknown about sipgate's. The control API changes it.
 
-The values live in this process and are as at start after ``reset``.
+The values are kept in this process; ``reset`` restores those of its start.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ LIFETIMES = ("access_lifetime", "refresh_lifetime", "session_lifetime")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """All lifetimes are in seconds. Each switch is on where a default Keycloak with rotating tokens behaves so."""
+    """All lifetimes are in seconds. A switch is on by default if a default Keycloak with rotating tokens behaves so."""
 
     access_lifetime: int
     refresh_lifetime: int
     session_lifetime: int = 365 * 86_400
     not_before: int = 0
-    """Tokens issued before this instant (seconds since 1970) are refused, until it is taken back."""
+    """Tokens issued before this moment (seconds since 1970) are refused."""
     consent_required: bool = True
     spent_token_ends_grants: bool = True
     """A spent refresh token, or a code, that is sent again ends the client's grants in that browser session."""
     refresh_ends_access_token: bool = True
-    """sipgate's documentation says so; Keycloak lets the older access token live until it expires."""
+    """A refresh ends the older access token, as sipgate's documentation says. At Keycloak it lives until it expires."""
     revocation: bool = True
     """There is a revocation endpoint (RFC 7009)."""
     discovery: bool = True
@@ -47,7 +47,7 @@ current = initial()
 
 
 def change(**changes: Any) -> Behaviour:
-    """Change what is named; return the whole. Raises ``ValueError`` with a sentence for what makes no sense."""
+    """Change the given values and return all. Raises ``ValueError`` with a sentence for an unknown name or value."""
     global current  # the one place that changes it
     known = {one.name: one.type for one in fields(Behaviour) if one.name != "disabled_people"}
     for name, value in changes.items():

@@ -10,7 +10,7 @@ from typing import Any
 
 
 class NoSandbox(ConnectionError):
-    """Nobody answers at this address, or something that is no sandbox does."""
+    """No sandbox answers at this address."""
 
 
 class SandboxControl:
@@ -39,7 +39,7 @@ class SandboxControl:
         self._call("DELETE", "faults")
 
     def reset(self, *, people: bool = False) -> None:
-        """Zero the counters and clear faults; with ``people`` also all that people, client and behaviour became."""
+        """Reset counters and faults; with ``people`` also people, client and behaviour."""
         self._call("POST", "reset", {"people": people})
 
     def expire_access(self, uid: str = "") -> None:
@@ -53,11 +53,11 @@ class SandboxControl:
         self._call("POST", "kill-session", {"uid": uid})
 
     def withdraw_consent(self, uid: str = "") -> None:
-        """Let one person, or all, take back what the client was allowed."""
+        """Withdraw the consent of one person, or of all."""
         self._call("POST", "withdraw-consent", {"uid": uid})
 
     def set_enabled(self, uid: str, enabled: bool) -> None:
-        """Disable a person, whose tokens are refused then, or let them in again: the same tokens work."""
+        """Disable a person, whose tokens are then refused, or enable them again, so that the same tokens work."""
         self._call("POST", "person", {"uid": uid, "enabled": enabled})
 
     def change_client(self, **changes: Any) -> None:

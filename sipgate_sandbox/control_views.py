@@ -28,7 +28,7 @@ View = Callable[[HttpRequest, dict[str, Any]], Any]
 
 
 def control_view(view: View) -> Callable[..., HttpResponse]:
-    """Call ``view`` with the JSON object or form of the request; a ``ValueError`` becomes a 400 with its sentence."""
+    """Call ``view`` with the JSON object or form of the request. A ``ValueError`` becomes a 400 with its message."""
 
     @csrf_exempt
     @wraps(view)
@@ -47,7 +47,7 @@ def control_view(view: View) -> Callable[..., HttpResponse]:
 
 
 def _is_foreign(request: HttpRequest) -> bool:
-    """Tell whether a page of another origin asks: the browser that runs it is on the loopback interface, too.
+    """Tell whether a page of another origin sent the request, whose browser is on the loopback interface, too.
 
     ``get_host`` refuses names that are not ours, which a page can point at this machine (DNS rebinding).
     """
@@ -129,7 +129,7 @@ def kill_session(request: HttpRequest, payload: dict[str, Any]) -> Any:
 
 @control_view
 def withdraw_consent(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    """Let one person, or all, take back what our client was allowed."""
+    """Withdraw the consent of one person, or of all."""
     ours = Client.objects.get(pk=settings.SANDBOX_CLIENT_ID)
     people = {payload["uid"]} if payload.get("uid") else set(BY_UID)
     Consent.objects.filter(client=ours, person__in=people).delete()

@@ -10,7 +10,7 @@ from .scopes import SCOPES
 
 
 def configuration(request: HttpRequest) -> HttpResponse:
-    """Return the server's metadata (OpenID Connect Discovery, RFC 8414), if there is to be a document."""
+    """Return the server's metadata (OpenID Connect Discovery, RFC 8414), if ``discovery`` is on."""
     if not behaviour.current.discovery:
         return HttpResponse(status=404)
     issuer = settings.SANDBOX_ISSUER

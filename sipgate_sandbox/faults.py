@@ -1,7 +1,7 @@
-"""Faults: what can be made to go wrong, at which endpoint, and how often.
+"""Faults that can be switched on: what goes wrong, at which endpoint, and how often.
 
 A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching requests. Faults of
-the connection (``drip``, ``cut`` …) are carried out by ``wsgi_server``, on the bytes of the answer.
+the connection (``drip``, ``cut`` …) are applied by ``wsgi_server`` to the bytes of the answer.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ _now = threading.local()
 
 
 def arm(payload: dict[str, Any]) -> Fault:
-    """Arm a fault. Raises ``ValueError`` with a sentence for an payload that makes no sense."""
+    """Arm a fault. Raises ``ValueError`` with a sentence for an invalid payload."""
     unknown = set(payload) - {"fault", "on", "times", "seconds", "value"}
     if unknown:
         raise ValueError(f"Unknown words: {', '.join(sorted(unknown))}.")
@@ -186,7 +186,7 @@ def _answer(fault: Fault) -> HttpResponse:
 
 
 def changed_grant(data: dict[str, Any]) -> dict[str, Any]:
-    """Return a token answer as the current fault wants it."""
+    """Return a token answer, changed by the current fault."""
     fault = getattr(_now, "fault", None)
     name = fault.fault if fault else ""
     if name == "null-access-token":

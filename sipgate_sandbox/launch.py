@@ -59,7 +59,7 @@ class Running:
 def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None = None) -> Running:
     """Start a sandbox with a database of its own and wait until it answers.
 
-    ``variables`` are added to its environment: what is secret does not belong into ``arguments``, which everybody sees.
+    ``variables`` are added to its environment, for secrets: other users of the machine can see ``arguments``.
     Raises ``RuntimeError`` if it does not start.
     """
     folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
@@ -93,7 +93,7 @@ def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None =
 
 
 def sign_in(session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True) -> str:
-    """Walk login and consent over HTTP as a browser would; return the address that leads back to the client."""
+    """Go through login and consent over HTTP as a browser would; return the address that leads back to the client."""
     response = session.get(authorize_url, allow_redirects=False)
     while True:
         location = response.headers.get("Location", "")
@@ -107,7 +107,7 @@ def sign_in(session: requests.Session, authorize_url: str, *, person: str = "100
             form = {**_plain(fields), "person": person}
         elif 'name="action"' in response.text:
             form = {**_plain(fields), "action": "grant" if allow else "deny"}
-        elif 'name="restart"' in response.text:  # somebody else is signed in, and asked for again
+        elif 'name="restart"' in response.text:  # somebody else is signed in
             form = {**_plain(fields), "restart": "1"}
         else:
             raise RuntimeError(f"The sandbox shows a page that is no form (HTTP {response.status_code}).")

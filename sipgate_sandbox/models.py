@@ -1,4 +1,4 @@
-"""What the authorization server remembers: clients, consents, and who was given what in which browser session."""
+"""What the authorization server stores: clients, consents, browser sessions, grants and their tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Consent(models.Model):
 
 
 class BrowserSession(models.Model):
-    """One person signed in with one browser. What all applications get there ends with it."""
+    """One person who is signed in with one browser. The grants of all applications in it end with it."""
 
     id = models.CharField(primary_key=True, max_length=40)
     person = models.CharField(max_length=40)
@@ -65,7 +65,7 @@ class BrowserSession(models.Model):
 
 
 class Grant(models.Model):
-    """What one sign-in gave one client: a chain of tokens, each of which replaces the one before."""
+    """The grant of one sign-in to one client: a chain of tokens, each of which replaces the one before."""
 
     session = models.ForeignKey(BrowserSession, on_delete=models.CASCADE)
     client = models.ForeignKey(Client, on_delete=models.CASCADE)
@@ -85,7 +85,7 @@ class Grant(models.Model):
 
 
 class Credential(models.Model):
-    """A code or token that was given out, by its hash."""
+    """The hash of a code or token that was issued."""
 
     class Kind(models.TextChoices):
         CODE = "code"

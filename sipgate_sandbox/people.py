@@ -1,4 +1,4 @@
-"""The people of the sandbox and their companies. All invented; each exercises a case that a real account can be."""
+"""The people of the sandbox and their companies. All are invented, and each stands for a case of real accounts."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Person:
 
     @property
     def keycloak_sub(self) -> str:
-        """The ``sub`` of tokens: another id than the REST API's."""
+        """The ``sub`` of tokens, which differs from the REST API's."""
         return f"f:6b7d3c52-3f0e-4f0c-9d6f-0f2c5a1e8d11:{self.number}"
 
 

@@ -17,7 +17,7 @@ View = Callable[..., HttpResponse]
 
 
 def scoped(*scopes: str) -> Callable[[View], View]:
-    """Let a view be used with a living token that holds one of ``scopes`` (or ``all``); the view gets the person."""
+    """Restrict a view to valid tokens with one of ``scopes`` (or ``all``), and pass it the person."""
 
     def decorate(view: View) -> View:
         @csrf_exempt

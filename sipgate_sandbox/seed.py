@@ -8,11 +8,11 @@ from .models import Client, digest
 from .scopes import SCOPES
 
 OTHER_CLIENT_ID, OTHER_CLIENT_SECRET = "1000000-2-other:third-party", "other-secret"  # a sandbox
-"""Another application that the same people use, to see what the end of one does to the other."""
+"""Another application of the same people, which shows how ending a session affects others."""
 
 
 def seed() -> None:
-    """Bring the clients to what the settings say. Safe to repeat."""
+    """Store the clients of the settings. Safe to repeat."""
     clients = (
         (settings.SANDBOX_CLIENT_ID, settings.SANDBOX_CLIENT_SECRET, "Your site"),
         (OTHER_CLIENT_ID, OTHER_CLIENT_SECRET, "Another application"),

@@ -1,4 +1,4 @@
-"""How grants and browser sessions end. One browser session has one fate, as at Keycloak."""
+"""Ends grants and browser sessions. All grants of a browser session end together, as at Keycloak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .models import BrowserSession, Client, Credential, Grant
 
 
 def end_session(session: BrowserSession) -> None:
-    """End a browser session: the ordinary grants of every application in it are dead."""
+    """End a browser session, and with it the ordinary grants of every application."""
     BrowserSession.objects.filter(pk=session.pk).update(alive=False)
 
 
@@ -19,7 +19,7 @@ def end_grants_of_client(grant: Grant) -> None:
 
 
 def end_grants_of_person(person: str, client: Client | None = None) -> int:
-    """End all that a person has given (to ``client``, or to all), also offline; return how many grants that was."""
+    """End all grants of a person (to ``client``, or to all), also offline ones; return their number."""
     grants = Grant.objects.filter(session__person=person, alive=True)
     return (grants.filter(client=client) if client else grants).update(alive=False)
 

@@ -52,7 +52,7 @@ DATABASES = {
     }
 }
 SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
-# Cookies do not know ports: two sandboxes of one machine would sign each other's people out.
+# Cookies are shared by all ports of a host, so two sandboxes would sign each other's people out.
 _port = urlsplit(os.environ.get("SANDBOX_URL", "")).port or 8081
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"sandbox_session_{_port}", f"sandbox_csrf_{_port}"
 LANGUAGE_COOKIE_NAME = "sandbox_language"
@@ -72,5 +72,5 @@ LOGGING = {
     "disable_existing_loggers": False,
     "handlers": {"console": {"class": "logging.StreamHandler"}},
     "root": {"handlers": ["console"], "level": "ERROR"},
-    "loggers": {"django": {"level": "ERROR"}},  # a refused request is not the sandbox's trouble
+    "loggers": {"django": {"level": "ERROR"}},  # a refused request is no fault of the sandbox
 }

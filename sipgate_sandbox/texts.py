@@ -20,29 +20,29 @@ ENGLISH = {
     "deny": "Deny",
     "login_again": "Is it still you?",
     "login_again_hint": "The application wants you to sign in again. Nobody else can, while you are signed in.",
-    "restart": "Sign out and be another person",
+    "restart": "Sign out and choose another person",
     "log_out": "Do you want to log out?",
-    "log_out_hint": "What applications got in this browser ends, unless they have offline access.",
+    "log_out_hint": "The access of all applications in this browser ends, unless they have offline access.",
     "log_out_button": "Log out",
     "logged_out": "You are logged out",
     "back": "Afterwards you return to",
     "people": "The people",
-    "people_hint": "Each shows a case that a real account can be. What you press happens at once.",
+    "people_hint": "Each stands for a case of real accounts. The buttons take effect at once.",
     "expire": "Let the access token expire",
     "kill": "End the session",
     "faults": "Let something happen at sipgate",
     "clear": "End all",
     "once": "Once",
     "lasting": "Until I end it",
-    "armed": "Now arranged",
+    "armed": "Faults that are on",
     "times_once": "at the next request",
     "times_lasting": "until you end it",
     "fired": "happened so far:",
-    "more": "Everything that can be arranged",
+    "more": "All faults",
     "what": "What",
     "where": "Where",
     "done": "Done.",
-    "redirect_came": "It came:",
+    "redirect_came": "Received:",
     "redirect_known": "Registered:",
     "your_site": "Your site",
     "other_site": "Another application",
@@ -50,12 +50,12 @@ ENGLISH = {
     "client_cure": "The client id is not known here. Check CLIENT_ID and the realm.",
     "redirect_uri": "Invalid parameter: redirect_uri",
     "redirect_cure": "The redirect URI is not registered exactly like this. Check REDIRECT_URI.",
-    "start": "The sipgate sandbox runs",
+    "start": "The sipgate sandbox is running",
     "start_hint": (
         "It stands in for sipgate's authorization server and REST API, so that a site can be tried without credentials."
     ),
     "site": "Go to the site",
-    "none_armed": "Nothing is arranged: sipgate works as usual.",
+    "none_armed": "None: sipgate works as usual.",
 }
 GERMAN = {
     "notice": "Dies ist eine lokale Sandbox, nicht sipgate.",
@@ -70,29 +70,29 @@ GERMAN = {
     "login_again_hint": (
         "Die Anwendung möchte, dass Sie sich erneut anmelden. Solange Sie angemeldet sind, kann es niemand sonst."
     ),
-    "restart": "Abmelden und eine andere Person sein",
+    "restart": "Abmelden und eine andere Person wählen",
     "log_out": "Möchten Sie sich abmelden?",
-    "log_out_hint": "Was Anwendungen in diesem Browser erhalten haben, endet, sofern sie keinen Offline-Zugriff haben.",
+    "log_out_hint": "Der Zugriff aller Anwendungen in diesem Browser endet, außer bei Offline-Zugriff.",
     "log_out_button": "Abmelden",
     "logged_out": "Sie sind abgemeldet",
     "back": "Danach geht es zurück zu",
     "people": "Die Personen",
-    "people_hint": "Jede zeigt einen Fall, der bei echten Konten vorkommt. Was Sie drücken, geschieht sofort.",
+    "people_hint": "Jede steht für einen Fall, der bei echten Konten vorkommt. Die Schaltflächen wirken sofort.",
     "expire": "Zugriffstoken ablaufen lassen",
     "kill": "Sitzung beenden",
     "faults": "Etwas bei sipgate geschehen lassen",
     "clear": "Alles beenden",
     "once": "Einmal",
     "lasting": "Bis ich es beende",
-    "armed": "Jetzt eingestellt",
+    "armed": "Eingeschaltete Störungen",
     "times_once": "bei der nächsten Anfrage",
     "times_lasting": "bis Sie es beenden",
     "fired": "bisher geschehen:",
-    "more": "Alles, was sich einstellen lässt",
+    "more": "Alle Störungen",
     "what": "Was",
     "where": "Wo",
     "done": "Erledigt.",
-    "redirect_came": "Gekommen ist:",
+    "redirect_came": "Erhalten:",
     "redirect_known": "Eingetragen:",
     "your_site": "Ihre Website",
     "other_site": "Eine andere Anwendung",
@@ -102,19 +102,19 @@ GERMAN = {
     "redirect_cure": "Die Redirect-URI ist nicht genau so eingetragen. Prüfen Sie REDIRECT_URI.",
     "start": "Die sipgate-Sandbox läuft",
     "start_hint": (
-        "Sie vertritt sipgates Autorisierungsserver und REST-API, "
+        "Sie steht für Autorisierungsserver und REST-API von sipgate, "
         "damit man eine Website ohne Zugangsdaten ausprobieren kann."
     ),
     "site": "Zur Website",
-    "none_armed": "Nichts ist eingestellt: sipgate funktioniert wie gewohnt.",
+    "none_armed": "Keine: sipgate funktioniert wie gewohnt.",
 }
 
 HAPPENINGS = (
     ("unavailable", "all", "sipgate is down", "sipgate ist nicht erreichbar"),
-    ("slow", "api", "sipgate answers after 5 seconds only", "sipgate antwortet erst nach 5 Sekunden"),
+    ("slow", "api", "sipgate answers only after 5 seconds", "sipgate antwortet erst nach 5 Sekunden"),
     ("too-many", "api", "sipgate says that there are too many requests", "sipgate meldet zu viele Anfragen"),
     ("unavailable", "token", "A sign-in cannot be completed", "Eine Anmeldung lässt sich nicht abschließen"),
-    ("lose-answer", "refresh", "The new tokens are lost on their way", "Die neuen Token gehen unterwegs verloren"),
+    ("lose-answer", "refresh", "The new tokens are lost on the way", "Die neuen Token gehen unterwegs verloren"),
     (
         "invalid-grant",
         "refresh",
@@ -128,9 +128,9 @@ HAPPENINGS = (
         "sipgate nimmt das Client-Secret Ihrer Website nicht an",
     ),
     ("forbidden", "api", "sipgate does not allow something", "sipgate erlaubt etwas nicht"),
-    ("malformed-json", "api", "sipgate's answer is nonsense", "sipgates Antwort ist unverständlich"),
+    ("malformed-json", "api", "sipgate's answer makes no sense", "sipgates Antwort ist unverständlich"),
 )
-"""What has buttons of its own: fault, place, and both in words."""
+"""Faults that have buttons of their own: fault, place, and both in words."""
 PLACES_ENGLISH = {
     "auth": "sign-in page",
     "token": "code exchange",
@@ -196,7 +196,7 @@ def is_german() -> bool:
 
 
 def happenings() -> list[dict[str, str]]:
-    """Return what has buttons of its own, with its ``text``."""
+    """Return the faults that have buttons of their own, each with its ``text``."""
     return [
         {"fault": fault, "on": place, "text": german if is_german() else english}
         for fault, place, english, german in HAPPENINGS
@@ -204,7 +204,7 @@ def happenings() -> list[dict[str, str]]:
 
 
 def known_faults() -> dict[str, str]:
-    """Return every fault with what it does."""
+    """Return every fault with its description."""
     return FAULTS_GERMAN if is_german() else faults.KNOWN
 
 

@@ -1,4 +1,4 @@
-"""What a client asks the authorization server directly: tokens, introspection, revocation and logout."""
+"""The endpoints that clients call directly: tokens, introspection, revocation and logout."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from . import behaviour, counters, faults, sessions, tokens
 from .models import Client, Consent, Credential, Grant, digest
 
 ONE_AT_A_TIME = threading.Lock()
-"""Rotation is decided by one thread at a time: the sandbox is one process, so this makes it strict."""
+"""One thread at a time rotates tokens. The sandbox is one process, so this makes it strict."""
 
 ClientView = Callable[[HttpRequest, Client], HttpResponse]
 
@@ -34,7 +34,7 @@ class Refused(Exception):
 
 
 def for_clients(view: ClientView) -> Callable[[HttpRequest], HttpResponse]:
-    """Give ``view`` the client that a POST request proves to come from; whatever it changes is undone if it raises."""
+    """Pass ``view`` the authenticated client of a POST request; roll back its changes if it raises."""
 
     @csrf_exempt
     @require_POST
@@ -99,7 +99,7 @@ def _exchange(request: HttpRequest, client: Client) -> HttpResponse:
         if behaviour.current.spent_token_ends_grants:
             return _refused_and_ended(code.grant, "Code not valid")
         raise Refused("invalid_grant", "Code not valid")
-    # Whatever comes of it, a code is used up by the first request that brings it.
+    # The first request with a code uses it up, whatever the answer is.
     Credential.objects.filter(pk=code.pk).update(spent=True)
     problem = _problem_of_code(request, code)
     if problem:
@@ -173,7 +173,7 @@ def _scopes_for(grant: Grant, asked: str = "") -> list[str]:
 
 
 def _refused_and_ended(grant: Grant, description: str) -> HttpResponse:
-    """Return the refusal, not raise it: what was ended is to stay so."""
+    """Return the refusal instead of raising it, so that what was ended is not rolled back."""
     sessions.end_grants_of_client(grant)
     return Refused("invalid_grant", description).answer
 
@@ -202,7 +202,7 @@ def revoke(request: HttpRequest) -> HttpResponse:
 
 @for_clients
 def _revoke(request: HttpRequest, client: Client) -> HttpResponse:
-    """End the client's part of the browser session that a token belongs to; others live."""
+    """End the client's grants in the browser session that a token belongs to. Those of other clients live on."""
     counters.add("revoke")
     found = Credential.find(request.POST.get("token", ""), Credential.Kind.REFRESH, Credential.Kind.ACCESS)
     if found is not None and found.grant.client == client:
@@ -213,7 +213,7 @@ def _revoke(request: HttpRequest, client: Client) -> HttpResponse:
 
 @for_clients
 def introspect(request: HttpRequest, client: Client) -> HttpResponse:
-    """Tell whether an access token of the client is good (RFC 7662), and whose it is."""
+    """Tell whether an access token of the client is valid (RFC 7662), and whose it is."""
     found = tokens.living_access_token(request.POST.get("token", ""))
     if found is None or found.grant.client != client:
         return JsonResponse({"active": False})

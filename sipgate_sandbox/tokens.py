@@ -1,4 +1,4 @@
-"""Makes codes and tokens, in the form that Keycloak gives them, and looks up what was given out."""
+"""Issues codes and tokens in Keycloak's form, and looks up those that were issued."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], se
 
 
 def claims_of(uid: str, scopes: list[str]) -> dict[str, Any]:
-    """Return what OpenID Connect tells a client with ``scopes`` about a person."""
+    """Return the OpenID Connect claims about a person for a client with ``scopes``."""
     person = BY_UID[uid]
     claims: dict[str, Any] = {"sub": person.keycloak_sub, "preferred_username": person.uid}
     if "email" in scopes and person.email:
@@ -118,7 +118,7 @@ def claims_of(uid: str, scopes: list[str]) -> dict[str, Any]:
 
 
 def living_access_token(value: str) -> Credential | None:
-    """Return the access token ``value`` if it is good now."""
+    """Return the access token ``value`` if it is valid now."""
     found = Credential.find(value, Credential.Kind.ACCESS)
     if found is None or found.has_expired or found.is_stale or not found.grant.is_usable:
         return None

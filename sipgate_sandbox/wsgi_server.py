@@ -1,6 +1,7 @@
-"""The sandbox's HTTP server: threads, kept connections, and faults on the wire.
+"""The sandbox's HTTP server, with threads, kept connections, and faults on the wire.
 
-The standard library's, since faults need the raw socket: no production server lets an answer end within its headers.
+It uses the standard library, because faults need the raw socket: no production server can end an answer within its
+headers.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Server(ThreadingHTTPServer):
     quiet = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is nobody's error here."""
+        """Ignore errors of clients that have gone away."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -74,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
         if fault == "wrong-type":
             headers = [(name, "text/html" if name.lower() == "content-type" else value) for name, value in headers]
-        # Dated as any server's answers are: a client may compare clocks.
+        # Other servers send a date as well, and a client may compare clocks.
         ahead = seconds if fault == "misdated" else 0.0
         headers = [*headers, ("Date", formatdate(time.time() + ahead, usegmt=True))]
         head = self._head(status, headers, len(content) + (10 if fault == "cut" else 0))
@@ -99,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _reset(self) -> None:
-        # Closed without a farewell, the reader too: it would hold the socket open until an orderly end.
+        # Closed at once, together with the reader, which would keep the socket open.
         self.close_connection = True
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.rfile.close()
@@ -138,7 +139,7 @@ class Handler(BaseHTTPRequestHandler):
         return environ
 
     def log_message(self, template: str, *arguments: Any) -> None:
-        """Print method, path and nothing of the query: codes and states travel there."""
+        """Print method and path, but not the query, which contains codes and states."""
         if not self.server.quiet:
             sys.stderr.write(f"sandbox: {self.command} {self.path.partition('?')[0]}\n")
 

@@ -1,9 +1,9 @@
-"""The admin answers an operator's questions without opening a secret.
+"""The admin. It answers an operator's questions without decrypting a secret.
 
 Lists and details decrypt nothing; ``sealed`` is not even fetched. Rows cannot be added, edited or deleted: an operator
 uses actions, each with a page that says what will happen (``actions``), carried out by ``ops.operations``.
 
-``tokens`` and ``history`` are the two long lists, made for 100,000 connections; ``rest`` holds the short ones.
+``tokens`` and ``history`` are the two long lists, made for 100,000 connections. ``rest`` has the short ones.
 ``connections`` and ``clients`` are allauth's own lists, with a link to the token and without a way to read a secret.
 """
 
@@ -20,8 +20,8 @@ from .history import TokenEventAdmin
 from .rest import ClientPauseAdmin, LastKnownAccountAdmin, RevocationAdmin
 from .tokens import SipgateTokenAdmin
 
-# Without an "if registered" guard on purpose: in the wrong order of INSTALLED_APPS this fails loudly, while a guard
-# would leave allauth's page, with tokens in clear text, reachable.
+# There is deliberately no check whether these are registered. If INSTALLED_APPS has the wrong order, this fails; with a
+# check, allauth's page with tokens in clear text would stay reachable.
 admin.site.unregister(SocialToken)
 admin.site.unregister(SocialApp)
 admin.site.unregister(SocialAccount)

@@ -19,7 +19,7 @@ class ClientForm(SocialAppForm):
         super().__init__(*args, **kwargs)
         for name in SECRETS:
             self.fields[name].widget = forms.PasswordInput(attrs={"size": "100", "autocomplete": "off"})
-        # Left empty is unchanged: the row's history must not say otherwise either.
+        # An empty field means "unchanged", and the row's history must not say otherwise.
         self.initial.update(dict.fromkeys(SECRETS, ""))
 
     def clean_secret(self) -> str:

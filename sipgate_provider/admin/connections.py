@@ -37,7 +37,7 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
 
 
 class ConnectionAdmin(SocialAccountAdmin):
-    """Another user, uid or provider in a sipgate connection would hand its token to somebody else: it is read-only."""
+    """Read-only: with another user, uid or provider, a connection's token would belong to somebody else."""
 
     form = ConnectionForm
     list_display = ("user", "uid", "provider")

@@ -1,4 +1,4 @@
-"""Filters of the two long lists. None of them asks the database what there is to choose."""
+"""Filters of the two long lists. None of them queries the database for its choices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 
 
 COLLAPSED = "sipgate_provider/admin/filter.html"
-"""Template of a filter that is folded until something is chosen."""
+"""Template of a filter that is collapsed until something is chosen."""
 
 
 class ChoicesFilter(admin.ChoicesFieldListFilter):
@@ -32,7 +32,7 @@ class ChoicesFilter(admin.ChoicesFieldListFilter):
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """What somebody has to look at: a person who ended access and goes on signing in is content."""
+    """Connections that need attention. Those whose person ended access but goes on signing in do not."""
 
     title = _("attention")
     parameter_name = "attention"
@@ -43,7 +43,7 @@ class AttentionFilter(admin.SimpleListFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
         if self.value() != "1":
             return queryset
-        # Not "all but active", which no index could find.
+        # Not "all except active", which could not use an index.
         troubled = [state for state in State.values if state != State.ACTIVE]
         return queryset.filter(state__in=troubled).exclude(reason=Reason.ENDED_BY_PERSON)
 
@@ -69,7 +69,7 @@ class DeadlineFilter(admin.SimpleListFilter):
         if value == "none":
             return queryset.filter(refresh_expires_at=None)
         if value in {"1", "7", "30"}:
-            # Only links that can still be kept alive: the others need their person anyway.
+            # Only connections that can still be kept alive; the others need a new sign-in anyway.
             ends = now + timedelta(days=int(value))
             return queryset.filter(
                 state__in=[State.ACTIVE, State.FAILING], refresh_expires_at__gt=now, refresh_expires_at__lte=ends
@@ -78,7 +78,7 @@ class DeadlineFilter(admin.SimpleListFilter):
 
 
 class ScopeFilter(admin.SimpleListFilter):
-    """One granted scope, typed: sipgate knows more than eighty."""
+    """One granted scope, as a text field, because sipgate has more than eighty."""
 
     title = _("granted scope")
     parameter_name = "scope"
@@ -134,7 +134,7 @@ class ProductLineFilter(admin.SimpleListFilter):
 
 
 class SinceFilter(admin.SimpleListFilter):
-    """Instead of Django's date hierarchy, which groups the whole table by day for each page."""
+    """Replaces Django's date hierarchy, which groups the whole table by day for each page."""
 
     title = _("time")
     parameter_name = "since"

@@ -1,4 +1,4 @@
-"""The history as a list of its own, and as CSV."""
+"""The list of all events, also as CSV."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TokenEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("event"))
     def what(self, event: TokenEvent) -> SafeString:
-        """What happened, and below it what is known of it."""
+        """What happened, and its details below."""
         took = f"{event.duration_ms} ms" if event.duration_ms is not None else ""
         state = event.get_state_display() if event.state else ""
         reason = event.get_reason_display() if event.reason else ""
@@ -99,7 +99,7 @@ class TokenEventAdmin(ReadOnlyAdmin):
 
 
 class _Echo:
-    """A file that hands back what is written to it."""
+    """A file that returns what is written to it."""
 
     def write(self, text: str) -> str:
         return text
@@ -115,8 +115,8 @@ def _lines(rows: QuerySet[TokenEvent]) -> Iterator[str]:
 def _chunked(rows: QuerySet[TokenEvent]) -> Iterator[tuple[Any, ...]]:
     """Yield rows, newest first, a thousand per query.
 
-    Each query goes on behind the last row seen: no cursor stays open at the database while somebody downloads slowly,
-    and the index finds the place, which OFFSET would have to walk to.
+    Each query begins after the last row seen. So no cursor stays open in the database during a slow download, and the
+    index finds the place, which OFFSET would have to count to.
     """
     rows = rows.select_related(None).order_by(*newest_first())
     behind = Q()

@@ -1,4 +1,4 @@
-"""The short lists: last known accounts, pending revocations, pauses of the client. To look at only."""
+"""The short lists, read-only: last known accounts, pending revocations, pauses of the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the lists share: rows that only the app writes, counts that end, and how values are shown."""
+"""What the lists share: read-only rows, limited counts, and how values are shown."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ TONES = {State.ACTIVE: "ok", State.FAILING: "warn", State.NEEDS_SIGN_IN: "bad", 
 
 
 class AtLeast(int):
-    """A count that was not finished: compares as a number, reads as "10,000+"."""
+    """A count that was not finished. It compares as a number, and is shown as "10,000+"."""
 
     def __str__(self) -> str:
         return f"{COUNTED_UP_TO:,}+"
 
 
 class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # generic only in the stubs
-    """Counts ``COUNTED_UP_TO`` rows and no further: counting a million costs more than any page of them."""
+    """Counts at most ``COUNTED_UP_TO`` rows: counting a million would cost more than any page of the list."""
 
     @cached_property
     def count(self) -> int:
@@ -49,7 +49,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only
     actions: Any = None
     paginator = BoundedPaginator
     show_full_result_count = False
-    show_facets = admin.ShowFacets.NEVER  # each facet would be a count of everything
+    show_facets = admin.ShowFacets.NEVER  # each facet would count all rows
     list_per_page = 100
     list_max_show_all = 100
 
@@ -59,7 +59,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only
     def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> Any:
         try:
             return super().get_object(request, object_id, from_field)
-        except OverflowError:  # a typed key beyond what SQLite counts to
+        except OverflowError:  # a key in the address that is too large for SQLite
             return None
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -69,10 +69,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # generic only
         return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Rows go with their connection or user, never by themselves.
-
-        On the pages that delete one of those, Django asks each dependent row's admin: refusing there would make users
-        undeletable for everybody. Whether the connection itself may go is decided by its own permission.
+        """Rows are deleted with their connection or user, never by themselves. On the pages that delete one of those,
+        Django asks the admin of each dependent row. A refusal would make it impossible to delete users. The
+        connection's own permission decides whether it may be deleted.
         """
         match = request.resolver_match
         own = f"{self.opts.app_label}_{self.opts.model_name}_"
@@ -144,7 +143,7 @@ def list_url(model: type[Model], **filters: object) -> str:
 def uid_starts(prefix: str, field: str = "uid") -> Q:
     """Return a condition for uids (digits, letters, digits) that start with ``prefix``.
 
-    The range is for the index: under most collations a plain one serves ``<`` and ``>``, not ``LIKE``.
+    It is a range because under most collations a plain index helps ``<`` and ``>``, but not ``LIKE``.
     """
     return Q(
         **{f"{field}__gte": prefix, f"{field}__lte": prefix + "z" * 8, f"{field}__startswith": prefix},

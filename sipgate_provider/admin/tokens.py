@@ -1,4 +1,4 @@
-"""The list of connections and the page of one: who, in which state, why, until when, and what to do next."""
+"""The list of connections and the page of one: user, state, reason, deadlines, and what to do next."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ HISTORY_SHOWN = 30
 
 
 def outside_transactions(view: Any) -> Any:
-    """Mark a view as one that no database may wrap in a transaction, whatever ``ATOMIC_REQUESTS`` says."""
+    """Keep Django from wrapping a view in a transaction of any database, whatever ``ATOMIC_REQUESTS`` says."""
     for alias in settings.DATABASES:
         view = transaction.non_atomic_requests(using=alias)(view)
     return view
@@ -59,7 +59,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         filters.ScopeFilter,
         filters.ProductLineFilter,
     )
-    # Trouble first: the states happen to be in that order backwards, and the index of state and since orders it.
+    # Trouble first: descending order of the states happens to do that, and their index provides it.
     ordering = ("-state", "-state_since")
     search_fields = ("connection__uid",)  # shows the search field; get_search_results does the work
     search_help_text = gettext_lazy(
@@ -121,7 +121,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         return (queryset.filter(pk__in=_found(term)) if term else queryset), False
 
     def get_sortable_by(self, request: HttpRequest) -> list[Any]:
-        """Only what an index can order. The one of the deadlines covers live links, which the filter picks."""
+        """Only columns that have an index. That of the deadlines covers living connections, which the filter picks."""
         ordered = ["state_since_and_why"]
         if request.GET.get(filters.DeadlineFilter.parameter_name) in {"1", "7", "30"}:
             ordered.append("link_ends")
@@ -144,7 +144,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def response_action(  # type: ignore[override]  # None means: show the list
         self, request: HttpRequest, queryset: QuerySet[SipgateToken], **more: Any
     ) -> HttpResponse | None:
-        # Since Django 6.1 it is also told where the action was chosen.
+        # Django 6.1 and later also pass the place where the action was chosen.
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if not all(actions.is_key(key) for key in chosen):
             raise BadRequest("A selected key is not a number.")
@@ -163,7 +163,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         return row
 
     def _surroundings(self, request: HttpRequest, object_id: str) -> dict[str, Any]:
-        """Return what is shown below the fields. Nothing for a key that is none, or a person who may not look."""
+        """Return what is shown below the fields; nothing for an invalid key, or somebody who may not view the row."""
         if not actions.is_key(object_id) or not self.has_view_permission(request):
             return {}
         pk, alias = int(object_id), database.alias()
@@ -305,8 +305,8 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 def _found(term: str) -> QuerySet[Any]:
     """Return the keys of the connections whose uid or user begins with ``term``, or whose company contains it.
 
-    One index each (the companies' is read from end to end); in one condition with OR, no index would serve. An address
-    that is not allauth's is found in full only.
+    Each uses an index (that of the companies is read completely); a single condition with OR would use none. E-mail
+    addresses outside of allauth's table are found only if ``term`` is complete.
     """
     connections = SocialAccount.objects.filter(provider=conf.PROVIDER_ID).order_by()
     users = get_user_model()._default_manager.order_by()
@@ -326,7 +326,7 @@ def _found(term: str) -> QuerySet[Any]:
 
 
 def _any(lookup: str, term: str) -> Q:
-    """Return a condition for the usual spellings: an index knows capitals from small letters."""
+    """Return a condition for the usual spellings, because an index is case-sensitive."""
     condition = Q()
     for spelling in dict.fromkeys([term, term.lower(), term[:1].upper() + term[1:], term.upper()]):
         condition |= Q(**{lookup: spelling})

@@ -28,20 +28,20 @@ logger = logging.getLogger(__name__)
 UNAVAILABLE = timedelta(seconds=2), timedelta(minutes=1)
 FAULT = timedelta(minutes=1), timedelta(hours=1)
 REFUSED = timedelta(minutes=5), timedelta(days=7)
-"""Shortest and longest time until the next attempt; in between, as long again as the trouble has lasted."""
+"""Shortest and longest time until the next attempt. In between, it is as long as the trouble has lasted."""
 LOCAL_FAULT = timedelta(minutes=15)
 LOCAL = frozenset({Reason.KEY_MISSING, Reason.OTHER_CLIENT})
-"""Faults found without sipgate: they are looked for at every use, so a row goes on as soon as they are mended."""
+"""Faults found without sipgate. They are checked at every use, so a row works again as soon as they are corrected."""
 ROWS_IN_SUCCESSION = 5
-"""sipgate finds fault with so many rows, and refreshes none in between: it is our client's fault."""
+"""After sipgate has refused this many rows and refreshed none in between, the client is taken to be at fault."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshRequest:
     """What a caller wants refreshed.
 
-    ``seen_generation`` is the one that was not good enough: any newer one will do. ``patience``: seconds to wait for
-    somebody else who refreshes it (0: leave it to them). ``actor``: *gate* and *person* are uses of the connection,
+    ``seen_generation`` is the one that was not good enough: any newer one will do. ``patience``: seconds to wait if
+    somebody else is refreshing it (0: leave it to them). ``actor``: *gate* and *person* are uses of the connection,
     *keepalive* and administrators are not. ``force`` ignores the pause after a failure. ``caller_in_transaction`` makes
     the claim give up quickly where the caller itself may hold the database's lock.
     """
@@ -59,7 +59,7 @@ class RefreshRequest:
 
 
 class Outcome(StrEnum):
-    """What came of an attempt, for metrics and log records."""
+    """The outcome of an attempt, for metrics and log records."""
 
     REFRESHED = "refreshed"
     REFUSED = Reason.REFUSED.value
@@ -138,14 +138,14 @@ class Attempt:
     # --- failures -----------------------------------------------------------------------------------------------------
 
     def local_fault(self, reason: Reason, error: errors.Misconfigured) -> errors.Misconfigured:
-        """This row cannot be refreshed from here: it backs off, all others go on. Noted once, not at every use."""
+        """This row cannot be refreshed from here: it backs off, and others go on. Noted once, not at every use."""
         self.outcome = Outcome.MISCONFIGURED
         if self.row.reason != reason or not self.seconds_to_wait():
             self.note(State.MISCONFIGURED, reason, error, next_attempt_at=timezone.now() + LOCAL_FAULT)
         return error
 
     def refused(self, refused: errors.TokenRefused, client: oauth.Client) -> SipgateToken:
-        """sipgate refuses the token. Before anybody is blamed: was somebody faster, or disconnected?"""
+        """sipgate refuses the token. First find out whether somebody was faster, or has disconnected."""
         row = store.load(self.row.pk)
         if row is None:
             raise self.gone() from refused
@@ -166,8 +166,8 @@ class Attempt:
         return Reason.REFUSED
 
     def needs_sign_in(self, reason: Reason, *, code: str, description: str = "") -> errors.NeedsSignIn:
-        """Only the person can help, as far as is known. A refused token is not spent (a suspended person is let in
-        again), so it is tried again later, ever more seldom."""
+        """Only a new sign-in can help, as far as is known. A refused token is not spent (a suspended person may be let
+        in again), so it is tried again at growing intervals."""
         error = errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
         self.outcome, now, row = Outcome(reason.value), timezone.now(), self.row
         since = row.state_since if row.state == State.NEEDS_SIGN_IN else now
@@ -180,7 +180,7 @@ class Attempt:
         return error
 
     def _fault_of_row(self, refused: errors.TokenRefused, client: oauth.Client) -> errors.SipgateError:
-        """sipgate finds fault with this grant, not with our client; unless it does so with one row after the other."""
+        """sipgate refuses this grant. Only if it refuses one row after the other, our client is at fault."""
         details: dict[str, Any] = {"endpoint": "token", "status": refused.status, "code": refused.code}
         # A row that is known to be at fault proves nothing about the client.
         is_news = self.row.reason != Reason.UNEXPECTED
@@ -199,7 +199,7 @@ class Attempt:
         return fault
 
     def fault_of_client(self, error: errors.Misconfigured, client: oauth.Client) -> None:
-        """sipgate refuses our client: pause every refresh, blame no user, tell the operator once."""
+        """sipgate refuses our client: pause every refresh, ask no user to act, and tell the operator once."""
         self.outcome = Outcome.MISCONFIGURED
         self.clear_note()
         begins = pauses.start_pause(
@@ -214,7 +214,7 @@ class Attempt:
             signals.announce(signals.misconfigured, code=error.code or "misconfigured", setting=error.setting)
 
     def no_answer(self, error: errors.SipgateError) -> None:
-        """sipgate did not answer, or not so that one could understand it, or asks to wait."""
+        """sipgate did not answer, gave an answer that is not understood, or asks to wait."""
         if error.code == threads.BUSY:
             self.outcome = None  # this process ends: nothing was sent, and nothing is wrong with the row
             return
@@ -293,8 +293,8 @@ class Attempt:
         return True
 
     def give_back(self, **changes: Any) -> bool:
-        """Return the lease, if there is one, and note ``changes``. A database that is away costs the note only: a lease
-        that was not returned is taken over, and leaves a mark."""
+        """Return the lease, if there is one, and note ``changes``. If the database is away, only the note is lost: a
+        lease that was not returned is taken over, and leaves a mark."""
         try:
             if self.claim is not None:
                 return store.give_back(self.claim, **changes)
@@ -305,7 +305,7 @@ class Attempt:
             return False
 
     def clear_note(self) -> None:
-        """What was noted beside the lock was not sent, or was answered; unless an earlier one was not."""
+        """Clear the lock's note: what it names was not sent, or was answered. An earlier unanswered one stays."""
         if self.lock is not None and not self.is_suspect:
             self.lock.write_note(None)
 
@@ -327,7 +327,7 @@ class Attempt:
         logger.info("Refreshed connection %s in %s ms", stored.pk, self.elapsed_ms(), extra=self.log_fields())
 
     def log_fields(self, error: errors.SipgateError | None = None) -> dict[str, Any]:
-        """Return what a log record tells of this attempt beside its text."""
+        """Return what a log record says about this attempt besides its text."""
         # Administrators are actors by name.
         actor = self.request.actor if self.request.actor in metrics.ACTORS else metrics.OTHER
         return log_fields.fields(
@@ -344,6 +344,6 @@ class Attempt:
 
 
 def later(since: datetime, bounds: tuple[timedelta, timedelta], *, now: datetime) -> datetime:
-    """Return when to try again: after as long again as it has lasted, within ``bounds``, give or take a tenth."""
+    """Return when to try again: after as long as the trouble has lasted, within ``bounds``, plus or minus a tenth."""
     shortest, longest = bounds
     return now + min(max(now - since, shortest), longest) * random.uniform(0.9, 1.1)  # noqa: S311  # jitter, not a secret

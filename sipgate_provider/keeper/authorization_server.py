@@ -43,16 +43,16 @@ def client() -> oauth.Client:
 
 
 def fingerprint(client: oauth.Client) -> str:
-    """Return what tells these credentials from corrected ones, without naming them."""
+    """Return a text that differs for other credentials, and does not contain them."""
     return sealing.fingerprint(f"{client.client_id}\n{client.client_secret}\n{client.token_url}")
 
 
 WHOSE = ("issuer", "client_id", "site")
-"""What a row notes of where its pair came from: it is sent nowhere else."""
+"""The columns that say where a pair came from. It is sent nowhere else."""
 
 
 def recorded(client_id: str) -> dict[str, str]:
-    """Return what a row notes of where its pair came from, as far as it is known: authorization server, client, and
+    """Return where a pair comes from, as far as it is known, for a row's columns: authorization server, client, and
     this site's address."""
     site = urlsplit(conf.redirect_uri())
     return {
@@ -65,8 +65,8 @@ def recorded(client_id: str) -> dict[str, str]:
 def why_not_ours(row: SipgateToken | Revocation, client_in_use: oauth.Client) -> tuple[str, str]:
     """Tell why a row's refresh token must not be sent from here: a sentence and its setting; empty if it may.
 
-    sipgate would answer ``invalid_grant`` to another client's token, and every person would be blamed; a server that is
-    not sipgate would simply get it.
+    sipgate would answer ``invalid_grant`` to another client's token, and every person would have to sign in again. A
+    server that is not sipgate would get hold of the token.
     """
     ours = recorded(client_in_use.client_id)
     if row.issuer not in {"", ours["issuer"]}:

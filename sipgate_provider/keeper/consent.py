@@ -15,7 +15,7 @@ from sipgate_provider.remote import oauth
 
 
 def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = ()) -> SipgateToken:
-    """Store what a person's consent brought, and note it in the history. Runs in the caller's transaction."""
+    """Store the grant of a person's consent, and note it in the history. Runs in the caller's transaction."""
     now = timezone.now()
     row, before = store.consent(connection, grant, requested_scope=requested_scope, now=now)
     broken = before is not None and before.state != State.ACTIVE
@@ -52,7 +52,7 @@ def declines(connection: SocialAccount, grant: oauth.Grant) -> bool:
 
 
 def end_access(connection: SocialAccount) -> bool:
-    """Forget the pair at the person's wish and hand its grant to the outbox; sign-ins go on. False: there is no row.
+    """Delete the pair at the person's request and hand its grant to the outbox; sign-ins go on. False: there is no row.
 
     Raises:
         errors.SipgateUnavailable: the pair was being refreshed all the time.
@@ -87,7 +87,7 @@ def _hand_over(row: SipgateToken, *, uid: str, user: int | None, why: str) -> No
 
 
 def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
-    """The connection or its user is being deleted, by whomever: hand the grant over to the outbox."""
+    """Hand the grant over to the outbox: the connection or its user is being deleted."""
     row = store.load(instance.pk) or instance
     connection = SocialAccount.objects.using(database.alias()).filter(pk=row.pk).first()
     uid = connection.uid if connection else ""

@@ -14,7 +14,7 @@ from sipgate_provider.models import SipgateToken
 AWAY = (OperationalError, InterfaceError, InternalError)
 """What the database raises when it does not take a statement now: it is away, or has become read-only in a failover."""
 LOCK_PATIENCE_MS = 250
-"""How long a claim waits for a lock that its own caller may hold: longer would only make the caller wait for itself."""
+"""How long a claim waits for a lock that its own caller may hold, since the caller would wait for itself."""
 
 
 def alias() -> str:
@@ -23,12 +23,12 @@ def alias() -> str:
 
 @contextmanager
 def own_connections() -> Iterator[None]:
-    """For work beside requests: what it writes counts at once, and its connections are given back at the end."""
+    """For work outside of requests: each statement is committed at once, and connections are returned at the end."""
     try:
         wrapper = connections[alias()]
         if not wrapper.settings_dict.get("AUTOCOMMIT", True):
-            # A site that commits by itself would not know of these statements. The settings are this thread's own copy,
-            # so that it also holds after the connection was given back and opened again.
+            # With autocommit off, nobody would commit these statements. The settings are this thread's own copy, so
+            # this also holds after the connection was returned and opened again.
             wrapper.close()
             wrapper.settings_dict = {**wrapper.settings_dict, "AUTOCOMMIT": True}
         yield
@@ -37,7 +37,7 @@ def own_connections() -> Iterator[None]:
 
 
 def release_connections() -> None:
-    """Give this thread's database connections back before waiting for sipgate.
+    """Return this thread's database connections before waiting for sipgate.
 
     Those with work of the caller that is not committed stay, since closing would undo it: in a transaction, or with
     autocommit off. So do persistent ones (``CONN_MAX_AGE``), and SQLite's, which nobody else waits for.
@@ -56,7 +56,7 @@ def _is_persistent(wrapper: BaseDatabaseWrapper) -> bool:
 
 @contextmanager
 def short_lock_wait(is_needed: bool) -> Iterator[None]:
-    """Within it, if it is needed, waiting for a lock of the database takes ``LOCK_PATIENCE_MS`` at most.
+    """Inside this block, waiting for a lock of the database takes ``LOCK_PATIENCE_MS`` at most, if ``is_needed``.
 
     Raises:
         errors.CallerHoldsLock: it took longer.

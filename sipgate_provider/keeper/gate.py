@@ -33,7 +33,7 @@ from .refresh import LeftToOthers, RefreshRequest, refresh_connection
 Answer = TypeVar("Answer")
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
-"""A token that came from a refresh so recently, and should still live, will not get better by another refresh."""
+"""If a token that was refreshed this recently is rejected, another refresh would not help."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ WAIT_SECONDS = metrics.Histogram(
 
 
 def freshness(row: SipgateToken, now: datetime) -> Freshness:
-    """Judge a row at ``now``. The windows scale with the token's lifetime (300 s at sipgate)."""
+    """Return how fresh a row's token is at ``now``. Both deadlines scale with its lifetime (300 s at sipgate)."""
     lifetime = (row.expires_at - row.issued_at).total_seconds()
     left = (row.expires_at - now).total_seconds()
     if left <= 0:
@@ -135,7 +135,7 @@ def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: floa
     try:
         return _open(_refreshed(row, wait=wait))
     except (errors.SipgateUnavailable, errors.UnexpectedResponse, errors.NeedsSignIn, errors.Misconfigured):
-        # What is left of the present token's life is better than an error, unless that is the token's own fault.
+        # The present token, while it lives, is better than an error, unless that token was rejected.
         if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
             raise
         return _open(row)
@@ -148,9 +148,9 @@ def call(
     row: SipgateToken | None = None,
     wait: float | None = None,
 ) -> tuple[AccessToken, Answer]:
-    """Return what ``ask`` answers to a usable token, and that token. A 401 is answered with one refreshed token.
+    """Call ``ask`` with a usable token; return its result and the token. After a 401, refresh and call it once more.
 
-    Rejected means that nothing was done, so ``ask`` may be repeated, whatever it asks. No database connection is held
+    A 401 means that sipgate has done nothing, so any request may be repeated. No database connection is held
     while it runs. Arguments as ``usable``.
 
     Raises:
@@ -188,7 +188,7 @@ def _call(
 
 
 def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None) -> SipgateToken:
-    """Refresh a connection now, however fresh its token is, or though it was refused; return the new row. Raises as
+    """Refresh a connection now, even if its token is fresh or was refused; return the new row. Raises as
     ``usable``. ``actor``: as in ``RefreshRequest``.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
@@ -199,7 +199,7 @@ def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: flo
 
 
 def has_ended(row: SipgateToken) -> bool:
-    """Tell whether only a new sign-in can help. A pair that waits in the journal is taken over first."""
+    """Tell whether only a new sign-in can help. A pair that waits in the journal is recovered first."""
     return row.state == State.NEEDS_SIGN_IN and not journal.recover_row(row)
 
 
@@ -223,8 +223,8 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
 
 
 class _Rejections:
-    """Connections whose new access tokens sipgate's API rejected a moment ago, in this process. When there are several,
-    it is the API that is in trouble, and refreshing everything that it rejects would only turn all pairs over."""
+    """Connections whose new access tokens sipgate's API rejected a moment ago, in this process. If there are several,
+    the API is in trouble, and refreshing all of them would not help."""
 
     MANY, SECONDS = 3, 60.0
 
@@ -260,7 +260,7 @@ def _open(row: SipgateToken) -> AccessToken:
 
 
 def _refresh_behind(row: SipgateToken) -> None:
-    """Start a refresh and do not wait for it; nobody who can go on is told when it fails."""
+    """Start a refresh and do not wait for it. If it fails, callers with a usable token do not notice."""
     now = timezone.now()
     if row.state == State.NEEDS_SIGN_IN or (row.next_attempt_at and row.next_attempt_at > now):
         return
@@ -297,7 +297,7 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
     )
     database.release_connections()
     while True:
-        # A caller inside a transaction must not make others give up as early as it does.
+        # A caller inside a transaction gives up early, and others must not share its attempt.
         key = (row.pk, "in transaction") if in_transaction else row.pk
         flight = threads.refreshes.submit_once(key, partial(refresh_connection, request))
         try:
@@ -305,7 +305,7 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
                 result = flight.result(timeout=max(give_up - time.monotonic(), 0))
         except FutureTimeout:
             raise errors.SipgateUnavailable(
-                "Refreshing the access token takes longer than this caller waits; it goes on behind it.",
+                "Refreshing the access token takes longer than this caller waits; it goes on in the background.",
                 endpoint="token",
             ) from None
         except LeftToOthers:

@@ -1,13 +1,13 @@
-"""Gives this machine a name, kept in the journal's folder, and holds a lock of the kernel for each connection.
+"""Gives this machine a name, which is kept in the journal's folder, and takes a kernel lock for each connection.
 
-The kernel gives a lock back when its holder ends, however it ends, and keeps it while the holder is paused. So on one
+The kernel releases a lock when its holder ends, however it ends, and keeps it while the holder is paused. So on one
 machine nobody has to ask a clock whether a refresh is still under way. Folder::
 
     machine                 random; with the folder's device and inode it names the machine, so a copy gets a new name
     7b/123.lock             the lock of connection 123; holds the note of what was sent last
     7b/123-….sealed         journal entries (see ``journal``)
 
-Without a folder, or on a file system without locks, there is no lock: leases alone decide then, by time.
+Without a folder, or on a file system without locks, there is no lock, and leases end by time only.
 
 Must not know: rows, tokens, what a lock is for.
 """
@@ -31,10 +31,10 @@ from sipgate_provider import conf
 logger = logging.getLogger(__name__)
 
 SHARDS = 256
-"""Folders that the files of connections are spread over: looking for one connection's lists one of them."""
+"""Number of folders for the files of connections. Looking for one connection's files lists one folder."""
 OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 LOOK_LASTS = 0.02
-"""Seconds after which a lock is held by more than somebody's look at it."""
+"""A lock that is held for longer than this (seconds) is not just being looked at."""
 
 
 class LockHeld(Exception):
@@ -145,12 +145,12 @@ class Lock:
 
     def write_note(self, note: Note | None) -> None:
         text = f"{os.getpid()}" if note is None else f"{os.getpid()} {note.consent_id.hex} {note.generation}"
-        with contextlib.suppress(OSError):  # a full disk: the mark in the row is there all the same
+        with contextlib.suppress(OSError):  # the disk is full; the row still has its mark
             os.pwrite(self._descriptor, f"{text}\n".encode(), 0)
             os.ftruncate(self._descriptor, len(text) + 1)
 
     def remove_file(self) -> None:
-        """Remove the file: its connection is gone. Whoever waits for it notices, and makes a new one."""
+        """Remove the file: its connection is gone. A process that waits for it notices, and makes a new one."""
         with contextlib.suppress(OSError):
             self._path.unlink()
 
@@ -197,8 +197,7 @@ def lock(connection_id: int) -> Lock | None:
 
 
 def look(connection_id: int) -> bool:
-    """Tell whether there are locks here, as far as a look at that of a connection tells; it is not taken, but for that
-    moment.
+    """Return whether there are locks here, as far as the lock of this connection tells. It is taken only for a moment.
 
     Raises:
         LockHeld: somebody has it.

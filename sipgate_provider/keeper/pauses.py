@@ -25,8 +25,8 @@ def respect(client: oauth.Client, *, row: Any = None) -> None:
     found = pause(authorization_server.fingerprint(client))
     if found is not None and found.until > timezone.now():
         raise errors.Misconfigured(
-            f"sipgate refuses this site's client ({found.error_code}); no refresh is tried until that is mended: see "
-            f"{found.setting}.",
+            f"sipgate refuses this site's client ({found.error_code}). No refresh is tried until that is corrected: "
+            f"see {found.setting}.",
             setting=found.setting,
             code=found.error_code,
             endpoint="token",
@@ -37,7 +37,7 @@ _faulty: set[int] = set()
 
 
 def count_fault(connection_id: int) -> int:
-    """Count a row that sipgate finds fault with; return how many there were since this process refreshed a row."""
+    """Count a row that sipgate refused; return how many there were since this process refreshed one."""
     _faulty.add(connection_id)
     return len(_faulty)
 
@@ -48,7 +48,7 @@ def forget_faults() -> None:
 
 
 def start_pause(client_fingerprint: str, *, code: str, setting: str, length: timedelta, now: datetime) -> bool:
-    """Let no refresh be tried for ``length``. Returns True if this begins an incident."""
+    """Pause refreshes for ``length``. Return True if this begins an incident."""
     values = {"until": now + length, "error_code": code[:80], "setting": setting[:80]}
     pauses = ClientPause.objects.using(database.alias())
     if pauses.filter(pk=client_fingerprint).update(**values):

@@ -1,13 +1,13 @@
 """Ends grants at sipgate that this site no longer needs, from an outbox (a table of requests) after the commit.
 
-The local secret is sealed away in the same transaction that removes the connection; the remote call happens later,
-is retried for a day, and every outcome is in the history.
+The token is moved to the outbox in the transaction that removes the connection. The request to sipgate is sent later
+and retried for a day, and the history has every outcome.
 
 *The identity decides.* Keycloak keeps one session per browser and person, and ending an old grant of it ends the
-grants of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client:
-that is looked at directly before the request is sent, and a consent removes what is pending (``drop_pending``). What
-was sent just before the consent was stored cannot be called back: ``may_have_ended`` tells the callback, which begins
-the sign-in again.
+grants of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client.
+This is checked directly before the request is sent, and a consent removes what is pending (``drop_pending``). A request
+that was sent just before the consent was stored cannot be withdrawn: ``may_have_ended`` tells the callback, which
+begins the sign-in again.
 
 Must not know: why somebody disconnected, pages.
 """
@@ -41,15 +41,15 @@ ATTEMPTS = metrics.Counter(
 )
 
 ERASED = "account deleted"
-"""Why a grant is ended whose person is to be forgotten."""
+"""Reason for ending a grant whose user is being deleted."""
 TRY_FOR = timedelta(hours=24)
 CLAIM_FOR = timedelta(seconds=90)
-"""Longer than one delivery takes: another worker leaves the row alone for so long."""
+"""How long other workers leave a row alone that one is sending; longer than a delivery takes."""
 LONGEST_PAUSE = timedelta(minutes=30)
 REMEMBERED = timedelta(minutes=10)
-"""How long a row stays after it is finished: a sign-in that is under way must find it."""
+"""How long a finished row is kept, so that a sign-in under way can find it."""
 WAIT = 20.0
-"""Seconds that a consent waits for an ending that is under way; a request to sipgate takes 15 at most."""
+"""Seconds that a consent waits for a revocation that is being sent; the request takes 15 at most."""
 
 
 def enqueue(
@@ -61,7 +61,7 @@ def enqueue(
     row: SipgateToken | None = None,
     connection_id: int | None = None,
 ) -> Revocation | None:
-    """Note that the grant of ``pair`` is to be ended; try it at once after the commit.
+    """Note that the grant of ``pair`` has to be ended, and try it right after the commit.
 
     Args:
         uid: whose identity it is. Empty for a connection that is gone: ``connection_id`` then finds the note that its
@@ -104,7 +104,7 @@ def enqueue(
 def end_late_pair(row: SipgateToken, pair: sealing.Pair) -> None:
     """End the grant of a pair that came too late, if its connection was revoked meanwhile.
 
-    A newer pair of the connection keeps it: the identity decides.
+    If the connection has a newer pair, nothing is ended.
     """
     if not row.sealed:
         connection = row.connection
@@ -114,8 +114,8 @@ def end_late_pair(row: SipgateToken, pair: sealing.Pair) -> None:
 def drop_pending(uid: str) -> None:
     """Remove what is pending of an identity that has just consented. Runs in the transaction that stores the consent.
 
-    What was sent before stays for a while, without its token: ``sent_since`` looks at it. What is being sent at this
-    moment is left to the one who sends it.
+    Requests that were sent before are kept for a while, without their tokens, for ``sent_since``. One that is being
+    sent at this moment is left to its sender.
     """
     rows = Revocation.objects.using(database.alias()).filter(uid=uid, next_attempt_at__isnull=False)
     rows.filter(sent_at=None).delete()
@@ -124,9 +124,9 @@ def drop_pending(uid: str) -> None:
 
 
 def may_have_ended(uid: str, *, since: datetime) -> bool:
-    """Tell whether what an identity was granted ``since`` may have been ended already, by the end of an older grant.
+    """Tell whether a grant of an identity, given ``since``, may have been ended by the revocation of an older one.
 
-    To be asked once the consent is committed. Access that its person has ended is to be ended: it is never in doubt.
+    Call this after the consent is committed. It is False for access that its person has ended.
     """
     if not sent_since(since, uid=uid, wait=0):
         return False
@@ -136,15 +136,15 @@ def may_have_ended(uid: str, *, since: datetime) -> bool:
 
 
 def erase(uids: Collection[str]) -> None:
-    """Let what is pending of these identities be ended, and noted in the history without saying whose it was."""
+    """Remove the person from what is pending of these identities. It is still ended, and noted without a name."""
     Revocation.objects.using(database.alias()).filter(uid__in=[*uids]).update(why=ERASED, user_key="")
 
 
 def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
-    """Tell whether an ending may have reached sipgate since ``moment``; a pair that was given out since may be dead.
+    """Tell whether a revocation may have reached sipgate since ``moment``. A newer pair may then have ended, too.
 
     To be asked once the consent is committed, with the moment at which the sign-in began: whoever looks for a
-    connection after that commit finds one and sends nothing. One that is under way is waited for.
+    connection after that commit finds one and sends nothing. It waits for one that is under way.
 
     Args:
         uid: of this identity; empty for any (a code was refused, and nobody knows yet whose it was).
@@ -170,7 +170,7 @@ def _start(pk: uuid.UUID) -> None:
 
 
 def deliver(pk: uuid.UUID) -> bool:
-    """Try one pending revocation now. Returns True if it needs no further try: done, given up, or taken."""
+    """Try one pending revocation now. Return True if no further attempt is needed here: done, given up, or taken."""
     row = _claim(pk)
     if row is None:
         return True
@@ -225,7 +225,7 @@ def _claim(pk: uuid.UUID) -> Revocation | None:
 
 
 def _is_connected(row: Revocation) -> bool:
-    """Tell whether this site has a pair of this identity and client that was not ended here, refused or not."""
+    """Tell whether this site has a pair of this identity and client that was not ended here, even if it was refused."""
     pairs = SipgateToken.objects.using(database.alias()).exclude(sealed=b"")
     pairs = pairs.filter(connection__provider=conf.PROVIDER_ID, connection__uid=row.uid)
     if row.client_id:
@@ -299,7 +299,7 @@ def _sealed() -> list[tuple[uuid.UUID, bytes]]:
 
 
 def forget_finished() -> None:
-    """Delete the rows that no sign-in under way can ask for any more."""
+    """Delete the rows that no sign-in under way can need any more."""
     rows = Revocation.objects.using(database.alias()).filter(next_attempt_at=None)
     rows.filter(sent_at__lt=timezone.now() - REMEMBERED).delete()
 

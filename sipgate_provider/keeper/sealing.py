@@ -1,11 +1,10 @@
 """Seals (encrypts) and opens token pairs with AES-256-GCM and several keys. Each ciphertext is bound to its place.
 
 A sealed value is ``version (1 byte) | key id (4 bytes) | nonce (12 bytes) | ciphertext and tag``. Its *context* (which
-connection, which generation) is authenticated but not stored: moved to another row, or put back from an older
-generation, it does not open. Nothing here falls back to clear text.
+connection, which generation) is authenticated but not stored: a value that is moved to another row, or put back from an
+older generation, does not open. Nothing here falls back to clear text.
 
-Rejected: Fernet (no binding to a row, SHA-1-sized keys, 40 % larger) and deriving the key from ``SECRET_KEY`` in
-production (it is rotated for other reasons, and the tokens would be lost with it).
+``docs/explanation.md`` says why not Fernet, and why keys are not derived from ``SECRET_KEY``.
 
 Must not know: rows, connections, HTTP.
 """
@@ -154,7 +153,7 @@ def fingerprint(secret: str | None) -> str:
 def _ring() -> tuple[Key, ...]:
     texts = conf.token_keys()
     if not texts and settings.DEBUG:
-        # A newcomer needs no set-up; a check refuses this outside DEBUG.
+        # So a newcomer need not set a key; a check refuses this outside DEBUG.
         texts = (_derived_key(str(settings.SECRET_KEY)),)
     if not texts:
         raise errors.Misconfigured(

@@ -1,6 +1,6 @@
-"""How the commands speak: a progress line on a terminal, one summary line, or JSON.
+"""The output of the commands: a progress line on a terminal, one summary line, or JSON.
 
-Own, because a progress bar of a library would be a dependency of every site that installs the app.
+A library for progress bars would be a dependency of every site that installs the app.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sipgate_provider import conf
 
 WIDTH = 30
 EVERY = 0.1
-"""Seconds between two drawings: a terminal must not be what takes the time."""
+"""Seconds between two drawings, so that the terminal does not slow the command down."""
 
 
 class Progress:
@@ -61,7 +61,7 @@ def command_error(text: str) -> CommandError:
 
 @contextmanager
 def stopping_cleanly() -> Iterator[threading.Event]:
-    """Within it, SIGTERM and Ctrl-C set the event instead of ending the process: what runs is finished first."""
+    """Inside this block, SIGTERM and Ctrl-C set the event, and do not end the process before its work is finished."""
     stop = threading.Event()
 
     def ask(_signal: int, _frame: object) -> None:

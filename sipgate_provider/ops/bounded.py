@@ -14,9 +14,8 @@ T = TypeVar("T")
 
 
 class Bounded(Generic[T]):
-    """Runs a question in a thread of its own. Callers that come meanwhile wait for the same answer, each with a limit.
-
-    The thread is a daemon: a database that never answers does not keep a process from ending.
+    """Runs a function in a thread of its own. Callers that come meanwhile wait for the same result, each with a limit.
+    The thread is a daemon, so that a database that never answers does not keep the process from ending.
     """
 
     def __init__(self, question: Callable[[], T]) -> None:
@@ -28,8 +27,8 @@ class Bounded(Generic[T]):
         """Return the answer.
 
         Raises:
-            TimeoutError: there was none within ``patience`` seconds. The question goes on, for the next caller.
-            Exception: what the question raised.
+            TimeoutError: there was none within ``patience`` seconds. The function goes on, for the next caller.
+            Exception: what the function raised.
         """
         with self._lock:
             if self._running is None or self._running.done():

@@ -1,7 +1,7 @@
 """Moves sipgate's tokens from allauth's clear text table into sealed rows, for a site that kept them there.
 
-For each connection: seal, look whether it opens, then remove the clear text, in one transaction. Nothing that is sealed
-already is overwritten; what was interrupted is gone on with by the next run. No notice is sent and no signal announced:
+For each connection, one transaction seals the pair, checks that it opens, and removes the clear text. Nothing that is
+sealed already is overwritten, and the next run goes on after an interruption. No notice and no signal is sent, since
 nobody has signed in.
 
 *A pair that has ended* (no refresh token and the access token is over, or the refresh token's own end has passed) is
@@ -37,7 +37,7 @@ from sipgate_provider.remote import oauth
 ACTOR = "sipgate_import_social_tokens"
 BATCH = 200
 STOP_AFTER = 5
-"""Identities in a row that sipgate does not tell mean an outage rather than bad luck."""
+"""So many requests for an identity that fail in succession mean an outage."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -127,7 +127,7 @@ def _with_clear_text(provider: str) -> QuerySet[SocialAccount]:
 
 
 def _import_batch(chunk: list[SocialAccount], report: Report, proof: Proof | None, *, dry_run: bool) -> None:
-    # One transaction per batch: a commit per row would be all that takes time. Nothing waits in it.
+    # One transaction per batch, because commits would take most of the time. Nothing waits in it.
     with transaction.atomic(using=database.alias()):
         rows = SocialToken.objects.using(database.alias()).filter(account__in=chunk)
         if connections[database.alias()].features.has_select_for_update and not dry_run:
@@ -224,17 +224,18 @@ def _seal(connection: SocialAccount, grant: oauth.Grant, ended: Reason | None, n
 
 
 def newest(rows: Iterable[SocialToken]) -> SocialToken:
-    """Return the row that counts: allauth may have stored several for a connection, since its key may be empty."""
+    """Return the newest row. allauth may have stored several for a connection, since its key may be empty."""
     never = datetime.min.replace(tzinfo=UTC)
     return max(rows, key=lambda row: (row.expires_at or never, row.pk))
 
 
 @sensitive_variables()
 def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
-    """Return what a clear text row holds, with what its JWTs tell of themselves. None: there is no access token in it.
+    """Return the grant of a clear text row, with what its JWTs say. None: there is no access token in it.
 
-    allauth keeps neither the time of issue, nor the scope, nor the refresh token's end; sipgate's tokens name them.
-    Without them, a pair counts as issued when the person last signed in: it is then refreshed at the first opportunity.
+    allauth stores neither the time of issue, nor the scope, nor the end of the refresh token, but sipgate's tokens
+    contain them. Without them, a pair counts as issued when the person last signed in, and is refreshed at the first
+    opportunity.
     """
     access, refresh = oauth.jwt_claims(row.token), oauth.jwt_claims(row.token_secret or "")
     ends = row.expires_at or _moment(access.get("exp"))
@@ -287,7 +288,7 @@ def _delta(seconds: float) -> timedelta:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
-    """What a token must say of itself before it is sent anywhere."""
+    """What a token must say about itself before it is sent anywhere."""
 
     issuer: str
     client_id: str
@@ -306,7 +307,7 @@ class Proof:
     def covers(self, grant: oauth.Grant, connection: SocialAccount) -> bool:
         """Tell whether the token is sipgate's, was issued to this client, and belongs to this connection's person.
 
-        Unverified claims suffice: the row is our own, and what is at stake is sending a foreign token to sipgate.
+        Unverified claims suffice: the row is our own, and the only risk is to send a foreign token to sipgate.
         """
         claims = oauth.jwt_claims(grant.access_token)
         subject = claims.get("sub")
@@ -345,7 +346,7 @@ def _rekey_all(provider: str, proof: Proof, report: Report) -> None:
 
 
 def _rekey(row: SipgateToken, report: Report) -> None:
-    """Ask sipgate whose a pair is, and let the connection be known by that id. Raises as ``tokens.usable``."""
+    """Ask sipgate whose pair it is, and give the connection that id. Raises as ``tokens.usable``."""
     connection = row.connection
     token, who = gate.call(connection, lambda token: api.fetch_identity(conf.api_url(), token.value), row=row)
     if api.is_uid(connection.uid) and connection.uid != who.uid:

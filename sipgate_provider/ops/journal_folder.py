@@ -7,13 +7,12 @@ from pathlib import Path
 from shutil import disk_usage
 
 NEEDED = 1_000_000
-"""Bytes that have to be free: room for some hundred pairs."""
+"""Bytes that have to be free, enough for some hundred pairs."""
 
 
 def why_not_writable(folder: Path) -> str:
-    """Return why nothing can be kept in ``folder``, in the operating system's words; empty if something can.
-
-    The folder is made when it is needed: until then its nearest existing parent is tried. Nothing stays there.
+    """Return why ``folder`` is not writable, in the operating system's words; empty if it is. The folder is made when
+    it is needed; until then its nearest existing parent is tried. The file that was written is removed.
     """
     try:
         existing = next(path for path in (folder, *folder.parents) if path.exists())

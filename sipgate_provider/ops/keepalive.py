@@ -1,4 +1,4 @@
-"""Does the work that needs no visitor: it refreshes idle connections before they end, at a rate that sipgate accepts.
+"""Does regular work without a visitor: it refreshes idle connections before they end, at a rate that sipgate accepts.
 
 What is due is listed; each row is refreshed by the function that visitors use. Any number of machines may run this at
 once: they share the work, since a row that somebody else refreshes is left to them.
@@ -37,7 +37,7 @@ BATCH = 500
 """Rows that one query lists."""
 MISCONFIGURED = "misconfigured client"
 STOP_AFTER = 5
-"""Transient failures in a row that mean an outage rather than bad luck."""
+"""So many failures in succession mean an outage."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,8 +70,8 @@ class Report:
 
 
 def due(*, now: datetime, everything: bool = False) -> Q:
-    """Return which rows are due: those whose time (``keepalive_at``) has come, or all; those that wait for their next
-    attempt or for their person are not."""
+    """Return which rows are due: those whose time (``keepalive_at``) has come, or all. Rows that wait for their next
+    attempt or for their person are not due."""
     able = (Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)) & ~Q(state=State.NEEDS_SIGN_IN)
     return able if everything else able & Q(keepalive_at__lte=now)
 
@@ -90,7 +90,7 @@ def run(
     progress: Callable[[Report], None] | None = None,
     stop: threading.Event | None = None,
 ) -> Report:
-    """Refresh what is due, replay the journal, work off the outbox; return the report. Raises nothing of sipgate's."""
+    """Refresh what is due, recover the journal, deliver the outbox; return the report. Raises no error of sipgate."""
     return Run(rate=rate, threads=threads, everything=everything, limit=limit, progress=progress, stop=stop).go()
 
 
@@ -137,7 +137,7 @@ class Run:
         except errors.Misconfigured as error:
             self._end(f"{MISCONFIGURED}: {error.message}")
         except (DatabaseError, InterfaceError) as error:
-            connections[database.alias()].close()  # it may be dead, and the next run of this thread would get it
+            connections[database.alias()].close()  # it may be dead, and this thread's next run would use it
             self._end(f"the database does not answer ({type(error).__name__})")
         self.report.seconds = round(time.monotonic() - started, 3)
         self._progress(self.report)
@@ -183,7 +183,7 @@ class Run:
         yield from islice(chain(listed(wanted), listed(refused(now=now), by="state_since")), self._limit)
 
     def _one_in_thread(self, client: oauth.Client, pk: int, generation: int) -> None:
-        # Else what a thread has opened is left to the garbage collector, which Python 3.13 remarks on.
+        # Otherwise a thread's connection is closed by the garbage collector, and Python 3.13 warns about that.
         with database.own_connections():
             self._one(client, pk, generation)
 
@@ -214,7 +214,7 @@ class Run:
             self._pace.speed_up()
 
     def _end_if_paused(self, client: oauth.Client) -> None:
-        """What is wrong with one row is no reason to stop; what is wrong with our client is."""
+        """End the run if our client is rejected. A fault of one row is no reason to stop."""
         try:
             pauses.respect(client)
         except errors.Misconfigured as error:

@@ -1,8 +1,8 @@
 """Marks connections whose newest token pair is lost, after the database went back: a restored backup, a failover.
 
 The database then has pairs that sipgate has replaced since. The journals have the newer ones, which are taken over
-first. A pair that no journal has is found by what must have happened between the backup and the end: keepalive has
-refreshed what was due, and people have gone on using what they used. sipgate is not asked, since a spent token may end
+first. A pair that no journal has is taken to be replaced if keepalive must have refreshed it between the backup and the
+end, or if its person probably used it. sipgate is not asked, since a spent token may end
 the other grants of its person.
 
 Must not know: terminals.
@@ -23,14 +23,14 @@ from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 
 ACTOR = "sipgate_mark_lost"
 KEEPALIVE_TAKES = timedelta(hours=1)
-"""After so long, keepalive has refreshed what was due."""
+"""Keepalive has refreshed what was due after this time."""
 BATCH = 500
 
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a run did, or would do. ``recovered`` from the journal of this machine, ``marked`` as lost, ``left``: their
-    pairs may be good."""
+    """What a run did, or would do. ``recovered`` from this machine's journal, ``marked`` as lost, ``left`` because
+    their pairs may be good."""
 
     dry_run: bool = False
     recovered: int = 0
@@ -59,7 +59,7 @@ def run(*, until: datetime, used_since: datetime | None = None, dry_run: bool = 
     while batch := list(wanted.filter(pk__gt=after).order_by("pk")[:BATCH]):
         after = batch[-1].pk
         for row in batch:
-            # This machine has refreshed it last, as far as anybody knows.
+            # As far as is known, this machine refreshed it last.
             is_newest = newest.get((row.pk, row.consent_id), -1) >= row.generation - 1
             if not is_newest and (dry_run or _mark(row)):
                 report.marked += 1
@@ -78,7 +78,7 @@ def _newest_here() -> dict[tuple[int, uuid.UUID], int]:
 
 
 def _refreshed_since(until: datetime, used_since: datetime | None) -> Q:
-    """Return which pairs of before ``until`` were replaced by then. One with a fixed end is not due before it."""
+    """Return which pairs were replaced before ``until``. A pair with a fixed end is not refreshed before that end."""
     was_due = Q(keepalive_at__lte=until - KEEPALIVE_TAKES) & ~Q(reason=Reason.FIXED_END)
     was_used = Q(last_used_at__gte=used_since) if used_since is not None else Q(pk__in=())
     return Q(issued_at__lte=until) & (was_due | was_used)

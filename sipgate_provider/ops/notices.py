@@ -1,7 +1,7 @@
-"""Tells people that their connection needs them, and operators that sipgate refuses the client: one mail per incident.
+"""Tells people that they must sign in again, and operators that sipgate rejects the client: one mail per incident.
 
-An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent beside
-whatever found out, and again by keepalive if that failed. A refusal may be taken back, so its person is told by
+An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent when
+the trouble is found, and by keepalive if that failed. A refusal may be taken back, so its person is told by
 keepalive, after a second one; and while sipgate refuses more connections than it refreshes, the operators are told and
 people are not. Keepalive also tells people, days before, of an end that nothing can move. ``SIPGATE_NOTICES = False``
 switches mails off.
@@ -34,12 +34,12 @@ logger = logging.getLogger(__name__)
 
 RETRY_AFTER = timedelta(minutes=5)
 RETRY_FOR = timedelta(days=3)
-"""A mail about something older is of no use to anybody."""
+"""A mail about something older is of no use."""
 
 
 STORM_WITHIN = timedelta(hours=1)
 STORM_FROM = 10
-"""So many refused connections, and more than were refreshed, are not the fault of their people."""
+"""If this many connections were refused, and more than were refreshed, people are not told."""
 STORM = "storm"
 
 
@@ -60,7 +60,7 @@ def _operators(code: str, setting: str, **_kwargs: Any) -> None:
 
 
 def due(limit: int = 100) -> list[int]:
-    """Return connections whose person should have been told and was not, or has to be told of a fixed end."""
+    """Return the connections whose person was not told yet, or has to be told of a fixed end."""
     now = timezone.now()
     is_time = Q(state=State.ACTIVE) | Q(state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR)
     rows = SipgateToken.objects.using(database.alias()).filter(store.not_yet_told(now), is_time).order_by("state_since")
@@ -68,7 +68,7 @@ def due(limit: int = 100) -> list[int]:
 
 
 def is_storm(now: datetime) -> bool:
-    """Tell whether sipgate refuses most of what it is asked for: two queries, nothing is remembered."""
+    """Tell whether sipgate refuses more connections than it refreshes. Two queries."""
     since, rows = now - STORM_WITHIN, SipgateToken.objects.using(database.alias())
     refused = rows.filter(state=State.NEEDS_SIGN_IN, reason__in=store.UNCERTAIN, last_refused_at__gte=since).count()
     return refused >= STORM_FROM and rows.filter(last_refreshed_at__gte=since)[:refused].count() < refused
@@ -84,7 +84,7 @@ def tell_people(is_stopped: Callable[[], bool]) -> int:
 
 
 def _tell_of_storm() -> None:
-    """Tell the operators, once a day, that people are not told."""
+    """Tell the operators, at most once a day, that people are not told."""
     events = TokenEvent.objects.using(database.alias()).filter(kind=TokenEvent.Kind.NOTIFIED, note=STORM)
     if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
         return

@@ -1,6 +1,7 @@
 """Does what an operator asks for: refreshes, checks and revokes connections, and asks for a new sign-in.
 
-Each is safe to repeat, noted in the history with its actor, and answered per connection, errors included. sipgate is
+Each operation is safe to repeat, is noted in the history with its actor, and has an outcome for each connection, errors
+included. sipgate is
 asked in threads of their own: the caller's transaction and database connection are not held, and the work continues
 when the caller stops waiting.
 
@@ -30,7 +31,7 @@ from sipgate_provider.remote import log_fields
 logger = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 100
-"""Connections per call: a page waits for them, and sipgate limits requests."""
+"""Most connections per call, because a page waits for them, and sipgate limits requests."""
 WAIT = 20.0
 """Seconds that a caller waits for all of them together; web servers give up on a worker after 30."""
 
@@ -101,7 +102,7 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
         error = failure
     except Exception as failure:
         error = errors.SipgateError(f"It failed inside this site ({type(failure).__name__}); see the log.")
-        # Where, but not what: texts of database errors quote rows.
+        # Where it happened, but not the text: texts of database errors quote rows.
         logger.error(
             "[%s] %s",
             error.reference,
@@ -124,7 +125,7 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
 
 
 def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
-    """Write the history. What changed a row without asking sipgate has noted itself, in the same transaction."""
+    """Write the history. Operations that change a row without asking sipgate do so themselves."""
     error = outcome.error
     if error is None and operation in {Operation.REVOKE, Operation.REQUIRE_SIGN_IN}:
         return
@@ -142,7 +143,7 @@ def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
             error_code=_code(error),
             reference=error.reference if error else "",
         )
-    except Exception as failure:  # the work is done: a silent history must not hide its outcome
+    except Exception as failure:  # the work is done, and its outcome is returned even if it cannot be noted
         logger.error("What an administrator did is not in the history: %s", type(failure).__name__)
 
 
@@ -204,11 +205,11 @@ def _end_once(
                     signals.needs_sign_in, connection=row.connection, token=store.load(row.pk), reason=reason
                 )
             return True
-    raise errors.SipgateUnavailable("The connection was being refreshed each time it was to be ended; try again.")
+    raise errors.SipgateUnavailable("The connection was being refreshed at each attempt to end it; try again.")
 
 
 def _clear(row: SipgateToken, *, actor: str) -> bool:
-    """Forget the pair and hand its session over to the outbox. In the caller's transaction."""
+    """Delete the pair and hand its grant over to the outbox. Runs in the caller's transaction."""
     if not store.clear(row, reason=Reason.REVOKED, now=timezone.now()):
         return False
     connection, note = row.connection, f"{Operation.REVOKE}: done"

@@ -10,9 +10,8 @@ LEAST_RATE = 0.5
 
 
 class Halt:
-    """Why a run ends early: the caller asked (``asked``, which is theirs), or the run gave up by itself (``set``).
-
-    Two things, since who runs the keeper again and again goes on after an outage.
+    """Why a run ends early: the caller asked for it (``asked``), or the run gave up by itself (``set``). The two differ
+    because a loop goes on after an outage.
     """
 
     SLICE = 0.25
@@ -36,7 +35,7 @@ class Halt:
 
 @dataclass(slots=True, kw_only=True)
 class Pace:
-    """Lets so many requests start per second; halves on 429 and 503, and recovers slowly. ``rate`` 0: no limit."""
+    """Lets ``rate`` requests start per second. Halves that after 429 and 503; recovers slowly. ``rate`` 0: no limit."""
 
     rate: float
     _next: float = 0.0

@@ -18,14 +18,14 @@ from sipgate_provider.keeper import database, revocation
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
 
 SECRETS = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"})
-"""Columns of a token row that are about secrets; the person has the right to know of them, not to carry them about."""
+"""Columns of a token row that are about secrets and are not exported."""
 MOST_EVENTS = 10_000
 
 
 def export(user: Any) -> dict[str, Any]:
     """Return everything this app knows of ``user``: connections with sipgate's answers, and their history.
 
-    The values are those of the database (dates are ``datetime``), for ``DjangoJSONEncoder``. Tokens are never in it.
+    The values are those of the database (dates are ``datetime``), for ``DjangoJSONEncoder``. It contains no token.
     """
     connections = accounts.connections_of(user)
     events = _events(user.pk, [row.uid for row in connections]).order_by("at", "pk")[:MOST_EVENTS]
@@ -33,9 +33,9 @@ def export(user: Any) -> dict[str, Any]:
 
 
 def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
-    """Take the person out of the history, which outlives connections. Returns how many events it concerned.
+    """Remove the person from the history, which outlives connections. Return how many events were changed.
 
-    What stays tells that something happened to somebody: kind, moment, state, reason and error. Grants that still have
+    Kind, moment, state, reason and error stay. Grants that still have
     to be ended at sipgate are ended, and noted without their person.
     """
     revocation.erase(uids)
@@ -57,7 +57,7 @@ def _before_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
 
 
 def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
-    """The user is gone, whoever deleted them: a page, the admin, a command."""
+    """Called after a user was deleted, by a page, the admin or a command."""
     anonymise_history(user_id=instance.pk, uids=getattr(instance, UIDS, []))
 
 

@@ -1,4 +1,4 @@
-"""Changes the key: what was sealed with an older key is sealed again with the first one.
+"""Changes the key: what is sealed with an older key is sealed again with the first one.
 
 That is the token rows with their fingerprints, the pending revocations, and the journal of this machine. What was
 begun in a browser (a sign-in that is under way) is sealed in its session and cannot be reached.
@@ -35,9 +35,9 @@ class Resealed:
 
 
 def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = None) -> Resealed:
-    """Seal everything with the first key of the ring; online, resumable, conditional per value.
-
-    What changes meanwhile was sealed by whoever changed it. What does not open is left and counted.
+    """Seal everything with the first key of the ring. It may run while the site is in use, be interrupted and be
+    repeated. A value that changes meanwhile is left to whoever changed it. A value that does not open is left and
+    counted.
     """
     report, started = Resealed(), time.monotonic()
     key, after = sealing.first_key_id(), 0

@@ -17,9 +17,9 @@ from sipgate_provider.keeper import database
 from sipgate_provider.models import LastKnownAccount, TokenEvent
 
 BATCH = 1_000
-"""Rows of one statement: a longer one would keep others from writing."""
+"""Rows per statement. A longer statement would keep others from writing."""
 BATCHES = 50
-"""Statements of one call: the rest is left to the next one."""
+"""Statements per call. The next call does the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,9 +31,9 @@ class Removed:
 
 
 def work_off(now: datetime | None = None) -> Removed:
-    """Remove what is too old, in batches, outside of a transaction. Safe to repeat and to run anywhere at once.
+    """Remove what is too old, in batches, outside of a transaction. Any number of machines may run it at once.
 
-    Connections and tokens are left alone: they end when their person, sipgate or an administrator ends them.
+    Connections and tokens are not removed: their person, sipgate or an administrator ends them.
 
     Raises:
         DatabaseError: the database does not answer; what was removed before stays removed.

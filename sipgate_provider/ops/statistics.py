@@ -36,7 +36,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """What is true at ``at``. Failures are per hour of the last day, deadlines per day to come; both oldest first."""
+    """The numbers at ``at``: failures per hour of the last day, deadlines per coming day, both oldest first."""
 
     at: datetime
     states: dict[str, int]
@@ -55,7 +55,7 @@ class Statistics:
 def current() -> Statistics:
     """Return the statistics, at most ``REMEMBERED_FOR`` seconds old. Five queries, or none."""
     known: Statistics | None = None
-    # What a cache raises that is away is its client library's own; counting does without one.
+    # A cache that is away raises errors of its client library; counting works without a cache.
     with suppress(Exception):
         known = cache.get(CACHE_KEY)
     if known is None:
@@ -74,7 +74,7 @@ def measure(now: datetime) -> Statistics:
         kind__in=(TokenEvent.Kind.FAILED, TokenEvent.Kind.STATE), at__gt=now - timedelta(hours=24), at__lte=now
     )
     hours = events.order_by().values_list(TruncHour("at")).annotate(number=Count("pk"))
-    # Links that can still be kept alive; the others need their person anyway.
+    # Connections that can still be kept alive; the others need a new sign-in anyway.
     live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD))
     days = ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))
@@ -105,7 +105,7 @@ def measure(now: datetime) -> Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Details:
-    """What a person or a monitor asks beyond ``Statistics``.
+    """What a person or a monitor needs besides ``Statistics``.
 
     ``troubles`` counts connections that are not active by (state, reason). ``ending`` counts working connections that
     end within so many days, ``overdue`` those that keepalive should have refreshed more than ``OVERDUE_AFTER`` ago.
@@ -122,7 +122,7 @@ OVERDUE_AFTER = timedelta(days=1)
 
 
 def details(now: datetime) -> Details:
-    """Look closer, now. Three queries, each over an index."""
+    """Return the details now. Three queries, each with an index."""
     tokens = SipgateToken.objects.using(database.alias()).order_by()
     troubled = tokens.filter(state__in=[state for state in State.values if state != State.ACTIVE])
     rows = list(
@@ -149,7 +149,7 @@ def details(now: datetime) -> Details:
 
 
 def _hours_until(now: datetime) -> list[datetime]:
-    # Counted in UTC: on the day the clocks change, the wall has an hour too few or too many.
+    # Counted in UTC: on the day when the clocks change, local time has an hour too few or too many.
     this = now.replace(minute=0, second=0, microsecond=0).astimezone(UTC)
     return [(this - timedelta(hours=back)).astimezone(now.tzinfo) for back in range(24, -1, -1)]
 

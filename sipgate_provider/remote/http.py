@@ -1,9 +1,9 @@
-"""Has the one HTTP session of a process to sipgate, guarded against what a server, or somebody in between, can do.
+"""Provides the one HTTP session of a process to sipgate, guarded against misbehaving servers and proxies.
 
-Kept alive and shared by all threads; a total deadline that a dripping answer cannot stretch; bodies capped; redirects
-never followed (a 307 would carry secrets to another origin); no cookies, no ``.netrc``; GETs retried once, POSTs never.
-
-All of it sits in the transport adapter, so that a test may replace ``requests.Session.request`` as usual.
+Connections are kept alive and shared by all threads. There is a total deadline, which a slow answer cannot extend, and
+a limit for bodies. Redirects are never followed (a 307 would carry secrets to another origin). Cookies and ``.netrc``
+are not used. GETs are retried once, POSTs never. The transport adapter does all this, so that a test may replace
+``requests.Session.request`` as usual.
 
 Must not know: Django, allauth, tokens, what is asked.
 """
@@ -50,13 +50,13 @@ from sipgate_provider import metrics
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import without_frames
 
-RETRIES = metrics.Counter("http_retries_total", "Reads that were asked a second time.")
+RETRIES = metrics.Counter("http_retries_total", "Reads that were sent a second time.")
 
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64
 STALE_AFTER = 20.0
-"""Seconds a kept connection may have been idle before a POST prefers a new one: servers close idle ones, and a POST
-that meets that moment must not be repeated."""
+"""Seconds after which a POST does not use an idle connection any more. Servers close idle connections, and a POST that
+is lost in this way must not be repeated."""
 CHUNK = 65_536
 LONGEST_RETRY_AFTER = 86_400.0
 
@@ -81,7 +81,7 @@ API = Limits(connect=5, read=10, total=15, max_bytes=2 * 1024 * 1024)
 DOWNLOAD = Limits(connect=5, read=30, total=60, max_bytes=0)
 """Until the body begins; a streamed body has no total deadline and no size limit, only silence ends it."""
 TOKEN = Limits(connect=5, read=20, total=20, max_bytes=64 * 1024)
-"""Patient: giving up on a refresh early is what turns *slow* into *lost*."""
+"""Long, because giving up on a refresh early would turn a slow answer into a lost one."""
 
 
 class DeadlineExceeded(requests.exceptions.ReadTimeout):
@@ -119,7 +119,7 @@ class _Progress(threading.local):
             self.at += limits.connect
 
     def first_byte(self, sock: socket.socket) -> None:
-        """The connection stands and nothing has left yet."""
+        """The connection is open and nothing has been sent yet."""
         before, self.before_sending = self.before_sending, None
         if before is not None:
             before()
@@ -133,7 +133,7 @@ class _Progress(threading.local):
         return self.at - time.monotonic()
 
     def answered(self) -> None:
-        """An answer begins: the connection may end as any other."""
+        """An answer begins: the connection may be closed normally."""
         if self.sent_over is not None:
             _set_linger(self.sent_over, abort=False)
             self.sent_over = None
@@ -161,7 +161,7 @@ def be_patient(silence: float) -> None:
 
 
 class _DeadlineReader(io.RawIOBase):
-    """Reads a socket, each time with no more patience than is left in all: a drip cannot stretch the deadline."""
+    """Reads a socket, each time waiting only as long as the deadline allows, so that a slow answer cannot extend it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._socket = sock
@@ -217,16 +217,16 @@ _lookups: PerProcess[dict[tuple[str, int], Future[list[str]]]] = PerProcess(dict
 
 
 def _addresses(name: str, port: int, seconds: float) -> list[str]:
-    """Return the addresses of a host, none if that takes longer. One thread waits for a lookup that hangs, for all."""
+    """Return the addresses of a host, or none if that takes too long. All callers share one thread per lookup."""
     running = _lookups.get()
     future = running.get((name, port))
     if future is None:
         future = running[name, port] = Future()
-        # A daemon: a resolver that hangs must not keep a process from ending.
+        # It is a daemon, so that a resolver that hangs does not keep the process from ending.
         thread = threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver")
         try:
             thread.start()
-        except RuntimeError:  # no thread can be started now: better without a limit than not at all
+        except RuntimeError:  # no thread can be started now: resolve without a time limit
             _look_up(name, port, future)
     try:
         return future.result(seconds)
@@ -253,7 +253,7 @@ class _Stamped:
     response_class = _Response
     last_used = 0.0
     is_used = False
-    """Something was asked over the connection as it stands."""
+    """A request was sent over this connection."""
     sock: Any
     port: Any
     timeout: Any
@@ -402,7 +402,7 @@ class GuardedAdapter(HTTPAdapter):
 
 
 def _outcome(found: requests.Response | requests.exceptions.RequestException) -> requests.Response:
-    # Raised here, where nothing is being handled: the library's error quotes the query and carries the request.
+    # Raised outside of the except block, because the library's error quotes the query and carries the request.
     if isinstance(found, requests.exceptions.RequestException):
         raise found
     return found
@@ -414,7 +414,7 @@ def _pause(found: requests.Response | requests.exceptions.RequestException) -> b
         wish = retry_after(found) or 0.0
         again = found.status_code in TRY_AGAIN
     else:
-        # Not after a silence: the second answer would be as late, and the deadline is near.
+        # Not after a time-out: the second answer would be late, too, and the deadline is near.
         wish = 0.0
         cut = requests.exceptions.ConnectionError | requests.exceptions.ChunkedEncodingError
         hopeless = requests.exceptions.ReadTimeout | requests.exceptions.SSLError
@@ -441,8 +441,9 @@ def retry_after(response: requests.Response) -> float | None:
 def json_of(raw: bytes) -> Any:
     """Return the value of a JSON text as plain data that a database can hold.
 
-    Odd parts do not spoil the rest, since a token answer comes only once: bytes that are no UTF-8 become U+FFFD,
-    numbers without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates go.
+    A token answer comes only once, so odd parts are replaced and the rest is kept: bytes that are not UTF-8 become
+    U+FFFD, numbers without a value (``NaN``, ``1e999``, thousands of digits) become None, NUL and lone surrogates are
+    removed.
 
     Raises:
         ValueError: no JSON.
@@ -508,7 +509,7 @@ def _named(error: requests.exceptions.RequestException) -> requests.exceptions.R
 
 
 def _reason(error: BaseException) -> BaseException:
-    """Return what is at the bottom of the errors that libraries wrap around each other."""
+    """Return the innermost of the errors that libraries wrap around each other."""
     if isinstance(error, ReadTimeoutError):
         return error
     inner = (getattr(error, "reason", None), *reversed(error.args), error.__cause__)
@@ -517,7 +518,7 @@ def _reason(error: BaseException) -> BaseException:
 
 
 def _told(reason: BaseException) -> str:
-    """Return the operating system's words for it, or none: other texts may quote what was sent or answered."""
+    """Return the operating system's text, if there is one. Other texts may quote what was sent or answered."""
     text = getattr(reason, "verify_message", "") or getattr(reason, "strerror", "")
     return str(text or "")
 
@@ -550,7 +551,7 @@ class GuardedSession(requests.Session):
         super().__init__()
         self.headers.update({"User-Agent": user_agent(), "Accept": "application/json"})
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        # requests consults .netrc only if there is no auth; proxies from the environment stay honoured.
+        # requests reads .netrc only if there is no auth; proxies of the environment are still used.
         self.auth = _no_credentials
         adapter = GuardedAdapter()
         self.mount("https://", adapter)

@@ -1,7 +1,7 @@
 """Adds fields for machines to the text of a log record: ``logger.info("…", extra=log_fields.fields(…))``.
 
 A record has them as its attribute ``sipgate``, a dict of plain values. The signature of ``fields`` lists all possible
-fields, so that nothing else gets there: no text that sipgate sent, no name, no secret.
+fields, so that nothing else can be added: no text that sipgate sent, no name, no secret.
 
 Must not know: Django, who reads the log.
 """
@@ -36,8 +36,8 @@ def fields(
         reference: the eight characters that an error page shows, too.
         connection: primary key of the connection.
         generation: of its token row.
-        outcome: what came of the work, or what is done next; in the words of the metrics where they have one.
-        kind: of the problem that a person was told of.
+        outcome: the outcome of the work, or what is done next; in the words of the metrics if they have one.
+        kind: of the problem that was shown to a person.
         actor: who wanted it: gate, keepalive, person or other.
         endpoint: name of sipgate's endpoint, without ids of people.
         status: HTTP status of sipgate's answer.

@@ -30,11 +30,11 @@ OUR_FAULT = {
     "invalid_scope": "SIPGATE_SCOPE",
     "invalid_request": "SIPGATE_TOKEN_URL",
 }
-"""OAuth error codes that speak of this site's client, and the Django setting to look at first."""
+"""OAuth error codes that concern this site's client, and the Django setting to look at first."""
 UNUSABLE = "unusable"
-"""In place of an access token that is none."""
+"""Stands in for an access token that is missing or unusable."""
 OF_THE_GRANT = frozenset({"invalid_scope", "invalid_request"})
-"""Those of them that speak of one grant when they answer a refresh."""
+"""Those of them that concern one grant only if they answer a refresh."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Grant:
     """One answer of the token endpoint. Only ``access_token`` is certain; the rest is ``None`` where absent or odd.
 
     ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's ``refresh_expires_in: 0``
-    (``offline_access``) tells as little about the end as no ``refresh_expires_in``: it is ``None`` here.
+    (``offline_access``) says nothing about the end and is ``None`` here.
     """
 
     access_token: str = field(repr=False)
@@ -69,7 +69,7 @@ class Grant:
 
     @classmethod
     def parse(cls, data: object, *, issued_at: datetime, client_id: str = "") -> Grant:
-        """Read an answer; lenient but for the access token, since a rotated pair must never be thrown away over an
+        """Read an answer. Only the access token is required, because a new pair must never be thrown away over an
         unimportant field.
 
         Raises:
@@ -122,7 +122,7 @@ def jwt_claims(token: str) -> dict[str, object]:
     """Return a JWT's claims, unverified; ``{}`` for anything else.
 
     Legitimate for display, and for an id_token that came straight from the token endpoint over TLS (OpenID Connect
-    Core §3.1.3.7). Never a reason to let somebody in.
+    Core §3.1.3.7). They never authenticate anybody.
     """
     parts = token.split(".")
     if len(parts) != 3 or len(token) > LONGEST_TOKEN:
@@ -146,7 +146,7 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
         Exception: whatever ``limits.before_sending`` raises; nothing was sent then.
     """
     form = {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}
-    # Counted from before it is sent: a token must not be taken for younger than it is.
+    # Measured before it is sent, so that a token is not taken for younger than it is.
     started = datetime.now(UTC)
     response = _post(client, client.token_url, form, limits, headers={"Connection": "close"})
     try:
@@ -205,9 +205,9 @@ def end_grant(client: Client, refresh_token: str) -> EndedBy | None:
 
 
 NO_ENDPOINT = frozenset({404, 405, 501})
-"""How a server answers where it has no such endpoint."""
+"""How a server answers if it does not have an endpoint."""
 NOT_FOR_REFRESH_TOKENS = "unsupported_token_type"
-"""RFC 7009 §2.2.1: it has one, which does not do what is needed."""
+"""RFC 7009 §2.2.1: there is an endpoint, but it does not revoke refresh tokens."""
 
 
 def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> bool:
@@ -249,7 +249,7 @@ def is_unanswered(error: errors.SipgateError) -> bool:
 
 
 def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
-    """Return ``form`` with what proves that the client is ours (RFC 6749 §2.3.1, ``client_secret_post``).
+    """Return ``form`` with the client's credentials (RFC 6749 §2.3.1, ``client_secret_post``).
 
     This is the one place that authenticates the client. The credentials go into the form and not into a Basic header:
     the client id contains a colon, which would have to be percent-encoded first, and Keycloak compares it raw.
@@ -269,15 +269,13 @@ def _post(
     try:
         return http.send("POST", url, data=authenticated(client, form), limits=limits, headers=headers)
     except http.ResponseTooLarge as error:
-        raise errors.UnexpectedResponse("The answer is too large to be one.", endpoint=endpoint) from without_frames(
-            error
-        )
+        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from without_frames(error)
     except requests.RequestException as error:
         raise unavailable(error, endpoint=endpoint) from without_frames(error)
 
 
 def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.SipgateUnavailable:
-    """Return what a failed request means, in our words."""
+    """Return the app's error for a failed request."""
     slow = http.timed_out(error)
     text = f"sipgate's {endpoint} endpoint {'did not answer in time' if slow else 'cannot be reached'}."
     return errors.SipgateUnavailable(
@@ -286,7 +284,7 @@ def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.Si
 
 
 def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateError | errors.TokenRefused:
-    """Return what an unsuccessful answer means: the one place that classifies."""
+    """Return the error for an unsuccessful answer. This is the one place that classifies."""
     status = response.status_code
     data = _json(response)
     answer = data if isinstance(data, Mapping) else {}

@@ -20,7 +20,7 @@ MOST_PAGES = 10_000
 
 
 class Pages:
-    """Where the reading of a paged list has got to; knows when to stop, asks nobody."""
+    """The position in a paged list. It knows when to stop, and sends no requests."""
 
     def __init__(self, path: str, params: Params, page_size: int) -> None:
         if not 1 <= page_size <= LONGEST_PAGE:
@@ -38,7 +38,7 @@ class Pages:
         return [*self._params, ("offset", self._offset), ("limit", self._page_size)]
 
     def take(self, answer: Any) -> list[Any]:
-        """Return what is new in ``answer``, and move on.
+        """Return the new items of ``answer``, and move on.
 
         Without a total, or with an odd one, only an empty page is the end: a short one may be a limit of sipgate's. A
         server that ignores ``offset`` sends the same page again: that is an end, too.

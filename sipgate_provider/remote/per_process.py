@@ -1,4 +1,4 @@
-"""Holds a value of which every process has its own: it is made at first use, and a forked child forgets it.
+"""Holds a value that every process has for itself: it is made at first use, and a forked child makes its own.
 
 Sockets and threads must not cross a fork. Two processes that share a socket read each other's answers, and the threads
 of a parent do not exist in its child.

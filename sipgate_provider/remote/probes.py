@@ -59,9 +59,9 @@ class Verdict(StrEnum):
 class Answer:
     """What one endpoint said.
 
-    ``detail`` is a short printable text without secrets; ``issuer`` who answered, where an answer names it (RFC 9207);
-    ``seconds`` how long it took; ``clock_ahead`` how many seconds sipgate's clock is ahead of ours, None if it did not
-    tell.
+    ``detail`` is a short printable text without secrets; ``issuer`` is who answered, if the answer names it (RFC 9207);
+    ``seconds`` is how long it took; ``clock_ahead`` is how many seconds sipgate's clock is ahead of ours, None if that
+    is not known.
     """
 
     endpoint: str
@@ -96,7 +96,7 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, ti
         "code_challenge_method": "S256",
     }
     address = f"{url}{'&' if '?' in url else '?'}{urlencode(query)}"
-    # English, since what the page says is read; Keycloak translates its pages.
+    # In English, because the text of the page is read; Keycloak translates its pages.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
 
     named = ""
@@ -228,7 +228,7 @@ def _authorization_verdict(response: requests.Response, url: str, redirect_uri: 
         return _of_trouble(status)
     text = visible_text(response.text)
     if status == 200:
-        # Only these very words: anything may stand on a login page.
+        # Only these exact words: a login page may contain anything.
         verdict = next((verdict for words, verdict in ERROR_PAGES.items() if words in text.lower()), Verdict.FINE)
         return verdict, ""
     if "redirect_uri" in text.lower():  # the name of the parameter is not translated
@@ -310,7 +310,7 @@ def _api_verdict(response: requests.Response) -> tuple[Verdict, str]:
 
 
 def _plain_verdict(response: requests.Response) -> tuple[Verdict, str]:
-    """Judge an answer that is not the expected one, by its status alone."""
+    """Judge an unexpected answer by its status alone."""
     status = response.status_code
     if status == 429 or status >= 500:
         return _of_trouble(status)
@@ -327,7 +327,7 @@ def _of_trouble(status: int) -> tuple[Verdict, str]:
 
 
 def _clock_ahead(response: requests.Response, asked_at: float, seconds: float) -> float | None:
-    """Return by how much the answer's Date differs from the moment it was made; within its precision: 0."""
+    """Return by how many seconds the answer's Date is ahead; 0 if that is within its precision."""
     if "Age" in response.headers:  # from a cache: its date is old
         return None
     try:

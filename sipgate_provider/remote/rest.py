@@ -50,11 +50,11 @@ def call(
     Args:
         path: below ``base_url``, starting with a slash, without query; never a full address.
         stream: leave the body to the caller, who closes the answer; then only silence ends it (see ``Document``).
-        accept: media types that are welcome; JSON by default.
+        accept: accepted media types; JSON by default.
 
     Raises:
         ValueError: the path is not one.
-        errors.SipgateError: as the tree in ``errors`` says, by status.
+        errors.SipgateError: by status, as the tree in ``errors`` says.
     """
     check_path(path)
     endpoint = endpoint_of(method, path)
@@ -87,10 +87,10 @@ def call(
 
 
 def _count(method: str, path: str, status: str, started: float) -> None:
-    """Count and log a request; ``status`` is the answer's, or what there was instead of one."""
+    """Count and log a request; ``status`` is that of the answer, or says why there was none."""
     seconds = time.monotonic() - started
     if REQUESTS.is_on:
-        # Not endpoint_of: it keeps the words of unknown paths, of which there is no end.
+        # Not endpoint_of: it keeps the words of unknown paths, and there may be any number of them.
         template = _template(method.upper(), path)
         endpoint = f"{method.upper()} {template}" if template else metrics.OTHER
         REQUESTS.count(endpoint, status)
@@ -112,7 +112,7 @@ def _count(method: str, path: str, status: str, started: float) -> None:
 
 
 ALWAYS_THERE = frozenset({"GET /account", "GET /authorization/userinfo"})
-"""Resources that everybody has: where they are not, it is not sipgate's API that answers."""
+"""Resources that everybody has. If they are missing, the address is not that of sipgate's API."""
 
 
 def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[str, ...]) -> None:

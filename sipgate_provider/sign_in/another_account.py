@@ -1,4 +1,5 @@
-"""The page *Use another sipgate account* says what sipgate does if somebody is signed in there, and offers what works.
+"""The page *Use another sipgate account* says what sipgate does if somebody is signed in there, and offers ways that
+work.
 
 Keycloak keeps one session for each browser. ``prompt=login`` asks for the password of the person who is signed in, and
 signing that person out ends what was granted in the session. So a page says so before anybody leaves.
@@ -32,16 +33,16 @@ FIELD = "another"
 CONTINUE = "continue"
 SESSION_KEY = "sipgate_another_account"
 WAITS_FOR = 600
-"""Seconds for which the way back from sipgate's logout page leads to the next step."""
+"""Seconds for which somebody who comes back from sipgate's logout page is led to the next step."""
 REMEMBERED = 600
-"""Seconds for which it is not asked again what sipgate allows this client."""
+"""Seconds for which it is remembered what sipgate allows this client."""
 PATIENCE = 3.0
 """Seconds to find that out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowed:
-    """What sipgate allows this client; False if it did not say."""
+    """What sipgate allows this client; False if that is not known."""
 
     offline_access: bool
     way_back: bool
@@ -79,7 +80,7 @@ def page(request: HttpRequest, provider: Any) -> HttpResponse:
 
 
 def leaves(request: HttpRequest) -> bool:
-    """Tell whether this sign-in goes to sipgate now, after the page or without it."""
+    """Tell whether this sign-in goes to sipgate now, with or without the page before."""
     wish = request.GET.get(FIELD)
     if wish == CONTINUE and SESSION_KEY in request.session:
         del request.session[SESSION_KEY]
@@ -87,7 +88,7 @@ def leaves(request: HttpRequest) -> bool:
 
 
 def next_step(request: HttpRequest) -> str:
-    """Return the page to go on with for somebody whom sipgate's logout page has sent back; empty for anybody else."""
+    """Return the next page for somebody who comes back from sipgate's logout page; empty for anybody else."""
     waiting = request.session.get(SESSION_KEY)
     if not isinstance(waiting, dict) or waiting.get("until", 0) < time.time():
         return ""
@@ -148,9 +149,8 @@ def _may_ask_for_offline_access(provider: Any) -> bool:
 
 
 def _has_way_back(provider: Any) -> bool:
-    """Tell whether sipgate's logout page would lead back: Keycloak refuses an address that is not registered.
-
-    It leads back at once while nobody is signed in, as here, or shows its page.
+    """Tell whether sipgate's logout page would lead back: Keycloak refuses an address that is not registered. Nobody is
+    signed in here, so it redirects at once, or shows its page.
     """
     address = _logout_url(provider, way_back=True)
     if not address or not conf.redirect_uri():
@@ -165,7 +165,8 @@ def _has_way_back(provider: Any) -> bool:
 def try_others(request: HttpRequest, uid: str) -> None:
     """Refresh the user's other connections now that ``uid`` was connected: this may have ended them at sipgate.
 
-    One that sipgate refuses is told of, with this sign-in as the likely cause. Whatever else happens is not told here.
+    If sipgate refuses one, the user is told, with this sign-in as the likely cause. Other failures are not reported
+    here.
     """
     if not request.user.is_authenticated:
         return

@@ -1,7 +1,7 @@
-"""Takes sipgate's answer out of the callback's query (RFC 6749 §4.1.2, RFC 9207), before anything can report it.
+"""Removes sipgate's answer from the callback's query (RFC 6749 §4.1.2, RFC 9207) before anything can report it.
 
 Error reports and traces show the request: its query, and the addresses that servers keep beside it (``RAW_URI``,
-``REQUEST_URI``). A code that was not redeemed yet must not stand there.
+``REQUEST_URI``). A code that was not redeemed yet must not be among them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _replace_query(request: HttpRequest, query: str, kept: str) -> None:
 
 
 def _keep_from_sentry(kept: str) -> None:
-    """Let Sentry, if this site uses it, report the rest of the query only: it has read the query before Django runs."""
+    """Let Sentry, if this site uses it, report only the rest of the query: it reads the query before Django runs."""
     sentry = sys.modules.get("sentry_sdk")
     if sentry is None or not hasattr(sentry, "get_isolation_scope"):
         return

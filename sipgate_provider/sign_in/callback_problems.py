@@ -25,7 +25,7 @@ def of_callback(
 ) -> problems.Problem:
     """Return the problem of a sign-in that came back without success, and log it under its reference.
 
-    Its button asks for the same again, as far as ``state`` (allauth's, None if it is not known) tells what that was.
+    Its button starts the same sign-in again, as far as ``state`` (allauth's, None if it is not known) tells which.
     """
     code, text = request.GET.get("error", ""), request.GET.get("error_description", "")
     if failure is not None:
@@ -36,10 +36,10 @@ def of_callback(
         problem = _of_code(code)
     else:
         problem = problems.of_kind(Kind.STATE)
-    # The callback's own address cannot be asked for again: whoever wants to try again starts anew.
+    # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
     problem = replace(problem, action_url=_again(request, state or {}), action_post=True, status=401)
     if state is None and request.user.is_authenticated:
-        # A sign-in could make them somebody else, and nobody knows what they wanted.
+        # They are signed in, nobody knows what they wanted, and a sign-in could change who they are.
         back = resolve_url(settings.LOGIN_REDIRECT_URL)
         problem = replace(problem, action_url=back, action_post=False, action_label=gettext("Continue"))
     reference = problems.reference_of(request, problem.kind, code, problems.cause(failure))

@@ -1,8 +1,8 @@
-"""Sees to it that a sign-in never narrows a living grant.
+"""Makes sure that a sign-in never narrows what was allowed before.
 
 A sign-in cannot know who is coming, so it asks for the configured scopes. If the person had allowed more, the new grant
 is stored, and what was allowed before is asked for again in the same visit, with ``prompt=none``: sipgate answers at
-once, without a page. If it refuses, the grant at hand lives on, and the person is told what it lacks.
+once, without a page. If it refuses, the new grant stays, and the person is told what it lacks.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from sipgate_provider.models import Reason
 from sipgate_provider.remote import oauth
 
 MARK = "sipgate_former"
-"""In the data of allauth's state: this trip asks for former scopes. Holds whose they are (``uid``) and ``lost``."""
+"""Key in the data of allauth's state: this sign-in asks for former scopes (``lost``) of an identity (``uid``)."""
 ENDED_ON_PURPOSE = frozenset({Reason.REVOKED, Reason.ENDED_BY_PERSON})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What this site knew of an identity before it signed in."""
+    """What this site knew about an identity before it signed in."""
 
     domain: str = ""
     user_id: Any = None
     scope: tuple[str, ...] = ()
-    """What its living grant, or the one that ended by itself, allowed."""
+    """The scope of its living grant, or of the one that ended by itself."""
 
 
 def known(login: SocialLogin) -> Known:
@@ -80,7 +80,7 @@ def requested_scope(state: dict[str, Any]) -> tuple[str, ...]:
 
 
 def tell(request: HttpRequest, lost: Iterable[str]) -> None:
-    """Tell the person what sipgate does not allow any more."""
+    """Tell the person which scopes are gone."""
     names = ", ".join(lost)
     if names:
         text = _("sipgate no longer allows: %(scopes)s. A page that needs it will ask you.") % {"scopes": names}

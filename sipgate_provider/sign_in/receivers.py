@@ -1,7 +1,7 @@
-"""Receives allauth's signals about consent and disconnect, and has the token rows changed accordingly.
+"""Receives allauth's signals about consent and disconnect, and lets the keeper change the token rows.
 
-A token is stored when a sign-in or connect is *complete*, not while allauth still checks it: allauth's own storage
-happens earlier, so that an anonymous redirect or somebody else's connect can overwrite a row.
+A token is stored when a sign-in or connect is *complete*, not while allauth still checks it. allauth itself stores
+tokens earlier, so that an anonymous redirect or somebody else's connect can overwrite a row.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _connected(sociallogin: SocialLogin, **_kwargs: Any) -> None:
 
 def _reconnected(request: Any, sociallogin: SocialLogin, **_kwargs: Any) -> None:
     # Also sent for sign-ins, before they are allowed, and for a connect that will be refused because the connection
-    # is another user's. Only this user's own second connect counts; the rest arrives as user_logged_in.
+    # is another user's. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
     user = getattr(request, "user", None)
     is_connect = sociallogin.state.get("process") == "connect"
     if is_connect and user is not None and user.is_authenticated and sociallogin.account.user_id == user.pk:

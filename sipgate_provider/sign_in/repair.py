@@ -1,4 +1,4 @@
-"""A sign-in that repairs one connection: the address that starts it names the connection, and on return it is compared.
+"""A sign-in that repairs one connection: its address names the connection, and the identity is compared on return.
 
 If somebody else comes back from sipgate, nobody is connected, signed in or signed up: a page says who is still needed.
 """
@@ -22,20 +22,20 @@ from sipgate_provider.keeper import database
 FIELD = "repair"
 """Query parameter of the sign-in's address. Signed: a link in a mail is followed by somebody who is not signed in."""
 MARK = "sipgate_repair"
-"""In the data of allauth's state: the key of the connection that this sign-in is to repair."""
+"""Key in the data of allauth's state: which connection this sign-in is to repair."""
 MET = "sipgate_met"
 """Session key: who came back from sipgate instead."""
 REMEMBERED = 600
-"""Seconds for which the page says so."""
+"""Seconds for which that page is shown."""
 
 
 def signed(connection_id: int) -> str:
-    """Return what names a connection in an address. It does not expire: whoever follows it still has to sign in."""
+    """Return a connection's signed name for an address. It does not expire: whoever follows it has to sign in."""
     return _signer().sign(str(connection_id))
 
 
 def named(request: HttpRequest) -> SocialAccount | None:
-    """Return the connection that this address names; None if it names none, or one that is gone."""
+    """Return the connection that this address names; None if it names none, or if that is gone."""
     try:
         pk = int(_signer().unsign(request.GET.get(FIELD, "")))
     except (signing.BadSignature, ValueError):
@@ -46,7 +46,7 @@ def named(request: HttpRequest) -> SocialAccount | None:
 
 
 def is_for(connection_id: int | None, uid: str) -> bool:
-    """Tell whether a sign-in of ``uid`` is what was asked for. To be asked in the transaction that completes it."""
+    """Tell whether ``uid`` is the one to sign in. Call it in the transaction that completes the sign-in."""
     if connection_id is None:
         return True
     return bool(_connections().select_for_update().filter(pk=connection_id, uid=uid).exists())
@@ -77,7 +77,7 @@ def forget_met(request: HttpRequest) -> bool:
 
 
 def gone(request: HttpRequest) -> HttpResponse:
-    """Answer an address whose connection is gone, or was never there: a usual sign-in would make a new account."""
+    """Answer an address whose connection does not exist (any more). An ordinary sign-in would create a new account."""
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated

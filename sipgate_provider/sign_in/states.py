@@ -1,8 +1,8 @@
 """Uses each state once, even if its callback comes more than once (reload, double click, prefetch, *Back*).
 
-The first request inserts a row and sends the code. Each further one, of the same browser only, waits for the first and
-goes where it went. "The same browser" is one with the cookie that was set when the sign-in began: a session cannot
-tell, since signing in replaces it, and the answer that carried the new one may have been dropped.
+The first request inserts a row and sends the code. Later requests, of the same browser only, wait for the first and are
+redirected to the same page. The same browser is one with the cookie that was set when the sign-in began. The session
+does not help: signing in replaces it, and the browser may not have received the answer with the new one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ STASHED = "socialaccount_states"
 """Where allauth keeps states in the session: (what was asked for, when, by which provider) by the state's id. allauth
 offers no way to look at one without taking it out."""
 KEPT_FOR = timedelta(hours=1)
-"""For so long a repeated callback is recognised, and the cookie lives."""
+"""How long a repeated callback is recognised, and how long the cookie lives."""
 WAIT = 5.0
 """Seconds for which a repeated callback waits for the first one."""
 POLL = 0.15
 HEAD_START = 0.3
-"""Seconds that the first answer, and the session's cookie with it, gets to arrive before those that waited."""
+"""Seconds by which the first answer, with the session's cookie, may arrive earlier than those that waited."""
 SESSION_KEY = "sipgate_completed_states"
 MOST_COMPLETED = 10
 
@@ -39,7 +39,7 @@ Outcome = UsedState.Outcome
 
 
 def digest(value: str) -> str:
-    """Return what is stored of a state or cookie: they are random, so a plain hash does."""
+    """Return the hash of a state or cookie, which is stored. They are random, so a plain hash suffices."""
     return hashlib.sha256(value.encode()).hexdigest() if value else ""
 
 
@@ -49,7 +49,7 @@ def new_browser(request: HttpRequest) -> str:
 
 
 def set_browser(response: HttpResponse, value: str) -> None:
-    """Let the browser keep ``value``. Lax: it has to come along with sipgate's redirect."""
+    """Let the browser keep ``value``. Lax, because the browser has to send it with sipgate's redirect."""
     response.set_cookie(
         COOKIE,
         value,
@@ -63,19 +63,19 @@ def set_browser(response: HttpResponse, value: str) -> None:
 
 
 def begun_here(request: HttpRequest, state_id: str) -> dict[str, Any] | None:
-    """Return what this browser's session knows of a state that was not used yet, and leave it there."""
+    """Return what this browser's session knows about a state that was not used yet, and leave it there."""
     stashed = request.session.get(STASHED, {}).get(state_id)
     return dict(stashed[0]) if stashed else None
 
 
 def begun_at(request: HttpRequest, state_id: str) -> datetime:
-    """Return when a sign-in that this browser's session knows was begun; now, if it does not say."""
+    """Return when a sign-in in this browser's session was begun; now, if that is not known."""
     stashed = request.session.get(STASHED, {}).get(state_id)
     return datetime.fromtimestamp(stashed[1], tz=UTC) if stashed else timezone.now()
 
 
 def use(request: HttpRequest, state_id: str) -> bool:
-    """Use a state that was begun here. False: another request has used it. It is committed when this returns."""
+    """Use a state that was begun here, and commit. False: another request has used it."""
     asked = begun_here(request, state_id) or {}
     row = UsedState(
         state_hash=digest(state_id),
@@ -94,7 +94,7 @@ def use(request: HttpRequest, state_id: str) -> bool:
 def finish(
     state_id: str, *, outcome: str, location: str = "", former: dict[str, Any] | None = None, destination: str = ""
 ) -> None:
-    """Tell those who wait how the sign-in ended, and what is to be asked for before the person is where they go."""
+    """Tell those who wait how the sign-in ended, and which scopes will be asked for before the person arrives."""
     rows = UsedState.objects.using(database.alias()).filter(pk=digest(state_id))
     rows.update(outcome=outcome, location=location, former=former or {}, destination=destination)
 
@@ -125,13 +125,13 @@ def wait(row: UsedState) -> None:
 
 
 def note_completed(request: HttpRequest, state_id: str) -> None:
-    """Let the session tell that it holds the outcome of this sign-in, be it a user or a sign-up to be completed."""
+    """Note in the session that it has the outcome of this sign-in: a user, or a sign-up to be completed."""
     earlier = request.session.get(SESSION_KEY, [])
     request.session[SESSION_KEY] = [*earlier, digest(state_id)][-MOST_COMPLETED:]
 
 
 def holds(request: HttpRequest, row: UsedState) -> bool:
-    """Tell whether this browser has what the sign-in brought, so that it can go where the sign-in went."""
+    """Tell whether this browser has the outcome of the sign-in, so that it can be redirected to the same page."""
     if row.outcome == Outcome.COMPLETED and row.pk in request.session.get(SESSION_KEY, []):
         return True
     # A user who connects was signed in before, and still is.
@@ -140,18 +140,18 @@ def holds(request: HttpRequest, row: UsedState) -> bool:
 
 
 def begin_again(row: UsedState) -> bool:
-    """Take the one new beginning that a state is good for. False: it was taken."""
+    """Let the sign-in begin again, which is possible once per state. False: that was done already."""
     rows = UsedState.objects.using(database.alias()).filter(pk=row.pk, begun_again_at=None)
     return bool(rows.update(begun_again_at=timezone.now()))
 
 
 def forget_old() -> None:
-    """Delete the rows of states that nobody comes back with."""
+    """Delete the rows of states that are too old to come back."""
     UsedState.objects.using(database.alias()).filter(used_at__lt=timezone.now() - KEPT_FOR).delete()
 
 
 def leave_session_alone(request: HttpRequest) -> None:
-    """Let this answer neither store a session nor touch its cookie.
+    """Keep this answer from storing a session or touching its cookie.
 
     The session that this request named may have been replaced meanwhile: storing it would fail, and deleting its cookie
     would delete that of the session that replaced it.

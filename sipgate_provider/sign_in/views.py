@@ -1,8 +1,9 @@
-"""Knows sipgate's endpoints, code exchange and identity, and has the two views of a sign-in. allauth fixes the names.
+"""allauth's adapter for sipgate (endpoints, code exchange, identity) and the two views of a sign-in. allauth fixes the
+names.
 
-The callback is written out here instead of inherited, for three promises that allauth's own cannot keep: no transaction
-and no database connection is held while sipgate is asked, nothing sipgate answers becomes a server error, and the
-database part is all or nothing, so that no half-made user stays behind.
+The callback is written here and not inherited, because allauth's own cannot keep three promises: no transaction and no
+database connection is held while sipgate is asked; no answer of sipgate ends in a server error; and the database part
+is done completely or not at all, so that no incomplete user is left.
 
 Must not know: token rows (``receivers`` stores what a completed sign-in brought).
 """
@@ -48,12 +49,12 @@ logger = logging.getLogger(__name__)
 
 VERIFIER = "sipgate_provider.pkce_verifier"
 BEGUN_AGAIN = "sipgate_begun_again"
-"""Marks, in what a state remembers, a sign-in that was begun again because of a revocation: it is not a third time."""
+"""Key in a state's data: this sign-in was begun again because of a revocation, and is not begun a third time."""
 
 
 class SipgateOAuth2Client(OAuth2Client):
     def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
-        """Return the authorization URL; scopes sorted, so that the same wish is the same URL."""
+        """Return the authorization URL; scopes are sorted, so that the same scopes give the same URL."""
         url = str(
             super().get_redirect_url(authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))})
         )
@@ -96,7 +97,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         return token
 
     def complete_login(self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any) -> SocialLogin:
-        """Ask sipgate who signed in; one request, or two if the granted scope allows to read name and e-mail.
+        """Ask sipgate who signed in: one request, or two if the granted scopes include name and e-mail.
 
         Raises:
             errors.SipgateError: sipgate did not say.
@@ -111,7 +112,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
     @sensitive_variables("grant")
     def identity(self, grant: oauth.Grant) -> dict[str, Any]:
-        """Return sipgate's identity resource with what else is known of the person.
+        """Return sipgate's identity resource with what else is known about the person.
 
         An e-mail counts as verified only if OpenID Connect says so; its claims come straight from the token endpoint,
         over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
@@ -194,7 +195,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         has_code = bool(answer.code) and not answer.error
         began = states.begun_at(self.request, answer.state)
         if has_code and states.begun_here(self.request, answer.state) and states.use(self.request, answer.state):
-            # Used before it leaves the session: who does not find it there any more finds the row.
+            # It is used before it leaves the session, so that a request that does not find it there finds the row.
             state = self._unstash(provider, answer.state)
             if state is not None:
                 return self._first(provider, state, answer, began)
@@ -229,7 +230,8 @@ class SipgateCallbackView(OAuth2CallbackView):
     ) -> HttpResponse:
         """Complete the sign-in; whoever repeats this callback meanwhile waits for ``states.finish``.
 
-        If an old grant of the same identity was ended meanwhile, what it brought may be dead: it begins again, once.
+        If an old grant of the same identity was ended meanwhile, the new one may have ended, too: it begins again,
+        once.
         """
         outcome, done = states.Outcome.FAILED, None
         data = state.get("data") or {}
@@ -264,8 +266,8 @@ class SipgateCallbackView(OAuth2CallbackView):
     def _repeated(self, provider: Any, answer: AuthorizationResponse, used: UsedState) -> HttpResponse:
         """Send this browser where the first callback went, or begin the sign-in again, once.
 
-        First back to this address without the code: the cookie of the session that the first callback made has arrived
-        by then, if it ever does.
+        First redirect to this address without the code. By then the cookie of the first callback's session has arrived,
+        if it ever does.
         """
         if answer.code:
             states.wait(used)
@@ -284,7 +286,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         return self._unknown(provider, answer)
 
     def _begin_again(self, provider: Any, asked: dict[str, Any], *, mark: str = "") -> HttpResponse:
-        """Begin a sign-in that asks for the same; sipgate's session usually answers without a page."""
+        """Begin the same sign-in again. sipgate usually answers without a page, since its session lives."""
         data = {**(asked.get("data") or {}), **({mark: True} if mark else {})}
         again: HttpResponse = provider.redirect(
             self.request,
@@ -302,7 +304,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             states.leave_session_alone(self.request)
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
         if strict and answer.state and "_redir" not in self.request.GET:
-            # The session's cookie does not come along with a redirect from another site, but with one from here.
+            # Browsers do not send the session's cookie with a redirect from another site, but do with one from here.
             here = {"provider": provider, "redirect_to": f"{self.request.path}?{answer.query}&_redir="}
             return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
         next_step = "" if answer.state or answer.error or answer.code else another_account.next_step(self.request)
@@ -311,7 +313,7 @@ class SipgateCallbackView(OAuth2CallbackView):
     def _exchange(
         self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
     ) -> tuple[oauth.Grant, dict[str, Any]]:
-        """Return what the code is good for, and whose it is. No database connection is held meanwhile."""
+        """Exchange the code; return the grant and whose it is. No database connection is held meanwhile."""
         _check_issuer(answer.iss)
         verifier = state.pop("pkce_code_verifier", None)
         if verifier:
@@ -330,7 +332,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             if provider.app.pk:
                 login.token.app = provider.app
             try:
-                # Where connections lie, which a router may put into another database than the default one.
+                # The database of the connections; a router may choose another than the default one.
                 with transaction.atomic(using=database.alias()):
                     if not repair.is_for(repairs, login.account.uid):
                         break
@@ -351,7 +353,8 @@ class SipgateCallbackView(OAuth2CallbackView):
                     destination=destination,
                 )
             except IntegrityError:
-                # Another tab made this user a moment ago: the second look finds it. Twice is a bug.
+                # Another tab created this user a moment ago, and the second attempt finds it. A second failure is a
+                # bug.
                 if last:
                     raise
         assert repairs is not None  # noqa: S101  # narrows the type: any identity will do otherwise
@@ -373,7 +376,7 @@ class SipgateCallbackView(OAuth2CallbackView):
     def _detour(
         self, login: SocialLogin, answer: AuthorizationResponse, compared: former_scopes.Compared
     ) -> tuple[dict[str, Any], str]:
-        """Let a sign-in that did not ask for all that was allowed come back here, to ask for the rest.
+        """If a sign-in did not ask for all that was allowed before, send it to sipgate again to ask for the rest.
 
         Returns what is then asked for, and where the person goes in the end (empty: the default of a login).
         """
@@ -405,7 +408,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         return response
 
     def _add_former(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
-        """Store the grant of a trip that asked for former scopes, if it is still about the same person's connection."""
+        """Store the grant of a sign-in that asked for former scopes, if it is about the same person's connection."""
         grant, identity = self._exchange(provider, state, answer)
         wish, uid = state["data"][former_scopes.MARK], provider.extract_uid(identity)
         requested = former_scopes.requested_scope(state)
@@ -420,7 +423,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         return Completed(HttpResponseRedirect(state["next"]), uid=uid)
 
     def _without_former(self, state: dict[str, Any], *, cause: str) -> HttpResponse:
-        """Go on with the grant at hand, and tell what it lacks."""
+        """Go on with the present grant, and tell what it lacks."""
         logger.warning("Scopes that were allowed before could not be asked for again: %s", cause)
         former_scopes.tell(self.request, state["data"][former_scopes.MARK]["lost"])
         return HttpResponseRedirect(state["next"])
@@ -447,7 +450,7 @@ CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderEx
 
 
 class WrongIssuer(errors.Misconfigured):
-    """The callback names another authorization server. ``description`` holds both values, for the page."""
+    """The callback names another authorization server. ``description`` has both values, for the page."""
 
     def __init__(self, named: str, expected: str) -> None:
         derived = expected == endpoints.issuer_from(conf.auth_url())
@@ -458,7 +461,7 @@ class WrongIssuer(errors.Misconfigured):
 
 
 def _check_issuer(named: str) -> None:
-    """RFC 9207: an answer that names another authorization server is not for us (mix-up attack)."""
+    """Refuse an answer that names another authorization server (RFC 9207, mix-up attack)."""
     expected = conf.issuer()
     if named and expected and named != expected:
         raise WrongIssuer(named, expected)

@@ -1,4 +1,4 @@
-"""What a template may ask about this person and sipgate, and the button that starts a sign-in there.
+"""Template tags that tell what is known about a person's connection, and show the button that starts a sign-in.
 
 ::
 
@@ -32,12 +32,12 @@ from sipgate_provider.sign_in import repair
 register = template.Library()
 
 ROWS = "_sipgate_connections"
-"""Attribute of the request: the connections are read once per page, however many tags ask."""
+"""Attribute of the request that holds the connections, so that they are read once per page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """The state of one person, of several connections the oldest. False in an ``if`` unless it can be used as it is."""
+    """A person's connection, the oldest if there are several. False in an ``if`` unless it can be used now."""
 
     connection: SocialAccount | None = None
     token: SipgateToken | None = None
@@ -76,7 +76,7 @@ class Connection:
 
 @register.simple_tag(takes_context=True)
 def sipgate_connection(context: template.Context, *, scopes: str | Iterable[str] = ()) -> Connection:
-    """Return what is known of this person's connection; ``scopes`` (words or a list) are those the page needs."""
+    """Return what is known about this person's connection; ``scopes`` (words or a list) are those the page needs."""
     rows = _rows(context.get("request"))
     if not rows:
         return Connection(needed=_words(scopes))
@@ -126,8 +126,7 @@ def sipgate_button(
     connection: SocialAccount | None = None,
     tags: str = "",  # allauth's word
 ) -> dict[str, Any]:
-    """Show a button that starts a sign-in with one click (a form that posts); as ``sipgate_sign_in_url``.
-
+    """Show a button that starts a sign-in with one click (a form that posts); arguments as for ``sipgate_sign_in_url``.
     ``tags`` go to allauth's ``button`` element.
     """
     url = sipgate_sign_in_url(context, next=next, scopes=scopes, process=process, connection=connection)
@@ -136,14 +135,14 @@ def sipgate_button(
 
 @register.simple_tag(takes_context=True)
 def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | None:
-    """Return the connection that the sign-in which this page (allauth's, before a sign-in) announces is to repair."""
+    """Return the connection that will be repaired, on allauth's page before a sign-in."""
     request: HttpRequest | None = context.get("request")
     return repair.named(request) if request is not None else None
 
 
 @register.simple_tag(takes_context=True)
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
-    """Return what the sign-in that this page (allauth's, before a sign-in) announces would ask for beyond the usual."""
+    """Return the scopes that will be asked for beyond the configured ones, on allauth's page before a sign-in."""
     request, provider = context.get("request"), context.get("provider")
     if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []

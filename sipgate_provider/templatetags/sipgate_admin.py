@@ -1,7 +1,7 @@
 """For the admin's templates: moments, and the dashboard of its front page (``{% sipgate_dashboard %}``).
 
 Django imports every installed app's tags at its start, also in a site without the admin, which cannot import admin
-modules. So these are imported when a tag runs.
+modules. So admin modules are imported when a tag runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def moment(value: datetime | None) -> str:
 
 @register.inclusion_tag("sipgate_provider/admin/dashboard_or_nothing.html", takes_context=True)
 def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
-    """Show how the connections are, to staff who may view tokens; to everybody else nothing, at no query."""
+    """Show the statistics to staff who may view tokens. Show nothing to others, without a query."""
     from sipgate_provider.admin import shared
 
     user = context["request"].user
@@ -68,7 +68,7 @@ def _url(user: Any, model: type[Model], **filters: object) -> str:
 
 
 def _states(counted: dict[str, int]) -> list[dict[str, Any]]:
-    """Return the parts of one bar. Coordinates are text: a number would get the reader's decimal comma."""
+    """Return the parts of one bar. Coordinates are text, because numbers would be localised (decimal comma)."""
     from sipgate_provider.admin import shared
 
     total, begun, parts = max(sum(counted.values()), 1), 0, []

@@ -1,4 +1,4 @@
-"""Words for what sipgate writes in code, and for what the history notes; what is not known is shown as it is."""
+"""Words for sipgate's codes and for the events of the history. Unknown values are shown as they are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PERMISSIONS = {
 """What a scope allows, to be read after "may". https://developer.sipgate.io/rest-api/oauth2-scopes/"""
 
 PRODUCTS = {"TEAM": "team", "SIMQUADRAT": "simquadrat", "BASIC": "basic", "TRUNKING": "trunking", "NEO": "neo"}
-"""How sipgate writes its products for people."""
+"""sipgate's own spelling of its products."""
 
 
 @register.filter
@@ -57,7 +57,7 @@ def history_lifetime(value: str) -> str:
 
 @register.filter
 def product(value: str) -> str:
-    """Return ``sipgate team`` for ``TEAM``; a product that is not known is written with small letters."""
+    """Return ``sipgate team`` for ``TEAM``; an unknown product is written in small letters."""
     return f"sipgate {PRODUCTS.get(value, value.replace('_', ' ').lower())}" if value else "–"
 
 
@@ -68,7 +68,7 @@ def permission(scope: str) -> str:
 
 @register.filter
 def plainly(value: Any) -> str:
-    """Return a value of sipgate's JSON for people: texts and numbers as they are, lists with commas, else JSON."""
+    """Return a value of sipgate's JSON for people: texts and numbers unchanged, lists with commas, others as JSON."""
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
@@ -80,9 +80,9 @@ def plainly(value: Any) -> str:
 
 @register.filter
 def happened(event: TokenEvent) -> str:
-    """Return what an event of the history was, in words for the connection's person."""
+    """Describe an event of the history in words for the connection's person."""
     if event.kind == TokenEvent.Kind.CONSENT and event.reason == Reason.ENDED_BY_PERSON:
-        return _("You signed in. This site kept nothing of it, as you wish.")
+        return _("You signed in. As you wished, this site kept no access.")
     if event.kind == TokenEvent.Kind.STATE:
         return _state_changed(event)
     words = {

@@ -13,7 +13,7 @@ other ``python``                       executed in the page's order, in one name
 ``html``                               rendered for that person
 ``ini``                                ``# .env``: its names are read by the settings; units of systemd: parsed
 ``yaml``                               its shape: keys and lists, indented by two (there is no parser at hand)
-``sh``, none                           each ``manage.py`` command exists and takes these words; ``python -c`` is run
+``sh``, none                           each ``manage.py`` command exists and takes these words; ``python3 -c`` is run
 ``toml``                               runs with the tutorial's site only
 ``mermaid``, ``text``                  nothing: shows what something looks like
 =====================================  =================================================================================
@@ -82,7 +82,7 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
 
 
 def is_shell(block: Block) -> bool:
-    return block.text.startswith(("python -c", ".venv/bin/", "python manage.py", "git clone"))
+    return block.text.startswith(("python3 -c", ".venv/bin/", "python manage.py", "git clone"))
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)
@@ -284,11 +284,11 @@ def test_command(name: str, arguments: str) -> None:
     load_command_class(get_commands()[name], name).create_parser("manage.py", name).parse_args(words)
 
 
-@pytest.mark.parametrize("block", [block for block in of("sh", "") if "python -c" in block.text], ids=str)
+@pytest.mark.parametrize("block", [block for block in of("sh", "") if "python3 -c" in block.text], ids=str)
 def test_one_liner(block: Block) -> None:
     for line in block.text.splitlines():
         words = shlex.split(line)
-        assert words[:2] == ["python", "-c"]
+        assert words[:2] == ["python3", "-c"]
         done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=30, check=True)
         assert done.stdout.strip()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 import requests
 
+from sipgate_sandbox import faults
 from sipgate_sandbox.launch import Running, launch
 from tests.wire import cut, serving, whole
 
@@ -60,6 +63,24 @@ class TestSteering:
     def test_an_unknown_fault(self, sandbox: Running) -> None:
         one_sentence(run("fault", "nonsense", "--url", sandbox.url), "Unknown fault. Known are: unauthorized, ")
         assert sandbox.control.faults() == []
+
+    def test_help_lists_faults_and_places(self) -> None:
+        told = run("fault", "--help").stdout
+        assert set(faults.KNOWN) <= set(told.split())
+        assert set(faults.PLACES) <= set(re.findall(r"\w+", told))
+
+    def test_the_sites_command_reaches_the_sites_sandbox(self, sandbox: Running) -> None:
+        done = subprocess.run(
+            [sys.executable, "manage.py", "sipgate_sandbox", "fault", "unavailable"],
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "sipgate_project.settings", "SANDBOX_URL": sandbox.url},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [one["fault"] for one in sandbox.control.faults()] == ["unavailable"]
 
     def test_nobody_there(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free:

@@ -1,4 +1,4 @@
-"""``clearsessions`` that also removes what allauth noted of sessions which have ended: addresses and browsers."""
+"""``clearsessions`` that also removes what allauth stored about ended sessions: addresses and browsers."""
 
 from __future__ import annotations
 

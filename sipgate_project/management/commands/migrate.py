@@ -1,4 +1,4 @@
-"""``migrate`` that says in one sentence why the database cannot be used."""
+"""``migrate``, which says in one sentence if the database cannot be used, and why."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Command(RunserverCommand):
             self.stdout.write(f"  {name:<15}{self.style.SUCCESS(what)}")
 
     def _last_lines(self) -> Iterator[tuple[str, str]]:
-        """What somebody who has just started the site wants to know next."""
+        """Yield what somebody who has just started the site needs to know next."""
         yield "Site", f"{site_url()}   (stop with Ctrl-C)"
         if settings.SANDBOX:
             yield "Sandbox", f"{settings.SANDBOX_URL}/   (invented people, faults to try)"
@@ -82,7 +82,7 @@ def _leave(_signal: int, _frame: object) -> None:
 
 
 def python() -> str:
-    """Return how this Python is called from here: ``.venv/bin/python``."""
+    """Return how to call this Python from the current folder, such as ``.venv/bin/python``."""
     try:
         return str(Path(sys.executable).relative_to(Path.cwd()))
     except ValueError:

@@ -20,11 +20,10 @@ class Command(BaseCommand):
         parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
 
     def handle(self, *_args: Any, **options: Any) -> NoReturn:
-        words = options["arguments"]
-        arguments = words or sandbox.serve_arguments()
-        if words and words[0] == "serve":
-            arguments = [*sandbox.serve_arguments(), *words[1:]]
-        # In this process's place: whoever ends this command, however, ends the sandbox.
+        first, *rest = options["arguments"] or ["serve"]
+        fitted = sandbox.serve_arguments() if first == "serve" else [first, "--url", settings.SANDBOX_URL]
+        arguments = [*fitted, *rest]
+        # The sandbox replaces this process, so that ending this command always ends the sandbox.
         os.chdir(settings.BASE_DIR)
         command = sandbox.command(*arguments)
         os.execve(command[0], command, sandbox.environment())  # noqa: S606  # our own module, no shell

@@ -48,10 +48,10 @@ class Command(BaseCommand):
 
 
 def find(name: str) -> list[SocialAccount]:
-    """Return the connections that are meant: of the user of that name or address, or the one with that sipgate id.
+    """Return the connections of the user with that name or address, or the one with that sipgate id.
 
     Raises:
-        CommandError: nobody is meant, or more than one; or they have no connection.
+        CommandError: no user is found, or more than one, or the user has no connection.
     """
     users = _users(name)
     if len(users) > 1:

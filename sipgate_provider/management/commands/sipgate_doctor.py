@@ -23,7 +23,7 @@ class Command(BaseCommand):
         "redirect URI and every scope that the settings and the code ask for. Changes nothing and shows no secret. "
         "Exit code: 0 all is well, 1 warnings, 2 errors."
     )
-    # The system checks are among what is looked at; one that fails must not keep the doctor away.
+    # The doctor runs the system checks itself. One that fails must not keep it from running.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

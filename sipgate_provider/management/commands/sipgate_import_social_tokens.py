@@ -16,11 +16,12 @@ from sipgate_provider.ops import import_social_tokens
 
 class Command(BaseCommand):
     help = (
-        "Seal sipgate's tokens that allauth keeps in clear text (SocialToken), and remove the clear text. A connection "
-        "that has a sealed token keeps it. Token pairs that have ended are sealed as 'needs sign-in', so that users "
-        "are told what to do. With --provider, connections made through allauth's OpenID Connect provider, or one of "
-        "your own, become sipgate connections: sipgate is asked who each belongs to. Safe to interrupt, to repeat and "
-        "to run while the site is in use. Exit code: 0 nothing is left to do, 1 some rows were left, see the report."
+        "Encrypt sipgate's tokens that allauth stores in clear text (SocialToken), and remove the clear text. A "
+        "connection that has an encrypted token keeps it. Token pairs that have ended become 'needs sign-in', so that "
+        "users are told what to do. With --provider, connections made through allauth's OpenID Connect provider, or "
+        "one of your own, become sipgate connections: sipgate is asked who each belongs to. Safe to interrupt, to "
+        "repeat and to run while the site is in use. Exit code: 0 nothing is left to do, 1 some rows were left, see "
+        "the report."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -14,7 +14,7 @@ from sipgate_provider.management.output import Progress, as_json, stopping_clean
 from sipgate_provider.ops import keepalive
 
 FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
-"""Not 1: any command ends with it that cannot start, and what is tried again is no reason to wake somebody."""
+"""Not 1, with which any command ends that cannot start: failed refreshes that will be tried again are no emergency."""
 
 
 class Command(BaseCommand):
@@ -26,21 +26,21 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--loop", action="store_true", help="Run again and again until SIGTERM or Ctrl-C.")
         parser.add_argument(
-            "--loop", action="store_true", help="Go on until SIGTERM or Ctrl-C, looking every --interval."
-        )
-        parser.add_argument(
-            "--interval", type=_positive, default=60.0, metavar="SECONDS", help="Pause of the loop (default 60)."
+            "--interval", type=_positive, default=60.0, metavar="SECONDS", help="Pause between two runs (default 60)."
         )
         parser.add_argument(
             "--rate",
             type=_not_negative,
             default=keepalive.RATE,
             metavar="PER_SECOND",
-            help="Refreshes per second at most (default 50; 0: no limit). Halves when sipgate asks for fewer.",
+            help="At most this many refreshes per second (default 50; 0: no limit), half if sipgate asks for fewer.",
         )
-        parser.add_argument("--threads", type=int, default=64, help="Refreshes at once at most (default 64).")
-        parser.add_argument("--limit", type=int, default=None, help="Refresh at most so many connections.")
+        parser.add_argument(
+            "--threads", type=int, default=64, help="At most this many refreshes at a time (default 64)."
+        )
+        parser.add_argument("--limit", type=int, default=None, help="Refresh at most this many connections.")
         parser.add_argument(
             "--all", action="store_true", dest="everything", help="Refresh every connection, due or not."
         )

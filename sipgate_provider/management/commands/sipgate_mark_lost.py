@@ -17,8 +17,8 @@ from sipgate_provider.ops import mark_lost
 class Command(BaseCommand):
     help = (
         "After a restored backup, or a failover that lost commits: recover the journal of this machine, then mark the "
-        "connections whose tokens in the database were certainly replaced since. Their people are asked to sign in "
-        "again, without asking sipgate. Exit code: 0 done, 2 a moment is missing or cannot be."
+        "connections whose tokens in the database were certainly replaced since. Their users are asked to sign in "
+        "again. sipgate is not asked. Exit code: 0 done, 2 a time is missing or invalid."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -27,13 +27,13 @@ class Command(BaseCommand):
             type=_moment,
             required=True,
             metavar="MOMENT",
-            help="When the newer database last worked, such as 2026-11-24T12:00. Keepalive has run until then.",
+            help="When the newer database last worked and keepalive last ran, such as 2026-11-24T12:00.",
         )
         parser.add_argument(
             "--used-since",
             type=_moment,
             metavar="MOMENT",
-            help="Also mark connections that were last used at this moment or later: they were in use at the time of "
+            help="Also mark connections that were last used at this time or later: they were in use at the time of "
             "the backup, and probably after it.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Only count: recover and mark nothing.")

@@ -15,7 +15,7 @@ from sipgate_provider.ops import reseal
 
 class Command(BaseCommand):
     help = (
-        "Seal everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending revocations, and the journal of "
+        "Encrypt everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending revocations, and the journal of "
         "this machine. Run it on each machine that has a journal. Safe to interrupt, to repeat and to run while the "
         "site is in use. Exit code: 0 neither the database nor this machine needs another key, 1 something still does."
     )

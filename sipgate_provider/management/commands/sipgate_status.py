@@ -1,4 +1,4 @@
-"""``manage.py sipgate_status``: how the connections are, for people and for monitors."""
+"""``manage.py sipgate_status``: shows the state of the connections, for people and for monitors."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
 
 class Command(BaseCommand):
     help = (
-        "Show how the sipgate connections are: states and their reasons, connections that will end, failures of the "
-        "last day, pending revocations, journal, client pause. Does not ask sipgate; makes few, cheap queries. "
+        "Show the state of the sipgate connections: states and reasons, connections that will end, failures of the "
+        "last day, pending revocations, journal, client pause. Does not ask sipgate, and makes few queries. "
         "Exit code: 0 fine, 1 something needs attention, 2 this site's client or keys are misconfigured."
     )
     requires_system_checks = []

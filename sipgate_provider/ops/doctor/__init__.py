@@ -1,10 +1,10 @@
-"""Looks for what keeps a site from working with sipgate, and says how to cure it, before a person meets it.
+"""Looks for what keeps a site from working with sipgate, and says how to correct it, before a user is affected.
 
-Every check yields findings, fine ones too, so that a report shows what was looked at. Nothing is changed, no finding
+Every check yields findings, good ones too, so that a report shows what was checked. Nothing is changed, no finding
 holds a secret, and a check that cannot be made is a finding and not an error.
 
 ``configuration`` looks at settings, ``state`` at keys, journal, cache and database; ``sipgate`` asks sipgate.
-What the system checks of Django, allauth and this app find is repeated and not checked again.
+Findings of the system checks of Django, allauth and this app are included and not checked again.
 
 Must not know: terminals, how findings are shown.
 """

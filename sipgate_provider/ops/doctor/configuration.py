@@ -1,4 +1,4 @@
-"""Settings: system checks, the client, addresses, and what brings a browser back with its session."""
+"""Checks the settings: system checks, the client, addresses, and the cookies that a sign-in needs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _versions() -> Finding:
 
 
 def is_deployed() -> bool:
-    """Tell whether the site is meant for others than the person at this machine."""
+    """Tell whether the site is meant for anyone but the person at this machine."""
     host = urlsplit(conf.redirect_uri()).hostname
     return not endpoints.is_loopback(host) if host else not settings.DEBUG
 
@@ -216,7 +216,7 @@ def _view_at(path: str) -> Any:
 
 
 def _cookies() -> Iterator[Finding]:
-    """Find what makes a browser come back without the session it left with."""
+    """Find what makes a browser come back from sipgate without its session."""
     parts = urlsplit(conf.redirect_uri())
     problems = []
     if str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict":

@@ -1,4 +1,4 @@
-"""What sipgate publishes about itself, compared with the settings, if it publishes anything."""
+"""Compares the settings with sipgate's discovery document, if there is one."""
 
 from __future__ import annotations
 

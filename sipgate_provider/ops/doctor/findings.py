@@ -1,4 +1,4 @@
-"""What the doctor reports. Settings have the names by which the site's operators know them."""
+"""The findings that the doctor reports. Settings have the names by which the site's operators know them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was looked at: a stable name, how bad it is, what was found, and what to do about it."""
+    """The result of one check: a stable name, how bad it is, what was found, and what to do about it."""
 
     check: str
     severity: Severity

@@ -1,7 +1,7 @@
-"""What this client may ask for: every scope of the settings and of the code, and ``offline_access``.
+"""Finds out what this client may ask for: every scope of the settings and of the code, and ``offline_access``.
 
 sipgate is asked to sign somebody in without asking a person (``prompt=none``), which it refuses for a scope that the
-client may not have. It names the whole list then, so that the scopes of a refused list are asked for one by one.
+client may not have. It then names the whole list, so the scopes of a refused list are asked for one by one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def ask(client: oauth.Client, wanted: Iterable[str], *, timeout: float) -> Answe
 
 
 def findings(client: oauth.Client, configured: Answer, timeout: float) -> Iterator[Finding]:
-    """Tell which scopes are refused. ``configured`` is what sipgate said to those of the settings."""
+    """Tell which scopes are refused. ``configured`` is sipgate's answer for those of the settings."""
     _load_views()
     needed = {scope: views for scope, views in scopes.needed_by_code().items() if scope not in conf.scope()}
     lists = [list(needed)] if needed else []
@@ -55,7 +55,7 @@ def findings(client: oauth.Client, configured: Answer, timeout: float) -> Iterat
 
 
 def _load_views() -> None:
-    """Import the site's views, so that they have named their scopes."""
+    """Import the site's views, which registers the scopes that they need."""
     with suppress(ImproperlyConfigured):  # a system check says so
         get_resolver().url_patterns  # noqa: B018  # a cached property that imports
 

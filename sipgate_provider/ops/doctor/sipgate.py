@@ -1,4 +1,4 @@
-"""sipgate itself: the endpoints are asked without a user, and each answer has a cure.
+"""Asks sipgate's endpoints, without a user, and says what to do about each answer.
 
 ``permissions`` then asks what this client may ask for, ``discovery`` compares the settings with what sipgate publishes.
 """
@@ -30,7 +30,7 @@ CONSOLE = "sipgate's console (Clients)"
 
 
 def findings(timeout: float) -> list[Finding]:
-    """Ask the endpoints at once, without holding a database connection; then what a good client may ask for."""
+    """Ask all endpoints at the same time, without a database connection. If the client is right, ask for scopes."""
     try:
         client = authorization_server.client()
     except errors.Misconfigured:
@@ -49,7 +49,7 @@ def findings(timeout: float) -> list[Finding]:
         answers = [future.result() for future in asked]
         found = [one for answer in answers for one in _judged(answer)]
         if all(answer.verdict in {Verdict.FINE, Verdict.SCOPE} for answer in answers):
-            # Else they would say the same once more.
+            # Otherwise they would repeat it.
             found += [*(one for answer in revoking.result() for one in _revocation(answer)), *document.result()]
     if answers[0].endpoint == "authorization" and answers[0].verdict in {Verdict.FINE, Verdict.SCOPE}:
         found += [*_issuer(answers[0]), *permissions.findings(client, answers[0], timeout)]
@@ -123,7 +123,7 @@ JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
         "Try again later. If it persists, give sipgate_keepalive a smaller --rate.",
     ),
     Verdict.ODD: (
-        "answers what sipgate would not{status}{detail}.",
+        "gives an answer that sipgate would not give{status}{detail}.",
         "Correct {setting}, or look for a proxy in between that answers itself.",
     ),
     Verdict.DNS: (
@@ -155,7 +155,7 @@ JUDGEMENTS: dict[Verdict, tuple[str, str]] = {
         "Look for a firewall or a proxy in between; else try again later.",
     ),
 }
-"""What each answer but a fine one means, and what to do. ``permissions`` tells of refused scopes."""
+"""What each answer except a good one means, and what to do. ``permissions`` reports refused scopes."""
 
 
 def _judged(answer: Answer) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def _clock(answers: Iterable[Answer]) -> Iterator[Finding]:
     differences = [answer.clock_ahead for answer in answers if answer.clock_ahead is not None]
     if not differences:
         return
-    # The smallest one: a single odd server in between must not raise an alarm.
+    # The smallest difference, so that a single odd server in between does not raise an alarm.
     ahead = min(differences, key=abs)
     if abs(ahead) <= CLOCK_WARNING:
         yield ok("clock", "This machine's clock agrees with sipgate's.")

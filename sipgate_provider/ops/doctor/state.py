@@ -1,4 +1,4 @@
-"""What this site keeps: keys, journal, cache, database, and the connections in it."""
+"""Checks what this site keeps: keys, journal, cache, database, and the connections in it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from sipgate_provider.ops import journal_folder, reseal, statistics
 from .findings import Finding, error, ok, warning, when
 
 OLD_REVOCATION = timedelta(hours=1)
-"""By then, a revocation has been tried a dozen times."""
+"""After this time, a revocation has been tried a dozen times."""
 LONG_FAILING = timedelta(minutes=15)
-"""Shorter troubles mend themselves."""
+"""Shorter trouble ends by itself."""
 
 
 def findings() -> Iterator[Finding]:
@@ -109,7 +109,7 @@ def _cache() -> Iterator[Finding]:
         cache.set(key, value, 30)
         kept = cache.get(key) == value
         cache.delete(key)
-    except Exception as failure:  # what a cache raises is its client library's own; there is no common base
+    except Exception as failure:  # caches raise errors of their client libraries, which have no common base
         problem = f"The default cache does not answer ({type(failure).__name__})."
         yield error("cache", problem, "Check CACHES, and that the cache runs.")
         return
@@ -188,7 +188,7 @@ def client_paused(since: datetime, error_code: str, setting: str) -> Finding:
 def connections(
     now: datetime, known: statistics.Statistics | None = None, details: statistics.Details | None = None
 ) -> list[Finding]:
-    """Judge how the connections are: what a person has to look at.
+    """Report which connections need attention.
 
     Args:
         known, details: what was counted already; counted now if left out.
