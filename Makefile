@@ -1,4 +1,4 @@
-# `make` alone lists the targets. Each is also written as plain commands in CONTRIBUTING.md.
+# `make` alone lists the targets. CONTRIBUTING.md has the commands that they run.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
