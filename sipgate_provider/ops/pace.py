@@ -15,7 +15,8 @@ class Halt:
     """
 
     SLICE = 0.25
-    """Seconds after which a waiting thread looks for the other one."""
+    """Seconds after which a waiting thread looks for the other event, and the main thread for a signal that another
+    thread received."""
 
     def __init__(self, asked: threading.Event | None) -> None:
         self._asked = asked or threading.Event()
@@ -27,10 +28,12 @@ class Halt:
     def is_set(self) -> bool:
         return self._asked.is_set() or self._gave_up.is_set()
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
+        """Return ``is_set()`` as soon as it is true, or after ``seconds``."""
         until = time.monotonic() + seconds
         while not self.is_set() and (left := until - time.monotonic()) > 0:
             self._asked.wait(min(left, self.SLICE))
+        return self.is_set()
 
 
 @dataclass(slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from sipgate_provider import conf
 from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
-from sipgate_provider.ops import keepalive
+from sipgate_provider.ops import keepalive, pace
 
 FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
 """Not 1, with which any command ends that cannot start: failed refreshes that will be tried again are no emergency."""
@@ -53,7 +53,7 @@ class Command(BaseCommand):
             return
         with stopping_cleanly() as stop:
             code = self._run(options, stop)
-            while options["loop"] and not stop.wait(options["interval"]):
+            while options["loop"] and not pace.Halt(stop).wait(options["interval"]):
                 code = self._run(options, stop)
         sys.exit(code)
 
