@@ -57,7 +57,7 @@ BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(store.Sent):
-    """A file of the journal: names the token that was sent, holds the pair that came back."""
+    """A file of the journal. It names the token that was sent, and has the pair that came back."""
 
     path: Path
 
@@ -71,7 +71,7 @@ class Broken(Exception):
 
 
 def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | None:
-    """Put a pair into the journal; return its entry. None: there is no journal, or the disk does not take it."""
+    """Write a pair to the journal; return its entry. None: there is no journal, or the disk is not writable."""
     folder = machine.shard(sent.connection_id)
     if folder is None:
         return None
@@ -86,7 +86,7 @@ def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | N
 
 
 def _put(path: Path, content: bytes, *, is_synced: bool = False) -> None:
-    """Write a file so that it is there as a whole or not at all."""
+    """Write a file completely or not at all."""
     draft = path.parent / f".{path.name}.{uuid.uuid4().hex[:8]}.draft"
     try:
         try:
@@ -106,7 +106,7 @@ def _put(path: Path, content: bytes, *, is_synced: bool = False) -> None:
 
 
 def sync(entry: Entry) -> None:
-    """Have a pair on the disk when this returns: the database does not take it."""
+    """Flush a pair to the disk, because the database does not take it."""
     logger.warning("A rotated pair waits in the journal: the database does not take it")
     try:
         for place in (entry.path, entry.path.parent):
@@ -135,7 +135,7 @@ def confirm(entry: Entry) -> None:
 
 
 def entries(connection_id: int | None = None) -> Iterator[Entry]:
-    """Yield what lies in the journal, of one connection or of all. What somebody else put there is left out."""
+    """Yield the entries of the journal, of one connection or of all. Other files are left out."""
     directory = conf.journal_directory()
     if directory is None:
         return
@@ -157,8 +157,8 @@ def proof(sent: store.Sent) -> Entry | None:
 def recover(entry: Entry) -> bool:
     """Store the pair of an entry, unless the row is newer. Safe to repeat, and to run anywhere at once.
 
-    A pair whose consent or connection is gone has its session ended. In a transaction of the caller the entry stays as
-    it is until the commit: a rollback takes the stored pair back.
+    If the consent or connection of a pair is gone, its grant is ended. In a transaction of the caller the entry stays
+    until the commit, because a rollback would undo storing the pair.
 
     Returns whether the row has this pair now and had not before.
 
@@ -208,7 +208,7 @@ _has_begun: PerProcess[list[bool]] = PerProcess(list)
 
 
 def recover_at_start() -> None:
-    """Recover what waits, behind this call: once per process, when it starts or first uses a connection."""
+    """Recover in a thread what waits: once per process, when it starts or first uses a connection."""
     if _has_begun.get() or conf.journal_directory() is None:
         return
     _has_begun.get().append(True)
@@ -216,7 +216,8 @@ def recover_at_start() -> None:
 
 
 def recover_all() -> int:
-    """Recover whatever is newer than its row, and remove what nobody needs; return how many pairs were recovered.
+    """Recover entries that are newer than their rows, and remove those that are not needed; return how many were
+    recovered.
 
     Runs when a worker starts and with every keepalive. Names are compared with rows in bulk; only what is newer is
     opened.
@@ -285,7 +286,7 @@ def reseal() -> tuple[int, int]:
             lock = machine.lock(entry.connection_id)
             try:
                 plain = sealing.unseal(_read(entry.path), context=_context(entry))
-                # It is on the disk for long, perhaps: what takes its place must be there as certainly.
+                # The old file may have been flushed to the disk long ago, so its replacement must be flushed, too.
                 _put(entry.path, sealing.seal(plain, context=_context(entry)), is_synced=True)
                 if entry.path.with_suffix(STORED).exists():  # another process has confirmed it meanwhile
                     confirm(entry)

@@ -41,11 +41,11 @@ from .attempt import Attempt, Outcome, RefreshRequest
 logger = logging.getLogger(__name__)
 
 POLL_FIRST, POLL_LONGEST = 0.01, 0.08
-"""Seconds between two looks at a row that somebody else refreshes."""
+"""Seconds between two looks at a row that somebody else is refreshing."""
 MARGIN = 1.0
 """Seconds of the lease that must be left beyond the answer, for the journal."""
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""Goes on while the machine sleeps: a process must notice that its lease ended meanwhile."""
+"""A clock that goes on while the machine sleeps, so that a process notices that its lease has ended."""
 
 
 class LeftToOthers(Exception):
@@ -71,7 +71,7 @@ def refresh_connection(request: RefreshRequest) -> SipgateToken:
         errors.NeedsSignIn: only a person can repair it, as far as is known.
         errors.Misconfigured: sipgate refuses our client, a key is missing, or the caller holds the database's lock.
         errors.SipgateUnavailable, errors.UnexpectedResponse: no new pair now; the row notes when to try again.
-        LeftToOthers: somebody else is at it and ``request.patience`` is over.
+        LeftToOthers: somebody else is refreshing it, and ``request.patience`` is over.
     """
     give_up, pause, is_reported = time.monotonic() + request.patience, POLL_FIRST, False
     while True:
@@ -91,7 +91,7 @@ def refresh_connection(request: RefreshRequest) -> SipgateToken:
 
 
 def _report_paused(row: SipgateToken, held: machine.LockHeld | None) -> bool:
-    """Tell of a process that is paused, or hangs, with the lock of a connection. It is waited for all the same."""
+    """Log a warning about a process that is paused, or hangs, with the lock of a connection. It is still waited for."""
     if held is None or held.seconds < conf.lease().total_seconds():
         return False
     logger.warning(
@@ -266,7 +266,7 @@ class _Refresh(Attempt):
         return row
 
     def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> SipgateToken | None:
-        """Offer the pair to the database until it answers; without a journal, for as long as the process lives."""
+        """Try to store the pair until the database answers; without a journal, for as long as the process lives."""
         give_up, pause = time.monotonic() + conf.store_seconds(), 0.05
         while True:
             try:

@@ -1,7 +1,7 @@
 """Reads and writes single rows by statements that are compiled once, or are too plain to be compiled.
 
-Django's ORM compiles a statement each time, which takes several times as long as its execution; and one such statement
-is nearly all that a visitor with a valid token waits for.
+Django's ORM compiles a statement each time, which takes several times as long as executing it, and a visitor with a
+valid token waits for little else.
 
 Must not know: what the columns mean.
 """

@@ -32,11 +32,11 @@ from . import authorization_server, sealing, statements
 KEEP_SHARE = 0.5
 """An idle connection is refreshed when this share of its refresh token's life is over; it then survives outages."""
 KEEP_JITTER = 0.1
-"""A night's worth of consents must not come due in the same minute."""
+"""Jitter, so that connections made at the same time are not due at the same time."""
 UNKNOWN_LIFE = timedelta(days=2)
-"""Assumed life of a refresh token whose end the server does not tell: refreshed daily."""
+"""Assumed life of a refresh token whose end is unknown, which is then refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
-"""Within so short a time two refreshes do not tell whether the end moves: servers count whole seconds."""
+"""Two refreshes within this time do not show whether the end moves, because servers count whole seconds."""
 UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
 """Why sipgate refused a pair, as far as is known; it may be good again, if its person was suspended, say."""
 CERTAIN_AFTER = timedelta(hours=1)
@@ -136,7 +136,7 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
     except (OperationalError, InterfaceError):
         if connections[database.alias()].in_atomic_block:
             raise
-        # Did the statement fail, or only its confirmation? A new connection tells.
+        # Either the statement failed, or only its confirmation was lost. A new connection shows which.
         connections[database.alias()].close()
         taken = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, lease_owner=owner).count()
         if not taken:
@@ -204,7 +204,7 @@ def save_refreshed(
         "consent_id": sent.consent_id,
         "generation__lte": sent.generation,
     }
-    # The usual case by itself: the conditional assignments of the other one cost as much as all the rest.
+    # The usual case has a statement of its own, because the conditional assignments of the other one are slow.
     if statements.update(SipgateToken, {**not_newer, "state": State.ACTIVE}, values):
         if before is None:
             return load(sent.connection_id)
@@ -215,7 +215,7 @@ def save_refreshed(
 
 
 def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:
-    """Return a copy of a row with the values that were just written: it need not be read again."""
+    """Return a copy of a row with the values that were just written, so that it need not be read again."""
     changed = copy.copy(row)
     for name, value in values.items():
         setattr(changed, name, value)
@@ -285,7 +285,7 @@ def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
 def consent(
     connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Iterable[str], now: datetime
 ) -> tuple[SipgateToken, SipgateToken | None]:
-    """Store the pair of a sign-in or connect: the newest truth there is, whatever a running refresh brings later.
+    """Store the pair of a sign-in or connect. It is newer than whatever a running refresh stores later.
 
     Runs in the caller's transaction, with the connection it belongs to. Without a ``scope`` in the grant, what was
     asked for was granted (RFC 6749 §5.1).
@@ -344,7 +344,7 @@ def import_grant(
     if grant.scope is None:
         values["scope"] = " ".join(assumed_scope)
     if reason:
-        # Since it ended, not since it was found: nobody is mailed about what is long known.
+        # The state begins when the pair ended, so that nobody gets a mail about something old.
         values |= {"state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": min(ended_at, now)}
     try:
         with transaction.atomic(using=database.alias()):
@@ -408,13 +408,13 @@ def not_yet_told(now: datetime) -> Q:
 
 
 def claim_notice(connection_id: int, *, now: datetime) -> bool:
-    """Take it upon oneself to tell the person of this incident. False: it is over, or somebody else tells them."""
+    """Take the task of telling the person about this incident. False: it is over, or somebody else tells them."""
     rows = SipgateToken.objects.using(database.alias()).filter(not_yet_told(now), pk=connection_id)
     return bool(rows.update(notified_at=now))
 
 
 def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
-    """The person could not be told: somebody may try again."""
+    """Give the task back: the person could not be told."""
     SipgateToken.objects.using(database.alias()).filter(pk=connection_id, notified_at=claimed_at).update(
         notified_at=None
     )

@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 THREADS = 32
 """Enough for 32 connections that wait for a slow sipgate at once in one process; the rest queue."""
 LONGEST_QUEUE = 256
-"""More would wait for longer than any caller does."""
+"""Callers would give up before a longer queue is done."""
 MOST_WAITING = 256
 """Calls of one pool that wait for refreshes at once. Each has a thread, which costs little memory and no processor."""
 
@@ -57,8 +57,8 @@ def seconds_under_way(future: Future[Any]) -> float:
 class Pool:
     """Does ``most`` pieces of work at once and queues the rest, in threads that end when there is nothing to do.
 
-    ``ThreadPoolExecutor`` does not do two things: work that waits for a refresh (``while_waiting``) gives its place to
-    work that does not; and work is queued when no further thread can be started, as long as there is one.
+    It does two things that ``ThreadPoolExecutor`` does not: work that waits for a refresh (``while_waiting``) gives its
+    place to other work, and work is queued if no further thread can be started while one runs.
     """
 
     def __init__(self, name: str, most: int, *, longest_queue: float = LONGEST_QUEUE) -> None:
@@ -116,7 +116,7 @@ class Pool:
                 future, work = self._queue.popleft()
 
     def cancel_queued(self) -> None:
-        """Let nothing begin that has not begun: its future fails with ``errors.SipgateUnavailable``."""
+        """Cancel what has not begun. Its future fails with ``errors.SipgateUnavailable``."""
         with self._lock:
             cancelled, self._queue = self._queue, deque()
         for future, _work in cancelled:
@@ -231,7 +231,7 @@ refreshes = SingleFlight("sipgate-refresh", THREADS)
 pages = SingleFlight("sipgate-page", THREADS)
 errands = SingleFlight("sipgate-errand", 4)
 operations = SingleFlight("sipgate-operation", 8)
-"""What an operator asked for. It waits for ``refreshes``, so it has threads of its own."""
+"""For operators' work. It waits for ``refreshes``, so it has threads of its own."""
 
 
 _is_ending = False
@@ -291,7 +291,7 @@ def end_at_sigterm() -> None:
 
 
 def _end_with_the_process() -> None:
-    """See to it that ``end`` is called. The interpreter waits for its threads, but lets all that is queued begin first;
+    """Make sure that ``end`` is called. The interpreter waits for its threads, but lets all that is queued begin first;
     Celery's worker processes do not wait at all."""
     if _registered.get():
         return
