@@ -54,6 +54,8 @@ class Record:
         self.lock = threading.Lock()
         self.sendings: dict[tuple[int, str, int], list[Sending]] = defaultdict(list)
         self.errors: Counter[str] = Counter()
+        self.crashes: list[str] = []
+        """What ended a thread of a worker that should have gone on."""
         self.figures: dict[int, dict[str, Any]] = {}
         self.went_back: set[int] = set()
         """Connections whose newest pair the database had lost at some time."""
@@ -63,6 +65,8 @@ class Record:
             what = told["what"]
             if what == "error":
                 self.errors[told["kind"]] += 1
+            elif what == "crashed":
+                self.crashes.append(told["trace"])
             elif what == "figures":
                 self.figures[pid] = told
             elif "connection" in told:
@@ -139,6 +143,7 @@ class Worker:
                 self.machine.record.take(self.process.pid, told)
 
     def kill(self, at: float) -> None:
+        assert self.process.poll() is None, self.machine.tail()
         self.process.send_signal(signal.SIGKILL)
         self._gone()
         self.machine.record.killed(self.process.pid, at)
@@ -147,6 +152,7 @@ class Worker:
         """Stop it as an operator does; it ends what it has sent."""
         self.process.send_signal(signal.SIGTERM)
         self._gone()
+        assert self.process.returncode == 0 or not self.is_ready.is_set(), self.machine.tail()
 
     def _gone(self) -> None:
         try:
@@ -158,7 +164,8 @@ class Worker:
             self.process.wait()
             raise AssertionError(f"a worker does not end:\n{self.machine.tail()}") from None
         finally:
-            self._reader.join(10)
+            self._reader.join(60)
+            assert not self._reader.is_alive(), "what a worker told is not read yet: nothing can be said about it"
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             with contextlib.suppress(BrokenPipeError):

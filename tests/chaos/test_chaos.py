@@ -267,6 +267,7 @@ def test_chaos(site: Site) -> None:
         site.phase("calm", max(seconds * 0.3, 3), chaos.calm)
     lost = site.end()
     why = site.report(lost)
+    assert not site.record.crashes
     assert not site.record.doubled()
     assert why[UNEXPLAINED] == 0
     assert {one["reason"] for one in lost} <= {"lost_rotation", "refused"}
@@ -323,6 +324,7 @@ def test_soak(site: Site) -> None:
         worker.stop()
     why = site.report(site.end())
     samples.report()
+    assert not site.record.crashes
     assert not site.record.doubled()
     assert set(why) <= {WINDOW_KILLED}
     assert {name: samples.growth(name) for name in MOST_GROWTH if samples.growth(name) > MOST_GROWTH[name]} == {}

@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -44,6 +45,12 @@ def tell(what: str, **more: Any) -> None:
     os.write(1, f"{line}\n".encode())  # one system call: threads and signals cannot tear it
 
 
+def crashed(what: threading.ExceptHookArgs) -> None:
+    tell(
+        "crashed", trace="".join(traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback))[-2000:]
+    )
+
+
 # --- what becomes of each token ---------------------------------------------------------------------------------------
 
 
@@ -55,6 +62,16 @@ def watch() -> None:
     """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
     before_sending, write, save = refresh._Refresh._before_sending, journal.write, store.save_refreshed
     no_answer, refused, resolve = refresh._Refresh.no_answer, refresh._Refresh.refused, socket.getaddrinfo
+    run = refresh._Refresh.run
+
+    def runs(self: Any) -> Any:
+        try:
+            return run(self)
+        except (errors.SipgateError, refresh.LeftToOthers, DatabaseError, InterfaceError):
+            raise
+        except BaseException:
+            tell("crashed", trace=traceback.format_exc()[-2000:])  # nobody asks for what comes of a refresh behind
+            raise
 
     def sends(self: Any) -> None:
         before_sending(self)
@@ -84,6 +101,7 @@ def watch() -> None:
         names_are_resolved.wait()
         return resolve(*args, **options)
 
+    refresh._Refresh.run = runs  # type: ignore[method-assign]  # watched
     refresh._Refresh._before_sending = sends  # type: ignore[method-assign]  # watched
     refresh._Refresh.no_answer = unanswered  # type: ignore[method-assign]  # watched
     refresh._Refresh.refused = is_refused  # type: ignore[method-assign]  # watched
@@ -192,6 +210,7 @@ def verify() -> None:
 
 def main() -> None:
     faulthandler.register(signal.SIGUSR1)
+    threading.excepthook = crashed
     told = json.loads(orders.readline())
     names_are_resolved.set()
     if told.get("ahead"):
