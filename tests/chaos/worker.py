@@ -46,9 +46,8 @@ def tell(what: str, **more: Any) -> None:
 
 
 def crashed(what: threading.ExceptHookArgs) -> None:
-    tell(
-        "crashed", trace="".join(traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback))[-2000:]
-    )
+    trace = traceback.format_exception(what.exc_type, what.exc_value, what.exc_traceback)
+    tell("crashed", trace="".join(trace)[-2000:])
 
 
 # --- what becomes of each token ---------------------------------------------------------------------------------------
@@ -58,10 +57,7 @@ def of(token: store.Sent) -> dict[str, Any]:
     return {"connection": token.connection_id, "consent": token.consent_id.hex, "generation": token.generation}
 
 
-def watch() -> None:
-    """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
-    before_sending, write, save = refresh._Refresh._before_sending, journal.write, store.save_refreshed
-    no_answer, refused, resolve = refresh._Refresh.no_answer, refresh._Refresh.refused, socket.getaddrinfo
+def watch_for_crashes() -> None:
     run = refresh._Refresh.run
 
     def runs(self: Any) -> Any:
@@ -72,6 +68,15 @@ def watch() -> None:
         except BaseException:
             tell("crashed", trace=traceback.format_exc()[-2000:])  # nobody asks for what comes of a refresh behind
             raise
+
+    refresh._Refresh.run = runs  # type: ignore[method-assign]  # watched
+    threading.excepthook = crashed
+
+
+def watch() -> None:
+    """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
+    before_sending, write, save = refresh._Refresh._before_sending, journal.write, store.save_refreshed
+    no_answer, refused, resolve = refresh._Refresh.no_answer, refresh._Refresh.refused, socket.getaddrinfo
 
     def sends(self: Any) -> None:
         before_sending(self)
@@ -101,7 +106,6 @@ def watch() -> None:
         names_are_resolved.wait()
         return resolve(*args, **options)
 
-    refresh._Refresh.run = runs  # type: ignore[method-assign]  # watched
     refresh._Refresh._before_sending = sends  # type: ignore[method-assign]  # watched
     refresh._Refresh.no_answer = unanswered  # type: ignore[method-assign]  # watched
     refresh._Refresh.refused = is_refused  # type: ignore[method-assign]  # watched
@@ -210,13 +214,13 @@ def verify() -> None:
 
 def main() -> None:
     faulthandler.register(signal.SIGUSR1)
-    threading.excepthook = crashed
     told = json.loads(orders.readline())
     names_are_resolved.set()
     if told.get("ahead"):
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=told["ahead"])).start()
     if told["do"] == "work":
         watch()
+        watch_for_crashes()
         work(told)
     else:
         {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[told["do"]]()
