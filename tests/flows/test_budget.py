@@ -80,6 +80,15 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
     assert len(own) <= 2, "\n".join(own)
 
 
+def test_queries_of_the_account_page_with_known_data(browser: Browser, statements: Counter, settings: Any) -> None:
+    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
+    browser.sign_in()
+    browser.site.get("/account")
+    statements.clear()
+    assert "As of" in browser.site.get("/account").content.decode()
+    assert len(statements) == 4, "session, user, connections, addresses\n" + "\n".join(statements)
+
+
 def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None:
     browser.sign_in()
     browser.site.get("/account")
