@@ -64,7 +64,7 @@ def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     mine = statements.besides("sipgate_provider_revocation", "usersessions_usersession")
     # Three for the state that is used once: its INSERT, in a transaction, and how the sign-in ended. One looks whether
     # the person has ended access. Seven keep the list of sessions.
-    assert len(mine) <= 34, "\n".join(mine)
+    assert len(mine) <= 33, "\n".join(mine)
 
 
 def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
