@@ -7,6 +7,8 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
+from django.utils.text import capfirst
+from django.utils.translation import get_language_info
 
 from sipgate_provider import accounts
 
@@ -27,6 +29,8 @@ SETTINGS_PAGES = frozenset(
     }
 )
 
+LANGUAGES = [(code, capfirst(get_language_info(code)["name_local"])) for code, _name in settings.LANGUAGES]
+
 
 def site(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
@@ -35,6 +39,7 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "SANDBOX_URL": settings.SANDBOX_URL,
         "SITE_NAME": settings.SIPGATE_SITE_NAME,
         "SETTINGS_PAGES": SETTINGS_PAGES,
+        "LANGUAGES": LANGUAGES,
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
         "person_name": SimpleLazyObject(lambda: people.display_name(user)),
         "greeting_name": SimpleLazyObject(lambda: people.greeting_name(user)),

@@ -7,6 +7,7 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import accounts
+from sipgate_provider.conf import PROVIDER_ID
 from sipgate_provider.provider import is_made_up
 
 
@@ -26,5 +27,6 @@ def display_name(user: Any, connections: list[SocialAccount] | None = None) -> s
     if full or not is_made_up(username):
         return full or username
     if connections is None:
-        connections = accounts.connections_of(user)
+        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID).select_related("sipgate_account")
+        connections = list(rows.order_by("pk")[:1])
     return accounts.name_of(connections[0]) if connections else ""

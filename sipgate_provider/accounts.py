@@ -85,7 +85,8 @@ def name_of(connection: SocialAccount) -> str:
 def connections_of(user: Any) -> list[SocialAccount]:
     """Return the user's sipgate connections with token and last known account, oldest first. One query."""
     rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
-    return list(rows.select_related("sipgate_token", "sipgate_account").order_by("pk"))
+    # Sorted here: to build ORDER BY, Django compares every column.
+    return sorted(rows.select_related("sipgate_token", "sipgate_account"), key=lambda row: int(row.pk))
 
 
 def needing_sign_in(user: Any) -> list[SocialAccount]:

@@ -14,10 +14,15 @@ from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 
 
-def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = ()) -> SipgateToken:
-    """Store the grant of a person's consent, and note it in the history. Runs in the caller's transaction."""
+def record_consent(
+    connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = (), seen: SipgateToken | None = None
+) -> SipgateToken:
+    """Store the grant of a person's consent, and note it in the history. Runs in the caller's transaction.
+
+    ``seen``: the row, if the caller has just read it.
+    """
     now = timezone.now()
-    row, before = store.consent(connection, grant, requested_scope=requested_scope, now=now)
+    row, before = store.consent(connection, grant, requested_scope=requested_scope, now=now, seen=seen)
     broken = before is not None and before.state != State.ACTIVE
     history.add_event(
         TokenEvent.Kind.REPAIRED if broken else TokenEvent.Kind.CONSENT if before else TokenEvent.Kind.CONNECTED,
@@ -35,12 +40,11 @@ def record_consent(connection: SocialAccount, grant: oauth.Grant, *, requested_s
     return row
 
 
-def declines(connection: SocialAccount, grant: oauth.Grant) -> bool:
+def declines(connection: SocialAccount, grant: oauth.Grant, row: SipgateToken | None) -> bool:
     """Tell whether the person ended this site's access and only signs in. The grant is then handed to the outbox.
 
     Runs in the caller's transaction. A connect, which only the signed-in person can begin, allows access again.
     """
-    row = store.load(connection.pk)
     if row is None or row.reason != Reason.ENDED_BY_PERSON:
         return False
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)

@@ -118,6 +118,8 @@ def drop_pending(uid: str) -> None:
     sent at this moment is left to its sender.
     """
     rows = Revocation.objects.using(database.alias()).filter(uid=uid, next_attempt_at__isnull=False)
+    if not rows.exists():  # as usual
+        return
     rows.filter(sent_at=None).delete()
     is_sent = Q(answered_at__isnull=False) | Q(next_attempt_at__lte=timezone.now())
     rows.filter(is_sent).update(sealed=b"", next_attempt_at=None)

@@ -283,18 +283,23 @@ def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
 
 
 def consent(
-    connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Iterable[str], now: datetime
+    connection: SocialAccount,
+    grant: oauth.Grant,
+    *,
+    requested_scope: Iterable[str],
+    now: datetime,
+    seen: SipgateToken | None = None,
 ) -> tuple[SipgateToken, SipgateToken | None]:
     """Store the pair of a sign-in or connect. It is newer than whatever a running refresh stores later.
 
     Runs in the caller's transaction, with the connection it belongs to. Without a ``scope`` in the grant, what was
-    asked for was granted (RFC 6749 §5.1).
+    asked for was granted (RFC 6749 §5.1). ``seen``: the row, if the caller has just read it (saves a query).
 
     Returns the row as stored, and as it was before (None at first).
     """
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
     for _attempt in range(10):
-        row = load(connection.pk)
+        row, seen = seen or load(connection.pk), None
         generation = row.generation + 1 if row else 1
         values = {
             **_columns(grant, pair, connection_id=connection.pk, generation=generation),

@@ -14,7 +14,7 @@ from allauth.socialaccount.signals import social_account_added, social_account_u
 from django.db.models.signals import pre_delete
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import consent
+from sipgate_provider.keeper import consent, store
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 
@@ -65,11 +65,13 @@ def _store(sociallogin: SocialLogin) -> None:
     if grant is None:
         return
     setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
-    if sociallogin.state.get("process") != "connect" and consent.declines(sociallogin.account, grant):
+    row = store.load(sociallogin.account.pk)
+    if sociallogin.state.get("process") != "connect" and consent.declines(sociallogin.account, grant, row):
         return
     requested = sociallogin.state.get("data") or {}
     consent.record_consent(
         sociallogin.account,
         grant,
         requested_scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else (),
+        seen=row,
     )

@@ -64,7 +64,7 @@ def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     mine = statements.besides("sipgate_provider_revocation", "usersessions_usersession")
     # Three for the state that is used once: its INSERT, in a transaction, and how the sign-in ended. One looks whether
     # the person has ended access. Seven keep the list of sessions.
-    assert len(mine) <= 34, "\n".join(mine)
+    assert len(mine) <= 33, "\n".join(mine)
 
 
 def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
@@ -78,6 +78,15 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
         if sql.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))
     ]
     assert len(own) <= 2, "\n".join(own)
+
+
+def test_queries_of_the_account_page_with_known_data(browser: Browser, statements: Counter, settings: Any) -> None:
+    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
+    browser.sign_in()
+    browser.site.get("/account")
+    statements.clear()
+    assert "As of" in browser.site.get("/account").content.decode()
+    assert len(statements) == 4, "session, user, connections, addresses\n" + "\n".join(statements)
 
 
 def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None:
