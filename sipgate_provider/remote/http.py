@@ -192,6 +192,12 @@ class _Response(http.client.HTTPResponse):
         if isinstance(self.fp, _Buffered):
             self.fp.in_headers = False
 
+    def flush(self) -> None:
+        """Do nothing: there is nothing to write. http.client's method fails if the response is closed, and ``close``
+        calls it. urllib3 gives a connection back before it closes the response; whoever takes the connection meanwhile
+        and renews it closes the response, too, and an answer that was read completely would be lost.
+        """
+
 
 class _Buffered(io.BufferedReader):
     """A buffered deadline reader that notices an end of stream inside the header block."""

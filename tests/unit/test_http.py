@@ -500,6 +500,20 @@ class TestConnections:
                 post(session, server.url)
         assert (server.connections, len(server.asked)) == (1, 40)
 
+    def test_whoever_takes_the_connection_next_does_not_spoil_an_answer(self, session, monkeypatch) -> None:
+        class ClosedMeanwhile(http._Response):
+            is_closing = False
+
+            def flush(self) -> None:
+                if not self.is_closing:
+                    self.is_closing = True
+                    self.close()  # as the other thread does at this moment
+                super().flush()
+
+        monkeypatch.setattr(http._PlainConnection, "response_class", ClosedMeanwhile)
+        with serving(of_json({"a": 1})) as server:
+            assert get(session, server.url).json() == {"a": 1}
+
     def test_an_error_answer_keeps_the_connection(self, session) -> None:
         with serving(whole("401 No", b""), whole("500 No", b"x" * 5000), whole()) as server:
             for _ in range(3):
