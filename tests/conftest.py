@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management.commands import flush
 from django.db import connection
+from django.urls import get_resolver
 
 from sipgate_provider.keeper import gate, journal, pauses, store, threads
 from sipgate_provider.models import SipgateToken
@@ -48,6 +49,13 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid()"
             )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _urls_are_those_of_the_settings() -> None:
+    """Load the URL configuration before a test overrides ``SIPGATE_REDIRECT_URI``: it is loaded once, and the
+    callback's path is that of the setting at that moment."""
+    assert get_resolver().url_patterns
 
 
 @pytest.fixture(scope="session", autouse=True)
