@@ -137,10 +137,11 @@ def _with_wish(
 
 def _reachable(user: Any) -> dict[str, Any]:
     """Return the context that asks for an e-mail address if there is none, or for its confirmation."""
-    addresses = EmailAddress.objects.filter(user=user).values_list("verified", "primary", "email")
-    if any(verified for verified, _primary, _email in addresses):
+    rows = EmailAddress.objects.filter(user=user).order_by("-primary", "pk")
+    addresses = list(rows.values_list("verified", "email"))
+    if any(verified for verified, _email in addresses):
         return {"ask_for_address": False}
-    return {"ask_for_address": True, "unverified_address": max(addresses)[2] if addresses else ""}
+    return {"ask_for_address": True, "unverified_address": addresses[0][1] if addresses else ""}
 
 
 @posted(instead="account")
