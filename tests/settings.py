@@ -52,3 +52,4 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405  # from the
     DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"  # noqa: F405
 SIPGATE_JOURNAL_DIR = None  # tests that need it set a folder of their own
 LOGGING_CONFIG = None
+WHITENOISE_AUTOREFRESH = True  # else each test client looks for all static files first

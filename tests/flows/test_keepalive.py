@@ -368,7 +368,7 @@ class TestCommand:
             assert process.poll() is None
         process.send_signal(signal.SIGTERM)
         report = json.loads(process.communicate(timeout=20)[0])
-        assert report["refreshed"] + report["skipped"] == 3
+        assert report["refreshed"] + report["skipped"] == report["due"] <= len(pks)
         assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
         assert strict.counts()["rotated"] == report["refreshed"]
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
