@@ -4,6 +4,7 @@ What a person would click together before (a row of a table) is done by the test
 """
 
 import os
+import signal
 import sys
 
 import django
@@ -11,6 +12,7 @@ from django.core.management import call_command
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end, in which Python warns of what is open
     django.setup()
     from django.conf import settings
 

@@ -56,7 +56,7 @@ def _serve(environment: dict[str, str]) -> None:
     try:
         process.wait()
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(30)
 
 

@@ -12,7 +12,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -149,7 +148,7 @@ class ForeignSite:
                 self._wait(process)
                 yield
             finally:
-                process.send_signal(signal.SIGINT)
+                process.terminate()  # not SIGINT, which a shell lets its background jobs ignore
                 try:
                     process.wait(20)
                 except subprocess.TimeoutExpired:
