@@ -50,7 +50,9 @@ def on_starting(_server: object) -> None:
     folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if folder:
         Path(folder).mkdir(parents=True, exist_ok=True)  # the site does not load without it
-    checked = subprocess.run([sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False)
+    checked = subprocess.run(
+        [sys.executable, "manage.py", "check"], stdout=subprocess.DEVNULL, check=False
+    )
     if checked.returncode:
         sys.exit(1)
     if folder:
@@ -59,7 +61,11 @@ def on_starting(_server: object) -> None:
 
 def post_fork(_server: object, _worker: object) -> None:
     """Let workers import the site again: after a reload (SIGHUP) its modules may differ from those imported above."""
-    for name in [name for name in sys.modules if name.partition(".")[0] in {"sipgate_project", "sipgate_provider"}]:
+    for name in [
+        name
+        for name in sys.modules
+        if name.partition(".")[0] in {"sipgate_project", "sipgate_provider"}
+    ]:
         del sys.modules[name]
 
 

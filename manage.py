@@ -15,7 +15,9 @@ def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sipgate_project.settings")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # an unprintable character must not end a command
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # an unprintable character must not end a command
     try:
         if not any(word.startswith("--settings") for word in sys.argv):
             settings.INSTALLED_APPS  # noqa: B018  # reading one setting loads them all

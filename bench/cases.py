@@ -70,8 +70,15 @@ def fill(number: int) -> list[int]:
     keys = []
     for index in range(first, first + number):
         user = get_user_model().objects.create(username=f"person{index}")
-        connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{20_000_000 + index}w0")
-        answer = {"access_token": "a" * 800, "refresh_token": "r" * 600, "expires_in": 86_400, "token_type": "Bearer"}
+        connection = SocialAccount.objects.create(
+            user=user, provider="sipgate", uid=f"{20_000_000 + index}w0"
+        )
+        answer = {
+            "access_token": "a" * 800,
+            "refresh_token": "r" * 600,
+            "expires_in": 86_400,
+            "token_type": "Bearer",
+        }
         grant = oauth.Grant.parse(answer, issued_at=datetime.now(UTC))
         store.consent(connection, grant, requested_scope=["account:read"], now=datetime.now(UTC))
         keys.append(connection.pk)
@@ -81,7 +88,9 @@ def fill(number: int) -> list[int]:
 def age(connection: int, seconds: float) -> None:
     """Let a connection's access token be ``seconds`` old."""
     issued = datetime.now(UTC) - timedelta(seconds=seconds)
-    SipgateToken.objects.filter(pk=connection).update(issued_at=issued, expires_at=issued + LIFETIME)
+    SipgateToken.objects.filter(pk=connection).update(
+        issued_at=issued, expires_at=issued + LIFETIME
+    )
 
 
 # --- the cases --------------------------------------------------------------------------------------------------------
@@ -95,7 +104,8 @@ def token(place: Place) -> Case:
     def bare() -> None:
         with sql.cursor() as cursor:
             cursor.execute(
-                "SELECT sealed FROM sipgate_provider_sipgatetoken WHERE connection_id = %s", [random.choice(keys)]
+                "SELECT sealed FROM sipgate_provider_sipgatetoken WHERE connection_id = %s",
+                [random.choice(keys)],
             )
             cursor.fetchone()
 
@@ -131,11 +141,17 @@ def call(place: Place) -> Case:
         place.size(7, 2),
         {
             "SipgateClient.get": lambda: timed(lambda: client.get("/account"), number),
-            "baseline: requests.get, connection kept": lambda: timed(lambda: kept.get(url, headers=headers), number),
+            "baseline: requests.get, connection kept": lambda: timed(
+                lambda: kept.get(url, headers=headers), number
+            ),
         },
     )
     overhead = taken[0].median - taken[1].median
-    return Case("GET /account", taken, [Target("SipgateClient.get, more than a bare request: p50", overhead, 2.0)])
+    return Case(
+        "GET /account",
+        taken,
+        [Target("SipgateClient.get, more than a bare request: p50", overhead, 2.0)],
+    )
 
 
 def refresh(place: Place) -> Case:
@@ -146,7 +162,9 @@ def refresh(place: Place) -> Case:
         place.size(7, 2),
         {
             "gate.refresh": lambda: timed(lambda: gate.refresh(ours), number),
-            "baseline: a bare POST to the token endpoint, nothing stored": lambda: timed(bare, number),
+            "baseline: a bare POST to the token endpoint, nothing stored": lambda: timed(
+                bare, number
+            ),
         },
     )
     overhead = taken[0].median - taken[1].median
@@ -172,7 +190,9 @@ def _refreshes(connection: int) -> Callable[[], None]:
     def refresh_once() -> None:
         nonlocal row
         assert row is not None
-        request = RefreshRequest(connection_id=connection, seen_generation=row.generation, patience=0, force=True)
+        request = RefreshRequest(
+            connection_id=connection, seen_generation=row.generation, patience=0, force=True
+        )
         row = refresh_connection(request)
 
     return refresh_once
@@ -184,11 +204,17 @@ def _bare_refresh(connection: SocialAccount) -> Callable[[], None]:
     pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
     session, held = requests.Session(), str(pair.refresh_token)
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0]
-    form = {"grant_type": "refresh_token", "client_id": app["client_id"], "client_secret": app["secret"]}
+    form = {
+        "grant_type": "refresh_token",
+        "client_id": app["client_id"],
+        "client_secret": app["secret"],
+    }
 
     def ask() -> None:
         nonlocal held
-        answer = session.post(settings.SIPGATE_TOKEN_URL, data={**form, "refresh_token": held}, timeout=60)
+        answer = session.post(
+            settings.SIPGATE_TOKEN_URL, data={**form, "refresh_token": held}, timeout=60
+        )
         answer.raise_for_status()
         held = answer.json()["refresh_token"]
 
@@ -210,20 +236,28 @@ def contention(place: Place) -> Case:
             age(connection, 400)
             before = place.sandbox.control.state()
             start = time.monotonic() + 0.2
-            outcomes = [one for many in crew.map(crowd, [(connection, callers, start)] * processes) for one in many]
+            outcomes = [
+                one
+                for many in crew.map(crowd, [(connection, callers, start)] * processes)
+                for one in many
+            ]
             rotated += place.sandbox.control.state()["rotations"] - before["rotations"]
             waits += [took for took, _ in outcomes]
             failed += sum(1 for _, error in outcomes if error)
     place.sandbox.control.clear()
     reuses = place.sandbox.control.state()["reuses"]
     taken = [
-        Contender(f"{processes} processes × {callers} threads ask for one token that has ended", waits),
+        Contender(
+            f"{processes} processes × {callers} threads ask for one token that has ended", waits
+        ),
         Contender("baseline: a bare POST to the token endpoint", alone),
     ]
     targets = [
         Target("contention: refreshes per token that has ended", rotated / rounds, 1, ""),
         Target("contention: failed callers, and spent tokens sent", failed + reuses, 0, ""),
-        Target("contention: longer than a bare request: p99", taken[0].at(0.99) - taken[1].median, 100),
+        Target(
+            "contention: longer than a bare request: p99", taken[0].at(0.99) - taken[1].median, 100
+        ),
     ]
     return Case(f"contention, {latency * 1000:.0f} ms of latency", taken, targets)
 
@@ -257,7 +291,10 @@ def slow(place: Place) -> Case:
     few = ("--workers", "1", "--threads", "4")
     with over_http.serving("sipgate_project.wsgi", {"DATABASE_POOL": "4"}, *few) as port:
         browsers = [_browser(connection, port) for connection in visitors]
-        for name, hang in (("other pages while sipgate hangs", True), ("baseline: other pages, all is well", False)):
+        for name, hang in (
+            ("other pages while sipgate hangs", True),
+            ("baseline: other pages, all is well", False),
+        ):
             if hang:
                 place.sandbox.control.fault("slow", times=None, seconds=30)
                 for connection in visitors[::2]:
@@ -266,7 +303,11 @@ def slow(place: Place) -> Case:
                 time.sleep(1)
                 taken.append(Contender(name, probe(browsers[0], seconds)))
             place.sandbox.control.clear()
-    return Case("sipgate hangs", taken, [Target("other pages while sipgate hangs: p99", taken[0].at(0.99), 50)])
+    return Case(
+        "sipgate hangs",
+        taken,
+        [Target("other pages while sipgate hangs: p99", taken[0].at(0.99), 50)],
+    )
 
 
 def _browser(connection: SocialAccount, port: int) -> over_http.Visitor:
@@ -356,5 +397,8 @@ def _opens(connection: int) -> bool:
 def pages(place: Place) -> Case:
     """Pages over HTTP, beside a plain allauth site with a refresh written by hand."""
     return over_http.measure(
-        place.sandbox, place.database, rounds=place.size(7, 1), number=place.size(60, over_http.AT_ONCE)
+        place.sandbox,
+        place.database,
+        rounds=place.size(7, 1),
+        number=place.size(60, over_http.AT_ONCE),
     )

@@ -48,7 +48,12 @@ class Contender:
         return statistics.median(self.samples)
 
     def as_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "p50": self.median, "p99": self.at(0.99), "samples": len(self.samples)}
+        return {
+            "name": self.name,
+            "p50": self.median,
+            "p99": self.at(0.99),
+            "samples": len(self.samples),
+        }
 
 
 @dataclass(frozen=True)
@@ -96,19 +101,31 @@ def in_turns(rounds: int, contenders: Mapping[str, Callable[[], Samples]]) -> li
 
 def number(value: float) -> str:
     """Return three digits that mean something."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    return (
+        f"{value:,.0f}"
+        if abs(value) >= 100
+        else f"{value:.1f}"
+        if abs(value) >= 10
+        else f"{value:.3g}"
+    )
 
 
 def table(rows: list[list[str]]) -> str:
     """Return rows (the first is the head) as aligned text; the last column is words."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False)) for row in rows]
+    lines = [
+        "  ".join(cell.rjust(width) for cell, width in zip(row[:-1], widths, strict=False))
+        for row in rows
+    ]
     return "\n".join(f"  {line}  {row[-1]}" for line, row in zip(lines, rows, strict=True))
 
 
 def case_table(case: Case) -> str:
     rows = [["p50 ms", "p99 ms", "samples", case.title]]
-    rows += [[number(one.median), number(one.at(0.99)), str(len(one.samples)), one.name] for one in case.contenders]
+    rows += [
+        [number(one.median), number(one.at(0.99)), str(len(one.samples)), one.name]
+        for one in case.contenders
+    ]
     return "\n".join([table(rows), *(f"  · {note}" for note in case.notes)])
 
 
@@ -116,5 +133,7 @@ def target_table(cases: list[Case]) -> str:
     rows = [["", "measured", "at most", "promise"]]
     for target in (target for case in cases for target in case.targets):
         limit = f"{number(target.limit)} {target.unit}".strip()
-        rows.append(["reached" if target.reached else "MISSED", number(target.value), limit, target.name])
+        rows.append(
+            ["reached" if target.reached else "MISSED", number(target.value), limit, target.name]
+        )
     return table(rows)

@@ -46,7 +46,10 @@ class Visitor:
     def ask(self, path: str, *, method: str = "GET") -> tuple[int, str]:
         """Return status and ``Location``; raise for a page that is out of order."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        headers = {"Host": HOST, "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items())}
+        headers = {
+            "Host": HOST,
+            "Cookie": "; ".join(f"{name}={value}" for name, value in self.cookies.items()),
+        }
         if method == "POST":
             headers |= {"X-CSRFToken": self.cookies[self.csrf], "Content-Length": "0"}
         connection.request(method, path, headers=headers)
@@ -99,7 +102,9 @@ class Site:
                 visitor, there = self.begin()
                 back = urlsplit(sign_in(at_sipgate, there))
                 samples += timed(partial(visitor.ask, f"{back.path}?{back.query}"), 1)
-                visitor.ask("/accounts/logout/", method="POST")  # else the person's sessions pile up
+                visitor.ask(
+                    "/accounts/logout/", method="POST"
+                )  # else the person's sessions pile up
         return samples
 
 
@@ -110,9 +115,28 @@ def serving(application: str, variables: dict[str, str], *options: str) -> Itera
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, **variables}
-    subprocess.run([sys.executable, "-m", "django", "migrate", "--verbosity", "0"], env=environment, check=True)
-    options = ("--worker-class", "gthread", "--graceful-timeout", "1", "--log-level", "error", *options)
-    command = [sys.executable, "-m", "gunicorn", *options, "--bind", f"127.0.0.1:{port}", "--access-logfile", "-"]
+    subprocess.run(
+        [sys.executable, "-m", "django", "migrate", "--verbosity", "0"], env=environment, check=True
+    )
+    options = (
+        "--worker-class",
+        "gthread",
+        "--graceful-timeout",
+        "1",
+        "--log-level",
+        "error",
+        *options,
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        *options,
+        "--bind",
+        f"127.0.0.1:{port}",
+        "--access-logfile",
+        "-",
+    ]
     process = subprocess.Popen([*command, application], env=environment, stdout=subprocess.DEVNULL)
     try:
         _wait_for(port)
@@ -142,7 +166,12 @@ def _wait_for(port: int) -> None:
 def sites(sandbox: Running, database: Callable[[str], str]) -> Iterator[list[Site]]:
     """Run the site twice and the plain one, with all people of the sandbox signed in at each."""
     oidc = {"AUTH_URL": f"{sandbox.oidc_url}/auth", "TOKEN_URL": f"{sandbox.oidc_url}/token"}
-    ours = {**CLIENT, **oidc, "TEST_API_ENDPOINT": f"{sandbox.api_url}/account", "PYTHONUNBUFFERED": "1"}
+    ours = {
+        **CLIENT,
+        **oidc,
+        "TEST_API_ENDPOINT": f"{sandbox.api_url}/account",
+        "PYTHONUNBUFFERED": "1",
+    }
     size = ("--workers", "4", "--threads", "8")
     plain = {**CLIENT, "DJANGO_SETTINGS_MODULE": "bench.plain.settings"}
     wanted = [
@@ -182,7 +211,12 @@ def measure(sandbox: Running, database: Callable[[str], str], *, rounds: int, nu
         (f"{page}, one at a time", lambda site: site.one_at_a_time(page, number), 1.0, None),
         (f"{page}, {AT_ONCE} at once", lambda site: site.at_once(page, 4 * number), 1.0, 0.5),
         ("home, one at a time", lambda site: site.one_at_a_time(home, number), 1.1, None),
-        ("sign-in page, one at a time", lambda site: site.one_at_a_time(login, number, signed_in=False), 1.1, None),
+        (
+            "sign-in page, one at a time",
+            lambda site: site.one_at_a_time(login, number, signed_in=False),
+            1.1,
+            None,
+        ),
         ("callback of a known person", lambda site: site.callbacks(max(number // 8, 2)), 1.1, None),
     ]
     shown, targets = [], []
@@ -191,10 +225,14 @@ def measure(sandbox: Running, database: Callable[[str], str], *, rounds: int, nu
             for path in (home, page, json):
                 site.at_once(path, 8 * AT_ONCE)  # every worker has seen every page
         for what, work, *limits in scenarios:
-            taken = in_turns(rounds, {f"{what}: {site.name}": partial(work, site) for site in running})
+            taken = in_turns(
+                rounds, {f"{what}: {site.name}": partial(work, site) for site in running}
+            )
             shown += taken
             for one, limit in zip(taken, limits, strict=False):
                 if limit is not None:
                     ratio = one.median / taken[2].median
-                    targets.append(Target(f"{one.name}: time by that of the plain site", ratio, limit, "×"))
+                    targets.append(
+                        Target(f"{one.name}: time by that of the plain site", ratio, limit, "×")
+                    )
     return Case("one page over HTTP", shown, targets)

@@ -28,7 +28,9 @@ class AccountAdapter(DefaultAccountAdapter):
         site = get_current_site(self.request)
         site.name = settings.SIPGATE_SITE_NAME
         message = self.render_mail(
-            template_prefix, email, {"request": self.request, "email": email, "current_site": site, **context}
+            template_prefix,
+            email,
+            {"request": self.request, "email": email, "current_site": site, **context},
         )
         transaction.on_commit(partial(_send_behind, message))
 

@@ -57,7 +57,9 @@ TEXTS = (
         'This email confirmation link expired or is invalid. Please <a href="%(email_url)s">issue '
         "a new email confirmation request</a>."
     ),
-    gettext_noop("If you have not created an account yet, then please %(link)ssign up%(end_link)s first."),
+    gettext_noop(
+        "If you have not created an account yet, then please %(link)ssign up%(end_link)s first."
+    ),
     gettext_noop("Are you sure you want to sign out?"),
     gettext_noop("You cannot remove your primary email address (%(email)s)."),
     gettext_noop("You have confirmed %(email)s."),
@@ -100,14 +102,18 @@ TEXTS = (
         "verification email in your main inbox, check your spam folder. Otherwise\n"
         "contact us if you do not receive it within a few minutes."
     ),
-    gettext_noop('<strong>Note:</strong> you can still <a href="%(email_url)s">change your email address</a>.'),
+    gettext_noop(
+        '<strong>Note:</strong> you can still <a href="%(email_url)s">change your email address</a>.'
+    ),
     gettext_noop("%(client_name)s wants to access your %(site_name)s account."),
     gettext_noop("Enter the code displayed on your device."),
     gettext_noop("Please confirm the code shown on your %(client_name)s to authorize this device."),
     gettext_noop("You successfully authorized your %(client_name)s device."),
     gettext_noop("Authorization for your %(client_name)s device has been denied."),
     gettext_noop("You are about to generate a new set of recovery codes for your account."),
-    gettext_noop("You are about to deactivate authenticator app based authentication. Are you sure?"),
+    gettext_noop(
+        "You are about to deactivate authenticator app based authentication. Are you sure?"
+    ),
     gettext_noop("You are about to connect a new third-party account from %(provider)s."),
     gettext_noop("You are about to sign in using a third-party account from %(provider)s."),
     gettext_noop(

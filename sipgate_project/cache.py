@@ -27,7 +27,9 @@ class RedisOrThisProcess(RedisCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)
-        self.here = LocMemCache("sipgate_project.cache", {key: params[key] for key in params if key != "OPTIONS"})
+        self.here = LocMemCache(
+            "sipgate_project.cache", {key: params[key] for key in params if key != "OPTIONS"}
+        )
 
     def trouble(self) -> str:
         """Ask Redis; return the name of the error, or nothing."""
@@ -44,7 +46,10 @@ class RedisOrThisProcess(RedisCache):
             return call()
         except RedisError as error:
             RedisOrThisProcess.away_until = time.monotonic() + LEFT_ALONE
-            logger.error("Redis does not answer (%s): this process does without it for a while", type(error).__name__)
+            logger.error(
+                "Redis does not answer (%s): this process does without it for a while",
+                type(error).__name__,
+            )
             return instead()
 
 
@@ -52,12 +57,26 @@ def _forgiving(name: str) -> Callable[..., Any]:
     in_redis, here = getattr(RedisCache, name), getattr(LocMemCache, name)
 
     def method(self: RedisOrThisProcess, *args: Any, **kwargs: Any) -> Any:
-        return self.ask(lambda: in_redis(self, *args, **kwargs), lambda: here(self.here, *args, **kwargs))
+        return self.ask(
+            lambda: in_redis(self, *args, **kwargs), lambda: here(self.here, *args, **kwargs)
+        )
 
     return method
 
 
-CALLS = ("add", "get", "set", "touch", "delete", "get_many", "has_key", "incr", "set_many", "delete_many", "clear")
+CALLS = (
+    "add",
+    "get",
+    "set",
+    "touch",
+    "delete",
+    "get_many",
+    "has_key",
+    "incr",
+    "set_many",
+    "delete_many",
+    "clear",
+)
 """The methods that fall back. Django's asynchronous variants and the rest of the interface call these."""
 
 for _name in CALLS:

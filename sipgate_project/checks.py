@@ -42,7 +42,9 @@ def check_journal(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
 
 
 def check_certificates(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
-    name = next((one for one in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(one)), "")
+    name = next(
+        (one for one in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE") if os.environ.get(one)), ""
+    )
     path = Path(os.environ.get(name, "."))
     try:
         if path.is_dir():
@@ -56,7 +58,9 @@ def check_certificates(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
         )
 
 
-def check_redis(databases: Iterable[str] | None = None, **_kwargs: Any) -> Iterable[checks.CheckMessage]:
+def check_redis(
+    databases: Iterable[str] | None = None, **_kwargs: Any
+) -> Iterable[checks.CheckMessage]:
     """Ask Redis if databases are checked, too, as by ``migrate`` and ``sipgate_doctor``."""
     trouble = getattr(cache, "trouble", str)() if databases else ""
     if trouble:

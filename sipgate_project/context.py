@@ -29,7 +29,9 @@ SETTINGS_PAGES = frozenset(
     }
 )
 
-LANGUAGES = [(code, capfirst(get_language_info(code)["name_local"])) for code, _name in settings.LANGUAGES]
+LANGUAGES = [
+    (code, capfirst(get_language_info(code)["name_local"])) for code, _name in settings.LANGUAGES
+]
 
 
 def site(request: HttpRequest) -> dict[str, Any]:

@@ -73,7 +73,9 @@ def _trouble_with_file(path: Path) -> str:
     if path.exists() and not os.access(path, os.R_OK | os.W_OK):
         return "names a file that this user may not read and write"
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        return "names a file in a folder that this user may not write to, where SQLite keeps its log"
+        return (
+            "names a file in a folder that this user may not write to, where SQLite keeps its log"
+        )
     if path.is_file() and path.stat().st_size and not _is_sqlite(path):
         return "names a file that is no SQLite database"
     return ""
@@ -108,7 +110,9 @@ def connection_class() -> Any:
             try:
                 return super().wait(gen, interval, limit)
             except psycopg.OperationalError:
-                if self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:  # it has not ended
+                if (
+                    self.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE
+                ):  # it has not ended
                     self.pgconn.finish()
                     if timeout is None:
                         raise psycopg.OperationalError(f"no answer within {limit:.0f} s") from None

@@ -122,7 +122,11 @@ def _bindings(path: Path) -> list[Binding]:
 def _values(bindings: Iterable[Binding]) -> dict[str, str]:
     # override=False is what load_dotenv() does by default: in ${NAME} the environment wins over the file.
     named = [(binding.key, binding.value) for binding in bindings if binding.key is not None]
-    return {name: value for name, value in resolve_variables(named, override=False).items() if value is not None}
+    return {
+        name: value
+        for name, value in resolve_variables(named, override=False).items()
+        if value is not None
+    }
 
 
 class Env:
@@ -196,14 +200,24 @@ class Env:
         for line, name, statement in self._numbered():
             meant = _meant(name)
             if statement.error or (statement.key and statement.value is None):
-                found.append((meant, f".env line {line} has no effect: write {meant or 'NAME'}=value."))
+                found.append(
+                    (meant, f".env line {line} has no effect: write {meant or 'NAME'}=value.")
+                )
             elif name.upper() in OF_THE_PROCESS:
                 found.append(
-                    ("", f".env line {line}: {name} belongs into the environment of the process, not into .env.")
+                    (
+                        "",
+                        f".env line {line}: {name} belongs into the environment of the process, not into .env.",
+                    )
                 )
             elif statement.key and statement.key not in NAMES:
                 cure = f"did you mean {meant}?" if meant else ".env.example lists them."
-                found.append((meant, f".env line {line}: {statement.key} is not a variable of this site; {cure}"))
+                found.append(
+                    (
+                        meant,
+                        f".env line {line}: {statement.key} is not a variable of this site; {cure}",
+                    )
+                )
         return found
 
     def flag(self, name: str, *, default: bool = False) -> bool:
@@ -257,12 +271,16 @@ class Env:
             return parse(self.text(name, default))
         except (ValueError, KeyError):
             # Without the cause, because parsers quote parts of the value, perhaps of a password.
-            raise ImproperlyConfigured(f"{name} cannot be understood; expected {expected}.") from None
+            raise ImproperlyConfigured(
+                f"{name} cannot be understood; expected {expected}."
+            ) from None
 
     def folder(self, name: str, default: Path) -> Path:
         """Return an absolute path. A relative one is relative to the folder of manage.py."""
         path = self.directory / self.text(name, str(default))
-        with contextlib.suppress(OSError):  # the system checks report a folder that this user cannot read
+        with contextlib.suppress(
+            OSError
+        ):  # the system checks report a folder that this user cannot read
             if path.exists() and not path.is_dir():
                 raise ImproperlyConfigured(f"{name} must name a folder, but a file has this name.")
         return path
@@ -277,7 +295,9 @@ class Env:
     def hosts(self, name: str) -> list[str]:
         """Return host names in the form of ``ALLOWED_HOSTS``: without scheme, port and path."""
         found = self.words(name)
-        if not all(re.fullmatch(r"\*|\.?[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII) for host in found):
+        if not all(
+            re.fullmatch(r"\*|\.?[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII) for host in found
+        ):
             raise ImproperlyConfigured(
                 f"{name} must hold host names only, such as crm.example.org, without https://, port and path."
             )
@@ -298,7 +318,9 @@ class Env:
             self._write_local_secrets()
         value = _values(_bindings(self.local_file)).get(name, "")
         if not value:
-            raise ImproperlyConfigured(f"{self.local_file.name} has no {name}: delete the file, or set {name} in .env.")
+            raise ImproperlyConfigured(
+                f"{self.local_file.name} has no {name}: delete the file, or set {name} in .env."
+            )
         return value
 
     def _write_local_secrets(self) -> None:
@@ -308,7 +330,9 @@ class Env:
         draft = self.local_file.with_name(f".local.{os.getpid()}.env")
         try:
             self.local_file.parent.mkdir(parents=True, exist_ok=True)
-            with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            with os.fdopen(
+                os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+            ) as file:
                 file.write(lines)
             with contextlib.suppress(FileExistsError):
                 os.link(draft, self.local_file)
@@ -326,7 +350,9 @@ def _described(character: str) -> str:
 
 def _meant(name: str) -> str:
     """Return the variable with the most similar name, or nothing."""
-    return next(iter(difflib.get_close_matches(name.upper().replace("-", "_"), NAMES, n=1, cutoff=0.75)), "")
+    return next(
+        iter(difflib.get_close_matches(name.upper().replace("-", "_"), NAMES, n=1, cutoff=0.75)), ""
+    )
 
 
 def _is_private_address(host: str) -> bool:
@@ -341,10 +367,17 @@ def split_url(name: str, value: str) -> SplitResult:
     """Split an absolute http(s) URL or raise ``ImproperlyConfigured``."""
     try:
         parts = urlsplit(value)
-        usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        usable = (
+            parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+        )
     except ValueError:
         usable = False
-    if not usable or parts.fragment or parts.username or any(c.isspace() or c in '"<>\\' for c in value):
+    if (
+        not usable
+        or parts.fragment
+        or parts.username
+        or any(c.isspace() or c in '"<>\\' for c in value)
+    ):
         raise ImproperlyConfigured(
             f"{name} must be a full address such as https://example.org/path, without quotes, blanks or a fragment."
         )

@@ -17,7 +17,9 @@ class DeleteAccountForm(forms.Form):
         strip=False,
         widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
     )
-    sure = forms.BooleanField(label=gettext_lazy("Yes, delete my account and everything that belongs to it."))
+    sure = forms.BooleanField(
+        label=gettext_lazy("Yes, delete my account and everything that belongs to it.")
+    )
 
     def __init__(self, *args: Any, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

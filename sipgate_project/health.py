@@ -14,7 +14,13 @@ from django.conf import settings
 from django.db import Error as DatabaseProblem
 from django.db import connections
 from django.db.migrations.executor import MigrationExecutor
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseNotFound, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseNotAllowed,
+    HttpResponseNotFound,
+    JsonResponse,
+)
 from django.utils.cache import add_never_cache_headers
 from django.utils.crypto import constant_time_compare
 
@@ -36,7 +42,11 @@ def probes(get_response: Next) -> Next:
         answer = ANSWERS.get(request.path)
         if answer is None:
             return get_response(request)
-        response = answer(request) if request.method in {"GET", "HEAD"} else HttpResponseNotAllowed(["GET", "HEAD"])
+        response = (
+            answer(request)
+            if request.method in {"GET", "HEAD"}
+            else HttpResponseNotAllowed(["GET", "HEAD"])
+        )
         add_never_cache_headers(response)
         # Django's mark. Otherwise a probe would write an ERROR to the log every few seconds.
         response._has_been_logged = True  # type: ignore[attr-defined]
@@ -54,7 +64,9 @@ def readyz(_request: HttpRequest) -> HttpResponse:
     """Say whether this process can serve: database, migrations, keys. 200 or 503; no secrets, no versions."""
     state = {"database": _database_state(), "keys": _keys_state()}
     ready = all(value == "ok" for value in state.values())
-    return JsonResponse({"status": "ok" if ready else "failing", **state}, status=200 if ready else 503)
+    return JsonResponse(
+        {"status": "ok" if ready else "failing", **state}, status=200 if ready else 503
+    )
 
 
 def _database_state() -> str:
@@ -99,7 +111,9 @@ def metrics(request: HttpRequest) -> HttpResponse:
     if not settings.METRICS_TOKEN or not counting.is_on():
         return HttpResponseNotFound()
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not constant_time_compare(given.strip(), settings.METRICS_TOKEN):
+    if scheme.lower() != "bearer" or not constant_time_compare(
+        given.strip(), settings.METRICS_TOKEN
+    ):
         return HttpResponse(status=401, headers={"WWW-Authenticate": 'Bearer realm="metrics"'})
     from sipgate_provider import exposition  # needs prometheus-client, which is optional
 

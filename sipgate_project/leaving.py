@@ -24,9 +24,13 @@ def export(user: Any) -> dict[str, Any]:
             "last_sign_in_at": user.last_login,
             "has_password": user.has_usable_password(),
         },
-        "email_addresses": list(EmailAddress.objects.filter(user=user).values("email", "verified", "primary")),
+        "email_addresses": list(
+            EmailAddress.objects.filter(user=user).values("email", "verified", "primary")
+        ),
         "sessions": list(
-            UserSession.objects.filter(user=user).values("created_at", "last_seen_at", "ip", "user_agent")
+            UserSession.objects.filter(user=user).values(
+                "created_at", "last_seen_at", "ip", "user_agent"
+            )
         ),
         **personal_data.export(user),
     }

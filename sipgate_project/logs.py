@@ -18,7 +18,9 @@ class WithoutQuery(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
-            record.args = tuple(QUERY.sub("?…", part) if isinstance(part, str) else part for part in record.args)
+            record.args = tuple(
+                QUERY.sub("?…", part) if isinstance(part, str) else part for part in record.args
+            )
         return True
 
 

@@ -15,7 +15,15 @@ Next = Callable[[HttpRequest], HttpResponse]
 
 PERMISSIONS_POLICY = ", ".join(
     f"{feature}=()"
-    for feature in ("accelerometer", "camera", "geolocation", "gyroscope", "microphone", "payment", "usb")
+    for feature in (
+        "accelerometer",
+        "camera",
+        "geolocation",
+        "gyroscope",
+        "microphone",
+        "payment",
+        "usb",
+    )
 )
 
 
@@ -40,7 +48,9 @@ def canonical_host(get_response: Next) -> Next:
 
     def middleware(request: HttpRequest) -> HttpResponse:
         if request.method in {"GET", "HEAD"} and not conf.is_own_host(request.get_host()):
-            return HttpResponseRedirect(f"{target.scheme}://{target.netloc}{request.get_full_path()}")
+            return HttpResponseRedirect(
+                f"{target.scheme}://{target.netloc}{request.get_full_path()}"
+            )
         return get_response(request)
 
     return middleware

@@ -27,6 +27,8 @@ def display_name(user: Any, connections: list[SocialAccount] | None = None) -> s
     if full or not is_made_up(username):
         return full or username
     if connections is None:
-        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID).select_related("sipgate_account")
+        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID).select_related(
+            "sipgate_account"
+        )
         connections = list(rows.order_by("pk")[:1])
     return accounts.name_of(connections[0]) if connections else ""

@@ -35,7 +35,14 @@ def serve_arguments() -> list[str]:
 
 def environment() -> dict[str, str]:
     """Return the environment without the site's own variables, since the sandbox has settings of its own."""
-    mine = {"DJANGO_SETTINGS_MODULE", "RUN_MAIN", "SECRET_KEY", "DATABASE_URL", "SIPGATE_TOKEN_KEYS", "CLIENT_SECRET"}
+    mine = {
+        "DJANGO_SETTINGS_MODULE",
+        "RUN_MAIN",
+        "SECRET_KEY",
+        "DATABASE_URL",
+        "SIPGATE_TOKEN_KEYS",
+        "CLIENT_SECRET",
+    }
     return {key: value for key, value in os.environ.items() if key not in mine}
 
 
@@ -65,7 +72,9 @@ def start() -> subprocess.Popen[str]:
 
 def steer(lever: str, **order: Any) -> None:
     """Call the sandbox's control API. Raises ``requests.RequestException`` if it refuses or does not answer."""
-    requests.post(f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5).raise_for_status()
+    requests.post(
+        f"{settings.SANDBOX_URL}/_sandbox/{lever}", json=order, timeout=5
+    ).raise_for_status()
 
 
 def calm() -> None:

@@ -39,7 +39,9 @@ LOOPBACK = is_loopback(_redirect_parts.hostname or "")
 """The site is used on this machine only, so generated secrets are allowed."""
 
 _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
-PORT = env.number("PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535)
+PORT = env.number(
+    "PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535
+)
 SIPGATE_REDIRECT_URI = env.url("REDIRECT_URI", f"http://localhost:{PORT}/oauth")
 _redirect_parts = split_url("REDIRECT_URI", SIPGATE_REDIRECT_URI)
 _redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
@@ -54,10 +56,12 @@ if LOOPBACK and _redirect_port != PORT and not env.flag("BEHIND_PROXY"):
     )
 if (
     _redirect_parts.query
-    or _redirect_parts.path in {"", "/", "/account", "/account.json", "/livez", "/readyz", "/metrics"}
+    or _redirect_parts.path
+    in {"", "/", "/account", "/account.json", "/livez", "/readyz", "/metrics"}
     or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
     # allauth's own path for the callback is fine; others below /accounts/ could hide a page of allauth.
-    or _redirect_parts.path.removeprefix("/accounts/") not in {_redirect_parts.path, "sipgate/login/callback/"}
+    or _redirect_parts.path.removeprefix("/accounts/")
+    not in {_redirect_parts.path, "sipgate/login/callback/"}
 ):
     raise ImproperlyConfigured(
         "REDIRECT_URI must have a path of its own and no query, such as http://localhost:8080/oauth."
@@ -87,7 +91,10 @@ _realm = realm_of_client(CLIENT_ID)
 _oidc = f"https://login.sipgate.com/auth/realms/{_realm or 'third-party'}/protocol/openid-connect"
 if SANDBOX:
     # The .env of sipgate's example has the addresses even if the credentials are empty. They are ignored then.
-    CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # public, as is the sandbox
+    CLIENT_ID, CLIENT_SECRET = (
+        "1000000-1-sandbox:third-party",
+        "sandbox-secret",
+    )  # public, as is the sandbox
     _sandbox = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
     SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_sandbox}/auth", f"{_sandbox}/token"
     SIPGATE_API_URL = f"{SANDBOX_URL}/v2"
@@ -104,14 +111,19 @@ else:
     SIPGATE_REVOKE_URL = env.url("REVOKE_URL", may_be_off=True)
     SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL", may_be_off=True)
 
-for _name, _url, _end in (("AUTH_URL", SIPGATE_AUTH_URL, "auth"), ("TOKEN_URL", SIPGATE_TOKEN_URL, "token")):
+for _name, _url, _end in (
+    ("AUTH_URL", SIPGATE_AUTH_URL, "auth"),
+    ("TOKEN_URL", SIPGATE_TOKEN_URL, "token"),
+):
     if not realm_of(_url) or not _url.endswith(f"/protocol/openid-connect/{_end}"):
         raise ImproperlyConfigured(
             f"{_name} must end in /realms/third-party/protocol/openid-connect/{_end}, with the realm of your client. "
             "Remove it to use sipgate's own address."
         )
 if realm_of(SIPGATE_AUTH_URL) != realm_of(SIPGATE_TOKEN_URL):
-    raise ImproperlyConfigured("AUTH_URL and TOKEN_URL name different realms: both must be those of your client.")
+    raise ImproperlyConfigured(
+        "AUTH_URL and TOKEN_URL name different realms: both must be those of your client."
+    )
 if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
     raise ImproperlyConfigured(
         f"CLIENT_ID ends in :{_realm} but TOKEN_URL names the realm {realm_of(SIPGATE_TOKEN_URL)}: "
@@ -163,7 +175,9 @@ if not SECRET_KEY:
         f"SECRET_KEY is not set. Use a long random value and keep it secret.{env.hint('SECRET_KEY')}"
     )
 if not LOOPBACK and len(SECRET_KEY) < 32:
-    raise ImproperlyConfigured("SECRET_KEY is shorter than 32 characters: sessions could be forged.")
+    raise ImproperlyConfigured(
+        "SECRET_KEY is shorter than 32 characters: sessions could be forged."
+    )
 
 SIPGATE_TOKEN_KEYS = env.words("SIPGATE_TOKEN_KEYS")
 if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
@@ -215,7 +229,9 @@ else:
             (BASE_DIR / "var").mkdir(exist_ok=True)
     database.refuse_unusable_file(Path(DATABASES["default"]["NAME"]))
 
-_redis_url, _redis_password = env.parsed("REDIS_URL", "", redis, "something like redis://host:6379/0")
+_redis_url, _redis_password = env.parsed(
+    "REDIS_URL", "", redis, "something like redis://host:6379/0"
+)
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
         {
@@ -223,7 +239,11 @@ CACHES: dict[str, dict[str, Any]] = {
             "LOCATION": _redis_url,
             # A machine that has disappeared does not answer at all, and without these a page would wait for minutes.
             # They are shorter than the time in which /metrics answers, since the gauges use the cache, too.
-            "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1, "password": _redis_password or None},
+            "OPTIONS": {
+                "socket_connect_timeout": 1,
+                "socket_timeout": 1,
+                "password": _redis_password or None,
+            },
         }
         if _redis_url
         # The rate limits of signing in are then counted per process, which check --deploy reports.
@@ -231,7 +251,9 @@ CACHES: dict[str, dict[str, Any]] = {
     )
 }
 
-_email = env.parsed("EMAIL_URL", "console:", mail, "something like submission://user:password@host:587")
+_email = env.parsed(
+    "EMAIL_URL", "console:", mail, "something like submission://user:password@host:587"
+)
 EMAIL_BACKEND = _email["EMAIL_BACKEND"]
 EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
@@ -239,7 +261,10 @@ EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
 EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
 EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.parsed(
-    "DEFAULT_FROM_EMAIL", f"sipgate@{_redirect_parts.hostname}", sender, "something like Company <sipgate@example.org>"
+    "DEFAULT_FROM_EMAIL",
+    f"sipgate@{_redirect_parts.hostname}",
+    sender,
+    "something like Company <sipgate@example.org>",
 )
 ADMINS = [(address, address) for address in env.addresses("ADMINS")]
 MANAGERS = ADMINS
@@ -350,7 +375,9 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = env.folder("STATIC_ROOT", BASE_DIR / "var" / "static")
-with contextlib.suppress(OSError):  # whitenoise warns if the folder is missing, although pages look the same
+with contextlib.suppress(
+    OSError
+):  # whitenoise warns if the folder is missing, although pages look the same
     STATIC_ROOT.mkdir(parents=True, exist_ok=True)
 # It works without collectstatic, and better with it: hashed names, long caching, compression.
 WHITENOISE_USE_FINDERS = True
@@ -426,8 +453,16 @@ LOGGING = {
         "variables": {"()": "sipgate_project.logs.NamesOfVariables"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["variables"]},
-        "requests": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT, "filters": ["without_query"]},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["variables"],
+        },
+        "requests": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["without_query"],
+        },
     },
     "root": {"handlers": ["console"], "level": "WARNING"},
     "loggers": {
@@ -442,9 +477,14 @@ LOGGING = {
 
 METRICS_TOKEN = env.text("METRICS_TOKEN")
 if METRICS_TOKEN and not (
-    len(METRICS_TOKEN) >= 16 and METRICS_TOKEN.isascii() and METRICS_TOKEN.isprintable() and " " not in METRICS_TOKEN
+    len(METRICS_TOKEN) >= 16
+    and METRICS_TOKEN.isascii()
+    and METRICS_TOKEN.isprintable()
+    and " " not in METRICS_TOKEN
 ):
-    raise ImproperlyConfigured("METRICS_TOKEN must have at least 16 characters: ASCII, without blanks.")
+    raise ImproperlyConfigured(
+        "METRICS_TOKEN must have at least 16 characters: ASCII, without blanks."
+    )
 SIPGATE_METRICS = bool(METRICS_TOKEN)
 
 # --- personal data ------------------------------------------------------------------------------------------

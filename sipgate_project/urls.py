@@ -17,8 +17,12 @@ admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "sipgate for Django"
 admin.site.index_title = gettext_lazy("Administration")
 if admin.site.is_registered(SocialApp):
-    admin.site.unregister(SocialApp)  # this site's client comes from the environment: a row would be ignored
-admin.site.unregister(UserSession)  # people see and end their own; deleting a user takes them along, unasked
+    admin.site.unregister(
+        SocialApp
+    )  # this site's client comes from the environment: a row would be ignored
+admin.site.unregister(
+    UserSession
+)  # people see and end their own; deleting a user takes them along, unasked
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
 

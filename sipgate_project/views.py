@@ -84,7 +84,11 @@ def home(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "pages/home.html")
     views = accounts.known_views_of(request.user)
-    return render(request, "pages/home.html", {"cards": [Card(view=view) for view in views], **_named(request, views)})
+    return render(
+        request,
+        "pages/home.html",
+        {"cards": [Card(view=view) for view in views], **_named(request, views)},
+    )
 
 
 def _named(request: HttpRequest, views: list[accounts.AccountView]) -> dict[str, Any]:
@@ -103,12 +107,17 @@ def account(request: HttpRequest) -> HttpResponse:
         Card(
             view=view,
             problem=_problem_of(request, view),
-            refreshed=refreshed if refreshed and refreshed["connection"] == view.connection.pk else None,
+            refreshed=refreshed
+            if refreshed and refreshed["connection"] == view.connection.pk
+            else None,
         )
         for view in views
     ]
     context: dict[str, Any] = {"cards": cards, **_named(request, views)}
-    if any(card.view.is_pending or (card.view.token and card.view.token.state == "failing") for card in cards):
+    if any(
+        card.view.is_pending or (card.view.token and card.view.token.state == "failing")
+        for card in cards
+    ):
         context["stored_state"] = accounts.stored_state(request.user)
     return render(request, "pages/account.html", {**context, **_reachable(request.user)})
 
@@ -126,12 +135,17 @@ def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Pr
 
 
 def _with_wish(
-    request: HttpRequest, problem: problems.Problem, error: errors.MissingPermission, view: accounts.AccountView
+    request: HttpRequest,
+    problem: problems.Problem,
+    error: errors.MissingPermission,
+    view: accounts.AccountView,
 ) -> problems.Problem:
     """Let the problem's button ask for what is missing."""
     granted = view.token.scopes if view.token else ()
     wish = scopes.signed(request, scopes.widened(granted, needed=scopes.narrowest(error.scopes)))
-    address = problems.sign_in_url(reverse("account"), process="connect", wish=wish, repairs=view.connection.pk)
+    address = problems.sign_in_url(
+        reverse("account"), process="connect", wish=wish, repairs=view.connection.pk
+    )
     return replace(problem, action_url=address)
 
 
@@ -188,19 +202,28 @@ def account_state(request: HttpRequest) -> HttpResponse:
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return JsonResponse(
-            {"type": "about:blank", "title": "Sign in first", "status": 401, "action": reverse("account_login")},
+            {
+                "type": "about:blank",
+                "title": "Sign in first",
+                "status": 401,
+                "action": reverse("account_login"),
+            },
             status=401,
             content_type="application/problem+json",
         )
     views = accounts.views_of(request.user)
     if not views:
         return problems.json(
-            request, errors.NotConnected("This user has no sipgate connection."), next_url=reverse("account")
+            request,
+            errors.NotConnected("This user has no sipgate connection."),
+            next_url=reverse("account"),
         )
     failed = [view.error for view in views if view.error is not None and view.account is None]
     if len(failed) == len(views):
         return problems.json(request, failed[0], next_url=reverse("account"))
-    return JsonResponse({"connections": [_as_json(view, _problem_of(request, view)) for view in views]})
+    return JsonResponse(
+        {"connections": [_as_json(view, _problem_of(request, view)) for view in views]}
+    )
 
 
 def _as_json(view: accounts.AccountView, problem: problems.Problem | None) -> dict[str, Any]:
@@ -263,7 +286,8 @@ def end_access(request: HttpRequest, pk: int) -> HttpResponse:
         return problems.page(request, error, next_url=reverse("connection", args=[pk]))
     messages.success(
         request,
-        _("This site can no longer use %(name)s. You can still sign in with it.") % {"name": accounts.name_of(row)},
+        _("This site can no longer use %(name)s. You can still sign in with it.")
+        % {"name": accounts.name_of(row)},
     )
     return redirect("connection", pk)
 
@@ -274,7 +298,11 @@ def numbers(request: HttpRequest) -> HttpResponse:
     """Show the telephone numbers, which need a scope that was not asked for at first."""
     sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
     found = list(islice(sipgate.numbers(), NUMBERS_SHOWN))
-    context = {"numbers": found, "name": accounts.name_of(sipgate.connection), "most": NUMBERS_SHOWN}
+    context = {
+        "numbers": found,
+        "name": accounts.name_of(sipgate.connection),
+        "most": NUMBERS_SHOWN,
+    }
     return render(request, "pages/numbers.html", context)
 
 
@@ -293,7 +321,9 @@ def own_settings(request: HttpRequest) -> HttpResponse:
 @login_required
 def account_export(request: HttpRequest) -> HttpResponse:
     """Everything this site knows of the person, as a file."""
-    response = JsonResponse(leaving.export(request.user), encoder=DjangoJSONEncoder, json_dumps_params={"indent": 2})
+    response = JsonResponse(
+        leaving.export(request.user), encoder=DjangoJSONEncoder, json_dumps_params={"indent": 2}
+    )
     response.headers["Content-Disposition"] = 'attachment; filename="my-data.json"'
     return response
 
@@ -339,7 +369,10 @@ def _expire(request: HttpRequest, connections: list[SocialAccount]) -> None:
     for row in connections:
         sandbox.steer("expire-access", uid=row.uid)
     messages.info(
-        request, _("The access token expired. The tokens were refreshed, and sipgate answered with the new one.")
+        request,
+        _(
+            "The access token expired. The tokens were refreshed, and sipgate answered with the new one."
+        ),
     )
 
 
@@ -350,7 +383,10 @@ def _take_away(request: HttpRequest, connections: list[SocialAccount]) -> None:
     timer.daemon = True
     timer.start()
     messages.info(
-        request, _("For 20 seconds sipgate does not answer. Watch the connection below; it recovers by itself.")
+        request,
+        _(
+            "For 20 seconds sipgate does not answer. Watch the connection below; it recovers by itself."
+        ),
     )
 
 

@@ -74,7 +74,11 @@ class AccountView:
     @property
     def can_refresh(self) -> bool:
         """A refresh can help: there is a pair, and sipgate accepts this site's client."""
-        return not self.needs_sign_in and self.token is not None and self.token.state in {State.ACTIVE, State.FAILING}
+        return (
+            not self.needs_sign_in
+            and self.token is not None
+            and self.token.state in {State.ACTIVE, State.FAILING}
+        )
 
 
 def name_of(connection: SocialAccount) -> str:
@@ -86,13 +90,19 @@ def connections_of(user: Any) -> list[SocialAccount]:
     """Return the user's sipgate connections with token and last known account, oldest first. One query."""
     rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
     # Sorted here: to build ORDER BY, Django compares every column.
-    return sorted(rows.select_related("sipgate_token", "sipgate_account"), key=lambda row: int(row.pk))
+    return sorted(
+        rows.select_related("sipgate_token", "sipgate_account"), key=lambda row: int(row.pk)
+    )
 
 
 def needing_sign_in(user: Any) -> list[SocialAccount]:
     """Return the user's connections that need a new sign-in. One query."""
-    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).select_related("sipgate_account")
-    rows = rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).exclude(sipgate_token__reason=Reason.ENDED_BY_PERSON)
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).select_related(
+        "sipgate_account"
+    )
+    rows = rows.filter(sipgate_token__state=State.NEEDS_SIGN_IN).exclude(
+        sipgate_token__reason=Reason.ENDED_BY_PERSON
+    )
     return list(rows.order_by("pk"))
 
 
@@ -112,16 +122,26 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     asked = [row for row in connections if not _is_recent(row)]
     if asked:
         database.release_connections()
-    futures = {row.pk: threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in asked}
+    futures = {
+        row.pk: threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in asked
+    }
     patience = conf.page_wait() if wait is None else wait
-    outcomes = [_outcome(futures[row.pk], patience) if row.pk in futures else _Outcome() for row in connections]
+    outcomes = [
+        _outcome(futures[row.pk], patience) if row.pk in futures else _Outcome()
+        for row in connections
+    ]
     return _views(connections, outcomes)
 
 
 def _is_recent(connection: SocialAccount) -> bool:
     """Tell whether what is known of a working connection is young enough to be shown. After a consent it is not."""
     token, known = token_of(connection), _known(connection)
-    if token is None or known is None or token.state != State.ACTIVE or known.fetched_at < token.consented_at:
+    if (
+        token is None
+        or known is None
+        or token.state != State.ACTIVE
+        or known.fetched_at < token.consented_at
+    ):
         return False
     return 0 <= (timezone.now() - known.fetched_at).total_seconds() < conf.account_max_age_seconds()
 
@@ -146,7 +166,9 @@ def stored_state(user: Any) -> str:
         "sipgate_token__reason",
         "sipgate_account__fetched_at",
     )
-    return "|".join(" ".join(str(value) for value in values) for values in rows.values_list("pk", *fields))
+    return "|".join(
+        " ".join(str(value) for value in values) for values in rows.values_list("pk", *fields)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,22 +207,33 @@ def _read_account(token: gate.AccessToken) -> api.Account:
         raise scopes.explained(error, token.scopes) from None
 
 
-def _remember(connection: SocialAccount, account: api.Account, now: datetime, *, at_once: bool) -> None:
+def _remember(
+    connection: SocialAccount, account: api.Account, now: datetime, *, at_once: bool
+) -> None:
     known, data = _known(connection), account.to_dict()
     is_dated = known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER
     if is_dated and not at_once and not conf.account_max_age_seconds():
         return
     values = {"data": data, "company": account.company[:200], "fetched_at": now}
     rows = LastKnownAccount.objects.using(database.alias())
-    if not rows.filter(pk=connection.pk).update(**values) and SocialAccount.objects.filter(pk=connection.pk).exists():
-        rows.bulk_create([LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True)
-    connection.sipgate_account = LastKnownAccount(connection_id=connection.pk, **values)  # the page's name of it
+    if (
+        not rows.filter(pk=connection.pk).update(**values)
+        and SocialAccount.objects.filter(pk=connection.pk).exists()
+    ):
+        rows.bulk_create(
+            [LastKnownAccount(connection_id=connection.pk, **values)], ignore_conflicts=True
+        )
+    connection.sipgate_account = LastKnownAccount(
+        connection_id=connection.pk, **values
+    )  # the page's name of it
 
 
 def _outcome(future: Future[Fetched], wait: float) -> _Outcome:
     # Counted from when sipgate was asked: somebody who reloads the page while it hangs does not wait once more.
     try:
-        return _Outcome(fetched=future.result(timeout=max(wait - threads.seconds_under_way(future), 0)))
+        return _Outcome(
+            fetched=future.result(timeout=max(wait - threads.seconds_under_way(future), 0))
+        )
     except FutureTimeout:
         return _Outcome(pending=True)
     except errors.SipgateError as error:
@@ -209,7 +242,10 @@ def _outcome(future: Future[Fetched], wait: float) -> _Outcome:
 
 def _views(connections: Iterable[SocialAccount], outcomes: Iterable[_Outcome]) -> list[AccountView]:
     now = timezone.now()
-    return [_view(connection, outcome, now) for connection, outcome in zip(connections, outcomes, strict=True)]
+    return [
+        _view(connection, outcome, now)
+        for connection, outcome in zip(connections, outcomes, strict=True)
+    ]
 
 
 def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> AccountView:
@@ -217,7 +253,11 @@ def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> Accoun
     known = _known(connection)
     account, at = (api.Account.parse(known.data), known.fetched_at) if known else (None, None)
     if outcome.fetched is not None:
-        account, at, token = outcome.fetched.account, outcome.fetched.at, outcome.fetched.token or token
+        account, at, token = (
+            outcome.fetched.account,
+            outcome.fetched.at,
+            outcome.fetched.token or token,
+        )
     elif outcome.error is not None:
         token = store.load(connection.pk) or token
     return AccountView(

@@ -35,7 +35,12 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         grant = receivers.attached(instance)
         plain = Secret(
-            json.dumps({"token": super().serialize_instance(instance), "grant": grant.to_dict() if grant else None})  # type: ignore[no-untyped-call]  # allauth is untyped
+            json.dumps(
+                {
+                    "token": super().serialize_instance(instance),
+                    "grant": grant.to_dict() if grant else None,
+                }
+            )  # type: ignore[no-untyped-call]  # allauth is untyped
         )
         return {"sealed": sealing.seal_text(plain, context=PENDING)}
 
@@ -50,7 +55,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         try:
             plain = json.loads(sealing.open_text(data["sealed"], context=PENDING))
         except errors.Misconfigured:
-            raise ValueError("The pending sign-in was sealed with a key that is not known any more.") from None
+            raise ValueError(
+                "The pending sign-in was sealed with a key that is not known any more."
+            ) from None
         token = super().deserialize_instance(model, plain["token"])  # type: ignore[no-untyped-call]  # allauth is untyped
         if plain["grant"]:
             receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
@@ -98,13 +105,20 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
         state = (extra_context or {}).get("state")
-        problem = callback_problems.of_callback(request, error=error, failure=exception, state=state)
+        problem = callback_problems.of_callback(
+            request, error=error, failure=exception, state=state
+        )
         # An answer that belongs to no sign-in has no state to look at. allauth then decides by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
         raise ImmediateHttpResponse(
-            render(request, "sipgate_provider/authentication_error.html", context, status=problem.status)
+            render(
+                request,
+                "sipgate_provider/authentication_error.html",
+                context,
+                status=problem.status,
+            )
         )
 
     def list_apps(
@@ -118,7 +132,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             apps = _apps_of_settings()
             if apps:
                 return apps
-        apps_of_both: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
+        apps_of_both: list[SocialApp] = super().list_apps(
+            request, provider=provider, client_id=client_id
+        )
         return apps_of_both
 
 
@@ -129,6 +145,8 @@ def _apps_of_settings() -> list[SocialApp]:
     entries = configured.get("APPS") or ([configured["APP"]] if configured.get("APP") else [])
     fields = ("name", "provider_id", "client_id", "secret", "key", "settings")
     return [
-        SocialApp(provider=conf.PROVIDER_ID, **{name: entry[name] for name in fields if name in entry})
+        SocialApp(
+            provider=conf.PROVIDER_ID, **{name: entry[name] for name in fields if name in entry}
+        )
         for entry in entries
     ]

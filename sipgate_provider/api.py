@@ -43,7 +43,9 @@ def _flag(value: object) -> bool | None:
 
 def _rows(value: object) -> tuple[Mapping[str, Any], ...]:
     """Return the JSON objects of a list, and leave out everything else."""
-    return tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
+    return (
+        tuple(row for row in value if isinstance(row, Mapping)) if isinstance(value, list) else ()
+    )
 
 
 def _routes(value: object) -> tuple[Route, ...]:
@@ -81,7 +83,9 @@ class Value:
     def parse(cls, data: object) -> Self:
         """Raises ``errors.UnexpectedResponse`` if ``data`` is not a JSON object, or lacks a required field."""
         if not isinstance(data, Mapping):
-            raise errors.UnexpectedResponse("sipgate's answer is not a JSON object.", endpoint=cls.endpoint)
+            raise errors.UnexpectedResponse(
+                "sipgate's answer is not a JSON object.", endpoint=cls.endpoint
+            )
         return cls(**cls.values_of(data))
 
     @classmethod
@@ -110,9 +114,12 @@ class Identity(Value):
     @classmethod
     def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         values = super(Identity, cls).values_of(data)
-        if not re.fullmatch(MASTER_SIP_ID, values["master_sip_id"]) or not re.fullmatch(SUB, values["sub"]):
+        if not re.fullmatch(MASTER_SIP_ID, values["master_sip_id"]) or not re.fullmatch(
+            SUB, values["sub"]
+        ):
             raise errors.UnexpectedResponse(
-                "sipgate did not say who signed in (sub or masterSipId is missing).", endpoint=cls.endpoint
+                "sipgate did not say who signed in (sub or masterSipId is missing).",
+                endpoint=cls.endpoint,
             )
         return values
 
@@ -187,9 +194,16 @@ class Balance(Value):
     @classmethod
     def values_of(cls, data: Mapping[str, Any]) -> dict[str, Any]:
         amount = data.get("amount")
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or not math.isfinite(amount):
+        if (
+            isinstance(amount, bool)
+            or not isinstance(amount, int | float)
+            or not math.isfinite(amount)
+        ):
             raise errors.UnexpectedResponse("The balance has no amount.", endpoint=cls.endpoint)
-        return {**super(Balance, cls).values_of(data), "amount": Decimal(str(amount)) / BALANCE_UNIT}
+        return {
+            **super(Balance, cls).values_of(data),
+            "amount": Decimal(str(amount)) / BALANCE_UNIT,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,7 +310,9 @@ class HistoryEntry(Value):
 
 def fetch_identity(base_url: str, access_token: str) -> Identity:
     """Return whom the token belongs to; any granted scope suffices. Raises as ``call``."""
-    return Identity.parse(rest.data(rest.call("GET", base_url, "/authorization/userinfo", access_token)))
+    return Identity.parse(
+        rest.data(rest.call("GET", base_url, "/authorization/userinfo", access_token))
+    )
 
 
 def fetch_account(base_url: str, access_token: str) -> Account:

@@ -21,13 +21,22 @@ Messages = Iterator[checks.CheckMessage]
 
 
 def register_checks() -> None:
-    for check in (check_keys, check_allauth, check_refreshes, check_apps_order, check_time_zones, check_metrics):
+    for check in (
+        check_keys,
+        check_allauth,
+        check_refreshes,
+        check_apps_order,
+        check_time_zones,
+        check_metrics,
+    ):
         checks.register(check, "sipgate")
     checks.register(check_database, checks.Tags.database)
     checks.register(check_deployment, "sipgate", deploy=True)
 
 
-def _message(kind: Callable[..., checks.CheckMessage], name: str, text: str, hint: str) -> checks.CheckMessage:
+def _message(
+    kind: Callable[..., checks.CheckMessage], name: str, text: str, hint: str
+) -> checks.CheckMessage:
     return kind(conf.with_site_names(text), hint=conf.with_site_names(hint), id=name)
 
 
@@ -50,7 +59,11 @@ def check_keys(**_kwargs: Any) -> Messages:
     try:
         sealing.first_key_id()
     except errors.Misconfigured as error:
-        yield _error("sipgate_provider.E002", error.message, "Each entry is 32 random bytes in URL-safe base64.")
+        yield _error(
+            "sipgate_provider.E002",
+            error.message,
+            "Each entry is 32 random bytes in URL-safe base64.",
+        )
 
 
 def check_allauth(**_kwargs: Any) -> Messages:
@@ -114,7 +127,9 @@ def check_refreshes(**_kwargs: Any) -> Messages:
 
 def check_apps_order(**_kwargs: Any) -> Messages:
     apps = list(settings.INSTALLED_APPS)
-    ours = next((i for i, name in enumerate(apps) if name.split(".apps.")[0] == "sipgate_provider"), -1)
+    ours = next(
+        (i for i, name in enumerate(apps) if name.split(".apps.")[0] == "sipgate_provider"), -1
+    )
     if "allauth.socialaccount" in apps and ours < apps.index("allauth.socialaccount"):
         yield _error(
             "sipgate_provider.E008",
@@ -145,7 +160,10 @@ def check_metrics(**_kwargs: Any) -> Messages:
 def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Messages:
     for alias in databases or ():
         options = connections[alias].settings_dict.get("OPTIONS", {})
-        if connections[alias].vendor == "sqlite" and options.get("transaction_mode", "").upper() != "IMMEDIATE":
+        if (
+            connections[alias].vendor == "sqlite"
+            and options.get("transaction_mode", "").upper() != "IMMEDIATE"
+        ):
             yield _warning(
                 "sipgate_provider.W009",
                 f"SQLite database {alias!r} starts transactions without the write lock: "
@@ -162,7 +180,9 @@ def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Me
             "how a database counts and locks rows decides whether tokens are refreshed once and never lost.",
             "Use PostgreSQL or SQLite; a database router may put sipgate_provider's and socialaccount's tables there.",
         )
-    if connections[alias].vendor == "sqlite" and connections[alias].settings_dict.get("ATOMIC_REQUESTS"):
+    if connections[alias].vendor == "sqlite" and connections[alias].settings_dict.get(
+        "ATOMIC_REQUESTS"
+    ):
         yield _warning(
             "sipgate_provider.W011",
             "ATOMIC_REQUESTS is on with SQLite: a view that has written holds the only write lock, "
@@ -193,5 +213,7 @@ def check_deployment(**_kwargs: Any) -> Messages:
         )
     if not conf.token_keys():
         yield _warning(
-            "sipgate_provider.W014", "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.", "Set a key of its own."
+            "sipgate_provider.W014",
+            "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.",
+            "Set a key of its own.",
         )

@@ -99,7 +99,9 @@ class SipgateClient:
     @property
     def user_id(self) -> str:
         """sipgate's id of the person inside their account, such as ``w0``, which paths of the API need."""
-        sub = (self.connection.extra_data or {}).get("sub") or self.connection.uid.lstrip("0123456789")
+        sub = (self.connection.extra_data or {}).get("sub") or self.connection.uid.lstrip(
+            "0123456789"
+        )
         return str(sub)
 
     # --- calls ------------------------------------------------------------------------------------------------------
@@ -145,7 +147,9 @@ class SipgateClient:
         """Delete what is at ``path``; as ``post``."""
         return self.request("DELETE", path, params=params, json=json)
 
-    def request(self, method: str, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+    def request(
+        self, method: str, path: str, *, params: paging.Params = None, json: Any = None
+    ) -> Any:
         """Send a request with any method; otherwise as ``get``."""
         answer = self._answer(method, path, params=paging.query_of(params), json=json)
         return rest.data(answer, endpoint=rest.endpoint_of(method, path))
@@ -155,7 +159,9 @@ class SipgateClient:
         ask = partial(self._call, method, path, options)
         return gate.call(self.connection, ask, wait=self.wait)[1]
 
-    def _call(self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken) -> requests.Response:
+    def _call(
+        self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken
+    ) -> requests.Response:
         try:
             return rest.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:
@@ -163,7 +169,9 @@ class SipgateClient:
 
     # --- lists ------------------------------------------------------------------------------------------------------
 
-    def iterate(self, path: str, params: paging.Params = None, *, page_size: int = 100) -> Iterator[Any]:
+    def iterate(
+        self, path: str, params: paging.Params = None, *, page_size: int = 100
+    ) -> Iterator[Any]:
         """Yield the items of a paged list, asking for the next page when it is needed. Raises as ``get``.
 
         Args:
@@ -198,7 +206,12 @@ class SipgateClient:
         path, query = _place(path)
         limits = replace(http.DOWNLOAD, read=silence, total=max(http.DOWNLOAD.total, silence))
         answer = self._answer(
-            "GET", path, params=query + paging.query_of(params), stream=True, limits=limits, accept="*/*"
+            "GET",
+            path,
+            params=query + paging.query_of(params),
+            stream=True,
+            limits=limits,
+            accept="*/*",
         )
         try:
             yield rest.Document(answer, endpoint=rest.endpoint_of("GET", path), silence=silence)
@@ -206,7 +219,12 @@ class SipgateClient:
             answer.close()
 
     def download(
-        self, path: str, to: rest.SupportsWrite, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
+        self,
+        path: str,
+        to: rest.SupportsWrite,
+        *,
+        params: paging.Params = None,
+        silence: float = http.DOWNLOAD.read,
     ) -> int:
         """Write a document into a binary file; return its size in bytes. As ``stream``; a failure leaves a part."""
         with self.stream(path, params=params, silence=silence) as document:
@@ -233,7 +251,8 @@ class SipgateClient:
     def devices(self, user_id: str | None = None) -> list[api.Device]:
         """Return a person's telephones, by default this one's (``devices:read``)."""
         return [
-            api.Device.parse(row) for row in paging.items_of(self.get(f"/{_segment(user_id or self.user_id)}/devices"))
+            api.Device.parse(row)
+            for row in paging.items_of(self.get(f"/{_segment(user_id or self.user_id)}/devices"))
         ]
 
     def balance(self) -> api.Balance:
@@ -261,10 +280,15 @@ def _of(user: Any) -> Any:
 def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
     """Return path and query, below the API's base, of a path or of an address as sipgate writes it."""
     base, parts = urlsplit(conf.api_url()), urlsplit(address)
-    elsewhere = (parts.scheme or parts.netloc) and (parts.scheme, parts.netloc) != (base.scheme, base.netloc)
+    elsewhere = (parts.scheme or parts.netloc) and (parts.scheme, parts.netloc) != (
+        base.scheme,
+        base.netloc,
+    )
     below = parts.path.startswith(f"{base.path}/")
     if elsewhere or parts.fragment or (parts.netloc and not below):
-        raise ValueError("The address is not below the API's base; the access token is sent nowhere else.")
+        raise ValueError(
+            "The address is not below the API's base; the access token is sent nowhere else."
+        )
     path = parts.path.removeprefix(base.path) if below else parts.path
     rest.check_path(path)
     return path, parse_qsl(parts.query, keep_blank_values=True)

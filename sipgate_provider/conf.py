@@ -205,7 +205,9 @@ def metrics() -> bool:
 def site_url() -> str:
     """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the redirect URI."""
     parts = urlsplit(redirect_uri())
-    return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip("/")
+    return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip(
+        "/"
+    )
 
 
 def site_name() -> str:
@@ -226,4 +228,6 @@ def with_site_names(text: str) -> str:
     names = setting_names()
     # The longest first: one name may begin with another one.
     known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return re.sub(rf"(?<!\w)(?:{known})(?!\w)", lambda found: names[found[0]], text) if known else text
+    return (
+        re.sub(rf"(?<!\w)(?:{known})(?!\w)", lambda found: names[found[0]], text) if known else text
+    )

@@ -43,7 +43,13 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
 from django.db import connections, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect, JsonResponse
+from django.http import (
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    HttpResponseRedirect,
+    JsonResponse,
+)
 from django.shortcuts import resolve_url
 from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
@@ -114,7 +120,9 @@ class SipgateRequiredMixin(MixedInto):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if isinstance(cls.sipgate_scopes, str | list | tuple | set | frozenset):  # a property tells only with a request
+        if isinstance(
+            cls.sipgate_scopes, str | list | tuple | set | frozenset
+        ):  # a property tells only with a request
             scope_rules.note_needed(_words(cls.sipgate_scopes), by=cls)
 
     def get_sipgate_scopes(self) -> Iterable[str]:
@@ -125,7 +133,9 @@ class SipgateRequiredMixin(MixedInto):
     def dispatch(self, request: SipgateRequest, *args: Any, **kwargs: Any) -> Any:
         work = partial(super().dispatch, request, *args, **kwargs)
         guard = _guard_async if self.view_is_async else _guard
-        return guard(request, _words(self.get_sipgate_scopes()), work, _atomic_aliases(super().dispatch))
+        return guard(
+            request, _words(self.get_sipgate_scopes()), work, _atomic_aliases(super().dispatch)
+        )
 
 
 def _decorated_function(view: Any, needed: tuple[str, ...]) -> Any:
@@ -133,8 +143,12 @@ def _decorated_function(view: Any, needed: tuple[str, ...]) -> Any:
     if iscoroutinefunction(view):
 
         @wraps(view)
-        async def guarded_async(request: SipgateRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            return await _guard_async(request, needed, partial(view, request, *args, **kwargs), aliases())
+        async def guarded_async(
+            request: SipgateRequest, *args: Any, **kwargs: Any
+        ) -> HttpResponseBase:
+            return await _guard_async(
+                request, needed, partial(view, request, *args, **kwargs), aliases()
+            )
 
         return _marked(guarded_async)
 
@@ -151,7 +165,9 @@ def _decorated_class(view: Any, needed: tuple[str, ...]) -> Any:
     @wraps(inner)
     def dispatch(self: View, request: SipgateRequest, *args: Any, **kwargs: Any) -> Any:
         guard = _guard_async if self.view_is_async else _guard
-        return guard(request, needed, partial(inner, self, request, *args, **kwargs), _atomic_aliases(inner))
+        return guard(
+            request, needed, partial(inner, self, request, *args, **kwargs), _atomic_aliases(inner)
+        )
 
     view.dispatch = _marked(dispatch)
     return view
@@ -161,7 +177,10 @@ def _decorated_class(view: Any, needed: tuple[str, ...]) -> Any:
 
 
 def _guard(
-    request: SipgateRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
+    request: SipgateRequest,
+    needed: tuple[str, ...],
+    work: Callable[[], Any],
+    aliases: tuple[str, ...],
 ) -> HttpResponseBase:
     try:
         elsewhere = _look(request, needed)
@@ -179,10 +198,15 @@ def _guard(
 
 
 async def _guard_async(
-    request: SipgateRequest, needed: tuple[str, ...], work: Callable[[], Any], aliases: tuple[str, ...]
+    request: SipgateRequest,
+    needed: tuple[str, ...],
+    work: Callable[[], Any],
+    aliases: tuple[str, ...],
 ) -> HttpResponseBase:
     if aliases:
-        raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")  # as Django itself says
+        raise RuntimeError(
+            "You cannot use ATOMIC_REQUESTS with async views."
+        )  # as Django itself says
     try:
         elsewhere = await sync_to_async(_look)(request, needed)
         if elsewhere is not None:
@@ -190,7 +214,9 @@ async def _guard_async(
         try:
             await in_thread(_freshen)(request)
         except errors.NeedsSignIn as ended:
-            return await sync_to_async(_send)(request, ended, rows=[request.sipgate.connection], wish=needed)
+            return await sync_to_async(_send)(
+                request, ended, rows=[request.sipgate.connection], wish=needed
+            )
         response: HttpResponseBase | Awaitable[HttpResponseBase] = work()
         return await response if isawaitable(response) else response
     except errors.SipgateError as error:
@@ -204,15 +230,24 @@ def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | No
         return _login_first(request)
     rows = accounts.connections_of(user)
     if not rows:
-        return _send(request, errors.NotConnected("This user has no sipgate connection."), rows=rows, wish=needed)
+        return _send(
+            request,
+            errors.NotConnected("This user has no sipgate connection."),
+            rows=rows,
+            wish=needed,
+        )
     token = accounts.token_of(rows[0])
     if token is None or gate.has_ended(token):
-        ended = errors.NeedsSignIn("This connection needs a new sign-in.", reason=token.reason if token else "")
+        ended = errors.NeedsSignIn(
+            "This connection needs a new sign-in.", reason=token.reason if token else ""
+        )
         return _send(request, ended, rows=rows, wish=needed)
     lacking = scope_rules.missing(token.scopes, needed=needed)
     if lacking:
         wish = scope_rules.widened(token.scopes, needed=needed)
-        error = errors.MissingPermission("This page needs a scope that was not granted.", scopes=lacking)
+        error = errors.MissingPermission(
+            "This page needs a scope that was not granted.", scopes=lacking
+        )
         return _send(request, error, rows=rows, wish=wish)
     if SENT in request.session:
         del request.session[SENT]
@@ -223,7 +258,10 @@ def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | No
 
 def _freshen(request: SipgateRequest) -> None:
     """Refresh an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
-    if gate.freshness(request.sipgate_token, timezone.now()) in {gate.Freshness.MANDATORY, gate.Freshness.OVER}:
+    if gate.freshness(request.sipgate_token, timezone.now()) in {
+        gate.Freshness.MANDATORY,
+        gate.Freshness.OVER,
+    }:
         gate.usable(request.sipgate.connection)
 
 
@@ -239,7 +277,9 @@ def _atomic_aliases(view: Any) -> tuple[str, ...]:
     """Return the databases in whose transaction Django would run ``view``."""
     excepted: set[str] = getattr(view, "_non_atomic_requests", set())
     return tuple(
-        alias for alias, options in connections.settings.items() if options["ATOMIC_REQUESTS"] and alias not in excepted
+        alias
+        for alias, options in connections.settings.items()
+        if options["ATOMIC_REQUESTS"] and alias not in excepted
     )
 
 
@@ -258,7 +298,11 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 
 
 def _send(
-    request: HttpRequest, error: errors.SipgateError, *, rows: list[SocialAccount], wish: tuple[str, ...]
+    request: HttpRequest,
+    error: errors.SipgateError,
+    *,
+    rows: list[SocialAccount],
+    wish: tuple[str, ...],
 ) -> HttpResponse:
     """Send a browser to the connect page once. Tell programs, and people whom that did not help, what is missing."""
     back = back_to(request)
@@ -276,14 +320,22 @@ def _send(
 def _in_vain(request: HttpRequest, error: errors.SipgateError, rows: list[SocialAccount]) -> bool:
     """Tell whether this person was sent the same way before and a consent has not helped; remember this time."""
     found = (accounts.token_of(row) for row in rows)
-    consent = max((token.consented_at.isoformat() for token in found if token is not None), default="")
+    consent = max(
+        (token.consented_at.isoformat() for token in found if token is not None), default=""
+    )
     reason = f"{type(error).__name__} {' '.join(getattr(error, 'scopes', ()))}".strip()
-    sent = {key: way for key, way in request.session.get(SENT, {}).items() if way["until"] > time.time()}
+    sent = {
+        key: way for key, way in request.session.get(SENT, {}).items() if way["until"] > time.time()
+    }
     before = sent.get(reason)
     if before and (before["consent"] != consent or before["times"] >= MOST_TIMES):
         return True
     times = before["times"] + 1 if before else 1
-    sent[reason] = {"consent": consent, "times": times, "until": time.time() + scope_rules.WANTED_FOR}
+    sent[reason] = {
+        "consent": consent,
+        "times": times,
+        "until": time.time() + scope_rules.WANTED_FOR,
+    }
     request.session[SENT] = sent
     return False
 
@@ -319,7 +371,9 @@ def back_to(request: HttpRequest) -> str:
     if request.method in {"GET", "HEAD"}:
         return request.get_full_path()
     referrer = request.headers.get("Referer", "")
-    if not url_has_allowed_host_and_scheme(referrer, {request.get_host()}, require_https=request.is_secure()):
+    if not url_has_allowed_host_and_scheme(
+        referrer, {request.get_host()}, require_https=request.is_secure()
+    ):
         return "/"
     parts = urlsplit(referrer)
     path = parts.path or "/"

@@ -89,7 +89,12 @@ class SipgateError(Exception):
     connection_id: int | None = None
 
     def __init__(
-        self, message: str, *, endpoint: str | None = None, status: int | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        endpoint: str | None = None,
+        status: int | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -133,7 +138,9 @@ class MissingPermission(SipgateError):
 
     kind = Kind.MISSING_PERMISSION
 
-    def __init__(self, message: str, *, scopes: tuple[str, ...] = (), **details: Unpack[Details]) -> None:
+    def __init__(
+        self, message: str, *, scopes: tuple[str, ...] = (), **details: Unpack[Details]
+    ) -> None:
         super().__init__(message, **details)
         self.scopes = scopes
 
@@ -154,7 +161,12 @@ class SipgateUnavailable(SipgateError):
     kind = Kind.UNAVAILABLE
 
     def __init__(
-        self, message: str, *, sent: bool = True, retry_after: float | None = None, **details: Unpack[Details]
+        self,
+        message: str,
+        *,
+        sent: bool = True,
+        retry_after: float | None = None,
+        **details: Unpack[Details],
     ) -> None:
         super().__init__(message, **details)
         self.sent = sent

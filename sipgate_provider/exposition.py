@@ -48,19 +48,28 @@ class Gauge:
 
 CONNECTIONS = Gauge("sipgate_connections", "Connections by state.", ("state",))
 CONNECTIONS_ENDING = Gauge(
-    "sipgate_connections_ending", f"Connections that end within {ENDING_WITHIN} days unless refreshed."
+    "sipgate_connections_ending",
+    f"Connections that end within {ENDING_WITHIN} days unless refreshed.",
 )
 CONNECTIONS_OVERDUE = Gauge(
-    "sipgate_connections_overdue", "Connections that keepalive should have refreshed more than a day ago."
+    "sipgate_connections_overdue",
+    "Connections that keepalive should have refreshed more than a day ago.",
 )
-FAILING_SECONDS = Gauge("sipgate_failing_seconds", "How long the refresh of one connection has been failing, at most.")
+FAILING_SECONDS = Gauge(
+    "sipgate_failing_seconds", "How long the refresh of one connection has been failing, at most."
+)
 REVOCATIONS_PENDING = Gauge("sipgate_revocations_pending", "Pending revocations.")
 REVOCATION_SECONDS = Gauge("sipgate_revocations_oldest_seconds", "Age of the oldest of them.")
 JOURNAL_ENTRIES = Gauge("sipgate_journal_entries", "Pairs that wait in this machine's journal.")
-JOURNAL_WRITABLE = Gauge("sipgate_journal_writable", "1 if this machine's journal can take a pair; absent without one.")
-CLIENT_PAUSED = Gauge("sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client.")
+JOURNAL_WRITABLE = Gauge(
+    "sipgate_journal_writable", "1 if this machine's journal can take a pair; absent without one."
+)
+CLIENT_PAUSED = Gauge(
+    "sipgate_client_paused", "1 while no refresh is tried because sipgate refuses the client."
+)
 STATISTICS_UP = Gauge(
-    "sipgate_statistics_up", "1 if the gauges could be counted; 0: database or cache does not answer."
+    "sipgate_statistics_up",
+    "1 if the gauges could be counted; 0: database or cache does not answer.",
 )
 
 GAUGES = (

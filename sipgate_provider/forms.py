@@ -14,6 +14,8 @@ class VerifiedResetPasswordForm(ResetPasswordForm):
 
     def clean_email(self) -> str:
         email = str(super().clean_email())
-        verified = EmailAddress.objects.filter(email=email.lower(), verified=True).values_list("user", flat=True)
+        verified = EmailAddress.objects.filter(email=email.lower(), verified=True).values_list(
+            "user", flat=True
+        )
         self.users = [user for user in self.users if user.pk in set(verified)]
         return email

@@ -40,7 +40,9 @@ class Instrument:
     def __init__(self, name: str, text: str, labels: Labels = NO_LABELS) -> None:
         self.name = f"{PREFIX}{name}"
         self.text = text
-        self.labels = {name: None if values is None else frozenset(values) for name, values in labels.items()}
+        self.labels = {
+            name: None if values is None else frozenset(values) for name, values in labels.items()
+        }
         self.is_on = False
         self._metric: Any = None
         self._children: dict[tuple[str, ...], Any] = {}
@@ -72,7 +74,9 @@ class Instrument:
                 for value, known in zip(values, self.labels.values(), strict=True)
             )
             child = self._metric.labels(*bounded) if bounded else self._metric
-            if bounded == values:  # unknown values are not remembered, because there may be any number of them
+            if (
+                bounded == values
+            ):  # unknown values are not remembered, because there may be any number of them
                 self._children[values] = child
         return child
 
@@ -93,7 +97,12 @@ class Histogram(Instrument):
     kind = "histogram"
 
     def __init__(
-        self, name: str, text: str, labels: Labels = NO_LABELS, *, buckets: tuple[float, ...] = PATIENT
+        self,
+        name: str,
+        text: str,
+        labels: Labels = NO_LABELS,
+        *,
+        buckets: tuple[float, ...] = PATIENT,
     ) -> None:
         self._buckets = buckets
         super().__init__(name, text, labels)

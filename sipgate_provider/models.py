@@ -70,10 +70,14 @@ class SipgateToken(models.Model):
     scope = models.TextField(_("granted scope"), blank=True)
     issued_at = models.DateTimeField(_("issued"))
     expires_at = models.DateTimeField(_("access token ends"))
-    refresh_expires_at = models.DateTimeField(_("connection ends unless used"), null=True, blank=True)
+    refresh_expires_at = models.DateTimeField(
+        _("connection ends unless used"), null=True, blank=True
+    )
     keepalive_at = models.DateTimeField(
         _("refreshed by keepalive from"),
-        help_text=_("If the connection is not used before, it is refreshed then, so that it does not end."),
+        help_text=_(
+            "If the connection is not used before, it is refreshed then, so that it does not end."
+        ),
     )
     generation = models.PositiveBigIntegerField(_("generation"), default=1)
     consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
@@ -83,7 +87,9 @@ class SipgateToken(models.Model):
     mark_owner = models.CharField(_("may have been sent by"), max_length=80, blank=True)
     mark_until = models.DateTimeField(_("may have been sent until"), null=True, blank=True)
     state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
-    reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE)
+    reason = models.CharField(
+        _("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE
+    )
     state_since = models.DateTimeField(_("state since"))
     notified_at = models.DateTimeField(_("user notified"), null=True, blank=True)
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
@@ -94,7 +100,9 @@ class SipgateToken(models.Model):
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     access_fingerprint = models.CharField(_("access token fingerprint"), max_length=12, blank=True)
-    refresh_fingerprint = models.CharField(_("refresh token fingerprint"), max_length=12, blank=True)
+    refresh_fingerprint = models.CharField(
+        _("refresh token fingerprint"), max_length=12, blank=True
+    )
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     site = models.CharField(_("consented to at"), max_length=200, blank=True)
@@ -155,7 +163,11 @@ class SipgateToken(models.Model):
     @property
     def is_likely_signed_out(self) -> bool:
         """Whether the likely reason for a refusal is that its person signed out of sipgate in that browser."""
-        return self.state == State.NEEDS_SIGN_IN and self.reason == Reason.REFUSED and self.is_tied_to_browser
+        return (
+            self.state == State.NEEDS_SIGN_IN
+            and self.reason == Reason.REFUSED
+            and self.is_tied_to_browser
+        )
 
 
 class LastKnownAccount(models.Model):
@@ -194,7 +206,10 @@ class TokenEvent(models.Model):
         DISCONNECTED = "disconnected", _("disconnected")
         REVOCATION = "revocation", _("access ended at sipgate")
         REVOCATION_FAILED = "revocation_failed", _("access could not be ended at sipgate")
-        REVOCATION_DROPPED = "revocation_dropped", _("access not ended at sipgate: it is connected again")
+        REVOCATION_DROPPED = (
+            "revocation_dropped",
+            _("access not ended at sipgate: it is connected again"),
+        )
         RESEALED = "resealed", _("sealed with another key")
         ADMIN = "admin", _("administrator acted")
         NOTIFIED = "notified", _("user notified")
@@ -221,7 +236,9 @@ class TokenEvent(models.Model):
         verbose_name=_("user"),
     )
     actor = models.CharField(
-        _("actor"), max_length=80, help_text=_("person, gate, keepalive, a command, or an administrator")
+        _("actor"),
+        max_length=80,
+        help_text=_("person, gate, keepalive, a command, or an administrator"),
     )
     state = models.CharField(_("state"), max_length=20, choices=State.choices, blank=True)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True)
@@ -265,7 +282,9 @@ class Revocation(models.Model):
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     site = models.CharField(_("consented to at"), max_length=200, blank=True)
-    connection_key = models.BigIntegerField(_("former connection"), null=True, blank=True, editable=False)
+    connection_key = models.BigIntegerField(
+        _("former connection"), null=True, blank=True, editable=False
+    )
     user_key = models.CharField(_("user"), max_length=64, blank=True)
     sealed = models.BinaryField(_("sealed refresh token"), editable=False)
     created_at = models.DateTimeField(_("created"))

@@ -75,7 +75,9 @@ TEXTS: dict[Kind, Text] = {
     Kind.NOT_AVAILABLE: Text(
         status=403,
         title=_("Not available for this sipgate account"),
-        text=_("The permission was granted, but sipgate does not offer this feature to this account."),
+        text=_(
+            "The permission was granted, but sipgate does not offer this feature to this account."
+        ),
         cure=_("Check in your sipgate account whether the feature is booked."),
     ),
     Kind.MISSING_PERMISSION: Text(
@@ -95,7 +97,9 @@ TEXTS: dict[Kind, Text] = {
         status=503,
         title=_("This site is not set up correctly for sipgate"),
         text=_("This is not your fault, and your connection is kept."),
-        cure=_("Tell the operator of this site the reference number. Operators: check %(setting)s."),
+        cure=_(
+            "Tell the operator of this site the reference number. Operators: check %(setting)s."
+        ),
     ),
     Kind.REFUSED: Text(
         status=502,
@@ -118,7 +122,9 @@ TEXTS: dict[Kind, Text] = {
     Kind.EXPIRED: Text(
         status=401,
         title=_("This sign-in has expired"),
-        text=_("sipgate no longer accepts this sign-in; it is valid only once, for about a minute."),
+        text=_(
+            "sipgate no longer accepts this sign-in; it is valid only once, for about a minute."
+        ),
         cure=_("Start the sign-in again."),
         by_sign_in=True,
     ),
@@ -160,16 +166,28 @@ class Problem:
     @property
     def level(self) -> int:
         """The level for the log: what only the operator can repair is an error, everything else a warning."""
-        return logging.ERROR if self.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED} else logging.WARNING
+        return (
+            logging.ERROR if self.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED} else logging.WARNING
+        )
 
     def document(self) -> dict[str, Any]:
         """Return the body of an ``application/problem+json`` answer."""
-        body = {"type": f"urn:sipgate-provider:problem:{self.kind}", "title": self.title, "status": self.status}
-        body |= {"detail": f"{self.text} {self.cure}".strip(), "reference": self.reference, "action": self.action_url}
+        body = {
+            "type": f"urn:sipgate-provider:problem:{self.kind}",
+            "title": self.title,
+            "status": self.status,
+        }
+        body |= {
+            "detail": f"{self.text} {self.cure}".strip(),
+            "reference": self.reference,
+            "action": self.action_url,
+        }
         return {key: value for key, value in body.items() if value}
 
 
-def of_kind(kind: Kind, *, next_url: str = "", connect: bool = False, error: Exception | None = None) -> Problem:
+def of_kind(
+    kind: Kind, *, next_url: str = "", connect: bool = False, error: Exception | None = None
+) -> Problem:
     """Return the problem of a kind; ``error`` fills in what its text leaves open. Arguments as ``describe``."""
     text = TEXTS[kind]
     facts = {
@@ -213,7 +231,9 @@ def printable(text: str) -> str:
     return "".join(character for character in text if character.isprintable())[:300]
 
 
-def sign_in_url(next_url: str, *, process: str = "", wish: str = "", repairs: int | None = None) -> str:
+def sign_in_url(
+    next_url: str, *, process: str = "", wish: str = "", repairs: int | None = None
+) -> str:
     """Return the address that starts a sign-in at sipgate, and comes back to ``next_url``.
 
     Args:
@@ -232,17 +252,27 @@ def sign_in_url(next_url: str, *, process: str = "", wish: str = "", repairs: in
 
 
 def page(
-    request: HttpRequest, error: Exception, *, next_url: str = "", template: str = "sipgate_provider/problem.html"
+    request: HttpRequest,
+    error: Exception,
+    *,
+    next_url: str = "",
+    template: str = "sipgate_provider/problem.html",
 ) -> HttpResponse:
     """Return the page of a problem, and log it under its reference."""
-    problem = shown(request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error)
+    problem = shown(
+        request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error
+    )
     return render(request, template, {"problem": problem}, status=problem.status)
 
 
 def json(request: HttpRequest, error: Exception, *, next_url: str = "") -> JsonResponse:
     """Return the problem document of an error, and log it under its reference."""
-    problem = shown(request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error)
-    return JsonResponse(problem.document(), status=problem.status, content_type="application/problem+json")
+    problem = shown(
+        request, describe(error, next_url=next_url, connect=_is_signed_in(request)), error
+    )
+    return JsonResponse(
+        problem.document(), status=problem.status, content_type="application/problem+json"
+    )
 
 
 def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
@@ -258,7 +288,9 @@ def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
         return problem
     connection_id, now = getattr(error, "connection_id", None), time.time()
     key = f"{problem.kind} {connection_id or request.path}"
-    incidents = {name: known for name, known in session.get(INCIDENTS, {}).items() if known["until"] > now}
+    incidents = {
+        name: known for name, known in session.get(INCIDENTS, {}).items() if known["until"] > now
+    }
     known = incidents.pop(key, None)
     if known is not None:
         problem = replace(problem, reference=known["reference"])
@@ -276,7 +308,11 @@ def shown(request: HttpRequest, problem: Problem, error: Exception) -> Problem:
 def over(request: HttpRequest, connection_id: int) -> None:
     """Note that a connection works again, so that the next trouble is another incident."""
     incidents = request.session.get(INCIDENTS, {})
-    left = {key: known for key, known in incidents.items() if key not in {f"{kind} {connection_id}" for kind in ENDING}}
+    left = {
+        key: known
+        for key, known in incidents.items()
+        if key not in {f"{kind} {connection_id}" for kind in ENDING}
+    }
     if left != incidents:
         request.session[INCIDENTS] = left
 
@@ -287,10 +323,16 @@ def reference_of(request: HttpRequest, *incident: str) -> str:
     Asks neither the database nor the session, which may be what failed.
     """
     address = f"{request.META.get('REMOTE_ADDR', '')} {request.META.get('HTTP_USER_AGENT', '')}"
-    browser = request.COOKIES.get(states.COOKIE) or request.COOKIES.get(settings.SESSION_COOKIE_NAME) or address
+    browser = (
+        request.COOKIES.get(states.COOKIE)
+        or request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+        or address
+    )
     text = "\n".join([f"{timezone.now():%Y-%m-%d}", browser, *incident])
     digest = salted_hmac("sipgate_provider.reference", text, algorithm="sha256").digest()
-    return "".join(errors.REFERENCE_ALPHABET[byte % len(errors.REFERENCE_ALPHABET)] for byte in digest[:8])
+    return "".join(
+        errors.REFERENCE_ALPHABET[byte % len(errors.REFERENCE_ALPHABET)] for byte in digest[:8]
+    )
 
 
 def _is_signed_in(request: HttpRequest) -> bool:

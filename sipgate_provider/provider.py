@@ -17,7 +17,17 @@ from sipgate_provider.keeper import sealing
 from sipgate_provider.sign_in import another_account, repair, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
 
-KEPT = ("sub", "masterSipId", "domain", "locale", "language", "oidc_sub", "firstname", "lastname", "email")
+KEPT = (
+    "sub",
+    "masterSipId",
+    "domain",
+    "locale",
+    "language",
+    "oidc_sub",
+    "firstname",
+    "lastname",
+    "email",
+)
 
 
 class SipgateAccount(ProviderAccount):
@@ -76,21 +86,34 @@ class SipgateProvider(OAuth2Provider):
         return {**asked, "data": {repair.MARK: connection.pk}} if connection is not None else asked
 
     def redirect(
-        self, request: HttpRequest, process: str, next_url: str | None = None, data: Any = None, **kwargs: Any
+        self,
+        request: HttpRequest,
+        process: str,
+        next_url: str | None = None,
+        data: Any = None,
+        **kwargs: Any,
     ) -> HttpResponse:
         """Go to sipgate; what is asked for is remembered with the state, to compare with what will be granted."""
         asked = kwargs.get("scope") or self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
-        remembered = {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
+        remembered = (
+            {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
+        )
         states.forget_old()
         browser = states.new_browser(request)
-        response: HttpResponse = super().redirect(request, process, next_url=next_url, data=remembered, **kwargs)
+        response: HttpResponse = super().redirect(
+            request, process, next_url=next_url, data=remembered, **kwargs
+        )
         states.set_browser(response, browser)
         return response
 
-    def stash_redirect_state(self, request: HttpRequest, process: str, *args: Any, **kwargs: Any) -> str:
+    def stash_redirect_state(
+        self, request: HttpRequest, process: str, *args: Any, **kwargs: Any
+    ) -> str:
         """Remember the state in the session, the PKCE verifier sealed."""
         if kwargs.get("pkce_code_verifier"):
-            kwargs["pkce_code_verifier"] = sealing.seal_text(kwargs["pkce_code_verifier"], context=VERIFIER)
+            kwargs["pkce_code_verifier"] = sealing.seal_text(
+                kwargs["pkce_code_verifier"], context=VERIFIER
+            )
         return str(super().stash_redirect_state(request, process, *args, **kwargs))
 
     def get_callback_url(self) -> str:
@@ -112,7 +135,11 @@ class SipgateProvider(OAuth2Provider):
 
     def extract_common_fields(self, data: dict[str, Any]) -> dict[str, Any]:
         first, last = str(data.get("firstname") or ""), str(data.get("lastname") or "")
-        fields = {"username": _username(first, last, self.extract_uid(data)), "first_name": first, "last_name": last}
+        fields = {
+            "username": _username(first, last, self.extract_uid(data)),
+            "first_name": first,
+            "last_name": last,
+        }
         if self._verified_address(data):
             fields["email"] = self._verified_address(data)
         return fields
@@ -130,7 +157,9 @@ class SipgateProvider(OAuth2Provider):
         ``VERIFIED_EMAIL``).
         """
         address = str(data.get("email") or "")
-        vouched = data.get("email_verified") is True or get_adapter().is_email_verified(self, address)
+        vouched = data.get("email_verified") is True or get_adapter().is_email_verified(
+            self, address
+        )
         return address if address and vouched else ""
 
 

@@ -56,13 +56,20 @@ def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors
     if not any(suffices(have, needed=scope) for scope in error.scopes):
         return error
     return errors.NotAvailable(
-        error.message, scopes=error.scopes, endpoint=error.endpoint, status=error.status, code=error.code
+        error.message,
+        scopes=error.scopes,
+        endpoint=error.endpoint,
+        status=error.status,
+        code=error.code,
     )
 
 
 def want(request: HttpRequest, wanted: Iterable[str]) -> None:
     """Let the next sign-in of this session ask for ``wanted`` as well. Only the site's own code can say so."""
-    request.session[SESSION_KEY] = {"scopes": sorted(set(wanted)), "until": time.time() + WANTED_FOR}
+    request.session[SESSION_KEY] = {
+        "scopes": sorted(set(wanted)),
+        "until": time.time() + WANTED_FOR,
+    }
 
 
 def signed(request: HttpRequest, wanted: Iterable[str]) -> str:

@@ -29,4 +29,8 @@ def announce(signal: Signal, **values: Any) -> None:
     """Send to every receiver. If one raises an exception, it is logged, since the work is done already."""
     for receiver, outcome in signal.send_robust(sender=None, **values):
         if isinstance(outcome, Exception):
-            logger.error("A receiver of a sipgate signal failed: %r raised %s", receiver, type(outcome).__name__)
+            logger.error(
+                "A receiver of a sipgate signal failed: %r raised %s",
+                receiver,
+                type(outcome).__name__,
+            )

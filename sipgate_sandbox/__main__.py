@@ -30,19 +30,25 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m sipgate_sandbox", description="A local stand-in for sipgate.")
+    parser = argparse.ArgumentParser(
+        prog="python -m sipgate_sandbox", description="A local stand-in for sipgate."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("serve", help="serve until stopped")
     one.add_argument("--port", type=_port, default=8081, help="0 takes a free one")
     one.add_argument("--host", default="127.0.0.1")
-    one.add_argument("--database", type=Path, default=None, help="SQLite file; by default var/sandbox.sqlite3")
+    one.add_argument(
+        "--database", type=Path, default=None, help="SQLite file; by default var/sandbox.sqlite3"
+    )
     one.add_argument("--redirect-uri", action="append", default=None)
     one.add_argument("--client-id", default=None)
     one.add_argument("--client-secret", default=None)
     one.add_argument("--access-lifetime", type=int, default=300, help="seconds")
     one.add_argument("--refresh-lifetime", type=int, default=30 * 86_400, help="seconds")
     one.add_argument(
-        "--lenient-reuse", action="store_true", help="a reused refresh token is refused, its session lives on"
+        "--lenient-reuse",
+        action="store_true",
+        help="a reused refresh token is refused, its session lives on",
     )
     one.add_argument(
         "--introspect",
@@ -57,12 +63,18 @@ def _parser() -> argparse.ArgumentParser:
         ("clear", "switch all faults off"),
         ("state", "show counters"),
     ):
-        command = commands.add_parser(name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+        command = commands.add_parser(
+            name, help=text, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
         command.add_argument("--url", default="http://localhost:8081")
         if name == "fault":
-            command.epilog = "\n".join(["faults:", *(f"  {fault:<20}{what}" for fault, what in faults.KNOWN.items())])
+            command.epilog = "\n".join(
+                ["faults:", *(f"  {fault:<20}{what}" for fault, what in faults.KNOWN.items())]
+            )
             command.add_argument("name", metavar="FAULT")
-            command.add_argument("--on", metavar="PLACE", default="all", help=f"one of: {', '.join(faults.PLACES)}")
+            command.add_argument(
+                "--on", metavar="PLACE", default="all", help=f"one of: {', '.join(faults.PLACES)}"
+            )
             command.add_argument("--times", type=int, default=1, help="0: until cleared")
             command.add_argument("--seconds", type=float, default=5.0)
             command.add_argument("--value", default=None)
@@ -79,7 +91,11 @@ def steer(options: argparse.Namespace) -> int:
     control = SandboxControl(options.url)
     if options.command == "fault":
         control.fault(
-            options.name, on=options.on, times=options.times or None, seconds=options.seconds, value=options.value
+            options.name,
+            on=options.on,
+            times=options.times or None,
+            seconds=options.seconds,
+            value=options.value,
         )
     elif options.command == "clear":
         control.clear()
@@ -92,9 +108,10 @@ def serve(options: argparse.Namespace) -> int:
     try:
         server = Server((options.host, options.port), Handler)
     except OSError as error:
-        reason = {errno.EADDRINUSE: "is in use", errno.EACCES: "needs more rights than this user has"}.get(
-            error.errno or 0, "cannot be used"
-        )
+        reason = {
+            errno.EADDRINUSE: "is in use",
+            errno.EACCES: "needs more rights than this user has",
+        }.get(error.errno or 0, "cannot be used")
         sys.stderr.write(
             f"sandbox: port {options.port} {reason}. Stop what listens there, or choose another with --port.\n"
         )
@@ -110,7 +127,9 @@ def serve(options: argparse.Namespace) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+    threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
+    ).start()
     sys.stdout.write(f"sipgate sandbox ready at {url}\n")
     sys.stdout.flush()
     while not stop.wait(0.2):

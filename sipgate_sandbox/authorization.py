@@ -35,7 +35,11 @@ class AuthorizationRequest:
 
     def back(self, **answer: str) -> HttpResponse:
         """Send the browser back to the client with ``answer``."""
-        query = answer | ({"state": self.state} if self.state else {}) | {"iss": settings.SANDBOX_ISSUER}
+        query = (
+            answer
+            | ({"state": self.state} if self.state else {})
+            | {"iss": settings.SANDBOX_ISSUER}
+        )
         return HttpResponseRedirect(f"{self.redirect_uri}?{urlencode(query)}")
 
     def error(self, error: str, description: str = "") -> HttpResponse:
@@ -63,7 +67,9 @@ def authorize(request: HttpRequest) -> HttpResponse:
         code_challenge=request.GET.get("code_challenge", ""),
         nonce=request.GET.get("nonce", ""),
     )
-    return _refusal(request, asked) or (_answered if request.method == "POST" else _opened)(request, asked)
+    return _refusal(request, asked) or (_answered if request.method == "POST" else _opened)(
+        request, asked
+    )
 
 
 def _refusal(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse | None:
@@ -99,7 +105,9 @@ def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse
     if "person" in request.POST:
         session = _sign_in(request, session)
         return (
-            _consent_or_code(request, asked, session) if session else _sign_in_page(request, browser_session(request))
+            _consent_or_code(request, asked, session)
+            if session
+            else _sign_in_page(request, browser_session(request))
         )
     if session is None:
         return _sign_in_page(request, None)
@@ -114,7 +122,11 @@ def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse
 def browser_session(request: HttpRequest) -> BrowserSession | None:
     """Return the living session of this browser."""
     session = BrowserSession.objects.filter(pk=request.session.get(COOKIE, ""), alive=True).first()
-    if session is None or not session.is_usable or session.person in behaviour.current.disabled_people:
+    if (
+        session is None
+        or not session.is_usable
+        or session.person in behaviour.current.disabled_people
+    ):
         return None
     return session
 
@@ -136,7 +148,9 @@ def _sign_in_page(request: HttpRequest, session: BrowserSession | None) -> HttpR
     return render(request, "sandbox/sign_in.html", {"people": people, "again": session is not None})
 
 
-def _consent_or_code(request: HttpRequest, asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
+def _consent_or_code(
+    request: HttpRequest, asked: AuthorizationRequest, session: BrowserSession
+) -> HttpResponse:
     missing = _missing_consent(asked, session)
     if not missing and "consent" not in asked.prompt:
         return _code(asked, session)

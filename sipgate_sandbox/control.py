@@ -27,10 +27,20 @@ class SandboxControl:
         return dict(self._call("GET", "state"))
 
     def fault(
-        self, fault: str, *, on: str = "all", times: int | None = 1, seconds: float = 5.0, value: Any = None
+        self,
+        fault: str,
+        *,
+        on: str = "all",
+        times: int | None = 1,
+        seconds: float = 5.0,
+        value: Any = None,
     ) -> None:
         """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
-        self._call("POST", "faults", {"fault": fault, "on": on, "times": times, "seconds": seconds, "value": value})
+        self._call(
+            "POST",
+            "faults",
+            {"fault": fault, "on": on, "times": times, "seconds": seconds, "value": value},
+        )
 
     def faults(self) -> list[dict[str, Any]]:
         return list(self._call("GET", "faults"))
@@ -68,15 +78,24 @@ class SandboxControl:
         """Change how the authorization server behaves, by the names of ``behaviour.Behaviour``; return the whole."""
         return dict(self._call("POST", "behaviour", changes))
 
-    def lifetimes(self, *, access: int | None = None, refresh: int | None = None, session: int | None = None) -> None:
+    def lifetimes(
+        self, *, access: int | None = None, refresh: int | None = None, session: int | None = None
+    ) -> None:
         """Set the lifetimes (seconds) of tokens that will be issued, and of browser sessions."""
-        named = {"access_lifetime": access, "refresh_lifetime": refresh, "session_lifetime": session}
+        named = {
+            "access_lifetime": access,
+            "refresh_lifetime": refresh,
+            "session_lifetime": session,
+        }
         self.behave(**{name: value for name, value in named.items() if value is not None})
 
     def _call(self, method: str, name: str, payload: dict[str, Any] | None = None) -> Any:
         body = None if payload is None else json.dumps(payload).encode()
         request = urllib.request.Request(  # noqa: S310  # the scheme is ours
-            f"{self.url}/_sandbox/{name}", data=body, method=method, headers={"Content-Type": "application/json"}
+            f"{self.url}/_sandbox/{name}",
+            data=body,
+            method=method,
+            headers={"Content-Type": "application/json"},
         )
         try:
             with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # the scheme is ours

@@ -33,7 +33,9 @@ def control_view(view: View) -> Callable[..., HttpResponse]:
     @csrf_exempt
     @wraps(view)
     def handle(request: HttpRequest) -> HttpResponse:
-        if not ipaddress.ip_address(request.META["REMOTE_ADDR"]).is_loopback or _is_foreign(request):
+        if not ipaddress.ip_address(request.META["REMOTE_ADDR"]).is_loopback or _is_foreign(
+            request
+        ):
             return HttpResponse(status=403)
         try:
             answer = view(request, _payload(request))
@@ -74,7 +76,10 @@ def _payload(request: HttpRequest) -> dict[str, Any]:
 
 @control_view
 def state(request: HttpRequest, payload: dict[str, Any]) -> Any:
-    alive, all_of_them = BrowserSession.objects.filter(alive=True).count(), BrowserSession.objects.count()
+    alive, all_of_them = (
+        BrowserSession.objects.filter(alive=True).count(),
+        BrowserSession.objects.count(),
+    )
     numbers = {"sessions_alive": alive, "sessions_dead": all_of_them - alive}
     return {"reuses": 0, "rotations": 0, **counters.state(), **numbers, "faults": faults.armed()}
 

@@ -15,7 +15,18 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
-PLACES = ("auth", "token", "refresh", "logout", "revoke", "account", "userinfo", "users", "api", "all")
+PLACES = (
+    "auth",
+    "token",
+    "refresh",
+    "logout",
+    "revoke",
+    "account",
+    "userinfo",
+    "users",
+    "api",
+    "all",
+)
 ANSWERS = {
     "unauthorized": "401 with an empty body",
     "forbidden": "403 with an empty body",
@@ -86,7 +97,9 @@ def arm(payload: dict[str, Any]) -> Fault:
         raise ValueError("times must be a whole number from 1, or null for until cleared.")
     if not isinstance(seconds, int | float) or not 0 <= seconds <= 600:
         raise ValueError("seconds must be a number from 0 to 600.")
-    fault = Fault(payload["fault"], payload.get("on", "all"), times, float(seconds), payload.get("value"))
+    fault = Fault(
+        payload["fault"], payload.get("on", "all"), times, float(seconds), payload.get("value")
+    )
     with _lock:
         _armed.append(fault)
     return fault
@@ -129,7 +142,9 @@ def places_of(request: HttpRequest) -> set[str]:
     return set()
 
 
-def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+def middleware(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
     def guard(request: HttpRequest) -> HttpResponse:
         places = places_of(request)
         fault = take(places) if places else None
@@ -140,7 +155,11 @@ def middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[
             time.sleep(fault.seconds)
         if fault.fault in {"hang", "reset"}:
             return _to_wire(HttpResponse(), fault)
-        answer = _answer(fault) if fault.fault in ANSWERS and not fault.fault.startswith("missing-") else None
+        answer = (
+            _answer(fault)
+            if fault.fault in ANSWERS and not fault.fault.startswith("missing-")
+            else None
+        )
         response = answer or get_response(request)
         return _to_wire(response, fault) if fault.fault in WIRE else response
 
@@ -164,7 +183,9 @@ def _answer(fault: Fault) -> HttpResponse:
         "forbidden-text": lambda: HttpResponse(
             "This needs a Classic PBX account.", status=403, content_type="text/plain"
         ),
-        "too-many": lambda: HttpResponse(status=429, headers={"Retry-After": str(int(fault.seconds))}),
+        "too-many": lambda: HttpResponse(
+            status=429, headers={"Retry-After": str(int(fault.seconds))}
+        ),
         "unknown-error": lambda: JsonResponse({"error": "unknown_error"}, status=500),
         "bad-gateway": lambda: HttpResponse("<html><h1>502 Bad Gateway</h1></html>", status=502),
         "unavailable": lambda: HttpResponse(status=503),
@@ -173,9 +194,12 @@ def _answer(fault: Fault) -> HttpResponse:
         ),
         "invalid-client": lambda: JsonResponse({"error": "invalid_client"}, status=401),
         "unauthorized-client": lambda: JsonResponse(
-            {"error": "unauthorized_client", "error_description": "Invalid client secret"}, status=401
+            {"error": "unauthorized_client", "error_description": "Invalid client secret"},
+            status=401,
         ),
-        "malformed-json": lambda: HttpResponse('{"access_token": "abc', content_type="application/json"),
+        "malformed-json": lambda: HttpResponse(
+            '{"access_token": "abc', content_type="application/json"
+        ),
         "json-list": lambda: HttpResponse("[]", content_type="application/json"),
         "redirect": lambda: HttpResponse(
             status=307, headers={"Location": str(fault.value or "http://127.0.0.1:9/elsewhere")}

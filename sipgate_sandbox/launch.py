@@ -22,7 +22,9 @@ READY = re.compile(r"ready at (http://\S+)")
 class Running:
     """A running sandbox; ends with the ``with`` block."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, folder: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(
+        self, process: subprocess.Popen[str], url: str, folder: tempfile.TemporaryDirectory[str]
+    ) -> None:
         self.process = process
         self.url = url
         self.control = SandboxControl(url)
@@ -51,7 +53,10 @@ class Running:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -63,7 +68,9 @@ def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None =
     Raises ``RuntimeError`` if it does not start.
     """
     folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
-    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    environment = {
+        key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"
+    }
     environment |= variables or {}
     database = str(Path(folder.name) / "sandbox.sqlite3")
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
@@ -92,7 +99,9 @@ def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None =
     return Running(process, found[1], folder)
 
 
-def sign_in(session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True) -> str:
+def sign_in(
+    session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True
+) -> str:
     """Go through login and consent over HTTP as a browser would; return the address that leads back to the client."""
     response = session.get(authorize_url, allow_redirects=False)
     while True:
@@ -102,7 +111,9 @@ def sign_in(session: requests.Session, authorize_url: str, *, person: str = "100
         if location:
             response = session.get(urljoin(response.url, location), allow_redirects=False)
             continue
-        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', response.text))
+        fields = dict(
+            re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', response.text)
+        )
         if f'name="person" value="{person}"' in response.text:
             form = {**_plain(fields), "person": person}
         elif 'name="action"' in response.text:
@@ -110,8 +121,12 @@ def sign_in(session: requests.Session, authorize_url: str, *, person: str = "100
         elif 'name="restart"' in response.text:  # somebody else is signed in
             form = {**_plain(fields), "restart": "1"}
         else:
-            raise RuntimeError(f"The sandbox shows a page that is no form (HTTP {response.status_code}).")
-        response = session.post(response.url, data=form, allow_redirects=False, headers={"Referer": response.url})
+            raise RuntimeError(
+                f"The sandbox shows a page that is no form (HTTP {response.status_code})."
+            )
+        response = session.post(
+            response.url, data=form, allow_redirects=False, headers={"Referer": response.url}
+        )
 
 
 def _is_sandbox(url: str, authorize_url: str) -> bool:

@@ -37,7 +37,11 @@ class Consent(models.Model):
     scopes = models.JSONField(default=list)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["person", "client"], name="sandbox_one_consent_per_client")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["person", "client"], name="sandbox_one_consent_per_client"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.person} → {self.client_id}"

@@ -18,7 +18,9 @@ from .people import PEOPLE
 STATIC = Path(__file__).parent / "static"
 
 
-def headers(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+def headers(
+    get_response: Callable[[HttpRequest], HttpResponse],
+) -> Callable[[HttpRequest], HttpResponse]:
     """Allow nothing but the sandbox's own style; a form may lead back to the registered sites."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
@@ -61,4 +63,6 @@ def static(request: HttpRequest, name: str) -> HttpResponse:
     if not path.is_relative_to(STATIC) or not path.is_file():
         return HttpResponse(status=404)
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return HttpResponse(path.read_bytes(), content_type=kind, headers={"Cache-Control": "max-age=300"})
+    return HttpResponse(
+        path.read_bytes(), content_type=kind, headers={"Cache-Control": "max-age=300"}
+    )

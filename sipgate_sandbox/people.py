@@ -64,7 +64,13 @@ PEOPLE = (
         about="administers a company",
         about_german="verwaltet ein Unternehmen",
         account=ROSE,
-        identity_extra={"userId": "2100001", "isTestAccount": True, "isAdmin": True, "product": "team", "flags": []},
+        identity_extra={
+            "userId": "2100001",
+            "isTestAccount": True,
+            "isAdmin": True,
+            "product": "team",
+            "flags": [],
+        },
     ),
     Person(
         sub="w1",

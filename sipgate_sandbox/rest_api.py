@@ -23,7 +23,9 @@ def scoped(*scopes: str) -> Callable[[View], View]:
         @csrf_exempt
         @wraps(view)
         def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            counters.add(f"{request.method} {request.resolver_match.route if request.resolver_match else ''}".strip())
+            counters.add(
+                f"{request.method} {request.resolver_match.route if request.resolver_match else ''}".strip()
+            )
             try:
                 access = access_of(request)
             except CannotTell:
@@ -32,7 +34,9 @@ def scoped(*scopes: str) -> Callable[[View], View]:
                 return HttpResponse(status=401)
             if scopes and not {*scopes, "all"} & access.scopes:
                 return HttpResponse(
-                    "The scope of this token does not allow that.", status=403, content_type="text/plain"
+                    "The scope of this token does not allow that.",
+                    status=403,
+                    content_type="text/plain",
                 )
             return view(request, access.person, *args, **kwargs)
 
@@ -48,7 +52,12 @@ def account(request: HttpRequest, person: Person) -> HttpResponse:
 
 @scoped()
 def userinfo(request: HttpRequest, person: Person) -> HttpResponse:
-    data = {"sub": person.sub, "domain": person.domain, "masterSipId": person.master_sip_id, "locale": person.locale}
+    data = {
+        "sub": person.sub,
+        "domain": person.domain,
+        "masterSipId": person.master_sip_id,
+        "locale": person.locale,
+    }
     data |= person.identity_extra
     dropped = {"missing-sub": "sub", "missing-master": "masterSipId"}.get(faults.current(), "")
     return JsonResponse({key: value for key, value in data.items() if key != dropped})
@@ -73,13 +82,20 @@ def _user(person: Person) -> dict[str, Any]:
 def users(request: HttpRequest, person: Person) -> HttpResponse:
     if not person.admin:
         return HttpResponse(status=403)
-    return JsonResponse({"items": [_user(other) for other in PEOPLE if other.master_sip_id == person.master_sip_id]})
+    return JsonResponse(
+        {"items": [_user(other) for other in PEOPLE if other.master_sip_id == person.master_sip_id]}
+    )
 
 
 @scoped("users:read")
 def user(request: HttpRequest, person: Person, user_id: str) -> HttpResponse:
     found = next(
-        (other for other in PEOPLE if (other.master_sip_id, other.sub) == (person.master_sip_id, user_id)), None
+        (
+            other
+            for other in PEOPLE
+            if (other.master_sip_id, other.sub) == (person.master_sip_id, user_id)
+        ),
+        None,
     )
     if found is None:
         return HttpResponse(status=404)
@@ -94,7 +110,10 @@ def balance(request: HttpRequest, person: Person) -> HttpResponse:
 
 
 def _page(request: HttpRequest, items: list[dict[str, Any]]) -> HttpResponse:
-    offset, limit = (_number(request.GET.get(name, default)) for name, default in (("offset", "0"), ("limit", "10")))
+    offset, limit = (
+        _number(request.GET.get(name, default))
+        for name, default in (("offset", "0"), ("limit", "10"))
+    )
     if offset is None or limit is None or limit > 1000:
         return HttpResponse(status=400)
     return JsonResponse({"items": items[offset : offset + limit], "totalCount": len(items)})
@@ -148,7 +167,10 @@ def devices(request: HttpRequest, person: Person, user_id: str) -> HttpResponse:
         "type": "REGISTER",
         "online": True,
         "dnd": False,
-        "credentials": {"username": f"{person.master_sip_id}e0", "password": "sandbox-sip-password"},
+        "credentials": {
+            "username": f"{person.master_sip_id}e0",
+            "password": "sandbox-sip-password",
+        },
     }
     mobile = {
         "id": "y0",

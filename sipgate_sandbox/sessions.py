@@ -15,7 +15,9 @@ def end_grants_of_client(grant: Grant) -> None:
     if grant.offline:
         Grant.objects.filter(pk=grant.pk).update(alive=False)
     else:
-        Grant.objects.filter(session=grant.session, client=grant.client, offline=False).update(alive=False)
+        Grant.objects.filter(session=grant.session, client=grant.client, offline=False).update(
+            alive=False
+        )
 
 
 def end_grants_of_person(person: str, client: Client | None = None) -> int:

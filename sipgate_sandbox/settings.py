@@ -35,7 +35,10 @@ TEMPLATES = [
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
         "OPTIONS": {
-            "context_processors": ["django.template.context_processors.request", "sipgate_sandbox.texts.words"]
+            "context_processors": [
+                "django.template.context_processors.request",
+                "sipgate_sandbox.texts.words",
+            ]
         },
     }
 ]
@@ -64,7 +67,9 @@ SANDBOX_REFRESH_LIFETIME = int(os.environ.get("SANDBOX_REFRESH_LIFETIME", str(30
 SANDBOX_ISSUER = os.environ.get("SANDBOX_URL", "http://localhost:8081") + "/auth/realms/third-party"
 SANDBOX_CLIENT_ID = os.environ.get("SANDBOX_CLIENT_ID", "1000000-1-sandbox:third-party")
 SANDBOX_CLIENT_SECRET = os.environ.get("SANDBOX_CLIENT_SECRET", "sandbox-secret")
-SANDBOX_REDIRECT_URIS = os.environ.get("SANDBOX_REDIRECT_URIS", "http://localhost:8080/oauth").split()
+SANDBOX_REDIRECT_URIS = os.environ.get(
+    "SANDBOX_REDIRECT_URIS", "http://localhost:8080/oauth"
+).split()
 SANDBOX_INTROSPECT_URL = os.environ.get("SANDBOX_INTROSPECT_URL", "")
 SANDBOX_LENIENT_REUSE = os.environ.get("SANDBOX_LENIENT_REUSE", "") == "1"
 LOGGING = {

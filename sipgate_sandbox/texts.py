@@ -111,10 +111,30 @@ GERMAN = {
 
 HAPPENINGS = (
     ("unavailable", "all", "sipgate is down", "sipgate ist nicht erreichbar"),
-    ("slow", "api", "sipgate answers only after 5 seconds", "sipgate antwortet erst nach 5 Sekunden"),
-    ("too-many", "api", "sipgate says that there are too many requests", "sipgate meldet zu viele Anfragen"),
-    ("unavailable", "token", "A sign-in cannot be completed", "Eine Anmeldung lässt sich nicht abschließen"),
-    ("lose-answer", "refresh", "The new tokens are lost on the way", "Die neuen Token gehen unterwegs verloren"),
+    (
+        "slow",
+        "api",
+        "sipgate answers only after 5 seconds",
+        "sipgate antwortet erst nach 5 Sekunden",
+    ),
+    (
+        "too-many",
+        "api",
+        "sipgate says that there are too many requests",
+        "sipgate meldet zu viele Anfragen",
+    ),
+    (
+        "unavailable",
+        "token",
+        "A sign-in cannot be completed",
+        "Eine Anmeldung lässt sich nicht abschließen",
+    ),
+    (
+        "lose-answer",
+        "refresh",
+        "The new tokens are lost on the way",
+        "Die neuen Token gehen unterwegs verloren",
+    ),
     (
         "invalid-grant",
         "refresh",
@@ -128,7 +148,12 @@ HAPPENINGS = (
         "sipgate nimmt das Client-Secret Ihrer Website nicht an",
     ),
     ("forbidden", "api", "sipgate does not allow something", "sipgate erlaubt etwas nicht"),
-    ("malformed-json", "api", "sipgate's answer makes no sense", "sipgates Antwort ist unverständlich"),
+    (
+        "malformed-json",
+        "api",
+        "sipgate's answer makes no sense",
+        "sipgates Antwort ist unverständlich",
+    ),
 )
 """Faults that have buttons of their own: fault, place, and both in words."""
 PLACES_ENGLISH = {

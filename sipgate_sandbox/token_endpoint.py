@@ -30,7 +30,9 @@ class Refused(Exception):
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(error)
-        self.answer = JsonResponse({"error": error, "error_description": description}, status=status)
+        self.answer = JsonResponse(
+            {"error": error, "error_description": description}, status=status
+        )
 
 
 def for_clients(view: ClientView) -> Callable[[HttpRequest], HttpResponse]:
@@ -58,7 +60,9 @@ def _authenticated_client(request: HttpRequest) -> Client:
     if client is None:
         raise Refused("invalid_client", "Invalid client or Invalid client credentials", status=401)
     if client.secret_hash != digest(secret):
-        raise Refused("unauthorized_client", "Invalid client or Invalid client credentials", status=401)
+        raise Refused(
+            "unauthorized_client", "Invalid client or Invalid client credentials", status=401
+        )
     return client
 
 
@@ -104,12 +108,16 @@ def _exchange(request: HttpRequest, client: Client) -> HttpResponse:
     problem = _problem_of_code(request, code)
     if problem:
         return Refused("invalid_grant", problem).answer
-    return JsonResponse(faults.changed_grant(tokens.issue_tokens(code.grant, _scopes_for(code.grant))))
+    return JsonResponse(
+        faults.changed_grant(tokens.issue_tokens(code.grant, _scopes_for(code.grant)))
+    )
 
 
 def _problem_of_code(request: HttpRequest, code: Credential) -> str:
     verifier = request.POST.get("code_verifier", "")
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    challenge = (
+        base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).decode().rstrip("=")
+    )
     if code.has_expired:
         return "Code is expired"
     if not code.grant.is_usable:
@@ -155,7 +163,11 @@ def _problem_of_refresh(found: Credential, client: Client) -> str:
     if not grant.offline and not grant.session.is_usable:
         return "Session not active"
     if not grant.alive:
-        return "Offline user session not found" if grant.offline else "Session doesn't have required client"
+        return (
+            "Offline user session not found"
+            if grant.offline
+            else "Session doesn't have required client"
+        )
     if grant.session.person in behaviour.current.disabled_people:
         return "User disabled"
     return "Stale token" if found.is_stale else ""
@@ -204,7 +216,9 @@ def revoke(request: HttpRequest) -> HttpResponse:
 def _revoke(request: HttpRequest, client: Client) -> HttpResponse:
     """End the client's grants in the browser session that a token belongs to. Those of other clients live on."""
     counters.add("revoke")
-    found = Credential.find(request.POST.get("token", ""), Credential.Kind.REFRESH, Credential.Kind.ACCESS)
+    found = Credential.find(
+        request.POST.get("token", ""), Credential.Kind.REFRESH, Credential.Kind.ACCESS
+    )
     if found is not None and found.grant.client == client:
         sessions.end_grants_of_client(found.grant)
         sessions.end_session_without_grants(found.grant.session)

@@ -103,7 +103,9 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
 
 def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], seconds: int) -> None:
     end = timezone.now() + timedelta(seconds=seconds) if seconds else None
-    Credential.objects.create(hash=digest(value), kind=kind, grant=grant, scopes=scopes, expires_at=end)
+    Credential.objects.create(
+        hash=digest(value), kind=kind, grant=grant, scopes=scopes, expires_at=end
+    )
 
 
 def claims_of(uid: str, scopes: list[str]) -> dict[str, Any]:
@@ -113,7 +115,11 @@ def claims_of(uid: str, scopes: list[str]) -> dict[str, Any]:
     if "email" in scopes and person.email:
         claims |= {"email": person.email, "email_verified": person.email_verified}
     if "profile" in scopes:
-        claims |= {"given_name": person.firstname, "family_name": person.lastname, "name": person.name}
+        claims |= {
+            "given_name": person.firstname,
+            "family_name": person.lastname,
+            "name": person.name,
+        }
     return claims
 
 

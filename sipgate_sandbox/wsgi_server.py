@@ -57,14 +57,27 @@ class Handler(BaseHTTPRequestHandler):
         if close:
             close()
         status, headers = captured
-        wire = next((json.loads(value) for name, value in headers if name == "X-Sandbox-Wire"), ["", 0])
-        headers = [(name, value) for name, value in headers if name not in {"X-Sandbox-Wire", "Content-Length"}]
+        wire = next(
+            (json.loads(value) for name, value in headers if name == "X-Sandbox-Wire"), ["", 0]
+        )
+        headers = [
+            (name, value)
+            for name, value in headers
+            if name not in {"X-Sandbox-Wire", "Content-Length"}
+        ]
         self._answer(status, headers, content, *wire)
         self.log_request()
 
     do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _serve  # noqa: N815  # the names of http.server
 
-    def _answer(self, status: str, headers: list[tuple[str, str]], content: bytes, fault: str, seconds: float) -> None:
+    def _answer(
+        self,
+        status: str,
+        headers: list[tuple[str, str]],
+        content: bytes,
+        fault: str,
+        seconds: float,
+    ) -> None:
         if fault == "hang":
             time.sleep(seconds)
         if fault == "reset":
@@ -74,7 +87,10 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "no-type":
             headers = [(name, value) for name, value in headers if name.lower() != "content-type"]
         if fault == "wrong-type":
-            headers = [(name, "text/html" if name.lower() == "content-type" else value) for name, value in headers]
+            headers = [
+                (name, "text/html" if name.lower() == "content-type" else value)
+                for name, value in headers
+            ]
         # Other servers send a date as well, and a client may compare clocks.
         ahead = seconds if fault == "misdated" else 0.0
         headers = [*headers, ("Date", formatdate(time.time() + ahead, usegmt=True))]
@@ -96,7 +112,11 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(seconds)
 
     def _head(self, status: str, headers: list[tuple[str, str]], length: int) -> bytes:
-        lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in headers), f"Content-Length: {length}"]
+        lines = [
+            f"HTTP/1.1 {status}",
+            *(f"{name}: {value}" for name, value in headers),
+            f"Content-Length: {length}",
+        ]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
     def _reset(self) -> None:

@@ -32,7 +32,10 @@ FILLED_BY_MIGRATE = {"auth_permission", "django_content_type"}
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
-        return next((place for place, name in enumerate(LONG) if f"tests/{name}/" in item.path.as_posix()), len(LONG))
+        return next(
+            (place for place, name in enumerate(LONG) if f"tests/{name}/" in item.path.as_posix()),
+            len(LONG),
+        )
 
     items.sort(key=rank)
 
@@ -64,8 +67,13 @@ def _what_migrate_made_stays() -> Iterator[None]:
     test takes longer than most tests do, and so does ``TRUNCATE``, which makes new files for each table and index."""
 
     def sql_flush(_style: Any, connection: Any, **_options: Any) -> list[str]:
-        tables = connection.introspection.django_table_names(only_existing=True, include_views=False)
-        return [f"DELETE FROM {connection.ops.quote_name(table)}" for table in sorted({*tables} - FILLED_BY_MIGRATE)]
+        tables = connection.introspection.django_table_names(
+            only_existing=True, include_views=False
+        )
+        return [
+            f"DELETE FROM {connection.ops.quote_name(table)}"
+            for table in sorted({*tables} - FILLED_BY_MIGRATE)
+        ]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flush, "sql_flush", sql_flush)
@@ -98,7 +106,9 @@ def connect(strict: strict_server.Strict) -> Connect:
     def make(*, age: float = 0, **changes: Any) -> SocialAccount:
         number = SocialAccount.objects.count()
         user = get_user_model().objects.create(username=f"person{number}")
-        connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{1000000 + number}w0")
+        connection = SocialAccount.objects.create(
+            user=user, provider="sipgate", uid=f"{1000000 + number}w0"
+        )
         issued = datetime.now(UTC) - timedelta(seconds=age)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=issued)
         store.consent(connection, grant, requested_scope=["account:read"], now=datetime.now(UTC))
@@ -154,7 +164,9 @@ def _nothing_left_running() -> Iterator[None]:
     cache.clear()
     pauses.forget_faults()
     gate.rejections.forget()
-    journal._has_begun.get()[:] = [True]  # else the journal of the first test is recovered behind it
+    journal._has_begun.get()[:] = [
+        True
+    ]  # else the journal of the first test is recovered behind it
     yield
     for flights in (threads.operations, threads.refreshes, threads.pages, threads.errands):
         flights.wait_idle(20)

@@ -25,7 +25,9 @@ class Browser:
 
     def start(self, *, process: str = "login", next_url: str = "", query: str = "") -> str:
         """Press the button; return sipgate's address."""
-        response = self.site.post(f"/accounts/sipgate/login/?process={process}&next={next_url}{query}")
+        response = self.site.post(
+            f"/accounts/sipgate/login/?process={process}&next={next_url}{query}"
+        )
         assert response.status_code == 302, response.content[:500]
         return str(response.headers["Location"])
 
@@ -35,15 +37,21 @@ class Browser:
         assert back.netloc == HOST
         return f"{back.path}?{back.query}"
 
-    def sign_in(self, *, person: str = "1000000w0", process: str = "login", next_url: str = "") -> Any:
+    def sign_in(
+        self, *, person: str = "1000000w0", process: str = "login", next_url: str = ""
+    ) -> Any:
         """Go the whole way; return the site's answer to the callback."""
-        return self.site.get(self.consent(self.start(process=process, next_url=next_url), person=person))
+        return self.site.get(
+            self.consent(self.start(process=process, next_url=next_url), person=person)
+        )
 
     def close(self) -> None:
         self.sipgate.close()
 
 
-def go_through(browser: Browser, response: Any, *, person: str = "1000000w0", allow: bool = True) -> tuple[str, Any]:
+def go_through(
+    browser: Browser, response: Any, *, person: str = "1000000w0", allow: bool = True
+) -> tuple[str, Any]:
     """Follow a redirect to the connect page, press its button, sign in at sipgate.
 
     Returns the address at sipgate, and the site's answer to the callback.
@@ -58,7 +66,11 @@ def press(
     browser: Browser, address: str, page: str, *, person: str = "1000000w0", allow: bool = True
 ) -> tuple[str, Any]:
     """Press the page's one button that leads to sipgate."""
-    form = next(form for form in re.findall(r"<form[^>]*>", page) if "logout" not in form and "i18n" not in form)
+    form = next(
+        form
+        for form in re.findall(r"<form[^>]*>", page)
+        if "logout" not in form and "i18n" not in form
+    )
     action = re.search(r'action="([^"]*)"', form)
     started = browser.site.post(unescape(action[1]) if action else address)
     assert started.status_code == 302, started.content[:500]

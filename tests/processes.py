@@ -38,7 +38,11 @@ def environment(**told: Any) -> dict[str, str]:
     """Return the environment of a process that shall see what the test sees."""
     values = {name: getattr(settings, name) for name in PASSED_ON if hasattr(settings, name)}
     values |= told.pop("settings", {})
-    order = {"database": str(connections["default"].settings_dict["NAME"]), "settings": values, **told}
+    order = {
+        "database": str(connections["default"].settings_dict["NAME"]),
+        "settings": values,
+        **told,
+    }
     return {
         **os.environ,
         "SIPGATE_WORKER": json.dumps(order, default=str),
@@ -80,7 +84,9 @@ class Worker:
             return os.CLD_EXITED
         # Without WNOWAIT the process would be forgotten here, and Popen not know how it ended.
         try:
-            found = os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT)
+            found = os.waitid(
+                os.P_PID, self.process.pid, os.WEXITED | os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+            )
         except ChildProcessError:  # it has been waited for
             return os.CLD_EXITED
         return 0 if found is None else found.si_code
@@ -130,7 +136,14 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
 class Site:
     """The site as it is deployed: gunicorn with several processes."""
 
-    def __init__(self, *, processes: int, threads: int, application: str = "sipgate_project.wsgi", **told: Any) -> None:
+    def __init__(
+        self,
+        *,
+        processes: int,
+        threads: int,
+        application: str = "sipgate_project.wsgi",
+        **told: Any,
+    ) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -171,7 +184,9 @@ class Site:
         headers = {"Host": "localhost:8080"}
         if session:
             headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={session}"
-        return requests.get(f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False)
+        return requests.get(
+            f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False
+        )
 
     def stop(self) -> None:
         """Stop as an operator does: SIGTERM, and what runs is finished."""

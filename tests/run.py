@@ -54,12 +54,16 @@ ONLY_ON_POSTGRESQL = ["--ignore=tests/concurrency/test_celery.py"]
 
 def pytest(arguments: list[str], **environment: str) -> int:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", *PROCESSES, *arguments], env={**os.environ, **environment}, check=False
+        [sys.executable, "-m", "pytest", *PROCESSES, *arguments],
+        env={**os.environ, **environment},
+        check=False,
     ).returncode
 
 
 def main(arguments: list[str]) -> int:
-    only = next((word.removeprefix("--only=") for word in arguments if word.startswith("--only=")), "")
+    only = next(
+        (word.removeprefix("--only=") for word in arguments if word.startswith("--only=")), ""
+    )
     arguments = [word for word in arguments if not word.startswith("--only=")]
     if "--long" in arguments:
         # One after the other: they measure, and use all there is.
@@ -69,7 +73,11 @@ def main(arguments: list[str]) -> int:
     if only != "postgresql":
         print("→ tests on SQLite", flush=True)
         code = pytest(arguments if chosen else [*arguments, *ONLY_ON_POSTGRESQL])
-    again = [path for path in chosen if path.startswith(("tests/flows", "tests/concurrency", "tests/unit"))]
+    again = [
+        path
+        for path in chosen
+        if path.startswith(("tests/flows", "tests/concurrency", "tests/unit"))
+    ]
     again = again if chosen else ON_POSTGRESQL
     if code == 0 and only != "sqlite" and again:
         print("→ tests that concern the database, on PostgreSQL", flush=True)

@@ -34,7 +34,9 @@ def company(request: Any) -> HttpResponse:
 
 @sipgate_required(scopes=[SMS])
 def sms(request: Any) -> HttpResponse:
-    request.sipgate.post("/sessions/sms", json={"smsId": "s0", "recipient": "+4915799912345", "message": "Hello!"})
+    request.sipgate.post(
+        "/sessions/sms", json={"smsId": "s0", "recipient": "+4915799912345", "message": "Hello!"}
+    )
     return HttpResponse("sent")
 
 
@@ -90,7 +92,8 @@ def write_and_fail(request: Any) -> HttpResponse:
     """Writes, then meets trouble: what was written has to go where ATOMIC_REQUESTS says."""
     get_user_model().objects.create(username="written by the view")
     assert (
-        transaction.get_connection().in_atomic_block == (transaction.get_connection().settings_dict["ATOMIC_REQUESTS"])
+        transaction.get_connection().in_atomic_block
+        == (transaction.get_connection().settings_dict["ATOMIC_REQUESTS"])
     )
     raise errors.Conflict("There is one already.", endpoint="POST /blacklist/incoming", status=409)
 

@@ -138,7 +138,9 @@ class Handler(BaseHTTPRequestHandler):
             status, error, description = REFUSALS[fault]
             return self._answer(status, {"error": error, "error_description": description})
         if fault in {"500", "503", "429"}:
-            return self._answer(int(fault), {"error": "unknown_error"}, retry_after="7" if fault == "429" else "")
+            return self._answer(
+                int(fault), {"error": "unknown_error"}, retry_after="7" if fault == "429" else ""
+            )
         if fault == "hang":
             time.sleep(float(self.server.set.get("hang", 30)))
         time.sleep(float(self.server.set["latency"]))
@@ -179,7 +181,11 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.dead.add(family)
         if is_revocation:
             return self._raw(200, b"", "application/json")
-        return self._raw(204, b"", "application/json") if family else self._answer(400, {"error": "invalid_grant"})
+        return (
+            self._raw(204, b"", "application/json")
+            if family
+            else self._answer(400, {"error": "invalid_grant"})
+        )
 
     def do_GET(self) -> None:
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -196,7 +202,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             if order.get("issue"):
                 family = order.get("family") or ""
-                answer: Any = [self.server.issue(family or secrets.token_hex(8)) for _ in range(order["issue"])]
+                answer: Any = [
+                    self.server.issue(family or secrets.token_hex(8)) for _ in range(order["issue"])
+                ]
             elif "expire_access" in order:
                 self.server.access.clear()
                 answer = {}
@@ -237,7 +245,9 @@ class Strict:
         self.api_url = f"{url}/v2"
 
     def control(self, **order: Any) -> Any:
-        request = urllib.request.Request(f"{self.url}/control", data=json.dumps(order).encode(), method="POST")
+        request = urllib.request.Request(
+            f"{self.url}/control", data=json.dumps(order).encode(), method="POST"
+        )
         with urllib.request.urlopen(request, timeout=20) as answer:
             return json.load(answer)
 
@@ -257,7 +267,9 @@ class Strict:
 
 @contextmanager
 def running() -> Any:
-    process = subprocess.Popen([sys.executable, "-m", "tests.strict"], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.strict"], stdout=subprocess.PIPE, text=True
+    )
     try:
         assert process.stdout is not None
         yield Strict(process.stdout.readline().strip())

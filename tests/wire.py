@@ -90,7 +90,9 @@ class Wire:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._listening.shutdown(socket.SHUT_RDWR)  # wakes who accepts; until then the port stays open
+            self._listening.shutdown(
+                socket.SHUT_RDWR
+            )  # wakes who accepts; until then the port stays open
         self._listening.close()
         for connection in self._open:
             with contextlib.suppress(OSError):
@@ -125,7 +127,9 @@ def serving(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator
 
 def message(status: str = "200 OK", body: bytes = b"{}", **headers: str) -> bytes:
     """Return a whole answer; ``content_type="…"`` becomes a header."""
-    named = {"Content-Type": "application/json"} | {key.replace("_", "-").title(): v for key, v in headers.items()}
+    named = {"Content-Type": "application/json"} | {
+        key.replace("_", "-").title(): v for key, v in headers.items()
+    }
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in named.items() if value)]
     if "Content-Length" not in named and "Transfer-Encoding" not in named:
         lines.append(f"Content-Length: {len(body)}")

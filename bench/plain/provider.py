@@ -5,7 +5,11 @@ from typing import Any
 import requests
 from allauth.socialaccount.providers.base import ProviderAccount
 from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
-from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter, OAuth2CallbackView, OAuth2LoginView
+from allauth.socialaccount.providers.oauth2.views import (
+    OAuth2Adapter,
+    OAuth2CallbackView,
+    OAuth2LoginView,
+)
 from django.conf import settings
 
 OIDC = f"{settings.SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"

@@ -9,7 +9,9 @@ SECRET_KEY = "bench-only"
 ALLOWED_HOSTS = ["localhost"]
 # SQLite with the site's options (WAL), opened for each request, which is Django's default; PostgreSQL as tutorials say.
 DATABASES = {"default": settings_from(os.environ["DATABASE_URL"])}
-DATABASES["default"]["CONN_MAX_AGE"] = 600 if DATABASES["default"]["ENGINE"].endswith("postgresql") else 0
+DATABASES["default"]["CONN_MAX_AGE"] = (
+    600 if DATABASES["default"]["ENGINE"].endswith("postgresql") else 0
+)
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",

@@ -37,7 +37,9 @@ def refresh(token: SocialToken) -> None:
 
 
 def home(request: HttpRequest) -> HttpResponse:
-    connections = SocialAccount.objects.filter(user=request.user) if request.user.is_authenticated else []
+    connections = (
+        SocialAccount.objects.filter(user=request.user) if request.user.is_authenticated else []
+    )
     return render(request, "home.html", {"connections": connections})
 
 

@@ -42,4 +42,6 @@ def moment(at: datetime | None) -> str:
         return "–"
     local = localtime(at)
     exact = date_format(local, "DATETIME_FORMAT")
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, naturaltime(local))
+    return format_html(
+        '<time datetime="{}" title="{}">{}</time>', local.isoformat(), exact, naturaltime(local)
+    )

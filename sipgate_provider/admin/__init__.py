@@ -12,7 +12,13 @@ from __future__ import annotations
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib import admin
 
-from sipgate_provider.models import ClientPause, LastKnownAccount, Revocation, SipgateToken, TokenEvent
+from sipgate_provider.models import (
+    ClientPause,
+    LastKnownAccount,
+    Revocation,
+    SipgateToken,
+    TokenEvent,
+)
 
 from .clients import ClientAdmin
 from .connections import ConnectionAdmin

@@ -51,8 +51,12 @@ PLANS = (
         title=gettext_lazy("Refresh these connections now?"),
         consequences=(
             gettext_lazy("sipgate is asked for a new token pair, once per connection."),
-            gettext_lazy("The current token pair is replaced only by a newer one. A failed refresh deletes nothing."),
-            gettext_lazy("Connections whose users must sign in again cannot be refreshed and stay as they are."),
+            gettext_lazy(
+                "The current token pair is replaced only by a newer one. A failed refresh deletes nothing."
+            ),
+            gettext_lazy(
+                "Connections whose users must sign in again cannot be refreshed and stay as they are."
+            ),
         ),
     ),
     Plan(
@@ -61,8 +65,12 @@ PLANS = (
         label=gettext_lazy("Check at sipgate"),
         title=gettext_lazy("Check these connections at sipgate?"),
         consequences=(
-            gettext_lazy("sipgate is asked for the account of each connection, with its access token."),
-            gettext_lazy("A token that is about to expire, or that sipgate rejects, is refreshed first."),
+            gettext_lazy(
+                "sipgate is asked for the account of each connection, with its access token."
+            ),
+            gettext_lazy(
+                "A token that is about to expire, or that sipgate rejects, is refreshed first."
+            ),
         ),
     ),
     Plan(
@@ -72,8 +80,12 @@ PLANS = (
         title=gettext_lazy("Ask these users to sign in again?"),
         is_grave=True,
         consequences=(
-            gettext_lazy("The users must sign in to sipgate again. Until then their connections are not refreshed."),
-            gettext_lazy("Access at sipgate stays, and the current access token is valid until it expires."),
+            gettext_lazy(
+                "The users must sign in to sipgate again. Until then their connections are not refreshed."
+            ),
+            gettext_lazy(
+                "Access at sipgate stays, and the current access token is valid until it expires."
+            ),
             gettext_lazy("Only a new sign-in by the user undoes this."),
         ),
     ),
@@ -98,10 +110,14 @@ def action(plan: Plan) -> Action:
     """Return Django's admin action for a plan."""
 
     @admin.action(description=plan.label, permissions=[plan.permission])
-    def run(model_admin: Any, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> HttpResponse | None:
+    def run(
+        model_admin: Any, request: HttpRequest, queryset: QuerySet[SipgateToken]
+    ) -> HttpResponse | None:
         rows = list(queryset.order_by("pk")[: operations.MOST_CONNECTIONS + 1])
         if len(rows) > operations.MOST_CONNECTIONS:
-            text = _("Select at most %(number)s connections at once; a filter helps. Nothing was done.")
+            text = _(
+                "Select at most %(number)s connections at once; a filter helps. Nothing was done."
+            )
             messages.error(request, text % {"number": operations.MOST_CONNECTIONS})
             return None
         if not rows:
@@ -121,11 +137,16 @@ ACTIONS = [action(plan) for plan in PLANS]
 
 def offered(model_admin: Any, request: HttpRequest) -> list[Plan]:
     """Return the plans that the person may carry out."""
-    allowed = {name: getattr(model_admin, f"has_{name}_permission")(request) for name in ("operate", "revoke")}
+    allowed = {
+        name: getattr(model_admin, f"has_{name}_permission")(request)
+        for name in ("operate", "revoke")
+    }
     return [plan for plan in PLANS if allowed[plan.permission]]
 
 
-def _confirmation(model_admin: Any, request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -> HttpResponse:
+def _confirmation(
+    model_admin: Any, request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]
+) -> HttpResponse:
     context = {
         **model_admin.admin_site.each_context(request),
         "title": plan.title,
@@ -176,7 +197,9 @@ def _message(operation: Operation, outcome: Outcome) -> tuple[int, str]:
     if outcome.error is not None:
         return messages.ERROR, _error_message(outcome.error, outcome.duration_ms)
     if outcome.is_pending:
-        return messages.WARNING, _("not finished yet. It continues in the background; see the history.")
+        return messages.WARNING, _(
+            "not finished yet. It continues in the background; see the history."
+        )
     took = {"ms": outcome.duration_ms}
     if operation is Operation.CHECK:
         return messages.SUCCESS, _("sipgate answered with HTTP 200 in %(ms)s ms.") % took
@@ -209,7 +232,9 @@ def _back(request: HttpRequest) -> str:
     detail = _detail(request)
     if detail:
         return reverse("admin:sipgate_provider_sipgatetoken_change", args=[detail])
-    query = QueryDict(request.POST.get(BACK, "") or request.META.get("QUERY_STRING", "")).urlencode()
+    query = QueryDict(
+        request.POST.get(BACK, "") or request.META.get("QUERY_STRING", "")
+    ).urlencode()
     url = reverse("admin:sipgate_provider_sipgatetoken_changelist")
     return f"{url}?{query}" if query else url
 

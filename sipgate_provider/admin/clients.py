@@ -13,12 +13,16 @@ SECRETS = ("secret", "key")
 
 class ClientForm(SocialAppForm):
     class Meta(SocialAppForm.Meta):
-        help_texts = dict.fromkeys(SECRETS, gettext_lazy("Never shown. Leave it empty to keep the current value."))
+        help_texts = dict.fromkeys(
+            SECRETS, gettext_lazy("Never shown. Leave it empty to keep the current value.")
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in SECRETS:
-            self.fields[name].widget = forms.PasswordInput(attrs={"size": "100", "autocomplete": "off"})
+            self.fields[name].widget = forms.PasswordInput(
+                attrs={"size": "100", "autocomplete": "off"}
+            )
         # An empty field means "unchanged", and the row's history must not say otherwise.
         self.initial.update(dict.fromkeys(SECRETS, ""))
 

@@ -32,7 +32,9 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
     def clean_provider(self) -> str:
         provider = str(self.cleaned_data["provider"])
         if provider == conf.PROVIDER_ID:
-            raise forms.ValidationError(_("Only users can make a sipgate connection, by signing in with sipgate."))
+            raise forms.ValidationError(
+                _("Only users can make a sipgate connection, by signing in with sipgate.")
+            )
         return provider
 
 
@@ -95,4 +97,8 @@ class ConnectionAdmin(SocialAccountAdmin):
 
 
 def _token_column(request: HttpRequest) -> tuple[str, ...]:
-    return ("sipgate_token_state",) if request.user.has_perm("sipgate_provider.view_sipgatetoken") else ()
+    return (
+        ("sipgate_token_state",)
+        if request.user.has_perm("sipgate_provider.view_sipgatetoken")
+        else ()
+    )

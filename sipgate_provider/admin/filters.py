@@ -40,7 +40,9 @@ class AttentionFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
         return [("1", _("needs attention"))]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SipgateToken]
+    ) -> QuerySet[SipgateToken]:
         if self.value() != "1":
             return queryset
         # Not "all except active", which could not use an index.
@@ -62,7 +64,9 @@ class DeadlineFilter(admin.SimpleListFilter):
             ("none", _("not known")),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SipgateToken]
+    ) -> QuerySet[SipgateToken]:
         value, now = self.value(), timezone.now()
         if value == "ended":
             return queryset.filter(refresh_expires_at__lte=now)
@@ -72,7 +76,9 @@ class DeadlineFilter(admin.SimpleListFilter):
             # Only connections that can still be kept alive; the others need a new sign-in anyway.
             ends = now + timedelta(days=int(value))
             return queryset.filter(
-                state__in=[State.ACTIVE, State.FAILING], refresh_expires_at__gt=now, refresh_expires_at__lte=ends
+                state__in=[State.ACTIVE, State.FAILING],
+                refresh_expires_at__gt=now,
+                refresh_expires_at__lte=ends,
             )
         return queryset
 
@@ -93,7 +99,9 @@ class ScopeFilter(admin.SimpleListFilter):
         self.others = [(name, value) for name, value in parse_qsl(query) if name != PAGE_VAR]
         return super().choices(changelist)
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SipgateToken]
+    ) -> QuerySet[SipgateToken]:
         scope = (self.value() or "").strip()
         if not scope:
             return queryset
@@ -124,7 +132,9 @@ class ProductLineFilter(admin.SimpleListFilter):
             ("none", _("not known")),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[SipgateToken]) -> QuerySet[SipgateToken]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[SipgateToken]
+    ) -> QuerySet[SipgateToken]:
         value = self.value()
         if value == "none":
             return queryset.filter(product_line="")
@@ -148,6 +158,10 @@ class SinceFilter(admin.SimpleListFilter):
             ("30d", _("the last 30 days")),
         ]
 
-    def queryset(self, request: HttpRequest, queryset: QuerySet[TokenEvent]) -> QuerySet[TokenEvent]:
+    def queryset(
+        self, request: HttpRequest, queryset: QuerySet[TokenEvent]
+    ) -> QuerySet[TokenEvent]:
         hours = self.HOURS.get(self.value() or "")
-        return queryset.filter(at__gte=timezone.now() - timedelta(hours=hours)) if hours else queryset
+        return (
+            queryset.filter(at__gte=timezone.now() - timedelta(hours=hours)) if hours else queryset
+        )

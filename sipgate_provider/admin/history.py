@@ -54,7 +54,10 @@ class TokenEventAdmin(ReadOnlyAdmin):
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.export)
-        return [path("export.csv", view, name="sipgate_provider_tokenevent_export"), *super().get_urls()]
+        return [
+            path("export.csv", view, name="sipgate_provider_tokenevent_export"),
+            *super().get_urls(),
+        ]
 
     @admin.display(description=gettext_lazy("at"), ordering="at")
     def when(self, event: TokenEvent) -> str:
@@ -70,17 +73,25 @@ class TokenEventAdmin(ReadOnlyAdmin):
         below = " · ".join(str(fact) for fact in facts if fact)
         word = capfirst(event.get_kind_display())
         return (
-            format_html('{}<span class="sipgate-reason">{}</span>', word, below) if below else format_html("{}", word)
+            format_html('{}<span class="sipgate-reason">{}</span>', word, below)
+            if below
+            else format_html("{}", word)
         )
 
     @admin.display(description=gettext_lazy("who"))
     def whom(self, event: TokenEvent) -> SafeString | str:
         if not event.uid and event.user is None:
             return NOTHING
-        return format_html('{}<span class="sipgate-reason">{}</span>', event.user or NOTHING, event.uid)
+        return format_html(
+            '{}<span class="sipgate-reason">{}</span>', event.user or NOTHING, event.uid
+        )
 
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": _("History of all connections"), **(extra_context or {})})
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(
+            request, {"title": _("History of all connections"), **(extra_context or {})}
+        )
 
     def export(self, request: HttpRequest) -> HttpResponse | StreamingHttpResponse:
         """Answer with the filtered history as CSV, newest first, however long it is."""
@@ -94,7 +105,10 @@ class TokenEventAdmin(ReadOnlyAdmin):
         return StreamingHttpResponse(
             _lines(rows),
             content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"},
+            headers={
+                "Content-Disposition": f'attachment; filename="{name}"',
+                "Cache-Control": "no-store",
+            },
         )
 
 

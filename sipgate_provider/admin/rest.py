@@ -51,7 +51,16 @@ class RevocationAdmin(ReadOnlyAdmin):
     ordering = ("next_attempt_at",)
     sortable_by = ("attempt",)
     readonly_fields = ("created", "attempt", "until")
-    fields = ("uid", "user_key", "why", "created", "attempts", "attempt", "until", "last_error_code")
+    fields = (
+        "uid",
+        "user_key",
+        "why",
+        "created",
+        "attempts",
+        "attempt",
+        "until",
+        "last_error_code",
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Revocation]:
         return super().get_queryset(request).filter(next_attempt_at__isnull=False).defer("sealed")

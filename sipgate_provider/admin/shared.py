@@ -23,7 +23,12 @@ from sipgate_provider.models import Reason, SipgateToken, State
 
 COUNTED_UP_TO = 10_000
 NOTHING = "–"
-TONES = {State.ACTIVE: "ok", State.FAILING: "warn", State.NEEDS_SIGN_IN: "bad", State.MISCONFIGURED: "bad"}
+TONES = {
+    State.ACTIVE: "ok",
+    State.FAILING: "warn",
+    State.NEEDS_SIGN_IN: "bad",
+    State.MISCONFIGURED: "bad",
+}
 
 
 class AtLeast(int):
@@ -97,7 +102,9 @@ def instant(value: datetime | None) -> str | SafeString:
         return NOTHING
     written = formats.date_format(timezone.localtime(value), "SHORT_DATETIME_FORMAT")
     return format_html(
-        '<span class="sipgate-time">{}</span><span class="sipgate-reason">{}</span>', written, naturaltime(value)
+        '<span class="sipgate-time">{}</span><span class="sipgate-reason">{}</span>',
+        written,
+        naturaltime(value),
     )
 
 
@@ -106,7 +113,9 @@ def badge(row: SipgateToken, *, with_reason: bool = True) -> SafeString:
     if row.reason == Reason.ENDED_BY_PERSON:
         return format_html('<span class="sipgate-badge sipgate-plain">{}</span>', _("Sign-in only"))
     tone = TONES.get(State(row.state), "bad") if row.state in State.values else "bad"
-    word = format_html('<span class="sipgate-badge sipgate-{}">{}</span>', tone, capfirst(row.get_state_display()))
+    word = format_html(
+        '<span class="sipgate-badge sipgate-{}">{}</span>', tone, capfirst(row.get_state_display())
+    )
     if not with_reason or row.reason == Reason.NONE:
         return word
     return format_html('{}<span class="sipgate-reason">{}</span>', word, row.get_reason_display())
@@ -130,7 +139,9 @@ def link(
     if request is None or not request.user.has_perm(f"{opts.app_label}.{permission}"):
         return str(text)
     return format_html(
-        '<a href="{}">{}</a>', reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[pk]), text
+        '<a href="{}">{}</a>',
+        reverse(f"admin:{opts.app_label}_{opts.model_name}_change", args=[pk]),
+        text,
     )
 
 
@@ -146,7 +157,11 @@ def uid_starts(prefix: str, field: str = "uid") -> Q:
     It is a range because under most collations a plain index helps ``<`` and ``>``, but not ``LIKE``.
     """
     return Q(
-        **{f"{field}__gte": prefix, f"{field}__lte": prefix + "z" * 8, f"{field}__startswith": prefix},
+        **{
+            f"{field}__gte": prefix,
+            f"{field}__lte": prefix + "z" * 8,
+            f"{field}__startswith": prefix,
+        },
     )
 
 

@@ -22,7 +22,14 @@ from django.utils.translation import gettext_lazy
 
 from sipgate_provider import accounts, conf, scopes
 from sipgate_provider.keeper import database
-from sipgate_provider.models import LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.models import (
+    LastKnownAccount,
+    Reason,
+    Revocation,
+    SipgateToken,
+    State,
+    TokenEvent,
+)
 from sipgate_provider.ops import notices
 
 from . import actions, filters
@@ -84,7 +91,10 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
                 )
             },
         ),
-        (gettext_lazy("Deadlines"), {"fields": ("access_ends", "link_ends", "issued", "consented")}),
+        (
+            gettext_lazy("Deadlines"),
+            {"fields": ("access_ends", "link_ends", "issued", "consented")},
+        ),
         (gettext_lazy("Scope"), {"fields": ("granted", "not_granted")}),
         (
             gettext_lazy("Counters"),
@@ -138,8 +148,12 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     # --- pages --------------------------------------------------------------------------------------------------------
 
     @outside_transactions
-    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
-        return super().changelist_view(request, {"title": _("Connections"), **(extra_context or {})})
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return super().changelist_view(
+            request, {"title": _("Connections"), **(extra_context or {})}
+        )
 
     def response_action(  # type: ignore[override]  # None means: show the list
         self, request: HttpRequest, queryset: QuerySet[SipgateToken], **more: Any
@@ -151,12 +165,18 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         return super().response_action(request, queryset, **more)
 
     def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         context = {**(extra_context or {}), **self._surroundings(request, object_id)}
         return super().change_view(request, object_id, form_url, context)
 
-    def get_object(self, request: HttpRequest, object_id: str, from_field: Any = None) -> SipgateToken | None:
+    def get_object(
+        self, request: HttpRequest, object_id: str, from_field: Any = None
+    ) -> SipgateToken | None:
         row: SipgateToken | None = super().get_object(request, object_id, from_field)
         if row is not None:
             row._viewer = request  # type: ignore[attr-defined]  # links depend on what the person may see
@@ -168,7 +188,12 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
             return {}
         pk, alias = int(object_id), database.alias()
         events = TokenEvent.objects.using(alias).filter(connection_id=pk).order_by(*newest_first())
-        connection = SocialAccount.objects.using(alias).filter(pk=pk).select_related("sipgate_account").first()
+        connection = (
+            SocialAccount.objects.using(alias)
+            .filter(pk=pk)
+            .select_related("sipgate_account")
+            .first()
+        )
         uid = connection.uid if connection is not None else ""
         pending = (
             Revocation.objects.using(alias)
@@ -197,7 +222,9 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         """Company or person, and below it user name and uid."""
         connection = row.connection
         below = f"{connection.user} · {connection.uid}"
-        return format_html('{}<span class="sipgate-reason">{}</span>', accounts.name_of(connection), below)
+        return format_html(
+            '{}<span class="sipgate-reason">{}</span>', accounts.name_of(connection), below
+        )
 
     @admin.display(description=gettext_lazy("user"))
     def who_linked(self, row: SipgateToken) -> str | SafeString:
@@ -210,7 +237,13 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("connection"))
     def connection_linked(self, row: SipgateToken) -> str | SafeString:
         request = getattr(row, "_viewer", None)
-        return link(request, SocialAccount, row.connection_id, row.connection_id, permission="view_socialaccount")
+        return link(
+            request,
+            SocialAccount,
+            row.connection_id,
+            row.connection_id,
+            permission="view_socialaccount",
+        )
 
     @admin.display(description=gettext_lazy("company"))
     def company(self, row: SipgateToken) -> str:
@@ -223,7 +256,9 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("state"), ordering="state")
     def state_since_and_why(self, row: SipgateToken) -> SafeString:
-        return format_html('{}<span class="sipgate-reason">{}</span>', badge(row), moment(row.state_since))
+        return format_html(
+            '{}<span class="sipgate-reason">{}</span>', badge(row), moment(row.state_since)
+        )
 
     @admin.display(description=gettext_lazy("state"))
     def state_word(self, row: SipgateToken) -> SafeString:
@@ -240,7 +275,9 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("sign-in address for the user"))
     def sign_in_address(self, row: SipgateToken) -> str | SafeString:
         """An address to copy into a message, while the connection needs its person."""
-        address = notices.sign_in_address(row.connection) if row.state == State.NEEDS_SIGN_IN else ""
+        address = (
+            notices.sign_in_address(row.connection) if row.state == State.NEEDS_SIGN_IN else ""
+        )
         if not address or row.reason == Reason.ENDED_BY_PERSON:
             return NOTHING
         help_text = _(
@@ -277,7 +314,9 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
     def access_ends(self, row: SipgateToken) -> str:
         return instant(row.expires_at)
 
-    @admin.display(description=gettext_lazy("connection ends unless used"), ordering="refresh_expires_at")
+    @admin.display(
+        description=gettext_lazy("connection ends unless used"), ordering="refresh_expires_at"
+    )
     def link_ends(self, row: SipgateToken) -> str:
         return instant(row.refresh_expires_at)
 
@@ -315,8 +354,14 @@ def _found(term: str) -> QuerySet[Any]:
     parts = [
         connections.filter(uid_starts(term)),
         connections.filter(user_id__in=named),
-        connections.filter(pk__in=LastKnownAccount.objects.filter(company__icontains=term).values("pk")),
-        connections.filter(user_id__in=EmailAddress.objects.filter(email__startswith=term.lower()).values("user_id")),
+        connections.filter(
+            pk__in=LastKnownAccount.objects.filter(company__icontains=term).values("pk")
+        ),
+        connections.filter(
+            user_id__in=EmailAddress.objects.filter(email__startswith=term.lower()).values(
+                "user_id"
+            )
+        ),
     ]
     if "@" in term:
         exactly = Q(**{f"{get_user_model().get_email_field_name()}__in": [term, term.lower()]})
@@ -355,5 +400,9 @@ def _next_step(row: SipgateToken) -> str:
     if row.reason == Reason.ENDED_BY_PERSON:
         return _("Nothing: the user still signs in with it and can allow access again.")
     if row.reason == Reason.NO_REFRESH_TOKEN:
-        return _("The user must sign in again. If this happens to all users, the client may not be allowed to refresh.")
-    return _("The user must sign in again, with one click, and keeps the connection. You have nothing to do.")
+        return _(
+            "The user must sign in again. If this happens to all users, the client may not be allowed to refresh."
+        )
+    return _(
+        "The user must sign in again, with one click, and keeps the connection. You have nothing to do."
+    )

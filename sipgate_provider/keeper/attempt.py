@@ -79,9 +79,13 @@ class Outcome(StrEnum):
 
 
 REFRESHES = metrics.Counter(
-    "refreshes_total", "Refreshes, by what came of them.", {"outcome": Outcome, "actor": metrics.ACTORS}
+    "refreshes_total",
+    "Refreshes, by what came of them.",
+    {"outcome": Outcome, "actor": metrics.ACTORS},
 )
-SECONDS = metrics.Histogram("refresh_seconds", "Duration of refreshes that asked sipgate, storing included.")
+SECONDS = metrics.Histogram(
+    "refresh_seconds", "Duration of refreshes that asked sipgate, storing included."
+)
 
 
 class Attempt:
@@ -93,7 +97,9 @@ class Attempt:
         self.started = time.monotonic()
         self.outcome: Outcome | None = None
         """None: it was left to others."""
-        self.token = store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+        self.token = store.Sent(
+            connection_id=row.pk, consent_id=row.consent_id, generation=row.generation
+        )
         self.has_asked = False
         self.claim: store.Claim | None = None
         self.lock: machine.Lock | None = None
@@ -132,7 +138,9 @@ class Attempt:
 
     def needs_person(self) -> errors.NeedsSignIn:
         return errors.NeedsSignIn(
-            "This connection needs a new sign-in.", reason=self.row.reason, code=self.row.last_error_code
+            "This connection needs a new sign-in.",
+            reason=self.row.reason,
+            code=self.row.last_error_code,
         )
 
     # --- failures -----------------------------------------------------------------------------------------------------
@@ -141,7 +149,9 @@ class Attempt:
         """This row cannot be refreshed from here: it backs off, and others go on. Noted once, not at every use."""
         self.outcome = Outcome.MISCONFIGURED
         if self.row.reason != reason or not self.seconds_to_wait():
-            self.note(State.MISCONFIGURED, reason, error, next_attempt_at=timezone.now() + LOCAL_FAULT)
+            self.note(
+                State.MISCONFIGURED, reason, error, next_attempt_at=timezone.now() + LOCAL_FAULT
+            )
         return error
 
     def refused(self, refused: errors.TokenRefused, client: oauth.Client) -> SipgateToken:
@@ -156,32 +166,57 @@ class Attempt:
         self.clear_note()
         if refused.code in oauth.OF_THE_GRANT:
             raise self._fault_of_row(refused, client) from refused
-        raise self.needs_sign_in(self._why_refused(), code=refused.code, description=refused.description) from refused
+        raise self.needs_sign_in(
+            self._why_refused(), code=refused.code, description=refused.description
+        ) from refused
 
     def _why_refused(self) -> Reason:
         if self.is_suspect:
             return Reason.LOST_ROTATION
-        if self.row.refresh_expires_at is not None and self.row.refresh_expires_at <= timezone.now():
+        if (
+            self.row.refresh_expires_at is not None
+            and self.row.refresh_expires_at <= timezone.now()
+        ):
             return Reason.FIXED_END if self.row.has_fixed_end else Reason.EXPIRED_IDLE
         return Reason.REFUSED
 
-    def needs_sign_in(self, reason: Reason, *, code: str, description: str = "") -> errors.NeedsSignIn:
+    def needs_sign_in(
+        self, reason: Reason, *, code: str, description: str = ""
+    ) -> errors.NeedsSignIn:
         """Only a new sign-in can help, as far as is known. A refused token is not spent (a suspended person may be let
         in again), so it is tried again at growing intervals."""
-        error = errors.NeedsSignIn("This connection needs a new sign-in.", reason=reason, code=code, endpoint="token")
+        error = errors.NeedsSignIn(
+            "This connection needs a new sign-in.", reason=reason, code=code, endpoint="token"
+        )
         self.outcome, now, row = Outcome(reason.value), timezone.now(), self.row
         since = row.state_since if row.state == State.NEEDS_SIGN_IN else now
         again = None if reason == Reason.NO_REFRESH_TOKEN else later(since, REFUSED, now=now)
         noted = self.note(
-            State.NEEDS_SIGN_IN, reason, error, next_attempt_at=again, description=description, last_refused_at=now
+            State.NEEDS_SIGN_IN,
+            reason,
+            error,
+            next_attempt_at=again,
+            description=description,
+            last_refused_at=now,
         )
         if noted and row.state != State.NEEDS_SIGN_IN:
-            signals.announce(signals.needs_sign_in, connection=row.connection, token=store.load(row.pk), reason=reason)
+            signals.announce(
+                signals.needs_sign_in,
+                connection=row.connection,
+                token=store.load(row.pk),
+                reason=reason,
+            )
         return error
 
-    def _fault_of_row(self, refused: errors.TokenRefused, client: oauth.Client) -> errors.SipgateError:
+    def _fault_of_row(
+        self, refused: errors.TokenRefused, client: oauth.Client
+    ) -> errors.SipgateError:
         """sipgate refuses this grant. Only if it refuses one row after the other, our client is at fault."""
-        details: dict[str, Any] = {"endpoint": "token", "status": refused.status, "code": refused.code}
+        details: dict[str, Any] = {
+            "endpoint": "token",
+            "status": refused.status,
+            "code": refused.code,
+        }
         # A row that is known to be at fault proves nothing about the client.
         is_news = self.row.reason != Reason.UNEXPECTED
         if is_news and pauses.count_fault(self.row.pk) >= ROWS_IN_SUCCESSION:
@@ -193,9 +228,17 @@ class Attempt:
             self.fault_of_client(error, client)
             return error
         self.outcome, now = Outcome.UNEXPECTED, timezone.now()
-        fault = errors.UnexpectedResponse(f"sipgate does not refresh this connection ({refused.code}).", **details)
+        fault = errors.UnexpectedResponse(
+            f"sipgate does not refresh this connection ({refused.code}).", **details
+        )
         again = later(self.row.failing_since or now, FAULT, now=now)
-        self.note(State.FAILING, Reason.UNEXPECTED, fault, next_attempt_at=again, description=refused.description)
+        self.note(
+            State.FAILING,
+            Reason.UNEXPECTED,
+            fault,
+            next_attempt_at=again,
+            description=refused.description,
+        )
         return fault
 
     def fault_of_client(self, error: errors.Misconfigured, client: oauth.Client) -> None:
@@ -211,12 +254,16 @@ class Attempt:
         )
         self.note(State.MISCONFIGURED, Reason.CLIENT_REFUSED, error, next_attempt_at=None)
         if begins:
-            signals.announce(signals.misconfigured, code=error.code or "misconfigured", setting=error.setting)
+            signals.announce(
+                signals.misconfigured, code=error.code or "misconfigured", setting=error.setting
+            )
 
     def no_answer(self, error: errors.SipgateError) -> None:
         """sipgate did not answer, gave an answer that is not understood, or asks to wait."""
         if error.code == threads.BUSY:
-            self.outcome = None  # this process ends: nothing was sent, and nothing is wrong with the row
+            self.outcome = (
+                None  # this process ends: nothing was sent, and nothing is wrong with the row
+            )
             return
         reason, self.outcome = Reason.UNREACHABLE, Outcome.UNAVAILABLE
         if isinstance(error, errors.RateLimited):
@@ -301,7 +348,11 @@ class Attempt:
             return bool(changes) and store.note_fault(self.row, **changes)
         except database.AWAY as error:
             connections[database.alias()].close()
-            logger.warning("The outcome of a refresh is not noted (%s)", type(error).__name__, extra=self.log_fields())
+            logger.warning(
+                "The outcome of a refresh is not noted (%s)",
+                type(error).__name__,
+                extra=self.log_fields(),
+            )
             return False
 
     def clear_note(self) -> None:
@@ -324,7 +375,12 @@ class Attempt:
                 duration_ms=self.elapsed_ms(),
             )
             signals.announce(signals.repaired, connection=stored.connection, token=stored)
-        logger.info("Refreshed connection %s in %s ms", stored.pk, self.elapsed_ms(), extra=self.log_fields())
+        logger.info(
+            "Refreshed connection %s in %s ms",
+            stored.pk,
+            self.elapsed_ms(),
+            extra=self.log_fields(),
+        )
 
     def log_fields(self, error: errors.SipgateError | None = None) -> dict[str, Any]:
         """Return what a log record says about this attempt besides its text."""

@@ -15,17 +15,27 @@ from sipgate_provider.remote import oauth
 
 
 def record_consent(
-    connection: SocialAccount, grant: oauth.Grant, *, requested_scope: Any = (), seen: SipgateToken | None = None
+    connection: SocialAccount,
+    grant: oauth.Grant,
+    *,
+    requested_scope: Any = (),
+    seen: SipgateToken | None = None,
 ) -> SipgateToken:
     """Store the grant of a person's consent, and note it in the history. Runs in the caller's transaction.
 
     ``seen``: the row, if the caller has just read it.
     """
     now = timezone.now()
-    row, before = store.consent(connection, grant, requested_scope=requested_scope, now=now, seen=seen)
+    row, before = store.consent(
+        connection, grant, requested_scope=requested_scope, now=now, seen=seen
+    )
     broken = before is not None and before.state != State.ACTIVE
     history.add_event(
-        TokenEvent.Kind.REPAIRED if broken else TokenEvent.Kind.CONSENT if before else TokenEvent.Kind.CONNECTED,
+        TokenEvent.Kind.REPAIRED
+        if broken
+        else TokenEvent.Kind.CONSENT
+        if before
+        else TokenEvent.Kind.CONNECTED,
         connection=connection,
         actor="person",
         generation=row.generation,
@@ -48,9 +58,15 @@ def declines(connection: SocialAccount, grant: oauth.Grant, row: SipgateToken | 
     if row is None or row.reason != Reason.ENDED_BY_PERSON:
         return False
     pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-    revocation.enqueue(pair, uid=connection.uid, user=connection.user_id, why="signed in only", row=row)
+    revocation.enqueue(
+        pair, uid=connection.uid, user=connection.user_id, why="signed in only", row=row
+    )
     history.add_event(
-        TokenEvent.Kind.CONSENT, connection=connection, actor="person", reason=row.reason, generation=row.generation
+        TokenEvent.Kind.CONSENT,
+        connection=connection,
+        actor="person",
+        reason=row.reason,
+        generation=row.generation,
     )
     return True
 
@@ -67,7 +83,12 @@ def end_access(connection: SocialAccount) -> bool:
             return False
         with transaction.atomic(using=database.alias()):
             if store.clear(row, reason=Reason.ENDED_BY_PERSON, now=timezone.now()):
-                _hand_over(row, uid=connection.uid, user=connection.user_id, why="access ended by its person")
+                _hand_over(
+                    row,
+                    uid=connection.uid,
+                    user=connection.user_id,
+                    why="access ended by its person",
+                )
                 history.add_event(
                     TokenEvent.Kind.STATE,
                     connection=connection,
@@ -77,7 +98,9 @@ def end_access(connection: SocialAccount) -> bool:
                     generation=row.generation + 1,
                 )
                 return True
-    raise errors.SipgateUnavailable("The connection was refreshed each time its access was to be ended; try again.")
+    raise errors.SipgateUnavailable(
+        "The connection was refreshed each time its access was to be ended; try again."
+    )
 
 
 def _hand_over(row: SipgateToken, *, uid: str, user: int | None, why: str) -> None:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from django.db import InterfaceError, InternalError, OperationalError, connections, router, transaction
+from django.db import (
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    connections,
+    router,
+    transaction,
+)
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from sipgate_provider import errors
@@ -79,7 +86,10 @@ def short_lock_wait(is_needed: bool) -> Iterator[None]:
         else:
             yield
     except OperationalError as error:
-        if connection.vendor == "postgresql" and type(error.__cause__).__name__ != "LockNotAvailable":
+        if (
+            connection.vendor == "postgresql"
+            and type(error.__cause__).__name__ != "LockNotAvailable"
+        ):
             raise
         raise errors.CallerHoldsLock(
             "The caller's open transaction holds the lock that a refresh needs, so sipgate was not asked. Call outside "

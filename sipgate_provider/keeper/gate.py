@@ -64,7 +64,9 @@ REQUESTS = metrics.Counter(
     {"freshness": [*Freshness, REJECTED], "result": HANDED_OUT},
 )
 WAIT_SECONDS = metrics.Histogram(
-    "gate_wait_seconds", "How long callers waited for a refreshed access token.", {"result": HANDED_OUT}
+    "gate_wait_seconds",
+    "How long callers waited for a refreshed access token.",
+    {"result": HANDED_OUT},
 )
 
 
@@ -123,7 +125,9 @@ def usable(
 
 
 @sensitive_variables("rejected")
-def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: float | None) -> AccessToken:
+def _token(
+    row: SipgateToken, state: Freshness, rejected: str | None, wait: float | None
+) -> AccessToken:
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
         state = freshness(row, timezone.now())
@@ -134,7 +138,12 @@ def _token(row: SipgateToken, state: Freshness, rejected: str | None, wait: floa
         return _open(row)
     try:
         return _open(_refreshed(row, wait=wait))
-    except (errors.SipgateUnavailable, errors.UnexpectedResponse, errors.NeedsSignIn, errors.Misconfigured):
+    except (
+        errors.SipgateUnavailable,
+        errors.UnexpectedResponse,
+        errors.NeedsSignIn,
+        errors.Misconfigured,
+    ):
         # The present token, while it lives, is better than an error, unless that token was rejected.
         if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
             raise
@@ -187,7 +196,9 @@ def _call(
         return token, answer
 
 
-def refresh(connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None) -> SipgateToken:
+def refresh(
+    connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None
+) -> SipgateToken:
     """Refresh a connection now, even if its token is fresh or was refused; return the new row. Raises as
     ``usable``. ``actor``: as in ``RefreshRequest``.
     """
@@ -211,13 +222,16 @@ def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> Si
         row.last_refreshed_at is not None
         and row.issued_at >= row.consented_at
         # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
-        and abs(now - row.last_refreshed_at) < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
+        and abs(now - row.last_refreshed_at)
+        < min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
     )
     if is_new:
         rejections.note(row.pk)
     if is_new or rejections.are_many():
         raise errors.AccessRejected(
-            "sipgate's API rejects an access token it has just issued.", reason="rejected", status=401
+            "sipgate's API rejects an access token it has just issued.",
+            reason="rejected",
+            status=401,
         )
     return _refreshed(row, wait=wait)
 
@@ -280,10 +294,16 @@ def _quietly(request: RefreshRequest) -> SipgateToken | None:
 
 
 @database.explained()
-def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False) -> SipgateToken:
+def _refreshed(
+    row: SipgateToken, *, wait: float | None, actor: str = "gate", force: bool = False
+) -> SipgateToken:
     if row.state == State.NEEDS_SIGN_IN:
         row = _recovered(row, force=force)
-        if row.state == State.ACTIVE and not force and freshness(row, timezone.now()) is not Freshness.OVER:
+        if (
+            row.state == State.ACTIVE
+            and not force
+            and freshness(row, timezone.now()) is not Freshness.OVER
+        ):
             return row
     give_up = time.monotonic() + (conf.wait_seconds() if wait is None else wait)
     in_transaction = _caller_in_transaction()
@@ -313,7 +333,9 @@ def _refreshed(row: SipgateToken, *, wait: float | None, actor: str = "gate", fo
         if result is not None and result.generation > row.generation:
             return result
         if time.monotonic() >= give_up:
-            raise errors.SipgateUnavailable("Another process is still refreshing this connection.", endpoint="token")
+            raise errors.SipgateUnavailable(
+                "Another process is still refreshing this connection.", endpoint="token"
+            )
 
 
 def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:
@@ -321,11 +343,15 @@ def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:
     if journal.recover_row(row):
         return store.load(row.pk) or row
     if row.next_attempt_at is None or (row.next_attempt_at > timezone.now() and not force):
-        raise errors.NeedsSignIn("This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code)
+        raise errors.NeedsSignIn(
+            "This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code
+        )
     return row
 
 
 def _caller_in_transaction() -> bool:
     wrapper = connections[database.alias()]
     # With autocommit off, every statement of the caller belongs to a transaction until it commits by itself.
-    return wrapper.in_atomic_block or (wrapper.connection is not None and not wrapper.get_autocommit())
+    return wrapper.in_atomic_block or (
+        wrapper.connection is not None and not wrapper.get_autocommit()
+    )

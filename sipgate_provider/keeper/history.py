@@ -12,7 +12,11 @@ from sipgate_provider.models import SipgateToken, TokenEvent
 
 
 def add_event(
-    kind: str, *, connection: SocialAccount | None = None, row: SipgateToken | None = None, **values: Any
+    kind: str,
+    *,
+    connection: SocialAccount | None = None,
+    row: SipgateToken | None = None,
+    **values: Any,
 ) -> None:
     """Append to the history. ``actor`` is required among ``values``; secrets have no column to go to."""
     if connection is None and row is not None:
@@ -23,4 +27,6 @@ def add_event(
         values.setdefault("connection_id", connection.pk)
     values["error_code"] = str(values.get("error_code") or "")[:80]
     values["note"] = str(values.get("note") or "")[:300]
-    TokenEvent.objects.using(database.alias()).create(kind=kind, at=values.pop("at", None) or timezone.now(), **values)
+    TokenEvent.objects.using(database.alias()).create(
+        kind=kind, at=values.pop("at", None) or timezone.now(), **values
+    )

@@ -80,7 +80,9 @@ def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | N
     try:
         _put(path, sealing.seal(plain.encode(), context=_context(sent)))
     except OSError as error:
-        logger.error("SIPGATE_JOURNAL_DIR: a new pair cannot be written to %s (%s)", folder, error.strerror)
+        logger.error(
+            "SIPGATE_JOURNAL_DIR: a new pair cannot be written to %s (%s)", folder, error.strerror
+        )
         return None
     return _entry(path)
 
@@ -139,11 +141,19 @@ def entries(connection_id: int | None = None) -> Iterator[Entry]:
     directory = conf.journal_directory()
     if directory is None:
         return
-    folders = _folders(directory) if connection_id is None else [machine.shard(connection_id) or directory]
+    folders = (
+        _folders(directory)
+        if connection_id is None
+        else [machine.shard(connection_id) or directory]
+    )
     start = "" if connection_id is None else f"{connection_id}-"
     for folder in folders:
         for file in _files(folder):
-            if file.name.startswith(start) and NAME.fullmatch(file.name) and file.is_file(follow_symlinks=False):
+            if (
+                file.name.startswith(start)
+                and NAME.fullmatch(file.name)
+                and file.is_file(follow_symlinks=False)
+            ):
                 yield _entry(Path(file.path))
 
 
@@ -173,16 +183,24 @@ def recover(entry: Entry) -> bool:
     stored = store.save_refreshed(entry, grant, pair, now=grant.issued_at)
     row = stored or store.load(entry.connection_id)
     if stored is not None:
-        history.add_event(TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1)
+        history.add_event(
+            TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1
+        )
         RECOVERED.count()
         logger.warning(
             "Recovered a pair of connection %s from the journal",
             entry.connection_id,
-            extra=log_fields.fields(connection=entry.connection_id, generation=entry.generation + 1),
+            extra=log_fields.fields(
+                connection=entry.connection_id, generation=entry.generation + 1
+            ),
         )
     elif entry.is_waiting and row is None:
         revocation.enqueue(
-            pair, uid="", user=None, why="disconnected before it was stored", connection_id=entry.connection_id
+            pair,
+            uid="",
+            user=None,
+            why="disconnected before it was stored",
+            connection_id=entry.connection_id,
         )
     elif entry.is_waiting and row is not None:
         revocation.end_late_pair(row, pair)
@@ -195,7 +213,9 @@ def recover_row(row: SipgateToken) -> bool:
 
     Returns whether there is something newer than ``row`` now, whoever has stored it.
     """
-    entry = proof(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation))
+    entry = proof(
+        store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+    )
     if entry is None:
         return False
     if _recovered(entry):
@@ -237,9 +257,9 @@ def _recover_batch(batch: list[Entry]) -> int:
     rows = SipgateToken.objects.using(database.alias())
     known = {
         pk: (consent_id, generation)
-        for pk, consent_id, generation in rows.filter(pk__in={entry.connection_id for entry in batch}).values_list(
-            "pk", "consent_id", "generation"
-        )
+        for pk, consent_id, generation in rows.filter(
+            pk__in={entry.connection_id for entry in batch}
+        ).values_list("pk", "consent_id", "generation")
     }
     recovered = 0
     for entry in batch:
@@ -288,7 +308,9 @@ def reseal() -> tuple[int, int]:
                 plain = sealing.unseal(_read(entry.path), context=_context(entry))
                 # The old file may have been flushed to the disk long ago, so its replacement must be flushed, too.
                 _put(entry.path, sealing.seal(plain, context=_context(entry)), is_synced=True)
-                if entry.path.with_suffix(STORED).exists():  # another process has confirmed it meanwhile
+                if entry.path.with_suffix(
+                    STORED
+                ).exists():  # another process has confirmed it meanwhile
                     confirm(entry)
                 done += 1
             except errors.Misconfigured:

@@ -125,7 +125,9 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().replace("-", "")[:16]
     except OSError:
-        return uuid.uuid4().hex[:16]  # another process cannot know it: locks are not trusted, time decides
+        return uuid.uuid4().hex[
+            :16
+        ]  # another process cannot know it: locks are not trusted, time decides
 
 
 class Lock:
@@ -144,7 +146,11 @@ class Lock:
             return None
 
     def write_note(self, note: Note | None) -> None:
-        text = f"{os.getpid()}" if note is None else f"{os.getpid()} {note.consent_id.hex} {note.generation}"
+        text = (
+            f"{os.getpid()}"
+            if note is None
+            else f"{os.getpid()} {note.consent_id.hex} {note.generation}"
+        )
         with contextlib.suppress(OSError):  # the disk is full; the row still has its mark
             os.pwrite(self._descriptor, f"{text}\n".encode(), 0)
             os.ftruncate(self._descriptor, len(text) + 1)
@@ -179,7 +185,9 @@ def lock(connection_id: int) -> Lock | None:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if _is_the_file(descriptor, path):
-                    held.write_note(held.note())  # with the number of this process, for whoever has to wait
+                    held.write_note(
+                        held.note()
+                    )  # with the number of this process, for whoever has to wait
                     return held
                 held.release()  # a holder has removed the file meanwhile
             except BlockingIOError:
@@ -273,4 +281,6 @@ def _release_guard() -> None:
     _guard.release()
 
 
-os.register_at_fork(before=lambda: _guard.acquire(), after_in_parent=_release_guard, after_in_child=_close_inherited)
+os.register_at_fork(
+    before=lambda: _guard.acquire(), after_in_parent=_release_guard, after_in_child=_close_inherited
+)

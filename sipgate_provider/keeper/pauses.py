@@ -47,7 +47,9 @@ def forget_faults() -> None:
     _faulty.clear()
 
 
-def start_pause(client_fingerprint: str, *, code: str, setting: str, length: timedelta, now: datetime) -> bool:
+def start_pause(
+    client_fingerprint: str, *, code: str, setting: str, length: timedelta, now: datetime
+) -> bool:
     """Pause refreshes for ``length``. Return True if this begins an incident."""
     values = {"until": now + length, "error_code": code[:80], "setting": setting[:80]}
     pauses = ClientPause.objects.using(database.alias())
@@ -58,5 +60,7 @@ def start_pause(client_fingerprint: str, *, code: str, setting: str, length: tim
 
 
 def end_pause(client_fingerprint: str) -> bool:
-    deleted, _rows = ClientPause.objects.using(database.alias()).filter(pk=client_fingerprint).delete()
+    deleted, _rows = (
+        ClientPause.objects.using(database.alias()).filter(pk=client_fingerprint).delete()
+    )
     return bool(deleted)

@@ -147,7 +147,10 @@ class _Refresh(Attempt):
         self.has_asked = True
         self.outcome = Outcome.FAILED  # unless something better is known below
         limits = replace(
-            http.TOKEN, read=conf.answer_seconds(), total=conf.answer_seconds(), before_sending=self._before_sending
+            http.TOKEN,
+            read=conf.answer_seconds(),
+            total=conf.answer_seconds(),
+            before_sending=self._before_sending,
         )
         database.release_connections()
         try:
@@ -183,7 +186,9 @@ class _Refresh(Attempt):
         if not self.row.sealed:
             raise self.needs_person()
         try:
-            return sealing.open_pair(self.row.sealed, connection_id=self.row.pk, generation=self.row.generation)
+            return sealing.open_pair(
+                self.row.sealed, connection_id=self.row.pk, generation=self.row.generation
+            )
         except errors.Misconfigured as error:
             raise self.local_fault(Reason.KEY_MISSING, error) from None
 
@@ -240,7 +245,9 @@ class _Refresh(Attempt):
         left = conf.lease().total_seconds() - (time.clock_gettime(CLOCK) - started)
         if left < conf.answer_seconds() + MARGIN:
             logger.warning(
-                "Connection %s was claimed for too long to send its token", self.row.pk, extra=self.log_fields()
+                "Connection %s was claimed for too long to send its token",
+                self.row.pk,
+                extra=self.log_fields(),
             )
             raise LeftToOthers
 
@@ -249,7 +256,9 @@ class _Refresh(Attempt):
     def _keep(self, grant: oauth.Grant, old: sealing.Pair, client: oauth.Client) -> SipgateToken:
         """Journal and store the new pair; return the row that counts afterwards."""
         self.outcome = Outcome.NOT_STORED
-        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token or old.refresh_token)
+        pair = sealing.Pair(
+            access_token=grant.access_token, refresh_token=grant.refresh_token or old.refresh_token
+        )
         entry = journal.write(self.token, grant, pair)
         stored = self._stored(grant, pair, entry)
         row = stored or store.load(self.row.pk)
@@ -259,13 +268,21 @@ class _Refresh(Attempt):
             self.announce(stored, client)
             return stored
         if row is None:
-            revocation.enqueue(pair, uid="", user=None, why="disconnected during a refresh", connection_id=self.row.pk)
+            revocation.enqueue(
+                pair,
+                uid="",
+                user=None,
+                why="disconnected during a refresh",
+                connection_id=self.row.pk,
+            )
             raise self.gone()
         self.outcome = Outcome.SUPERSEDED
         revocation.end_late_pair(row, pair)
         return row
 
-    def _stored(self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None) -> SipgateToken | None:
+    def _stored(
+        self, grant: oauth.Grant, pair: sealing.Pair, entry: journal.Entry | None
+    ) -> SipgateToken | None:
         """Try to store the pair until the database answers; without a journal, for as long as the process lives."""
         give_up, pause = time.monotonic() + conf.store_seconds(), 0.05
         while True:
@@ -283,16 +300,24 @@ class _Refresh(Attempt):
                 connections[database.alias()].close()
                 if entry is not None and pause < 0.06:
                     journal.sync(entry)
-                if time.monotonic() + pause > give_up and (entry is not None or threads.is_ending()):
+                if time.monotonic() + pause > give_up and (
+                    entry is not None or threads.is_ending()
+                ):
                     raise self._not_stored(entry) from error
-                logger.warning("A rotated pair is not stored yet (%s)", type(error).__name__, extra=self.log_fields())
+                logger.warning(
+                    "A rotated pair is not stored yet (%s)",
+                    type(error).__name__,
+                    extra=self.log_fields(),
+                )
             time.sleep(pause)
             pause = min(pause * 2, 1.0)
 
     def _not_stored(self, entry: journal.Entry | None) -> errors.SipgateUnavailable:
         where = "is lost: there is no journal" if entry is None else "waits in the journal"
         error = errors.SipgateUnavailable(
-            f"The database does not answer; the new pair {where}.", endpoint="token", code="database"
+            f"The database does not answer; the new pair {where}.",
+            endpoint="token",
+            code="database",
         )
         logger.error(
             "The new pair of connection %s %s [%s]: the database does not answer",

@@ -78,10 +78,20 @@ def enqueue(
     connection_id = row.pk if row is not None else connection_id
     former = None
     if not uid and connection_id is not None:
-        former = rows.filter(connection_key=connection_id).exclude(uid="").order_by("-created_at").first()
+        former = (
+            rows.filter(connection_key=connection_id)
+            .exclude(uid="")
+            .order_by("-created_at")
+            .first()
+        )
         uid = former.uid if former else ""
     if not uid:
-        history.add_event(TokenEvent.Kind.REVOCATION_FAILED, actor="outbox", note=why, error_code="unknown_identity")
+        history.add_event(
+            TokenEvent.Kind.REVOCATION_FAILED,
+            actor="outbox",
+            note=why,
+            error_code="unknown_identity",
+        )
         return None
     now, pk = timezone.now(), uuid.uuid4()
     source = row or former
@@ -108,7 +118,13 @@ def end_late_pair(row: SipgateToken, pair: sealing.Pair) -> None:
     """
     if not row.sealed:
         connection = row.connection
-        enqueue(pair, uid=connection.uid, user=connection.user_id, why="revoked during a refresh", row=row)
+        enqueue(
+            pair,
+            uid=connection.uid,
+            user=connection.user_id,
+            why="revoked during a refresh",
+            row=row,
+        )
 
 
 def drop_pending(uid: str) -> None:
@@ -133,13 +149,17 @@ def may_have_ended(uid: str, *, since: datetime) -> bool:
     if not sent_since(since, uid=uid, wait=0):
         return False
     without_pair = SipgateToken.objects.using(database.alias()).filter(sealed=b"")
-    is_ended_here = without_pair.filter(connection__provider=conf.PROVIDER_ID, connection__uid=uid).exists()
+    is_ended_here = without_pair.filter(
+        connection__provider=conf.PROVIDER_ID, connection__uid=uid
+    ).exists()
     return not is_ended_here and sent_since(since, uid=uid)
 
 
 def erase(uids: Collection[str]) -> None:
     """Remove the person from what is pending of these identities. It is still ended, and noted without a name."""
-    Revocation.objects.using(database.alias()).filter(uid__in=[*uids]).update(why=ERASED, user_key="")
+    Revocation.objects.using(database.alias()).filter(uid__in=[*uids]).update(
+        why=ERASED, user_key=""
+    )
 
 
 def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
@@ -154,7 +174,9 @@ def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
     """
     # One without an answer is under way, or its worker was killed: it cannot have lasted longer than its claim.
     is_unanswered = Q(answered_at=None, sent_at__gte=moment - CLAIM_FOR)
-    rows = Revocation.objects.using(database.alias()).filter(is_unanswered | Q(answered_at__gte=moment))
+    rows = Revocation.objects.using(database.alias()).filter(
+        is_unanswered | Q(answered_at__gte=moment)
+    )
     if uid:
         rows = rows.filter(uid=uid)
     give_up = time.monotonic() + wait
@@ -203,7 +225,12 @@ def deliver(pk: uuid.UUID) -> bool:
         return True
     _record(row, TokenEvent.Kind.REVOCATION, note=f"{row.why} ({ended_by})")
     ATTEMPTS.count("done")
-    logger.info("Ended the grant of %s at sipgate by %s", row.uid, ended_by, extra=log_fields.fields(outcome="done"))
+    logger.info(
+        "Ended the grant of %s at sipgate by %s",
+        row.uid,
+        ended_by,
+        extra=log_fields.fields(outcome="done"),
+    )
     return True
 
 
@@ -223,7 +250,11 @@ def _claim(pk: uuid.UUID) -> Revocation | None:
     if row is None:
         return None
     claimed = _rows(pk).filter(next_attempt_at=row.next_attempt_at)
-    return row if claimed.update(next_attempt_at=now + CLAIM_FOR, sent_at=now, answered_at=None) else None
+    return (
+        row
+        if claimed.update(next_attempt_at=now + CLAIM_FOR, sent_at=now, answered_at=None)
+        else None
+    )
 
 
 def _is_connected(row: Revocation) -> bool:
@@ -256,7 +287,12 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
         return True
     pause = min(timedelta(seconds=5 * 2 ** min(row.attempts, 12)), LONGEST_PAUSE)
     pending = _rows(row.pk).filter(next_attempt_at__isnull=False)
-    pending.update(attempts=row.attempts + 1, next_attempt_at=now + pause, answered_at=now, last_error_code=code[:80])
+    pending.update(
+        attempts=row.attempts + 1,
+        next_attempt_at=now + pause,
+        answered_at=now,
+        last_error_code=code[:80],
+    )
     ATTEMPTS.count("failed")
     logger.warning(
         "A grant at sipgate is not ended yet [%s]: %s",

@@ -78,8 +78,15 @@ def unseal(sealed: bytes | memoryview, *, context: str) -> bytes:
     """
     sealed = bytes(sealed)
     if len(sealed) <= HEADER_BYTES or sealed[0] != VERSION:
-        raise SealError("A sealed value is malformed; restore the row from a backup.", setting="SIPGATE_TOKEN_KEYS")
-    header, nonce, body = sealed[: 1 + KEY_ID_BYTES], sealed[1 + KEY_ID_BYTES : HEADER_BYTES], sealed[HEADER_BYTES:]
+        raise SealError(
+            "A sealed value is malformed; restore the row from a backup.",
+            setting="SIPGATE_TOKEN_KEYS",
+        )
+    header, nonce, body = (
+        sealed[: 1 + KEY_ID_BYTES],
+        sealed[1 + KEY_ID_BYTES : HEADER_BYTES],
+        sealed[HEADER_BYTES:],
+    )
     key = next((key for key in _ring() if key.id == header[1:]), None)
     if key is None:
         raise KeyMissing(
@@ -101,14 +108,18 @@ def token_context(connection_id: int, generation: int) -> str:
 
 def seal_pair(pair: Pair, *, connection_id: int, generation: int) -> bytes:
     """Seal a pair for the token row of a connection at a generation."""
-    plain = SecretBytes(json.dumps([pair.access_token, pair.refresh_token], separators=(",", ":")).encode())
+    plain = SecretBytes(
+        json.dumps([pair.access_token, pair.refresh_token], separators=(",", ":")).encode()
+    )
     return seal(plain, context=token_context(connection_id, generation))
 
 
 def open_pair(sealed: bytes | memoryview, *, connection_id: int, generation: int) -> Pair:
     """Open the pair of a token row. Raises ``SealError``."""
     access, refresh = json.loads(unseal(sealed, context=token_context(connection_id, generation)))
-    return Pair(access_token=Secret(access), refresh_token=None if refresh is None else Secret(refresh))
+    return Pair(
+        access_token=Secret(access), refresh_token=None if refresh is None else Secret(refresh)
+    )
 
 
 def seal_text(text: str, *, context: str) -> str:
@@ -157,7 +168,8 @@ def _ring() -> tuple[Key, ...]:
         texts = (_derived_key(str(settings.SECRET_KEY)),)
     if not texts:
         raise errors.Misconfigured(
-            "SIPGATE_TOKEN_KEYS is empty: set it to 32 random bytes in URL-safe base64.", setting="SIPGATE_TOKEN_KEYS"
+            "SIPGATE_TOKEN_KEYS is empty: set it to 32 random bytes in URL-safe base64.",
+            setting="SIPGATE_TOKEN_KEYS",
         )
     return _parsed_ring(texts)
 
@@ -169,14 +181,21 @@ def _parsed_ring(texts: tuple[str, ...]) -> tuple[Key, ...]:
 
 def _parsed_key(position: int, text: str) -> Key:
     try:
-        raw = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(
+            text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True
+        )
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != 32:
         raise errors.Misconfigured(
-            f"Entry {position} of SIPGATE_TOKEN_KEYS is not 32 bytes in URL-safe base64.", setting="SIPGATE_TOKEN_KEYS"
+            f"Entry {position} of SIPGATE_TOKEN_KEYS is not 32 bytes in URL-safe base64.",
+            setting="SIPGATE_TOKEN_KEYS",
         )
-    return Key(_subkey(raw, b"key id")[:KEY_ID_BYTES], AESGCM(_subkey(raw, b"seal")), _subkey(raw, b"fingerprint"))
+    return Key(
+        _subkey(raw, b"key id")[:KEY_ID_BYTES],
+        AESGCM(_subkey(raw, b"seal")),
+        _subkey(raw, b"fingerprint"),
+    )
 
 
 def _subkey(key: bytes, purpose: bytes) -> bytes:

@@ -79,7 +79,10 @@ def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, An
     statement, slots = _update(
         model,
         alias,
-        tuple((name, value if hasattr(value, "resolve_expression") else None) for name, value in values.items()),
+        tuple(
+            (name, value if hasattr(value, "resolve_expression") else None)
+            for name, value in values.items()
+        ),
         tuple((name, value is None) for name, value in where.items()),
     )
     parameters: list[Any] = []
@@ -95,7 +98,10 @@ def update(model: type[Model], where: Mapping[str, Any], values: Mapping[str, An
 
 @lru_cache(maxsize=64)
 def _update(
-    model: type[Model], alias: str, values: tuple[tuple[str, Any], ...], where: tuple[tuple[str, bool], ...]
+    model: type[Model],
+    alias: str,
+    values: tuple[tuple[str, Any], ...],
+    where: tuple[tuple[str, bool], ...],
 ) -> tuple[str, list[Slot]]:
     """Return a statement, and for each of its columns the field that prepares a parameter, or parameters that stand."""
     query = model._default_manager.using(alias).query
@@ -114,7 +120,9 @@ def _update(
         field = model._meta.get_field(name)
         slots.append(() if is_null else field)
         conditions.append(
-            f"{quote(field.column)} IS NULL" if is_null else f"{quote(field.column)} {'<=' if comparison else '='} %s"
+            f"{quote(field.column)} IS NULL"
+            if is_null
+            else f"{quote(field.column)} {'<=' if comparison else '='} %s"
         )
     table = quote(model._meta.db_table)
     statement = f"UPDATE {table} SET {', '.join(assignments)} WHERE {' AND '.join(conditions)}"  # noqa: S608  # names of columns only

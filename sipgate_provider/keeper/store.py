@@ -19,7 +19,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
-from django.db import DatabaseError, IntegrityError, InterfaceError, OperationalError, connections, transaction
+from django.db import (
+    DatabaseError,
+    IntegrityError,
+    InterfaceError,
+    OperationalError,
+    connections,
+    transaction,
+)
 from django.db.models import Case, Exists, F, Q, Value, When
 
 from sipgate_provider import conf, errors
@@ -75,7 +82,10 @@ def load_with_clock(connection_id: int) -> SipgateToken | None:
     """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged, and
     ``is_some_client_paused`` tells whether it pays to look at ``pauses``."""
     return statements.get(
-        SipgateToken, connection_id, database_now=statements.database_time(), is_some_client_paused=SOME_PAUSE
+        SipgateToken,
+        connection_id,
+        database_now=statements.database_time(),
+        is_some_client_paused=SOME_PAUSE,
     )
 
 
@@ -127,7 +137,10 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 
     A lease that was not returned, and is taken over, leaves a mark: its token may have been sent.
     """
-    values: dict[str, Any] = {"lease_owner": owner, "lease_until": statements.database_time(conf.lease())}
+    values: dict[str, Any] = {
+        "lease_owner": owner,
+        "lease_until": statements.database_time(conf.lease()),
+    }
     if row.lease_owner:
         values |= {"mark_owner": row.lease_owner, "mark_until": row.lease_until}
     seen = {name: getattr(row, name) for name in AS_SEEN}
@@ -138,7 +151,11 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
             raise
         # Either the statement failed, or only its confirmation was lost. A new connection shows which.
         connections[database.alias()].close()
-        taken = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, lease_owner=owner).count()
+        taken = (
+            SipgateToken.objects.using(database.alias())
+            .filter(pk=row.pk, lease_owner=owner)
+            .count()
+        )
         if not taken:
             raise
     if not taken:
@@ -155,7 +172,9 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 def give_back(claim: Claim, **changes: Any) -> bool:
     """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, or an administrator
     has asked for a new sign-in meanwhile. Then nothing is noted but a mark."""
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=claim.connection_id, lease_owner=claim.owner)
+    rows = SipgateToken.objects.using(database.alias()).filter(
+        pk=claim.connection_id, lease_owner=claim.owner
+    )
     free: dict[str, Any] = {"lease_owner": "", "lease_until": None}
     asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
     if rows.exclude(asked).update(**free, **changes):
@@ -173,7 +192,9 @@ def mark(claim: Claim) -> dict[str, Any]:
 def note_fault(row: SipgateToken, **changes: Any) -> bool:
     """Note what keeps a row from being refreshed, found before anything was claimed. False: it has changed."""
     seen = {name: getattr(row, name) for name in AS_SEEN}
-    return bool(SipgateToken.objects.using(database.alias()).filter(pk=row.pk, **seen).update(**changes))
+    return bool(
+        SipgateToken.objects.using(database.alias()).filter(pk=row.pk, **seen).update(**changes)
+    )
 
 
 def save_refreshed(
@@ -191,9 +212,15 @@ def save_refreshed(
 
     Returns the row as it is now; None if it is newer, or of another consent, or gone.
     """
-    columns = _columns(grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before)
+    columns = _columns(
+        grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before
+    )
     values = {
-        **{name: value for name, value in columns.items() if value or name not in authorization_server.WHOSE},
+        **{
+            name: value
+            for name, value in columns.items()
+            if value or name not in authorization_server.WHOSE
+        },
         "last_refreshed_at": now,
         "refresh_count": ONE_MORE,
     }
@@ -227,7 +254,9 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
 
     A refresh under way keeps its pair and does not undo the wish (``_active_unless_asked``).
     """
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=connection_id, generation=generation)
+    rows = SipgateToken.objects.using(database.alias()).filter(
+        pk=connection_id, generation=generation
+    )
     return bool(
         rows.update(
             state=State.NEEDS_SIGN_IN,
@@ -318,7 +347,9 @@ def consent(
                     ), None
             except IntegrityError:
                 continue  # another tab stored its consent a moment ago: go on top of it
-        rows = SipgateToken.objects.using(database.alias()).filter(pk=connection.pk, generation=row.generation)
+        rows = SipgateToken.objects.using(database.alias()).filter(
+            pk=connection.pk, generation=row.generation
+        )
         if rows.update(**values):
             return _changed(row, values), row
     raise DatabaseError("The token row changed ten times while a consent was stored.")
@@ -350,10 +381,16 @@ def import_grant(
         values["scope"] = " ".join(assumed_scope)
     if reason:
         # The state begins when the pair ended, so that nobody gets a mail about something old.
-        values |= {"state": State.NEEDS_SIGN_IN, "reason": reason, "state_since": min(ended_at, now)}
+        values |= {
+            "state": State.NEEDS_SIGN_IN,
+            "reason": reason,
+            "state_since": min(ended_at, now),
+        }
     try:
         with transaction.atomic(using=database.alias()):
-            return SipgateToken.objects.using(database.alias()).create(connection_id=connection.pk, **values)
+            return SipgateToken.objects.using(database.alias()).create(
+                connection_id=connection.pk, **values
+            )
     except IntegrityError:
         return None
 
@@ -372,7 +409,10 @@ def reseal(rows: Iterable[SipgateToken]) -> tuple[int, int, int]:
         except errors.Misconfigured:
             unreadable += 1
     connection = connections[database.alias()]
-    quote, names = connection.ops.quote_name, ("sealed", "access_fingerprint", "refresh_fingerprint", "key_id")
+    quote, names = (
+        connection.ops.quote_name,
+        ("sealed", "access_fingerprint", "refresh_fingerprint", "key_id"),
+    )
     assignments = ", ".join(f"{quote(name)} = %s" for name in names)
     # The ORM has no conditional UPDATE of many rows, each with values of its own.
     statement = (
@@ -407,8 +447,14 @@ def not_yet_told(now: datetime) -> Q:
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
     is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
     is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
-    has_ended = Q(state=State.NEEDS_SIGN_IN) & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON)) & is_certain
-    will_end = Q(state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE)
+    has_ended = (
+        Q(state=State.NEEDS_SIGN_IN)
+        & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+        & is_certain
+    )
+    will_end = Q(
+        state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE
+    )
     return is_new & (has_ended | will_end)
 
 
@@ -420,9 +466,9 @@ def claim_notice(connection_id: int, *, now: datetime) -> bool:
 
 def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
     """Give the task back: the person could not be told."""
-    SipgateToken.objects.using(database.alias()).filter(pk=connection_id, notified_at=claimed_at).update(
-        notified_at=None
-    )
+    SipgateToken.objects.using(database.alias()).filter(
+        pk=connection_id, notified_at=claimed_at
+    ).update(notified_at=None)
 
 
 def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
@@ -432,7 +478,9 @@ def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
     return {
         "state": Case(When(asked, then=F("state")), default=Value(State.ACTIVE.value)),
         "reason": Case(When(asked, then=F("reason")), default=Value(str(reason))),
-        "state_since": Case(When(asked | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)),
+        "state_since": Case(
+            When(asked | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)
+        ),
     }
 
 
@@ -473,11 +521,17 @@ def _columns(
     }
     if grant.scope is not None:
         values["scope"] = " ".join(grant.scope)
-    if before is not None and refresh_ends is not None and has_fixed_end(before, grant.issued_at, refresh_ends):
+    if (
+        before is not None
+        and refresh_ends is not None
+        and has_fixed_end(before, grant.issued_at, refresh_ends)
+    ):
         # Refreshing more often would not help, and the pair lives until then: nothing to do before.
         values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
         if before.state != State.NEEDS_SIGN_IN:
-            del values["notified_at"]  # whoever was told of this end is not told again with each refresh
+            del values[
+                "notified_at"
+            ]  # whoever was told of this end is not told again with each refresh
     # Of the access token's claims, read while it is in hand anyway.
     line = oauth.jwt_claims(grant.access_token).get("featureScope")
     if isinstance(line, str):

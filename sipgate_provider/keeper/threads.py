@@ -70,7 +70,9 @@ class Pool:
         self._working = 0
         self._waiting = 0
 
-    def submit(self, work: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs) -> Future[Result]:
+    def submit(
+        self, work: Callable[P, Result], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[Result]:
         """Begin or queue ``work``; return its future.
 
         The future fails with ``errors.SipgateUnavailable`` if too much is queued or no thread can be started, and when
@@ -192,7 +194,9 @@ class SingleFlight:
                 return running
             future = self._pool.submit(self._run, key, work)
             setattr(future, BEGAN, time.monotonic())
-            if not future.done():  # else it was refused: what has begun needs the lock before it is done
+            if (
+                not future.done()
+            ):  # else it was refused: what has begun needs the lock before it is done
                 self._running[key] = future
             return future
 
@@ -213,7 +217,9 @@ class SingleFlight:
         """See ``Pool.cancel_queued``."""
         self._pool.cancel_queued()
         with self._lock:
-            self._running = {key: future for key, future in self._running.items() if not future.done()}
+            self._running = {
+                key: future for key, future in self._running.items() if not future.done()
+            }
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until nothing runs or queues; False if that takes longer. For tests, and for a command about to end."""
@@ -327,5 +333,7 @@ def in_thread(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Resu
         with database.own_connections():
             return work(*args, **kwargs)
 
-    pool: Any = _async_calls.get()  # annotated as ThreadPoolExecutor, of which only ``submit`` is called
+    pool: Any = (
+        _async_calls.get()
+    )  # annotated as ThreadPoolExecutor, of which only ``submit`` is called
     return sync_to_async(run, thread_sensitive=False, executor=pool)

@@ -40,7 +40,8 @@ class Progress:
             self._drawn_at = time.monotonic()
             filled = min(round(WIDTH * done / self._total), WIDTH)
             self._stream.write(
-                f"\r[{'█' * filled}{'·' * (WIDTH - filled)}] {done}/{self._total}  {text}\x1b[K", ending=""
+                f"\r[{'█' * filled}{'·' * (WIDTH - filled)}] {done}/{self._total}  {text}\x1b[K",
+                ending="",
             )
             self._stream.flush()
 

@@ -72,7 +72,14 @@ class Report:
 
     @property
     def is_complete(self) -> bool:
-        return not (self.unusable or self.foreign or self.taken or self.unidentified or self.waiting or self.stopped)
+        return not (
+            self.unusable
+            or self.foreign
+            or self.taken
+            or self.unidentified
+            or self.waiting
+            or self.stopped
+        )
 
 
 Progress = Callable[[Report], None]
@@ -106,7 +113,9 @@ def run(
     sealing.first_key_id()
     proof = None if provider == conf.PROVIDER_ID else Proof.of_this_site()
     after = 0
-    while chunk := list(_with_clear_text(provider).filter(pk__gt=after).order_by("pk")[: max(batch, 1)]):
+    while chunk := list(
+        _with_clear_text(provider).filter(pk__gt=after).order_by("pk")[: max(batch, 1)]
+    ):
         after = chunk[-1].pk
         _import_batch(chunk, report, proof, dry_run=dry_run)
         report.seconds = round(time.monotonic() - started, 3)
@@ -119,14 +128,20 @@ def run(
 
 
 def _with_clear_text(provider: str) -> QuerySet[SocialAccount]:
-    having = SocialToken.objects.using(database.alias()).filter(account__provider=provider).values("account_id")
+    having = (
+        SocialToken.objects.using(database.alias())
+        .filter(account__provider=provider)
+        .values("account_id")
+    )
     return SocialAccount.objects.using(database.alias()).filter(pk__in=having)
 
 
 # --- sealing ----------------------------------------------------------------------------------------------------------
 
 
-def _import_batch(chunk: list[SocialAccount], report: Report, proof: Proof | None, *, dry_run: bool) -> None:
+def _import_batch(
+    chunk: list[SocialAccount], report: Report, proof: Proof | None, *, dry_run: bool
+) -> None:
     # One transaction per batch, because commits would take most of the time. Nothing waits in it.
     with transaction.atomic(using=database.alias()):
         rows = SocialToken.objects.using(database.alias()).filter(account__in=chunk)
@@ -182,7 +197,9 @@ def _import_one(
         now = timezone.now()
         ended = why_ended(grant, now)
         if proof is not None and ended:
-            report.unidentified += 1  # sipgate cannot be asked whose it is: a sign-in could not find the connection
+            report.unidentified += (
+                1  # sipgate cannot be asked whose it is: a sign-in could not find the connection
+            )
             return
         if not dry_run and not _seal(connection, grant, ended, now):
             report.kept += 1  # a sign-in was faster by a moment
@@ -195,7 +212,9 @@ def _import_one(
 
 
 @sensitive_variables("grant")
-def _seal(connection: SocialAccount, grant: oauth.Grant, ended: Reason | None, now: datetime) -> bool:
+def _seal(
+    connection: SocialAccount, grant: oauth.Grant, ended: Reason | None, now: datetime
+) -> bool:
     """Store a grant sealed, unless the connection has a row. False: it has."""
     row = store.import_grant(
         connection,
@@ -252,14 +271,18 @@ def grant_of(row: SocialToken, *, signed_in_at: datetime) -> oauth.Grant | None:
     }
     try:
         client = access.get("azp")
-        return oauth.Grant.parse(data, issued_at=issued_at, client_id=client if isinstance(client, str) else "")
+        return oauth.Grant.parse(
+            data, issued_at=issued_at, client_id=client if isinstance(client, str) else ""
+        )
     except errors.UnexpectedResponse:
         return None
 
 
 def over_at(grant: oauth.Grant) -> datetime:
     """Return when the access token ends."""
-    return grant.issued_at + (_delta(grant.expires_in) if grant.expires_in else conf.assumed_lifetime())
+    return grant.issued_at + (
+        _delta(grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
+    )
 
 
 def why_ended(grant: oauth.Grant, now: datetime) -> Reason | None:
@@ -274,7 +297,11 @@ def why_ended(grant: oauth.Grant, now: datetime) -> Reason | None:
 
 
 def _moment(value: object) -> datetime | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 32_503_680_000:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value < 32_503_680_000
+    ):
         return None
     return datetime.fromtimestamp(value, UTC)
 
@@ -322,7 +349,9 @@ class Proof:
 def _rekey_all(provider: str, proof: Proof, report: Report) -> None:
     in_a_row = 0
     rows = (
-        SipgateToken.objects.using(database.alias()).filter(connection__provider=provider).select_related("connection")
+        SipgateToken.objects.using(database.alias())
+        .filter(connection__provider=provider)
+        .select_related("connection")
     )
     for row in rows.order_by("pk"):
         if row.state == State.NEEDS_SIGN_IN:
@@ -348,13 +377,22 @@ def _rekey_all(provider: str, proof: Proof, report: Report) -> None:
 def _rekey(row: SipgateToken, report: Report) -> None:
     """Ask sipgate whose pair it is, and give the connection that id. Raises as ``tokens.usable``."""
     connection = row.connection
-    token, who = gate.call(connection, lambda token: api.fetch_identity(conf.api_url(), token.value), row=row)
+    token, who = gate.call(
+        connection, lambda token: api.fetch_identity(conf.api_url(), token.value), row=row
+    )
     if api.is_uid(connection.uid) and connection.uid != who.uid:
         report.taken += 1
-        report.notes.append(f"Connection {connection.pk} names another sipgate id than its token; it was left alone.")
+        report.notes.append(
+            f"Connection {connection.pk} names another sipgate id than its token; it was left alone."
+        )
         return
     subject = oauth.jwt_claims(token.value).get("sub")
-    data = {"sub": who.sub, "masterSipId": who.master_sip_id, "domain": who.domain, "locale": who.locale}
+    data = {
+        "sub": who.sub,
+        "masterSipId": who.master_sip_id,
+        "domain": who.domain,
+        "locale": who.locale,
+    }
     data["oidc_sub"] = subject if isinstance(subject, str) else ""
     values = {
         "provider": conf.PROVIDER_ID,
@@ -364,7 +402,9 @@ def _rekey(row: SipgateToken, report: Report) -> None:
     accounts = SocialAccount.objects.using(database.alias())
     try:
         with transaction.atomic(using=database.alias()):
-            if not accounts.filter(pk=connection.pk, provider=connection.provider, uid=connection.uid).update(**values):
+            if not accounts.filter(
+                pk=connection.pk, provider=connection.provider, uid=connection.uid
+            ).update(**values):
                 return  # disconnected, or re-keyed by another run
             history.add_event(
                 TokenEvent.Kind.CONNECTED,

@@ -21,14 +21,23 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from sipgate_provider import errors, metrics
-from sipgate_provider.keeper import authorization_server, database, journal, pauses, revocation, sealing
+from sipgate_provider.keeper import (
+    authorization_server,
+    database,
+    journal,
+    pauses,
+    revocation,
+    sealing,
+)
 from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.ops import notices, pace, retention
 from sipgate_provider.remote import oauth
 
 RUNS = metrics.Counter(
-    "keepalive_runs_total", "Runs of keepalive.", {"outcome": ("finished", "stopped", "misconfigured")}
+    "keepalive_runs_total",
+    "Runs of keepalive.",
+    {"outcome": ("finished", "stopped", "misconfigured")},
 )
 
 RATE = 50.0
@@ -91,12 +100,17 @@ def run(
     stop: threading.Event | None = None,
 ) -> Report:
     """Refresh what is due, recover the journal, deliver the outbox; return the report. Raises no error of sipgate."""
-    return Run(rate=rate, threads=threads, everything=everything, limit=limit, progress=progress, stop=stop).go()
+    return Run(
+        rate=rate, threads=threads, everything=everything, limit=limit, progress=progress, stop=stop
+    ).go()
 
 
 def count_due(*, everything: bool = False) -> int:
     now, rows = timezone.now(), SipgateToken.objects.using(database.alias())
-    return rows.filter(due(now=now, everything=everything)).count() + rows.filter(refused(now=now)).count()
+    return (
+        rows.filter(due(now=now, everything=everything)).count()
+        + rows.filter(refused(now=now)).count()
+    )
 
 
 class Run:
@@ -137,7 +151,9 @@ class Run:
         except errors.Misconfigured as error:
             self._end(f"{MISCONFIGURED}: {error.message}")
         except (DatabaseError, InterfaceError) as error:
-            connections[database.alias()].close()  # it may be dead, and this thread's next run would use it
+            connections[
+                database.alias()
+            ].close()  # it may be dead, and this thread's next run would use it
             self._end(f"the database does not answer ({type(error).__name__})")
         self.report.seconds = round(time.monotonic() - started, 3)
         self._progress(self.report)
@@ -179,8 +195,12 @@ class Run:
         now = timezone.now()
         wanted = due(now=now, everything=self._everything)
         if self._everything:
-            wanted &= Q(issued_at__lt=self._started_at)  # what this run has refreshed is not due a second time
-        yield from islice(chain(listed(wanted), listed(refused(now=now), by="state_since")), self._limit)
+            wanted &= Q(
+                issued_at__lt=self._started_at
+            )  # what this run has refreshed is not due a second time
+        yield from islice(
+            chain(listed(wanted), listed(refused(now=now), by="state_since")), self._limit
+        )
 
     def _one_in_thread(self, client: oauth.Client, pk: int, generation: int) -> None:
         # Otherwise a thread's connection is closed by the garbage collector, and Python 3.13 warns about that.
@@ -192,7 +212,9 @@ class Run:
         if self._stop.is_set():
             self._count("skipped")
             return
-        request = RefreshRequest(connection_id=pk, seen_generation=generation, patience=0, actor="keepalive")
+        request = RefreshRequest(
+            connection_id=pk, seen_generation=generation, patience=0, actor="keepalive"
+        )
         try:
             refresh_connection(request)
         except errors.NeedsSignIn:
@@ -257,4 +279,6 @@ def listed(condition: Q, by: str = "keepalive_at") -> Iterator[tuple[int, int]]:
         database.release_connections()
         yield from ((pk, generation) for pk, generation, _ in batch)
         pk, _, at = batch[-1]
-        following = rows.filter(Q(**{by: at, "pk__gt": pk}) | Q(**{f"{by}__gt": at}), **{f"{by}__gte": at})
+        following = rows.filter(
+            Q(**{by: at, "pk__gt": pk}) | Q(**{f"{by}__gt": at}), **{f"{by}__gte": at}
+        )

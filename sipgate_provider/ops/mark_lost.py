@@ -54,7 +54,11 @@ def run(*, until: datetime, used_since: datetime | None = None, dry_run: bool = 
     if not dry_run:
         report.recovered = journal.recover_all()
     newest = _newest_here()
-    rows = SipgateToken.objects.using(database.alias()).exclude(state=State.NEEDS_SIGN_IN).exclude(sealed=b"")
+    rows = (
+        SipgateToken.objects.using(database.alias())
+        .exclude(state=State.NEEDS_SIGN_IN)
+        .exclude(sealed=b"")
+    )
     wanted, after = rows.filter(_refreshed_since(until, used_since)), 0
     while batch := list(wanted.filter(pk__gt=after).order_by("pk")[:BATCH]):
         after = batch[-1].pk

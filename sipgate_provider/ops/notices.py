@@ -62,16 +62,27 @@ def _operators(code: str, setting: str, **_kwargs: Any) -> None:
 def due(limit: int = 100) -> list[int]:
     """Return the connections whose person was not told yet, or has to be told of a fixed end."""
     now = timezone.now()
-    is_time = Q(state=State.ACTIVE) | Q(state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR)
-    rows = SipgateToken.objects.using(database.alias()).filter(store.not_yet_told(now), is_time).order_by("state_since")
+    is_time = Q(state=State.ACTIVE) | Q(
+        state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR
+    )
+    rows = (
+        SipgateToken.objects.using(database.alias())
+        .filter(store.not_yet_told(now), is_time)
+        .order_by("state_since")
+    )
     return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
 
 
 def is_storm(now: datetime) -> bool:
     """Tell whether sipgate refuses more connections than it refreshes. Two queries."""
     since, rows = now - STORM_WITHIN, SipgateToken.objects.using(database.alias())
-    refused = rows.filter(state=State.NEEDS_SIGN_IN, reason__in=store.UNCERTAIN, last_refused_at__gte=since).count()
-    return refused >= STORM_FROM and rows.filter(last_refreshed_at__gte=since)[:refused].count() < refused
+    refused = rows.filter(
+        state=State.NEEDS_SIGN_IN, reason__in=store.UNCERTAIN, last_refused_at__gte=since
+    ).count()
+    return (
+        refused >= STORM_FROM
+        and rows.filter(last_refreshed_at__gte=since)[:refused].count() < refused
+    )
 
 
 def tell_people(is_stopped: Callable[[], bool]) -> int:
@@ -85,11 +96,15 @@ def tell_people(is_stopped: Callable[[], bool]) -> int:
 
 def _tell_of_storm() -> None:
     """Tell the operators, at most once a day, that people are not told."""
-    events = TokenEvent.objects.using(database.alias()).filter(kind=TokenEvent.Kind.NOTIFIED, note=STORM)
+    events = TokenEvent.objects.using(database.alias()).filter(
+        kind=TokenEvent.Kind.NOTIFIED, note=STORM
+    )
     if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
         return
     history.add_event(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
-    logger.error("sipgate refuses more connections than it refreshes: their people are not told yet")
+    logger.error(
+        "sipgate refuses more connections than it refreshes: their people are not told yet"
+    )
     if settings.ADMINS:
         _mail_operators(STORM, {"site": conf.site_url()})
 
@@ -112,8 +127,14 @@ def tell_person(connection_id: int) -> bool:
     try:
         with translation.override(language_of(connection)):
             context = {"token": token, "name": connection.get_provider_account().to_str()}
-            context |= {"url": sign_in_address(connection), "site": conf.site_url(), "site_name": conf.site_name()}
-            subject = " ".join(render_to_string(f"sipgate_provider/email/{what}_subject.txt", context).split())
+            context |= {
+                "url": sign_in_address(connection),
+                "site": conf.site_url(),
+                "site_name": conf.site_name(),
+            }
+            subject = " ".join(
+                render_to_string(f"sipgate_provider/email/{what}_subject.txt", context).split()
+            )
             message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
             html = _html(subject, message, context)
         database.release_connections()
@@ -161,7 +182,9 @@ def language_of(connection: SocialAccount) -> str:
 
 def _address(connection: SocialAccount) -> str:
     """Return where the person can be written to: an unverified address may be anybody's."""
-    verified = EmailAddress.objects.filter(user=connection.user_id, verified=True).order_by("-primary")
+    verified = EmailAddress.objects.filter(user=connection.user_id, verified=True).order_by(
+        "-primary"
+    )
     return str(verified.values_list("email", flat=True).first() or "")
 
 

@@ -24,7 +24,16 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import accounts, errors, signals
-from sipgate_provider.keeper import database, gate, history, journal, revocation, sealing, store, threads
+from sipgate_provider.keeper import (
+    database,
+    gate,
+    history,
+    journal,
+    revocation,
+    sealing,
+    store,
+    threads,
+)
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import log_fields
 
@@ -61,7 +70,9 @@ class Outcome:
 Work = Callable[[int, str], bool]
 
 
-def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait: float = WAIT) -> list[Outcome]:
+def run(
+    operation: Operation, connection_ids: Sequence[int], *, actor: str, wait: float = WAIT
+) -> list[Outcome]:
     """Do ``operation`` to each connection; return the outcomes in the given order. ``wait`` is in seconds, for all.
 
     Raises:
@@ -79,7 +90,12 @@ def run(operation: Operation, connection_ids: Sequence[int], *, actor: str, wait
     database.release_connections()
     give_up = time.monotonic() + wait
     futures = [
-        (pk, threads.operations.submit_once((operation, pk), partial(_carry_out, operation, pk, actor[:80])))
+        (
+            pk,
+            threads.operations.submit_once(
+                (operation, pk), partial(_carry_out, operation, pk, actor[:80])
+            ),
+        )
         for pk in connection_ids
     ]
     outcomes = []
@@ -101,7 +117,9 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
     except errors.SipgateError as failure:
         error = failure
     except Exception as failure:
-        error = errors.SipgateError(f"It failed inside this site ({type(failure).__name__}); see the log.")
+        error = errors.SipgateError(
+            f"It failed inside this site ({type(failure).__name__}); see the log."
+        )
         # Where it happened, but not the text: texts of database errors quote rows.
         logger.error(
             "[%s] %s",
@@ -117,9 +135,13 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
             connection_id,
             error.reference,
             error.message,
-            extra=log_fields.fields(error, connection=connection_id, outcome="failed", duration_ms=elapsed),
+            extra=log_fields.fields(
+                error, connection=connection_id, outcome="failed", duration_ms=elapsed
+            ),
         )
-    outcome = Outcome(connection_id=connection_id, changed=changed, duration_ms=elapsed, error=error)
+    outcome = Outcome(
+        connection_id=connection_id, changed=changed, duration_ms=elapsed, error=error
+    )
     _note(operation, outcome, actor)
     return outcome
 
@@ -143,7 +165,9 @@ def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
             error_code=_code(error),
             reference=error.reference if error else "",
         )
-    except Exception as failure:  # the work is done, and its outcome is returned even if it cannot be noted
+    except (
+        Exception
+    ) as failure:  # the work is done, and its outcome is returned even if it cannot be noted
         logger.error("What an administrator did is not in the history: %s", type(failure).__name__)
 
 
@@ -160,7 +184,9 @@ def _refresh(connection_id: int, actor: str) -> bool:
 
 
 def _check(connection_id: int, actor: str) -> bool:
-    rows = SocialAccount.objects.using(database.alias()).select_related("sipgate_token", "sipgate_account")
+    rows = SocialAccount.objects.using(database.alias()).select_related(
+        "sipgate_token", "sipgate_account"
+    )
     connection = rows.filter(pk=connection_id).first()
     if connection is None:
         raise errors.NotConnected("The sipgate connection is gone.")
@@ -172,7 +198,12 @@ def _revoke(connection_id: int, actor: str) -> bool:
     row = store.load(connection_id)
     if row is not None:
         journal.recover_row(row)  # the newest pair is revoked
-    return _end_once(connection_id, partial(_clear, actor=actor), Reason.REVOKED, is_over=lambda row: not row.sealed)
+    return _end_once(
+        connection_id,
+        partial(_clear, actor=actor),
+        Reason.REVOKED,
+        is_over=lambda row: not row.sealed,
+    )
 
 
 def _require_sign_in(connection_id: int, actor: str) -> bool:
@@ -202,10 +233,15 @@ def _end_once(
         if changed:
             if row.state != State.NEEDS_SIGN_IN:
                 signals.announce(
-                    signals.needs_sign_in, connection=row.connection, token=store.load(row.pk), reason=reason
+                    signals.needs_sign_in,
+                    connection=row.connection,
+                    token=store.load(row.pk),
+                    reason=reason,
                 )
             return True
-    raise errors.SipgateUnavailable("The connection was being refreshed at each attempt to end it; try again.")
+    raise errors.SipgateUnavailable(
+        "The connection was being refreshed at each attempt to end it; try again."
+    )
 
 
 def _clear(row: SipgateToken, *, actor: str) -> bool:
@@ -219,7 +255,11 @@ def _clear(row: SipgateToken, *, actor: str) -> bool:
         note = f"{Operation.REVOKE}: here only; the key that sealed it is gone, so access at sipgate ends by itself"
     else:
         revocation.enqueue(
-            pair, uid=connection.uid, user=connection.user_id, why="revoked by an administrator", row=row
+            pair,
+            uid=connection.uid,
+            user=connection.user_id,
+            why="revoked by an administrator",
+            row=row,
         )
     history.add_event(
         TokenEvent.Kind.ADMIN,

@@ -17,7 +17,9 @@ from sipgate_provider import accounts
 from sipgate_provider.keeper import database, revocation
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
 
-SECRETS = frozenset({"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"})
+SECRETS = frozenset(
+    {"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"}
+)
 """Columns of a token row that are about secrets and are not exported."""
 MOST_EVENTS = 10_000
 
@@ -29,7 +31,10 @@ def export(user: Any) -> dict[str, Any]:
     """
     connections = accounts.connections_of(user)
     events = _events(user.pk, [row.uid for row in connections]).order_by("at", "pk")[:MOST_EVENTS]
-    return {"connections": [_connection(row) for row in connections], "history": [_event(event) for event in events]}
+    return {
+        "connections": [_connection(row) for row in connections],
+        "history": [_event(event) for event in events],
+    }
 
 
 def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
@@ -45,8 +50,12 @@ def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
 def connect_signals() -> None:
     """Called once, when the app is ready."""
     model = settings.AUTH_USER_MODEL
-    pre_delete.connect(_before_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_pre_delete")
-    post_delete.connect(_after_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_post_delete")
+    pre_delete.connect(
+        _before_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_pre_delete"
+    )
+    post_delete.connect(
+        _after_user_is_deleted, sender=model, dispatch_uid="sipgate_provider.user_post_delete"
+    )
 
 
 UIDS = "_sipgate_uids"
@@ -62,7 +71,9 @@ def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
 
 
 def _events(user_id: Any, uids: Collection[str]) -> QuerySet[TokenEvent]:
-    return TokenEvent.objects.using(database.alias()).filter(Q(user_id=user_id) | Q(uid__in=[*uids]))
+    return TokenEvent.objects.using(database.alias()).filter(
+        Q(user_id=user_id) | Q(uid__in=[*uids])
+    )
 
 
 def _connection(row: SocialAccount) -> dict[str, Any]:
@@ -85,5 +96,7 @@ def _event(event: TokenEvent) -> dict[str, Any]:
 
 def _values(row: SipgateToken | TokenEvent, without: Collection[str]) -> dict[str, Any]:
     return {
-        field.name: field.value_from_object(row) for field in row._meta.concrete_fields if field.name not in without
+        field.name: field.value_from_object(row)
+        for field in row._meta.concrete_fields
+        if field.name not in without
     }

@@ -62,7 +62,9 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
 def keys_in_use() -> dict[str, int]:
     """Return how many values each key seals: tokens, pending revocations, and the journal of this machine."""
     rows = SipgateToken.objects.using(database.alias()).exclude(sealed=b"").order_by()
-    used = Counter({row["key_id"]: row["number"] for row in rows.values("key_id").annotate(number=Count("pk"))})
+    used = Counter(
+        {row["key_id"]: row["number"] for row in rows.values("key_id").annotate(number=Count("pk"))}
+    )
     used.update(revocation.key_ids())
     used.update(filter(None, map(journal.key_id, journal.entries())))
     return dict(used)

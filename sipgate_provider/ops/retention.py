@@ -43,7 +43,11 @@ def work_off(now: datetime | None = None) -> Removed:
         return Removed(events=0, accounts=0)
     before = (now or timezone.now()) - timedelta(days=days)
     events = TokenEvent.objects.using(database.alias()).filter(at__lt=before).order_by("at")
-    accounts = LastKnownAccount.objects.using(database.alias()).filter(fetched_at__lt=before).order_by("fetched_at")
+    accounts = (
+        LastKnownAccount.objects.using(database.alias())
+        .filter(fetched_at__lt=before)
+        .order_by("fetched_at")
+    )
     return Removed(events=_removed(events), accounts=_removed(accounts))
 
 

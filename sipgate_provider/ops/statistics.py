@@ -71,13 +71,19 @@ def measure(now: datetime) -> Statistics:
     tokens = SipgateToken.objects.using(alias)
     counted = dict(tokens.order_by().values_list("state").annotate(number=Count("pk")))
     events = TokenEvent.objects.using(alias).filter(
-        kind__in=(TokenEvent.Kind.FAILED, TokenEvent.Kind.STATE), at__gt=now - timedelta(hours=24), at__lte=now
+        kind__in=(TokenEvent.Kind.FAILED, TokenEvent.Kind.STATE),
+        at__gt=now - timedelta(hours=24),
+        at__lte=now,
     )
     hours = events.order_by().values_list(TruncHour("at")).annotate(number=Count("pk"))
     # Connections that can still be kept alive; the others need a new sign-in anyway.
     live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
-    ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD))
-    days = ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))
+    ending = live.filter(
+        refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD)
+    )
+    days = (
+        ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))
+    )
     due = (
         Revocation.objects.using(alias)
         .filter(next_attempt_at__isnull=False)
@@ -95,7 +101,10 @@ def measure(now: datetime) -> Statistics:
         oldest_revocation=due["created_at__min"],
         pauses=tuple(
             Pause(
-                since=row.since, until=row.until, error_code=row.error_code, setting=conf.with_site_names(row.setting)
+                since=row.since,
+                until=row.until,
+                error_code=row.error_code,
+                setting=conf.with_site_names(row.setting),
             )
             for row in pauses
         ),
@@ -126,9 +135,13 @@ def details(now: datetime) -> Details:
     tokens = SipgateToken.objects.using(database.alias()).order_by()
     troubled = tokens.filter(state__in=[state for state in State.values if state != State.ACTIVE])
     rows = list(
-        troubled.values_list("state", "reason").annotate(number=Count("pk"), since=Min("failing_since", default=None))
+        troubled.values_list("state", "reason").annotate(
+            number=Count("pk"), since=Min("failing_since", default=None)
+        )
     )
-    failing = [since for state, _reason, _number, since in rows if since and state != State.NEEDS_SIGN_IN]
+    failing = [
+        since for state, _reason, _number, since in rows if since and state != State.NEEDS_SIGN_IN
+    ]
     longest = now + timedelta(days=max(ENDING_WITHIN))
     live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=longest).aggregate(
@@ -161,6 +174,8 @@ def _days_from(now: datetime) -> list[datetime]:
     return [timezone.make_aware(day) for day in days]
 
 
-def _filled(counted: Iterable[tuple[datetime, int]], moments: list[datetime]) -> tuple[tuple[datetime, int], ...]:
+def _filled(
+    counted: Iterable[tuple[datetime, int]], moments: list[datetime]
+) -> tuple[tuple[datetime, int], ...]:
     numbers = {moment.timestamp(): number for moment, number in counted}
     return tuple((moment, numbers.get(moment.timestamp(), 0)) for moment in moments)

@@ -229,7 +229,9 @@ def _addresses(name: str, port: int, seconds: float) -> list[str]:
     if future is None:
         future = running[name, port] = Future()
         # It is a daemon, so that a resolver that hangs does not keep the process from ending.
-        thread = threading.Thread(target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver")
+        thread = threading.Thread(
+            target=_look_up, args=(name, port, future), daemon=True, name="sipgate-resolver"
+        )
         try:
             thread.start()
         except RuntimeError:  # no thread can be started now: resolve without a time limit
@@ -268,7 +270,11 @@ class _Stamped:
     def request(self, method: str, *args: Any, **kwargs: Any) -> None:
         is_old = method not in {"GET", "HEAD"} and time.monotonic() - self.last_used > STALE_AFTER
         # Over TLS, urllib3 has connected just before: what is new is not connected again.
-        if self.sock is not None and self.is_used and (is_old or _progress.before_sending is not None):
+        if (
+            self.sock is not None
+            and self.is_used
+            and (is_old or _progress.before_sending is not None)
+        ):
             self._close_but_keep_tunnel()
         super().request(method, *args, **kwargs)  # type: ignore[misc]  # of the connection this is mixed into
 
@@ -342,7 +348,16 @@ class _TlsPool(HTTPSConnectionPool):
 POOLS = {"http": _PlainPool, "https": _TlsPool}
 
 
-NEVER = Retry(total=0, connect=0, read=0, redirect=0, status=0, other=0, raise_on_status=False, raise_on_redirect=False)
+NEVER = Retry(
+    total=0,
+    connect=0,
+    read=0,
+    redirect=0,
+    status=0,
+    other=0,
+    raise_on_status=False,
+    raise_on_redirect=False,
+)
 """urllib3 repeats nothing: what it would repeat it also logs, with the query."""
 READS = frozenset({"GET", "HEAD"})
 TRY_AGAIN = frozenset({429, 502, 503, 504})
@@ -379,13 +394,17 @@ class GuardedAdapter(HTTPAdapter):
         limits = timeout if isinstance(timeout, Limits) else API
         _progress.start(limits)
         try:
-            first = self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies)
+            first = self._ask(
+                request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies
+            )
             if request.method not in READS or not _pause(first):
                 return _outcome(first)
             if isinstance(first, requests.Response):
                 first.close()
             RETRIES.count()
-            return _outcome(self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies))
+            return _outcome(
+                self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies)
+            )
         except BaseException as error:
             # A worker's time limit, say, that ends the wait for an answer: the frames below hold the body.
             raise without_frames(error)  # noqa: B904  # the same error, not another one
@@ -397,7 +416,9 @@ class GuardedAdapter(HTTPAdapter):
         self, request: requests.PreparedRequest, limits: Limits, *, stream: bool, **options: Any
     ) -> requests.Response | requests.exceptions.RequestException:
         """Send once; return the answer, or the error under a name that tells what happened."""
-        timeout = Urllib3Timeout(connect=min(limits.connect, max(_progress.left(), 0.001)), read=limits.read)
+        timeout = Urllib3Timeout(
+            connect=min(limits.connect, max(_progress.left(), 0.001)), read=limits.read
+        )
         try:
             response = HTTPAdapter.send(self, request, stream=True, timeout=timeout, **options)  # type: ignore[arg-type]  # urllib3's own kind of time-out
             if not stream:
@@ -456,7 +477,11 @@ def json_of(raw: bytes) -> Any:
     """
     text = raw.decode("utf-8-sig", "replace")
     try:
-        return _storable(json.loads(text, parse_int=_number, parse_float=_number, parse_constant=lambda _name: None))
+        return _storable(
+            json.loads(
+                text, parse_int=_number, parse_float=_number, parse_constant=lambda _name: None
+            )
+        )
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
@@ -490,7 +515,9 @@ def _read_body(response: requests.Response, limits: Limits) -> None:
             response.close()
             raise ResponseTooLarge(f"The answer is larger than {limits.max_bytes} bytes.")
         parts.append(part)
-    response._content = b"".join(parts)  # what Response.content would have stored; there is no public way
+    response._content = b"".join(
+        parts
+    )  # what Response.content would have stored; there is no public way
     raw: BaseHTTPResponse = response.raw
     raw.release_conn()
 
@@ -564,7 +591,9 @@ class GuardedSession(requests.Session):
         self.mount("http://", adapter)
         self._environment: dict[tuple[str, str], dict[str, Any]] = {}
 
-    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+    def merge_environment_settings(
+        self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
+    ) -> Any:
         """Return what requests makes of the environment, looked up once per server: it costs as much as the rest of
         preparing a request, and a process' environment does not change."""
         if proxies or verify not in {None, True} or cert is not None:

@@ -61,4 +61,6 @@ def fields(
         "code": code,
         "duration_ms": duration_ms,
     }
-    return {NAME: {name: value for name, value in known.items() if value is not None and value != ""}}
+    return {
+        NAME: {name: value for name, value in known.items() if value is not None and value != ""}
+    }

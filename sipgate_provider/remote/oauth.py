@@ -76,7 +76,9 @@ class Grant:
             errors.UnexpectedResponse: no JSON object, or no access token in it.
         """
         if not isinstance(data, Mapping) or not _is_token(data.get("access_token")):
-            raise errors.UnexpectedResponse("The token endpoint answered without an access token.", endpoint="token")
+            raise errors.UnexpectedResponse(
+                "The token endpoint answered without an access token.", endpoint="token"
+            )
         kind = data.get("token_type")
         return cls(
             access_token=Secret(data["access_token"]),
@@ -163,7 +165,9 @@ def refresh(client: Client, refresh_token: str, *, limits: http.Limits = http.TO
         raise
 
 
-def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier: str | None) -> Grant:
+def exchange_code(
+    client: Client, *, code: str, redirect_uri: str, code_verifier: str | None
+) -> Grant:
     """Exchange the code of a callback for the first pair (RFC 6749 §4.1.3, RFC 7636 §4.5).
 
     Raises as ``refresh``. A code is never sent twice: Keycloak ends the session of a code that is.
@@ -172,7 +176,9 @@ def exchange_code(client: Client, *, code: str, redirect_uri: str, code_verifier
     if code_verifier:
         form["code_verifier"] = Secret(code_verifier)
     started = datetime.now(UTC)
-    return read_token_answer(_post(client, client.token_url, form, http.TOKEN), issued_at=started, client=client)
+    return read_token_answer(
+        _post(client, client.token_url, form, http.TOKEN), issued_at=started, client=client
+    )
 
 
 class EndedBy(StrEnum):
@@ -216,7 +222,10 @@ def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> 
     if response.status_code in {200, 204}:
         return True
     error = _error_of(response, endpoint=endpoint)
-    if response.status_code in NO_ENDPOINT or getattr(error, "code", None) == NOT_FOR_REFRESH_TOKENS:
+    if (
+        response.status_code in NO_ENDPOINT
+        or getattr(error, "code", None) == NOT_FOR_REFRESH_TOKENS
+    ):
         return False
     is_over = isinstance(error, errors.TokenRefused) or (
         isinstance(error, errors.UnexpectedResponse) and response.status_code == 400
@@ -226,7 +235,9 @@ def _is_ended(client: Client, url: str, form: dict[str, str], endpoint: str) -> 
     return True
 
 
-def read_token_answer(response: requests.Response, *, issued_at: datetime, client: Client | None = None) -> Grant:
+def read_token_answer(
+    response: requests.Response, *, issued_at: datetime, client: Client | None = None
+) -> Grant:
     """Return the grant in an answer of the token endpoint, for codes and refreshes alike. Raises as ``refresh``."""
     if response.status_code in {200, 201}:
         client_id = client.client_id if client else ""
@@ -267,9 +278,13 @@ def _post(
     headers: dict[str, str] | None = None,
 ) -> requests.Response:
     try:
-        return http.send("POST", url, data=authenticated(client, form), limits=limits, headers=headers)
+        return http.send(
+            "POST", url, data=authenticated(client, form), limits=limits, headers=headers
+        )
     except http.ResponseTooLarge as error:
-        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from without_frames(error)
+        raise errors.UnexpectedResponse(
+            "The answer is too large.", endpoint=endpoint
+        ) from without_frames(error)
     except requests.RequestException as error:
         raise unavailable(error, endpoint=endpoint) from without_frames(error)
 
@@ -283,7 +298,9 @@ def unavailable(error: requests.RequestException, *, endpoint: str) -> errors.Si
     )
 
 
-def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateError | errors.TokenRefused:
+def _error_of(
+    response: requests.Response, *, endpoint: str
+) -> errors.SipgateError | errors.TokenRefused:
     """Return the error for an unsuccessful answer. This is the one place that classifies."""
     status = response.status_code
     data = _json(response)
@@ -302,7 +319,10 @@ def _error_of(response: requests.Response, *, endpoint: str) -> errors.SipgateEr
         )
     if status == 429:
         return errors.RateLimited(
-            "sipgate asks for fewer requests.", retry_after=http.retry_after(response), endpoint=endpoint, status=status
+            "sipgate asks for fewer requests.",
+            retry_after=http.retry_after(response),
+            endpoint=endpoint,
+            status=status,
         )
     if status in {408, 425} or status >= 500:
         return errors.SipgateUnavailable(

@@ -49,7 +49,12 @@ class Pages:
         total = answer.get("totalCount") if isinstance(answer, Mapping) else None
         self._offset += len(items)
         self._pages += 1
-        counted = isinstance(total, int) and not isinstance(total, bool) and total > 0 and self._offset >= total
+        counted = (
+            isinstance(total, int)
+            and not isinstance(total, bool)
+            and total > 0
+            and self._offset >= total
+        )
         self.over = not fresh or items == self._before or counted
         if items == self._before:
             fresh = []
@@ -67,7 +72,9 @@ def _id(item: Any) -> str | None:
 def items_of(answer: Any, *, endpoint: str | None = None) -> list[Any]:
     items = answer.get("items") if isinstance(answer, Mapping) else None
     if not isinstance(items, list):
-        raise errors.UnexpectedResponse("sipgate answered with something that is no list.", endpoint=endpoint)
+        raise errors.UnexpectedResponse(
+            "sipgate answered with something that is no list.", endpoint=endpoint
+        )
     return items
 
 

@@ -78,13 +78,19 @@ def limits(timeout: float) -> http.Limits:
     return http.Limits(connect=timeout, read=timeout, total=timeout, max_bytes=MAX_BYTES)
 
 
-def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, timeout: float) -> Answer:
+def authorization(
+    url: str, *, client_id: str, redirect_uri: str, scope: str, timeout: float
+) -> Answer:
     """Begin a sign-in for which nobody may be asked anything (``prompt=none``, OpenID Connect Core §3.1.2.1).
 
     A server that knows client, redirect URI and every scope answers *login_required*; one that does not know ``prompt``
     shows its login page.
     """
-    challenge = base64.urlsafe_b64encode(hashlib.sha256(secrets.token_bytes(32)).digest()).decode().rstrip("=")
+    challenge = (
+        base64.urlsafe_b64encode(hashlib.sha256(secrets.token_bytes(32)).digest())
+        .decode()
+        .rstrip("=")
+    )
     query = {
         "response_type": "code",
         "client_id": client_id,
@@ -107,7 +113,11 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str, ti
         named = _plain(query.get("iss", [""])[0])
         return _authorization_verdict(response, url, redirect_uri)
 
-    answer = _ask("authorization", lambda: http.send("GET", address, headers=headers, limits=limits(timeout)), read)
+    answer = _ask(
+        "authorization",
+        lambda: http.send("GET", address, headers=headers, limits=limits(timeout)),
+        read,
+    )
     return replace(answer, issuer=named)
 
 
@@ -115,13 +125,21 @@ def token(client: oauth.Client, *, timeout: float) -> Answer:
     """Ask for a refresh that must be refused with ``invalid_grant``: then id and secret are right."""
     form = {"grant_type": "refresh_token", "refresh_token": NOBODYS}
     body = oauth.authenticated(client, form)
-    return _ask("token", lambda: http.send("POST", client.token_url, data=body, limits=limits(timeout)), _token_verdict)
+    return _ask(
+        "token",
+        lambda: http.send("POST", client.token_url, data=body, limits=limits(timeout)),
+        _token_verdict,
+    )
 
 
 def revocation(client: oauth.Client, url: str, *, timeout: float) -> Answer:
     """Revoke a token that nobody has issued: 200 is right (RFC 7009 §2.2)."""
     body = oauth.authenticated(client, {"token": NOBODYS, "token_type_hint": "refresh_token"})
-    return _ask("revocation", lambda: http.send("POST", url, data=body, limits=limits(timeout)), _revocation_verdict)
+    return _ask(
+        "revocation",
+        lambda: http.send("POST", url, data=body, limits=limits(timeout)),
+        _revocation_verdict,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +193,9 @@ def _discovery_of(response: requests.Response) -> Discovery | None:
 
 def api(url: str, *, timeout: float) -> Answer:
     """Ask for the account without a token: 401 is right."""
-    return _ask("API", lambda: http.send("GET", f"{url}/account", limits=limits(timeout)), _api_verdict)
+    return _ask(
+        "API", lambda: http.send("GET", f"{url}/account", limits=limits(timeout)), _api_verdict
+    )
 
 
 def _ask(
@@ -188,7 +208,9 @@ def _ask(
         response = question()
     except requests.RequestException as error:
         verdict, detail = _of_failure(error)
-        return Answer(endpoint=endpoint, verdict=verdict, detail=detail, seconds=time.monotonic() - began)
+        return Answer(
+            endpoint=endpoint, verdict=verdict, detail=detail, seconds=time.monotonic() - began
+        )
     seconds = time.monotonic() - began
     verdict, detail = read(response)
     return Answer(
@@ -207,18 +229,24 @@ def _of_failure(error: requests.RequestException) -> tuple[Verdict, str]:
     if isinstance(error, requests.exceptions.ProxyError):
         return Verdict.PROXY, words
     if isinstance(error, requests.exceptions.SSLError):
-        return (Verdict.CERTIFICATE if kind == "SSLCertVerificationError" else Verdict.TLS), _plain(words)
+        return (Verdict.CERTIFICATE if kind == "SSLCertVerificationError" else Verdict.TLS), _plain(
+            words
+        )
     if isinstance(error, requests.Timeout):
         return Verdict.TIMEOUT, ""
     if isinstance(error, http.ResponseTooLarge):
         return Verdict.ODD, "the answer is too large"
     if isinstance(error, requests.exceptions.ConnectionError):
-        verdict = {"gaierror": Verdict.DNS, "NameResolutionError": Verdict.DNS}.get(kind, Verdict.BROKEN)
+        verdict = {"gaierror": Verdict.DNS, "NameResolutionError": Verdict.DNS}.get(
+            kind, Verdict.BROKEN
+        )
         return (Verdict.NO_LISTENER if kind == "ConnectionRefusedError" else verdict), _plain(words)
     return Verdict.ADDRESS, "this is no address"
 
 
-def _authorization_verdict(response: requests.Response, url: str, redirect_uri: str) -> tuple[Verdict, str]:
+def _authorization_verdict(
+    response: requests.Response, url: str, redirect_uri: str
+) -> tuple[Verdict, str]:
     status = response.status_code
     if 300 <= status < 400:
         return _of_redirect(urljoin(url, response.headers.get("Location", "")), url, redirect_uri)
@@ -229,7 +257,10 @@ def _authorization_verdict(response: requests.Response, url: str, redirect_uri: 
     text = visible_text(response.text)
     if status == 200:
         # Only these exact words: a login page may contain anything.
-        verdict = next((verdict for words, verdict in ERROR_PAGES.items() if words in text.lower()), Verdict.FINE)
+        verdict = next(
+            (verdict for words, verdict in ERROR_PAGES.items() if words in text.lower()),
+            Verdict.FINE,
+        )
         return verdict, ""
     if "redirect_uri" in text.lower():  # the name of the parameter is not translated
         return Verdict.REDIRECT_URI, ""
@@ -244,7 +275,9 @@ ERROR_PAGES = {
 }
 
 
-NEEDS_PERSON = frozenset({"login_required", "interaction_required", "consent_required", "account_selection_required"})
+NEEDS_PERSON = frozenset(
+    {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+)
 """What ``prompt=none`` is answered with when everything but the person is there."""
 
 
@@ -262,7 +295,10 @@ def _of_redirect(target: str, url: str, redirect_uri: str) -> tuple[Verdict, str
         shown = _plain(code) or "it leads straight back, without an error"
         return verdict, f"{shown}: {description}" if description else shown
     before, after = urlsplit(url), urlsplit(target)
-    if after.path.rpartition("/")[2] == before.path.rpartition("/")[2] and (after.netloc, after.path) != (
+    if after.path.rpartition("/")[2] == before.path.rpartition("/")[2] and (
+        after.netloc,
+        after.path,
+    ) != (
         before.netloc,
         before.path,
     ):
@@ -279,7 +315,10 @@ def _token_verdict(response: requests.Response) -> tuple[Verdict, str]:
         code = error.code or ""
         if error.setting == "SIPGATE_TOKEN_URL" and not 400 <= (error.status or 0) < 404:
             moved = response.headers.get("Location", "")
-            return Verdict.ADDRESS, f"it leads to {address_of(urljoin(response.url, moved))}" if moved else ""
+            return (
+                Verdict.ADDRESS,
+                f"it leads to {address_of(urljoin(response.url, moved))}" if moved else "",
+            )
         known = {errors.CLIENT_ID: Verdict.CLIENT_ID, errors.CLIENT_SECRET: Verdict.CLIENT_SECRET}
         return known.get(error.setting, Verdict.REFUSED), code
     except errors.RateLimited:
@@ -297,7 +336,9 @@ def _revocation_verdict(response: requests.Response) -> tuple[Verdict, str]:
     if response.status_code in oauth.NO_ENDPOINT:
         return Verdict.ABSENT, ""
     verdict, detail = _token_verdict(response)
-    if response.status_code == 400 and verdict is Verdict.ODD:  # it does not know the token, which is true
+    if (
+        response.status_code == 400 and verdict is Verdict.ODD
+    ):  # it does not know the token, which is true
         return (Verdict.ABSENT if detail == oauth.NOT_FOR_REFRESH_TOKENS else Verdict.FINE), ""
     return verdict, detail
 
@@ -316,7 +357,10 @@ def _plain_verdict(response: requests.Response) -> tuple[Verdict, str]:
         return _of_trouble(status)
     if 300 <= status < 400:
         moved = response.headers.get("Location", "")
-        return Verdict.ADDRESS, f"it leads to {address_of(urljoin(response.url, moved))}" if moved else ""
+        return (
+            Verdict.ADDRESS,
+            f"it leads to {address_of(urljoin(response.url, moved))}" if moved else "",
+        )
     if status in {404, 405}:
         return Verdict.ADDRESS, ""
     return Verdict.ODD, ""
@@ -332,7 +376,9 @@ def _clock_ahead(response: requests.Response, asked_at: float, seconds: float) -
         return None
     try:
         date = parsedate_to_datetime(response.headers.get("Date", ""))
-        ahead = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - (asked_at + seconds / 2)
+        ahead = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - (
+            asked_at + seconds / 2
+        )
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     return 0.0 if abs(ahead) <= 1 + seconds / 2 else ahead

@@ -64,10 +64,22 @@ OPERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("PUT", "/devices/{deviceId}/external/targetnumber"): ("devices:write",),
     ("GET", "/devices/{deviceId}/localprefix"): ("devices:read", "devices:localprefix:read"),
     ("PUT", "/devices/{deviceId}/localprefix"): ("devices:write", "devices:localprefix:write"),
-    ("GET", "/devices/{deviceId}/singlerowdisplay"): ("devices:read", "devices:singlerowdisplay:read"),
-    ("PUT", "/devices/{deviceId}/singlerowdisplay"): ("devices:write", "devices:singlerowdisplay:write"),
-    ("GET", "/devices/{deviceId}/tariffannouncement"): ("devices:read", "devices:tariffannouncement:read"),
-    ("PUT", "/devices/{deviceId}/tariffannouncement"): ("devices:write", "devices:tariffannouncement:write"),
+    ("GET", "/devices/{deviceId}/singlerowdisplay"): (
+        "devices:read",
+        "devices:singlerowdisplay:read",
+    ),
+    ("PUT", "/devices/{deviceId}/singlerowdisplay"): (
+        "devices:write",
+        "devices:singlerowdisplay:write",
+    ),
+    ("GET", "/devices/{deviceId}/tariffannouncement"): (
+        "devices:read",
+        "devices:tariffannouncement:read",
+    ),
+    ("PUT", "/devices/{deviceId}/tariffannouncement"): (
+        "devices:write",
+        "devices:tariffannouncement:write",
+    ),
     ("GET", "/groupfaxlines"): ("groups:read", "groups:faxlines:read"),
     ("GET", "/groupfaxlines/{faxlineId}/callerid"): ("groups:read", "groups:faxlines:read"),
     ("GET", "/groupfaxlines/{faxlineId}/numbers"): ("groups:read", "groups:faxlines:read"),
@@ -160,14 +172,32 @@ OPERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("DELETE", "/{userId}/phonelines/{phonelineId}"): ("phonelines:write",),
     ("GET", "/{userId}/phonelines/{phonelineId}"): ("phonelines:read",),
     ("PUT", "/{userId}/phonelines/{phonelineId}"): ("phonelines:write",),
-    ("GET", "/{userId}/phonelines/{phonelineId}/blockanonymous"): ("phonelines:blockanonymous:read",),
-    ("PUT", "/{userId}/phonelines/{phonelineId}/blockanonymous"): ("phonelines:blockanonymous:write",),
-    ("GET", "/{userId}/phonelines/{phonelineId}/devices"): ("phonelines:read", "phonelines:devices:read"),
+    ("GET", "/{userId}/phonelines/{phonelineId}/blockanonymous"): (
+        "phonelines:blockanonymous:read",
+    ),
+    ("PUT", "/{userId}/phonelines/{phonelineId}/blockanonymous"): (
+        "phonelines:blockanonymous:write",
+    ),
+    ("GET", "/{userId}/phonelines/{phonelineId}/devices"): (
+        "phonelines:read",
+        "phonelines:devices:read",
+    ),
     ("POST", "/{userId}/phonelines/{phonelineId}/devices"): ("phonelines:devices:write",),
-    ("DELETE", "/{userId}/phonelines/{phonelineId}/devices/{deviceId}"): ("phonelines:devices:write",),
-    ("GET", "/{userId}/phonelines/{phonelineId}/forwardings"): ("phonelines:read", "phonelines:forwardings:read"),
-    ("PUT", "/{userId}/phonelines/{phonelineId}/forwardings"): ("phonelines:write", "phonelines:forwardings:write"),
-    ("GET", "/{userId}/phonelines/{phonelineId}/numbers"): ("phonelines:read", "phonelines:numbers:read"),
+    ("DELETE", "/{userId}/phonelines/{phonelineId}/devices/{deviceId}"): (
+        "phonelines:devices:write",
+    ),
+    ("GET", "/{userId}/phonelines/{phonelineId}/forwardings"): (
+        "phonelines:read",
+        "phonelines:forwardings:read",
+    ),
+    ("PUT", "/{userId}/phonelines/{phonelineId}/forwardings"): (
+        "phonelines:write",
+        "phonelines:forwardings:write",
+    ),
+    ("GET", "/{userId}/phonelines/{phonelineId}/numbers"): (
+        "phonelines:read",
+        "phonelines:numbers:read",
+    ),
     ("GET", "/{userId}/phonelines/{phonelineId}/parallelforwardings"): (
         "phonelines:read",
         "phonelines:parallelforwardings:read",
@@ -184,10 +214,22 @@ OPERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
         "phonelines:write",
         "phonelines:parallelforwardings:write",
     ),
-    ("GET", "/{userId}/phonelines/{phonelineId}/sipgateio"): ("phonelines:read", "phonelines:sipgateio:read"),
-    ("PUT", "/{userId}/phonelines/{phonelineId}/sipgateio"): ("phonelines:write", "phonelines:sipgateio:write"),
-    ("GET", "/{userId}/phonelines/{phonelineId}/sipgateio/log"): ("phonelines:read", "phonelines:sipgateio:log:read"),
-    ("GET", "/{userId}/phonelines/{phonelineId}/voicemails"): ("phonelines:read", "phonelines:voicemails:read"),
+    ("GET", "/{userId}/phonelines/{phonelineId}/sipgateio"): (
+        "phonelines:read",
+        "phonelines:sipgateio:read",
+    ),
+    ("PUT", "/{userId}/phonelines/{phonelineId}/sipgateio"): (
+        "phonelines:write",
+        "phonelines:sipgateio:write",
+    ),
+    ("GET", "/{userId}/phonelines/{phonelineId}/sipgateio/log"): (
+        "phonelines:read",
+        "phonelines:sipgateio:log:read",
+    ),
+    ("GET", "/{userId}/phonelines/{phonelineId}/voicemails"): (
+        "phonelines:read",
+        "phonelines:voicemails:read",
+    ),
     ("PUT", "/{userId}/phonelines/{phonelineId}/voicemails/{voicemailId}"): (
         "phonelines:write",
         "phonelines:voicemails:write",
@@ -202,7 +244,10 @@ OPERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
         "phonelines:voicemails:write",
         "phonelines:voicemails:greetings:write",
     ),
-    ("DELETE", "/{userId}/phonelines/{phonelineId}/voicemails/{voicemailId}/greetings/{greetingId}"): (
+    (
+        "DELETE",
+        "/{userId}/phonelines/{phonelineId}/voicemails/{voicemailId}/greetings/{greetingId}",
+    ): (
         "phonelines:write",
         "phonelines:voicemails:write",
         "phonelines:voicemails:greetings:write",
@@ -222,5 +267,8 @@ OPERATIONS: dict[tuple[str, str], tuple[str, ...]] = {
     ("POST", "/{userId}/sms/{smsId}/callerids"): ("sms:write", "sms:callerid:write"),
     ("DELETE", "/{userId}/sms/{smsId}/callerids/{callerId}"): ("sms:write", "sms:callerid:write"),
     ("PUT", "/{userId}/sms/{smsId}/callerids/{callerId}"): ("sms:write", "sms:callerid:write"),
-    ("POST", "/{userId}/sms/{smsId}/callerids/{callerId}/verification"): ("sms:write", "sms:callerid:write"),
+    ("POST", "/{userId}/sms/{smsId}/callerids/{callerId}/verification"): (
+        "sms:write",
+        "sms:callerid:write",
+    ),
 }

@@ -29,7 +29,18 @@ SECONDS = metrics.Histogram(
     "api_seconds",
     "Duration of requests to sipgate's REST API.",
     {"endpoint": None},
-    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0),  # up to the API's total deadline
+    buckets=(
+        0.025,
+        0.05,
+        0.1,
+        0.25,
+        0.5,
+        1.0,
+        2.5,
+        5.0,
+        10.0,
+        15.0,
+    ),  # up to the API's total deadline
 )
 
 
@@ -76,7 +87,9 @@ def call(
         raise ValueError("The body of the request is not JSON.") from None
     except http.ResponseTooLarge as error:
         _count(method, path, "too_large", started)
-        raise errors.UnexpectedResponse("The answer is too large.", endpoint=endpoint) from without_frames(error)
+        raise errors.UnexpectedResponse(
+            "The answer is too large.", endpoint=endpoint
+        ) from without_frames(error)
     except requests.RequestException as error:
         _count(method, path, "timeout" if http.timed_out(error) else "connection", started)
         raise oauth.unavailable(error, endpoint=endpoint) from without_frames(error)
@@ -151,7 +164,9 @@ class Document:
         self.content_type = str(response.headers.get("Content-Type") or "")
         announced = str(response.headers.get("Content-Length") or "")
         plain = not response.headers.get("Content-Encoding")
-        self.size = int(announced) if plain and announced.isascii() and announced.isdigit() else None
+        self.size = (
+            int(announced) if plain and announced.isascii() and announced.isdigit() else None
+        )
         self.received = 0
 
     def __repr__(self) -> str:
@@ -228,7 +243,9 @@ def endpoint_of(method: str, path: str) -> str:
 
     Of a path that is not in the specification, plain words stay; whatever else is between slashes becomes ``{id}``.
     """
-    template = _template(method.upper(), path) or re.sub(r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path)
+    template = _template(method.upper(), path) or re.sub(
+        r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path
+    )
     return f"{method.upper()} {template}"
 
 
@@ -236,13 +253,19 @@ def endpoint_of(method: str, path: str) -> str:
 def _template(method: str, path: str) -> str | None:
     if (method, path) in OPERATIONS:
         return path
-    return next((template for pattern, template in _patterns(method) if pattern.fullmatch(path)), None)
+    return next(
+        (template for pattern, template in _patterns(method) if pattern.fullmatch(path)), None
+    )
 
 
 @lru_cache(maxsize=16)
 def _patterns(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     # Templates with fewer variables first: /users/{id} before /{userId}/{thing}.
     templates = sorted(
-        (path for verb, path in OPERATIONS if verb == method and "{" in path), key=lambda path: path.count("{")
+        (path for verb, path in OPERATIONS if verb == method and "{" in path),
+        key=lambda path: path.count("{"),
     )
-    return tuple((re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path))), path) for path in templates)
+    return tuple(
+        (re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path))), path)
+        for path in templates
+    )

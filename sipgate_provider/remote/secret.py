@@ -34,7 +34,9 @@ def without_frames(error: BaseException) -> BaseException:
         seen.add(id(current))
         current.__traceback__ = None
         for name in ("request", "response", "pool", "conn", "_conn"):
-            if vars(current).get(name) is not None:  # getattr would wake urllib3's deprecated properties
+            if (
+                vars(current).get(name) is not None
+            ):  # getattr would wake urllib3's deprecated properties
                 try:
                     setattr(current, name, None)
                 except AttributeError:

@@ -100,8 +100,14 @@ def _tied(user: Any) -> list[SocialAccount]:
     """Return the user's living connections that end with the session of the browser in which they were made."""
     if not user.is_authenticated:
         return []
-    rows = [(connection, accounts.token_of(connection)) for connection in accounts.connections_of(user)]
-    return [row for row, token in rows if token and token.is_tied_to_browser and token.state != State.NEEDS_SIGN_IN]
+    rows = [
+        (connection, accounts.token_of(connection)) for connection in accounts.connections_of(user)
+    ]
+    return [
+        row
+        for row, token in rows
+        if token and token.is_tied_to_browser and token.state != State.NEEDS_SIGN_IN
+    ]
 
 
 def _keep_url(request: HttpRequest, provider: Any, here: str) -> str:
@@ -159,7 +165,9 @@ def _has_way_back(provider: Any) -> bool:
         answer = http.send("GET", address, limits=probes.limits(PATIENCE))
     except RequestException:
         return False
-    return answer.status_code == 200 or answer.headers.get("Location", "").startswith(conf.redirect_uri())
+    return answer.status_code == 200 or answer.headers.get("Location", "").startswith(
+        conf.redirect_uri()
+    )
 
 
 def try_others(request: HttpRequest, uid: str) -> None:
@@ -183,7 +191,9 @@ def try_others(request: HttpRequest, uid: str) -> None:
             continue
 
 
-def _tell(request: HttpRequest, connection: SocialAccount, uid: str, ended: errors.NeedsSignIn) -> None:
+def _tell(
+    request: HttpRequest, connection: SocialAccount, uid: str, ended: errors.NeedsSignIn
+) -> None:
     history.add_event(
         TokenEvent.Kind.STATE,
         connection=connection,

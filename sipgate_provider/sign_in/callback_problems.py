@@ -21,7 +21,11 @@ logger = logging.getLogger(__name__)
 
 
 def of_callback(
-    request: HttpRequest, *, error: str | None, failure: Exception | None, state: dict[str, Any] | None
+    request: HttpRequest,
+    *,
+    error: str | None,
+    failure: Exception | None,
+    state: dict[str, Any] | None,
 ) -> problems.Problem:
     """Return the problem of a sign-in that came back without success, and log it under its reference.
 
@@ -37,13 +41,19 @@ def of_callback(
     else:
         problem = problems.of_kind(Kind.STATE)
     # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
-    problem = replace(problem, action_url=_again(request, state or {}), action_post=True, status=401)
+    problem = replace(
+        problem, action_url=_again(request, state or {}), action_post=True, status=401
+    )
     if state is None and request.user.is_authenticated:
         # They are signed in, nobody knows what they wanted, and a sign-in could change who they are.
         back = resolve_url(settings.LOGIN_REDIRECT_URL)
-        problem = replace(problem, action_url=back, action_post=False, action_label=gettext("Continue"))
+        problem = replace(
+            problem, action_url=back, action_post=False, action_label=gettext("Continue")
+        )
     reference = problems.reference_of(request, problem.kind, code, problems.cause(failure))
-    problem = replace(problem, detail=problems.printable(text) or problem.detail, reference=reference)
+    problem = replace(
+        problem, detail=problems.printable(text) or problem.detail, reference=reference
+    )
     logger.log(
         problem.level,
         "A sign-in failed [%s]: %s, error=%r description=%r, %s",
@@ -71,17 +81,29 @@ def _again(request: HttpRequest, state: dict[str, Any]) -> str:
 
 def _of_code(code: str) -> problems.Problem:
     if code in {"server_error", "temporarily_unavailable"}:
-        return problems.describe(errors.SipgateUnavailable("The authorization server reported trouble of its own."))
+        return problems.describe(
+            errors.SipgateUnavailable("The authorization server reported trouble of its own.")
+        )
     if code == "invalid_scope":
         return problems.describe(
-            errors.Misconfigured("sipgate does not know a requested scope.", setting="SIPGATE_SCOPE")
+            errors.Misconfigured(
+                "sipgate does not know a requested scope.", setting="SIPGATE_SCOPE"
+            )
         )
-    if code in {"unauthorized_client", "invalid_request", "unsupported_response_type", "invalid_client"}:
+    if code in {
+        "unauthorized_client",
+        "invalid_request",
+        "unsupported_response_type",
+        "invalid_client",
+    }:
         return problems.describe(
             errors.Misconfigured(
-                "sipgate does not accept this client's request.", setting=f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI"
+                "sipgate does not accept this client's request.",
+                setting=f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI",
             )
         )
     if code in {"login_required", "interaction_required", "consent_required"}:
         return problems.describe(errors.NeedsSignIn("sipgate wants the person to take part."))
-    return problems.describe(errors.UnexpectedResponse("The authorization server answered with an unknown error code."))
+    return problems.describe(
+        errors.UnexpectedResponse("The authorization server answered with an unknown error code.")
+    )

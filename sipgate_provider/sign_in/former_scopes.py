@@ -39,7 +39,9 @@ class Known:
 def known(login: SocialLogin) -> Known:
     """Return what is known of the identity that signs in. One query."""
     rows = SocialAccount.objects.filter(provider=login.account.provider, uid=login.account.uid)
-    row = rows.values_list("extra_data", "user_id", "sipgate_token__scope", "sipgate_token__reason").first()
+    row = rows.values_list(
+        "extra_data", "user_id", "sipgate_token__scope", "sipgate_token__reason"
+    ).first()
     if row is None:
         return Known()
     data, user_id, scope, reason = row
@@ -59,7 +61,9 @@ class Compared:
     refused: tuple[str, ...] = ()
 
 
-def compare(request: HttpRequest, login: SocialLogin, grant: oauth.Grant, before: Known) -> Compared:
+def compare(
+    request: HttpRequest, login: SocialLogin, grant: oauth.Grant, before: Known
+) -> Compared:
     """Compare ``grant`` with what was allowed ``before``, if this sign-in is going to replace that."""
     process = login.state.get("process")
     others = process == AuthProcess.CONNECT and before.user_id != request.user.pk
@@ -83,5 +87,7 @@ def tell(request: HttpRequest, lost: Iterable[str]) -> None:
     """Tell the person which scopes are gone."""
     names = ", ".join(lost)
     if names:
-        text = _("sipgate no longer allows: %(scopes)s. A page that needs it will ask you.") % {"scopes": names}
+        text = _("sipgate no longer allows: %(scopes)s. A page that needs it will ask you.") % {
+            "scopes": names
+        }
         messages.warning(request, text, fail_silently=True)

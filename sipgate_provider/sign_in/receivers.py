@@ -37,7 +37,11 @@ def connect_signals() -> None:
     user_logged_in.connect(_signed_in, dispatch_uid="sipgate_provider.logged_in")
     social_account_added.connect(_connected, dispatch_uid="sipgate_provider.added")
     social_account_updated.connect(_reconnected, dispatch_uid="sipgate_provider.updated")
-    pre_delete.connect(consent.before_row_is_deleted, sender=SipgateToken, dispatch_uid="sipgate_provider.pre_delete")
+    pre_delete.connect(
+        consent.before_row_is_deleted,
+        sender=SipgateToken,
+        dispatch_uid="sipgate_provider.pre_delete",
+    )
 
 
 def _signed_in(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
@@ -54,19 +58,30 @@ def _reconnected(request: Any, sociallogin: SocialLogin, **_kwargs: Any) -> None
     # is another user's. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
     user = getattr(request, "user", None)
     is_connect = sociallogin.state.get("process") == "connect"
-    if is_connect and user is not None and user.is_authenticated and sociallogin.account.user_id == user.pk:
+    if (
+        is_connect
+        and user is not None
+        and user.is_authenticated
+        and sociallogin.account.user_id == user.pk
+    ):
         _store(sociallogin)
 
 
 def _store(sociallogin: SocialLogin) -> None:
-    if sociallogin.account is None or sociallogin.account.provider != conf.PROVIDER_ID or not sociallogin.account.pk:
+    if (
+        sociallogin.account is None
+        or sociallogin.account.provider != conf.PROVIDER_ID
+        or not sociallogin.account.pk
+    ):
         return
     grant = attached(sociallogin.token)
     if grant is None:
         return
     setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
     row = store.load(sociallogin.account.pk)
-    if sociallogin.state.get("process") != "connect" and consent.declines(sociallogin.account, grant, row):
+    if sociallogin.state.get("process") != "connect" and consent.declines(
+        sociallogin.account, grant, row
+    ):
         return
     requested = sociallogin.state.get("data") or {}
     consent.record_consent(

@@ -60,13 +60,21 @@ def asked_for(state: dict[str, Any]) -> int | None:
 
 def note_met(request: HttpRequest, connection_id: int, name: str) -> None:
     """Remember who came back instead of the person of ``connection_id``."""
-    request.session[MET] = {"connection": connection_id, "name": name, "until": time.time() + REMEMBERED}
+    request.session[MET] = {
+        "connection": connection_id,
+        "name": name,
+        "until": time.time() + REMEMBERED,
+    }
 
 
 def met(request: HttpRequest, connection_id: int) -> str:
     """Return the name of who came back instead, a moment ago; empty if nobody did."""
     known = request.session.get(MET)
-    if not isinstance(known, dict) or known["connection"] != connection_id or known["until"] < time.time():
+    if (
+        not isinstance(known, dict)
+        or known["connection"] != connection_id
+        or known["until"] < time.time()
+    ):
         return ""
     return str(known["name"])
 
@@ -81,7 +89,9 @@ def gone(request: HttpRequest) -> HttpResponse:
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated
-    return HttpResponseRedirect(resolve_url(settings.LOGIN_REDIRECT_URL if is_signed_in else settings.LOGIN_URL))
+    return HttpResponseRedirect(
+        resolve_url(settings.LOGIN_REDIRECT_URL if is_signed_in else settings.LOGIN_URL)
+    )
 
 
 def _connections() -> Any:

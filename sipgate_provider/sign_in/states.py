@@ -81,7 +81,11 @@ def use(request: HttpRequest, state_id: str) -> bool:
         state_hash=digest(state_id),
         browser_hash=digest(request.COOKIES.get(COOKIE, "")),
         used_at=timezone.now(),
-        asked={name: asked.get(name) for name in ("process", "next", "data", "headless") if asked.get(name)},
+        asked={
+            name: asked.get(name)
+            for name in ("process", "next", "data", "headless")
+            if asked.get(name)
+        },
     )
     try:
         with transaction.atomic(using=database.alias()):
@@ -92,7 +96,12 @@ def use(request: HttpRequest, state_id: str) -> bool:
 
 
 def finish(
-    state_id: str, *, outcome: str, location: str = "", former: dict[str, Any] | None = None, destination: str = ""
+    state_id: str,
+    *,
+    outcome: str,
+    location: str = "",
+    former: dict[str, Any] | None = None,
+    destination: str = "",
 ) -> None:
     """Tell those who wait how the sign-in ended, and which scopes will be asked for before the person arrives."""
     rows = UsedState.objects.using(database.alias()).filter(pk=digest(state_id))
@@ -104,7 +113,9 @@ def used(request: HttpRequest, state_id: str) -> UsedState | None:
     browser = digest(request.COOKIES.get(COOKIE, ""))
     if not state_id or not browser:
         return None
-    rows = UsedState.objects.using(database.alias()).filter(pk=digest(state_id), browser_hash=browser)
+    rows = UsedState.objects.using(database.alias()).filter(
+        pk=digest(state_id), browser_hash=browser
+    )
     return next(iter(rows[:1]), None)
 
 

@@ -25,7 +25,11 @@ from allauth.socialaccount.helpers import complete_social_login, render_authenti
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
 from allauth.socialaccount.providers.base import AuthError, AuthProcess, ProviderException
 from allauth.socialaccount.providers.oauth2.client import OAuth2Client
-from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter, OAuth2CallbackView, OAuth2LoginView
+from allauth.socialaccount.providers.oauth2.views import (
+    OAuth2Adapter,
+    OAuth2CallbackView,
+    OAuth2LoginView,
+)
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import MultipleObjectsReturned, PermissionDenied
@@ -53,10 +57,14 @@ BEGUN_AGAIN = "sipgate_begun_again"
 
 
 class SipgateOAuth2Client(OAuth2Client):
-    def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
+    def get_redirect_url(
+        self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]
+    ) -> str:
         """Return the authorization URL; scopes are sorted, so that the same scopes give the same URL."""
         url = str(
-            super().get_redirect_url(authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))})
+            super().get_redirect_url(
+                authorization_url, [], {**extra_params, "scope": " ".join(sorted(set(scope)))}
+            )
         )
         if "?" in authorization_url:  # allauth always starts a query of its own
             url = authorization_url + "&" + url.removeprefix(authorization_url + "?")
@@ -64,13 +72,20 @@ class SipgateOAuth2Client(OAuth2Client):
 
     @sensitive_variables("code", "pkce_code_verifier")
     def get_access_token(
-        self, code: str, pkce_code_verifier: str | None = None, extra_data: dict[str, str] | None = None
+        self,
+        code: str,
+        pkce_code_verifier: str | None = None,
+        extra_data: dict[str, str] | None = None,
     ) -> oauth.Grant:
         """Exchange the code; raises as ``oauth.exchange_code``."""
         client = oauth.Client(
-            client_id=self.consumer_key, client_secret=self.consumer_secret, token_url=self.access_token_url
+            client_id=self.consumer_key,
+            client_secret=self.consumer_secret,
+            token_url=self.access_token_url,
         )
-        return oauth.exchange_code(client, code=code, redirect_uri=self.callback_url, code_verifier=pkce_code_verifier)
+        return oauth.exchange_code(
+            client, code=code, redirect_uri=self.callback_url, code_verifier=pkce_code_verifier
+        )
 
 
 class SipgateOAuth2Adapter(OAuth2Adapter):
@@ -96,7 +111,9 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         receivers.attach(token, data)
         return token
 
-    def complete_login(self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any) -> SocialLogin:
+    def complete_login(
+        self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any
+    ) -> SocialLogin:
         """Ask sipgate who signed in: one request, or two if the granted scopes include name and e-mail.
 
         Raises:
@@ -129,8 +146,14 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         data["oidc_sub"] = _text(oauth.jwt_claims(grant.access_token).get("sub"))
         claims = oauth.jwt_claims(grant.id_token) if grant.id_token else {}
         if _text(claims.get("email")):
-            data |= {"email": _text(claims.get("email")), "email_verified": claims.get("email_verified") is True}
-            data |= {"firstname": _text(claims.get("given_name")), "lastname": _text(claims.get("family_name"))}
+            data |= {
+                "email": _text(claims.get("email")),
+                "email_verified": claims.get("email_verified") is True,
+            }
+            data |= {
+                "firstname": _text(claims.get("given_name")),
+                "lastname": _text(claims.get("family_name")),
+            }
         granted = conf.scope() if grant.scope is None else grant.scope
         if not data.get("email") and scopes.suffices(granted, needed="users:read"):
             data |= self._person(grant.access_token, who.sub)
@@ -141,7 +164,12 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             user = api.fetch_user(conf.api_url(), access_token, sub)
         except (errors.MissingPermission, errors.NotFound):
             return {}  # a colleague without rights may sign in all the same, without a name
-        return {"email": user.email, "email_verified": False, "firstname": user.firstname, "lastname": user.lastname}
+        return {
+            "email": user.email,
+            "email_verified": False,
+            "firstname": user.firstname,
+            "lastname": user.lastname,
+        }
 
 
 class SipgateLoginView(OAuth2LoginView):
@@ -194,7 +222,11 @@ class SipgateCallbackView(OAuth2CallbackView):
     def _dispatch(self, provider: Any, answer: AuthorizationResponse) -> HttpResponse:
         has_code = bool(answer.code) and not answer.error
         began = states.begun_at(self.request, answer.state)
-        if has_code and states.begun_here(self.request, answer.state) and states.use(self.request, answer.state):
+        if (
+            has_code
+            and states.begun_here(self.request, answer.state)
+            and states.use(self.request, answer.state)
+        ):
             # It is used before it leaves the session, so that a request that does not find it there finds the row.
             state = self._unstash(provider, answer.state)
             if state is not None:
@@ -210,9 +242,13 @@ class SipgateCallbackView(OAuth2CallbackView):
             return self._without_former(state, cause=problems.printable(answer.error)[:80])
         return self._refused(provider, answer, state)
 
-    def _refused(self, provider: Any, answer: AuthorizationResponse, state: dict[str, Any] | None) -> HttpResponse:
+    def _refused(
+        self, provider: Any, answer: AuthorizationResponse, state: dict[str, Any] | None
+    ) -> HttpResponse:
         cancelled = answer.error == self.adapter.login_cancelled_error
-        return self._failed(provider, state, error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN)
+        return self._failed(
+            provider, state, error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN
+        )
 
     def _unstash(self, provider: Any, state_id: str) -> dict[str, Any] | None:
         """Take a state out of the session that began it; None if it is not there (any more)."""
@@ -263,7 +299,9 @@ class SipgateCallbackView(OAuth2CallbackView):
                 destination=done.destination if done else "",
             )
 
-    def _repeated(self, provider: Any, answer: AuthorizationResponse, used: UsedState) -> HttpResponse:
+    def _repeated(
+        self, provider: Any, answer: AuthorizationResponse, used: UsedState
+    ) -> HttpResponse:
         """Send this browser where the first callback went, or begin the sign-in again, once.
 
         First redirect to this address without the code. By then the cookie of the first callback's session has arrived,
@@ -305,10 +343,19 @@ class SipgateCallbackView(OAuth2CallbackView):
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
         if strict and answer.state and "_redir" not in self.request.GET:
             # Browsers do not send the session's cookie with a redirect from another site, but do with one from here.
-            here = {"provider": provider, "redirect_to": f"{self.request.path}?{answer.query}&_redir="}
+            here = {
+                "provider": provider,
+                "redirect_to": f"{self.request.path}?{answer.query}&_redir=",
+            }
             return render(self.request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
-        next_step = "" if answer.state or answer.error or answer.code else another_account.next_step(self.request)
-        return HttpResponseRedirect(next_step) if next_step else self._refused(provider, answer, None)
+        next_step = (
+            ""
+            if answer.state or answer.error or answer.code
+            else another_account.next_step(self.request)
+        )
+        return (
+            HttpResponseRedirect(next_step) if next_step else self._refused(provider, answer, None)
+        )
 
     def _exchange(
         self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
@@ -323,7 +370,9 @@ class SipgateCallbackView(OAuth2CallbackView):
         grant = client.get_access_token(answer.code, pkce_code_verifier=verifier)
         return grant, self.adapter.identity(grant)
 
-    def _complete(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
+    def _complete(
+        self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
+    ) -> Completed:
         grant, identity = self._exchange(provider, state, answer)
         repairs = repair.asked_for(state)
         for last in (False, True):
@@ -366,7 +415,9 @@ class SipgateCallbackView(OAuth2CallbackView):
         """Connect, sign in and sign up nobody: end what was granted, and go to the page that says who is needed."""
         name = _name(account, grant)
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        revocation.enqueue(pair, uid=account.uid, user=self.request.user.pk, why="somebody else was expected")
+        revocation.enqueue(
+            pair, uid=account.uid, user=self.request.user.pk, why="somebody else was expected"
+        )
         repair.note_met(self.request, repairs, name)
         address = another_account.url(
             next_url=state.get("next") or "", process=state.get("process") or "", repairs=repairs
@@ -387,13 +438,19 @@ class SipgateCallbackView(OAuth2CallbackView):
             destination = get_adapter().get_connect_redirect_url(self.request, login.account)
         login.state["next"] = self._here(answer)
         scope = sorted({*former_scopes.requested_scope(login.state), *compared.unasked})
-        return {"uid": login.account.uid, "scope": scope, "lost": list(compared.unasked)}, destination
+        return {
+            "uid": login.account.uid,
+            "scope": scope,
+            "lost": list(compared.unasked),
+        }, destination
 
     def _here(self, answer: AuthorizationResponse) -> str:
         return f"{self.request.path}?{urlencode({'state': answer.state})}"
 
     def _destination(self, used: UsedState) -> str:
-        return used.destination or get_account_adapter(self.request).get_login_redirect_url(self.request)
+        return used.destination or get_account_adapter(self.request).get_login_redirect_url(
+            self.request
+        )
 
     def _ask_for_former(self, provider: Any, used: UsedState) -> HttpResponse:
         wish = used.former
@@ -407,18 +464,27 @@ class SipgateCallbackView(OAuth2CallbackView):
         )
         return response
 
-    def _add_former(self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse) -> Completed:
+    def _add_former(
+        self, provider: Any, state: dict[str, Any], answer: AuthorizationResponse
+    ) -> Completed:
         """Store the grant of a sign-in that asked for former scopes, if it is about the same person's connection."""
         grant, identity = self._exchange(provider, state, answer)
         wish, uid = state["data"][former_scopes.MARK], provider.extract_uid(identity)
         requested = former_scopes.requested_scope(state)
         with transaction.atomic(using=database.alias()):
             connection = SocialAccount.objects.filter(provider=provider.sub_id, uid=uid).first()
-            if connection is None or uid != wish["uid"] or connection.user_id != self.request.user.pk:
-                raise errors.UnexpectedResponse("sipgate answered for another person.", endpoint="callback")
+            if (
+                connection is None
+                or uid != wish["uid"]
+                or connection.user_id != self.request.user.pk
+            ):
+                raise errors.UnexpectedResponse(
+                    "sipgate answered for another person.", endpoint="callback"
+                )
             consent.record_consent(connection, grant, requested_scope=requested)
         former_scopes.tell(
-            self.request, scopes.missing(requested if grant.scope is None else grant.scope, needed=wish["lost"])
+            self.request,
+            scopes.missing(requested if grant.scope is None else grant.scope, needed=wish["lost"]),
         )
         return Completed(HttpResponseRedirect(state["next"]), uid=uid)
 
@@ -446,7 +512,13 @@ class SipgateCallbackView(OAuth2CallbackView):
         return response
 
 
-CAUGHT = (errors.SipgateError, errors.TokenRefused, RequestException, ProviderException, PermissionDenied)
+CAUGHT = (
+    errors.SipgateError,
+    errors.TokenRefused,
+    RequestException,
+    ProviderException,
+    PermissionDenied,
+)
 
 
 class WrongIssuer(errors.Misconfigured):
@@ -469,7 +541,9 @@ def _check_issuer(named: str) -> None:
 
 def _name(account: SocialAccount, grant: oauth.Grant) -> str:
     """Return the name of a sipgate account that is not going to be connected."""
-    known = SocialAccount.objects.filter(provider=account.provider, uid=account.uid).select_related("sipgate_account")
+    known = SocialAccount.objects.filter(provider=account.provider, uid=account.uid).select_related(
+        "sipgate_account"
+    )
     connection = known.first()
     if connection is not None:
         return str(connection.get_provider_account().to_str())
@@ -517,11 +591,15 @@ def _guarded(view: Any) -> Any:
             response: HttpResponse = view(request, *args, **kwargs)
         except SocialApp.DoesNotExist:
             return problems.page(
-                request, errors.Misconfigured("No sipgate client is configured.", setting=errors.CLIENT_ID)
+                request,
+                errors.Misconfigured("No sipgate client is configured.", setting=errors.CLIENT_ID),
             )
         except MultipleObjectsReturned:
             return problems.page(
-                request, errors.Misconfigured("Two sipgate clients are configured.", setting=errors.CLIENT_ID)
+                request,
+                errors.Misconfigured(
+                    "Two sipgate clients are configured.", setting=errors.CLIENT_ID
+                ),
             )
         except errors.SipgateError as error:
             return problems.page(request, error)

@@ -75,13 +75,18 @@ class Connection:
 
 
 @register.simple_tag(takes_context=True)
-def sipgate_connection(context: template.Context, *, scopes: str | Iterable[str] = ()) -> Connection:
+def sipgate_connection(
+    context: template.Context, *, scopes: str | Iterable[str] = ()
+) -> Connection:
     """Return what is known about this person's connection; ``scopes`` (words or a list) are those the page needs."""
     rows = _rows(context.get("request"))
     if not rows:
         return Connection(needed=_words(scopes))
     return Connection(
-        connection=rows[0], token=accounts.token_of(rows[0]), needed=_words(scopes), others=tuple(rows[1:])
+        connection=rows[0],
+        token=accounts.token_of(rows[0]),
+        needed=_words(scopes),
+        others=tuple(rows[1:]),
     )
 
 
@@ -112,7 +117,9 @@ def sipgate_sign_in_url(
     rows = _rows(request) if scopes else []
     about = connection or (rows[0] if rows else None)
     repairs = about.pk if about is not None else None
-    return problems.sign_in_url(back, process=process, wish=_wish(request, _words(scopes)), repairs=repairs)
+    return problems.sign_in_url(
+        back, process=process, wish=_wish(request, _words(scopes)), repairs=repairs
+    )
 
 
 @register.inclusion_tag("sipgate_provider/snippets/button.html", takes_context=True)
@@ -129,7 +136,9 @@ def sipgate_button(
     """Show a button that starts a sign-in with one click (a form that posts); arguments as for ``sipgate_sign_in_url``.
     ``tags`` go to allauth's ``button`` element.
     """
-    url = sipgate_sign_in_url(context, next=next, scopes=scopes, process=process, connection=connection)
+    url = sipgate_sign_in_url(
+        context, next=next, scopes=scopes, process=process, connection=connection
+    )
     return {"url": url, "label": label, "tags": tags, "csrf_token": context.get("csrf_token", "")}
 
 
@@ -154,7 +163,9 @@ def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
         return ""
     rows = _rows(request)
     token = accounts.token_of(rows[0]) if rows else None
-    return scope_rules.signed(request, scope_rules.widened(token.scopes if token else (), needed=needed))
+    return scope_rules.signed(
+        request, scope_rules.widened(token.scopes if token else (), needed=needed)
+    )
 
 
 def _rows(request: HttpRequest | None) -> list[SocialAccount]:

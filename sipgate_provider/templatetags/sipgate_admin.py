@@ -41,8 +41,13 @@ def sipgate_dashboard(context: template.Context) -> dict[str, Any]:
     if not user.has_perm("sipgate_provider.view_sipgatetoken"):
         return {}
     now = statistics.current()
-    ended = SipgateToken.objects.filter(state=State.NEEDS_SIGN_IN, reason=Reason.ENDED_BY_PERSON).count()
-    states = {**now.states, State.NEEDS_SIGN_IN.value: max(now.states[State.NEEDS_SIGN_IN] - ended, 0)}
+    ended = SipgateToken.objects.filter(
+        state=State.NEEDS_SIGN_IN, reason=Reason.ENDED_BY_PERSON
+    ).count()
+    states = {
+        **now.states,
+        State.NEEDS_SIGN_IN.value: max(now.states[State.NEEDS_SIGN_IN] - ended, 0),
+    }
     return {
         "statistics": now,
         "states": _states(states),
@@ -64,7 +69,9 @@ def _url(user: Any, model: type[Model], **filters: object) -> str:
     from sipgate_provider.admin import shared
 
     name = model._meta.model_name
-    return shared.list_url(model, **filters) if user.has_perm(f"sipgate_provider.view_{name}") else ""
+    return (
+        shared.list_url(model, **filters) if user.has_perm(f"sipgate_provider.view_{name}") else ""
+    )
 
 
 def _states(counted: dict[str, int]) -> list[dict[str, Any]]:
@@ -106,4 +113,8 @@ def _chart(counted: Sequence[tuple[datetime, int]], date_format: str) -> dict[st
                 "label": formats.date_format(timezone.localtime(at), date_format),
             }
         )
-    return {"bars": bars, "width": str(step * len(counted)), "total": sum(number for _moment, number in counted)}
+    return {
+        "bars": bars,
+        "width": str(step * len(counted)),
+        "total": sum(number for _moment, number in counted),
+    }

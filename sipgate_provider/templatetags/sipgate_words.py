@@ -45,13 +45,24 @@ PERMISSIONS = {
 }
 """What a scope allows, to be read after "may". https://developer.sipgate.io/rest-api/oauth2-scopes/"""
 
-PRODUCTS = {"TEAM": "team", "SIMQUADRAT": "simquadrat", "BASIC": "basic", "TRUNKING": "trunking", "NEO": "neo"}
+PRODUCTS = {
+    "TEAM": "team",
+    "SIMQUADRAT": "simquadrat",
+    "BASIC": "basic",
+    "TRUNKING": "trunking",
+    "NEO": "neo",
+}
 """sipgate's own spelling of its products."""
 
 
 @register.filter
 def history_lifetime(value: str) -> str:
-    known = {"NONE": _("not kept"), "THIRTY_DAYS": _("30 days"), "UNLIMITED": _("without limit"), "": "–"}
+    known = {
+        "NONE": _("not kept"),
+        "THIRTY_DAYS": _("30 days"),
+        "UNLIMITED": _("without limit"),
+        "": "–",
+    }
     return known.get(value, value)
 
 
@@ -93,7 +104,9 @@ def happened(event: TokenEvent) -> str:
         TokenEvent.Kind.RECOVERED: _("A renewal was completed after an interruption of this site."),
         TokenEvent.Kind.DISCONNECTED: _("The connection was removed."),
         TokenEvent.Kind.REVOCATION: _("This site's access was ended at sipgate."),
-        TokenEvent.Kind.REVOCATION_FAILED: _("This site's access could not be ended at sipgate; it ends by itself."),
+        TokenEvent.Kind.REVOCATION_FAILED: _(
+            "This site's access could not be ended at sipgate; it ends by itself."
+        ),
         TokenEvent.Kind.RESEALED: _("The stored tokens were sealed with a new key."),
         TokenEvent.Kind.ADMIN: _("An administrator of this site worked on the connection."),
         TokenEvent.Kind.NOTIFIED: _("A mail was sent to you."),
@@ -110,7 +123,9 @@ def _state_changed(event: TokenEvent) -> str:
         State.ACTIVE: _("The connection works."),
         State.FAILING: _("The connection could not be renewed; it is tried again."),
         State.NEEDS_SIGN_IN: _("The connection ended, and a new sign-in is needed."),
-        State.MISCONFIGURED: _("The connection paused: this site's set-up at sipgate was not accepted."),
+        State.MISCONFIGURED: _(
+            "The connection paused: this site's set-up at sipgate was not accepted."
+        ),
     }
     text = words.get(State(event.state), "") if event.state in State.values else ""
     return f"{text} {_because(event)}".strip()

@@ -10,7 +10,16 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Request,
+    expect,
+    sync_playwright,
+)
 
 from tests import tools
 from tests.browser.stand import ROOT, Stand, stand
@@ -36,7 +45,9 @@ def project() -> Iterator[Stand]:
         yield running
 
 
-@pytest.fixture(scope="module")  # not longer: Playwright's event loop would be in the way of other tests' databases
+@pytest.fixture(
+    scope="module"
+)  # not longer: Playwright's event loop would be in the way of other tests' databases
 def chromium() -> Iterator[Browser]:
     path = tools.needed("chromium", "chromium-browser", "google-chrome", package="chromium")
     with sync_playwright() as playwright:
@@ -79,12 +90,16 @@ class Visitor:
         """Keep a picture of the page."""
         self._shots += 1
         ARTIFACTS.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=ARTIFACTS / f"{self.name}-{self._shots:02}-{name}.png", full_page=True)
+        self.page.screenshot(
+            path=ARTIFACTS / f"{self.name}-{self._shots:02}-{name}.png", full_page=True
+        )
 
     def look(self, name: str) -> None:
         """Keep a picture of the page; check what every page must be."""
         self.picture(name)
-        overflow = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        overflow = self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
         if overflow > 0:
             self.complaints.append(f"{name}: wider than the window by {overflow} px")
         rules = (
@@ -99,7 +114,11 @@ class Visitor:
     def sign_in(self, person: str = "1000000w0", *, allow: bool = True, button: str = "") -> None:
         """Press the page's sipgate button, be ``person`` at the sandbox, allow or deny."""
         form = self.page.locator("form[action*='/sipgate/login/']")
-        self.press((form.get_by_role("button", name=button) if button else form.get_by_role("button")).first)
+        self.press(
+            (
+                form.get_by_role("button", name=button) if button else form.get_by_role("button")
+            ).first
+        )
         self.at_sipgate(person, allow=allow)
 
     def press(self, button: Locator) -> None:
@@ -123,7 +142,10 @@ class Visitor:
             self.page.keyboard.press(key)
 
     def at_sipgate(self, person: str = "1000000w0", *, allow: bool = True) -> None:
-        choice, restart = self.page.locator(f"button[value='{person}']"), self.page.locator("button[name='restart']")
+        choice, restart = (
+            self.page.locator(f"button[value='{person}']"),
+            self.page.locator("button[name='restart']"),
+        )
         if not choice.count() and restart.count():
             self.press(restart)
         if choice.count():
@@ -145,7 +167,12 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
     project.control.lifetimes(access=300, refresh=2_592_000)
 
     def open_window(
-        *, language: str = "en-GB", phone: bool = False, dark: bool = False, name: str = "", **options: Any
+        *,
+        language: str = "en-GB",
+        phone: bool = False,
+        dark: bool = False,
+        name: str = "",
+        **options: Any,
     ) -> Visitor:
         context = chromium.new_context(
             locale=language,
@@ -161,7 +188,9 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
                 "dark" if dark else "light",
             ]
         )
-        for former in ARTIFACTS.glob(f"{look}-*.png"):  # of the last run; another process may be writing others
+        for former in ARTIFACTS.glob(
+            f"{look}-*.png"
+        ):  # of the last run; another process may be writing others
             former.unlink()
         visitors.append(Visitor(context, project, look))
         return visitors[-1]

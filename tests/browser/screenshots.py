@@ -18,21 +18,32 @@ def main() -> int:
     path = tools.needed("chromium", "chromium-browser", "google-chrome", package="chromium")
     with stand() as project, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
-        person = Visitor(browser.new_context(locale="en-GB", viewport={"width": 1000, "height": 700}), project, "")
+        person = Visitor(
+            browser.new_context(locale="en-GB", viewport={"width": 1000, "height": 700}),
+            project,
+            "",
+        )
         person.go("/")
         _picture(person, "home")
         person.sign_in("1000000w0")
         person.go("/account")
         _picture(person, "account")
         phone = Visitor(
-            browser.new_context(locale="de-DE", viewport={"width": 390, "height": 844}, color_scheme="dark"),
+            browser.new_context(
+                locale="de-DE", viewport={"width": 390, "height": 844}, color_scheme="dark"
+            ),
             project,
             "",
         )
         phone.go("/oauth?code=old&state=old")
         _picture(phone, "problem-phone")
         _admin(
-            Visitor(browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 800}), project, ""), project
+            Visitor(
+                browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 800}),
+                project,
+                "",
+            ),
+            project,
         )
         browser.close()
     return 0

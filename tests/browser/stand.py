@@ -81,9 +81,15 @@ def stand(**variables: str) -> Iterator[Stand]:
             "TIME_ZONE": "Europe/Berlin",
             **variables,
         }
-        running = Stand(f"http://localhost:{port}", SandboxControl(f"http://localhost:{sandbox_port}"), environment)
+        running = Stand(
+            f"http://localhost:{port}",
+            SandboxControl(f"http://localhost:{sandbox_port}"),
+            environment,
+        )
         running.manage("migrate", "--verbosity", "0")
-        running.manage("createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.org")
+        running.manage(
+            "createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.org"
+        )
         with (Path(folder) / "site.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "runserver", "--noreload"],

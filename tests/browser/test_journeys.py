@@ -17,7 +17,9 @@ LOOKS = [("en-GB", False, False), ("de-DE", True, True)]
 
 
 @pytest.mark.parametrize(("language", "phone", "dark"), LOOKS)
-def test_whole_journey(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+def test_whole_journey(
+    visit: Visit, project: Stand, language: str, phone: bool, dark: bool
+) -> None:
     """Sign up with sipgate, refresh, connect another account, disconnect, sign out, sign in again."""
     person = visit(language=language, phone=phone, dark=dark)
     german = language.startswith("de")
@@ -38,7 +40,11 @@ def test_whole_journey(visit: Visit, project: Stand, language: str, phone: bool,
     expect(page.locator(".trace li")).to_have_count(3)
     person.look("refreshed")
     person.go("/account")
-    person.press(page.get_by_role("button", name="Weiteres Konto verbinden" if german else "Connect another account"))
+    person.press(
+        page.get_by_role(
+            "button", name="Weiteres Konto verbinden" if german else "Connect another account"
+        )
+    )
     person.look("another-account")
     person.press(page.locator("main form button").last)
     person.at_sipgate("2000000w0")
@@ -133,14 +139,18 @@ def test_every_state(visit: Visit, project: Stand, language: str, phone: bool, d
     page = person.go("/")
     person.sign_in("9000000w0")
     for name, (state, reason) in STATES.items():
-        project.execute("UPDATE sipgate_provider_sipgatetoken SET state = ?, reason = ?", state, reason)
+        project.execute(
+            "UPDATE sipgate_provider_sipgatetoken SET state = ?, reason = ?", state, reason
+        )
         person.go("/")
         expect(page.locator(".connection-head .badge")).to_have_count(1)
         person.look(f"{name}-home")
         person.go("/account/numbers")
         person.look(f"{name}-numbers")
     project.control.fault("forbidden-text", on="api", times=None)
-    project.execute("UPDATE sipgate_provider_sipgatetoken SET state = 'active', reason = '', scope = 'all'")
+    project.execute(
+        "UPDATE sipgate_provider_sipgatetoken SET state = 'active', reason = '', scope = 'all'"
+    )
     person.go("/account")
     person.look("not-available")
     person.go("/admin/")
@@ -148,18 +158,24 @@ def test_every_state(visit: Visit, project: Stand, language: str, phone: bool, d
 
 
 @pytest.mark.parametrize(("language", "phone", "dark"), LOOKS)
-def test_the_sandboxs_own_pages(visit: Visit, project: Stand, language: str, phone: bool, dark: bool) -> None:
+def test_the_sandboxs_own_pages(
+    visit: Visit, project: Stand, language: str, phone: bool, dark: bool
+) -> None:
     """Buttons in words arrange what happens, until it is ended."""
     person = visit(language=language, phone=phone, dark=dark)
     page = person.go(project.control.url)
-    person.press(page.get_by_role("button", name=re.compile("Until I end it|Bis ich es beende")).first)
+    person.press(
+        page.get_by_role("button", name=re.compile("Until I end it|Bis ich es beende")).first
+    )
     expect(page.locator(".armed li")).to_have_count(1)
     page.locator("summary").click()
     person.look("start")
     person.press(page.get_by_role("button", name=re.compile("^(End all|Alles beenden)$")))
     expect(page.locator(".armed li")).to_have_count(0)
     client = "1000000-1-sandbox%3Athird-party"
-    person.go(f"{project.control.url}/auth/realms/third-party/protocol/openid-connect/auth?client_id={client}")
+    person.go(
+        f"{project.control.url}/auth/realms/third-party/protocol/openid-connect/auth?client_id={client}"
+    )
     person.look("redirect-uri")
     person.go("/")
     person.press(page.locator("form[action*='/sipgate/login/'] button").first)
@@ -184,9 +200,17 @@ def test_administration(visit: Visit, project: Stand, language: str, dark: bool)
     boss.look("connections")
     page.locator("#result_list tbody tr:has-text('7000000w0') th a").first.click()
     boss.look("connection")
-    boss.press(page.locator(".sipgate-tools input[type=submit], .sipgate-tools button, .sipgate-tools a").first)
+    boss.press(
+        page.locator(
+            ".sipgate-tools input[type=submit], .sipgate-tools button, .sipgate-tools a"
+        ).first
+    )
     boss.look("confirm")
-    boss.press(page.locator("#content form[method=post] input[type=submit], #content form[method=post] button").first)
+    boss.press(
+        page.locator(
+            "#content form[method=post] input[type=submit], #content form[method=post] button"
+        ).first
+    )
     expect(page.locator(".messagelist .success")).to_be_visible()
     boss.look("refreshed")
     boss.go("/admin/sipgate_provider/tokenevent/")
@@ -201,7 +225,8 @@ def test_weight_of_pages(visit: Visit, project: Stand) -> None:
     person.page.on(
         "requestfinished",
         lambda request: sizes.__setitem__(
-            request.url, sum(request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize"))
+            request.url,
+            sum(request.sizes()[part] for part in ("responseBodySize", "responseHeadersSize")),
         ),
     )
     person.go("/")

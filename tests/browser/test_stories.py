@@ -123,8 +123,12 @@ def test_the_wrong_account(visit: Visit, project: Stand) -> None:
     person.press(page.get_by_role("button", name="Sign in again"))
     person.at_sipgate("2000000w0")
     for _ in range(2):
-        expect(page.locator("main .alert").first).to_contain_text("You signed in at sipgate as Schraube & Mutter KG")
-        expect(page.locator("main .alert").first).to_contain_text("Rosenduft Gartenbau GmbH still needs you")
+        expect(page.locator("main .alert").first).to_contain_text(
+            "You signed in at sipgate as Schraube & Mutter KG"
+        )
+        expect(page.locator("main .alert").first).to_contain_text(
+            "Rosenduft Gartenbau GmbH still needs you"
+        )
         page.reload()
     person.look("somebody-else")
     person.press(page.get_by_role("button", name="Continue to sipgate"))
@@ -192,7 +196,9 @@ def test_a_password_user_connects_sipgate(visit: Visit, project: Stand) -> None:
     other.press(other.page.locator("main form button").last)
     other.at_sipgate("5000000w0")
     other.look("belongs-to-another-user")
-    expect(other.page.get_by_role("heading")).to_have_text("Ungeprüft UG is connected to another account")
+    expect(other.page.get_by_role("heading")).to_have_text(
+        "Ungeprüft UG is connected to another account"
+    )
     other.press(other.page.locator("main form button").nth(1))
     other.at_sipgate("5000000w0")
     expect(other.page.locator(".connection-head h2")).to_have_text("Ungeprüft UG")

@@ -89,14 +89,25 @@ class Record:
         found = []
         for token, sendings in self.sendings.items():
             for first, second in pairwise(sorted(sendings, key=lambda one: one.at)):
-                was_over = first.killed_at is not None or set(first.known) & {"unanswered", "refused", "answered"}
+                was_over = first.killed_at is not None or set(first.known) & {
+                    "unanswered",
+                    "refused",
+                    "answered",
+                }
                 if token[0] not in self.went_back and ("kept" in first.known or not was_over):
-                    found.append(f"connection {token[0]}, generation {token[2]}: {first}, then {second}")
+                    found.append(
+                        f"connection {token[0]}, generation {token[2]}: {first}, then {second}"
+                    )
         return found
 
     def why(self, connection: int) -> str:
         """Return the window in which a connection was lost."""
-        sendings = [one for (pk, _, _), all_of in self.sendings.items() if pk == connection for one in all_of]
+        sendings = [
+            one
+            for (pk, _, _), all_of in self.sendings.items()
+            if pk == connection
+            for one in all_of
+        ]
         if any(one.killed_at is not None and not one.known for one in sendings):
             return WINDOW_KILLED
         if any(one.known and one.known[0] == "unanswered" for one in sendings):
@@ -165,7 +176,9 @@ class Worker:
             raise AssertionError(f"a worker does not end:\n{self.machine.tail()}") from None
         finally:
             self._reader.join(60)
-            assert not self._reader.is_alive(), "what a worker told is not read yet: nothing can be said about it"
+            assert not self._reader.is_alive(), (
+                "what a worker told is not read yet: nothing can be said about it"
+            )
             assert self.process.stdin is not None
             assert self.process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
@@ -184,7 +197,9 @@ class Worker:
 class Machine:
     """A folder for the journal, a network of its own to database and sipgate, and workers."""
 
-    def __init__(self, name: str, folder: Path, server: Server, strict: Strict, record: Record) -> None:
+    def __init__(
+        self, name: str, folder: Path, server: Server, strict: Strict, record: Record
+    ) -> None:
         self.name, self.folder, self.record = name, folder / name, record
         self.workers: list[Worker] = []
         self.ahead = 0.0
@@ -192,7 +207,9 @@ class Machine:
         place = parse_qs(urlsplit(server.url).query)["host"][0]
         to = urlsplit(strict.url)
         self.to_database = Proxy(lambda: _unix(f"{place}/.s.PGSQL.5432"))
-        self.to_sipgate = Proxy(lambda: socket.create_connection((to.hostname or "", to.port or 0), 5))
+        self.to_sipgate = Proxy(
+            lambda: socket.create_connection((to.hostname or "", to.port or 0), 5)
+        )
 
     def environment(self) -> dict[str, str]:
         # By name: somebody has to resolve it.

@@ -44,7 +44,9 @@ class Site:
 
     def __init__(self, folder: Path, server: postgres.Server, sipgate: strict.Strict) -> None:
         self.server, self.sipgate, self.record = server, sipgate, Record()
-        self.machines = [Machine(name, folder, server, sipgate, self.record) for name in ("one", "two")]
+        self.machines = [
+            Machine(name, folder, server, sipgate, self.record) for name in ("one", "two")
+        ]
         self.kills = self.restarts = 0
         self.rows: list[tuple[Any, ...]] = []
         sipgate.reset()
@@ -109,13 +111,29 @@ class Site:
 
     def report(self, lost: list[dict[str, Any]]) -> Counter[str]:
         why = Counter(self.record.why(one["connection"]) for one in lost)
-        heads = ("phase", "s", "refreshes", "uses", "kills", "restarts", "reuse", "errors told to callers")
-        widths = [max(len(str(row[column])) for row in (heads, *self.rows)) for column in range(len(heads))]
+        heads = (
+            "phase",
+            "s",
+            "refreshes",
+            "uses",
+            "kills",
+            "restarts",
+            "reuse",
+            "errors told to callers",
+        )
+        widths = [
+            max(len(str(row[column])) for row in (heads, *self.rows))
+            for column in range(len(heads))
+        ]
         print()
         for row in (heads, *self.rows):
-            print("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)))
+            print(
+                "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True))
+            )
         counts = self.sipgate.counts()
-        print(f"{counts['rotated']} refreshes, {self.kills} kills, {self.restarts} restarts, {len(lost)} lost:")
+        print(
+            f"{counts['rotated']} refreshes, {self.kills} kills, {self.restarts} restarts, {len(lost)} lost:"
+        )
         for reason, number in why.most_common() or [("none", 0)]:
             print(f"  {number:4} {reason}")
         print(f"  reasons told: {dict(Counter(one['reason'] for one in lost))}")
@@ -223,7 +241,9 @@ class Chaos:
     def a_database_that_goes_back(self, until: float) -> None:
         """The last second of commits is lost, as by a failover to a replica that lags behind."""
         table, kept = "sipgate_provider_sipgatetoken", "kept_for_later"
-        self.site.execute(f"DROP TABLE IF EXISTS {kept}", f"CREATE TABLE {kept} AS SELECT * FROM {table}")
+        self.site.execute(
+            f"DROP TABLE IF EXISTS {kept}", f"CREATE TABLE {kept} AS SELECT * FROM {table}"
+        )
         rest(1)
         columns = [
             row[0]
@@ -293,8 +313,12 @@ class Samples:
         figures = [self.site.record.figures[worker.process.pid] for worker in self.workers]
         for name in ("memory", "files", "threads"):
             self.found[name].append(max(one[name] for one in figures))
-        self.found["journal"].append(sum(1 for one in self.site.machines for _ in one.folder.rglob("*.*")))
-        [[number]] = self.site.execute("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        self.found["journal"].append(
+            sum(1 for one in self.site.machines for _ in one.folder.rglob("*.*"))
+        )
+        [[number]] = self.site.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        )
         self.found["database"].append(number)
 
     def growth(self, name: str) -> float:
@@ -305,7 +329,9 @@ class Samples:
     def report(self) -> None:
         print(f"{'':9} {'first':>12} {'middle':>12} {'last':>12} {'growth':>8}")
         for name, found in self.found.items():
-            print(f"{name:9} {found[0]:12.0f} {median(found):12.0f} {found[-1]:12.0f} {self.growth(name):8.2f}")
+            print(
+                f"{name:9} {found[0]:12.0f} {median(found):12.0f} {found[-1]:12.0f} {self.growth(name):8.2f}"
+            )
 
 
 def test_soak(site: Site) -> None:
@@ -327,6 +353,10 @@ def test_soak(site: Site) -> None:
     assert not site.record.crashes
     assert not site.record.doubled()
     assert set(why) <= {WINDOW_KILLED}
-    assert {name: samples.growth(name) for name in MOST_GROWTH if samples.growth(name) > MOST_GROWTH[name]} == {}
+    assert {
+        name: samples.growth(name)
+        for name in MOST_GROWTH
+        if samples.growth(name) > MOST_GROWTH[name]
+    } == {}
     # Per machine and connection: a lock, the newest entry, and one that a kill has left.
     assert max(samples.found["journal"]) <= len(site.machines) * 3 * CONNECTIONS

@@ -54,7 +54,11 @@ def crashed(what: threading.ExceptHookArgs) -> None:
 
 
 def of(token: store.Sent) -> dict[str, Any]:
-    return {"connection": token.connection_id, "consent": token.consent_id.hex, "generation": token.generation}
+    return {
+        "connection": token.connection_id,
+        "consent": token.consent_id.hex,
+        "generation": token.generation,
+    }
 
 
 def watch_for_crashes() -> None:
@@ -66,7 +70,9 @@ def watch_for_crashes() -> None:
         except (errors.SipgateError, refresh.LeftToOthers, DatabaseError, InterfaceError):
             raise
         except BaseException:
-            tell("crashed", trace=traceback.format_exc()[-2000:])  # nobody asks for what comes of a refresh behind
+            tell(
+                "crashed", trace=traceback.format_exc()[-2000:]
+            )  # nobody asks for what comes of a refresh behind
             raise
 
     refresh._Refresh.run = runs  # type: ignore[method-assign]  # watched
@@ -75,8 +81,16 @@ def watch_for_crashes() -> None:
 
 def watch() -> None:
     """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
-    before_sending, write, save = refresh._Refresh._before_sending, journal.write, store.save_refreshed
-    no_answer, refused, resolve = refresh._Refresh.no_answer, refresh._Refresh.refused, socket.getaddrinfo
+    before_sending, write, save = (
+        refresh._Refresh._before_sending,
+        journal.write,
+        store.save_refreshed,
+    )
+    no_answer, refused, resolve = (
+        refresh._Refresh.no_answer,
+        refresh._Refresh.refused,
+        socket.getaddrinfo,
+    )
 
     def sends(self: Any) -> None:
         before_sending(self)
@@ -95,7 +109,11 @@ def watch() -> None:
 
     def unanswered(self: Any, error: errors.SipgateError) -> None:
         if self.claim is not None:
-            tell("unanswered" if oauth.is_unanswered(error) else "answered", **of(self.token), why=error.message)
+            tell(
+                "unanswered" if oauth.is_unanswered(error) else "answered",
+                **of(self.token),
+                why=error.message,
+            )
         no_answer(self, error)
 
     def is_refused(self: Any, *args: Any) -> Any:
@@ -149,7 +167,9 @@ def obey(order: dict[str, Any]) -> None:
     if "disk" in order:
         # A file that may not grow at all behaves as on a full disk; what is told goes through a pipe.
         room = resource.getrlimit(resource.RLIMIT_FSIZE)[1] if order["disk"] else 0
-        resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+        resource.setrlimit(
+            resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
+        )
     if order.get("figures"):
         tell("figures", **figures())
 
@@ -166,7 +186,9 @@ def work(told: dict[str, Any]) -> None:
     threads.end_at_sigterm()
     clients = [SipgateClient(connection) for connection in SocialAccount.objects.order_by("pk")]
     tell("ready")
-    users = [threading.Thread(target=use, args=(clients, told["pause"])) for _ in range(told["threads"])]
+    users = [
+        threading.Thread(target=use, args=(clients, told["pause"])) for _ in range(told["threads"])
+    ]
     for thread in (*users, threading.Thread(target=keep)):
         thread.start()
     threading.Thread(target=listen, daemon=True).start()
@@ -184,9 +206,16 @@ def prepare(answers: list[dict[str, Any]]) -> None:
     call_command("migrate", verbosity=0)
     for number, answer in enumerate(answers):
         user = get_user_model().objects.create(username=f"person{number}")
-        connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{1000000 + number}w0")
+        connection = SocialAccount.objects.create(
+            user=user, provider="sipgate", uid=f"{1000000 + number}w0"
+        )
         now = datetime.now(UTC)
-        store.consent(connection, oauth.Grant.parse(answer, issued_at=now), requested_scope=["account:read"], now=now)
+        store.consent(
+            connection,
+            oauth.Grant.parse(answer, issued_at=now),
+            requested_scope=["account:read"],
+            now=now,
+        )
     tell("prepared")
 
 
@@ -203,7 +232,12 @@ def verify() -> None:
             SipgateClient(connection).get("/account")
         except errors.SipgateError as error:
             row = store.load(connection.pk)
-            tell("lost", connection=connection.pk, error=type(error).__name__, reason=row.reason if row else "")
+            tell(
+                "lost",
+                connection=connection.pk,
+                error=type(error).__name__,
+                reason=row.reason if row else "",
+            )
         finally:
             connections.close_all()
 
@@ -223,7 +257,9 @@ def main() -> None:
         watch_for_crashes()
         work(told)
     else:
-        {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[told["do"]]()
+        {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[
+            told["do"]
+        ]()
         threads.errands.wait_idle(10)
 
 

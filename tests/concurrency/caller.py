@@ -33,7 +33,9 @@ def use(connection: int, wait: float | None, outcomes: list[Any], start: threadi
         token = gate.usable(connection, wait=wait)
         outcomes.append(["ok", token.generation, time.monotonic() - began])
     except errors.SipgateError as error:
-        outcomes.append([type(error).__name__, str(getattr(error, "reason", "")), time.monotonic() - began])
+        outcomes.append(
+            [type(error).__name__, str(getattr(error, "reason", "")), time.monotonic() - began]
+        )
     finally:
         connections.close_all()
 

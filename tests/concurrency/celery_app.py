@@ -24,7 +24,11 @@ def use(connection: int) -> list[Any]:
     from sipgate_provider.keeper import gate, store
 
     token = gate.usable(connection)
-    while (row := store.load(connection)) and not row.lease_owner and row.generation == token.generation:
+    while (
+        (row := store.load(connection))
+        and not row.lease_owner
+        and row.generation == token.generation
+    ):
         if gate.freshness(row, timezone.now()) is gate.Freshness.FRESH:
             break
         time.sleep(0.01)

@@ -70,6 +70,8 @@ def meet(crew: Crew, connection: int, first: tuple[str, str], second: tuple[str,
     for worker, (point, how) in ((crew.first, first), (crew.second, second)):
         worker.tell(connection=connection, wait=10, stop_at=point, how=how)
         until_it_stops(worker)
-        SipgateToken.objects.exclude(lease_owner="").update(lease_until=timezone.now() - timedelta(hours=1))
+        SipgateToken.objects.exclude(lease_owner="").update(
+            lease_until=timezone.now() - timedelta(hours=1)
+        )
     let_run([crew.second], BLOCKED)  # it may have to wait for the first one
     assert let_run([crew.first, crew.second], PATIENCE), "somebody waits for ever"

@@ -29,14 +29,18 @@ class Person:
         self.url, self.sandbox = url, sandbox
 
     def get(self, path: str, *, timeout: float = 60) -> requests.Response:
-        return self.site.get(f"{self.url}{path}", headers=HOST, timeout=timeout, allow_redirects=False)
+        return self.site.get(
+            f"{self.url}{path}", headers=HOST, timeout=timeout, allow_redirects=False
+        )
 
     def press(self) -> str:
         """Press *Sign in with sipgate*; return sipgate's address."""
         path = "/accounts/sipgate/login/"
         self.get(path)
         data = {"csrfmiddlewaretoken": self.site.cookies["sipgate_csrf"]}
-        answer = self.site.post(f"{self.url}{path}", data, headers=HOST, timeout=60, allow_redirects=False)
+        answer = self.site.post(
+            f"{self.url}{path}", data, headers=HOST, timeout=60, allow_redirects=False
+        )
         assert answer.status_code == 302, answer.text[:500]
         return answer.headers["Location"]
 

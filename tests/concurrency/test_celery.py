@@ -51,8 +51,20 @@ class Worker:
         with log.open("ab") as file:
             self.process = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "celery", "-A", "tests.concurrency.celery_app", "worker", "-l", "info"),
-                    *("--without-mingle", "--without-gossip"),  # there is no other worker to talk to
+                    *(
+                        sys.executable,
+                        "-m",
+                        "celery",
+                        "-A",
+                        "tests.concurrency.celery_app",
+                        "worker",
+                        "-l",
+                        "info",
+                    ),
+                    *(
+                        "--without-mingle",
+                        "--without-gossip",
+                    ),  # there is no other worker to talk to
                     *words,
                 ],
                 env={**environment(), "CELERY_BROKER_URL": broker, **variables},
@@ -101,18 +113,24 @@ def generations() -> set[int]:
     return set(SipgateToken.objects.values_list("generation", flat=True))
 
 
-def test_children_that_end_while_they_refresh(start: Start, connect: Connect, strict: Strict) -> None:
+def test_children_that_end_while_they_refresh(
+    start: Start, connect: Connect, strict: Strict
+) -> None:
     """Each task gets the present token, and its process ends while a new one is on its way, or about to be asked for.
     The main process has used threads and connections of its own before it forked."""
     strict.set(latency=1)
     first = connect(age=400).pk
-    with start("-P", "prefork", "-c", "2", "--max-tasks-per-child", "1", SIPGATE_FIRST=str(first)) as worker:
+    with start(
+        "-P", "prefork", "-c", "2", "--max-tasks-per-child", "1", SIPGATE_FIRST=str(first)
+    ) as worker:
         results = [worker.use(connect(age=240).pk) for _ in range(4)]
         answers = [result.get(timeout=60) for result in results]
         assert [generation for generation, _ in answers] == [1] * 4
         assert len({process for _, process in answers}) == 4, "each had a process of its own"
     assert strict.counts()["rotated"] > 1, "some were asked for"
-    assert {gate.refresh(pk).state for pk in SipgateToken.objects.values_list("pk", flat=True)} == {State.ACTIVE}
+    assert {gate.refresh(pk).state for pk in SipgateToken.objects.values_list("pk", flat=True)} == {
+        State.ACTIVE
+    }
     assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
 
 
@@ -131,7 +149,9 @@ def test_a_soft_time_limit_inside_a_refresh(start: Start, connect: Connect, stri
 
 @pytest.mark.long
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_worker_that_is_told_to_stop(start: Start, connect: Connect, strict: Strict, pool: str) -> None:
+def test_a_worker_that_is_told_to_stop(
+    start: Start, connect: Connect, strict: Strict, pool: str
+) -> None:
     strict.set(latency=1)
     with start("-P", pool, "-c", "4") as worker:
         results = [worker.use(connect(age=240).pk) for _ in range(4)]
@@ -140,14 +160,18 @@ def test_a_worker_that_is_told_to_stop(start: Start, connect: Connect, strict: S
         waiting = [worker.use(stale) for _ in range(3)]
         wait_for(lambda: strict.counts()["arrived"] == 5, worker)
         worker.stop()
-        assert {result.get(timeout=10)[0] for result in waiting} == {2}, "a task that runs is finished"
+        assert {result.get(timeout=10)[0] for result in waiting} == {2}, (
+            "a task that runs is finished"
+        )
     assert worker.process.returncode == 0
     assert generations() == {2}
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (5, 0)
 
 
 @pytest.mark.long
-def test_beat_starts_the_keepalive(start: Start, connect: Connect, strict: Strict, tmp_path: Path) -> None:
+def test_beat_starts_the_keepalive(
+    start: Start, connect: Connect, strict: Strict, tmp_path: Path
+) -> None:
     connect(age=0.7 * 2_592_000)
     with start("-P", "prefork", "-c", "1", "-B", "-s", str(tmp_path / "beat")) as worker:
         wait_for(lambda: generations() == {2}, worker)

@@ -21,7 +21,16 @@ ROWS = 200
 
 def run_keepalive() -> dict[str, int]:
     done = subprocess.run(
-        [sys.executable, "manage.py", "sipgate_keepalive", "--json", "--rate", "0", "--threads", "16"],
+        [
+            sys.executable,
+            "manage.py",
+            "sipgate_keepalive",
+            "--json",
+            "--rate",
+            "0",
+            "--threads",
+            "16",
+        ],
         env=environment(),
         capture_output=True,
         text=True,

@@ -52,12 +52,16 @@ SURVIVED = [point for point in points.POINTS if point not in points.LOST]
 
 
 @pytest.mark.parametrize("point", SURVIVED)
-def test_the_connection_survives(connect: Connect, strict: Strict, folder: Path, point: str) -> None:
+def test_the_connection_survives(
+    connect: Connect, strict: Strict, folder: Path, point: str
+) -> None:
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     started = time.monotonic()
     token = gate.usable(connection)
-    assert time.monotonic() - started < 2, "on one machine nobody waits for the lease of somebody who was killed"
+    assert time.monotonic() - started < 2, (
+        "on one machine nobody waits for the lease of somebody who was killed"
+    )
     row = store.load(connection)
     assert (row.state, row.generation) == (State.ACTIVE, token.generation)
     assert token.generation == 2
@@ -76,12 +80,16 @@ def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
         gate.usable(connection)
     row, counts = store.load(connection), strict.counts()
     was_read = counts["refresh"] == 2
-    assert (row.state, counts["reuse"]) == ((State.NEEDS_SIGN_IN, 1) if was_read else (State.ACTIVE, 0))
+    assert (row.state, counts["reuse"]) == (
+        (State.NEEDS_SIGN_IN, 1) if was_read else (State.ACTIVE, 0)
+    )
     assert row.reason == (Reason.LOST_ROTATION if was_read else Reason.NONE)
 
 
 @pytest.mark.parametrize("point", [point for point in points.LOST if point != "sent"])
-def test_the_window_ends_at_once_as_lost_rotation(connect: Connect, strict: Strict, folder: Path, point: str) -> None:
+def test_the_window_ends_at_once_as_lost_rotation(
+    connect: Connect, strict: Strict, folder: Path, point: str
+) -> None:
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     started = time.monotonic()
@@ -94,19 +102,29 @@ def test_the_window_ends_at_once_as_lost_rotation(connect: Connect, strict: Stri
 
 
 @pytest.mark.parametrize("point", ["claimed", "journaled", "stored"])
-def test_keepalive_killed_loses_nothing(connect: Connect, strict: Strict, folder: Path, point: str) -> None:
+def test_keepalive_killed_loses_nothing(
+    connect: Connect, strict: Strict, folder: Path, point: str
+) -> None:
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(5)]
     die_at(point, keepalive=True, threads=1)
     assert {gate.usable(pk).generation for pk in connections} == {2}
     assert {store.load(pk).state for pk in connections} == {State.ACTIVE}
-    assert (strict.counts()["reuse"], strict.counts()["refused"], strict.counts()["rotated"]) == (0, 0, 5)
+    assert (strict.counts()["reuse"], strict.counts()["refused"], strict.counts()["rotated"]) == (
+        0,
+        0,
+        5,
+    )
 
 
 @pytest.mark.parametrize("point", ["claimed", "journaled"])
 def test_another_machine_waits_for_lease_and_grace(
     connect: Connect, strict: Strict, folder: Path, settings: Any, point: str
 ) -> None:
-    settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS, settings.SIPGATE_GRACE_SECONDS = 3, 1, 2
+    (
+        settings.SIPGATE_LEASE_SECONDS,
+        settings.SIPGATE_ANSWER_SECONDS,
+        settings.SIPGATE_GRACE_SECONDS,
+    ) = 3, 1, 2
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     settings.SIPGATE_JOURNAL_DIR = f"{folder}-of-another-machine"
@@ -115,18 +133,24 @@ def test_another_machine_waits_for_lease_and_grace(
     if point == "claimed":
         assert gate.usable(connection, wait=6).generation == 2
         return
-    settings.SIPGATE_JOURNAL_DIR = str(folder)  # the first machine comes back, and a worker starts there
+    settings.SIPGATE_JOURNAL_DIR = str(
+        folder
+    )  # the first machine comes back, and a worker starts there
     assert journal.recover_all() == 1
     settings.SIPGATE_JOURNAL_DIR = f"{folder}-of-another-machine"
     assert gate.usable(connection, wait=0.5).generation == 2
     assert strict.counts()["reuse"] == 0
 
 
-def test_others_go_on_with_a_token_that_still_lives(connect: Connect, strict: Strict, folder: Path) -> None:
+def test_others_go_on_with_a_token_that_still_lives(
+    connect: Connect, strict: Strict, folder: Path
+) -> None:
     connection = connect(age=400).pk
     die_at("claimed", connection=connection)
     row = store.load(connection)
-    SipgateToken.objects.filter(pk=connection).update(expires_at=row.issued_at + (row.expires_at - row.issued_at) * 2)
+    SipgateToken.objects.filter(pk=connection).update(
+        expires_at=row.issued_at + (row.expires_at - row.issued_at) * 2
+    )
     started = time.monotonic()
     assert gate.usable(connection).generation == 1
     assert time.monotonic() - started < 0.5
@@ -137,60 +161,88 @@ class TestJournal:
     def _folder(self, folder: Path) -> None:
         pass
 
-    def test_nothing_in_it_can_be_read(self, connect: Connect, strict: Strict, folder: Path) -> None:
+    def test_nothing_in_it_can_be_read(
+        self, connect: Connect, strict: Strict, folder: Path
+    ) -> None:
         connection = connect(age=400).pk
         die_at("journaled", connection=connection)
         [file] = folder.glob("*/*.sealed")
         assert b"rt-" not in file.read_bytes()
         assert file.stat().st_mode & 0o077 == 0
 
-    def test_a_missing_key_is_waited_for(self, connect: Connect, strict: Strict, settings: Any) -> None:
+    def test_a_missing_key_is_waited_for(
+        self, connect: Connect, strict: Strict, settings: Any
+    ) -> None:
         """The entry's name proves the token spent: it is not sent, and nobody else's refresh is held up."""
         connection, other = connect(age=400).pk, connect(age=400).pk
-        settings.SIPGATE_TOKEN_KEYS = [*settings.SIPGATE_TOKEN_KEYS, "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        settings.SIPGATE_TOKEN_KEYS = [
+            *settings.SIPGATE_TOKEN_KEYS,
+            "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI=",
+        ]
         old = settings.SIPGATE_TOKEN_KEYS[:1]
         settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS[::-1]
         die_at("journaled", connection=connection)
         keys, settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS, old
         with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
             gate.usable(connection)
-        assert (store.load(connection).reason, strict.counts()["refresh"]) == (Reason.KEY_MISSING, 1)
+        assert (store.load(connection).reason, strict.counts()["refresh"]) == (
+            Reason.KEY_MISSING,
+            1,
+        )
         assert gate.usable(other).generation == 2
         settings.SIPGATE_TOKEN_KEYS = keys
         assert gate.usable(connection).generation == 2
         assert store.load(connection).state == State.ACTIVE
 
-    def test_a_broken_entry_is_a_lost_rotation(self, connect: Connect, strict: Strict, folder: Path) -> None:
+    def test_a_broken_entry_is_a_lost_rotation(
+        self, connect: Connect, strict: Strict, folder: Path
+    ) -> None:
         connection = connect(age=400).pk
         die_at("journaled", connection=connection)
         [file] = folder.glob("*/*.sealed")
         file.write_bytes(file.read_bytes()[:-1])
         with pytest.raises(errors.NeedsSignIn):
             gate.usable(connection)
-        assert (store.load(connection).reason, strict.counts()["refresh"]) == (Reason.LOST_ROTATION, 1)
+        assert (store.load(connection).reason, strict.counts()["refresh"]) == (
+            Reason.LOST_ROTATION,
+            1,
+        )
 
     def test_a_newer_consent_is_not_overwritten(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400).pk
         die_at("journaled", connection=connection)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        store.consent(SocialAccount.objects.get(pk=connection), grant, requested_scope=[], now=datetime.now(UTC))
+        store.consent(
+            SocialAccount.objects.get(pk=connection),
+            grant,
+            requested_scope=[],
+            now=datetime.now(UTC),
+        )
         assert journal.recover_all() == 0
         assert gate.usable(connection).value == grant.access_token
 
     def test_what_another_machine_thought_meanwhile_is_repaired(
         self, connect: Connect, strict: Strict, settings: Any
     ) -> None:
-        settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS, settings.SIPGATE_GRACE_SECONDS = 2.5, 1, 0
+        (
+            settings.SIPGATE_LEASE_SECONDS,
+            settings.SIPGATE_ANSWER_SECONDS,
+            settings.SIPGATE_GRACE_SECONDS,
+        ) = 2.5, 1, 0
         connection = connect(age=400).pk
         die_at("journaled", connection=connection)
         folder, settings.SIPGATE_JOURNAL_DIR = settings.SIPGATE_JOURNAL_DIR, None
-        with pytest.raises(errors.NeedsSignIn):  # it does not see the journal, and there is no grace
+        with pytest.raises(
+            errors.NeedsSignIn
+        ):  # it does not see the journal, and there is no grace
             gate.usable(connection, wait=6)
         settings.SIPGATE_JOURNAL_DIR = folder
         assert journal.recover_all() == 1
         assert store.load(connection).state == State.ACTIVE
 
-    def test_a_full_disk_stops_nothing(self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path) -> None:
+    def test_a_full_disk_stops_nothing(
+        self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path
+    ) -> None:
         (tmp_path / "file").write_text("in the way")
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "file" / "journal")
         assert gate.usable(connect(age=400)).generation == 2

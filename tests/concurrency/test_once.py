@@ -24,7 +24,9 @@ PROCESSES, THREADS = 8, 8
 
 def make_stale(connection: int) -> None:
     moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.filter(pk=connection).update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+    SipgateToken.objects.filter(pk=connection).update(
+        issued_at=moment, expires_at=moment + timedelta(seconds=300)
+    )
 
 
 def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
@@ -91,14 +93,18 @@ def test_rollback_of_another_process(connect: Connect, strict: Strict) -> None:
     assert store.load(pk).generation == 2
 
 
-def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(connect: Connect, strict: Strict) -> None:
+def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
+    connect: Connect, strict: Strict
+) -> None:
     connection = connect(age=280).pk
     strict.set(latency=0.3)
     with workers(1) as crowd:
         crowd[0].ask(connection=connect().pk)  # warm
         outcomes = crowd[0].ask(connection=connection, threads=64)
     slowest = max(outcome[2] for outcome in outcomes)
-    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", 2)}, "the present token would have lived on"
+    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", 2)}, (
+        "the present token would have lived on"
+    )
     assert slowest < 2, slowest
 
 
@@ -109,7 +115,9 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
         crowd[0].tell(connection=connection, threads=2)
         give_up = time.monotonic() + 10
         while not strict.counts().get("arrived") and time.monotonic() < give_up:
-            time.sleep(0.02)  # until the token has been sent; before that, the end of the worker means: not sent
+            time.sleep(
+                0.02
+            )  # until the token has been sent; before that, the end of the worker means: not sent
         crowd[0].process.terminate()
         crowd[0].process.wait(20)
     assert store.load(connection).generation == 2
@@ -131,7 +139,9 @@ def end_of_a_command(connection: int, strict: Strict) -> float:
     code = COMMAND.format(connection=connection, url=strict.url)
     started = time.monotonic()
     words = [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", code]
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        words, env=environment(), capture_output=True, text=True, timeout=60, check=True
+    )
     assert done.stdout == "1\n"
     return time.monotonic() - started
 
@@ -144,7 +154,9 @@ def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Str
     assert strict.counts()["reuse"] == 0
 
 
-def test_a_command_ends_though_sipgate_hangs(connect: Connect, strict: Strict, settings: Any) -> None:
+def test_a_command_ends_though_sipgate_hangs(
+    connect: Connect, strict: Strict, settings: Any
+) -> None:
     settings.SIPGATE_ANSWER_SECONDS = 1
     connection = connect(age=240).pk
     strict.set(fault="hang", times=1, hang=20)

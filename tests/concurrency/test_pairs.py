@@ -42,16 +42,24 @@ def check(connection: int, strict: Strict, *, may_be_lost: bool) -> None:
         assert may_be_lost, "a pair was lost"
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
         return
-    assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1), "a token was sent twice"
+    assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1), (
+        "a token was sent twice"
+    )
     assert (token.generation, store.load(connection).lease_owner) == (2, "")
-    answer = requests.get(f"{strict.api_url}/account", headers={"Authorization": f"Bearer {token.value}"}, timeout=10)
+    answer = requests.get(
+        f"{strict.api_url}/account", headers={"Authorization": f"Bearer {token.value}"}, timeout=10
+    )
     assert answer.status_code == 200, "the newest pair is dead"
     journal.recover_all()
     assert (store.load(connection).generation, journal.waiting()) == (2, 0)
 
 
 def try_pairs(
-    pairs: list[tuple[str, str]], hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+    pairs: list[tuple[str, str]],
+    hows: tuple[str, str],
+    crew: Crew,
+    connect: Connect,
+    strict: Strict,
 ) -> None:
     for points in pairs:
         strict.reset()
@@ -59,9 +67,15 @@ def try_pairs(
         connection = connect(age=400).pk
         try:
             meet(crew, connection, first, second)
-            check(connection, strict, may_be_lost=any(point in LOST and how == KILL for point, how in (first, second)))
+            check(
+                connection,
+                strict,
+                may_be_lost=any(point in LOST and how == KILL for point, how in (first, second)),
+            )
         except AssertionError as error:
-            raise AssertionError(f"{error}: the first one {first}, the second one {second}") from error
+            raise AssertionError(
+                f"{error}: the first one {first}, the second one {second}"
+            ) from error
         crew.go_on()
 
 
@@ -70,7 +84,9 @@ HOWS = [(PAUSE, PAUSE), (PAUSE, KILL), (KILL, PAUSE), (KILL, KILL)]
 
 
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_some_pairs_of_points(hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict) -> None:
+def test_some_pairs_of_points(
+    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+) -> None:
     """Each point once as the first one's and once as the second one's, over the four tests."""
     start = HOWS.index(hows)
     pairs = [(name, NAMES[(number * 7 + 3) % len(NAMES)]) for number, name in enumerate(NAMES)]
@@ -80,5 +96,7 @@ def test_some_pairs_of_points(hows: tuple[str, str], crew: Crew, connect: Connec
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_all_pairs_of_points(hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict) -> None:
+def test_all_pairs_of_points(
+    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+) -> None:
     try_pairs([(first, second) for first in NAMES for second in NAMES], hows, crew, connect, strict)

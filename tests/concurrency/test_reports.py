@@ -36,7 +36,9 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            arrived.append(gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body)
+            arrived.append(
+                gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
+            )
             self.send_response(200)
             self.end_headers()
 
@@ -54,11 +56,19 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
 
 
 @pytest.mark.usefixtures("transactional_db")
-def test_the_documents_sample(sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_documents_sample(
+    sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An error arrives, without secrets and without the person; what psycopg's pool repeats does not."""
-    [sample] = [block for block in blocks(ROOT / "docs" / "monitoring.md") if block.heading == "Error reports"]
+    [sample] = [
+        block
+        for block in blocks(ROOT / "docs" / "monitoring.md")
+        if block.heading == "Error reports"
+    ]
     assert sample.name == "watched.py"
-    pool_fails = 'import logging; logging.getLogger("psycopg.pool").error("error connecting in pool")'
+    pool_fails = (
+        'import logging; logging.getLogger("psycopg.pool").error("error connecting in pool")'
+    )
     (tmp_path / "watched.py").write_text(f"{sample.text}\n{pool_fails}\n")
     with sentry() as (address, arrived):
         monkeypatch.setenv("SENTRY_DSN", address)
@@ -95,7 +105,11 @@ class Watched:
         sent = (self.folder / "envelopes").read_bytes()
         assert about.encode() in sent
         learnt = self.folder / "secrets"
-        found = [json.loads(line) for line in learnt.read_text().splitlines()] if learnt.exists() else []
+        found = (
+            [json.loads(line) for line in learnt.read_text().splitlines()]
+            if learnt.exists()
+            else []
+        )
         for kind, value in [*self.secrets.items(), *found]:
             # A JWT's beginning is the same in all of them.
             needle = (value.split(".")[1][-40:] if value.count(".") == 2 else value[:40]).encode()
@@ -148,7 +162,10 @@ def test_an_interrupted_refresh(watched: Watched, browser: Browser) -> None:
     session = str(browser.site.cookies[django_settings.SESSION_COOKIE_NAME].value)
     watched.site.get("/account", session=session)
     give_up = time.monotonic() + 10
-    while b"time is over" not in (watched.folder / "envelopes").read_bytes() and time.monotonic() < give_up:
+    while (
+        b"time is over" not in (watched.folder / "envelopes").read_bytes()
+        and time.monotonic() < give_up
+    ):
         time.sleep(0.1)
     watched.secrets |= {"client": "sandbox-secret"}
     watched.assert_silent(about="time is over")

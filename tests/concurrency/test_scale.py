@@ -39,14 +39,18 @@ def fill(template: SipgateToken, rows: int) -> None:
     first = template.pk + 1
     moments = {"issued_at", "expires_at", "refresh_expires_at", "keepalive_at"}
     table = SipgateToken._meta.db_table
-    columns = [field.column for field in SipgateToken._meta.local_fields if field.column != "connection_id"]
+    columns = [
+        field.column for field in SipgateToken._meta.local_fields if field.column != "connection_id"
+    ]
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO socialaccount_socialaccount (id, user_id, provider, uid, last_login, date_joined, extra_data) "
             f"SELECT {first} + i, a.user_id, a.provider, 'x' || i, a.last_login, a.date_joined, a.extra_data "
             f"FROM socialaccount_socialaccount a, {numbers} WHERE a.id = {template.pk}"
         )
-        values = ", ".join(shift.format(f"t.{name}") if name in moments else f"t.{name}" for name in columns)
+        values = ", ".join(
+            shift.format(f"t.{name}") if name in moments else f"t.{name}" for name in columns
+        )
         names = ", ".join(columns)
         cursor.execute(
             f"INSERT INTO {table} (connection_id, {names}) SELECT {first} + i, {values} "
@@ -70,16 +74,18 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
         "list": plan(SipgateToken.objects.order_by("-issued_at", "-pk")[:100]),
         "token": plan(SipgateToken.objects.filter(pk=template.pk)),
         "account": plan(
-            SocialAccount.objects.filter(user_id=template.connection.user_id + 1, provider="sipgate").select_related(
-                "sipgate_token"
-            )
+            SocialAccount.objects.filter(
+                user_id=template.connection.user_id + 1, provider="sipgate"
+            ).select_related("sipgate_token")
         ),
         "ends": plan(
-            SipgateToken.objects.filter(refresh_expires_at__lt=now + timedelta(days=1)).order_by("refresh_expires_at")[
-                :100
-            ]
+            SipgateToken.objects.filter(refresh_expires_at__lt=now + timedelta(days=1)).order_by(
+                "refresh_expires_at"
+            )[:100]
         ),
-        "outbox": plan(Revocation.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at")[:100]),
+        "outbox": plan(
+            Revocation.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at")[:100]
+        ),
     }
     for name, text in plans.items():
         print(f"--- {name}\n{text}")
@@ -88,7 +94,9 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
             assert "SCAN sipgate_provider_sipgatetoken\n" not in text + "\n", text
     started = time.monotonic()
     listed = list(itertools.islice(keepalive.listed(keepalive.due(now=now)), 600))
-    print(f"listing {len(listed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms")
+    print(
+        f"listing {len(listed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms"
+    )
     assert len(set(listed)) == 600
     somebody = get_user_model().objects.create(username="somebody")
     started = time.monotonic()

@@ -25,7 +25,14 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.
 
 UWSGI = (
     *("-c", "import pyuwsgi, sys; pyuwsgi.run(sys.argv[1:])"),
-    *("--module", "sipgate_project.wsgi", "--master", "--die-on-term", "--http-socket", "127.0.0.1:{port}"),
+    *(
+        "--module",
+        "sipgate_project.wsgi",
+        "--master",
+        "--die-on-term",
+        "--http-socket",
+        "127.0.0.1:{port}",
+    ),
 )
 """uWSGI as a module, from its wheel: ``uwsgi`` itself needs a compiler and minutes."""
 UVICORN = ("-m", "uvicorn", "sipgate_project.asgi:application", "--port", "{port}")
@@ -65,7 +72,9 @@ def test_what_was_sent_is_stored(
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = [word.format(port=port) for word in SERVERS[server]]
-    process = subprocess.Popen([sys.executable, *words], env={**environment(), "PYTHONPATH": str(folder)})
+    process = subprocess.Popen(
+        [sys.executable, *words], env={**environment(), "PYTHONPATH": str(folder)}
+    )
 
     def page() -> requests.Response:
         headers = {"Host": "localhost:8080", "Cookie": cookie}

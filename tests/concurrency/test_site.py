@@ -55,7 +55,9 @@ def test_32_requests_with_one_stale_token_make_one_refresh(browser: Browser, ses
         for _ in range(3):
             make_stale()
             browser.sandbox.control.reset()
-            answers = list(people.map(lambda _: running.get("/account.json", session=session), range(32)))
+            answers = list(
+                people.map(lambda _: running.get("/account.json", session=session), range(32))
+            )
             assert [answer.status_code for answer in answers] == [200] * 32
             assert {answer.json()["connections"][0]["fresh"] for answer in answers} == {True}
             state = browser.sandbox.control.state()
@@ -70,7 +72,9 @@ def reload_for(running: Site, browser: Browser, session: str, seconds: float) ->
         time.sleep(0.05)  # a person, not a load test
     assert {answer.status_code for answer in answers} == {200}
     connections = [answer.json()["connections"][0] for answer in answers]
-    assert not [connection["problem"] or "pending" for connection in connections if not connection["fresh"]]
+    assert not [
+        connection["problem"] or "pending" for connection in connections if not connection["fresh"]
+    ]
     state = browser.sandbox.control.state()
     assert state["reuses"] == 0
     assert seconds / 5 - 2 <= state["rotations"] <= seconds / 2
@@ -98,7 +102,9 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
         host, _, port = running.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port))) as tab:
             cookie = f"{django_settings.SESSION_COOKIE_NAME}={session}"
-            tab.sendall(f"GET /account HTTP/1.1\r\nHost: localhost:8080\r\nCookie: {cookie}\r\n\r\n".encode())
+            tab.sendall(
+                f"GET /account HTTP/1.1\r\nHost: localhost:8080\r\nCookie: {cookie}\r\n\r\n".encode()
+            )
             wait_for(lambda: store.load(SipgateToken.objects.get().pk).lease_owner)
         wait_for(lambda: store.load(SipgateToken.objects.get().pk).generation == 2)
         assert running.get("/account.json", session=session).json()["connections"][0]["fresh"]
@@ -113,10 +119,15 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
         wait_for(lambda: SipgateToken.objects.get().lease_owner)
         running.stop()
         assert answer.result().json()["connections"][0]["fresh"]
-    assert (SipgateToken.objects.get().generation, browser.sandbox.control.state()["reuses"]) == (2, 0)
+    assert (SipgateToken.objects.get().generation, browser.sandbox.control.state()["reuses"]) == (
+        2,
+        0,
+    )
 
 
-def test_a_site_told_to_stop_does_not_work_off_its_queue(connect: Connect, strict: Strict, settings: Any) -> None:
+def test_a_site_told_to_stop_does_not_work_off_its_queue(
+    connect: Connect, strict: Strict, settings: Any
+) -> None:
     """100 connections need a refresh, 32 are asked for: the rest would take three times as long as one answer does."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
     strict.set(latency=4)
@@ -133,12 +144,21 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(connect: Connect, stric
         running.stop()
         assert time.monotonic() - started < 8
     counts = strict.counts()
-    assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (threads.THREADS, threads.THREADS, 0)
+    assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (
+        threads.THREADS,
+        threads.THREADS,
+        0,
+    )
     rows = SipgateToken.objects.values_list("generation", "state", "lease_owner")
-    assert Counter(rows) == {(2, "active", ""): threads.THREADS, (1, "active", ""): 100 - threads.THREADS}
+    assert Counter(rows) == {
+        (2, "active", ""): threads.THREADS,
+        (1, "active", ""): 100 - threads.THREADS,
+    }
 
 
-def test_other_pages_stay_quick_while_sipgate_hangs(browser: Browser, session: str, settings: Any) -> None:
+def test_other_pages_stay_quick_while_sipgate_hangs(
+    browser: Browser, session: str, settings: Any
+) -> None:
     """Four threads, four people who wait for sipgate: a page that does not need it is answered at once."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.8
     with site(processes=1, threads=4) as running, ThreadPoolExecutor(4) as people:

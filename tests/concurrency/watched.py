@@ -47,7 +47,9 @@ class Interrupted(Exception):
 
 def learn(**secrets: str | None) -> None:
     with (FOLDER / "secrets").open("a") as file:
-        file.write("".join(json.dumps([kind, value]) + "\n" for kind, value in secrets.items() if value))
+        file.write(
+            "".join(json.dumps([kind, value]) + "\n" for kind, value in secrets.items() if value)
+        )
 
 
 real_parse, real_exchange = oauth.Grant.parse.__func__, oauth.exchange_code  # type: ignore[attr-defined]  # of a classmethod

@@ -11,9 +11,22 @@ CASE = Path(__file__).parent / "case.py"
 
 
 def test_with_a_user_model_of_a_sites_own() -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "DJANGO_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PYTEST_", "DJANGO_"))
+    }
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--ds=tests.custom_user.settings", str(CASE)],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--ds=tests.custom_user.settings",
+            str(CASE),
+        ],
         env=environment,
         cwd=CASE.parent.parent.parent,
         capture_output=True,

@@ -29,8 +29,12 @@ FILES = [*UNITS, *DEPLOY.glob("*.timer")]
 HOST = "crm.example.org"
 CI = bool(os.environ.get("CI"))
 
-needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze") and not CI, reason="needs systemd-analyze")
-needs_nginx = pytest.mark.skipif(not shutil.which("nginx") and not CI, reason="needs nginx (Debian: nginx-light)")
+needs_systemd = pytest.mark.skipif(
+    not shutil.which("systemd-analyze") and not CI, reason="needs systemd-analyze"
+)
+needs_nginx = pytest.mark.skipif(
+    not shutil.which("nginx") and not CI, reason="needs nginx (Debian: nginx-light)"
+)
 
 
 def directives(unit: Path) -> list[str]:
@@ -48,7 +52,13 @@ def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
         if other != unit:
             shutil.copy(other, tmp_path)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit.name)],
+        [
+            "systemd-analyze",
+            "verify",
+            "--man=no",
+            "--recursive-errors=no",
+            str(tmp_path / unit.name),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -73,7 +83,11 @@ def test_the_unit_is_hardened(unit: Path) -> None:
 
 def test_all_units_are_hardened_alike() -> None:
     hardening = [
-        [line for line in lines[lines.index("UMask=0077") :] if line not in {"[Install]", "WantedBy=multi-user.target"}]
+        [
+            line
+            for line in lines[lines.index("UMask=0077") :]
+            if line not in {"[Install]", "WantedBy=multi-user.target"}
+        ]
         for lines in map(directives, UNITS)
     ]
     assert len(hardening) == 3
@@ -82,10 +96,14 @@ def test_all_units_are_hardened_alike() -> None:
 
 @pytest.mark.parametrize("name", ["sipgate-site", "sipgate-keepalive"])
 def test_a_unit_waits_for_the_refreshes_under_way(name: str) -> None:
-    found = re.search(r"^graceful_timeout = ([0-9]+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE)
+    found = re.search(
+        r"^graceful_timeout = ([0-9]+)$", (ROOT / "gunicorn.conf.py").read_text(), re.MULTILINE
+    )
     assert found
     lines = directives(DEPLOY / f"{name}.service")
-    assert int(next(line.partition("=")[2] for line in lines if line.startswith("TimeoutStopSec="))) > int(found[1])
+    assert int(
+        next(line.partition("=")[2] for line in lines if line.startswith("TimeoutStopSec="))
+    ) > int(found[1])
 
 
 def certificate(folder: Path) -> None:
@@ -106,7 +124,11 @@ def certificate(folder: Path) -> None:
     )
     (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
     (folder / "privkey.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
     )
 
 
@@ -143,7 +165,9 @@ class Nginx:
         )
         self.command = ["nginx", "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
 
-    def get(self, path: str, *, scheme: str = "https", method: str = "get", **more: object) -> requests.Response:
+    def get(
+        self, path: str, *, scheme: str = "https", method: str = "get", **more: object
+    ) -> requests.Response:
         port = self.https if scheme == "https" else self.http
         session = more.pop("session", requests.Session())
         headers = {"Host": HOST} | dict(more.pop("headers", {}))  # type: ignore[call-overload]  # a test's own
@@ -224,7 +248,10 @@ class TestThroughNginx:
 
     def test_plain_http_leads_to_https(self, nginx: Nginx) -> None:
         answer = nginx.get("/account?next=/", scheme="http")
-        assert (answer.status_code, answer.headers["Location"]) == (301, f"https://{HOST}/account?next=/")
+        assert (answer.status_code, answer.headers["Location"]) == (
+            301,
+            f"https://{HOST}/account?next=/",
+        )
 
     def test_a_sign_in_begins(self, nginx: Nginx) -> None:
         session = requests.Session()
@@ -241,18 +268,24 @@ class TestThroughNginx:
             headers={"Cookie": sent, "Referer": f"https://{HOST}/accounts/login/"},
         )
         assert answer.status_code == 302
-        assert answer.headers["Location"].startswith("https://login.sipgate.com/auth/realms/third-party/")
+        assert answer.headers["Location"].startswith(
+            "https://login.sipgate.com/auth/realms/third-party/"
+        )
         assert "redirect_uri=https%3A%2F%2Fcrm.example.org%2Foauth" in answer.headers["Location"]
 
     @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
-    def test_what_is_for_machines_inside_stays_there(self, nginx: Nginx, site: Served, path: str) -> None:
+    def test_what_is_for_machines_inside_stays_there(
+        self, nginx: Nginx, site: Served, path: str
+    ) -> None:
         assert nginx.get(path).status_code == 404
         assert site.get(path).status_code == 200
 
     def test_no_log_has_the_code(self, nginx: Nginx, site: Served) -> None:
         assert nginx.get("/oauth?code=unmistakable&state=x").status_code < 500
         nginx.get("/oauth?code=unmistakable&state=x", scheme="http")
-        logs = "".join(path.read_text() for path in nginx.folder.glob("*.log")) + site.log.read_text()
+        logs = (
+            "".join(path.read_text() for path in nginx.folder.glob("*.log")) + site.log.read_text()
+        )
         assert '"GET /oauth"' in logs
         assert "unmistakable" not in logs
 
@@ -267,9 +300,15 @@ class TestThroughNginx:
             answer = nginx.get(
                 "/accounts/login/",
                 method="post",
-                data={"csrfmiddlewaretoken": token[1], "login": f"nobody{number}", "password": "wrong"},
+                data={
+                    "csrfmiddlewaretoken": token[1],
+                    "login": f"nobody{number}",
+                    "password": "wrong",
+                },
                 headers={
-                    "Cookie": "; ".join(f"{cookie.name}={cookie.value}" for cookie in session.cookies),
+                    "Cookie": "; ".join(
+                        f"{cookie.name}={cookie.value}" for cookie in session.cookies
+                    ),
                     "Referer": f"https://{HOST}/accounts/login/",
                     "X-Forwarded-For": f"203.0.113.{number}",
                 },

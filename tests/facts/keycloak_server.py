@@ -82,7 +82,9 @@ class KeycloakServer(AuthorizationServer):
             self._administrator.change_client(
                 self.client.id, enabled=True, secret=self.client.secret, consentRequired=True
             )
-            self._administrator.change_client(self.client.id, attributes={"post.logout.redirect.uris": "+"})
+            self._administrator.change_client(
+                self.client.id, attributes={"post.logout.redirect.uris": "+"}
+            )
         if "scopes" in self._changed:
             self.set_client_scopes(None)
         self._changed = set()
@@ -120,7 +122,9 @@ class KeycloakServer(AuthorizationServer):
     def set_way_back(self, registered: str) -> None:
         """Set where the logout page may lead back to: ``+`` means the redirect URIs, ``-`` nowhere."""
         self._changed.add("client")
-        self._administrator.change_client(self.client.id, attributes={"post.logout.redirect.uris": registered})
+        self._administrator.change_client(
+            self.client.id, attributes={"post.logout.redirect.uris": registered}
+        )
 
     def set_consent_required(self, required: bool) -> None:
         self._changed.add("client")

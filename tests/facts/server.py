@@ -16,7 +16,9 @@ import requests
 
 REDIRECT_URI = "http://localhost:8080/oauth"
 VERIFIER = "v" * 50
-CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+CHALLENGE = (
+    base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+)
 
 ROSA, OTTO = "1000000w0", "2000000w0"
 """Two people who are known at every server."""
@@ -137,22 +139,38 @@ class AuthorizationServer(ABC):
         """Send a form with the client's credentials, which ``form`` may replace."""
         chosen = client or self.client
         credentials = {"client_id": chosen.id, "client_secret": chosen.secret}
-        return requests.post(f"{self.oidc_url}/{endpoint}", data=credentials | form, allow_redirects=False, timeout=30)
+        return requests.post(
+            f"{self.oidc_url}/{endpoint}",
+            data=credentials | form,
+            allow_redirects=False,
+            timeout=30,
+        )
 
-    def exchange(self, code: str, client: Client | None = None, **changes: str) -> requests.Response:
+    def exchange(
+        self, code: str, client: Client | None = None, **changes: str
+    ) -> requests.Response:
         form = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT_URI}
         return self.post("token", client, **(form | {"code_verifier": VERIFIER} | changes))
 
-    def refresh(self, grant: dict[str, Any], client: Client | None = None, **changes: str) -> requests.Response:
+    def refresh(
+        self, grant: dict[str, Any], client: Client | None = None, **changes: str
+    ) -> requests.Response:
         form = {"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]}
         return self.post("token", client, **(form | changes))
 
-    def refreshed(self, grant: dict[str, Any], client: Client | None = None, **changes: str) -> dict[str, Any]:
+    def refreshed(
+        self, grant: dict[str, Any], client: Client | None = None, **changes: str
+    ) -> dict[str, Any]:
         """Refresh, which must succeed; return the new grant."""
         return granted(self.refresh(grant, client, **changes))
 
     def grant(
-        self, browser: Browser, *, person: str = ROSA, client: Client | None = None, **changes: str | None
+        self,
+        browser: Browser,
+        *,
+        person: str = ROSA,
+        client: Client | None = None,
+        **changes: str | None,
     ) -> dict[str, Any]:
         """Sign in and consent in ``browser``; return the grant."""
         query = browser.walk(self.authorize_url(client, **changes), person=person)

@@ -15,7 +15,16 @@ from urllib.parse import quote
 import pytest
 import requests
 
-from tests.facts.server import OTTO, REDIRECT_URI, ROSA, AuthorizationServer, Browser, Client, granted, scopes
+from tests.facts.server import (
+    OTTO,
+    REDIRECT_URI,
+    ROSA,
+    AuthorizationServer,
+    Browser,
+    Client,
+    granted,
+    scopes,
+)
 
 Grant = dict[str, Any]
 NewBrowser = Callable[[], Browser]
@@ -37,7 +46,11 @@ class TestAuthorizationEndpoint:
 
     def test_refused_consent(self, server: AuthorizationServer, browser: Browser) -> None:
         query = browser.walk(server.authorize_url(), allow=False)
-        assert (query["error"], query["state"], query["iss"]) == ("access_denied", "the state", server.issuer)
+        assert (query["error"], query["state"], query["iss"]) == (
+            "access_denied",
+            "the state",
+            server.issuer,
+        )
         assert "code" not in query
 
     @pytest.mark.parametrize(
@@ -55,16 +68,28 @@ class TestAuthorizationEndpoint:
         assert (response.status_code, response.headers.get("Location")) == (400, None)
         assert response.headers["Content-Type"].startswith("text/html")
 
-    def test_disabled_client_is_a_page_and_no_redirect(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_disabled_client_is_a_page_and_no_redirect(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         server.set_client_enabled(False)
         response = browser.open(server.authorize_url()).response
         assert (response.status_code, response.headers.get("Location")) == (400, None)
 
     @pytest.mark.parametrize("prompt", [None, "none"])
-    def test_scope_that_does_not_exist(self, server: AuthorizationServer, browser: Browser, prompt: str | None) -> None:
-        query = browser.open(server.authorize_url(scope="account:read nonsense", prompt=prompt)).query
-        assert (query["error"], query["state"], query["iss"]) == ("invalid_scope", "the state", server.issuer)
-        assert "account:read" in query["error_description"]  # the whole list is named, not the scope that is wrong
+    def test_scope_that_does_not_exist(
+        self, server: AuthorizationServer, browser: Browser, prompt: str | None
+    ) -> None:
+        query = browser.open(
+            server.authorize_url(scope="account:read nonsense", prompt=prompt)
+        ).query
+        assert (query["error"], query["state"], query["iss"]) == (
+            "invalid_scope",
+            "the state",
+            server.issuer,
+        )
+        assert (
+            "account:read" in query["error_description"]
+        )  # the whole list is named, not the scope that is wrong
         assert "nonsense" in query["error_description"]
 
     @pytest.mark.parametrize("prompt", [None, "none"])
@@ -75,10 +100,18 @@ class TestAuthorizationEndpoint:
         if signed_in:
             server.grant(browser)
         server.set_client_scopes(["account:read"])
-        query = browser.open(server.authorize_url(scope="account:read offline_access", prompt=prompt)).query
-        assert (query["error"], query["state"], query["iss"]) == ("invalid_scope", "the state", server.issuer)
+        query = browser.open(
+            server.authorize_url(scope="account:read offline_access", prompt=prompt)
+        ).query
+        assert (query["error"], query["state"], query["iss"]) == (
+            "invalid_scope",
+            "the state",
+            server.issuer,
+        )
 
-    def test_consent_is_asked_once_for_each_scope(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_consent_is_asked_once_for_each_scope(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         server.grant(browser)
         assert browser.open(server.authorize_url()).kind == "callback"
         more = server.authorize_url(scope="account:read balance:read")
@@ -92,23 +125,39 @@ class TestAuthorizationEndpoint:
 class TestPrompt:
     def test_none_without_a_session(self, server: AuthorizationServer, browser: Browser) -> None:
         query = browser.open(server.authorize_url(prompt="none")).query
-        assert (query["error"], query["state"], query["iss"]) == ("login_required", "the state", server.issuer)
+        assert (query["error"], query["state"], query["iss"]) == (
+            "login_required",
+            "the state",
+            server.issuer,
+        )
 
     def test_none_gives_all_that_was_consented_to_before(
         self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
     ) -> None:
         server.grant(new_browser(), scope="account:read balance:read")
         assert scopes(server.grant(browser, scope="account:read")) == {"account:read"}
-        query = browser.open(server.authorize_url(scope="account:read balance:read", prompt="none")).query
+        query = browser.open(
+            server.authorize_url(scope="account:read balance:read", prompt="none")
+        ).query
         assert scopes(granted(server.exchange(query["code"]))) == {"account:read", "balance:read"}
 
-    def test_none_for_a_scope_nobody_consented_to(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_none_for_a_scope_nobody_consented_to(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
-        query = browser.open(server.authorize_url(scope="account:read balance:read", prompt="none")).query
-        assert (query["error"], query["state"], query["iss"]) == ("interaction_required", "the state", server.issuer)
+        query = browser.open(
+            server.authorize_url(scope="account:read balance:read", prompt="none")
+        ).query
+        assert (query["error"], query["state"], query["iss"]) == (
+            "interaction_required",
+            "the state",
+            server.issuer,
+        )
         assert not server.is_refused(grant)
 
-    def test_consent_shows_the_consent_again(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_consent_shows_the_consent_again(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         server.grant(browser)
         assert browser.open(server.authorize_url(prompt="consent")).kind == "consent"
 
@@ -120,7 +169,9 @@ class TestPrompt:
         query = browser.open(server.authorize_url(**changes)).query
         assert query["session_state"] == first["session_state"]
 
-    def test_login_asks_the_same_person_again(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_login_asks_the_same_person_again(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         first = server.grant(browser)
         assert browser.open(server.authorize_url(prompt="login")).kind == "re-authentication"
         query = browser.sign_in(OTTO).query
@@ -154,10 +205,14 @@ class TestTokenEndpoint:
     def test_id_token_with_openid_only(self, server: AuthorizationServer, browser: Browser) -> None:
         assert "id_token" in server.grant(browser, scope="openid account:read")
 
-    def test_expires_in_may_be_a_second_short(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_expires_in_may_be_a_second_short(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         assert server.grant(browser)["expires_in"] in {299, 300}
 
-    def test_lifetimes_shrink_near_the_end_of_the_session(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_lifetimes_shrink_near_the_end_of_the_session(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         server.set_lifetimes(access=300, session=60)
         grant = server.grant(browser)
         assert 50 <= grant["expires_in"] <= 60
@@ -171,7 +226,11 @@ class TestTokenEndpoint:
         ],
     )
     def test_wrong_credentials_spend_nothing(
-        self, server: AuthorizationServer, browser: Browser, changes: dict[str, str], answer: tuple[int, str]
+        self,
+        server: AuthorizationServer,
+        browser: Browser,
+        changes: dict[str, str],
+        answer: tuple[int, str],
     ) -> None:
         grant = server.grant(browser)
         assert error(server.refresh(grant, **changes)) == answer
@@ -184,7 +243,9 @@ class TestTokenEndpoint:
         server.set_client_enabled(True)
         assert not server.is_refused(grant)
 
-    def test_secret_changed_at_the_server(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_secret_changed_at_the_server(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
         server.set_client_secret("another")
         assert error(server.refresh(grant)) == (401, "unauthorized_client")
@@ -198,11 +259,16 @@ class TestTokenEndpoint:
         client_id = quote(server.client.id, safe="") if encoded else server.client.id
         form = {"grant_type": "refresh_token", "refresh_token": grant["refresh_token"]}
         response = requests.post(
-            f"{server.oidc_url}/token", data=form, auth=(client_id, server.client.secret), timeout=30
+            f"{server.oidc_url}/token",
+            data=form,
+            auth=(client_id, server.client.secret),
+            timeout=30,
         )
         assert response.status_code == status
 
-    @pytest.mark.parametrize("changes", [{"code_verifier": "w" * 50}, {"redirect_uri": f"{REDIRECT_URI}/other"}])
+    @pytest.mark.parametrize(
+        "changes", [{"code_verifier": "w" * 50}, {"redirect_uri": f"{REDIRECT_URI}/other"}]
+    )
     def test_code_is_bound_to_verifier_and_redirect_uri(
         self, server: AuthorizationServer, browser: Browser, changes: dict[str, str]
     ) -> None:
@@ -219,17 +285,25 @@ class TestTokenEndpoint:
         # live until it expires; the sandbox does what is said of sipgate.
         assert server.is_active(first["access_token"]) == (server.name == "keycloak")
 
-    def test_narrower_scope_is_for_one_refresh(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_narrower_scope_is_for_one_refresh(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         first = server.grant(browser, scope="account:read balance:read")
         second = server.refreshed(first, scope="account:read")
         assert scopes(second) == {"account:read"}
         assert scopes(server.refreshed(second)) == {"account:read", "balance:read"}
 
-    def test_wider_scope_is_not_granted_and_no_error(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_wider_scope_is_not_granted_and_no_error(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
-        assert scopes(server.refreshed(grant, scope="account:read balance:read")) == {"account:read"}
+        assert scopes(server.refreshed(grant, scope="account:read balance:read")) == {
+            "account:read"
+        }
 
-    def test_client_loses_a_scope_and_gets_it_again(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_client_loses_a_scope_and_gets_it_again(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         first = server.grant(browser)
         server.set_client_scopes(["balance:read"])
         second = server.refreshed(first)
@@ -240,7 +314,12 @@ class TestTokenEndpoint:
     def test_discovery(self, server: AuthorizationServer) -> None:
         found = requests.get(f"{server.issuer}/.well-known/openid-configuration", timeout=30).json()
         assert found["issuer"] == server.issuer
-        addresses = {"authorization": "auth", "token": "token", "revocation": "revoke", "end_session": "logout"}
+        addresses = {
+            "authorization": "auth",
+            "token": "token",
+            "revocation": "revoke",
+            "end_session": "logout",
+        }
         for name, path in (addresses | {"introspection": "token/introspect"}).items():
             assert found[f"{name}_endpoint"] == f"{server.oidc_url}/{path}"
         assert set(found["prompt_values_supported"]) >= {"none", "login", "consent"}
@@ -261,7 +340,9 @@ def revoked(server: AuthorizationServer, browser: Browser, grant: Grant) -> None
     assert server.revoke(grant).status_code == 200
 
 
-def logged_out_by_the_application(server: AuthorizationServer, browser: Browser, grant: Grant) -> None:
+def logged_out_by_the_application(
+    server: AuthorizationServer, browser: Browser, grant: Grant
+) -> None:
     assert server.log_out(grant).status_code == 204
 
 
@@ -270,7 +351,9 @@ def logged_out_in_the_browser(server: AuthorizationServer, browser: Browser, gra
     assert browser.confirm_log_out().kind == "callback"  # the registered way back
 
 
-def logged_out_by_an_administrator(server: AuthorizationServer, browser: Browser, grant: Grant) -> None:
+def logged_out_by_an_administrator(
+    server: AuthorizationServer, browser: Browser, grant: Grant
+) -> None:
     server.end_sessions(ROSA)
 
 
@@ -304,13 +387,17 @@ class TestRefusals:
         new = server.refreshed(new)
         assert server.is_active(new["access_token"])
 
-    def test_session_reached_its_maximum(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_session_reached_its_maximum(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         server.set_lifetimes(session=2)
         grant = server.grant(browser)
         time.sleep(grant["refresh_expires_in"] + 1)
         assert server.is_refused(grant)
 
-    def test_person_disabled_is_not_final(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_person_disabled_is_not_final(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
         server.set_enabled(ROSA, False)
         for _ in range(3):
@@ -319,7 +406,9 @@ class TestRefusals:
         server.set_enabled(ROSA, True)
         assert not server.is_refused(grant)
 
-    def test_not_before_of_the_realm_is_not_final(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_not_before_of_the_realm_is_not_final(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
         server.set_not_before(now() + 60)
         assert server.is_refused(grant)
@@ -348,7 +437,9 @@ class TestRefusals:
 
 
 @pytest.fixture
-def grants(server: AuthorizationServer, browser: Browser, new_browser: NewBrowser) -> dict[str, Grant]:
+def grants(
+    server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
+) -> dict[str, Grant]:
     """One person's grants: two of our client and one of another application in one browser, one of ours in another."""
     return {
         "first": server.grant(browser),
@@ -361,7 +452,11 @@ def grants(server: AuthorizationServer, browser: Browser, new_browser: NewBrowse
 def alive(server: AuthorizationServer, grants: dict[str, Grant]) -> set[str]:
     """Refresh each of ``grants``; return the names of those that live."""
     clients: dict[str, Client] = {"other application": server.other_client}
-    return {name for name, grant in grants.items() if server.refresh(grant, clients.get(name)).status_code == 200}
+    return {
+        name
+        for name, grant in grants.items()
+        if server.refresh(grant, clients.get(name)).status_code == 200
+    }
 
 
 class TestOneBrowserSession:
@@ -371,7 +466,12 @@ class TestOneBrowserSession:
         self, server: AuthorizationServer, grants: dict[str, Grant]
     ) -> None:
         sessions = {name: grant["session_state"] for name, grant in grants.items()}
-        assert sessions["first"] == sessions["second"] == sessions["other application"] != sessions["other browser"]
+        assert (
+            sessions["first"]
+            == sessions["second"]
+            == sessions["other application"]
+            != sessions["other browser"]
+        )
         for _ in range(2):
             grants["first"] = server.refreshed(grants["first"])
             grants["second"] = server.refreshed(grants["second"])
@@ -398,7 +498,9 @@ class TestOneBrowserSession:
         assert not server.is_active(winner["access_token"])
         assert server.is_refused(winner)
 
-    def test_code_sent_twice_does_the_same(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_code_sent_twice_does_the_same(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grants = {"other application": server.grant(browser, client=server.other_client)}
         code = browser.walk(server.authorize_url())["code"]
         grants["first"] = granted(server.exchange(code))
@@ -406,7 +508,9 @@ class TestOneBrowserSession:
         assert not server.is_active(grants["first"]["access_token"])
         assert alive(server, grants) == {"other application"}
 
-    def test_of_two_exchanges_at_once_one_wins_and_is_dead(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_of_two_exchanges_at_once_one_wins_and_is_dead(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         code = browser.walk(server.authorize_url())["code"]
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: server.exchange(code), range(2)))
@@ -431,7 +535,9 @@ class TestOneBrowserSession:
         spent, grants["first"] = grants["first"], server.refreshed(grants["first"])
         assert server.revoke(grants["first"] if token == "current" else spent).status_code == 200
         assert alive(server, grants) == {"other application", "other browser"}
-        assert browser.open(server.authorize_url()).kind == "callback"  # signed in, and the consent is still there
+        assert (
+            browser.open(server.authorize_url()).kind == "callback"
+        )  # signed in, and the consent is still there
 
     def test_revocation_of_the_last_application_ends_the_session(
         self, server: AuthorizationServer, browser: Browser
@@ -445,7 +551,9 @@ class TestOneBrowserSession:
     def test_revocation_of_an_old_grant_ends_a_new_one_of_the_same_session(
         self, server: AuthorizationServer, browser: Browser
     ) -> None:
-        server.grant(browser, client=server.other_client)  # keeps the session, which ends with its last application
+        server.grant(
+            browser, client=server.other_client
+        )  # keeps the session, which ends with its last application
         old = server.grant(browser)
         server.revoke(old)
         new = server.grant(browser)
@@ -485,7 +593,9 @@ class TestOfflineAccess:
         assert offline["refresh_expires_in"] == 0
         assert "offline_access" in scopes(offline)
 
-    @pytest.mark.parametrize("cause", [logged_out_in_the_browser, logged_out_by_the_application, reused])
+    @pytest.mark.parametrize(
+        "cause", [logged_out_in_the_browser, logged_out_by_the_application, reused]
+    )
     def test_outlives_what_ends_ordinary_grants(
         self, server: AuthorizationServer, browser: Browser, offline: Grant, cause: Cause
     ) -> None:
@@ -495,14 +605,18 @@ class TestOfflineAccess:
         assert server.is_active(offline["access_token"])
         assert not server.is_refused(offline)
 
-    @pytest.mark.parametrize("cause", [reused, revoked, logged_out_by_the_application, consent_withdrawn])
+    @pytest.mark.parametrize(
+        "cause", [reused, revoked, logged_out_by_the_application, consent_withdrawn]
+    )
     def test_is_ended_by_its_own_token_and_by_withdrawn_consent(
         self, server: AuthorizationServer, browser: Browser, offline: Grant, cause: Cause
     ) -> None:
         cause(server, browser, offline)
         assert server.is_refused(offline)
 
-    def test_is_ended_by_an_administrator(self, server: AuthorizationServer, browser: Browser, offline: Grant) -> None:
+    def test_is_ended_by_an_administrator(
+        self, server: AuthorizationServer, browser: Browser, offline: Grant
+    ) -> None:
         server.let_time_pass()
         server.end_sessions(ROSA)
         assert server.is_refused(offline)

@@ -60,7 +60,9 @@ def nowhere() -> str:
 
 
 class TestEnding:
-    def test_a_disconnect_leaves_other_applications_alone(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_a_disconnect_leaves_other_applications_alone(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         other = server.grant(browser, client=server.other_client)
         mine = server.grant(browser)
         disconnect(connect(server, browser))
@@ -83,7 +85,9 @@ class TestEnding:
         assert Revocation.objects.get().last_error_code == "connection"
         settings.SIPGATE_REVOKE_URL = ""
         connection = connect(server, browser)
-        Revocation.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
+        Revocation.objects.filter(next_attempt_at__isnull=False).update(
+            next_attempt_at=timezone.now()
+        )
         keepalive.run(rate=0)
         assert gate.refresh(connection, actor="test").generation == 2
 
@@ -97,7 +101,9 @@ class TestEnding:
         assert Revocation.objects.count() == 0
         assert gate.refresh(connection, actor="test").generation == 4
 
-    def test_a_spent_token_ends_the_grant_too(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_a_spent_token_ends_the_grant_too(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         grant = server.grant(browser)
         newer = server.refreshed(grant)
         client = oauth.Client(
@@ -112,7 +118,9 @@ class TestEnding:
 
 
 class TestLifetime:
-    def test_offline_access_has_an_unknown_end(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_offline_access_has_an_unknown_end(
+        self, server: AuthorizationServer, browser: Browser
+    ) -> None:
         row = store.load(connect(server, browser, scope="account:read offline_access").pk)
         assert row is not None
         assert (row.refresh_expires_at, row.is_tied_to_browser) == (None, False)

@@ -98,7 +98,10 @@ def test_of_two_connections_only_the_older_answer_is_asked_for(person: Browser) 
         fetched_at=timezone.now() - timedelta(minutes=2)
     )
     before = asked(person)
-    assert [card.view.is_fresh for card in person.site.get("/account").context["cards"]] == [False, True]
+    assert [card.view.is_fresh for card in person.site.get("/account").context["cards"]] == [
+        False,
+        True,
+    ]
     assert asked(person) == before + 1
 
 

@@ -56,7 +56,9 @@ def test_as_a_table(browser: Browser, sandbox: Running) -> None:
     assert lines["company"].strip() == "Rosenduft Gartenbau GmbH"
     assert lines["token refreshed"].strip().startswith("generation 1 → 2")
     assert lines["account again"].strip() == "the same"
-    assert len({len(line) - len(line.split("  ", 1)[1].lstrip()) for line in text.splitlines()}) == 1
+    assert (
+        len({len(line) - len(line.split("  ", 1)[1].lstrip()) for line in text.splitlines()}) == 1
+    )
 
 
 def test_a_user_is_found_by_name_address_and_sipgate_id(connect: Connect) -> None:
@@ -81,7 +83,9 @@ def test_no_token_is_shown(connect: Connect) -> None:
         row = store.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         assert not [
-            secret for secret in (pair.access_token, pair.refresh_token, "sandbox-secret") if str(secret) in text
+            secret
+            for secret in (pair.access_token, pair.refresh_token, "sandbox-secret")
+            if str(secret) in text
         ]
 
 
@@ -95,7 +99,10 @@ class TestTrouble:
         return text
 
     def test_an_unknown_user(self) -> None:
-        assert self.sentence("nobody") == "There is no user with the name, e-mail address or sipgate id nobody."
+        assert (
+            self.sentence("nobody")
+            == "There is no user with the name, e-mail address or sipgate id nobody."
+        )
 
     def test_an_address_of_two(self) -> None:
         for name in ("a", "b"):
@@ -112,7 +119,10 @@ class TestTrouble:
 
     def test_one_that_needs_its_person(self, connect: Connect) -> None:
         connect(state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE)
-        assert self.sentence("person0") == "person0 has to sign in to sipgate again: it was not used for too long."
+        assert (
+            self.sentence("person0")
+            == "person0 has to sign in to sipgate again: it was not used for too long."
+        )
 
     def test_one_that_sipgate_refuses_now(self, connect: Connect, strict: Strict) -> None:
         connect()

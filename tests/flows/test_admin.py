@@ -28,7 +28,15 @@ from django.utils import timezone
 from sipgate_provider.admin import shared
 from sipgate_provider.admin.history import COLUMNS
 from sipgate_provider.keeper import history, sealing, store, threads
-from sipgate_provider.models import ClientPause, LastKnownAccount, Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.models import (
+    ClientPause,
+    LastKnownAccount,
+    Reason,
+    Revocation,
+    SipgateToken,
+    State,
+    TokenEvent,
+)
 from sipgate_provider.ops import operations, statistics
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
@@ -58,7 +66,9 @@ def client_of(user: Any) -> Client:
 
 @pytest.fixture
 def boss(db: None) -> Client:
-    return client_of(User.objects.create_superuser("boss", "boss@example.org", "correct horse battery"))
+    return client_of(
+        User.objects.create_superuser("boss", "boss@example.org", "correct horse battery")
+    )
 
 
 def staff(*permissions: str, name: str = "sam") -> Client:
@@ -66,7 +76,12 @@ def staff(*permissions: str, name: str = "sam") -> Client:
     for permission in permissions:
         user.user_permissions.add(
             Permission.objects.get(
-                content_type__app_label__in=["sipgate_provider", "auth", "socialaccount", "account"],
+                content_type__app_label__in=[
+                    "sipgate_provider",
+                    "auth",
+                    "socialaccount",
+                    "account",
+                ],
                 codename=permission,
             )
         )
@@ -76,9 +91,12 @@ def staff(*permissions: str, name: str = "sam") -> Client:
 def populate(number: int, *, begin: int = 0, **changes: Any) -> list[int]:
     """Make connections with rows that no key opens; return their keys."""
     now, at = timezone.now(), range(begin, begin + number)
-    users = User.objects.bulk_create(User(username=f"user{n:06}", email=f"user{n:06}@example.org") for n in at)
+    users = User.objects.bulk_create(
+        User(username=f"user{n:06}", email=f"user{n:06}@example.org") for n in at
+    )
     made = SocialAccount.objects.bulk_create(
-        SocialAccount(user=user, provider="sipgate", uid=f"{2000000 + n}w0") for user, n in zip(users, at, strict=True)
+        SocialAccount(user=user, provider="sipgate", uid=f"{2000000 + n}w0")
+        for user, n in zip(users, at, strict=True)
     )
     LastKnownAccount.objects.bulk_create(
         LastKnownAccount(connection=row, company=f"Company {n} GmbH", fetched_at=now)
@@ -99,7 +117,14 @@ def populate(number: int, *, begin: int = 0, **changes: Any) -> list[int]:
     }
     SipgateToken.objects.bulk_create(SipgateToken(connection=row, **values) for row in made)
     TokenEvent.objects.bulk_create(
-        TokenEvent(kind="connected", at=now, connection=row, uid=row.uid, user_id=row.user_id, actor="person")
+        TokenEvent(
+            kind="connected",
+            at=now,
+            connection=row,
+            uid=row.uid,
+            user_id=row.user_id,
+            actor="person",
+        )
         for row in made
     )
     return [row.pk for row in made]
@@ -128,12 +153,23 @@ class TestPages:
         populate(1)
         now = timezone.now()
         Revocation.objects.create(
-            uid="2000000w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now, why="test"
+            uid="2000000w0",
+            sealed=b"x",
+            created_at=now,
+            give_up_at=now,
+            next_attempt_at=now,
+            why="test",
         )
-        ClientPause.objects.create(client_fingerprint="abc", since=now, until=now + timedelta(minutes=1))
-        EmailAddress.objects.create(user=User.objects.get(username="user000000"), email="a@example.org")
+        ClientPause.objects.create(
+            client_fingerprint="abc", since=now, until=now + timedelta(minutes=1)
+        )
+        EmailAddress.objects.create(
+            user=User.objects.get(username="user000000"), email="a@example.org"
+        )
         seen = 0
-        assert boss.get("/admin/").status_code == 200  # loads the addresses, which take some models out
+        assert (
+            boss.get("/admin/").status_code == 200
+        )  # loads the addresses, which take some models out
         for model, model_admin in admin.site._registry.items():
             name = f"admin:{model._meta.app_label}_{model._meta.model_name}"
             assert boss.get(reverse(f"{name}_changelist")).status_code == 200, model
@@ -143,7 +179,9 @@ class TestPages:
                 assert boss.get(reverse(f"{name}_history", args=[row.pk])).status_code == 200, model
                 seen += 1
             response = boss.get(reverse(f"{name}_add"))
-            assert response.status_code == (200 if model_admin.has_add_permission(response.wsgi_request) else 403)
+            assert response.status_code == (
+                200 if model_admin.has_add_permission(response.wsgi_request) else 403
+            )
         assert seen >= 7
         assert boss.get("/admin/").status_code == 200
         assert boss.get("/admin/sipgate_provider/").status_code == 200
@@ -151,7 +189,9 @@ class TestPages:
     def test_unknown_keys_are_no_server_errors(self, boss: Client) -> None:
         for key in ("4711", "nonsense", "9" * 40, "_5F"):
             assert boss.get(f"{TOKENS}{key}/change/").status_code in {302, 404}
-        assert boss.get(f"{TOKENS}?deadline=x&scope=%00&line=%27&state__exact=x&q=%00%25").status_code in {200, 302}
+        assert boss.get(
+            f"{TOKENS}?deadline=x&scope=%00&line=%27&state__exact=x&q=%00%25"
+        ).status_code in {200, 302}
 
     @pytest.mark.usefixtures("no_opening")
     def test_nothing_is_opened_nor_fetched(self, boss: Client) -> None:
@@ -167,7 +207,12 @@ class TestPages:
 
     @pytest.mark.usefixtures("no_opening")
     def test_the_list_says_who_which_company_and_how_it_is(self, boss: Client) -> None:
-        populate(1, state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=timezone.now() - timedelta(hours=3))
+        populate(
+            1,
+            state=State.FAILING,
+            reason=Reason.UNREACHABLE,
+            failing_since=timezone.now() - timedelta(hours=3),
+        )
         response = boss.get(TOKENS)
         text = text_of(response)
         for word in (
@@ -179,11 +224,14 @@ class TestPages:
         ):
             assert word in text, word
         assert re.search(
-            r'<time class="sipgate-time" datetime="\d{4}-\d\d-\d\dT[^"]+" title="[^"]*20\d\d', response.content.decode()
+            r'<time class="sipgate-time" datetime="\d{4}-\d\d-\d\dT[^"]+" title="[^"]*20\d\d',
+            response.content.decode(),
         )
 
     def test_trouble_comes_first(self, boss: Client) -> None:
-        for position, state in enumerate((State.ACTIVE, State.NEEDS_SIGN_IN, State.FAILING, State.ACTIVE)):
+        for position, state in enumerate(
+            (State.ACTIVE, State.NEEDS_SIGN_IN, State.FAILING, State.ACTIVE)
+        ):
             populate(1, begin=position, state=state)
         shown = [row.state for row in boss.get(TOKENS).context["cl"].result_list]
         assert shown == [State.NEEDS_SIGN_IN, State.FAILING, State.ACTIVE, State.ACTIVE]
@@ -208,16 +256,24 @@ class TestPages:
         assert "The connection Company 0 GmbH needs you" in asked
         for change in ({"state": State.ACTIVE, "reason": ""}, {"reason": Reason.ENDED_BY_PERSON}):
             SipgateToken.objects.update(**change)
-            assert "readonly value" not in boss.get(f"{TOKENS}{pk}/change/").content.decode(), change
+            assert "readonly value" not in boss.get(f"{TOKENS}{pk}/change/").content.decode(), (
+                change
+            )
             SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
 
     def test_filters_are_folded_until_they_are_used(self, boss: Client) -> None:
         def opened(url: str) -> list[str]:
-            return re.findall(r'<details data-filter-title="([^"]*)" open', boss.get(url).content.decode())
+            return re.findall(
+                r'<details data-filter-title="([^"]*)" open', boss.get(url).content.decode()
+            )
 
         populate(1)
         assert opened(TOKENS) == ["attention"]
-        assert opened(f"{TOKENS}?reason__exact=refused&scope=account:read") == ["attention", "reason", "granted scope"]
+        assert opened(f"{TOKENS}?reason__exact=refused&scope=account:read") == [
+            "attention",
+            "reason",
+            "granted scope",
+        ]
 
     def test_the_page_of_one_says_what_to_do_next(self, boss: Client) -> None:
         (pk,) = populate(
@@ -229,7 +285,12 @@ class TestPages:
         )
         now = timezone.now()
         Revocation.objects.create(
-            uid="2000000w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now, why="replaced"
+            uid="2000000w0",
+            sealed=b"x",
+            created_at=now,
+            give_up_at=now,
+            next_attempt_at=now,
+            why="replaced",
         )
         text = text_of(boss.get(f"{TOKENS}{pk}/change/"))
         for word in (
@@ -261,7 +322,8 @@ class TestPages:
             assert "sipgate_provider/admin.css" in html
             assert 'rel="icon"' in html
             assert not re.search(
-                r"<style|\sstyle=|\son[a-z]+=\"|<script(?![^>]* src=)|(?:src|href)=\"(?:data:|https?:|//)", html
+                r"<style|\sstyle=|\son[a-z]+=\"|<script(?![^>]* src=)|(?:src|href)=\"(?:data:|https?:|//)",
+                html,
             )
 
     def test_german_numbers_do_not_break_the_drawing(self, boss: Client) -> None:
@@ -320,7 +382,10 @@ class TestScale:
 def _headers(page: Any) -> list[dict[str, Any]]:
     from django.contrib.admin.templatetags.admin_list import result_headers
 
-    return [{**header, "text": str(header["text"]).capitalize()} for header in result_headers(page.context["cl"])]
+    return [
+        {**header, "text": str(header["text"]).capitalize()}
+        for header in result_headers(page.context["cl"])
+    ]
 
 
 class TestSearchAndFilters:
@@ -349,7 +414,9 @@ class TestSearchAndFilters:
     )
     def test_search(self, boss: Client, term: str, expected: set[str]) -> None:
         populate(3)
-        EmailAddress.objects.create(user=User.objects.get(username="user000001"), email="other@example.org")
+        EmailAddress.objects.create(
+            user=User.objects.get(username="user000001"), email="other@example.org"
+        )
         assert self.found(boss, f"q={term.replace('%', '%25')}") == expected
 
     def test_deadlines(self, boss: Client) -> None:
@@ -362,11 +429,22 @@ class TestSearchAndFilters:
             value: {uid[6] for uid in self.found(boss, f"deadline={value}")}
             for value in ("1", "7", "30", "ended", "none")
         }
-        assert ends_in == {"1": {"0"}, "7": {"0", "1"}, "30": {"0", "1", "2"}, "ended": {"4"}, "none": {"5"}}
+        assert ends_in == {
+            "1": {"0"},
+            "7": {"0", "1"},
+            "30": {"0", "1", "2"},
+            "ended": {"4"},
+            "none": {"5"},
+        }
 
     def test_scopes_by_word_not_by_letters(self, boss: Client) -> None:
         for position, scope in enumerate(
-            ("account:read", "account:read numbers:read", "numbers:read devices:read", "account:readonly")
+            (
+                "account:read",
+                "account:read numbers:read",
+                "numbers:read devices:read",
+                "account:readonly",
+            )
         ):
             populate(1, begin=position, scope=scope)
         assert {uid[6] for uid in self.found(boss, "scope=account:read")} == {"0", "1"}
@@ -376,7 +454,9 @@ class TestSearchAndFilters:
         assert 'value="numbers:read"' in page
 
     def test_state_and_product_line(self, boss: Client) -> None:
-        for position, (state, line) in enumerate([(State.ACTIVE, "NEO_PBX"), (State.FAILING, ""), (State.ACTIVE, "X")]):
+        for position, (state, line) in enumerate(
+            [(State.ACTIVE, "NEO_PBX"), (State.FAILING, ""), (State.ACTIVE, "X")]
+        ):
             populate(1, begin=position, state=state, product_line=line)
         assert {uid[6] for uid in self.found(boss, "state__exact=active")} == {"0", "2"}
         assert {uid[6] for uid in self.found(boss, "line=NEO_PBX")} == {"0"}
@@ -391,9 +471,17 @@ class TestPermissions:
         index = client.get("/admin/")
         assert index.status_code == 200
         assert "sipgate" not in text_of(index).lower().replace("sipgate for django", "")
-        for url in (TOKENS, f"{TOKENS}{pk}/change/", EVENTS, f"{EVENTS}export.csv", "/admin/sipgate_provider/"):
+        for url in (
+            TOKENS,
+            f"{TOKENS}{pk}/change/",
+            EVENTS,
+            f"{EVENTS}export.csv",
+            "/admin/sipgate_provider/",
+        ):
             assert client.get(url).status_code in {403, 404}, url
-        response = client.post(TOKENS, {"action": "refresh_selected", "_selected_action": pk, "confirmed": "yes"})
+        response = client.post(
+            TOKENS, {"action": "refresh_selected", "_selected_action": pk, "confirmed": "yes"}
+        )
         assert response.status_code == 403
 
     @pytest.mark.parametrize(
@@ -401,7 +489,10 @@ class TestPermissions:
         [
             (["view_sipgatetoken"], set()),
             (["view_sipgatetoken", "operate_sipgatetoken"], {"refresh_selected", "check_selected"}),
-            (["view_sipgatetoken", "revoke_sipgatetoken"], {"require_sign_in_selected", "revoke_selected"}),
+            (
+                ["view_sipgatetoken", "revoke_sipgatetoken"],
+                {"require_sign_in_selected", "revoke_selected"},
+            ),
         ],
     )
     def test_each_opens_its_own_actions(self, permissions: list[str], offered: set[str]) -> None:
@@ -409,13 +500,19 @@ class TestPermissions:
         client = staff(*permissions)
         page = client.get(TOKENS).content.decode()
         everything = {f"{name}_selected" for name in operations.Operation}
-        assert {name for name in everything | {"delete_selected"} if f'value="{name}"' in page} == offered
+        assert {
+            name for name in everything | {"delete_selected"} if f'value="{name}"' in page
+        } == offered
         detail = client.get(f"{TOKENS}{pk}/change/").content.decode()
         assert {name for name in everything if f'value="{name}"' in detail} == offered
         for name in everything - offered:
             client.post(TOKENS, {"action": name, "_selected_action": pk, "confirmed": "yes"})
         row = SipgateToken.objects.get()
-        assert (row.state, row.generation, bytes(row.sealed)) == (State.ACTIVE, 1, b"sealed-with-no-key")
+        assert (row.state, row.generation, bytes(row.sealed)) == (
+            State.ACTIVE,
+            1,
+            b"sealed-with-no-key",
+        )
 
     def test_operating_alone_shows_nothing(self) -> None:
         populate(1)
@@ -437,11 +534,18 @@ class TestPermissions:
         (pk,) = populate(1)
         thief = User.objects.create_user("thief")
         url = "/admin/socialaccount/socialaccount/"
-        form = {"user": thief.pk, "provider": "sipgate", "uid": "9000000w0", "extra_data": '{"a": 1}'}
+        form = {
+            "user": thief.pk,
+            "provider": "sipgate",
+            "uid": "9000000w0",
+            "extra_data": '{"a": 1}',
+        }
         assert boss.post(f"{url}{pk}/change/", form).status_code == 403
         assert "by signing in with sipgate" in text_of(boss.post(f"{url}add/", form))
         other = SocialAccount.objects.create(user=thief, provider="github", uid="1")
-        assert boss.post(f"{url}{other.pk}/change/", {**form, "provider": "github"}).status_code == 302
+        assert (
+            boss.post(f"{url}{other.pk}/change/", {**form, "provider": "github"}).status_code == 302
+        )
         other.refresh_from_db()
         assert other.uid == "9000000w0"
 
@@ -459,7 +563,10 @@ class TestPermissions:
         location = client.get("/admin/", follow=True).redirect_chain[-1][0]
         assert location.startswith("/accounts/login/?next=")
         assert (
-            client.post("/admin/login/", {"username": "boss", "password": "correct horse battery"}).status_code == 302
+            client.post(
+                "/admin/login/", {"username": "boss", "password": "correct horse battery"}
+            ).status_code
+            == 302
         )
         assert client.get("/admin/").status_code == 302
         for _attempt in range(12):
@@ -468,7 +575,12 @@ class TestPermissions:
         assert refused.status_code in {200, 429}
         assert client.get("/admin/").status_code == 302
         cache.clear()
-        assert client.post(location, {"login": "boss", "password": "correct horse battery"}).status_code == 302
+        assert (
+            client.post(
+                location, {"login": "boss", "password": "correct horse battery"}
+            ).status_code
+            == 302
+        )
         assert client.get("/admin/").status_code == 200
 
     def test_somebody_who_is_no_staff_is_refused(self) -> None:
@@ -495,20 +607,27 @@ def said(response: Any) -> list[tuple[str, str]]:
 
 @pytest.mark.django_db(transaction=True)
 class TestActions:
-    def confirmed(self, client: Client, action: str, *keys: int, **more: Any) -> list[tuple[str, str]]:
+    def confirmed(
+        self, client: Client, action: str, *keys: int, **more: Any
+    ) -> list[tuple[str, str]]:
         response = choose(client, action, *keys, confirmed="yes", **more)
         assert response.status_code == 302
         return said(client.get(response.headers["Location"]))
 
     @pytest.mark.parametrize("operation", operations.Operation)
-    def test_each_asks_first(self, boss: Client, connect: Connect, strict: Strict, operation: str) -> None:
+    def test_each_asks_first(
+        self, boss: Client, connect: Connect, strict: Strict, operation: str
+    ) -> None:
         connection = connect()
         page = choose(boss, f"{operation}_selected", connection.pk)
         text = text_of(page)
         assert page.status_code == 200
         assert connection.uid in text
         assert "1 connection" in text
-        assert (store.load(connection.pk).state, store.load(connection.pk).generation) == (State.ACTIVE, 1)
+        assert (store.load(connection.pk).state, store.load(connection.pk).generation) == (
+            State.ACTIVE,
+            1,
+        )
         assert strict.counts()["refresh"] + strict.counts()["api"] == 0
         assert not TokenEvent.objects.filter(kind="admin").exists()
 
@@ -532,7 +651,11 @@ class TestActions:
         assert list(events) == [("boss", "refresh: done")] * 3
 
     def test_failures_become_messages(self, boss: Client, connect: Connect, strict: Strict) -> None:
-        good, failing, ended = connect(), connect(), connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+        good, failing, ended = (
+            connect(),
+            connect(),
+            connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED),
+        )
         strict.set(fault="500", times=1)
         ((level, text),) = self.confirmed(boss, "refresh_selected", failing.pk)
         assert level == "error"
@@ -542,7 +665,9 @@ class TestActions:
         assert [level for level, _text in told] == ["success", "error"]
         assert "needs you to sign in again" in told[1][1]
 
-    def test_check_tells_status_and_latency(self, boss: Client, connect: Connect, strict: Strict) -> None:
+    def test_check_tells_status_and_latency(
+        self, boss: Client, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect()
         ((level, text),) = self.confirmed(boss, "check_selected", connection.pk)
         assert level == "success"
@@ -572,7 +697,10 @@ class TestActions:
 
     def test_at_most_a_hundred(self, boss: Client, strict: Strict) -> None:
         keys = populate(101)
-        response = boss.post(TOKENS, {"action": "revoke_selected", "_selected_action": keys[:1], "select_across": "1"})
+        response = boss.post(
+            TOKENS,
+            {"action": "revoke_selected", "_selected_action": keys[:1], "select_across": "1"},
+        )
         ((level, text),) = said(boss.get(response.headers["Location"]))
         assert (level, "at most 100" in text) == ("error", True)
         assert not SipgateToken.objects.exclude(state=State.ACTIVE).exists()
@@ -584,26 +712,45 @@ class TestActions:
     def test_the_list_comes_back_as_it_was_filtered(self, boss: Client, connect: Connect) -> None:
         connection = connect()
         page = boss.post(
-            f"{TOKENS}?state__exact=active", {"action": "require_sign_in_selected", "_selected_action": connection.pk}
+            f"{TOKENS}?state__exact=active",
+            {"action": "require_sign_in_selected", "_selected_action": connection.pk},
         )
-        assert '<input type="hidden" name="back" value="state__exact=active">' in page.content.decode()
+        assert (
+            '<input type="hidden" name="back" value="state__exact=active">' in page.content.decode()
+        )
         assert f'action="{TOKENS}"' in page.content.decode()
-        response = choose(boss, "require_sign_in_selected", connection.pk, confirmed="yes", back="state__exact=active")
+        response = choose(
+            boss,
+            "require_sign_in_selected",
+            connection.pk,
+            confirmed="yes",
+            back="state__exact=active",
+        )
         assert response.headers["Location"] == f"{TOKENS}?state__exact=active"
         response = choose(
-            boss, "require_sign_in_selected", connection.pk, confirmed="yes", back="//evil.example\r\nX: y"
+            boss,
+            "require_sign_in_selected",
+            connection.pk,
+            confirmed="yes",
+            back="//evil.example\r\nX: y",
         )
         assert response.headers["Location"].startswith(f"{TOKENS}?")
-        response = choose(boss, "require_sign_in_selected", connection.pk, confirmed="yes", detail=connection.pk)
+        response = choose(
+            boss, "require_sign_in_selected", connection.pk, confirmed="yes", detail=connection.pk
+        )
         assert response.headers["Location"] == f"{TOKENS}{connection.pk}/change/"
 
-    def test_atomic_requests_do_not_hold_a_transaction(self, boss: Client, connect: Connect, monkeypatch) -> None:
+    def test_atomic_requests_do_not_hold_a_transaction(
+        self, boss: Client, connect: Connect, monkeypatch
+    ) -> None:
         monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
         connection = connect()
         ((level, _text),) = self.confirmed(boss, "refresh_selected", connection.pk)
         assert (level, store.load(connection.pk).generation) == ("success", 2)
 
-    def test_inside_a_transaction_it_refuses(self, boss: Client, connect: Connect, strict: Strict, monkeypatch) -> None:
+    def test_inside_a_transaction_it_refuses(
+        self, boss: Client, connect: Connect, strict: Strict, monkeypatch
+    ) -> None:
         """Whoever wraps the admin in a transaction gets a sentence, not a deadlock."""
         from django.db import transaction
 
@@ -632,14 +779,18 @@ class TestDeletion:
         browser.sign_in()
         user = SocialAccount.objects.get().user
         client = staff("view_user", "delete_user", "delete_socialaccount", "delete_emailaddress")
-        assert client.post(f"/admin/auth/user/{user.pk}/delete/", {"post": "yes"}).status_code == 302
+        assert (
+            client.post(f"/admin/auth/user/{user.pk}/delete/", {"post": "yes"}).status_code == 302
+        )
         assert SipgateToken.objects.count() == 0
 
     def test_without_permission_for_the_connection_it_is_refused(self, browser: Browser) -> None:
         browser.sign_in()
         user = SocialAccount.objects.get().user
         client = staff("view_user", "delete_user")
-        assert client.post(f"/admin/auth/user/{user.pk}/delete/", {"post": "yes"}).status_code == 403
+        assert (
+            client.post(f"/admin/auth/user/{user.pk}/delete/", {"post": "yes"}).status_code == 403
+        )
         assert SipgateToken.objects.count() == 1
 
     def test_selected_connections(self, browser: Browser, boss: Client) -> None:
@@ -647,11 +798,18 @@ class TestDeletion:
         connection = SocialAccount.objects.get()
         form = {"action": "delete_selected", "_selected_action": connection.pk}
         assert boss.post("/admin/socialaccount/socialaccount/", form).status_code == 200
-        assert boss.post("/admin/socialaccount/socialaccount/", {**form, "post": "yes"}).status_code == 302
+        assert (
+            boss.post("/admin/socialaccount/socialaccount/", {**form, "post": "yes"}).status_code
+            == 302
+        )
         assert SipgateToken.objects.count() == 0
         assert threads.errands.wait_idle(10)
         kinds = TokenEvent.objects.order_by("id").values_list("kind", "actor")
-        assert list(kinds)[1:] == [("admin", "boss"), ("disconnected", "person"), ("revocation", "outbox")]
+        assert list(kinds)[1:] == [
+            ("admin", "boss"),
+            ("disconnected", "person"),
+            ("revocation", "outbox"),
+        ]
         assert browser.sandbox.control.state()["revoke"] == 1
 
 
@@ -664,7 +822,11 @@ class TestHistory:
     def test_filters_and_search(self, boss: Client) -> None:
         populate(2)
         history.add_event(
-            "failed", uid="3000000w0", actor="gate", reference="ABCD2345", at=timezone.now() - timedelta(days=3)
+            "failed",
+            uid="3000000w0",
+            actor="gate",
+            reference="ABCD2345",
+            at=timezone.now() - timedelta(days=3),
         )
         assert [event.uid for event in self.events(boss, "kind__exact=failed")] == ["3000000w0"]
         assert len(self.events(boss, "since=24h")) == 2
@@ -695,7 +857,9 @@ class TestHistory:
         assert row["actor"].startswith("'")
         assert row["note"] == "plain-1"
 
-    def test_csv_is_read_in_chunks_and_complete(self, boss: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_csv_is_read_in_chunks_and_complete(
+        self, boss: Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("sipgate_provider.admin.history.CHUNK", 7)
         populate(40)  # all at the same moment: the key decides
         with CaptureQueriesContext(database) as caught:
@@ -714,7 +878,9 @@ class TestDashboard:
         populate(2, begin=10, state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
         history.add_event("failed", uid="2000000w0", actor="gate")
         history.add_event("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
-        Revocation.objects.create(uid="1w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now)
+        Revocation.objects.create(
+            uid="1w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now
+        )
         ClientPause.objects.create(
             client_fingerprint="abc",
             since=now,
@@ -728,7 +894,11 @@ class TestDashboard:
         assert [number for _moment, number in found.deadlines if number] == [3]
         assert (found.revocations, len(found.pauses)) == (1, 1)
         text = text_of(boss.get("/admin/"))
-        for word in ("Needs sign-in 2", "sipgate refuses this site's client (invalid_client)", "CLIENT_SECRET"):
+        for word in (
+            "Needs sign-in 2",
+            "sipgate refuses this site's client (invalid_client)",
+            "CLIENT_SECRET",
+        ):
             assert word in re.sub(r"\s+", " ", text), word
 
     def test_is_counted_at_most_twice_a_minute(self, django_assert_num_queries) -> None:
@@ -739,14 +909,19 @@ class TestDashboard:
 
     def test_is_for_those_who_may_view_tokens(self) -> None:
         assert "sipgate-board" not in staff("view_user").get("/admin/").content.decode()
-        assert "sipgate-board" in staff("view_sipgatetoken", name="tina").get("/admin/").content.decode()
+        assert (
+            "sipgate-board"
+            in staff("view_sipgatetoken", name="tina").get("/admin/").content.decode()
+        )
 
     @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25", "2026-07-01"])
     def test_the_day_the_clocks_change(self, day: str) -> None:
         from datetime import datetime
 
         now = timezone.make_aware(datetime.fromisoformat(f"{day}T15:20:00"))  # made aware here
-        history.add_event("failed", uid="1w0", actor="gate", at=now - timedelta(hours=13, minutes=30))
+        history.add_event(
+            "failed", uid="1w0", actor="gate", at=now - timedelta(hours=13, minutes=30)
+        )
         populate(1, refresh_expires_at=now + timedelta(days=1))
         found = statistics.measure(now)
         assert sum(number for _moment, number in found.failures) == 1
@@ -761,9 +936,13 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
     for fault in ("", "unknown-error", "malformed-json", "invalid-grant"):
         for operation in operations.Operation:
             if fault:
-                browser.sandbox.control.fault(fault, on="refresh" if operation == "refresh" else "account")
+                browser.sandbox.control.fault(
+                    fault, on="refresh" if operation == "refresh" else "account"
+                )
             pages.append(choose(boss, f"{operation}_selected", connection.pk))
-            response = choose(boss, f"{operation}_selected", connection.pk, confirmed="yes", detail=connection.pk)
+            response = choose(
+                boss, f"{operation}_selected", connection.pk, confirmed="yes", detail=connection.pk
+            )
             pages.append(boss.get(response.headers["Location"]))
             if operation in {"revoke", "require_sign_in"}:
                 browser.sandbox.control.clear()

@@ -46,7 +46,9 @@ def sign_out_of_sipgate(browser: Browser, page: str) -> str:
     form = re.search(r'<form[^>]*action="([^"]*)"', asked.text)
     fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', asked.text))
     target = urljoin(asked.url, html.unescape(form[1])) if form else asked.url
-    done = browser.sipgate.post(target, fields, headers={"Referer": asked.url}, allow_redirects=False, timeout=5)
+    done = browser.sipgate.post(
+        target, fields, headers={"Referer": asked.url}, allow_redirects=False, timeout=5
+    )
     return done.headers.get("Location", "")
 
 
@@ -59,7 +61,10 @@ def test_says_so_before_it_leaves(connected: Browser, method: str) -> None:
     answer = getattr(connected.site, method)(ANOTHER)
     assert answer.status_code == 200
     page = html.unescape(answer.content.decode())
-    assert "Signing out of sipgate also ends what was connected in this browser: Rosenduft Gartenbau GmbH." in page
+    assert (
+        "Signing out of sipgate also ends what was connected in this browser: Rosenduft Gartenbau GmbH."
+        in page
+    )
 
 
 def test_in_this_browser_with_a_way_back(connected: Browser) -> None:
@@ -69,12 +74,17 @@ def test_in_this_browser_with_a_way_back(connected: Browser) -> None:
     assert (back.path, back.query) == ("/oauth", "")
     here = connected.site.get(back.path).headers["Location"]
     assert here == ANOTHER
-    begun = connected.site.post(actions(html.unescape(connected.site.get(here).content.decode()))[-1])
+    begun = connected.site.post(
+        actions(html.unescape(connected.site.get(here).content.decode()))[-1]
+    )
     answer = connected.site.get(connected.consent(begun.headers["Location"], person="2000000w0"))
     assert answer.headers["Location"] == "/account"
     assert states() == {"1000000w0": State.NEEDS_SIGN_IN, "2000000w0": State.ACTIVE}
     told = html.unescape(connected.site.get("/account").content.decode())
-    assert "sipgate has ended the connection Rosenduft Gartenbau GmbH, probably because you have just signed in" in told
+    assert (
+        "sipgate has ended the connection Rosenduft Gartenbau GmbH, probably because you have just signed in"
+        in told
+    )
     assert connected.site.get("/oauth").status_code == 401, "the way back leads here once"
 
 
@@ -103,7 +113,9 @@ def test_a_client_without_offline_access_is_offered_a_private_window(connected: 
 
 
 def test_in_a_private_window_both_live(connected: Browser, another_browser: Browser) -> None:
-    another_browser.site.force_login(User.objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+    another_browser.site.force_login(
+        User.objects.get(), backend="django.contrib.auth.backends.ModelBackend"
+    )
     another_browser.sign_in(process="connect", person="2000000w0")
     assert states() == {"1000000w0": State.ACTIVE, "2000000w0": State.ACTIVE}
     assert "has ended" not in another_browser.site.get("/account").content.decode()

@@ -35,12 +35,20 @@ def asked(browser: Browser) -> tuple[int, int]:
     """Return how many requests sipgate has had of the site, and how many connections of anybody."""
     threads.errands.wait_idle(10)
     state = browser.sandbox.control.state()
-    requests = sum(number for name, number in state.items() if name.startswith("GET ") or name in {"token", "refresh"})
+    requests = sum(
+        number
+        for name, number in state.items()
+        if name.startswith("GET ") or name in {"token", "refresh"}
+    )
     return requests, state["connections"]
 
 
-@pytest.mark.parametrize(("scope", "most"), [(["account:read"], 2), (["account:read", "users:read"], 3)])
-def test_requests_of_a_sign_in(browser: Browser, settings: Any, scope: list[str], most: int) -> None:
+@pytest.mark.parametrize(
+    ("scope", "most"), [(["account:read"], 2), (["account:read", "users:read"], 3)]
+)
+def test_requests_of_a_sign_in(
+    browser: Browser, settings: Any, scope: list[str], most: int
+) -> None:
     settings.SIPGATE_SCOPE = scope
     settings.SOCIALACCOUNT_PROVIDERS = {
         "sipgate": {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"], "SCOPE": scope},
@@ -51,7 +59,9 @@ def test_requests_of_a_sign_in(browser: Browser, settings: Any, scope: list[str]
     assert browser.site.get(callback).status_code == 302
     later_requests, later_connections = asked(browser)
     assert later_requests - requests == most
-    assert later_connections - connections == 1, "asking the sandbox for its counters makes one, and nobody else"
+    assert later_connections - connections == 1, (
+        "asking the sandbox for its counters makes one, and nobody else"
+    )
 
 
 def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
@@ -80,7 +90,9 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
     assert len(own) <= 2, "\n".join(own)
 
 
-def test_queries_of_the_account_page_with_known_data(browser: Browser, statements: Counter, settings: Any) -> None:
+def test_queries_of_the_account_page_with_known_data(
+    browser: Browser, statements: Counter, settings: Any
+) -> None:
     settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
     browser.sign_in()
     browser.site.get("/account")

@@ -99,7 +99,10 @@ class TestWhose:
         oldest, other = connect(), connect()
         SocialAccount.objects.filter(pk=other.pk).update(user=oldest.user)
         assert SipgateClient.for_user(oldest.user).connection == oldest
-        assert [one.connection for one in SipgateClient.all_for_user(oldest.user)] == [oldest, other]
+        assert [one.connection for one in SipgateClient.all_for_user(oldest.user)] == [
+            oldest,
+            other,
+        ]
 
     def test_by_uid(self, connect: Connect) -> None:
         connection = connect()
@@ -109,12 +112,19 @@ class TestWhose:
 
     def test_nobody(self, db: None) -> None:
         user = User.objects.create(username="alone")
-        for call in (lambda: SipgateClient.for_user(user), lambda: SipgateClient.for_user(AnonymousUser())):
+        for call in (
+            lambda: SipgateClient.for_user(user),
+            lambda: SipgateClient.for_user(AnonymousUser()),
+        ):
             with pytest.raises(errors.NotConnected):
                 call()
         with pytest.raises(errors.NotConnected):
             SipgateClient.for_uid("1w0")
-        assert list(SipgateClient.all_for_user(user)) == list(SipgateClient.all_for_user(AnonymousUser())) == []
+        assert (
+            list(SipgateClient.all_for_user(user))
+            == list(SipgateClient.all_for_user(AnonymousUser()))
+            == []
+        )
 
     def test_another_provider_is_refused(self, db: None) -> None:
         user = User.objects.create(username="other")
@@ -146,9 +156,12 @@ class TestCall:
         assert (strict.counts()["refresh"], strict.counts()["api_401"]) == (1, 0)
 
     @pytest.mark.parametrize(
-        "path", ["numbers", "//evil.example/x", "https://evil.example/", "/a/../b", "/a?b=1", "/%2e"]
+        "path",
+        ["numbers", "//evil.example/x", "https://evil.example/", "/a/../b", "/a?b=1", "/%2e"],
     )
-    def test_paths_stay_below_the_base(self, client: SipgateClient, sandbox: Running, path: str) -> None:
+    def test_paths_stay_below_the_base(
+        self, client: SipgateClient, sandbox: Running, path: str
+    ) -> None:
         with pytest.raises(ValueError, match="path below"):
             client.get(path)
 
@@ -159,7 +172,9 @@ class TestCall:
 
 
 class TestRejected:
-    def test_one_401_is_healed_by_one_renewed_token(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_one_401_is_healed_by_one_renewed_token(
+        self, client: SipgateClient, sandbox: Running
+    ) -> None:
         sandbox.control.fault("unauthorized", on="account")
         assert client.account().company == "Rosenduft Gartenbau GmbH"
         assert (asked(sandbox, "refresh"), store.load(client.connection.pk).generation) == (1, 2)
@@ -237,10 +252,16 @@ class TestErrors:
         ],
     )
     def test_each_status_has_its_error_and_no_secret_in_it(
-        self, scripted: Scripted, of_nobody: SipgateClient, status: int, kind: type[errors.SipgateError]
+        self,
+        scripted: Scripted,
+        of_nobody: SipgateClient,
+        status: int,
+        kind: type[errors.SipgateError],
     ) -> None:
         body, query, sent = ({"field": f"hunter-{number}"} for number in range(3))
-        scripted.answer = lambda asked: Answer(status, body, {"Retry-After": "60", "Location": "/v2/elsewhere"})
+        scripted.answer = lambda asked: Answer(
+            status, body, {"Retry-After": "60", "Location": "/v2/elsewhere"}
+        )
         with pytest.raises(errors.SipgateError) as raised:
             of_nobody.post("/sessions/sms", params=query, json=sent)
         error = raised.value
@@ -252,10 +273,13 @@ class TestErrors:
         assert scripted.asked[0].headers["authorization"].removeprefix("Bearer ") not in shown
 
     @pytest.mark.parametrize(
-        "fault", ["unauthorized", "forbidden", "unknown-error", "reset", "cut", "malformed-json", "huge"]
+        "fault",
+        ["unauthorized", "forbidden", "unknown-error", "reset", "cut", "malformed-json", "huge"],
     )
     @pytest.mark.parametrize("how", ["get", "download"])
-    def test_error_reports_hold_no_token(self, client: SipgateClient, sandbox: Running, fault: str, how: str) -> None:
+    def test_error_reports_hold_no_token(
+        self, client: SipgateClient, sandbox: Running, fault: str, how: str
+    ) -> None:
         """What Django mails or shows of an exception: text, local variables, chained causes."""
         known = [gate.usable(client.connection).value]
         sandbox.control.fault(fault, on="api", times=None)
@@ -292,21 +316,30 @@ class TestErrors:
         assert raised.value.scopes == ("sessions:write", "sessions:sms:write")
         assert asked(sandbox, "refresh") == 0, "a 403 is not healed by a new token"
 
-    def test_refused_although_granted_is_not_available(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_refused_although_granted_is_not_available(
+        self, client: SipgateClient, sandbox: Running
+    ) -> None:
         sandbox.control.fault("forbidden-text", on="api")
         with pytest.raises(errors.NotAvailable) as raised:
             client.devices()
-        assert (raised.value.scopes, raised.value.endpoint) == (("devices:read",), "GET /{userId}/devices")
+        assert (raised.value.scopes, raised.value.endpoint) == (
+            ("devices:read",),
+            "GET /{userId}/devices",
+        )
 
     @pytest.mark.parametrize("fault", ["malformed-json", "json-list", "huge"])
-    def test_answers_that_are_none(self, client: SipgateClient, sandbox: Running, fault: str) -> None:
+    def test_answers_that_are_none(
+        self, client: SipgateClient, sandbox: Running, fault: str
+    ) -> None:
         sandbox.control.fault(fault, on="account")
         with pytest.raises(errors.UnexpectedResponse) as raised:
             client.account()
         assert raised.value.endpoint == "GET /account"
 
     @pytest.mark.parametrize("fault", ["cut", "cut-headers", "lose-answer"])
-    def test_cut_answers_of_a_read(self, client: SipgateClient, sandbox: Running, fault: str) -> None:
+    def test_cut_answers_of_a_read(
+        self, client: SipgateClient, sandbox: Running, fault: str
+    ) -> None:
         sandbox.control.fault(fault, on="account", times=2)
         with pytest.raises(errors.SipgateUnavailable):
             client.account()
@@ -346,9 +379,15 @@ class TestValues:
         assert desk.secrets["credentials"]["password"] == "sandbox-sip-password"
         assert "sandbox-sip-password" not in repr(desk)
         entry = next(client.history())
-        assert (entry.type, entry.incoming, entry.document_url) == ("CALL", True, "/v2/documents/fax.pdf")
+        assert (entry.type, entry.incoming, entry.document_url) == (
+            "CALL",
+            True,
+            "/v2/documents/fax.pdf",
+        )
 
-    def test_filters_are_written_as_sipgate_wants_them(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
+    def test_filters_are_written_as_sipgate_wants_them(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
         scripted.answer = lambda asked: Answer(data={"items": [], "totalCount": 0})
         since = datetime(2026, 1, 1, 12, tzinfo=UTC)
         assert list(of_nobody.history(types=["CALL", "FAX"], archived=False, from_=since)) == []
@@ -369,16 +408,21 @@ class TestPages:
     def test_all_pages_of_the_sandbox(self, client: SipgateClient, sandbox: Running) -> None:
         assert len({number.number for number in client.numbers(page_size=10)}) == 25
         assert asked(sandbox, "GET v2/numbers") == 3
-        assert [entry.id for entry in client.history(page_size=5)] == [str(1000 + number) for number in range(23)]
+        assert [entry.id for entry in client.history(page_size=5)] == [
+            str(1000 + number) for number in range(23)
+        ]
 
-    def test_next_page_is_asked_for_when_it_is_needed(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_next_page_is_asked_for_when_it_is_needed(
+        self, client: SipgateClient, sandbox: Running
+    ) -> None:
         numbers = client.numbers(page_size=10)
         assert asked(sandbox, "GET v2/numbers") == 0
         assert [next(numbers).id for _ in range(10)][-1] == "n9"
         assert asked(sandbox, "GET v2/numbers") == 1
 
     @pytest.mark.parametrize(
-        "total", [{}, {"totalCount": None}, {"totalCount": -1}, {"totalCount": "7"}, {"totalCount": True}]
+        "total",
+        [{}, {"totalCount": None}, {"totalCount": -1}, {"totalCount": "7"}, {"totalCount": True}],
     )
     def test_without_a_total_an_empty_page_is_the_end(
         self, scripted: Scripted, of_nobody: SipgateClient, total: dict[str, Any]
@@ -387,16 +431,26 @@ class TestPages:
         assert list(of_nobody.iterate("/numbers", page_size=3)) == rows(*range(7))
         assert [one.query["offset"] for one in scripted.asked] == [["0"], ["3"], ["6"], ["7"]]
 
-    def test_total_saves_the_last_request(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
-        scripted.answer = lambda asked: Answer(data={"items": page(asked, range(6)), "totalCount": 6})
+    def test_total_saves_the_last_request(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
+        scripted.answer = lambda asked: Answer(
+            data={"items": page(asked, range(6)), "totalCount": 6}
+        )
         assert list(of_nobody.iterate("/numbers", page_size=3)) == rows(*range(6))
         assert len(scripted.asked) == 2
 
-    def test_total_that_promises_too_much(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
-        scripted.answer = lambda asked: Answer(data={"items": page(asked, range(4)), "totalCount": 1000})
+    def test_total_that_promises_too_much(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
+        scripted.answer = lambda asked: Answer(
+            data={"items": page(asked, range(4)), "totalCount": 1000}
+        )
         assert len(list(of_nobody.iterate("/numbers", page_size=3))) == 4
 
-    def test_server_that_gives_less_than_asked_for(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
+    def test_server_that_gives_less_than_asked_for(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
         scripted.answer = lambda asked: Answer(data={"items": page(asked, range(7))[:2]})
         assert list(of_nobody.iterate("/numbers", page_size=100)) == rows(*range(7))
 
@@ -408,14 +462,18 @@ class TestPages:
         assert list(of_nobody.iterate("/users", page_size=1)) == [item]
         assert len(scripted.asked) == 2
 
-    def test_list_that_never_ends(self, scripted: Scripted, of_nobody: SipgateClient, monkeypatch: Any) -> None:
+    def test_list_that_never_ends(
+        self, scripted: Scripted, of_nobody: SipgateClient, monkeypatch: Any
+    ) -> None:
         monkeypatch.setattr("sipgate_provider.remote.paging.MOST_PAGES", 5)
         scripted.answer = lambda asked: Answer(data={"items": rows(int(asked.query["offset"][0]))})
         with pytest.raises(errors.UnexpectedResponse, match="does not end"):
             list(of_nobody.iterate("/numbers", page_size=1))
         assert len(scripted.asked) == 5
 
-    def test_list_that_grows_at_its_front(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
+    def test_list_that_grows_at_its_front(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
         def growing(asked: Asked) -> Answer:
             newest = -len(scripted.asked)  # one more in front each time
             return Answer(data={"items": page(asked, range(newest, 6))})
@@ -425,13 +483,17 @@ class TestPages:
         assert found == rows(-1, 0, 1, 2, 3, 4, 5)
 
     @pytest.mark.parametrize("data", [[], {"rows": []}, {"items": {}}, None, "text"])
-    def test_answer_that_is_no_list(self, scripted: Scripted, of_nobody: SipgateClient, data: Any) -> None:
+    def test_answer_that_is_no_list(
+        self, scripted: Scripted, of_nobody: SipgateClient, data: Any
+    ) -> None:
         scripted.answer = lambda asked: Answer(data=data)
         with pytest.raises(errors.UnexpectedResponse) as raised:
             list(of_nobody.iterate("/numbers"))
         assert raised.value.endpoint == "GET /numbers"
 
-    @pytest.mark.parametrize("arguments", [{"page_size": 0}, {"page_size": 1001}, {"params": {"limit": 5}}])
+    @pytest.mark.parametrize(
+        "arguments", [{"page_size": 0}, {"page_size": 1001}, {"params": {"limit": 5}}]
+    )
     def test_impossible_wishes(self, of_nobody: SipgateClient, arguments: dict[str, Any]) -> None:
         with pytest.raises(ValueError, match="page_size"):
             list(of_nobody.iterate("/numbers", **arguments))
@@ -472,7 +534,8 @@ class TestDownload:
             client.get("/documents/fax.pdf")
 
     @pytest.mark.parametrize(
-        ("fault", "kind"), [("forbidden", errors.MissingPermission), ("unknown-error", errors.SipgateUnavailable)]
+        ("fault", "kind"),
+        [("forbidden", errors.MissingPermission), ("unknown-error", errors.SipgateUnavailable)],
     )
     def test_errors_are_the_same(
         self, client: SipgateClient, sandbox: Running, fault: str, kind: type[errors.SipgateError]
@@ -494,7 +557,9 @@ class TestDownload:
     def test_slow_but_steady_has_no_deadline(
         self, scripted: Scripted, of_nobody: SipgateClient, monkeypatch: Any
     ) -> None:
-        monkeypatch.setattr(http, "DOWNLOAD", http.Limits(connect=5, read=5, total=0.5, max_bytes=0))
+        monkeypatch.setattr(
+            http, "DOWNLOAD", http.Limits(connect=5, read=5, total=0.5, max_bytes=0)
+        )
 
         def steady(write: Callable[[bytes], None]) -> None:
             for _ in range(10):
@@ -547,9 +612,16 @@ class TestDownload:
 
     @pytest.mark.parametrize(
         "address",
-        ["https://evil.example/v2/documents/fax.pdf", "//evil.example/v2/x", "http://127.0.0.1:1/v2/x", "fax.pdf"],
+        [
+            "https://evil.example/v2/documents/fax.pdf",
+            "//evil.example/v2/x",
+            "http://127.0.0.1:1/v2/x",
+            "fax.pdf",
+        ],
     )
-    def test_token_goes_nowhere_else(self, scripted: Scripted, of_nobody: SipgateClient, address: str) -> None:
+    def test_token_goes_nowhere_else(
+        self, scripted: Scripted, of_nobody: SipgateClient, address: str
+    ) -> None:
         with pytest.raises(ValueError, match="below"):
             of_nobody.download(address, io.BytesIO())
         assert scripted.asked == []
@@ -563,7 +635,9 @@ class TestDownload:
 
 
 class TestAsync:
-    def test_event_loop_goes_on_and_connections_are_given_back(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_event_loop_goes_on_and_connections_are_given_back(
+        self, client: SipgateClient, sandbox: Running
+    ) -> None:
         opened: list[Any] = []
 
         def note(connection: Any, **_kwargs: Any) -> None:
@@ -615,7 +689,9 @@ class TestAsync:
 
         asyncio.run(journey())
 
-    def test_ending_token_is_renewed_once_for_all_tasks(self, connect: Connect, strict: Strict) -> None:
+    def test_ending_token_is_renewed_once_for_all_tasks(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         client = SipgateClient(connect(age=400))
 
         async def journey() -> list[Any]:
@@ -626,7 +702,9 @@ class TestAsync:
 
 
 class TestDatabase:
-    def test_no_connection_is_held_while_sipgate_is_asked(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
+    def test_no_connection_is_held_while_sipgate_is_asked(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
         mine = connections["default"]
         if mine.vendor == "sqlite":
             pytest.skip("SQLite's file handle is nobody else's to wait for")
@@ -640,7 +718,9 @@ class TestDatabase:
         of_nobody.get("/account")
         assert held == [False]
 
-    def test_a_transaction_of_the_caller_is_left_alone(self, scripted: Scripted, of_nobody: SipgateClient) -> None:
+    def test_a_transaction_of_the_caller_is_left_alone(
+        self, scripted: Scripted, of_nobody: SipgateClient
+    ) -> None:
         scripted.answer = lambda asked: Answer(data={})
         with transaction.atomic():
             User.objects.create(username="written before")

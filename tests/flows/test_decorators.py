@@ -55,7 +55,9 @@ def sent_to(response: Any) -> tuple[str, dict[str, str]]:
     """Return path and query of a redirect, but for the connection that is to be repaired (``test_repair``)."""
     assert response.status_code == 302, response.content[:500]
     parts = urlsplit(response.headers["Location"])
-    return parts.path, {name: values[0] for name, values in parse_qs(parts.query).items() if name != "repair"}
+    return parts.path, {
+        name: values[0] for name, values in parse_qs(parts.query).items() if name != "repair"
+    }
 
 
 class TestAdmitted:
@@ -64,7 +66,9 @@ class TestAdmitted:
         response = signed_in.site.get(path)
         assert response.json()["company"] == "Rosenduft Gartenbau GmbH"
 
-    def test_costs_one_query_before_the_view(self, signed_in: Browser, django_assert_num_queries: Any) -> None:
+    def test_costs_one_query_before_the_view(
+        self, signed_in: Browser, django_assert_num_queries: Any
+    ) -> None:
         signed_in.site.get("/company")
         with django_assert_num_queries(4):  # session, user, connection, and the client's token
             signed_in.site.get("/company")
@@ -73,7 +77,9 @@ class TestAdmitted:
     def test_scope_of_a_parent_suffices(self, signed_in: Browser, path: str) -> None:
         SipgateToken.objects.update(scope="account:read sessions:write")
         response = signed_in.site.get(path, headers=JSON)
-        assert response.status_code == (403 if path == "/sms" else 200), "the sandbox itself wants the scope for an SMS"
+        assert response.status_code == (403 if path == "/sms" else 200), (
+            "the sandbox itself wants the scope for an SMS"
+        )
         assert b"missing_permission" not in response.content
 
     def test_async_view_does_not_block_the_loop(self, signed_in: Browser) -> None:
@@ -115,22 +121,32 @@ def get_async(browser: Browser, path: str) -> HttpResponse:
 
 def age(row: SipgateToken, seconds: int) -> None:
     SipgateToken.objects.filter(pk=row.pk).update(
-        issued_at=row.issued_at - timedelta(seconds=seconds), expires_at=row.expires_at - timedelta(seconds=seconds)
+        issued_at=row.issued_at - timedelta(seconds=seconds),
+        expires_at=row.expires_at - timedelta(seconds=seconds),
     )
 
 
 class TestAnonymous:
     @pytest.mark.parametrize("path", PLAIN + SCOPED)
     def test_browser_goes_to_the_login_page(self, browser: Browser, path: str) -> None:
-        assert sent_to(browser.site.get(f"{path}?a=1&b=2")) == ("/accounts/login/", {"next": f"{path}?a=1&b=2"})
+        assert sent_to(browser.site.get(f"{path}?a=1&b=2")) == (
+            "/accounts/login/",
+            {"next": f"{path}?a=1&b=2"},
+        )
 
     @pytest.mark.parametrize("path", PLAIN + SCOPED)
     @pytest.mark.parametrize(
-        "headers", [JSON, {"x-requested-with": "XMLHttpRequest"}, {"accept": "application/problem+json, */*"}]
+        "headers",
+        [JSON, {"x-requested-with": "XMLHttpRequest"}, {"accept": "application/problem+json, */*"}],
     )
-    def test_program_gets_a_document(self, browser: Browser, path: str, headers: dict[str, str]) -> None:
+    def test_program_gets_a_document(
+        self, browser: Browser, path: str, headers: dict[str, str]
+    ) -> None:
         response = browser.site.get(path, headers=headers)
-        assert (response.status_code, response.headers["Content-Type"]) == (401, "application/problem+json")
+        assert (response.status_code, response.headers["Content-Type"]) == (
+            401,
+            "application/problem+json",
+        )
         assert response.json()["action"] == "/accounts/login/"
         assert "no-store" in response.headers["Cache-Control"]
 
@@ -139,8 +155,12 @@ class TestAnonymous:
         assert browser.site.get("/company", headers=headers).status_code == 302
 
     @pytest.mark.parametrize("path", ["/company", "/class/sms", "/mixin/sms"])
-    def test_with_login_required_for_everything(self, browser: Browser, settings: Any, path: str) -> None:
-        at = settings.MIDDLEWARE.index("django.contrib.auth.middleware.AuthenticationMiddleware") + 1
+    def test_with_login_required_for_everything(
+        self, browser: Browser, settings: Any, path: str
+    ) -> None:
+        at = (
+            settings.MIDDLEWARE.index("django.contrib.auth.middleware.AuthenticationMiddleware") + 1
+        )
         middleware = "django.contrib.auth.middleware.LoginRequiredMiddleware"
         settings.MIDDLEWARE = [*settings.MIDDLEWARE[:at], middleware, *settings.MIDDLEWARE[at:]]
         assert browser.site.get("/tags").status_code == 302, "the middleware is in force"
@@ -153,7 +173,10 @@ class TestAnonymous:
 class TestNotConnected:
     def test_one_connects_and_comes_back(self, local: Browser) -> None:
         response = local.site.get("/company?a=1&b=2")
-        assert sent_to(response) == ("/accounts/sipgate/login/", {"process": "connect", "next": "/company?a=1&b=2"})
+        assert sent_to(response) == (
+            "/accounts/sipgate/login/",
+            {"process": "connect", "next": "/company?a=1&b=2"},
+        )
         _, back = go_through(local, response)
         assert back.headers["Location"] == "/company?a=1&b=2"
         assert local.site.get("/company?a=1&b=2").status_code == 200
@@ -166,7 +189,10 @@ class TestNotConnected:
 
     def test_program_gets_a_document(self, local: Browser) -> None:
         response = local.site.get("/company", headers=JSON)
-        assert (response.status_code, response.json()["type"]) == (403, "urn:sipgate-provider:problem:not_connected")
+        assert (response.status_code, response.json()["type"]) == (
+            403,
+            "urn:sipgate-provider:problem:not_connected",
+        )
         assert "process=connect" in response.json()["action"]
 
     def test_somebody_elses_identity_does_not_end_in_circles(
@@ -185,7 +211,10 @@ class TestNeedsSignIn:
     def test_one_signs_in_again_and_comes_back(self, signed_in: Browser) -> None:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
         response = signed_in.site.get("/company?a=1")
-        assert sent_to(response) == ("/accounts/sipgate/login/", {"process": "connect", "next": "/company?a=1"})
+        assert sent_to(response) == (
+            "/accounts/sipgate/login/",
+            {"process": "connect", "next": "/company?a=1"},
+        )
         go_through(signed_in, response)
         assert signed_in.site.get("/company?a=1").status_code == 200
         assert SipgateToken.objects.get().state == State.ACTIVE
@@ -200,21 +229,30 @@ class TestNeedsSignIn:
     def test_program_gets_a_document(self, signed_in: Browser) -> None:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
         response = signed_in.site.get("/company", headers=JSON)
-        assert (response.status_code, response.json()["type"]) == (403, "urn:sipgate-provider:problem:needs_sign_in")
+        assert (response.status_code, response.json()["type"]) == (
+            403,
+            "urn:sipgate-provider:problem:needs_sign_in",
+        )
 
     def test_ending_inside_the_view_is_a_page(self, signed_in: Browser) -> None:
         signed_in.sandbox.control.kill_session()
         response = signed_in.site.get("/company?a=1")
         assert response.status_code == 403
         page = response.content.decode()
-        assert 'action="/accounts/sipgate/login/?process=connect&amp;next=%2Fcompany%3Fa%3D1&amp;repair=' in page
+        assert (
+            'action="/accounts/sipgate/login/?process=connect&amp;next=%2Fcompany%3Fa%3D1&amp;repair='
+            in page
+        )
 
 
 class TestScope:
     def test_one_more_consent_and_back(self, signed_in: Browser) -> None:
         """The whole journey: page, connect page, sipgate, page."""
         response = signed_in.site.get("/sms?to=1&text=2")
-        assert sent_to(response) == ("/accounts/sipgate/login/", {"process": "connect", "next": "/sms?to=1&text=2"})
+        assert sent_to(response) == (
+            "/accounts/sipgate/login/",
+            {"process": "connect", "next": "/sms?to=1&text=2"},
+        )
         page = signed_in.site.get(response.headers["Location"]).content.decode()
         assert "send text messages" in page, "the page says what will be asked for"
         authorize, back = go_through(signed_in, response)
@@ -231,7 +269,9 @@ class TestScope:
         authorize, _ = go_through(signed_in, signed_in.site.get(path))
         assert asked_for(authorize) == {"account:read", "numbers:read", SMS}
 
-    def test_consent_without_the_scope_does_not_end_in_circles(self, signed_in: Browser, settings: Any) -> None:
+    def test_consent_without_the_scope_does_not_end_in_circles(
+        self, signed_in: Browser, settings: Any
+    ) -> None:
         settings.SOCIALACCOUNT_LOGIN_ON_GET = True  # nothing but our guard is in the way then
         signed_in.sandbox.control.fault("scope-less", on="token")
         started = signed_in.site.get(signed_in.site.get("/sms?to=1").headers["Location"])
@@ -273,13 +313,20 @@ class TestScope:
             ("", "/"),
         ],
     )
-    def test_after_a_posted_form_one_comes_back_to_it(self, signed_in: Browser, referrer: str, next_url: str) -> None:
+    def test_after_a_posted_form_one_comes_back_to_it(
+        self, signed_in: Browser, referrer: str, next_url: str
+    ) -> None:
         response = signed_in.site.post("/sms", {"text": "2"}, headers={"referer": referrer})
-        assert sent_to(response) == ("/accounts/sipgate/login/", {"process": "connect", "next": next_url})
+        assert sent_to(response) == (
+            "/accounts/sipgate/login/",
+            {"process": "connect", "next": next_url},
+        )
         assert "sms" not in signed_in.sandbox.control.state()
 
     @pytest.mark.parametrize("path", SCOPED)
-    def test_program_gets_a_document_whose_action_asks_for_it(self, signed_in: Browser, path: str) -> None:
+    def test_program_gets_a_document_whose_action_asks_for_it(
+        self, signed_in: Browser, path: str
+    ) -> None:
         response = signed_in.site.get(path, headers=JSON)
         assert (response.status_code, response.json()["type"]) == (
             403,
@@ -288,7 +335,9 @@ class TestScope:
         started = signed_in.site.post(response.json()["action"])
         assert asked_for(started.headers["Location"]) == {"account:read", SMS}
 
-    def test_refusal_inside_the_view_names_the_scope_and_asks_for_it(self, signed_in: Browser) -> None:
+    def test_refusal_inside_the_view_names_the_scope_and_asks_for_it(
+        self, signed_in: Browser
+    ) -> None:
         response = signed_in.site.get("/numbers")
         page = response.content.decode()
         assert (response.status_code, "numbers:read" in page) == (403, True)
@@ -314,7 +363,9 @@ class TestTrouble:
         response = signed_in.site.get(path, headers=headers)
         assert response.status_code == 503
         assert "sipgate cannot be reached" in response.content.decode()
-        found = re.search(r'(?:<code>|"reference": ")([2-9A-HJ-NP-Z]{8})', response.content.decode())
+        found = re.search(
+            r'(?:<code>|"reference": ")([2-9A-HJ-NP-Z]{8})', response.content.decode()
+        )
         assert found is not None
         assert f"[{found[1]}]: unavailable" in caplog.text
         assert (response.headers["Content-Type"] == "application/problem+json") == bool(headers)
@@ -344,11 +395,15 @@ class TestTransactions:
         assert User.objects.filter(username="written by the view").exists()
 
     @pytest.mark.parametrize("path", ["/company", "/never-atomic", "/tags"])
-    def test_ending_token_is_renewed_before_the_transaction(self, signed_in: Browser, atomic: None, path: str) -> None:
+    def test_ending_token_is_renewed_before_the_transaction(
+        self, signed_in: Browser, atomic: None, path: str
+    ) -> None:
         age(SipgateToken.objects.get(), 400)
         response = signed_in.site.get(path)
         assert response.status_code == 200
-        assert store.load(SocialAccount.objects.get().pk).generation == (1 if path == "/tags" else 2)
+        assert store.load(SocialAccount.objects.get().pk).generation == (
+            1 if path == "/tags" else 2
+        )
         if path == "/never-atomic":
             assert response.content == b"in a transaction: False"
 
@@ -368,7 +423,9 @@ class TestTags:
         page = self.page(browser)
         assert "state: none" in page
         assert "usable: no" in page
-        assert "url: /accounts/sipgate/login/?process=login&amp;next=%2Fthere%3Fx%3D1%26y%3D2" in page
+        assert (
+            "url: /accounts/sipgate/login/?process=login&amp;next=%2Fthere%3Fx%3D1%26y%3D2" in page
+        )
 
     def test_not_connected(self, local: Browser) -> None:
         page = self.page(local)
@@ -387,11 +444,15 @@ class TestTags:
         assert "state: ready" in page
         assert "usable: yes" in page
 
-    def test_another_sign_in_does_not_ask_for_what_the_button_would(self, signed_in: Browser) -> None:
+    def test_another_sign_in_does_not_ask_for_what_the_button_would(
+        self, signed_in: Browser
+    ) -> None:
         self.page(signed_in)
         assert asked_for(signed_in.start(process="connect")) == {"account:read"}
 
-    def test_wish_of_a_button_is_for_one_person(self, signed_in: Browser, another_browser: Browser) -> None:
+    def test_wish_of_a_button_is_for_one_person(
+        self, signed_in: Browser, another_browser: Browser
+    ) -> None:
         action = re.search(r'action="([^"]*)"', self.page(signed_in))
         assert action is not None
         started = another_browser.site.post(unescape(action[1]))
@@ -405,7 +466,9 @@ class TestTags:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
         assert "state: ended" in self.page(signed_in)
 
-    def test_connections_are_read_once(self, signed_in: Browser, django_assert_num_queries: Any) -> None:
+    def test_connections_are_read_once(
+        self, signed_in: Browser, django_assert_num_queries: Any
+    ) -> None:
         self.page(signed_in)
         with django_assert_num_queries(3):  # session, user, connections
             self.page(signed_in)

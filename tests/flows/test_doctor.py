@@ -46,7 +46,9 @@ def findings(*, offline: bool = False, timeout: float = 10) -> dict[str, Finding
 
 
 def use_client(settings: Any, client_id: str, secret: str) -> None:
-    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [{"client_id": client_id, "secret": secret}]}}
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {"APPS": [{"client_id": client_id, "secret": secret}]}
+    }
 
 
 def closed_port() -> int:
@@ -71,7 +73,16 @@ class TestNothingWrong:
     def test_all_is_well(self, sandbox: Running) -> None:
         assert findings() == {}
         names = {finding.check for finding in doctor.diagnose()}
-        assert {"client", "realm", "redirect_uri", "keys", "database", "cache", "connections", "clock"} <= names
+        assert {
+            "client",
+            "realm",
+            "redirect_uri",
+            "keys",
+            "database",
+            "cache",
+            "connections",
+            "clock",
+        } <= names
         assert {"sipgate.authorization", "sipgate.token", "sipgate.api"} <= names
 
     def test_asking_changes_nothing_at_sipgate(self, sandbox: Running) -> None:
@@ -81,11 +92,16 @@ class TestNothingWrong:
         assert (state["auth"], state["refresh"], state["revoke"]) == (3, 1, 1)
         assert (state.get("reuses"), state["sessions_alive"], state.get("issued", 0)) == (0, 0, 0)
 
-    def test_a_site_that_lets_allauth_build_the_redirect_uri(self, sandbox: Running, settings: Any) -> None:
+    def test_a_site_that_lets_allauth_build_the_redirect_uri(
+        self, sandbox: Running, settings: Any
+    ) -> None:
         settings.SIPGATE_REDIRECT_URI = ""
         found = {finding.check: finding for finding in doctor.diagnose()}
         assert found["redirect_uri"].severity is Severity.OK
-        assert (found["sipgate.token"].severity, "sipgate.authorization" in found) == (Severity.OK, False)
+        assert (found["sipgate.token"].severity, "sipgate.authorization" in found) == (
+            Severity.OK,
+            False,
+        )
 
     def test_offline_asks_nobody(self, sandbox: Running) -> None:
         assert findings(offline=True) == {}
@@ -145,11 +161,19 @@ class TestWhatSipgateSays:
     ) -> None:
         setattr(settings, name, sandbox.url + value)
         found = findings()[check]
-        assert (found.severity, "HTTP 404" in found.found, setting in found.cure) == (Severity.ERROR, True, True)
+        assert (found.severity, "HTTP 404" in found.found, setting in found.cure) == (
+            Severity.ERROR,
+            True,
+            True,
+        )
 
     @pytest.mark.parametrize(
         ("place", "check"),
-        [("auth", "sipgate.authorization"), ("refresh", "sipgate.token"), ("account", "sipgate.api")],
+        [
+            ("auth", "sipgate.authorization"),
+            ("refresh", "sipgate.token"),
+            ("account", "sipgate.api"),
+        ],
     )
     def test_an_address_has_moved(self, sandbox: Running, place: str, check: str) -> None:
         target = "https://new.example/realms/x/auth?token=secret-in-a-query"
@@ -168,7 +192,13 @@ class TestWhatSipgateSays:
             ("too-many", "account", "sipgate.api", Severity.WARNING, "fewer requests"),
             ("json-list", "account", "sipgate.api", Severity.ERROR, "401 was expected"),
             ("json-list", "refresh", "sipgate.token", Severity.ERROR, "HTTP 200"),
-            ("unauthorized-client", "refresh", "sipgate.token", Severity.ERROR, "unauthorized_client"),
+            (
+                "unauthorized-client",
+                "refresh",
+                "sipgate.token",
+                Severity.ERROR,
+                "unauthorized_client",
+            ),
             ("forbidden", "auth", "sipgate.authorization", Severity.ERROR, "HTTP 403"),
             ("reset", "refresh", "sipgate.token", Severity.ERROR, "ends the connection"),
             ("reset", "account", "sipgate.api", Severity.ERROR, "ends the connection"),
@@ -182,7 +212,9 @@ class TestWhatSipgateSays:
         sandbox.control.fault(fault, on=place, times=2, seconds=1)
         found = findings()
         assert list(found) == [check]
-        assert (found[check].severity, words in found[check].found) == (severity, True), found[check]
+        assert (found[check].severity, words in found[check].found) == (severity, True), found[
+            check
+        ]
         assert found[check].cure
 
     def test_silence_ends_with_the_time_out(self, sandbox: Running) -> None:
@@ -220,9 +252,13 @@ class TestTheWayThere:
         assert [*self.words()] == ["refuses connections"]
 
     @pytest.mark.parametrize("place", ["auth", "token", "api"])
-    def test_a_certificate_that_is_not_trusted(self, sandbox: Running, settings: Any, tls: str, place: str) -> None:
+    def test_a_certificate_that_is_not_trusted(
+        self, sandbox: Running, settings: Any, tls: str, place: str
+    ) -> None:
         at(tls, place, settings)
-        assert [*self.words()] == ["shows a certificate that is not trusted (self-signed certificate)"]
+        assert [*self.words()] == [
+            "shows a certificate that is not trusted (self-signed certificate)"
+        ]
 
     def test_no_tls_at_all(self, sandbox: Running, settings: Any) -> None:
         at(sandbox.url.replace("http://", "https://"), "token", settings)
@@ -231,10 +267,16 @@ class TestTheWayThere:
     def test_a_proxy_that_is_not_there(self, sandbox: Running) -> None:
         """In a process of its own: the session reads the environment once."""
         proxy = f"http://someone:proxy-password@127.0.0.1:{closed_port()}"
-        names = dict.fromkeys(("HTTP_PROXY", "http_proxy"), proxy) | dict.fromkeys(("NO_PROXY", "no_proxy"), "")
+        names = dict.fromkeys(("HTTP_PROXY", "http_proxy"), proxy) | dict.fromkeys(
+            ("NO_PROXY", "no_proxy"), ""
+        )
         command = [sys.executable, "manage.py", "sipgate_doctor", "--json", "--problems"]
-        done = subprocess.run(command, capture_output=True, text=True, env={**environment(), **names}, timeout=60)
-        found = {finding["check"]: finding["found"] for finding in json.loads(done.stdout)["findings"]}
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**environment(), **names}, timeout=60
+        )
+        found = {
+            finding["check"]: finding["found"] for finding in json.loads(done.stdout)["findings"]
+        }
         for name in ("authorization", "token", "api"):
             assert "through the proxy" in found[f"sipgate.{name}"]
         assert "proxy-password" not in done.stdout + done.stderr
@@ -271,7 +313,11 @@ def tls(tmp_path: Path) -> Iterator[str]:
     )
     file = tmp_path / "server.pem"
     file.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -326,14 +372,24 @@ class TestSettings:
                 Severity.ERROR,
                 "another view",
             ),
-            ({"SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth/"}, "redirect_uri.path", Severity.ERROR, "slash"),
+            (
+                {"SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth/"},
+                "redirect_uri.path",
+                Severity.ERROR,
+                "slash",
+            ),
             (
                 {"SIPGATE_REDIRECT_URI": "http://rosa@localhost:8080/oauth"},
                 "redirect_uri",
                 Severity.ERROR,
                 "not a full http(s) address",
             ),
-            ({"SESSION_COOKIE_SAMESITE": "Strict"}, "cookies.samesite", Severity.ERROR, "returns from sipgate"),
+            (
+                {"SESSION_COOKIE_SAMESITE": "Strict"},
+                "cookies.samesite",
+                Severity.ERROR,
+                "returns from sipgate",
+            ),
             ({"SESSION_COOKIE_SECURE": True}, "cookies.secure", Severity.WARNING, "http"),
             (
                 {"SESSION_ENGINE": "django.contrib.sessions.backends.cache"},
@@ -342,22 +398,46 @@ class TestSettings:
                 "get lost",
             ),
             (
-                {"SIPGATE_AUTH_URL": "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect/auth"},
+                {
+                    "SIPGATE_AUTH_URL": "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect/auth"
+                },
                 "realm",
                 Severity.ERROR,
                 "sipgate-apps",
             ),
-            ({"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "addresses", Severity.ERROR, "TEST_API_ENDPOINT"),
-            ({"SIPGATE_SCOPE": ["balance:read"]}, "scope", Severity.WARNING, "account:read"),
-            ({"SOCIALACCOUNT_STORE_TOKENS": True}, "sipgate_provider.W003", Severity.WARNING, "clear text"),
             (
-                {"SOCIALACCOUNT_ADAPTER": "allauth.socialaccount.adapter.DefaultSocialAccountAdapter"},
+                {"SIPGATE_API_URL": "http://api.sipgate.com/v2"},
+                "addresses",
+                Severity.ERROR,
+                "TEST_API_ENDPOINT",
+            ),
+            ({"SIPGATE_SCOPE": ["balance:read"]}, "scope", Severity.WARNING, "account:read"),
+            (
+                {"SOCIALACCOUNT_STORE_TOKENS": True},
+                "sipgate_provider.W003",
+                Severity.WARNING,
+                "clear text",
+            ),
+            (
+                {
+                    "SOCIALACCOUNT_ADAPTER": "allauth.socialaccount.adapter.DefaultSocialAccountAdapter"
+                },
                 "sipgate_provider.E004",
                 Severity.ERROR,
                 "SOCIALACCOUNT_ADAPTER",
             ),
-            ({"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "sipgate_provider.W018", Severity.WARNING, "e-mail"),
-            ({"SIPGATE_TOKEN_KEYS": []}, "sipgate_provider.E001", Severity.ERROR, "SIPGATE_TOKEN_KEYS"),
+            (
+                {"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True},
+                "sipgate_provider.W018",
+                Severity.WARNING,
+                "e-mail",
+            ),
+            (
+                {"SIPGATE_TOKEN_KEYS": []},
+                "sipgate_provider.E001",
+                Severity.ERROR,
+                "SIPGATE_TOKEN_KEYS",
+            ),
             ({"SIPGATE_TOKEN_KEYS": ["short"]}, "sipgate_provider.E002", Severity.ERROR, "Entry 1"),
             ({"SIPGATE_TOKEN_KEYS": [NEW_KEY, NEW_KEY]}, "keys", Severity.WARNING, "twice"),
             (
@@ -388,7 +468,9 @@ class TestSettings:
             setattr(settings, name, value)
         found = findings(offline=True)
         assert list(found) == [check], found
-        assert (found[check].severity, words in found[check].found) == (severity, True), found[check]
+        assert (found[check].severity, words in found[check].found) == (severity, True), found[
+            check
+        ]
         assert found[check].cure
         assert "redis-password" not in repr(found)
 
@@ -399,7 +481,11 @@ class TestSettings:
             ("1000000-1-x:third-party", "", "CLIENT_SECRET is empty"),
             ("YOUR_CLIENT_ID", "sandbox-secret", "placeholder"),
             ('"1000000-1-x:third-party"', "sandbox-secret", "quotes"),
-            ("5f0c3b0e-secret", "1000000-1-01234567-89ab-cdef-0123-456789abcdef:third-party", "exchanged"),
+            (
+                "5f0c3b0e-secret",
+                "1000000-1-01234567-89ab-cdef-0123-456789abcdef:third-party",
+                "exchanged",
+            ),
         ],
     )
     def test_credentials(self, settings: Any, client_id: str, secret: str, words: str) -> None:
@@ -450,7 +536,9 @@ class TestKeysAndJournal:
         old = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_JOURNAL_DIR = tmp_path
         (tmp_path / "01").mkdir()
-        (tmp_path / "01" / f"1-{'0' * 32}-1.sealed").write_bytes(sealing.seal(b"{}", context="anything"))
+        (tmp_path / "01" / f"1-{'0' * 32}-1.sealed").write_bytes(
+            sealing.seal(b"{}", context="anything")
+        )
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY, *old]
         assert "keys.unused" not in findings(offline=True)
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]
@@ -484,7 +572,11 @@ class TestConnections:
     @pytest.mark.parametrize(
         ("change", "check", "severity"),
         [
-            ({"state": State.FAILING, "failing_since": timedelta(hours=1)}, "connections.failing", Severity.WARNING),
+            (
+                {"state": State.FAILING, "failing_since": timedelta(hours=1)},
+                "connections.failing",
+                Severity.WARNING,
+            ),
             (
                 {"state": State.MISCONFIGURED, "reason": Reason.CLIENT_REFUSED},
                 "connections.misconfigured",
@@ -493,22 +585,35 @@ class TestConnections:
             ({"keepalive_at": timedelta(days=2)}, "connections.overdue", Severity.WARNING),
         ],
     )
-    def test_in_trouble(self, connect: Connect, change: dict[str, Any], check: str, severity: Severity) -> None:
+    def test_in_trouble(
+        self, connect: Connect, change: dict[str, Any], check: str, severity: Severity
+    ) -> None:
         now = timezone.now()
-        connect(**{key: now - value if isinstance(value, timedelta) else value for key, value in change.items()})
+        connect(
+            **{
+                key: now - value if isinstance(value, timedelta) else value
+                for key, value in change.items()
+            }
+        )
         found = findings(offline=True)
         assert [*found] == [check]
         assert found[check].severity is severity
 
     def test_what_is_no_trouble(self, connect: Connect) -> None:
         connect(state=State.FAILING, failing_since=timezone.now())
-        connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED, failing_since=timezone.now() - timedelta(days=9))
+        connect(
+            state=State.NEEDS_SIGN_IN,
+            reason=Reason.REFUSED,
+            failing_since=timezone.now() - timedelta(days=9),
+        )
         assert findings(offline=True) == {}
 
     def test_a_session_that_cannot_be_ended(self) -> None:
         then = timezone.now() - timedelta(hours=2)
         sealed = sealing.seal(b"x", context="any")
-        Revocation.objects.create(sealed=sealed, created_at=then, give_up_at=then, next_attempt_at=then)
+        Revocation.objects.create(
+            sealed=sealed, created_at=then, give_up_at=then, next_attempt_at=then
+        )
         assert [*findings(offline=True)] == ["revocations.old"]
 
     def test_a_pause(self, sandbox: Running) -> None:
@@ -524,7 +629,11 @@ class TestConnections:
     def test_a_pause_of_former_credentials_is_over(self, settings: Any) -> None:
         former = authorization_server.fingerprint(authorization_server.client())
         pauses.start_pause(
-            former, code="x", setting=errors.CLIENT_SECRET, length=timedelta(minutes=1), now=timezone.now()
+            former,
+            code="x",
+            setting=errors.CLIENT_SECRET,
+            length=timedelta(minutes=1),
+            now=timezone.now(),
         )
         use_client(settings, "1000000-1-corrected:third-party", "corrected")
         assert findings(offline=True) == {}
@@ -548,14 +657,21 @@ class TestDatabase:
         assert "migrate" in found["database.migrations"]["cure"]
 
     def test_requests_are_atomic_on_sqlite(self, tmp_path: Path) -> None:
-        assert "sipgate_provider.W011" in self.run(database=str(tmp_path / "new.sqlite3"), atomic_requests=True)
+        assert "sipgate_provider.W011" in self.run(
+            database=str(tmp_path / "new.sqlite3"), atomic_requests=True
+        )
 
     @staticmethod
     def run(**told: Any) -> dict[str, Any]:
         command = [sys.executable, "manage.py", "sipgate_doctor", "--offline", "--json"]
         # Files in any case: what is looked for does not depend on the database that the other tests use.
-        own = {"SIPGATE_WORKER": json.dumps({"settings": {}, **told}), "SIPGATE_TEST_DATABASE_URL": ""}
-        done = subprocess.run(command, capture_output=True, text=True, env={**environment(), **own}, timeout=60)
+        own = {
+            "SIPGATE_WORKER": json.dumps({"settings": {}, **told}),
+            "SIPGATE_TEST_DATABASE_URL": "",
+        }
+        done = subprocess.run(
+            command, capture_output=True, text=True, env={**environment(), **own}, timeout=60
+        )
         assert done.returncode == 2 or "atomic_requests" in told, done.stderr
         return {finding["check"]: finding for finding in json.loads(done.stdout)["findings"]}
 
@@ -580,7 +696,12 @@ class TestCommand:
         settings.ALLOWED_HOSTS = ["example.org"]
         code, text = self.call("--json", "--problems")
         report = json.loads(text)
-        assert (code, report["exit_code"], report["errors"], len(report["findings"])) == (2, 2, 1, 1)
+        assert (code, report["exit_code"], report["errors"], len(report["findings"])) == (
+            2,
+            2,
+            1,
+            1,
+        )
         assert set(report["findings"][0]) == {"check", "severity", "found", "cure"}
         assert text.count("\n") == 1
 
@@ -625,7 +746,11 @@ class TestWords:
         [
             (400, "<p>Client nicht gefunden.</p>", probes.Verdict.CLIENT_ID),
             (400, "<p>Ungültiger Parameter: redirect_uri</p>", probes.Verdict.REDIRECT_URI),
-            (400, '<a href="?redirect_uri=x">Deutsch</a><p>Client not found.</p>', probes.Verdict.CLIENT_ID),
+            (
+                400,
+                '<a href="?redirect_uri=x">Deutsch</a><p>Client not found.</p>',
+                probes.Verdict.CLIENT_ID,
+            ),
             (200, "<p>We are sorry... Client not found.</p>", probes.Verdict.CLIENT_ID),
             (200, "<form>Sign in. Which client are you?</form>", probes.Verdict.FINE),
             (400, "<p>Page has expired</p>", probes.Verdict.REFUSED),
@@ -635,7 +760,11 @@ class TestWords:
         server = Quiet(("127.0.0.1", 0), page_of(status, page))
         for url in served(server):
             answer = probes.authorization(
-                f"{url}/auth", client_id="x", redirect_uri="http://localhost/oauth", scope="a", timeout=5
+                f"{url}/auth",
+                client_id="x",
+                redirect_uri="http://localhost/oauth",
+                scope="a",
+                timeout=5,
             )
             assert (answer.verdict, answer.status) == (verdict, status)
 

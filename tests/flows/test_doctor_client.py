@@ -36,7 +36,11 @@ def _client(sandbox: Running) -> Iterator[None]:
 
 
 def found() -> dict[str, Finding]:
-    return {finding.check: finding for finding in doctor.diagnose() if finding.check.startswith("sipgate.")}
+    return {
+        finding.check: finding
+        for finding in doctor.diagnose()
+        if finding.check.startswith("sipgate.")
+    }
 
 
 def troubles() -> list[str]:
@@ -52,7 +56,10 @@ class TestScopes:
         ("wanted", "refused"),
         [
             (["account:read", "balance:read"], "balance:read"),
-            (["account:read", "balance:read", "nonsense", "contacts:read"], "balance:read, nonsense"),
+            (
+                ["account:read", "balance:read", "nonsense", "contacts:read"],
+                "balance:read, nonsense",
+            ),
             (["balance:read"], "balance:read"),
         ],
     )
@@ -83,10 +90,14 @@ class TestScopes:
 
         named = scopes.needed_by_code()
         assert [*named] == ["balance:read", "contacts:read", "numbers:read"]
-        assert named["balance:read"] == [f"{__name__}.TestScopes.test_what_the_code_asks_for.<locals>.balance"]
+        assert named["balance:read"] == [
+            f"{__name__}.TestScopes.test_what_the_code_asks_for.<locals>.balance"
+        ]
         assert troubles() == []
         sandbox.control.change_client(scopes=["account:read", "contacts:read"])
-        refused = [finding for finding in doctor.diagnose() if finding.check == "sipgate.scopes.code"]
+        refused = [
+            finding for finding in doctor.diagnose() if finding.check == "sipgate.scopes.code"
+        ]
         assert [finding.severity for finding in refused] == [Severity.ERROR, Severity.ERROR]
         assert "may not ask for balance:read" in refused[0].found
         assert "<locals>.balance" in refused[0].found
@@ -106,7 +117,12 @@ class TestScopes:
             "print(' '.join(scopes.needed_by_code()))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(), timeout=60, check=True
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment(),
+            timeout=60,
+            check=True,
         )
         assert "numbers:read" in done.stdout.split()
 
@@ -191,11 +207,31 @@ class TestDiscovery:
         ("change", "check", "severity"),
         [
             ({"issuer": "https://other.example"}, "sipgate.discovery.issuer", Severity.ERROR),
-            ({"token_endpoint": "https://a.example/token"}, "sipgate.discovery.token_endpoint", Severity.WARNING),
-            ({"authorization_endpoint": "https://a.example/"}, "sipgate.discovery.authorization_endpoint", "warning"),
-            ({"revocation_endpoint": "https://a.example/x"}, "sipgate.discovery.revocation_endpoint", "warning"),
-            ({"code_challenge_methods_supported": ["plain"]}, "sipgate.discovery.pkce", Severity.WARNING),
-            ({"authorization_response_iss_parameter_supported": False}, "sipgate.discovery.iss", Severity.OK),
+            (
+                {"token_endpoint": "https://a.example/token"},
+                "sipgate.discovery.token_endpoint",
+                Severity.WARNING,
+            ),
+            (
+                {"authorization_endpoint": "https://a.example/"},
+                "sipgate.discovery.authorization_endpoint",
+                "warning",
+            ),
+            (
+                {"revocation_endpoint": "https://a.example/x"},
+                "sipgate.discovery.revocation_endpoint",
+                "warning",
+            ),
+            (
+                {"code_challenge_methods_supported": ["plain"]},
+                "sipgate.discovery.pkce",
+                Severity.WARNING,
+            ),
+            (
+                {"authorization_response_iss_parameter_supported": False},
+                "sipgate.discovery.iss",
+                Severity.OK,
+            ),
         ],
     )
     def test_each_difference(
@@ -210,17 +246,30 @@ class TestDiscovery:
                 data["issuer"] = server.url
             server.answers = (of_json(data),)
             settings.SIPGATE_ISSUER = server.url
-            there = {finding.check: finding for finding in doctor.diagnose() if "discovery" in finding.check}
+            there = {
+                finding.check: finding
+                for finding in doctor.diagnose()
+                if "discovery" in finding.check
+            }
         assert {name: finding.severity for name, finding in there.items()} == {check: severity}
 
-    @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"issuer": 1}', b"<html>", b"[" * 10_000])
+    @pytest.mark.parametrize(
+        "body", [b"", b"[]", b"{}", b'{"issuer": 1}', b"<html>", b"[" * 10_000]
+    )
     def test_what_is_no_document(self, body: bytes) -> None:
         with serving(whole(body=body)) as server:
             answer, document = probes.discovery(server.url, timeout=5)
         assert (answer.verdict, document) == (Verdict.ODD, None)
 
     def test_odd_values_are_left_out(self) -> None:
-        data = {"issuer": "i", "token_endpoint": 7, "x_endpoint": "y", "code_challenge_methods_supported": "S256"}
+        data = {
+            "issuer": "i",
+            "token_endpoint": 7,
+            "x_endpoint": "y",
+            "code_challenge_methods_supported": "S256",
+        }
         with serving(whole(body=json.dumps(data).encode())) as server:
             _answer, document = probes.discovery(server.url, timeout=5)
-        assert document == probes.Discovery(issuer="i", endpoints={"x_endpoint": "y"}, has_s256=None, names_issuer=None)
+        assert document == probes.Discovery(
+            issuer="i", endpoints={"x_endpoint": "y"}, has_s256=None, names_issuer=None
+        )

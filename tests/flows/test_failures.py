@@ -47,11 +47,18 @@ def fail(connection: SocialAccount, strict: Strict, fault: str) -> SipgateToken:
         ("refused", 60 * DAY, 7 * DAY),
     ],
 )
-def test_the_next_attempt(connect: Connect, strict: Strict, fault: str, lasts: float, wait: float) -> None:
+def test_the_next_attempt(
+    connect: Connect, strict: Strict, fault: str, lasts: float, wait: float
+) -> None:
     """After as long again as it has lasted, within bounds, give or take a tenth."""
     since = timezone.now() - timedelta(seconds=lasts)
-    was = {"state": State.NEEDS_SIGN_IN if fault == "refused" else State.FAILING, "next_attempt_at": since}
-    connection = connect(age=400, **({"state_since": since, "failing_since": since, **was} if lasts else {}))
+    was = {
+        "state": State.NEEDS_SIGN_IN if fault == "refused" else State.FAILING,
+        "next_attempt_at": since,
+    }
+    connection = connect(
+        age=400, **({"state_since": since, "failing_since": since, **was} if lasts else {})
+    )
     before = timezone.now()
     due = (fail(connection, strict, fault).next_attempt_at - before).total_seconds()
     assert 0.89 * wait <= due <= 1.11 * wait + 5
@@ -73,14 +80,22 @@ def test_an_incident_is_one_event_and_has_one_beginning(connect: Connect, strict
     assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
 
 
-def test_a_refused_pair_stays_refused_while_sipgate_is_away(connect: Connect, strict: Strict) -> None:
+def test_a_refused_pair_stays_refused_while_sipgate_is_away(
+    connect: Connect, strict: Strict
+) -> None:
     connection = connect(age=400)
     refused = fail(connection, strict, "refused")
     away = fail(connection, strict, "500")
-    assert (away.state, away.reason, away.state_since) == (refused.state, refused.reason, refused.state_since)
+    assert (away.state, away.reason, away.state_since) == (
+        refused.state,
+        refused.reason,
+        refused.state_since,
+    )
 
 
-def test_a_missing_key_is_noted_once_and_looked_for_at_each_use(connect: Connect, settings: Any) -> None:
+def test_a_missing_key_is_noted_once_and_looked_for_at_each_use(
+    connect: Connect, settings: Any
+) -> None:
     connection, keys = connect(age=400), settings.SIPGATE_TOKEN_KEYS
     settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
     noted = set()
@@ -114,7 +129,9 @@ class TestSignals:
 
         return receive
 
-    def test_of_a_life(self, connect: Connect, strict: Strict, heard: list[tuple[str, Any]]) -> None:
+    def test_of_a_life(
+        self, connect: Connect, strict: Strict, heard: list[tuple[str, Any]]
+    ) -> None:
         connection = connect(age=400)
         SipgateToken.objects.all().delete()
         heard.clear()

@@ -15,7 +15,16 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import database, gate, journal, machine, refresh, sealing, store, threads
+from sipgate_provider.keeper import (
+    database,
+    gate,
+    journal,
+    machine,
+    refresh,
+    sealing,
+    store,
+    threads,
+)
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import notices
 from sipgate_provider.remote import http, oauth
@@ -51,7 +60,12 @@ def until(condition: Any) -> None:
 class TestLock:
     @pytest.mark.parametrize("looked", ["before it was taken", "afterwards"])
     def test_its_holder_is_waited_for_however_long_it_takes(
-        self, connect: Connect, strict: Strict, folder: Path, monkeypatch: pytest.MonkeyPatch, looked: str
+        self,
+        connect: Connect,
+        strict: Strict,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        looked: str,
     ) -> None:
         if looked == "before it was taken":
             monkeypatch.setattr(machine, "look", lambda connection_id: True)
@@ -67,7 +81,12 @@ class TestLock:
 
     @pytest.mark.parametrize("is_seen", [True, False])
     def test_without_it_time_decides(
-        self, connect: Connect, strict: Strict, folder: Path, monkeypatch: pytest.MonkeyPatch, is_seen: bool
+        self,
+        connect: Connect,
+        strict: Strict,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        is_seen: bool,
     ) -> None:
         """The lease is of this machine, but no lock proves that its holder is dead. Whoever sees so at once does not
         connect."""
@@ -89,7 +108,9 @@ class TestNote:
     """Beside the lock stands what was sent last, unless it was answered, or not sent after all."""
 
     @pytest.mark.parametrize("fault", ["client", "consent", "429", "killed"])
-    def test_an_answer_clears_it(self, connect: Connect, strict: Strict, folder: Path, fault: str) -> None:
+    def test_an_answer_clears_it(
+        self, connect: Connect, strict: Strict, folder: Path, fault: str
+    ) -> None:
         connection = connect(age=400)
         if fault == "killed":
             strict.control(kill=True)
@@ -99,14 +120,18 @@ class TestNote:
         assert note_of(connection) is None
 
     @pytest.mark.parametrize("fault", ["500", "lose", "garbage"])
-    def test_none_does_not(self, connect: Connect, strict: Strict, folder: Path, fault: str) -> None:
+    def test_none_does_not(
+        self, connect: Connect, strict: Strict, folder: Path, fault: str
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault=fault, times=1)
         with pytest.raises(errors.SipgateError):
             gate.usable(connection)
         assert note_of(connection) == machine.Note(store.load(connection.pk).consent_id, 1)
 
-    def test_nor_does_the_answer_to_the_second_question(self, connect: Connect, strict: Strict, folder: Path) -> None:
+    def test_nor_does_the_answer_to_the_second_question(
+        self, connect: Connect, strict: Strict, folder: Path
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault="lose", times=1)
         for _ in range(2):
@@ -148,11 +173,15 @@ class TestNote:
 
 
 class TestEnded:
-    def test_here_it_is_never_sent_again_not_even_by_force(self, connect: Connect, strict: Strict) -> None:
+    def test_here_it_is_never_sent_again_not_even_by_force(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
         with pytest.raises(errors.NeedsSignIn):
             refresh.refresh_connection(
-                refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=0, force=True)
+                refresh.RefreshRequest(
+                    connection_id=connection.pk, seen_generation=1, patience=0, force=True
+                )
             )
         assert strict.counts()["arrived"] == 0
 
@@ -169,7 +198,9 @@ class TestEnding:
 
 
 class TestAnswer:
-    def test_without_a_refresh_token_the_old_one_stays(self, connect: Connect, strict: Strict) -> None:
+    def test_without_a_refresh_token_the_old_one_stays(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         """RFC 6749 §6: the authorization server *may* issue a new one."""
         connection = connect(age=400)
         before = store.load(connection.pk).refresh_fingerprint
@@ -177,11 +208,15 @@ class TestAnswer:
         assert gate.usable(connection).generation == 2
         assert store.load(connection.pk).refresh_fingerprint == before
 
-    def test_a_refusal_after_a_new_consent_is_nobodys_fault(self, connect: Connect, strict: Strict) -> None:
+    def test_a_refusal_after_a_new_consent_is_nobodys_fault(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.set(latency=0.5, suspended=True)
         request = gate.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(connection.pk, lambda: gate.refresh_connection(request))
+        flight = threads.refreshes.submit_once(
+            connection.pk, lambda: gate.refresh_connection(request)
+        )
         until(lambda: strict.counts()["arrived"])
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         store.consent(connection, grant, requested_scope=[], now=timezone.now())
@@ -223,7 +258,9 @@ class TestAnswer:
         """It waits in a journal, and somebody has disconnected: elsewhere, or while nobody ran here."""
         connection, other = connect(age=400), connect()
         row = store.load(connection.pk)
-        sent = store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+        sent = store.Sent(
+            connection_id=row.pk, consent_id=row.consent_id, generation=row.generation
+        )
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert journal.write(sent, grant, pair) is not None
@@ -240,7 +277,9 @@ class TestFolder:
         gate.refresh(connect())
         found = [folder, *folder.glob("*/"), *folder.glob("*/*")]
         assert {path.suffix for path in found} == {"", ".lock", ".stored"}
-        assert not [path for path in found if path.name != "machine" and path.stat().st_mode & 0o077]
+        assert not [
+            path for path in found if path.name != "machine" and path.stat().st_mode & 0o077
+        ]
 
 
 @pytest.fixture
@@ -291,7 +330,9 @@ class TestNoDatabaseConnectionIsHeld:
             real(seconds)
 
         monkeypatch.setattr(refresh.time, "sleep", sleep)
-        request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=0.1)
+        request = refresh.RefreshRequest(
+            connection_id=connection.pk, seen_generation=1, patience=0.1
+        )
         with pytest.raises(refresh.LeftToOthers):
             refresh.refresh_connection(request)
         assert set(waiting) == {False}
@@ -303,15 +344,23 @@ class TestNoDatabaseConnectionIsHeld:
         assert held
         assert not any(held)
 
-    def test_by_the_end_of_a_grant(self, connect: Connect, strict: Strict, held: list[bool]) -> None:
+    def test_by_the_end_of_a_grant(
+        self, connect: Connect, strict: Strict, held: list[bool]
+    ) -> None:
         connect().delete()
         assert threads.errands.wait_idle(10)
         assert (set(held), strict.counts()["revoke"]) == ({False}, 1)
 
-    def test_by_a_mail(self, connect: Connect, held: list[bool], monkeypatch: pytest.MonkeyPatch) -> None:
-        connection = connect(state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION, last_refused_at=timezone.now())
+    def test_by_a_mail(
+        self, connect: Connect, held: list[bool], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        connection = connect(
+            state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION, last_refused_at=timezone.now()
+        )
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(hours=2))
-        EmailAddress.objects.create(user=connection.user, email="erika@example.org", primary=True, verified=True)
+        EmailAddress.objects.create(
+            user=connection.user, email="erika@example.org", primary=True, verified=True
+        )
 
         def send_mail(*_args: Any, **_kwargs: Any) -> None:
             held.append(connections["default"].connection is not None)

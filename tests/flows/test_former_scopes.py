@@ -43,7 +43,9 @@ def follow(browser: Browser, path: str) -> tuple[str, list[str]]:
     at_sipgate: list[str] = []
     for _ in range(10):
         answer = browser.site.get(path)
-        if answer.status_code != 302 or not answer.headers["Location"].startswith(("/oauth", "http")):
+        if answer.status_code != 302 or not answer.headers["Location"].startswith(
+            ("/oauth", "http")
+        ):
             return answer.headers.get("Location", path), at_sipgate
         path = answer.headers["Location"]
         if path.startswith(django_settings.SIPGATE_AUTH_URL):
@@ -63,7 +65,9 @@ def test_what_was_allowed_is_asked_for_again(wide: Browser, process: str, reason
     if reason:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=reason)
     if process == "connect":
-        wide.site.force_login(User.objects.get(), backend="django.contrib.auth.backends.ModelBackend")
+        wide.site.force_login(
+            User.objects.get(), backend="django.contrib.auth.backends.ModelBackend"
+        )
     end, addresses = follow(wide, wide.consent(wide.start(process=process, next_url="/?here=1")))
     assert end == "/?here=1"
     assert prompts(addresses) == ["none"]
@@ -93,7 +97,9 @@ def test_a_further_scope_is_added(wide: Browser, settings: Any) -> None:
     assert granted() == {*WIDE, "users:read"}
 
 
-@pytest.mark.parametrize("trouble", ["interaction_required", "login_required", "invalid_scope", "unavailable", "lost"])
+@pytest.mark.parametrize(
+    "trouble", ["interaction_required", "login_required", "invalid_scope", "unavailable", "lost"]
+)
 def test_the_grant_at_hand_lives_on(wide: Browser, trouble: str) -> None:
     """The person withdrew the consent, signed out of sipgate, the client lost a scope, or sipgate has trouble."""
     callback = wide.consent(wide.start(next_url="/?here=1"))
@@ -140,7 +146,9 @@ def test_somebody_else_at_sipgate_changes_nothing(wide: Browser, another_browser
     wide.consent(another_browser.start(query=""), person="2000000w0")
     own = SipgateToken.objects.get(connection__uid="1000000w0")
     others = SipgateToken.objects.values().get(connection__uid="2000000w0")
-    end, _addresses = follow(wide, wide.consent(second.replace("prompt=none", "prompt=login"), person="2000000w0"))
+    end, _addresses = follow(
+        wide, wide.consent(second.replace("prompt=none", "prompt=login"), person="2000000w0")
+    )
     assert end == "/account"
     after = SipgateToken.objects.get(connection__uid="1000000w0")
     assert (after.generation, set(after.scopes)) == (own.generation, {"account:read"})

@@ -38,7 +38,9 @@ class TestLook:
         with pytest.raises(errors.NotConnected):
             gate.usable(4711)
 
-    def test_near_its_end_it_is_handed_out_and_renewed_behind(self, connect: Connect, strict: Strict) -> None:
+    def test_near_its_end_it_is_handed_out_and_renewed_behind(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=240)
         before = store.load(connection.pk)
         token = gate.usable(connection)
@@ -49,16 +51,28 @@ class TestLook:
 
 
 class TestRenew:
-    def test_expired_token_is_renewed_once_and_stored(self, connect: Connect, strict: Strict) -> None:
+    def test_expired_token_is_renewed_once_and_stored(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         token = gate.usable(connection)
         row = store.load(connection.pk)
-        assert (row.generation, row.refresh_count, row.state, row.lease_owner) == (2, 1, State.ACTIVE, "")
-        assert sealing.open_pair(row.sealed, connection_id=row.pk, generation=2).access_token == token.value
+        assert (row.generation, row.refresh_count, row.state, row.lease_owner) == (
+            2,
+            1,
+            State.ACTIVE,
+            "",
+        )
+        assert (
+            sealing.open_pair(row.sealed, connection_id=row.pk, generation=2).access_token
+            == token.value
+        )
         assert gate.usable(connection).value == token.value
         assert strict.counts()["refresh"] == 1
 
-    def test_rejected_token_is_renewed_though_it_looks_fresh(self, connect: Connect, strict: Strict) -> None:
+    def test_rejected_token_is_renewed_though_it_looks_fresh(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect()
         old = gate.usable(connection)
         new = gate.usable(connection, rejected=old.value)
@@ -75,7 +89,9 @@ class TestRenew:
             gate.usable(connection, rejected=new.value)
         assert strict.counts()["refresh"] == 1
 
-    def test_a_short_lived_token_that_ended_on_its_way_is_renewed(self, connect: Connect, strict: Strict) -> None:
+    def test_a_short_lived_token_that_ended_on_its_way_is_renewed(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate looks at it."""
         strict.set(lifetime=4)
         connection = connect(age=10)
@@ -90,7 +106,9 @@ class TestRenew:
         assert gate.usable(connection, rejected=first.value).value != first.value
         assert strict.counts()["refresh"] == 2
 
-    def test_rollback_of_the_caller_keeps_the_new_pair(self, connect: Connect, strict: Strict) -> None:
+    def test_rollback_of_the_caller_keeps_the_new_pair(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
 
         def caller() -> None:
@@ -151,7 +169,9 @@ class TestRenew:
         strict.set(fault="odd", times=1)
         assert gate.usable(connection).generation == 2
 
-    def test_odd_access_token_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
+    def test_odd_access_token_does_not_lose_the_pair(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault="huge", times=1)
         gate.usable(connection)
@@ -171,7 +191,9 @@ class TestRenew:
             gate.usable(other, rejected=gate.usable(other).value)
         assert strict.counts()["refresh"] == 3
 
-    def test_caller_may_leave_while_the_refresh_goes_on(self, connect: Connect, strict: Strict) -> None:
+    def test_caller_may_leave_while_the_refresh_goes_on(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.set(latency=0.5)
         with pytest.raises(errors.SipgateUnavailable):
@@ -181,13 +203,19 @@ class TestRenew:
 
 
 class TestClassify:
-    def test_refusal_needs_sign_in_and_keeps_the_row(self, connect: Connect, strict: Strict) -> None:
+    def test_refusal_needs_sign_in_and_keeps_the_row(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn) as caught:
             gate.usable(connection)
         row = store.load(connection.pk)
-        assert (row.state, row.reason, caught.value.reason) == (State.NEEDS_SIGN_IN, Reason.REFUSED, Reason.REFUSED)
+        assert (row.state, row.reason, caught.value.reason) == (
+            State.NEEDS_SIGN_IN,
+            Reason.REFUSED,
+            Reason.REFUSED,
+        )
         assert row.sealed
         event = TokenEvent.objects.get(kind=TokenEvent.Kind.STATE)
         assert (event.error_code, event.note) == ("invalid_grant", "Session not active")
@@ -195,7 +223,9 @@ class TestClassify:
             gate.usable(connection)
         assert strict.counts()["refresh"] == 1
 
-    def test_refusal_after_the_disclosed_end_says_so(self, connect: Connect, strict: Strict) -> None:
+    def test_refusal_after_the_disclosed_end_says_so(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400, refresh_expires_at=timezone.now() - timedelta(hours=1))
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
@@ -233,7 +263,9 @@ class TestClassify:
         wait = (store.load(connection.pk).next_attempt_at - timezone.now()).total_seconds()
         assert 5 < wait <= 7.1
 
-    def test_lost_answer_is_asked_once_more_and_then_named(self, connect: Connect, strict: Strict) -> None:
+    def test_lost_answer_is_asked_once_more_and_then_named(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault="lose", times=1)
         with pytest.raises(errors.SipgateUnavailable):
@@ -275,16 +307,24 @@ class TestClassify:
         assert ClientPause.objects.count() == 0
         assert store.load(one.pk).state == State.ACTIVE
 
-    def test_corrected_credentials_are_not_held_up(self, connect: Connect, strict: Strict, settings) -> None:
+    def test_corrected_credentials_are_not_held_up(
+        self, connect: Connect, strict: Strict, settings
+    ) -> None:
         connection = connect(age=400)
         strict.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
             gate.usable(connection)
-        providers = {"sipgate": {"APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}]}}
+        providers = {
+            "sipgate": {
+                "APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}]
+            }
+        }
         settings.SOCIALACCOUNT_PROVIDERS = providers
         assert gate.usable(connection).generation == 2
 
-    def test_missing_key_keeps_the_row_and_names_the_cure(self, connect: Connect, strict: Strict, settings) -> None:
+    def test_missing_key_keeps_the_row_and_names_the_cure(
+        self, connect: Connect, strict: Strict, settings
+    ) -> None:
         connection = connect()
         good = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
@@ -322,30 +362,40 @@ class TestNewerTruth:
         assert (strict.counts()["revoke_asked"], strict.counts()["logout_asked"]) == (0, 0)
         assert Revocation.objects.count() == 0
 
-    def test_disconnect_during_a_refresh_revokes_what_comes_back(self, connect: Connect, strict: Strict) -> None:
+    def test_disconnect_during_a_refresh_revokes_what_comes_back(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         answer_late(strict, connection)
         connection.delete()
         assert threads.refreshes.wait_idle(10)
         assert threads.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
-        assert strict.counts()["revoke"] == 2, "the pair that was stored, and the one that came back"
+        assert strict.counts()["revoke"] == 2, (
+            "the pair that was stored, and the one that came back"
+        )
 
     def test_stale_save_is_refused(self, connect: Connect) -> None:
         row = store.load(connect().pk)
         with pytest.raises(TypeError, match="conditionally"):
             row.save()
 
-    def test_deletion_of_the_user_during_a_refresh_resurrects_nothing(self, connect: Connect, strict: Strict) -> None:
+    def test_deletion_of_the_user_during_a_refresh_resurrects_nothing(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         answer_late(strict, connection)
         connection.user.delete()
         assert threads.refreshes.wait_idle(10)
         assert threads.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
-        assert strict.counts()["revoke"] == 2, "the pair that was stored, and the one that came back"
+        assert strict.counts()["revoke"] == 2, (
+            "the pair that was stored, and the one that came back"
+        )
 
-    def test_revocation_during_a_refresh_is_not_undone(self, connect: Connect, strict: Strict) -> None:
+    def test_revocation_during_a_refresh_is_not_undone(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
@@ -353,16 +403,25 @@ class TestNewerTruth:
         assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert threads.refreshes.wait_idle(10)
         row = store.load(connection.pk)
-        assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
+        assert (row.state, row.reason, bytes(row.sealed)) == (
+            State.NEEDS_SIGN_IN,
+            Reason.REVOKED,
+            b"",
+        )
         with pytest.raises(errors.NeedsSignIn):
             gate.usable(connection)
 
-    def test_change_of_keys_during_a_refresh_loses_nothing(self, connect: Connect, strict: Strict, settings) -> None:
+    def test_change_of_keys_during_a_refresh_loses_nothing(
+        self, connect: Connect, strict: Strict, settings
+    ) -> None:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection, wait=0.1)
-        settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *settings.SIPGATE_TOKEN_KEYS]
+        settings.SIPGATE_TOKEN_KEYS = [
+            "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=",
+            *settings.SIPGATE_TOKEN_KEYS,
+        ]
         assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
         assert threads.refreshes.wait_idle(10)
         row = store.load(connection.pk)
@@ -384,4 +443,6 @@ class TestNewerTruth:
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert store.save_refreshed(claim, grant, pair, now=timezone.now())
         stored = store.load(connection.pk)
-        assert stored.key_id == sealing.key_id(stored.sealed), "reseal would pass it over, and the old key be removed"
+        assert stored.key_id == sealing.key_id(stored.sealed), (
+            "reseal would pass it over, and the old key be removed"
+        )

@@ -46,8 +46,12 @@ def clear(strict: Strict) -> Callable[..., SocialToken]:
 
     def make(**changes: Any) -> SocialToken:
         number = SocialAccount.objects.count()
-        user = get_user_model().objects.create(username=f"person{number}", email=f"person{number}@sipgate.example")
-        account = SocialAccount.objects.create(user=user, provider="sipgate", uid=f"{2000000 + number}w0")
+        user = get_user_model().objects.create(
+            username=f"person{number}", email=f"person{number}@sipgate.example"
+        )
+        account = SocialAccount.objects.create(
+            user=user, provider="sipgate", uid=f"{2000000 + number}w0"
+        )
         grant = strict.issue()[0]
         values = {
             "token": grant["access_token"],
@@ -73,14 +77,23 @@ class TestSealing:
     ) -> None:
         row = clear()
         code, report, shown = command()
-        assert (code, report["imported"], report["rows_removed"], report["need_sign_in"]) == (0, 1, 1, 0)
+        assert (code, report["imported"], report["rows_removed"], report["need_sign_in"]) == (
+            0,
+            1,
+            1,
+            0,
+        )
         assert not SocialToken.objects.exists()
         assert row.token not in shown
         assert gate.usable(row.account_id).value == row.token
         assert gate.refresh(row.account_id).generation == 2
         assert strict.counts()["rotated"] == 1
         event = TokenEvent.objects.get(kind=TokenEvent.Kind.CONNECTED)
-        assert (event.uid, event.actor, event.state) == (row.account.uid, import_social_tokens.ACTOR, State.ACTIVE)
+        assert (event.uid, event.actor, event.state) == (
+            row.account.uid,
+            import_social_tokens.ACTOR,
+            State.ACTIVE,
+        )
 
     def test_an_ended_access_token_is_renewed_at_its_first_use(
         self, clear: Callable[..., SocialToken], strict: Strict
@@ -95,7 +108,9 @@ class TestSealing:
         command()
         assert keepalive.run(rate=0).refreshed == 1
 
-    def test_without_an_end_it_counts_from_the_last_sign_in(self, clear: Callable[..., SocialToken]) -> None:
+    def test_without_an_end_it_counts_from_the_last_sign_in(
+        self, clear: Callable[..., SocialToken]
+    ) -> None:
         row = clear(expires_at=None)
         SocialAccount.objects.update(last_login=timezone.now() - timedelta(days=5))
         command()
@@ -103,14 +118,21 @@ class TestSealing:
         assert stored.expires_at < timezone.now() - timedelta(days=4)
         assert (stored.refresh_expires_at, stored.scope) == (None, "account:read")
 
-    def test_what_the_tokens_say_of_themselves_is_kept(self, clear: Callable[..., SocialToken]) -> None:
+    def test_what_the_tokens_say_of_themselves_is_kept(
+        self, clear: Callable[..., SocialToken]
+    ) -> None:
         now = int(timezone.now().timestamp())
-        access = jwt(iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client")
+        access = jwt(
+            iat=now - 60, exp=now + 240, scope="account:read balance:read", azp="the-client"
+        )
         row = clear(token=access, token_secret=jwt(iat=now - 60, exp=now + 86_340), expires_at=None)
         command()
         stored = store.load(row.account_id)
         assert (stored.scopes, stored.client_id) == (("account:read", "balance:read"), "the-client")
-        assert (stored.issued_at.timestamp(), stored.expires_at.timestamp()) == (now - 60, now + 240)
+        assert (stored.issued_at.timestamp(), stored.expires_at.timestamp()) == (
+            now - 60,
+            now + 240,
+        )
         assert stored.refresh_expires_at.timestamp() == now + 86_340
 
     def test_of_several_rows_the_newest_counts(self, clear: Callable[..., SocialToken]) -> None:
@@ -125,7 +147,9 @@ class TestNeverOverwritten:
     def test_a_newer_consent_stays(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
         before = store.load(connection.pk)
-        SocialToken.objects.create(account=connection, token="older-access", token_secret="older-refresh")
+        SocialToken.objects.create(
+            account=connection, token="older-access", token_secret="older-refresh"
+        )
         code, report, _shown = command()
         assert (code, report["kept"], report["imported"], report["rows_removed"]) == (0, 1, 0, 1)
         after = store.load(connection.pk)
@@ -152,7 +176,9 @@ class TestEnded:
         )
         assert not SocialToken.objects.exists()
 
-    def test_a_refresh_token_that_is_over(self, clear: Callable[..., SocialToken], strict: Strict) -> None:
+    def test_a_refresh_token_that_is_over(
+        self, clear: Callable[..., SocialToken], strict: Strict
+    ) -> None:
         now = int(timezone.now().timestamp())
         row = clear(
             token=jwt(iat=now - 9_000, exp=now - 8_700),
@@ -166,9 +192,14 @@ class TestEnded:
     def test_an_access_token_alone_is_used_up(self, clear: Callable[..., SocialToken]) -> None:
         row = clear(token_secret="")
         command()
-        assert (store.load(row.account_id).state, gate.usable(row.account_id).value) == (State.ACTIVE, row.token)
+        assert (store.load(row.account_id).state, gate.usable(row.account_id).value) == (
+            State.ACTIVE,
+            row.token,
+        )
 
-    def test_nobody_is_mailed_about_what_is_long_known(self, clear: Callable[..., SocialToken]) -> None:
+    def test_nobody_is_mailed_about_what_is_long_known(
+        self, clear: Callable[..., SocialToken]
+    ) -> None:
         clear(token_secret="", expires_at=timezone.now() - timedelta(days=30))
         command()
         keepalive.run(rate=0)
@@ -183,11 +214,17 @@ class TestEnded:
 
 
 class TestSafely:
-    def test_a_dry_run_says_the_same_and_changes_nothing(self, clear: Callable[..., SocialToken]) -> None:
+    def test_a_dry_run_says_the_same_and_changes_nothing(
+        self, clear: Callable[..., SocialToken]
+    ) -> None:
         clear()
         clear(token_secret="", expires_at=timezone.now() - timedelta(days=30))
         told = command("--dry-run")[1]
-        assert (SocialToken.objects.count(), SipgateToken.objects.count(), TokenEvent.objects.count()) == (2, 0, 0)
+        assert (
+            SocialToken.objects.count(),
+            SipgateToken.objects.count(),
+            TokenEvent.objects.count(),
+        ) == (2, 0, 0)
         done = command()[1]
         for name in ("connections", "imported", "need_sign_in", "rows_removed"):
             assert told[name] == done[name] != 0
@@ -205,7 +242,9 @@ class TestSafely:
         assert [gate.usable(row.account_id).value for row in rows] == [row.token for row in rows]
         assert command()[1]["connections"] == 0
 
-    def test_two_runs_at_once_adopt_each_connection_once(self, clear: Callable[..., SocialToken]) -> None:
+    def test_two_runs_at_once_adopt_each_connection_once(
+        self, clear: Callable[..., SocialToken]
+    ) -> None:
         rows = [clear() for _ in range(60)]
         begin = threading.Barrier(2)
 
@@ -221,7 +260,9 @@ class TestSafely:
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.CONNECTED).count() == 60
         assert {gate.usable(row.account_id).value for row in rows} == {row.token for row in rows}
 
-    def test_without_a_key_nothing_is_touched(self, clear: Callable[..., SocialToken], settings: Any) -> None:
+    def test_without_a_key_nothing_is_touched(
+        self, clear: Callable[..., SocialToken], settings: Any
+    ) -> None:
         clear()
         settings.SIPGATE_TOKEN_KEYS = []
         with pytest.raises(CommandError, match="SIPGATE_TOKEN_KEYS"):
@@ -243,7 +284,9 @@ class TestSafely:
         out = io.StringIO()
         with pytest.raises(SystemExit):
             call_command("sipgate_import_social_tokens", stdout=out)
-        assert out.getvalue().startswith("1 of 1 connections imported, 1 clear text rows removed, in ")
+        assert out.getvalue().startswith(
+            "1 of 1 connections imported, 1 clear text rows removed, in "
+        )
 
     @pytest.mark.parametrize("value", ["0", "-1", "many", "10001"])
     def test_a_batch_that_is_none(self, value: str) -> None:
@@ -265,11 +308,19 @@ class TestOtherProviders:
             account = SocialAccount.objects.get(uid=uid, provider="sipgate")
             row = store.load(account.pk)
             pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-            SipgateToken.objects.filter(pk=row.pk)._raw_delete("default")  # no disconnect: its session goes on
+            SipgateToken.objects.filter(pk=row.pk)._raw_delete(
+                "default"
+            )  # no disconnect: its session goes on
             SocialAccount.objects.filter(pk=account.pk).update(
-                provider=OIDC, uid=kept_as or BY_UID[uid].keycloak_sub, extra_data={"userinfo": {"sub": "x"}}
+                provider=OIDC,
+                uid=kept_as or BY_UID[uid].keycloak_sub,
+                extra_data={"userinfo": {"sub": "x"}},
             )
-            values = {"token": pair.access_token, "token_secret": pair.refresh_token, "expires_at": row.expires_at}
+            values = {
+                "token": pair.access_token,
+                "token_secret": pair.refresh_token,
+                "expires_at": row.expires_at,
+            }
             return SocialToken.objects.create(account=account, **{**values, **changes})
 
         return make
@@ -280,7 +331,12 @@ class TestOtherProviders:
         row = oidc()
         user = row.account.user
         code, report, shown = command("--provider", OIDC)
-        assert (code, report["rekeyed"], report["rows_removed"], report["foreign"]) == (0, 1, 1, 0), report
+        assert (code, report["rekeyed"], report["rows_removed"], report["foreign"]) == (
+            0,
+            1,
+            1,
+            0,
+        ), report
         account = SocialAccount.objects.get()
         assert (account.pk, account.provider, account.uid, account.user) == (
             row.account_id,
@@ -331,7 +387,9 @@ class TestOtherProviders:
         assert (code, report["rekeyed"]) == (0, 1)
         assert gate.usable(row.account_id).value == row.token
 
-    def test_a_sipgate_id_that_is_connected_already(self, oidc: Callable[..., SocialToken], sandbox: Running) -> None:
+    def test_a_sipgate_id_that_is_connected_already(
+        self, oidc: Callable[..., SocialToken], sandbox: Running
+    ) -> None:
         row = oidc()
         other = get_user_model().objects.create(username="other")
         SocialAccount.objects.create(user=other, provider="sipgate", uid="1000000w0")
@@ -343,12 +401,16 @@ class TestOtherProviders:
         assert SocialAccount.objects.get(user=other).uid == "1000000w0"
         assert not Revocation.objects.exists()
 
-    def test_a_custom_provider_that_used_the_same_uid(self, oidc: Callable[..., SocialToken]) -> None:
+    def test_a_custom_provider_that_used_the_same_uid(
+        self, oidc: Callable[..., SocialToken]
+    ) -> None:
         row = oidc(kept_as="1000000w0")
         assert command("--provider", OIDC)[1]["rekeyed"] == 1
         assert SocialAccount.objects.get().pk == row.account_id
 
-    def test_one_that_names_somebody_else_is_left_alone(self, oidc: Callable[..., SocialToken]) -> None:
+    def test_one_that_names_somebody_else_is_left_alone(
+        self, oidc: Callable[..., SocialToken]
+    ) -> None:
         oidc(kept_as="7654321w9")
         code, report, _shown = command("--provider", OIDC)
         assert (code, report["taken"], report["rekeyed"]) == (1, 1, 0)
@@ -356,22 +418,40 @@ class TestOtherProviders:
 
     @pytest.mark.parametrize(
         "claims",
-        [{"iss": "https://accounts.google.example"}, {"azp": "another-client"}, {"sub": "somebody-else"}, None],
+        [
+            {"iss": "https://accounts.google.example"},
+            {"azp": "another-client"},
+            {"sub": "somebody-else"},
+            None,
+        ],
     )
     def test_a_token_that_is_not_provably_ours_is_shown_to_nobody(
         self, oidc: Callable[..., SocialToken], sandbox: Running, claims: dict[str, Any] | None
     ) -> None:
-        right = {"iss": conf.issuer(), "azp": "1000000-1-sandbox:third-party", "sub": BY_UID["1000000w0"].keycloak_sub}
+        right = {
+            "iss": conf.issuer(),
+            "azp": "1000000-1-sandbox:third-party",
+            "sub": BY_UID["1000000w0"].keycloak_sub,
+        }
         oidc(token="opaque-token-of-somebody" if claims is None else jwt(**{**right, **claims}))
         sandbox.control.reset()
         code, report, _shown = command("--provider", OIDC)
         assert (code, report["foreign"], report["imported"]) == (1, 1, 0)
         assert SocialToken.objects.count() == 1
-        asked = {name for name, number in sandbox.control.state().items() if number} - {"connections", "sessions_alive"}
+        asked = {name for name, number in sandbox.control.state().items() if number} - {
+            "connections",
+            "sessions_alive",
+        }
         assert not asked
 
-    def test_what_has_ended_is_left(self, oidc: Callable[..., SocialToken], sandbox: Running) -> None:
-        right = {"iss": conf.issuer(), "azp": "1000000-1-sandbox:third-party", "sub": BY_UID["1000000w0"].keycloak_sub}
+    def test_what_has_ended_is_left(
+        self, oidc: Callable[..., SocialToken], sandbox: Running
+    ) -> None:
+        right = {
+            "iss": conf.issuer(),
+            "azp": "1000000-1-sandbox:third-party",
+            "sub": BY_UID["1000000w0"].keycloak_sub,
+        }
         then = timezone.now() - timedelta(days=1)
         oidc(token=jwt(**right), token_secret="", expires_at=then)
         code, report, _shown = command("--provider", OIDC)

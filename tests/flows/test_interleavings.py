@@ -24,7 +24,16 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import database, gate, journal, machine, sealing, statements, store, threads
+from sipgate_provider.keeper import (
+    database,
+    gate,
+    journal,
+    machine,
+    sealing,
+    statements,
+    store,
+    threads,
+)
 from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
@@ -55,7 +64,9 @@ def go_back(values: dict[str, Any]) -> None:
 
 def expire(connection: SocialAccount) -> None:
     moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.filter(pk=connection.pk).update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+    SipgateToken.objects.filter(pk=connection.pk).update(
+        issued_at=moment, expires_at=moment + timedelta(seconds=300)
+    )
 
 
 class TestLateAnswer:
@@ -64,7 +75,9 @@ class TestLateAnswer:
         connection = connect(age=400)
         row = store.load(connection.pk)
         claim = store.claim(row, owner="a.b.suspended")
-        SipgateToken.objects.update(lease_owner="c.d.other", lease_until=timezone.now() + timedelta(seconds=30))
+        SipgateToken.objects.update(
+            lease_owner="c.d.other", lease_until=timezone.now() + timedelta(seconds=30)
+        )
         assert store.save_refreshed(claim, *issued(strict), now=timezone.now())
         row = store.load(connection.pk)
         assert (row.generation, row.lease_owner) == (2, "")
@@ -83,22 +96,35 @@ class TestLease:
         with time_machine.travel(timezone.now() + timedelta(hours=1)):
             store.claim(row, owner=store.new_owner(""))
         left = store.load_with_clock(row.pk)
-        assert abs(left.lease_until - left.database_now - timedelta(seconds=45)) < timedelta(seconds=2)
+        assert abs(left.lease_until - left.database_now - timedelta(seconds=45)) < timedelta(
+            seconds=2
+        )
 
-    def test_taking_it_over_leaves_a_mark_and_returning_it_does_not_clear_it(self, connect: Connect) -> None:
+    def test_taking_it_over_leaves_a_mark_and_returning_it_does_not_clear_it(
+        self, connect: Connect
+    ) -> None:
         row = store.load_with_clock(connect(age=400).pk)
         store.claim(row, owner="m.b.killed")
         claim = store.claim(store.load_with_clock(row.pk), owner="m.b.next")
         assert claim.is_marked
         assert store.give_back(claim)
         row = store.load(row.pk)
-        assert (row.lease_owner, row.mark_owner, row.mark_until is not None) == ("", "m.b.killed", True)
+        assert (row.lease_owner, row.mark_owner, row.mark_until is not None) == (
+            "",
+            "m.b.killed",
+            True,
+        )
 
     @pytest.mark.parametrize(
         ("owner", "place", "over_for", "is_free"),
         [
             ("m.b.x", "m.b", -40, True),  # the lock is ours, so its holder is dead
-            ("m.b.x", "m.c", -40, False),  # the machine was started again: the lock proves nothing, time does
+            (
+                "m.b.x",
+                "m.c",
+                -40,
+                False,
+            ),  # the machine was started again: the lock proves nothing, time does
             ("m.b.x", "m.c", 1, True),
             ("m.b.x", "n.b", 1, False),  # another machine: its journal may hold the pair
             ("m.b.x", "n.b", 121, True),
@@ -123,7 +149,9 @@ class TestLease:
         self, connect: Connect, strict: Strict, settings: Any
     ) -> None:
         settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS = 2.5, 1
-        connection = connect(age=400, lease_owner="m.b.x", lease_until=timezone.now() + timedelta(days=1))
+        connection = connect(
+            age=400, lease_owner="m.b.x", lease_until=timezone.now() + timedelta(days=1)
+        )
         settings.SIPGATE_GRACE_SECONDS = 0
         with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection, wait=1)
@@ -159,7 +187,9 @@ class TestJournal:
         assert entry is not None
         return entry
 
-    def test_rollback_of_the_caller_leaves_the_pair_in_it(self, connect: Connect, strict: Strict) -> None:
+    def test_rollback_of_the_caller_leaves_the_pair_in_it(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         self.waits(connection, strict)
         with transaction.atomic():
@@ -169,7 +199,9 @@ class TestJournal:
         assert gate.usable(connection).generation == 2
         assert journal.waiting() == 0
 
-    def test_what_somebody_else_has_just_recovered_is_used(self, connect: Connect, strict: Strict) -> None:
+    def test_what_somebody_else_has_just_recovered_is_used(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         self.waits(connection, strict)
         seen = store.load(connection.pk)
@@ -177,7 +209,9 @@ class TestJournal:
         assert gate.usable(connection, row=seen).generation == 2
         assert not gate.has_ended(seen)
 
-    def test_the_first_use_of_a_connection_recovers_what_waits(self, connect: Connect, strict: Strict) -> None:
+    def test_the_first_use_of_a_connection_recovers_what_waits(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         self.waits(connect(age=400), strict)
         other = connect()
         for waiting in (1, 0):
@@ -204,7 +238,9 @@ class TestJournal:
         connection, other = connect(age=400), connect(age=400)
         entry = self.waits(connection, strict)
         newer = {"grant": {"access_token": "at-unmistakable", "newer": 1}}
-        entry.path.write_bytes(sealing.seal(json.dumps(newer).encode(), context=journal._context(entry)))
+        entry.path.write_bytes(
+            sealing.seal(json.dumps(newer).encode(), context=journal._context(entry))
+        )
         self.waits(other, strict)
         assert journal.recover_all() == 1
         assert entry.path.exists()
@@ -213,16 +249,23 @@ class TestJournal:
         assert strict.counts()["refresh"] == 0
         assert "unmistakable" not in caplog.text
 
-    def test_pair_of_a_revoked_connection_has_its_session_ended(self, connect: Connect, strict: Strict) -> None:
+    def test_pair_of_a_revoked_connection_has_its_session_ended(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         # The pair waits on another machine, where nobody could look before the connection was revoked here.
         connection = connect(age=400)
         self.waits(connection, strict)
         store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert journal.recover_all() == 0
         assert threads.errands.wait_idle(10)
-        assert TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note == "revoked during a refresh (revocation)"
+        assert (
+            TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note
+            == "revoked during a refresh (revocation)"
+        )
 
-    def test_nothing_is_thrown_away_because_of_an_empty_database(self, connect: Connect, strict: Strict) -> None:
+    def test_nothing_is_thrown_away_because_of_an_empty_database(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         self.waits(connection, strict)
         SipgateToken.objects.all().delete()
@@ -241,15 +284,21 @@ class TestJournal:
         path = folder / f"{bob.pk}-{target.consent_id.hex}-1.sealed"
         entry.path.rename(path)
         with pytest.raises(journal.Broken):
-            journal.recover(replace(entry, connection_id=bob.pk, consent_id=target.consent_id, path=path))
+            journal.recover(
+                replace(entry, connection_id=bob.pk, consent_id=target.consent_id, path=path)
+            )
         assert store.load(bob.pk).generation == 1
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
-    def test_a_folder_that_may_not_be_looked_into_stops_nobody(self, connect: Connect, folder: Path) -> None:
+    def test_a_folder_that_may_not_be_looked_into_stops_nobody(
+        self, connect: Connect, folder: Path
+    ) -> None:
         folder.mkdir(mode=0o000)
         assert gate.usable(connect(age=400)).generation == 2
 
-    def test_drafts_of_killed_processes_are_removed_and_those_being_written_stay(self, folder: Path) -> None:
+    def test_drafts_of_killed_processes_are_removed_and_those_being_written_stay(
+        self, folder: Path
+    ) -> None:
         shard = machine.shard(7)
         assert shard is not None
         shard.mkdir(parents=True)
@@ -260,7 +309,9 @@ class TestJournal:
         journal.recover_all()
         assert (left.exists(), young.exists()) == (False, True)
 
-    def test_a_full_disk_leaves_no_draft(self, connect: Connect, strict: Strict, folder: Path) -> None:
+    def test_a_full_disk_leaves_no_draft(
+        self, connect: Connect, strict: Strict, folder: Path
+    ) -> None:
         sent, new = sent_of(store.load(connect().pk)), issued(strict)
         room = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))  # no file may grow
@@ -270,7 +321,9 @@ class TestJournal:
             resource.setrlimit(resource.RLIMIT_FSIZE, room)
         assert [path for path in folder.rglob("*") if path.is_file()] == []
 
-    def test_lock_files_of_connections_that_are_gone_are_removed(self, connect: Connect, folder: Path) -> None:
+    def test_lock_files_of_connections_that_are_gone_are_removed(
+        self, connect: Connect, folder: Path
+    ) -> None:
         stays, gone, held, new = (connect(age=400) for _ in range(4))
         for connection in (stays, gone, held, new):
             gate.refresh(connection)
@@ -284,7 +337,11 @@ class TestJournal:
         with held_by_another_process(held_pk):
             os.utime(files[held_pk], (long_ago, long_ago))
             journal.recover_all()
-            assert {int(file.stem) for file in folder.glob("*/*.lock")} == {stays.pk, held_pk, new_pk}
+            assert {int(file.stem) for file in folder.glob("*/*.lock")} == {
+                stays.pk,
+                held_pk,
+                new_pk,
+            }
         assert not files[gone_pk].exists()
 
     def test_lock_files_stay_beside_an_empty_database(self, connect: Connect, folder: Path) -> None:
@@ -308,7 +365,9 @@ class TestDatabaseThatGoesBack:
     """A failover to a replica that lacks commits, or a restored backup."""
 
     @pytest.mark.parametrize("commits", [1, 2])
-    def test_the_journal_brings_it_forward(self, connect: Connect, strict: Strict, commits: int) -> None:
+    def test_the_journal_brings_it_forward(
+        self, connect: Connect, strict: Strict, commits: int
+    ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
         for _ in range(commits):
@@ -323,7 +382,9 @@ class TestDatabaseThatGoesBack:
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.RECOVERED).count() == 1
 
     @pytest.mark.parametrize("commits", [1, 2])
-    def test_a_worker_that_starts_recovers_all(self, connect: Connect, strict: Strict, commits: int) -> None:
+    def test_a_worker_that_starts_recovers_all(
+        self, connect: Connect, strict: Strict, commits: int
+    ) -> None:
         people = [connect(age=400) for _ in range(5)]
         before = [snapshot(connection) for connection in people]
         for connection in people * commits:
@@ -334,7 +395,9 @@ class TestDatabaseThatGoesBack:
         assert {store.load(connection.pk).generation for connection in people} == {commits + 1}
         assert journal.recover_all() == 0
 
-    def test_a_newer_consent_of_the_same_generation_is_kept(self, connect: Connect, strict: Strict) -> None:
+    def test_a_newer_consent_of_the_same_generation_is_kept(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
         gate.refresh(connection)
@@ -345,7 +408,9 @@ class TestDatabaseThatGoesBack:
         journal.recover_all()
         assert gate.usable(connection).value == grant.access_token
 
-    def test_entries_of_an_earlier_consent_do_not_stop_a_newer_one(self, connect: Connect, strict: Strict) -> None:
+    def test_entries_of_an_earlier_consent_do_not_stop_a_newer_one(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
         gate.refresh(connection)
@@ -355,7 +420,9 @@ class TestDatabaseThatGoesBack:
         expire(connection)
         assert gate.usable(connection, wait=5).generation == 3
 
-    def test_during_a_refresh_it_is_stored_all_the_same(self, connect: Connect, strict: Strict) -> None:
+    def test_during_a_refresh_it_is_stored_all_the_same(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
         gate.refresh(connection)
@@ -363,7 +430,9 @@ class TestDatabaseThatGoesBack:
         flight = threads.refreshes.submit_once(
             connection.pk,
             lambda: gate.refresh_connection(
-                gate.RefreshRequest(connection_id=connection.pk, seen_generation=2, patience=5, force=True)
+                gate.RefreshRequest(
+                    connection_id=connection.pk, seen_generation=2, patience=5, force=True
+                )
             ),
         )
         while strict.counts()["connections"] == 0 or not store.load(connection.pk).lease_owner:
@@ -445,7 +514,10 @@ class TestWaiting:
             with pytest.raises(LeftToOthers):
                 refresh_connection(self.request(connection, patience=0.5))
             [message] = caplog.messages
-            assert f"Process {holder} has held the lock of connection {connection.pk} for 60 s" in message
+            assert (
+                f"Process {holder} has held the lock of connection {connection.pk} for 60 s"
+                in message
+            )
 
     def test_a_look_at_the_lock_keeps_nobody_from_taking_it(
         self, connect: Connect, folder: Path, monkeypatch: pytest.MonkeyPatch
@@ -464,7 +536,9 @@ class TestWaiting:
 
 @pytest.mark.usefixtures("folder")
 class TestMachine:
-    def test_a_copied_folder_is_another_machine(self, folder: Path, tmp_path: Path, settings: Any) -> None:
+    def test_a_copied_folder_is_another_machine(
+        self, folder: Path, tmp_path: Path, settings: Any
+    ) -> None:
         place = machine.place()
         assert place == machine.place() != ""
         folder.rename(tmp_path / "moved")
@@ -534,7 +608,10 @@ class TestMachine:
                 os._exit(0 if machine.place() else 1)
             try:
                 give_up = time.monotonic() + 5
-                while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < give_up:
+                while (ended := os.waitpid(child, os.WNOHANG)) == (
+                    0,
+                    0,
+                ) and time.monotonic() < give_up:
                     time.sleep(0.01)
                 assert ended == (child, 0), "it waits"
             finally:
@@ -612,7 +689,9 @@ class TestClocks:
 
 
 class TestConnections:
-    def test_work_of_a_caller_that_commits_by_itself_is_not_lost(self, connect: Connect, strict: Strict) -> None:
+    def test_work_of_a_caller_that_commits_by_itself_is_not_lost(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         if connections["default"].vendor == "sqlite":
             pytest.skip("SQLite's connection is never given back")
         connection = connect(age=400)

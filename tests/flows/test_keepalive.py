@@ -58,15 +58,21 @@ class TestWhatIsDue:
         assert (store.load(old).generation, store.load(young).generation) == (2, 1)
 
     def test_deadlines_are_spread(self, connect: Connect) -> None:
-        moments = {connect().sipgate_token.keepalive_at.replace(microsecond=0, second=0) for _ in range(20)}
+        moments = {
+            connect().sipgate_token.keepalive_at.replace(microsecond=0, second=0) for _ in range(20)
+        }
         assert len(moments) > 15
 
-    def test_a_link_without_known_end_is_renewed_daily(self, connect: Connect, strict: Strict) -> None:
+    def test_a_link_without_known_end_is_renewed_daily(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         strict.set(refresh_lifetime=0)
         assert connect(age=0.8 * 86_400).sipgate_token.keepalive_at > timezone.now()
         assert connect(age=1.2 * 86_400).sipgate_token.keepalive_at < timezone.now()
 
-    def test_who_waits_for_a_person_is_left_alone(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_who_waits_for_a_person_is_left_alone(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         idle(state=State.NEEDS_SIGN_IN)
         idle(state=State.NEEDS_SIGN_IN, next_attempt_at=timezone.now() + timedelta(minutes=1))
         idle(state=State.FAILING, next_attempt_at=timezone.now() + timedelta(minutes=1))
@@ -87,13 +93,23 @@ class TestWhatIsDue:
 
 
 class TestTrouble:
-    def test_a_refusal_is_noted_and_the_rest_goes_on(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_a_refusal_is_noted_and_the_rest_goes_on(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         gone = idle()
         strict.control(kill=True)
         fine = idle()
         report = keepalive.run(rate=0)
-        assert (report.refreshed, report.needs_sign_in, report.failed, report.stopped) == (1, 1, 0, "")
-        assert (store.load(gone).state, store.load(fine).state) == (State.NEEDS_SIGN_IN, State.ACTIVE)
+        assert (report.refreshed, report.needs_sign_in, report.failed, report.stopped) == (
+            1,
+            1,
+            0,
+            "",
+        )
+        assert (store.load(gone).state, store.load(fine).state) == (
+            State.NEEDS_SIGN_IN,
+            State.ACTIVE,
+        )
         assert command()[0] == 0
 
     def test_it_stops_at_an_outage(self, idle: Callable[..., int], strict: Strict) -> None:
@@ -102,7 +118,10 @@ class TestTrouble:
         strict.set(fault="500", times=1000)
         report = keepalive.run(rate=0, threads=1)
         assert report.stopped.startswith("sipgate does not answer")
-        assert (strict.counts()["arrived"], report.failed) == (keepalive.STOP_AFTER, keepalive.STOP_AFTER)
+        assert (strict.counts()["arrived"], report.failed) == (
+            keepalive.STOP_AFTER,
+            keepalive.STOP_AFTER,
+        )
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
 
     def test_it_recovers_what_waits_in_the_journal(
@@ -112,7 +131,9 @@ class TestTrouble:
         row = store.load(connect(age=400).pk)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        journal.write(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair)
+        journal.write(
+            store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
+        )
         assert keepalive.run(rate=0).recovered == 1
         assert (store.load(row.pk).generation, strict.counts()["refresh"]) == (2, 0)
 
@@ -133,7 +154,9 @@ class TestTrouble:
         assert "CLIENT_SECRET" in report["stopped"]
         assert report["failed"] == 1
 
-    def test_it_does_not_begin_while_the_client_is_refused(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_it_does_not_begin_while_the_client_is_refused(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         idle()
         strict.set(fault="client", times=1)
         assert keepalive.run(rate=0).is_misconfigured
@@ -141,7 +164,9 @@ class TestTrouble:
         assert keepalive.run(rate=0).is_misconfigured
         assert strict.counts()["refresh"] == 0
 
-    def test_without_keys_it_does_not_begin(self, idle: Callable[..., int], settings: Any, strict: Strict) -> None:
+    def test_without_keys_it_does_not_begin(
+        self, idle: Callable[..., int], settings: Any, strict: Strict
+    ) -> None:
         pk = idle()
         settings.SIPGATE_TOKEN_KEYS = []
         assert keepalive.run(rate=0).is_misconfigured
@@ -158,7 +183,11 @@ class TestTrouble:
         assert (report.refreshed, report.failed, report.stopped) == (7, 7, "")
         assert {store.load(pk).generation for pk in fine} == {2}
         row = store.load(lost[0])
-        assert (row.state, row.reason, row.lease_owner) == (State.MISCONFIGURED, Reason.KEY_MISSING, "")
+        assert (row.state, row.reason, row.lease_owner) == (
+            State.MISCONFIGURED,
+            Reason.KEY_MISSING,
+            "",
+        )
         assert row.next_attempt_at > timezone.now()
         assert keepalive.run(rate=0).due == 0
 
@@ -171,21 +200,33 @@ class TestTrouble:
         report = keepalive.run(rate=0, threads=1)
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
         row = store.load(gone)
-        assert (row.state, row.last_error_code, bool(row.mark_owner)) == (State.FAILING, "invalid_scope", False)
+        assert (row.state, row.last_error_code, bool(row.mark_owner)) == (
+            State.FAILING,
+            "invalid_scope",
+            False,
+        )
         assert row.next_attempt_at > timezone.now() + timedelta(seconds=30)
         assert ClientPause.objects.count() == 0
         assert {store.load(pk).generation for pk in fine} == {2}
 
-    def test_one_after_the_other_is_the_clients_fault(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_one_after_the_other_is_the_clients_fault(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         for _ in range(10):
             idle()
         strict.set(fault="consent", times=100)
         assert keepalive.run(rate=0, threads=1).is_misconfigured
         assert ClientPause.objects.get().error_code == "invalid_scope"
 
-    def test_another_clients_rows_are_not_sent(self, idle: Callable[..., int], settings: Any, strict: Strict) -> None:
+    def test_another_clients_rows_are_not_sent(
+        self, idle: Callable[..., int], settings: Any, strict: Strict
+    ) -> None:
         """Production's database with staging's credentials: sipgate would refuse, and each person be blamed."""
-        foreign, elsewhere, ours = idle(client_id="other:third-party"), idle(issuer="https://evil.example"), idle()
+        foreign, elsewhere, ours = (
+            idle(client_id="other:third-party"),
+            idle(issuer="https://evil.example"),
+            idle(),
+        )
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.failed) == (1, 2)
         assert {store.load(pk).reason for pk in (foreign, elsewhere)} == {Reason.OTHER_CLIENT}
@@ -201,7 +242,9 @@ class TestTrouble:
         assert keepalive.run(rate=0).failed == 1
         assert strict.counts()["refresh"] == 0
 
-    def test_a_refused_row_is_tried_again_and_heals(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_a_refused_row_is_tried_again_and_heals(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         pk = idle(0.1)
         strict.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
@@ -211,7 +254,9 @@ class TestTrouble:
         assert timedelta(minutes=4) < row.next_attempt_at - timezone.now() < timedelta(minutes=6)
         assert keepalive.run(rate=0).due == 0
         day = timedelta(days=1)
-        SipgateToken.objects.update(state_since=timezone.now() - day, next_attempt_at=timezone.now())
+        SipgateToken.objects.update(
+            state_since=timezone.now() - day, next_attempt_at=timezone.now()
+        )
         assert keepalive.run(rate=0).needs_sign_in == 1
         assert day * 0.85 < store.load(pk).next_attempt_at - timezone.now() < day * 1.15
         strict.set(suspended=False)
@@ -219,7 +264,9 @@ class TestTrouble:
         assert keepalive.run(rate=0).refreshed == 1
         assert store.load(pk).state == State.ACTIVE
 
-    def test_what_was_ended_here_is_never_tried_again(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_what_was_ended_here_is_never_tried_again(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         pk = idle()
         store.end(pk, 1, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
         assert keepalive.run(rate=0, everything=True).due == 0
@@ -272,7 +319,9 @@ class TestPolite:
 
 
 class TestOutbox:
-    def test_a_session_that_could_not_be_ended_is_ended_later(self, connect: Connect, strict: Strict) -> None:
+    def test_a_session_that_could_not_be_ended_is_ended_later(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         strict.set(fault="503", times=1)
         connect().delete()
         assert threads.errands.wait_idle(10)
@@ -295,7 +344,9 @@ class TestOutbox:
         keepalive.run(rate=0)
         row = Revocation.objects.get()
         assert (bytes(row.sealed), row.next_attempt_at) == (b"", None)
-        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503").exists()
+        assert TokenEvent.objects.filter(
+            kind=TokenEvent.Kind.REVOCATION_FAILED, error_code="503"
+        ).exists()
 
 
 class TestCommand:
@@ -318,7 +369,15 @@ class TestCommand:
         strict.set(latency=0.5)
         pk = idle()
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "60", "--json"],
+            [
+                sys.executable,
+                "manage.py",
+                "sipgate_keepalive",
+                "--loop",
+                "--interval",
+                "60",
+                "--json",
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env=environment(),
@@ -330,17 +389,29 @@ class TestCommand:
         process.stdout.close()
         assert store.load(pk).generation == 2
 
-    def test_the_loop_goes_on_after_an_outage(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_the_loop_goes_on_after_an_outage(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         pks = [idle() for _ in range(keepalive.STOP_AFTER)]
         strict.set(fault="500", times=len(pks))
         process = subprocess.Popen(
-            [sys.executable, "manage.py", "sipgate_keepalive", "--loop", "--interval", "0.3", "--json"],
+            [
+                sys.executable,
+                "manage.py",
+                "sipgate_keepalive",
+                "--loop",
+                "--interval",
+                "0.3",
+                "--json",
+            ],
             stdout=subprocess.PIPE,
             text=True,
             env=environment(),
         )
         assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["stopped"].startswith("sipgate does not answer")
+        assert json.loads(process.stdout.readline())["stopped"].startswith(
+            "sipgate does not answer"
+        )
         renewed = 0
         while renewed < len(pks):
             renewed += json.loads(process.stdout.readline())["refreshed"]
@@ -355,7 +426,9 @@ class TestCommand:
         assert keepalive.run(rate=0).stopped.startswith("the database does not answer")
         assert keepalive.run(rate=0).refreshed == 1
 
-    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_told_to_stop_it_finishes_what_it_has_begun(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         strict.set(latency=1)
         pks = [idle() for _ in range(3)]
         process = subprocess.Popen(
@@ -396,12 +469,20 @@ class TestFolder:
         assert str(done.returncode) not in re.findall(r"SuccessExitStatus=(.*)", sample)[0].split()
 
     def test_once_it_runs_the_log_names_folder_and_setting(
-        self, idle: Callable[..., int], strict: Strict, settings: Any, caplog: pytest.LogCaptureFixture
+        self,
+        idle: Callable[..., int],
+        strict: Strict,
+        settings: Any,
+        caplog: pytest.LogCaptureFixture,
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = "/proc/nowhere"
         idle()
         assert keepalive.run(rate=0).refreshed == 1
-        said = [record.getMessage() for record in caplog.records if "/proc/nowhere" in record.getMessage()]
+        said = [
+            record.getMessage()
+            for record in caplog.records
+            if "/proc/nowhere" in record.getMessage()
+        ]
         assert said
         assert all(text.startswith("SIPGATE_JOURNAL_DIR: ") for text in said)
 
@@ -412,7 +493,9 @@ class TestTask:
         assert tasks.keepalive()["refreshed"] == 1
         assert store.load(pk).generation == 2
 
-    def test_what_stops_it_is_an_error_that_names_the_variable(self, idle: Callable[..., int], strict: Strict) -> None:
+    def test_what_stops_it_is_an_error_that_names_the_variable(
+        self, idle: Callable[..., int], strict: Strict
+    ) -> None:
         idle()
         strict.set(fault="client", times=1)
         with pytest.raises(errors.SipgateError, match=r"misconfigured client: .*\bCLIENT_SECRET"):

@@ -16,14 +16,23 @@ from sipgate_provider.ops import reseal
 from tests.concurrency import points
 from tests.concurrency.test_killed import die_at
 from tests.conftest import Connect
-from tests.flows.test_interleavings import go_back, held_by_another_process, issued, sent_of, snapshot
+from tests.flows.test_interleavings import (
+    go_back,
+    held_by_another_process,
+    issued,
+    sent_of,
+    snapshot,
+)
 from tests.journey import Browser
 from tests.processes import workers
 from tests.strict import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-OLD, NEW = "b2xkLW9sZC1vbGQtb2xkLW9sZC1vbGQtb2xkLW9sZDE=", "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="
+OLD, NEW = (
+    "b2xkLW9sZC1vbGQtb2xkLW9sZC1vbGQtb2xkLW9sZDE=",
+    "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +70,9 @@ class Sealed:
         go_back(self.before)
         journal.recover_all()
         assert gate.usable(self.refreshed).value == self.value, "evidence that was stored long ago"
-        Revocation.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
+        Revocation.objects.filter(next_attempt_at__isnull=False).update(
+            next_attempt_at=timezone.now()
+        )
         [pending] = revocation.due()
         ended = self.strict.counts()["revoke"]
         assert revocation.deliver(pending)
@@ -87,7 +98,10 @@ def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, set
     code, said = change("--batch", "2")
     assert code == 0
     assert "5 tokens, 1 pending revocations and 2 journal entries sealed" in said
-    assert "may be removed from SIPGATE_TOKEN_KEYS when this command has said so on each machine" in said
+    assert (
+        "may be removed from SIPGATE_TOKEN_KEYS when this command has said so on each machine"
+        in said
+    )
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     assert reseal.keys_in_use() == {sealing.first_key_id(): 8}
     sealed.check()
@@ -96,7 +110,13 @@ def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, set
 def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     report = reseal.reseal()
-    assert (report.done, report.revocations, report.journal, report.unreadable, report.left) == (0, 0, 0, 8, 8)
+    assert (report.done, report.revocations, report.journal, report.unreadable, report.left) == (
+        0,
+        0,
+        0,
+        8,
+        8,
+    )
     code, said = change()
     assert (code, "8 could not be opened" in said, "Still in use" in said) == (1, True, True)
     settings.SIPGATE_TOKEN_KEYS = [OLD]
@@ -132,8 +152,12 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
             batches.append(report.done)
 
         report = reseal.reseal(batch=1, progress=between)
-        assert (report.done, report.left, report.unreadable) == (3, 1, 0), "the first row has an old key again"
-        assert worker.ask(connection=people[1].pk)[0][:2] == ["ok", 2], "it opens what the new key sealed"
+        assert (report.done, report.left, report.unreadable) == (3, 1, 0), (
+            "the first row has an old key again"
+        )
+        assert worker.ask(connection=people[1].pk)[0][:2] == ["ok", 2], (
+            "it opens what the new key sealed"
+        )
     assert reseal.reseal().left == 0
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     assert [gate.refresh(connection).generation for connection in people] == [3, 3, 2]
@@ -165,7 +189,9 @@ def test_a_revocation_that_is_withdrawn_under_it_is_not_brought_back(
     assert bytes(Revocation.objects.get().sealed) == b""
 
 
-def test_an_entry_that_is_being_written_is_left_to_its_writer(sealed: Sealed, settings: Any) -> None:
+def test_an_entry_that_is_being_written_is_left_to_its_writer(
+    sealed: Sealed, settings: Any
+) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     with held_by_another_process(sealed.unstored.pk):
         assert reseal.reseal().left == 1
@@ -201,7 +227,9 @@ def test_a_pair_that_was_revoked_needs_no_key(connect: Connect, settings: Any) -
     assert SipgateToken.objects.get().sealed == b""
 
 
-def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(browser: Browser, settings: Any) -> None:
+def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(
+    browser: Browser, settings: Any
+) -> None:
     settings.SIPGATE_TOKEN_KEYS = [OLD]
     callback = browser.consent(browser.start())
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]

@@ -71,7 +71,9 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
         return response
 
     # a pending sign-up: the address is taken, so allauth parks the sign-in in the session
-    User.objects.create_user("taken", email="rosa@rosenduft.example", password="correct horse battery")
+    User.objects.create_user(
+        "taken", email="rosa@rosenduft.example", password="correct horse battery"
+    )
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
     settings.SOCIALACCOUNT_PROVIDERS = {
         "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], "VERIFIED_EMAIL": True}
@@ -87,7 +89,9 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     secrets.assert_absent("the session of a pending sign-up", sessions())
     seen(browser.site.get("/accounts/3rdparty/signup/"))
     response = seen(
-        browser.site.post("/accounts/3rdparty/signup/", {"username": "rosa", "email": "other@rosenduft.example"})
+        browser.site.post(
+            "/accounts/3rdparty/signup/", {"username": "rosa", "email": "other@rosenduft.example"}
+        )
     )
     assert response.headers["Location"] == "/account"
     connection = SocialAccount.objects.get()
@@ -134,13 +138,16 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
 
 
 @pytest.mark.parametrize("fault", ["hang", "malformed-json", "unknown-error", "reset", "huge"])
-def test_not_in_error_reports(browser: Browser, secrets: Secrets, settings, fault: str, monkeypatch) -> None:
+def test_not_in_error_reports(
+    browser: Browser, secrets: Secrets, settings, fault: str, monkeypatch
+) -> None:
     """What Django mails or shows of an exception: text, local variables, chained causes."""
     browser.sign_in()
     connection = SocialAccount.objects.get()
     secrets.learn("access token", gate.usable(connection).value)
     monkeypatch.setattr(
-        "sipgate_provider.remote.http.TOKEN", type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000)
+        "sipgate_provider.remote.http.TOKEN",
+        type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000),
     )
     monkeypatch.setattr(oauth.refresh, "__kwdefaults__", {"limits": oauth.http.TOKEN})
     browser.sandbox.control.fault(fault, on="refresh", times=2, seconds=3)
@@ -150,7 +157,9 @@ def test_not_in_error_reports(browser: Browser, secrets: Secrets, settings, faul
     except errors.SipgateError:
         kind, error, trace = sys.exc_info()
         report = ExceptionReporter(request, kind, error, trace)
-        secrets.assert_absent("the error report", report.get_traceback_html() + report.get_traceback_text())
+        secrets.assert_absent(
+            "the error report", report.get_traceback_html() + report.get_traceback_text()
+        )
         chain, current = [], error
         while current is not None:
             chain.append(repr(current.args) + repr(vars(current)))
@@ -184,7 +193,11 @@ def test_not_in_the_report_of_a_failing_sign_in(
     logger = logging.getLogger("django.request")
     logger.addHandler(handler)
     browser.site.raise_request_exception = False
-    elsewhere = {"RAW_URI": callback, "REQUEST_URI": callback, "HTTP_X_ORIGINAL_URI": f"https://here{callback}"}
+    elsewhere = {
+        "RAW_URI": callback,
+        "REQUEST_URI": callback,
+        "HTTP_X_ORIGINAL_URI": f"https://here{callback}",
+    }
     try:
         assert browser.site.get(callback, **elsewhere).status_code == 500
     finally:
@@ -201,17 +214,25 @@ class TestFrames:
     """A crash report prints the local variables of every frame; of ours, when the keys fail while a pair is sealed."""
 
     GRANT = oauth.Grant.parse(
-        {"access_token": "at-unmistakable", "refresh_token": "rt-unmistakable", "id_token": "it-unmistakable"},
+        {
+            "access_token": "at-unmistakable",
+            "refresh_token": "rt-unmistakable",
+            "id_token": "it-unmistakable",
+        },
         issued_at=datetime.now(UTC),
     )
 
     def write(self) -> None:
         claim = store.Sent(connection_id=1, consent_id=uuid.uuid4(), generation=1)
-        pair = sealing.Pair(access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token)
+        pair = sealing.Pair(
+            access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token
+        )
         journal.write(claim, self.GRANT, pair)
 
     def seal(self) -> None:
-        pair = sealing.Pair(access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token)
+        pair = sealing.Pair(
+            access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token
+        )
         sealing.seal_pair(pair, connection_id=1, generation=1)
 
     def serialize(self) -> None:

@@ -47,7 +47,9 @@ def limited(connect: Connect, strict: Strict) -> SocialAccount:
 
 
 def addressed(connection: SocialAccount) -> SocialAccount:
-    EmailAddress.objects.create(user=connection.user, email="erika@example.org", primary=True, verified=True)
+    EmailAddress.objects.create(
+        user=connection.user, email="erika@example.org", primary=True, verified=True
+    )
     return connection
 
 
@@ -56,13 +58,17 @@ AGAIN = "sipgate for Django: sipgate needs you to sign in again"
 
 class TestAnEndThatIsUnknown:
     @pytest.mark.parametrize("told", [0, None])
-    def test_zero_is_no_date_and_nobody_is_left_alone(self, connect: Connect, strict: Strict, told: Any) -> None:
+    def test_zero_is_no_date_and_nobody_is_left_alone(
+        self, connect: Connect, strict: Strict, told: Any
+    ) -> None:
         strict.set(refresh_lifetime=told)
         row = refresh_after(connect(), HOUR)
         assert (row.refresh_expires_at, row.reason) == (None, "")
         assert timedelta(hours=20) < row.keepalive_at - row.issued_at < timedelta(hours=28)
 
-    def test_the_page_does_not_promise_that_there_is_none(self, connect: Connect, strict: Strict) -> None:
+    def test_the_page_does_not_promise_that_there_is_none(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         strict.set(refresh_lifetime=0)
         assert "The end is not known." in account_page(connect())
 
@@ -80,7 +86,9 @@ class TestAnEndThatMoves:
 
 class TestAnEndThatNothingMoves:
     @pytest.mark.parametrize("elapsed", [20, 300, HOUR, 10 * DAY])
-    def test_has_its_own_reason_and_is_left_alone(self, limited: SocialAccount, strict: Strict, elapsed: float) -> None:
+    def test_has_its_own_reason_and_is_left_alone(
+        self, limited: SocialAccount, strict: Strict, elapsed: float
+    ) -> None:
         row = refresh_after(limited, elapsed)
         assert (row.state, row.reason) == (State.ACTIVE, Reason.FIXED_END)
         assert row.keepalive_at == row.refresh_expires_at
@@ -90,14 +98,22 @@ class TestAnEndThatNothingMoves:
         self, limited: SocialAccount, strict: Strict
     ) -> None:
         SipgateToken.objects.update(
-            keepalive_at=timezone.now(), issued_at=timezone.now() - timedelta(days=1), expires_at=timezone.now()
+            keepalive_at=timezone.now(),
+            issued_at=timezone.now() - timedelta(days=1),
+            expires_at=timezone.now(),
         )
         for _ in range(5):
             keepalive.run(rate=0)
         row = store.load(limited.pk)
-        assert (row.reason, row.refresh_count, strict.counts()["refresh"]) == (Reason.FIXED_END, 1, 1)
+        assert (row.reason, row.refresh_count, strict.counts()["refresh"]) == (
+            Reason.FIXED_END,
+            1,
+            1,
+        )
 
-    def test_two_refreshes_within_moments_tell_nothing(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_two_refreshes_within_moments_tell_nothing(
+        self, limited: SocialAccount, strict: Strict
+    ) -> None:
         assert refresh_after(limited, 1).reason == Reason.NONE
         assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
         assert refresh_after(limited, 1).reason == Reason.FIXED_END
@@ -109,13 +125,17 @@ class TestAnEndThatNothingMoves:
         assert row.reason == Reason.NONE
         assert row.keepalive_at < row.refresh_expires_at
 
-    def test_a_wish_of_an_administrator_outlives_it(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_a_wish_of_an_administrator_outlives_it(
+        self, limited: SocialAccount, strict: Strict
+    ) -> None:
         row = store.load(limited.pk)
         SipgateToken.objects.update(issued_at=row.issued_at - timedelta(hours=1))
         row = store.load(limited.pk)
         claim = store.claim(row, owner=store.new_owner(""))
         assert claim is not None
-        assert store.end(limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
+        assert store.end(
+            limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()
+        )
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         from sipgate_provider.keeper import sealing
 
@@ -175,7 +195,9 @@ class TestPeopleAreTold:
         addressed(limited)
         refresh_after(limited, HOUR)
         strict.set(fixed_end=0)
-        consent.record_consent(limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC)))
+        consent.record_consent(
+            limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
+        )
         row = store.load(limited.pk)
         assert (row.reason, row.notified_at) == ("", None)
         assert keepalive.run(rate=0).notified == 0
@@ -199,10 +221,14 @@ class TestTheBrowserSession:
         keepalive.run(rate=0)
         return mail.outbox[-1].body
 
-    def test_signing_out_of_sipgate_is_named_as_the_likely_cause(self, connect: Connect, strict: Strict) -> None:
+    def test_signing_out_of_sipgate_is_named_as_the_likely_cause(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = addressed(connect())
         assert "Signing out of sipgate" in account_page(connection)
-        assert "Probably you, or somebody else, signed out of sipgate" in self.ended(connection, strict)
+        assert "Probably you, or somebody else, signed out of sipgate" in self.ended(
+            connection, strict
+        )
         assert "Probably you, or somebody else, signed out of sipgate" in account_page(connection)
 
     def test_not_with_offline_access(self, connect: Connect, strict: Strict) -> None:

@@ -40,7 +40,9 @@ def state_of(connection: SocialAccount) -> tuple[str, str]:
 LOST = (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
 
 
-def test_what_was_due_or_in_use_is_marked_and_sipgate_is_not_asked(connect: Connect, strict: Strict) -> None:
+def test_what_was_due_or_in_use_is_marked_and_sipgate_is_not_asked(
+    connect: Connect, strict: Strict
+) -> None:
     due = of_yesterday(connect, used=20 * DAY, due=-2 * HOUR)
     in_use = of_yesterday(connect, used=DAY + HOUR, due=10 * DAY)
     idle = of_yesterday(connect, used=20 * DAY, due=10 * DAY)
@@ -50,15 +52,25 @@ def test_what_was_due_or_in_use_is_marked_and_sipgate_is_not_asked(connect: Conn
     assert [state_of(one) for one in (due, in_use, idle, just_due)] == [LOST, *[("active", "")] * 3]
     report = mark_lost.run(until=NOW, used_since=NOW - DAY - 2 * HOUR)
     assert (report.marked, report.left) == (1, 2)
-    assert [state_of(one) for one in (in_use, idle, just_due)] == [LOST, ("active", ""), ("active", "")]
+    assert [state_of(one) for one in (in_use, idle, just_due)] == [
+        LOST,
+        ("active", ""),
+        ("active", ""),
+    ]
     keepalive.run(rate=0)
     assert strict.counts()["arrived"] - asked == 1, "the one that has just become due"
-    assert {event.note for event in TokenEvent.objects.filter(kind=TokenEvent.Kind.STATE)} == {"the database went back"}
+    assert {event.note for event in TokenEvent.objects.filter(kind=TokenEvent.Kind.STATE)} == {
+        "the database went back"
+    }
 
 
-def test_the_person_is_told_by_mail_and_need_not_be_refused_twice(connect: Connect, strict: Strict) -> None:
+def test_the_person_is_told_by_mail_and_need_not_be_refused_twice(
+    connect: Connect, strict: Strict
+) -> None:
     connection = of_yesterday(connect, used=20 * DAY, due=-2 * HOUR)
-    EmailAddress.objects.create(user=connection.user, email="erika@example.org", primary=True, verified=True)
+    EmailAddress.objects.create(
+        user=connection.user, email="erika@example.org", primary=True, verified=True
+    )
     mark_lost.run(until=NOW)
     SipgateToken.objects.update(state_since=NOW - timedelta(minutes=6))
     assert keepalive.run(rate=0).notified == 1
@@ -66,9 +78,13 @@ def test_the_person_is_told_by_mail_and_need_not_be_refused_twice(connect: Conne
     assert strict.counts()["arrived"] == 0
 
 
-def test_the_journal_comes_first(connect: Connect, strict: Strict, settings: Any, tmp_path: Path) -> None:
+def test_the_journal_comes_first(
+    connect: Connect, strict: Strict, settings: Any, tmp_path: Path
+) -> None:
     settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-    refreshed, untouched, elsewhere = (of_yesterday(connect, used=2 * DAY, due=10 * DAY) for _ in range(3))
+    refreshed, untouched, elsewhere = (
+        of_yesterday(connect, used=2 * DAY, due=10 * DAY) for _ in range(3)
+    )
     gate.refresh(untouched)
     SipgateToken.objects.update(issued_at=NOW - 2 * DAY, last_used_at=NOW - 2 * DAY)
     before = [snapshot(connection) for connection in (refreshed, elsewhere)]
@@ -88,7 +104,11 @@ def test_the_journal_comes_first(connect: Connect, strict: Strict, settings: Any
     }
     report = mark_lost.run(**how)
     assert (report.recovered, report.marked, report.left) == (1, 1, 2)
-    assert [state_of(one) for one in (refreshed, untouched, elsewhere)] == [("active", ""), ("active", ""), LOST]
+    assert [state_of(one) for one in (refreshed, untouched, elsewhere)] == [
+        ("active", ""),
+        ("active", ""),
+        LOST,
+    ]
     settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "of-another-machine")
     assert mark_lost.run(**how).recovered == 1, "its journal is found after all"
     assert state_of(elsewhere) == ("active", "")

@@ -70,7 +70,9 @@ class Counted:
         found: Counter[tuple[str, ...]] = Counter()
         for key, value in series().items():
             if key[0] == name and value != self._before.get(key, 0.0):
-                found[tuple(label for _name, label in key[1])] = round(value - self._before.get(key, 0.0))
+                found[tuple(label for _name, label in key[1])] = round(
+                    value - self._before.get(key, 0.0)
+                )
         return found
 
 
@@ -142,7 +144,9 @@ def session_over(strict: Strict, **_more: Any) -> None:
 
 def idle_for_too_long(strict: Strict, connection: SocialAccount, **_more: Any) -> None:
     strict.control(kill=True)
-    SipgateToken.objects.filter(pk=connection.pk).update(refresh_expires_at=timezone.now() - timedelta(days=1))
+    SipgateToken.objects.filter(pk=connection.pk).update(
+        refresh_expires_at=timezone.now() - timedelta(days=1)
+    )
 
 
 def fixed_end_has_come(strict: Strict, connection: SocialAccount, **_more: Any) -> None:
@@ -166,7 +170,9 @@ def client_refused_a_moment_ago(strict: Strict, connect: Connect, **_more: Any) 
         gate.usable(connect(age=400))
 
 
-def database_refuses(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path, **_more: Any) -> None:
+def database_refuses(
+    monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path, **_more: Any
+) -> None:
     def refuse(*_args: Any, **_kwargs: Any) -> bool:
         raise OperationalError
 
@@ -197,7 +203,12 @@ OUTCOMES = [
     ("not_stored", database_refuses, errors.SipgateUnavailable),
     ("failed", a_fault_of_ours, RuntimeError),
 ]
-ASKED_NOBODY = {nothing: False, no_refresh_token: True, key_gone: True, client_refused_a_moment_ago: True}
+ASKED_NOBODY = {
+    nothing: False,
+    no_refresh_token: True,
+    key_gone: True,
+    client_refused_a_moment_ago: True,
+}
 
 
 class TestRefreshes:
@@ -236,25 +247,34 @@ class TestRefreshes:
                     gate.usable(connection)
         assert threads.refreshes.wait_idle(20)
         assert counted.of("sipgate_refreshes_total") == {("gate", outcome): 1}
-        assert bool(counted.of("sipgate_refresh_seconds_count")) is not ASKED_NOBODY.get(arrange, False)
+        assert bool(counted.of("sipgate_refresh_seconds_count")) is not ASKED_NOBODY.get(
+            arrange, False
+        )
         for record in caplog.records:
             for reference in REFERENCE.findall(record.getMessage()):
                 assert record.sipgate["reference"] == reference
         fields = [getattr(record, "sipgate", {}) for record in caplog.records]
         told = [one for one in fields if one.get("outcome") == outcome]
-        if outcome not in {"failed", "paused"} and arrange is not key_gone:  # these are told of where they are met
+        if (
+            outcome not in {"failed", "paused"} and arrange is not key_gone
+        ):  # these are told of where they are met
             assert [one["connection"] for one in told] == [connection.pk]
         if told and raised and isinstance(caught.value, errors.SipgateError):
             assert told[0]["reference"] == caught.value.reference
 
     def test_all_outcomes_are_tried_here(self) -> None:
-        assert {outcome for outcome, _arrange, _raised in OUTCOMES} | {"superseded", "disconnected"} == set(Outcome)
+        assert {outcome for outcome, _arrange, _raised in OUTCOMES} | {
+            "superseded",
+            "disconnected",
+        } == set(Outcome)
 
     def asked_meanwhile(self, connection: SocialAccount, meanwhile: Callable[[], object]) -> None:
         """Do something while sipgate takes its time with a refresh."""
         caller = threading.Thread(target=self.quietly, args=(connection,))
         caller.start()
-        wait_for(lambda: SipgateToken.objects.filter(pk=connection.pk).exclude(lease_owner="").exists())
+        wait_for(
+            lambda: SipgateToken.objects.filter(pk=connection.pk).exclude(lease_owner="").exists()
+        )
         meanwhile()
         caller.join(30)
 
@@ -276,7 +296,9 @@ class TestRefreshes:
         assert counted.of("sipgate_refreshes_total") == {("gate", "superseded"): 1}
 
     @pytest.mark.parametrize(
-        "slow", [{"latency": 1.0}, {"fault": "late", "times": 1, "late": 1.0}], ids=["before", "after"]
+        "slow",
+        [{"latency": 1.0}, {"fault": "late", "times": 1, "late": 1.0}],
+        ids=["before", "after"],
     )
     def test_disconnected_meanwhile(
         self, connect: Connect, strict: Strict, counted: Counted, slow: dict[str, Any]
@@ -295,7 +317,10 @@ class TestRefreshes:
     def test_by_whom(self, connect: Connect, counted: Counted, scrape: Callable[..., Any]) -> None:
         connection = connect()
         gate.refresh(connection, actor="person")
-        assert operations.run(operations.Operation.REFRESH, [connection.pk], actor="helga")[0].error is None
+        assert (
+            operations.run(operations.Operation.REFRESH, [connection.pk], actor="helga")[0].error
+            is None
+        )
         SipgateToken.objects.update(keepalive_at=timezone.now() - timedelta(days=2))
         assert keepalive.run(rate=0).refreshed == 1
         outcomes = counted.of("sipgate_refreshes_total")
@@ -303,7 +328,9 @@ class TestRefreshes:
         assert counted.of("sipgate_keepalive_runs_total") == {("finished",): 1}
         assert b"helga" not in scrape().content
 
-    def test_upkeep_that_is_refused(self, connect: Connect, strict: Strict, counted: Counted) -> None:
+    def test_upkeep_that_is_refused(
+        self, connect: Connect, strict: Strict, counted: Counted
+    ) -> None:
         connect(keepalive_at=timezone.now() - timedelta(days=1))
         strict.set(fault="client", times=1)
         keepalive.run(rate=0)
@@ -311,7 +338,13 @@ class TestRefreshes:
         assert counted.of("sipgate_refreshes_total") == {("keepalive", "misconfigured"): 1}
 
     def test_a_pair_from_the_journal(
-        self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path, counted: Counted, scrape: Any
+        self,
+        connect: Connect,
+        strict: Strict,
+        settings: Any,
+        tmp_path: Path,
+        counted: Counted,
+        scrape: Any,
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         connection = connect(age=400)
@@ -344,7 +377,9 @@ class TestGate:
     ) -> None:
         gate.usable(connect(age=age))
         assert counted.of("sipgate_gate_requests_total") == {(found, result): 1}
-        assert counted.of("sipgate_gate_wait_seconds_count") == ({} if result == "present" else {(result,): 1})
+        assert counted.of("sipgate_gate_wait_seconds_count") == (
+            {} if result == "present" else {(result,): 1}
+        )
 
     def test_after_the_api_rejected_it(self, connect: Connect, counted: Counted) -> None:
         connection = connect()
@@ -357,19 +392,26 @@ class TestGate:
             ("rejected", "present"): 1,
         }
 
-    def test_what_is_left_of_its_life(self, connect: Connect, strict: Strict, counted: Counted) -> None:
+    def test_what_is_left_of_its_life(
+        self, connect: Connect, strict: Strict, counted: Counted
+    ) -> None:
         strict.set(fault="503", times=1)
         gate.usable(connect(age=285))
         assert counted.of("sipgate_gate_requests_total") == {("mandatory", "present"): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == {("present",): 1}
 
-    def test_how_long_callers_waited(self, connect: Connect, strict: Strict, counted: Counted) -> None:
+    def test_how_long_callers_waited(
+        self, connect: Connect, strict: Strict, counted: Counted
+    ) -> None:
         strict.set(latency=1.0)
         connection = connect(age=400)
         with pytest.raises(errors.SipgateUnavailable):
             gate.usable(connection, wait=0.1)
         gate.usable(connection)
-        assert counted.of("sipgate_gate_requests_total") == {("over", "error"): 1, ("over", "refreshed"): 1}
+        assert counted.of("sipgate_gate_requests_total") == {
+            ("over", "error"): 1,
+            ("over", "refreshed"): 1,
+        }
         assert counted.of("sipgate_gate_wait_seconds_sum")[("refreshed",)] == 1
         assert counted.of("sipgate_refreshes_total") == {("gate", "refreshed"): 1}
 
@@ -378,7 +420,9 @@ class TestGate:
 
 
 class TestApi:
-    def test_by_template_and_status(self, connect: Connect, strict: Strict, counted: Counted) -> None:
+    def test_by_template_and_status(
+        self, connect: Connect, strict: Strict, counted: Counted
+    ) -> None:
         client = SipgateClient(connect())
         client.get("/account")
         for user in ("w0", "w1"):
@@ -406,7 +450,10 @@ class TestApi:
             with pytest.raises(errors.SipgateUnavailable):
                 rest.call("GET", server.api_url, "/account", "at-1")
         assert counted.of("sipgate_http_retries_total") == {(): 1}
-        assert counted.of("sipgate_api_requests_total") == {("GET /account", "200"): 1, ("GET /account", "other"): 1}
+        assert counted.of("sipgate_api_requests_total") == {
+            ("GET /account", "200"): 1,
+            ("GET /account", "other"): 1,
+        }
 
     def test_no_answer_at_all(self, counted: Counted) -> None:
         with running() as server:
@@ -415,10 +462,16 @@ class TestApi:
             rest.call("POST", closed, "/sessions/sms", "at-1", json={})
         assert counted.of("sipgate_api_requests_total") == {("POST /sessions/sms", "connection"): 1}
 
-    def test_a_record_per_request_for_who_wants_it(self, connect: Connect, strict: Strict, caplog: Any) -> None:
+    def test_a_record_per_request_for_who_wants_it(
+        self, connect: Connect, strict: Strict, caplog: Any
+    ) -> None:
         with caplog.at_level(logging.DEBUG, logger="sipgate_provider.remote.rest"):
             SipgateClient(connect()).get("/users/w0")
-        told = next(record.sipgate for record in caplog.records if record.name == "sipgate_provider.remote.rest")
+        told = next(
+            record.sipgate
+            for record in caplog.records
+            if record.name == "sipgate_provider.remote.rest"
+        )
         assert told.pop("duration_ms") >= 0
         assert told == {"endpoint": "GET /users/{userId}", "status": 200}
 
@@ -433,7 +486,11 @@ def test_revocations(connect: Connect, strict: Strict, counted: Counted) -> None
     pending = Revocation.objects.filter(next_attempt_at__isnull=False)
     pending.update(next_attempt_at=timezone.now(), give_up_at=timezone.now())
     keepalive.run(rate=0)
-    assert counted.of("sipgate_revocations_total") == {("done",): 1, ("failed",): 1, ("given_up",): 1}
+    assert counted.of("sipgate_revocations_total") == {
+        ("done",): 1,
+        ("failed",): 1,
+        ("given_up",): 1,
+    }
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
@@ -445,11 +502,19 @@ class TestGauges:
         connect()
         connect(refresh_expires_at=now + timedelta(days=2))
         connect(keepalive_at=now - timedelta(days=2))
-        connect(state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=now - timedelta(hours=1))
-        connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED, failing_since=now - timedelta(days=9))
+        connect(
+            state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=now - timedelta(hours=1)
+        )
+        connect(
+            state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED, failing_since=now - timedelta(days=9)
+        )
         made = now - timedelta(hours=2)
-        Revocation.objects.create(uid="1w0", sealed=b"x", created_at=made, give_up_at=now, next_attempt_at=now)
-        pause = ClientPause.objects.create(client_fingerprint="abc", since=now, until=now + timedelta(minutes=1))
+        Revocation.objects.create(
+            uid="1w0", sealed=b"x", created_at=made, give_up_at=now, next_attempt_at=now
+        )
+        pause = ClientPause.objects.create(
+            client_fingerprint="abc", since=now, until=now + timedelta(minutes=1)
+        )
         found = gauges(scrape)
         states = {state: found[f"sipgate_connections{state}"] for state in State.values}
         assert states == {"active": 3, "failing": 1, "needs_sign_in": 1, "misconfigured": 0}
@@ -468,7 +533,9 @@ class TestGauges:
         assert b'sipgate_connections{state="active"} 1.0' in scrape().content
         assert gauges(scrape)["sipgate_connectionsactive"] == 2, "counted anew"
 
-    def test_a_journal_that_cannot_be_written(self, scrape: Callable[..., Any], settings: Any, tmp_path: Path) -> None:
+    def test_a_journal_that_cannot_be_written(
+        self, scrape: Callable[..., Any], settings: Any, tmp_path: Path
+    ) -> None:
         assert "sipgate_journal_writable" not in gauges(scrape), "there is none"
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "made when needed")
         assert gauges(scrape)["sipgate_journal_writable"] == 1
@@ -481,8 +548,14 @@ class TestGauges:
 
 
 class TestScrape:
-    def test_off_there_is_no_such_page_and_nothing_is_counted(self, connect: Connect, settings: Any) -> None:
-        assert (settings.METRICS_TOKEN, settings.SIPGATE_METRICS, metrics.is_on()) == ("", False, False)
+    def test_off_there_is_no_such_page_and_nothing_is_counted(
+        self, connect: Connect, settings: Any
+    ) -> None:
+        assert (settings.METRICS_TOKEN, settings.SIPGATE_METRICS, metrics.is_on()) == (
+            "",
+            False,
+            False,
+        )
         before = series()
         gate.usable(connect(age=400))
         assert series() == before
@@ -502,7 +575,9 @@ class TestScrape:
             "Bearer ü",
         ],
     )
-    def test_without_the_token_nobody_reads_it(self, scrape: Callable[..., Any], authorization: str | None) -> None:
+    def test_without_the_token_nobody_reads_it(
+        self, scrape: Callable[..., Any], authorization: str | None
+    ) -> None:
         answer = scrape(authorization)
         assert (answer.status_code, answer.content) == (401, b"")
         assert answer.headers["WWW-Authenticate"] == 'Bearer realm="metrics"'
@@ -523,9 +598,14 @@ class TestScrape:
         assert modern.content.endswith(b"# EOF\n")
 
     def test_only_reading(self, scrape: Callable[..., Any]) -> None:
-        assert Client().post("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 405
+        assert (
+            Client().post("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).status_code
+            == 405
+        )
 
-    def test_by_address_and_over_plain_http(self, scrape: Callable[..., Any], settings: Any) -> None:
+    def test_by_address_and_over_plain_http(
+        self, scrape: Callable[..., Any], settings: Any
+    ) -> None:
         settings.SECURE_SSL_REDIRECT = True
         settings.SIPGATE_REDIRECT_URI = "https://crm.example.org/oauth"
         assert scrape(host="127.0.0.1:8000").status_code == 200
@@ -537,17 +617,27 @@ class TestScrape:
         refreshes = [line for line in lines if line.startswith("sipgate_refreshes_total{")]
         assert len(refreshes) >= len(Outcome) * len(metrics.ACTORS)
 
-    def test_no_secret_and_no_person(self, browser: Browser, scrape: Callable[..., Any], secrets: Secrets) -> None:
+    def test_no_secret_and_no_person(
+        self, browser: Browser, scrape: Callable[..., Any], secrets: Secrets
+    ) -> None:
         browser.sign_in()
         connection = SocialAccount.objects.get()
         client = SipgateClient(connection)
         client.account()
-        for path in (f"/users/{client.user_id}", f"/{client.user_id}/devices", f"/{connection.uid}"):
+        for path in (
+            f"/users/{client.user_id}",
+            f"/{client.user_id}/devices",
+            f"/{connection.uid}",
+        ):
             with pytest.raises(errors.SipgateError):
                 client.get(path)
-        operations.run(operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
+        operations.run(
+            operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username()
+        )
         browser.sandbox.control.fault("invalid-grant", on="refresh")
-        operations.run(operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username())
+        operations.run(
+            operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username()
+        )
         browser.site.get("/account")
         connection.delete()
         assert threads.errands.wait_idle(20)
@@ -555,7 +645,9 @@ class TestScrape:
         assert len(secrets.known) >= 6
         secrets.assert_absent("metrics", answer.content)
         # prometheus-client's own figures of the process may have any digits.
-        text = "\n".join(line for line in answer.content.decode().splitlines() if not line.startswith("process_"))
+        text = "\n".join(
+            line for line in answer.content.decode().splitlines() if not line.startswith("process_")
+        )
         for word in (TOKEN, connection.uid, connection.user.get_username(), "1000000"):
             assert word not in text, word
 
@@ -574,7 +666,9 @@ def test_every_process_answers_for_all(
 
     def present(url: str) -> float:
         answer = requests.get(
-            f"{url}/metrics", headers={"Host": "localhost:8080", "Authorization": f"Bearer {TOKEN}"}, timeout=20
+            f"{url}/metrics",
+            headers={"Host": "localhost:8080", "Authorization": f"Bearer {TOKEN}"},
+            timeout=20,
         )
         assert answer.status_code == 200
         found = {
@@ -585,7 +679,9 @@ def test_every_process_answers_for_all(
         assert found["sipgate_connectionsactive"] == 1
         return found.get("sipgate_gate_requests_totalfreshpresent", 0.0)
 
-    with site(processes=3, threads=2, settings={"METRICS_TOKEN": TOKEN, "SIPGATE_METRICS": True}) as deployed:
+    with site(
+        processes=3, threads=2, settings={"METRICS_TOKEN": TOKEN, "SIPGATE_METRICS": True}
+    ) as deployed:
         for _ in range(12):
             assert deployed.get("/account.json", session=session).status_code == 200
         assert {present(deployed.url) for _ in range(6)} == {12.0}
@@ -620,7 +716,9 @@ print(metrics.is_on(), [found.id for found in checks.check_metrics()], installed
 )
 def test_the_package_is_asked_for_only_if_it_is_wanted(first: str, on: bool, said: str) -> None:
     program = PROGRAM.format(first=first, on=on)
-    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert ended.stdout.strip() == said
 
 
@@ -664,7 +762,9 @@ class TestJsonLines:
         try:
             raise ValueError("two\nlines")
         except ValueError:
-            record = logging.LogRecord("x", logging.ERROR, "-", 1, "a\n%s\u2028\udc00", ("b",), sys.exc_info())
+            record = logging.LogRecord(
+                "x", logging.ERROR, "-", 1, "a\n%s\u2028\udc00", ("b",), sys.exc_info()
+            )
         record.request = "Bearer of bad news"
         line = JsonLines().format(record)
         assert line.isascii()

@@ -13,7 +13,13 @@ from django.db.models import F
 from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sipgate_provider import errors
 from sipgate_provider.keeper import consent, gate, store, threads
@@ -24,7 +30,10 @@ from tests.strict import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
 
-KEYS = ["a2V5LW9uZS1rZXktb25lLWtleS1vbmUta2V5LW9uZTE=", "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI="]
+KEYS = [
+    "a2V5LW9uZS1rZXktb25lLWtleS1vbmUta2V5LW9uZTE=",
+    "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI=",
+]
 GOOD, SPENT, ENDED = "good", "spent", "ended"
 """What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link known to be over."""
 
@@ -53,7 +62,9 @@ class Gate(RuleBasedStateMachine):
     @rule()
     def consent(self) -> None:
         if self.connection is None:
-            self.connection = SocialAccount.objects.create(user=self.person, provider="sipgate", uid="1000000w0")
+            self.connection = SocialAccount.objects.create(
+                user=self.person, provider="sipgate", uid="1000000w0"
+            )
         grant = oauth.Grant.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
         consent.record_consent(self.connection, grant)
         threads.errands.wait_idle(10)
@@ -72,12 +83,19 @@ class Gate(RuleBasedStateMachine):
         if forget:
             store.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
         else:
-            store.end(self.connection.pk, self.row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())  # type: ignore[union-attr]
+            store.end(
+                self.connection.pk,
+                self.row.generation,
+                reason=Reason.SIGN_IN_REQUIRED,
+                now=timezone.now(),
+            )  # type: ignore[union-attr]
         self.held = ENDED
 
     @rule()
     def key_is_changed(self) -> None:
-        self.site.SIPGATE_TOKEN_KEYS = [*reversed(KEYS)] if self.site.SIPGATE_TOKEN_KEYS[0] == KEYS[0] else KEYS
+        self.site.SIPGATE_TOKEN_KEYS = (
+            [*reversed(KEYS)] if self.site.SIPGATE_TOKEN_KEYS[0] == KEYS[0] else KEYS
+        )
         reseal.reseal()
 
     # --- what time and sipgate do
@@ -104,7 +122,10 @@ class Gate(RuleBasedStateMachine):
 
     # --- what programs do
 
-    @rule(fault=st.sampled_from(["", "", "500", "429", "client", "lose", "garbage", "odd"]), force=st.booleans())
+    @rule(
+        fault=st.sampled_from(["", "", "500", "429", "client", "lose", "garbage", "odd"]),
+        force=st.booleans(),
+    )
     def use(self, fault: str, force: bool) -> None:
         """Ask for a token, or for a refresh; the first question to sipgate meets ``fault``."""
         self.strict.set(fault=fault, times=1)
@@ -123,7 +144,9 @@ class Gate(RuleBasedStateMachine):
         self.strict.set(fault="", times=0)
         self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
 
-    def _check(self, outcome: str, fault: str, before: SipgateToken | None, *, renewed: bool) -> None:
+    def _check(
+        self, outcome: str, fault: str, before: SipgateToken | None, *, renewed: bool
+    ) -> None:
         if before is None:
             assert outcome == "NotConnected"
             return
@@ -135,7 +158,11 @@ class Gate(RuleBasedStateMachine):
             assert outcome != "ok" or before.reason != Reason.REVOKED
         elif renewed and fault in {"lose", "garbage"}:
             self.held = SPENT
-            assert (row.state, bool(row.mark_owner)) == (State.FAILING, True), (fault, outcome, row.state)
+            assert (row.state, bool(row.mark_owner)) == (State.FAILING, True), (
+                fault,
+                outcome,
+                row.state,
+            )
         elif renewed and self.held == SPENT:
             self.held = ENDED
             assert row.state == State.NEEDS_SIGN_IN, (fault, outcome, row.state)
@@ -181,7 +208,9 @@ class Gate(RuleBasedStateMachine):
 
 
 def test_the_gate_does_what_the_model_says(strict: Strict, settings: Any) -> None:
-    run_state_machine_as_test(type("Bound", (Gate,), {"strict": strict, "site": settings}), settings=EXAMPLES)
+    run_state_machine_as_test(
+        type("Bound", (Gate,), {"strict": strict, "site": settings}), settings=EXAMPLES
+    )
 
 
 EXAMPLES = settings(

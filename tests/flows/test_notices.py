@@ -30,7 +30,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 AGAIN = "sipgate for Django: sipgate needs you to sign in again"
 
 
-def addressed(connection: SocialAccount, address: str = "erika@example.org", **extra: str) -> SocialAccount:
+def addressed(
+    connection: SocialAccount, address: str = "erika@example.org", **extra: str
+) -> SocialAccount:
     EmailAddress.objects.create(user=connection.user, email=address, primary=True, verified=True)
     connection.extra_data = extra
     connection.save()
@@ -48,7 +50,9 @@ def fail_twice(connection: SocialAccount) -> None:
     fail(connection)
     hour = timedelta(minutes=61)
     now = timezone.now()
-    SipgateToken.objects.filter(pk=connection.pk).update(state_since=now - hour, next_attempt_at=now)
+    SipgateToken.objects.filter(pk=connection.pk).update(
+        state_since=now - hour, next_attempt_at=now
+    )
     fail(connection)
     keepalive.run(rate=0)
 
@@ -58,7 +62,9 @@ class TestMail:
         connection = addressed(connect(age=400))
         strict.control(kill=True)
         fail(connection)
-        assert (mail.outbox, keepalive.run(rate=0).notified) == ([], 0), "a refusal may be taken back"
+        assert (mail.outbox, keepalive.run(rate=0).notified) == ([], 0), (
+            "a refusal may be taken back"
+        )
         for _ in range(3):
             fail_twice(connection)
         [message] = mail.outbox
@@ -78,7 +84,9 @@ class TestMail:
             strict.control(kill=True)
             fail_twice(connection)
             issued = timezone.now() - timedelta(seconds=400)
-            consent.record_consent(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
+            consent.record_consent(
+                connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued)
+            )
         assert len(mail.outbox) == 2
 
     def test_in_the_language_of_the_person(self, connect: Connect, strict: Strict) -> None:
@@ -92,14 +100,19 @@ class TestMail:
         connection = addressed(connect(), locale="de_DE", language="en")
         assert notices.language_of(connection) == "en"
 
-    def test_says_what_happened_since_when_and_has_one_button(self, connect: Connect, strict: Strict) -> None:
+    def test_says_what_happened_since_when_and_has_one_button(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = addressed(connect(age=400), firstname="<b>Erika", lastname="& Co")
         strict.control(kill=True)
         fail_twice(connection)
         [message] = mail.outbox
-        since = date_format(timezone.localtime(store.load(connection.pk).state_since), "DATETIME_FORMAT")
+        since = date_format(
+            timezone.localtime(store.load(connection.pk).state_since), "DATETIME_FORMAT"
+        )
         assert (
-            f"since {since}, sipgate for Django can no longer use your sipgate account <b>Erika & Co." in message.body
+            f"since {since}, sipgate for Django can no longer use your sipgate account <b>Erika & Co."
+            in message.body
         )
         [(html, kind)] = message.alternatives
         assert kind == "text/html"
@@ -108,7 +121,9 @@ class TestMail:
         assert re.findall(r'href="([^"]*)"', html) == [address.replace("&", "&amp;")]
         assert html.count("Sign in again</a>") == 1
 
-    def test_no_secret_and_no_reason_of_sipgate_is_in_it(self, connect: Connect, strict: Strict) -> None:
+    def test_no_secret_and_no_reason_of_sipgate_is_in_it(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = addressed(connect(age=400))
         strict.control(kill=True)
         fail_twice(connection)
@@ -188,7 +203,9 @@ class TestStorm:
             for count, user in enumerate(users)
         )
         EmailAddress.objects.bulk_create(
-            EmailAddress(user=user, email=f"{user.username}@example.org", primary=True, verified=True)
+            EmailAddress(
+                user=user, email=f"{user.username}@example.org", primary=True, verified=True
+            )
             for user in users[:addresses]
         )
         SipgateToken.objects.bulk_create(
@@ -227,15 +244,19 @@ class TestStorm:
         SipgateToken.objects.update(last_refreshed_at=timezone.now())
         self.refuse(people[:60])
         assert keepalive.run(rate=0).notified == 60
-        assert {message.to[0] for message in mail.outbox} == {f"p{count}@example.org" for count in range(60)}
+        assert {message.to[0] for message in mail.outbox} == {
+            f"p{count}@example.org" for count in range(60)
+        }
 
-    def test_one_company_among_a_thousand_is_told_later_on_a_quiet_site(self, settings: Any) -> None:
+    def test_one_company_among_a_thousand_is_told_later_on_a_quiet_site(
+        self, settings: Any
+    ) -> None:
         """More are refused than refreshed, as in a storm; but a storm would go on, and this is over in an hour."""
         settings.ADMINS = [("Olga", "olga@example.org")]
         people = self.crowd(1_000, addresses=60)
-        SipgateToken.objects.filter(pk__in=[connection.pk for connection in people[500:530]]).update(
-            last_refreshed_at=timezone.now()
-        )
+        SipgateToken.objects.filter(
+            pk__in=[connection.pk for connection in people[500:530]]
+        ).update(last_refreshed_at=timezone.now())
         self.refuse(people[:60])
         assert keepalive.run(rate=0).notified == 0
         self.an_hour_later()
@@ -269,4 +290,6 @@ class TestBanner:
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
             gate.refresh(SocialAccount.objects.get())
-        assert browser.site.get("/").content.decode().count("sipgate wants you to sign in again") == 1
+        assert (
+            browser.site.get("/").content.decode().count("sipgate wants you to sign in again") == 1
+        )

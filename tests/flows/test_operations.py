@@ -13,7 +13,16 @@ from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import consent, database, gate, journal, refresh, sealing, store, threads
+from sipgate_provider.keeper import (
+    consent,
+    database,
+    gate,
+    journal,
+    refresh,
+    sealing,
+    store,
+    threads,
+)
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
@@ -46,7 +55,9 @@ class TestRefresh:
         used = timezone.now() - timedelta(days=3)
         rows = [connect(last_used_at=used) for _ in range(5)]
         outcomes = operations.run(Operation.REFRESH, [row.pk for row in rows], actor="olga")
-        assert [(o.connection_id, o.changed, o.error) for o in outcomes] == [(row.pk, True, None) for row in rows]
+        assert [(o.connection_id, o.changed, o.error) for o in outcomes] == [
+            (row.pk, True, None) for row in rows
+        ]
         assert set(SipgateToken.objects.values_list("generation", "last_used_at")) == {(2, used)}
         assert notes() == [("refresh: done", "olga")] * 5
 
@@ -96,7 +107,9 @@ class TestRefresh:
             operations.run(Operation.REFRESH, range(101), actor="olga")
 
     @pytest.mark.parametrize("operation", Operation)
-    def test_refuses_a_callers_transaction(self, connect: Connect, strict: Strict, operation: Operation) -> None:
+    def test_refuses_a_callers_transaction(
+        self, connect: Connect, strict: Strict, operation: Operation
+    ) -> None:
         connection = connect()
         with transaction.atomic(), pytest.raises(errors.CallerHoldsLock):
             operations.run(operation, [connection.pk], actor="olga")
@@ -104,11 +117,17 @@ class TestRefresh:
 
 
 class TestRevoke:
-    def test_forgets_the_pair_and_ends_the_session(self, connect: Connect, ended: list[str]) -> None:
+    def test_forgets_the_pair_and_ends_the_session(
+        self, connect: Connect, ended: list[str]
+    ) -> None:
         connection = connect()
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         row = store.load(connection.pk)
-        assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
+        assert (row.state, row.reason, bytes(row.sealed)) == (
+            State.NEEDS_SIGN_IN,
+            Reason.REVOKED,
+            b"",
+        )
         assert (row.access_fingerprint, row.refresh_fingerprint) == ("", "")
         assert threads.errands.wait_idle(10)
         assert TokenEvent.objects.filter(kind="revocation").count() == 1
@@ -137,7 +156,9 @@ class TestRevoke:
         assert Revocation.objects.count() == 0
         assert "key that sealed it is gone" in notes()[0][0]
 
-    def test_a_running_refresh_does_not_bring_it_back(self, connect: Connect, strict: Strict) -> None:
+    def test_a_running_refresh_does_not_bring_it_back(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         """Its answer finds no place; the pair it brought is handed to the outbox as well."""
         connection = connect()
         strict.set(fault="late", times=1, late=0.8)
@@ -156,11 +177,18 @@ class TestRevoke:
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         thread.join(15)
         row = store.load(connection.pk)
-        assert (row.state, row.reason, bytes(row.sealed)) == (State.NEEDS_SIGN_IN, Reason.REVOKED, b"")
+        assert (row.state, row.reason, bytes(row.sealed)) == (
+            State.NEEDS_SIGN_IN,
+            Reason.REVOKED,
+            b"",
+        )
         assert [type(failure) for failure in failures] == [errors.NeedsSignIn]
         assert threads.errands.wait_idle(10)
         told = set(TokenEvent.objects.filter(kind="revocation").values_list("note", flat=True))
-        assert told == {"revoked by an administrator (revocation)", "revoked during a refresh (revocation)"}
+        assert told == {
+            "revoked by an administrator (revocation)",
+            "revoked during a refresh (revocation)",
+        }
 
     def test_the_pair_that_waits_in_the_journal_is_the_one_to_end(
         self, connect: Connect, strict: Strict, settings, tmp_path
@@ -169,12 +197,17 @@ class TestRevoke:
         row = store.load(connect(age=400).pk)
         grant = oauth.Grant.parse(strict.issue(family="newest")[0], issued_at=datetime.now(UTC))
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        journal.write(store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair)
+        journal.write(
+            store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
+        )
         operations.run(Operation.REVOKE, [row.pk], actor="olga")
         assert threads.errands.wait_idle(10)
         assert journal.waiting() == 0
         headers = {"Authorization": f"Bearer {grant.access_token}"}
-        assert requests.get(f"{strict.api_url}/account", headers=headers, timeout=10).status_code == 401
+        assert (
+            requests.get(f"{strict.api_url}/account", headers=headers, timeout=10).status_code
+            == 401
+        )
 
     def test_a_new_sign_in_works(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
@@ -195,40 +228,62 @@ class TestRevoke:
 
 
 class TestAsk:
-    def test_ends_here_and_asks_nothing_of_sipgate(self, connect: Connect, strict: Strict, ended: list[str]) -> None:
+    def test_ends_here_and_asks_nothing_of_sipgate(
+        self, connect: Connect, strict: Strict, ended: list[str]
+    ) -> None:
         connection = connect()
         assert operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")[0].changed
         row = store.load(connection.pk)
-        assert (row.state, row.reason, row.generation) == (State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED, 1)
-        assert not operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")[0].changed
+        assert (row.state, row.reason, row.generation) == (
+            State.NEEDS_SIGN_IN,
+            Reason.SIGN_IN_REQUIRED,
+            1,
+        )
+        assert not operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")[
+            0
+        ].changed
         assert (notes(), ended) == ([("require_sign_in: done", "olga")], [Reason.SIGN_IN_REQUIRED])
         with pytest.raises(errors.NeedsSignIn):
             gate.refresh(connection)
         assert strict.counts()["refresh"] == 0
 
-    def test_outlives_a_running_refresh_whose_pair_is_kept(self, connect: Connect, strict: Strict) -> None:
+    def test_outlives_a_running_refresh_whose_pair_is_kept(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect()
         strict.set(fault="late", times=1, late=0.8)
         request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh.refresh_connection(request))
+        flight = threads.refreshes.submit_once(
+            connection.pk, lambda: refresh.refresh_connection(request)
+        )
         _until(lambda: strict.counts()["refresh"] == 1)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
         flight.result(15)
         row = store.load(connection.pk)
-        assert (row.generation, row.state, row.reason) == (2, State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED)
+        assert (row.generation, row.state, row.reason) == (
+            2,
+            State.NEEDS_SIGN_IN,
+            Reason.SIGN_IN_REQUIRED,
+        )
         assert gate.usable(connection).generation == 2
 
     def test_outlives_a_running_refresh_that_fails(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
         strict.set(fault="lose", times=1, latency=0.8)
         request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh.refresh_connection(request))
+        flight = threads.refreshes.submit_once(
+            connection.pk, lambda: refresh.refresh_connection(request)
+        )
         _until(lambda: strict.counts().get("arrived") == 1)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
         with pytest.raises(errors.SipgateUnavailable):
             flight.result(15)
         row = store.load(connection.pk)
-        assert (row.state, row.reason, row.next_attempt_at) == (State.NEEDS_SIGN_IN, Reason.SIGN_IN_REQUIRED, None)
+        assert (row.state, row.reason, row.next_attempt_at) == (
+            State.NEEDS_SIGN_IN,
+            Reason.SIGN_IN_REQUIRED,
+            None,
+        )
         assert row.mark_owner  # that the token may be spent is noted all the same
         assert not row.lease_owner
 

@@ -71,7 +71,10 @@ class TestNames:
         browser.sign_in(person="2000000w0")
         browser.site.get("/account")
         browser.sign_in(person="2000000w0", process="connect")
-        assert "Schraube &amp; Mutter KG is connected." in browser.site.get("/account").content.decode()
+        assert (
+            "Schraube &amp; Mutter KG is connected."
+            in browser.site.get("/account").content.decode()
+        )
 
     def test_no_python_on_a_page(self, browser: Browser) -> None:
         browser.sign_in(person="8000000w0")  # has fields that are newer than this code
@@ -89,7 +92,9 @@ class TestComingBack:
             ("/account/{pk}/end-access", "/account/{pk}"),
         ],
     )
-    def test_an_address_that_is_posted_to_leads_to_its_page(self, browser: Browser, path: str, leads_to: str) -> None:
+    def test_an_address_that_is_posted_to_leads_to_its_page(
+        self, browser: Browser, path: str, leads_to: str
+    ) -> None:
         browser.sign_in()
         pk = SocialAccount.objects.get().pk
         response = browser.site.get(path.format(pk=pk))
@@ -101,8 +106,16 @@ class TestComingBack:
         if is_signed_in:
             browser.sign_in()
         ours = [one for one in get_resolver().reverse_dict if isinstance(one, str)]
-        addresses = {reverse(name) for name in ours if not get_resolver().reverse_dict[name][0][0][1]}
-        assert {"/account/refresh", "/account/try", "/accounts/logout/", "/i18n/setlang/", "/oauth"} <= addresses
+        addresses = {
+            reverse(name) for name in ours if not get_resolver().reverse_dict[name][0][0][1]
+        }
+        assert {
+            "/account/refresh",
+            "/account/try",
+            "/accounts/logout/",
+            "/i18n/setlang/",
+            "/oauth",
+        } <= addresses
         for address in sorted(addresses - {"/livez", "/readyz", "/metrics"}):
             answer = browser.site.get(address)
             assert answer.status_code in {200, 302, 401, 403, 404, 429}, address
@@ -112,11 +125,16 @@ class TestComingBack:
         browser.sign_in()
         pk = SocialAccount.objects.get().pk
         response = browser.site.post("/account/refresh", {"connection": pk})
-        assert (response.status_code, response.headers["Location"]) == (302, f"/account#connection-{pk}")
+        assert (response.status_code, response.headers["Location"]) == (
+            302,
+            f"/account#connection-{pk}",
+        )
         assert "generation 1 → 2" in text_of(browser.site.get("/account"))
         assert "generation 1 → 2" not in text_of(browser.site.get("/account"))
 
-    def test_somebody_elses_connection_is_not_there(self, browser: Browser, another_browser: Browser) -> None:
+    def test_somebody_elses_connection_is_not_there(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         another_browser.sign_in(person="2000000w0")
         pk = SocialAccount.objects.get(uid="1000000w0").pk
@@ -135,7 +153,8 @@ class TestTrouble:
         browser.sandbox.control.fault("unavailable", on="account", times=None)
         found = [
             re.findall(
-                r"Reference:</?\w* ?<code>(\w{8})<|Reference: <code>(\w{8})<", text_of(browser.site.get("/account"))
+                r"Reference:</?\w* ?<code>(\w{8})<|Reference: <code>(\w{8})<",
+                text_of(browser.site.get("/account")),
             )
             for _ in range(3)
         ]
@@ -177,7 +196,11 @@ class TestLeaving:
     def test_choices_are_told_beforehand(self, browser: Browser) -> None:
         browser.sign_in()
         page = text_of(browser.site.get(f"/account/{SocialAccount.objects.get().pk}"))
-        for choice in ("Set a password and disconnect", "End access, and keep signing in", "Delete your account here"):
+        for choice in (
+            "Set a password and disconnect",
+            "End access, and keep signing in",
+            "Delete your account here",
+        ):
             assert choice in page
         assert "Disconnect now" not in page, "it would be refused"
 
@@ -204,7 +227,9 @@ class TestLeaving:
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
         page = text_of(browser.site.get("/account"))
         assert "You use this connection only to sign in." in page
-        assert ">sipgate wants you to sign in again" not in page + text_of(browser.site.get("/accounts/email/"))
+        assert ">sipgate wants you to sign in again" not in page + text_of(
+            browser.site.get("/accounts/email/")
+        )
 
     def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
         browser.sign_in()
@@ -234,14 +259,18 @@ class TestLeaving:
         assert browser.site.post("/accounts/delete").status_code == 200
         assert get_user_model().objects.count() == 1
 
-    def test_delete_removes_everything_and_ends_the_grant(self, browser: Browser, another_browser: Browser) -> None:
+    def test_delete_removes_everything_and_ends_the_grant(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         another_browser.sign_in()
         browser.site.get("/account")
         response = browser.site.post("/accounts/delete", {"sure": "on"})
         assert (response.status_code, response.headers["Location"]) == (302, "/")
         assert "Your account was deleted." in text_of(browser.site.get("/"))
-        assert another_browser.site.get("/account").status_code == 302, "its other sessions ended, too"
+        assert another_browser.site.get("/account").status_code == 302, (
+            "its other sessions ended, too"
+        )
         threads.errands.wait_idle(10)
         for model in (get_user_model(), SocialAccount, SipgateToken, UserSession, EmailAddress):
             assert not model.objects.exists(), model
@@ -255,27 +284,44 @@ class TestLeaving:
         host = {"headers": {"host": "localhost:8080"}}
         refused = client.post("/accounts/delete", {"sure": "on", "password": "wrong"}, **host)
         assert "This is not your password." in text_of(refused)
-        assert client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code == 302
+        assert (
+            client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code
+            == 302
+        )
         assert not Revocation.objects.exists()
 
 
 class TestBelongsToAnotherUser:
-    def test_names_the_company_and_offers_two_ways(self, browser: Browser, another_browser: Browser) -> None:
+    def test_names_the_company_and_offers_two_ways(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in(person="2000000w0")
         browser.site.get("/account")
         another_browser.sign_in()
-        begun = another_browser.start(process="connect", next_url="/account", query="&another=continue")
+        begun = another_browser.start(
+            process="connect", next_url="/account", query="&another=continue"
+        )
         response = another_browser.site.get(another_browser.consent(begun, person="2000000w0"))
         assert response.status_code == 409
         page = text_of(response)
         assert "Schraube &amp; Mutter KG is connected to another account" in page
-        assert SocialAccount.objects.get(uid="2000000w0").user != SocialAccount.objects.get(uid="1000000w0").user
-        ways = [html.unescape(url) for url in re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)]
+        assert (
+            SocialAccount.objects.get(uid="2000000w0").user
+            != SocialAccount.objects.get(uid="1000000w0").user
+        )
+        ways = [
+            html.unescape(url)
+            for url in re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
+        ]
         assert "Sign out of sipgate" in text_of(another_browser.site.post(ways[0]))
         another_browser.site.get(
-            another_browser.consent(another_browser.site.post(ways[1]).headers["Location"], person="2000000w0")
+            another_browser.consent(
+                another_browser.site.post(ways[1]).headers["Location"], person="2000000w0"
+            )
         )
-        assert "Schraube &amp; Mutter KG" in text_of(another_browser.site.get("/account")), "signed in as that user"
+        assert "Schraube &amp; Mutter KG" in text_of(another_browser.site.get("/account")), (
+            "signed in as that user"
+        )
 
 
 class TestNumbers:
@@ -295,7 +341,11 @@ class TestReachable:
     def test_asks_while_no_address_is_verified(self, browser: Browser) -> None:
         browser.sign_in()
         assert "How may we reach you?" in text_of(browser.site.get("/account"))
-        EmailAddress.objects.create(user=get_user_model().objects.get(), email="r@example.org", verified=False)
-        assert "We write to r@example.org once you have confirmed it." in text_of(browser.site.get("/account"))
+        EmailAddress.objects.create(
+            user=get_user_model().objects.get(), email="r@example.org", verified=False
+        )
+        assert "We write to r@example.org once you have confirmed it." in text_of(
+            browser.site.get("/account")
+        )
         EmailAddress.objects.update(verified=True)
         assert "How may we reach you?" not in text_of(browser.site.get("/account"))

@@ -39,7 +39,9 @@ def failed(browser: Browser, caplog):
     return check
 
 
-def test_the_api_is_elsewhere_since(browser: Browser, settings, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_api_is_elsewhere_since(
+    browser: Browser, settings, caplog: pytest.LogCaptureFixture
+) -> None:
     browser.sign_in()
     settings.SIPGATE_API_URL = f"{browser.sandbox.url}/wrong"
     page = browser.site.get("/account").content.decode()
@@ -49,10 +51,14 @@ def test_the_api_is_elsewhere_since(browser: Browser, settings, caplog: pytest.L
 
 class TestCallback:
     def test_consent_denied(self, browser: Browser, failed) -> None:
-        page = failed(browser.site.get(browser.consent(browser.start(), allow=False)), kind="denied")
+        page = failed(
+            browser.site.get(browser.consent(browser.start(), allow=False)), kind="denied"
+        )
         assert "Sign in with sipgate" in page
 
-    def test_state_of_another_browser(self, browser: Browser, another_browser: Browser, failed) -> None:
+    def test_state_of_another_browser(
+        self, browser: Browser, another_browser: Browser, failed
+    ) -> None:
         failed(another_browser.site.get(browser.consent(browser.start())), kind="state")
 
     def test_bare_callback(self, browser: Browser, failed) -> None:
@@ -87,12 +93,19 @@ class TestCallback:
         page = failed(browser.site.get(browser.consent(browser.start())), kind="misconfigured")
         assert "check TEST_API_ENDPOINT." in page
         assert "SIPGATE_API_URL is not the API&#x27;s address" not in page
-        assert conf.with_site_names(caplog.text).count("TEST_API_ENDPOINT is not the API's address") == 1
+        assert (
+            conf.with_site_names(caplog.text).count("TEST_API_ENDPOINT is not the API's address")
+            == 1
+        )
 
-    def test_unknown_scope_comes_back_from_sipgate(self, browser: Browser, failed, settings) -> None:
+    def test_unknown_scope_comes_back_from_sipgate(
+        self, browser: Browser, failed, settings
+    ) -> None:
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["no:such:scope"]}}
-        location = requests.get(browser.start(), allow_redirects=False, timeout=5).headers["Location"]
+        location = requests.get(browser.start(), allow_redirects=False, timeout=5).headers[
+            "Location"
+        ]
         if "/login" in location:
             browser.sipgate.get(f"{browser.sandbox.url}{location}", timeout=5)
             location = browser.consent(browser.start())
@@ -101,7 +114,9 @@ class TestCallback:
 
     def test_answer_of_another_issuer(self, browser: Browser, failed, caplog) -> None:
         callback = browser.consent(browser.start())
-        answer = browser.site.get(re.sub(r"iss=[^&]*", "iss=https://evil.example/auth<b>", callback))
+        answer = browser.site.get(
+            re.sub(r"iss=[^&]*", "iss=https://evil.example/auth<b>", callback)
+        )
         page = failed(answer, kind="misconfigured")
         expected = browser.sandbox.oidc_url.partition("/protocol/")[0]
         for text in (page, caplog.text):
@@ -117,7 +132,9 @@ class TestCallback:
         assert "SIPGATE_ISSUER" in page
 
     @pytest.mark.parametrize("state", ["", "&state=unknown"])
-    def test_a_cancelled_sign_in_is_one_even_if_its_state_is_unknown(self, browser: Browser, failed, state) -> None:
+    def test_a_cancelled_sign_in_is_one_even_if_its_state_is_unknown(
+        self, browser: Browser, failed, state
+    ) -> None:
         failed(browser.site.get(f"/oauth?error=access_denied{state}"), kind="denied")
 
     def test_known_id_from_another_region(self, browser: Browser, another_browser: Browser) -> None:
@@ -157,7 +174,8 @@ class TestTokenEndpoint:
         failed(browser.site.get(callback), kind=kind)
 
     @pytest.mark.parametrize(
-        "fault", ["null-refresh-token", "no-refresh-token", "no-scope-field", "wrong-type", "no-type"]
+        "fault",
+        ["null-refresh-token", "no-refresh-token", "no-scope-field", "wrong-type", "no-type"],
     )
     def test_what_is_odd_but_usable_is_used(self, browser: Browser, fault: str) -> None:
         callback = browser.consent(browser.start())
@@ -231,7 +249,9 @@ class TestAccountPage:
             ("cut", "unavailable"),
         ],
     )
-    def test_trouble_is_told_with_the_last_known_data(self, browser: Browser, fault: str, kind: str) -> None:
+    def test_trouble_is_told_with_the_last_known_data(
+        self, browser: Browser, fault: str, kind: str
+    ) -> None:
         browser.sign_in()
         browser.site.get("/account")
         # a Retry-After beyond the deadline: the answer is taken as it is
@@ -269,19 +289,26 @@ class TestAccountPage:
         browser.sign_in()
         browser.sandbox.control.fault("unknown-error", on="account", times=None)
         response = browser.site.get("/account.json")
-        assert (response.status_code, response.headers["Content-Type"]) == (503, "application/problem+json")
+        assert (response.status_code, response.headers["Content-Type"]) == (
+            503,
+            "application/problem+json",
+        )
         assert response.json()["type"].endswith(":unavailable")
 
 
 class TestConcurrentFirstSignIn:
-    def test_lost_race_ends_as_a_sign_in(self, browser: Browser, another_browser: Browser, monkeypatch) -> None:
+    def test_lost_race_ends_as_a_sign_in(
+        self, browser: Browser, another_browser: Browser, monkeypatch
+    ) -> None:
         """Two tabs make the same user at once: the loser finds the winner's on its second look."""
         from django.db import IntegrityError
 
         from sipgate_provider.sign_in import views
 
         callback = browser.consent(browser.start())
-        racing = _once_racing(views.complete_social_login, another_browser, IntegrityError, monkeypatch, views)
+        racing = _once_racing(
+            views.complete_social_login, another_browser, IntegrityError, monkeypatch, views
+        )
         monkeypatch.setattr(views, "complete_social_login", racing)
         assert browser.site.get(callback).headers["Location"] == "/account"
         assert User.objects.count() == 1
@@ -303,7 +330,12 @@ class TestWayOut:
         user = User.objects.create_user("local", password="correct horse battery")
         browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         action = browser.site.get("/account.json").json()["action"]
-        assert browser.site.get(browser.consent(browser.site.post(action).headers["Location"])).status_code == 302
+        assert (
+            browser.site.get(
+                browser.consent(browser.site.post(action).headers["Location"])
+            ).status_code
+            == 302
+        )
         assert SocialAccount.objects.get().user == user
         assert User.objects.count() == 1
 
@@ -313,7 +345,12 @@ class TestWayOut:
         problem = browser.site.get("/account.json").json()
         action = problem.get("action") or problem["connections"][0]["problem"]["action"]
         assert "process=connect" in action
-        assert browser.site.get(browser.consent(browser.site.post(action).headers["Location"])).status_code == 302
+        assert (
+            browser.site.get(
+                browser.consent(browser.site.post(action).headers["Location"])
+            ).status_code
+            == 302
+        )
         assert SipgateToken.objects.get().state == "active"
 
 
@@ -342,12 +379,16 @@ class TestReference:
         browser.sandbox.control.fault("unavailable", on="account", times=None)
         SipgateToken.objects.update(scope="account:read numbers:read")
         browser.sandbox.control.fault("unavailable", on="api", times=None)
-        found = {reference_of(browser.site.get("/account/numbers").content.decode()) for _ in range(3)}
+        found = {
+            reference_of(browser.site.get("/account/numbers").content.decode()) for _ in range(3)
+        }
         assert len(found) == 1
         (reference,) = found
         assert caplog.text.count(f"[{reference}]") == 1
         page = browser.site.get("/account")
-        assert reference_of(page.content.decode()) == reference, "of one connection, so it is the same incident"
+        assert reference_of(page.content.decode()) == reference, (
+            "of one connection, so it is the same incident"
+        )
         assert browser.site.get("/account.json").json()["reference"] == reference
         assert caplog.text.count(f"[{reference}]") == 2, "once for each cause"
 
@@ -361,7 +402,9 @@ class TestReference:
             browser.site.get("/account")
         assert found[0] != found[1]
 
-    def test_of_a_request_that_is_refused_outlives_an_account_that_works(self, browser: Browser) -> None:
+    def test_of_a_request_that_is_refused_outlives_an_account_that_works(
+        self, browser: Browser
+    ) -> None:
         browser.sign_in()
         SipgateToken.objects.update(scope="account:read numbers:read")
         found = set()
@@ -371,8 +414,12 @@ class TestReference:
             browser.site.get("/account")
         assert len(found) == 1
 
-    @pytest.mark.parametrize("callback", ["/oauth", "/oauth?code=old&state=old", "/oauth?error=access_denied&state=x"])
-    def test_of_a_callback_that_nobody_began(self, browser: Browser, another_browser: Browser, callback: str) -> None:
+    @pytest.mark.parametrize(
+        "callback", ["/oauth", "/oauth?code=old&state=old", "/oauth?error=access_denied&state=x"]
+    )
+    def test_of_a_callback_that_nobody_began(
+        self, browser: Browser, another_browser: Browser, callback: str
+    ) -> None:
         found = [reference_of(browser.site.get(callback).content.decode()) for _ in range(2)]
         assert found[0] == found[1]
         somebody = another_browser.site.get(callback, headers={"user-agent": "another browser"})

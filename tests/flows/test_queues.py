@@ -40,7 +40,9 @@ def until_arrived(strict: Strict, number: int = 1) -> None:
 
 
 class TestHeadOfLine:
-    def test_an_async_call_with_a_valid_token_passes_64_that_wait(self, connect: Connect, strict: Strict) -> None:
+    def test_an_async_call_with_a_valid_token_passes_64_that_wait(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         stale, fresh = SipgateClient(connect(age=400)), SipgateClient(connect())
         strict.set(latency=3)
 
@@ -51,13 +53,17 @@ class TestHeadOfLine:
             await in_thread(fresh.get)("/account")
             took = time.monotonic() - started
             assert not any(task.done() for task in waiting)
-            assert {answer["company"] for answer in await asyncio.gather(*waiting)} == {"Strict GmbH"}
+            assert {answer["company"] for answer in await asyncio.gather(*waiting)} == {
+                "Strict GmbH"
+            }
             return took
 
         assert asyncio.run(journey()) < 1
         assert strict.counts()["refresh"] == 1
 
-    def test_a_page_with_a_valid_token_passes_those_that_wait(self, connect: Connect, strict: Strict) -> None:
+    def test_a_page_with_a_valid_token_passes_those_that_wait(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         stale = [connect(age=400) for _ in range(threads.THREADS + 4)]
         fresh = connect()
         strict.set(latency=3)
@@ -113,7 +119,9 @@ class TestNoThread:
         with pytest.raises(errors.SipgateUnavailable):
             asyncio.run(journey())
 
-    def test_a_page_shows_what_is_known(self, browser: Browser, refused: Callable[[], None]) -> None:
+    def test_a_page_shows_what_is_known(
+        self, browser: Browser, refused: Callable[[], None]
+    ) -> None:
         browser.sign_in()
         assert browser.site.get("/account").status_code == 200
         refused()
@@ -122,12 +130,16 @@ class TestNoThread:
         assert "Rosenduft Gartenbau GmbH" in answer.content.decode()
         assert "sipgate cannot be reached" in answer.content.decode()
 
-    def test_an_administrator_is_told(self, connect: Connect, strict: Strict, refused: Callable[[], None]) -> None:
+    def test_an_administrator_is_told(
+        self, connect: Connect, strict: Strict, refused: Callable[[], None]
+    ) -> None:
         refused()
         [outcome] = operations.run(Operation.REFRESH, [connect().pk], actor="admin")
         assert isinstance(outcome.error, errors.SipgateUnavailable)
 
-    def test_a_mail_is_sent_at_once(self, mailoutbox: list[Any], refused: Callable[[], None]) -> None:
+    def test_a_mail_is_sent_at_once(
+        self, mailoutbox: list[Any], refused: Callable[[], None]
+    ) -> None:
         refused()
         adapter._send_behind(EmailMessage("Hello", "Hello", to=["erika@example.org"]))
         assert len(mailoutbox) == 1
@@ -174,7 +186,10 @@ class TestPool:
         def use() -> None:
             with pytest.raises(errors.Misconfigured) as caught:
                 gate.usable(connection)
-            assert (caught.value.setting, caught.value.code) == ("pool in DATABASES", "database_pool")
+            assert (caught.value.setting, caught.value.code) == (
+                "pool in DATABASES",
+                "database_pool",
+            )
             assert "make the pool larger" in caught.value.message
 
         def hold(is_user: bool) -> None:
@@ -228,7 +243,9 @@ class TestTransactions:
             assert strict.counts()["refresh"] == 0
         else:
             assert gate.usable(pk).generation == 2
-            assert SipgateClient(SocialAccount.objects.get(pk=pk)).account().company == "Strict GmbH"
+            assert (
+                SipgateClient(SocialAccount.objects.get(pk=pk)).account().company == "Strict GmbH"
+            )
         getattr(transaction, ends)()
         assert User.objects.filter(username="written before").exists() == (ends == "commit")
         transaction.commit()
@@ -257,7 +274,10 @@ class TestTransactions:
         if wrapper.vendor != "postgresql":
             pytest.skip("SQLite's connection is never given back")
         client = SipgateClient(connect(age=400))
-        options, before = wrapper.settings_dict["OPTIONS"], wrapper.settings_dict["OPTIONS"].pop("pool")
+        options, before = (
+            wrapper.settings_dict["OPTIONS"],
+            wrapper.settings_dict["OPTIONS"].pop("pool"),
+        )
         wrapper.close()
         wrapper.settings_dict["CONN_MAX_AGE"] = 60
         try:

@@ -39,7 +39,9 @@ def states() -> dict[str, str]:
 
 
 def end(uid: str) -> SocialAccount:
-    SipgateToken.objects.filter(connection__uid=uid).update(state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE)
+    SipgateToken.objects.filter(connection__uid=uid).update(
+        state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE
+    )
     return SocialAccount.objects.get(uid=uid)
 
 
@@ -70,7 +72,10 @@ def of_the_wrong_account(browser: Browser, response: Any, *, met: str = SCREW) -
     assert response.status_code == 302
     page = browser.site.get(response.headers["Location"])
     assert page.status_code == 200
-    assert f"You signed in at sipgate as {met}; {ROSE} still needs you. Nothing was changed." in plain(page)
+    assert (
+        f"You signed in at sipgate as {met}; {ROSE} still needs you. Nothing was changed."
+        in plain(page)
+    )
     return page
 
 
@@ -83,7 +88,9 @@ class TestWhoIsSignedIn:
         of_the_wrong_account(both, response)
         assert list(SipgateToken.objects.order_by("pk").values()) == before
         threads.errands.wait_idle(10)
-        assert both.sandbox.control.state()["sessions_alive"] == 2, "the living connection of the other is not ended"
+        assert both.sandbox.control.state()["sessions_alive"] == 2, (
+            "the living connection of the other is not ended"
+        )
 
     def test_the_right_person_repairs_it(self, both: Browser) -> None:
         page = of_the_wrong_account(both, press(both, actions(both.site.get("/account"))[1]))
@@ -111,7 +118,9 @@ class TestWhoIsSignedIn:
         assert both.site.get(bare).headers["Location"] == page
         assert both.site.get(page).status_code == 200
 
-    def test_an_unknown_identity_is_not_connected(self, browser: Browser, another_browser: Browser) -> None:
+    def test_an_unknown_identity_is_not_connected(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         browser.site.get("/account")
         action = actions(browser.site.get(f"/account/{end('1000000w0').pk}"))[0]
@@ -131,8 +140,9 @@ class TestWhoIsSignedIn:
         browser.site.post(f"/account/{pk}/end-access")
         another_browser.site = browser.site
         action = actions(browser.site.get("/account"))[1]
-        assert f"You use {ROSE} only to sign in. If you continue, this site may use it again." in plain(
-            browser.site.get(action)
+        assert (
+            f"You use {ROSE} only to sign in. If you continue, this site may use it again."
+            in plain(browser.site.get(action))
         )
         of_the_wrong_account(browser, press(another_browser, action))
         assert SipgateToken.objects.get().reason == Reason.ENDED_BY_PERSON
@@ -167,7 +177,9 @@ class TestWhoFollowsTheMail:
         assert states() == {"1000000w0": State.ACTIVE}
         assert browser.site.get("/account").status_code == 200
 
-    def test_nobody_else_is_signed_up(self, browser: Browser, another_browser: Browser, link: str) -> None:
+    def test_nobody_else_is_signed_up(
+        self, browser: Browser, another_browser: Browser, link: str
+    ) -> None:
         page = of_the_wrong_account(another_browser, press(another_browser, link))
         assert (User.objects.count(), SocialAccount.objects.count()) == (1, 1)
         assert "_auth_user_id" not in another_browser.site.session
@@ -176,7 +188,9 @@ class TestWhoFollowsTheMail:
         press(another_browser, actions(page)[-1], person="1000000w0")
         assert states() == {"1000000w0": State.ACTIVE}
 
-    def test_nobody_else_is_signed_in(self, browser: Browser, another_browser: Browser, link: str) -> None:
+    def test_nobody_else_is_signed_in(
+        self, browser: Browser, another_browser: Browser, link: str
+    ) -> None:
         another_browser.sign_in(person="2000000w0")
         another_browser.site.get("/account")
         another_browser.site.post("/accounts/logout/")
@@ -184,7 +198,9 @@ class TestWhoFollowsTheMail:
         assert "_auth_user_id" not in another_browser.site.session
 
     @pytest.mark.parametrize("is_back", [False, True], ids=["before", "while at sipgate"])
-    def test_a_connection_that_is_gone_is_not_made_anew(self, browser: Browser, link: str, is_back: bool) -> None:
+    def test_a_connection_that_is_gone_is_not_made_anew(
+        self, browser: Browser, link: str, is_back: bool
+    ) -> None:
         begun = browser.site.post(link).headers["Location"]
         SocialAccount.objects.all().delete()
         threads.errands.wait_idle(10)
@@ -226,4 +242,6 @@ class TestDecorator:
 def test_a_program_is_given_the_address_that_names_it(both: Browser) -> None:
     document = both.site.get("/account/numbers", headers={"accept": "application/json"}).json()
     assert f"repair={SocialAccount.objects.get(uid='1000000w0').pk}%3A" in document["action"]
-    assert document["action"].startswith(problems.sign_in_url("/account/numbers", process="connect")[:40])
+    assert document["action"].startswith(
+        problems.sign_in_url("/account/numbers", process="connect")[:40]
+    )

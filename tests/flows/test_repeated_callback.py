@@ -24,7 +24,9 @@ ENGINES = ["db", "cache", "cached_db", "signed_cookies"]
 @pytest.fixture(params=ENGINES)
 def engine(request: Any, settings: Any) -> str:
     if request.param == "signed_cookies" and connection.vendor == "postgresql":
-        pytest.skip("The list of sessions, which this site keeps, cannot store the key of a session in a cookie.")
+        pytest.skip(
+            "The list of sessions, which this site keeps, cannot store the key of a session in a cookie."
+        )
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{request.param}"
     return str(request.param)
 
@@ -50,7 +52,9 @@ def follow(client: Client, path: str) -> Any:
 
 
 @pytest.mark.parametrize("save_every_request", [False, True])
-def test_dropped_answer(browser: Browser, settings: Any, engine: str, save_every_request: bool) -> None:
+def test_dropped_answer(
+    browser: Browser, settings: Any, engine: str, save_every_request: bool
+) -> None:
     """The first answer is lost, and the session of the request is gone: sign-in begins again, once."""
     settings.SESSION_SAVE_EVERY_REQUEST = save_every_request
     callback = browser.consent(browser.start(next_url="/?here=1"))
@@ -58,7 +62,9 @@ def test_dropped_answer(browser: Browser, settings: Any, engine: str, save_every
     assert browser.site.get(callback).headers["Location"] == "/?here=1"
     repeated = dropped.get(callback)
     assert repeated.status_code == 302
-    assert django_settings.SESSION_COOKIE_NAME not in repeated.cookies, "it may be that of the session made meanwhile"
+    assert django_settings.SESSION_COOKIE_NAME not in repeated.cookies, (
+        "it may be that of the session made meanwhile"
+    )
     authorize = follow(dropped, callback).headers["Location"]
     assert authorize.startswith(django_settings.SIPGATE_AUTH_URL)
     assert codes_sent(browser) == 1
@@ -78,7 +84,9 @@ def test_once_per_state(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("save_every_request", [False, True])
-def test_back_after_success(browser: Browser, settings: Any, engine: str, save_every_request: bool) -> None:
+def test_back_after_success(
+    browser: Browser, settings: Any, engine: str, save_every_request: bool
+) -> None:
     settings.SESSION_SAVE_EVERY_REQUEST = save_every_request
     callback = browser.consent(browser.start())
     for _ in range(3):
@@ -121,7 +129,11 @@ def test_a_failed_one_begins_again(browser: Browser) -> None:
     callback = browser.consent(browser.start())
     browser.sandbox.control.fault("unavailable", on="token")
     assert browser.site.get(callback).status_code == 401
-    assert follow(browser.site, callback).headers["Location"].startswith(django_settings.SIPGATE_AUTH_URL)
+    assert (
+        follow(browser.site, callback)
+        .headers["Location"]
+        .startswith(django_settings.SIPGATE_AUTH_URL)
+    )
 
 
 def test_one_under_way_is_waited_for(browser: Browser) -> None:
@@ -137,16 +149,24 @@ def test_one_under_way_is_waited_for(browser: Browser) -> None:
     first.join(10)
 
 
-def test_a_killed_one_is_waited_for_only_so_long(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_one_is_waited_for_only_so_long(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(states, "WAIT", 0.3)
-    monkeypatch.setattr(states, "finish", lambda *_args, **_kwargs: None)  # the worker is killed before
+    monkeypatch.setattr(
+        states, "finish", lambda *_args, **_kwargs: None
+    )  # the worker is killed before
     callback = browser.consent(browser.start())
     dropped = as_before(browser)
     browser.site.get(callback)
-    assert follow(dropped, callback).headers["Location"].startswith(django_settings.SIPGATE_AUTH_URL)
+    assert (
+        follow(dropped, callback).headers["Location"].startswith(django_settings.SIPGATE_AUTH_URL)
+    )
 
 
-def test_a_session_that_is_replaced_at_this_moment(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_is_replaced_at_this_moment(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another tab signs in between looking at the session and storing it."""
     callback = browser.consent(browser.start())
     real = states.use
@@ -158,7 +178,11 @@ def test_a_session_that_is_replaced_at_this_moment(browser: Browser, monkeypatch
     monkeypatch.setattr(states, "use", use)
     answer = browser.site.get(callback)
     assert (answer.status_code, codes_sent(browser)) == (302, 0)
-    assert follow(browser.site, callback).headers["Location"].startswith(django_settings.SIPGATE_AUTH_URL)
+    assert (
+        follow(browser.site, callback)
+        .headers["Location"]
+        .startswith(django_settings.SIPGATE_AUTH_URL)
+    )
 
 
 def test_only_get(browser: Browser) -> None:
@@ -179,7 +203,9 @@ def test_cookie_and_row_tell_nothing(browser: Browser, settings: Any) -> None:
     browser.site.get(callback)
     row = repr(UsedState.objects.values().get())
     code, state = (
-        part.partition("=")[2] for part in callback.partition("?")[2].split("&") if part[:5] in {"code=", "state"}
+        part.partition("=")[2]
+        for part in callback.partition("?")[2].split("&")
+        if part[:5] in {"code=", "state"}
     )
     assert cookie.value not in row
     assert code not in row

@@ -19,12 +19,15 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def old(days: float, number: int = 1) -> None:
     at = timezone.now() - timedelta(days=days)
     TokenEvent.objects.bulk_create(
-        TokenEvent(at=at, kind=TokenEvent.Kind.FAILED, uid=f"{days}", actor="gate") for _ in range(number)
+        TokenEvent(at=at, kind=TokenEvent.Kind.FAILED, uid=f"{days}", actor="gate")
+        for _ in range(number)
     )
 
 
 def left() -> list[str]:
-    return sorted(TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).values_list("uid", flat=True))
+    return sorted(
+        TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).values_list("uid", flat=True)
+    )
 
 
 class TestRetention:
@@ -35,7 +38,9 @@ class TestRetention:
         stale, known = connect(), connect()
         for connection, days in ((stale, 31), (known, 29)):
             LastKnownAccount.objects.create(
-                connection=connection, data={"company": "Rosenduft"}, fetched_at=timezone.now() - timedelta(days=days)
+                connection=connection,
+                data={"company": "Rosenduft"},
+                fetched_at=timezone.now() - timedelta(days=days),
             )
         assert retention.work_off() == retention.Removed(events=1, accounts=1)
         assert left() == ["29"]
@@ -56,7 +61,9 @@ class TestRetention:
         assert retention.work_off() == retention.Removed(events=0, accounts=0)
         assert left() == ["5000"]
 
-    def test_much_goes_in_batches_and_the_rest_the_next_time(self, settings: Any, monkeypatch: Any) -> None:
+    def test_much_goes_in_batches_and_the_rest_the_next_time(
+        self, settings: Any, monkeypatch: Any
+    ) -> None:
         settings.SIPGATE_HISTORY_DAYS = 30
         monkeypatch.setattr(retention, "BATCH", 10)
         monkeypatch.setattr(retention, "BATCHES", 3)
@@ -65,10 +72,15 @@ class TestRetention:
 
 
 class TestDeletedUser:
-    def test_however_a_user_is_deleted_the_history_forgets_to_whom_it_happened(self, connect: Connect) -> None:
+    def test_however_a_user_is_deleted_the_history_forgets_to_whom_it_happened(
+        self, connect: Connect
+    ) -> None:
         connection, other = connect(), connect()
         history.add_event(
-            TokenEvent.Kind.FAILED, connection=connection, actor="gate", note=f"user {connection.user_id}"
+            TokenEvent.Kind.FAILED,
+            connection=connection,
+            actor="gate",
+            note=f"user {connection.user_id}",
         )
         history.add_event(TokenEvent.Kind.FAILED, connection=other, actor="gate")
         gone, uid = connection.user_id, connection.uid
@@ -77,5 +89,10 @@ class TestDeletedUser:
         assert not events.filter(uid=uid).exists()
         assert not events.filter(user_id=gone).exists()
         assert not events.filter(note__contains=f"user {gone}").exists()
-        assert events.filter(kind=TokenEvent.Kind.DISCONNECTED, uid="").count() == 1, "that it happened stays"
-        assert events.filter(uid=other.uid, user_id=other.user_id, kind=TokenEvent.Kind.FAILED).count() == 1
+        assert events.filter(kind=TokenEvent.Kind.DISCONNECTED, uid="").count() == 1, (
+            "that it happened stays"
+        )
+        assert (
+            events.filter(uid=other.uid, user_id=other.user_id, kind=TokenEvent.Kind.FAILED).count()
+            == 1
+        )

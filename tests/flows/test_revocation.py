@@ -33,7 +33,9 @@ FAMILY = "one browser session"
 
 def grant(strict: Strict, family: str = FAMILY) -> oauth.Grant:
     return oauth.Grant.parse(
-        strict.issue(family=family)[0], issued_at=datetime.now(UTC), client_id="1000000-1-sandbox:third-party"
+        strict.issue(family=family)[0],
+        issued_at=datetime.now(UTC),
+        client_id="1000000-1-sandbox:third-party",
     )
 
 
@@ -131,13 +133,17 @@ class TestTheIdentityDecides:
         user = get_user_model().objects.create(username="other")
         connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=UID)
         store.consent(connection, grant(strict), requested_scope=[], now=timezone.now())
-        SipgateToken.objects.update(state=state, reason=Reason.REFUSED if state != State.ACTIVE else "")
+        SipgateToken.objects.update(
+            state=state, reason=Reason.REFUSED if state != State.ACTIVE else ""
+        )
         make_due()
         assert keepalive.run(rate=0).revocations_done == 1
         assert (strict.counts()["dead"], Revocation.objects.count()) == (0, 0)
         assert kinds()[-1] == "revocation_dropped"
 
-    def test_a_connection_that_was_ended_here_protects_nothing(self, pending: Revocation, strict: Strict) -> None:
+    def test_a_connection_that_was_ended_here_protects_nothing(
+        self, pending: Revocation, strict: Strict
+    ) -> None:
         user = get_user_model().objects.create(username="other")
         connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=UID)
         row, _ = store.consent(connection, grant(strict), requested_scope=[], now=timezone.now())
@@ -171,20 +177,34 @@ class TestTheIdentityDecides:
     def test_a_sign_in_in_another_browser_ends_nothing(self, strict: Strict, settings: Any) -> None:
         """Not even after the first key of the ring has changed."""
         sign_in(strict, family="one browser")
-        settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb28=", *settings.SIPGATE_TOKEN_KEYS]
+        settings.SIPGATE_TOKEN_KEYS = [
+            "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb28=",
+            *settings.SIPGATE_TOKEN_KEYS,
+        ]
         sign_in(strict, family="one browser")
         sign_in(strict, family="another browser")
         assert threads.errands.wait_idle(10)
-        assert (strict.counts()["revoke_asked"], strict.counts()["dead"], Revocation.objects.count()) == (0, 0, 0)
+        assert (
+            strict.counts()["revoke_asked"],
+            strict.counts()["dead"],
+            Revocation.objects.count(),
+        ) == (0, 0, 0)
 
-    def test_a_grant_of_nobody_knows_whom_is_not_ended(self, connect: Connect, strict: Strict) -> None:
+    def test_a_grant_of_nobody_knows_whom_is_not_ended(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         row = store.load(connect().pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-        assert revocation.enqueue(pair, uid="", user=None, why="of an unknown", connection_id=4711) is None
+        assert (
+            revocation.enqueue(pair, uid="", user=None, why="of an unknown", connection_id=4711)
+            is None
+        )
         event = TokenEvent.objects.get(kind="revocation_failed")
         assert (event.error_code, event.note) == ("unknown_identity", "of an unknown")
 
-    def test_the_removal_of_a_connection_tells_whose_it_was(self, connect: Connect, strict: Strict) -> None:
+    def test_the_removal_of_a_connection_tells_whose_it_was(
+        self, connect: Connect, strict: Strict
+    ) -> None:
         connection = connect()
         pk, row = connection.pk, store.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
@@ -229,7 +249,9 @@ class TestUnderWay:
 
     def test_one_that_was_not_sent_does_not_count(self, strict: Strict) -> None:
         began = timezone.now()
-        Revocation.objects.create(uid=UID, sealed=b"x", created_at=began, give_up_at=began, next_attempt_at=began)
+        Revocation.objects.create(
+            uid=UID, sealed=b"x", created_at=began, give_up_at=began, next_attempt_at=began
+        )
         assert not revocation.sent_since(began, uid=UID)
         sign_in(strict)
         assert not Revocation.objects.exists()
@@ -248,14 +270,20 @@ class TestUnderWay:
         now = timezone.now()
         later = now + timedelta(minutes=1)
         Revocation.objects.create(
-            uid=UID, sealed=b"x", created_at=now, give_up_at=later, next_attempt_at=later, sent_at=now
+            uid=UID,
+            sealed=b"x",
+            created_at=now,
+            give_up_at=later,
+            next_attempt_at=later,
+            sent_at=now,
         )
         started = time.monotonic()
         assert revocation.sent_since(now, uid=UID, wait=0.3)
         assert 0.2 < time.monotonic() - started < 2
 
     @pytest.mark.skipif(
-        connections["default"].vendor == "sqlite", reason="there, whoever writes waits for the consent's commit"
+        connections["default"].vendor == "sqlite",
+        reason="there, whoever writes waits for the consent's commit",
     )
     def test_one_that_was_sent_while_the_consent_was_stored(self, strict: Strict) -> None:
         """It could see neither the connection nor the withdrawal."""
@@ -275,7 +303,9 @@ class TestUnderWay:
         assert strict.counts()["dead"] == 1
         assert revocation.sent_since(began, uid=UID)
 
-    def test_every_interleaving_of_consent_and_delivery_is_noticed_or_harmless(self, strict: Strict) -> None:
+    def test_every_interleaving_of_consent_and_delivery_is_noticed_or_harmless(
+        self, strict: Strict
+    ) -> None:
         """Many times at once: the new pair lives, or ``sent_since`` says that it may not."""
         noticed = lived = 0
         for number in range(12):
@@ -326,7 +356,9 @@ class TestWhatCannotSucceed:
         disconnect(sign_in(strict))
         assert (strict.counts()["revoke_asked"], strict.counts()["logout"]) == (0, 1)
 
-    def test_never_by_logout_because_the_operator_says_so(self, strict: Strict, settings: Any) -> None:
+    def test_never_by_logout_because_the_operator_says_so(
+        self, strict: Strict, settings: Any
+    ) -> None:
         settings.SIPGATE_LOGOUT_URL = "off"
         strict.set(without="revoke")
         disconnect(sign_in(strict))
@@ -376,7 +408,9 @@ class TestFinishedRows:
         assert (bytes(row.sealed), row.next_attempt_at) == (b"", None)
         keepalive.run(rate=0)
         assert Revocation.objects.count() == 1
-        Revocation.objects.update(sent_at=timezone.now() - revocation.REMEMBERED - timedelta(seconds=1))
+        Revocation.objects.update(
+            sent_at=timezone.now() - revocation.REMEMBERED - timedelta(seconds=1)
+        )
         keepalive.run(rate=0)
         assert not Revocation.objects.exists()
 
@@ -396,13 +430,17 @@ class TestPendingRows:
         assert strict.counts()["revoke"] == 0
         assert Revocation.objects.get(pk=other.pk).attempts == pending.attempts + 1
 
-    def test_the_next_try_is_half_an_hour_away_at_most(self, pending: Revocation, strict: Strict) -> None:
+    def test_the_next_try_is_half_an_hour_away_at_most(
+        self, pending: Revocation, strict: Strict
+    ) -> None:
         Revocation.objects.update(attempts=11, next_attempt_at=timezone.now())
         strict.set(fault="503", times=1)
         assert not revocation.deliver(pending.pk)
         assert Revocation.objects.get().next_attempt_at <= timezone.now() + timedelta(minutes=30)
 
-    def test_without_the_key_its_connection_and_user_can_still_be_deleted(self, strict: Strict, settings: Any) -> None:
+    def test_without_the_key_its_connection_and_user_can_still_be_deleted(
+        self, strict: Strict, settings: Any
+    ) -> None:
         user = sign_in(strict).user
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
         user.delete()
@@ -450,7 +488,9 @@ class TestTheCallback:
         assert keepalive.run(rate=0).revocations_done == 1
         assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
 
-    def test_a_sign_up_that_waits_for_a_form_keeps_its_grant(self, browser: Browser, settings: Any) -> None:
+    def test_a_sign_up_that_waits_for_a_form_keeps_its_grant(
+        self, browser: Browser, settings: Any
+    ) -> None:
         callback = self.begin(browser)
         settings.SOCIALACCOUNT_AUTO_SIGNUP = False
         form = browser.site.get(callback).headers["Location"]
@@ -470,4 +510,6 @@ class TestTheCallback:
         assert threads.errands.wait_idle(10)
         assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
         assert threads.errands.wait_idle(10)
-        assert browser.sandbox.control.state()["revoke"] == 2, "what was stored, and what this sign-in brought"
+        assert browser.sandbox.control.state()["revoke"] == 2, (
+            "what was stored, and what this sign-in brought"
+        )

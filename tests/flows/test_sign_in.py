@@ -40,7 +40,9 @@ class TestAuthorizationRequest:
         assert query["scope"] == ["account:read"]
         assert query["redirect_uri"] == ["http://localhost:8080/oauth"]
 
-    def test_another_host_name_is_sent_to_the_one_of_the_redirect_uri(self, browser: Browser) -> None:
+    def test_another_host_name_is_sent_to_the_one_of_the_redirect_uri(
+        self, browser: Browser
+    ) -> None:
         response = browser.site.get("/accounts/login/?x=1", headers={"host": "127.0.0.1:8080"})
         assert response.headers["Location"] == "http://localhost:8080/accounts/login/?x=1"
         response = browser.site.post("/accounts/sipgate/login/", headers={"host": "127.0.0.1:8080"})
@@ -52,22 +54,38 @@ class TestSignUp:
         response = browser.sign_in()
         assert (response.status_code, response.headers["Location"]) == (302, "/account")
         user = User.objects.get()
-        assert (user.username, user.email, user.has_usable_password()) == ("sipgate-1000000w0", "", False)
+        assert (user.username, user.email, user.has_usable_password()) == (
+            "sipgate-1000000w0",
+            "",
+            False,
+        )
         connection = SocialAccount.objects.get()
         assert (connection.uid, connection.user) == ("1000000w0", user)
         row = SipgateToken.objects.get()
-        assert (row.generation, row.state, row.scope, row.product_line) == (1, "active", "account:read", "CLASSIC_PBX")
+        assert (row.generation, row.state, row.scope, row.product_line) == (
+            1,
+            "active",
+            "account:read",
+            "CLASSIC_PBX",
+        )
         assert row.refresh_expires_at is not None
         assert row.issuer.endswith("/realms/third-party")
         assert SocialToken.objects.count() == 0
         assert gate.usable(connection).value.encode() not in bytes(row.sealed)
         assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
 
-    def test_a_mail_server_that_is_away_stops_nobody(self, browser: Browser, settings, caplog) -> None:
+    def test_a_mail_server_that_is_away_stops_nobody(
+        self, browser: Browser, settings, caplog
+    ) -> None:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
         words = "correct horse battery"
-        form = {"username": "rosa", "email": "rosa@rosenduft.example", "password1": words, "password2": words}
+        form = {
+            "username": "rosa",
+            "email": "rosa@rosenduft.example",
+            "password1": words,
+            "password2": words,
+        }
         assert browser.site.post("/accounts/signup/", form).headers["Location"] == "/account"
         assert threads.errands.wait_idle(10)
         assert "A mail could not be sent (ConnectionRefusedError)" in caplog.text
@@ -83,8 +101,12 @@ class TestSignUp:
         browser.sign_in()
         assert SocialAccount.objects.get().extra_data["language"] == "en"
 
-    def test_openid_connect_may_say_that_the_address_is_verified(self, browser: Browser, settings) -> None:
-        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "openid", "email"])
+    def test_openid_connect_may_say_that_the_address_is_verified(
+        self, browser: Browser, settings
+    ) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(
+            settings, ["account:read", "openid", "email"]
+        )
         browser.sign_in()
         assert EmailAddress.objects.get().verified
         assert browser.sandbox.control.state()["token"] == 1
@@ -95,10 +117,14 @@ class TestSignUp:
         """With e-mail authentication of allauth's, it opens the account that has the address."""
         claims = json.dumps({"email": "rosa@rosenduft.example", "email_verified": said}).encode()
         id_token = f"e30.{base64.urlsafe_b64encode(claims).decode()}.x"
-        grant = oauth.Grant(access_token="at", id_token=id_token, scope=("openid",), issued_at=timezone.now())
+        grant = oauth.Grant(
+            access_token="at", id_token=id_token, scope=("openid",), issued_at=timezone.now()
+        )
         with scripted.running() as script:
             settings.SIPGATE_API_URL = script.api_url
-            script.answer = lambda asked: Answer(data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"})
+            script.answer = lambda asked: Answer(
+                data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"}
+            )
             identity = views.SipgateOAuth2Adapter(rf.get("/oauth")).identity(grant)
         assert (identity["email"], identity["email_verified"]) == ("rosa@rosenduft.example", False)
 
@@ -120,13 +146,17 @@ class TestSignUp:
         assert open_ones
         assert not any(open_ones)
 
-    def test_a_colleague_without_rights_signs_in_without_a_name(self, browser: Browser, settings) -> None:
+    def test_a_colleague_without_rights_signs_in_without_a_name(
+        self, browser: Browser, settings
+    ) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
         browser.sandbox.control.fault("forbidden", on="users")
         browser.sign_in(person="1000000w1")
         assert User.objects.get().username == "sipgate-1000000w1"
 
-    def test_colleagues_and_equal_subs_are_different_people(self, sandbox, transactional_db) -> None:
+    def test_colleagues_and_equal_subs_are_different_people(
+        self, sandbox, transactional_db
+    ) -> None:
         for person in ("1000000w0", "1000000w1", "2000000w0"):
             one = Browser(sandbox)
             one.sign_in(person=person)
@@ -134,7 +164,8 @@ class TestSignUp:
         assert User.objects.count() == 3
 
     @pytest.mark.parametrize(
-        "person", ["3000000w0", "4000000w0", "5000000w0", "6000000w0", "7000000w0", "8000000w0", "9000000w0"]
+        "person",
+        ["3000000w0", "4000000w0", "5000000w0", "6000000w0", "7000000w0", "8000000w0", "9000000w0"],
     )
     def test_every_person_reaches_the_account_page(self, browser: Browser, person: str) -> None:
         browser.sign_in(person=person)
@@ -142,7 +173,9 @@ class TestSignUp:
 
 
 class TestSecondSignIn:
-    def test_is_the_same_user_with_a_new_pair(self, browser: Browser, another_browser: Browser) -> None:
+    def test_is_the_same_user_with_a_new_pair(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         first = SipgateToken.objects.get()
         another_browser.sign_in()
@@ -186,7 +219,10 @@ class TestConnect:
         browser.sign_in(process="connect")
         another_browser.site.force_login(local, backend="django.contrib.auth.backends.ModelBackend")
         another_browser.sign_in(process="connect", person="2000000w0")
-        assert {c.uid for c in SocialAccount.objects.filter(user=local)} == {"1000000w0", "2000000w0"}
+        assert {c.uid for c in SocialAccount.objects.filter(user=local)} == {
+            "1000000w0",
+            "2000000w0",
+        }
         assert len(another_browser.site.get("/account.json").json()["connections"]) == 2
 
     def test_what_belongs_to_somebody_else_is_refused_and_unchanged(
@@ -206,12 +242,16 @@ class TestConnect:
             before.connection.user,
         )
 
-    def test_an_anonymous_redirect_changes_nothing(self, browser: Browser, another_browser: Browser) -> None:
+    def test_an_anonymous_redirect_changes_nothing(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         another_browser.sign_in(process="redirect", next_url="/")
         assert SipgateToken.objects.get().generation == 1
 
-    def test_disconnect_removes_the_secret_and_ends_the_session(self, browser: Browser, local) -> None:
+    def test_disconnect_removes_the_secret_and_ends_the_session(
+        self, browser: Browser, local
+    ) -> None:
         browser.sign_in(process="connect")
         connection = SocialAccount.objects.get()
         browser.site.post("/accounts/3rdparty/", {"account": connection.pk})
@@ -242,7 +282,11 @@ class TestAccount:
     def test_missing_and_new_fields_are_taken_as_they_are(self, browser: Browser) -> None:
         browser.sign_in(person="8000000w0")
         account = browser.site.get("/account.json").json()["connections"][0]["account"]
-        assert (account["company"], account["verified"], account["partnerLevel"]) == ("", None, "gold")
+        assert (account["company"], account["verified"], account["partnerLevel"]) == (
+            "",
+            None,
+            "gold",
+        )
 
     def test_refresh_now_fetches_refreshes_and_fetches_again(self, browser: Browser) -> None:
         browser.sign_in()
@@ -251,11 +295,16 @@ class TestAccount:
         assert (refreshed["before"], refreshed["after"]) == (1, 2)
         assert browser.sandbox.control.state()["reuses"] == 0
 
-    def test_refresh_of_somebody_elses_connection_is_refused(self, browser: Browser, another_browser: Browser) -> None:
+    def test_refresh_of_somebody_elses_connection_is_refused(
+        self, browser: Browser, another_browser: Browser
+    ) -> None:
         browser.sign_in()
         another_browser.sign_in(person="2000000w0")
         other = SocialAccount.objects.get(uid="1000000w0")
-        assert another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code == 404
+        assert (
+            another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code
+            == 404
+        )
         assert store.load(other.pk).generation == 1
 
     def test_rejected_access_token_is_renewed_behind_the_page(self, browser: Browser) -> None:
@@ -270,7 +319,10 @@ class TestAccount:
             User.objects.create_user("nobody"), backend="django.contrib.auth.backends.ModelBackend"
         )
         response = browser.site.get("/account.json")
-        assert (response.status_code, response.headers["Content-Type"]) == (403, "application/problem+json")
+        assert (response.status_code, response.headers["Content-Type"]) == (
+            403,
+            "application/problem+json",
+        )
         assert browser.site.get("/account").status_code == 200
 
 

@@ -20,7 +20,9 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def values(row: SipgateToken) -> dict[str, Any]:
-    return {field.attname: getattr(row, field.attname) for field in SipgateToken._meta.concrete_fields}
+    return {
+        field.attname: getattr(row, field.attname) for field in SipgateToken._meta.concrete_fields
+    }
 
 
 class TestGet:
@@ -32,9 +34,9 @@ class TestGet:
         orm = SipgateToken.objects.get(pk=pk)
         assert row is not None
         assert (len(queries), row, row.connection) == (1, orm, orm.connection)
-        assert {name: (type(value), value) for name, value in values(row).items() if name != "sealed"} == {
-            name: (type(value), value) for name, value in values(orm).items() if name != "sealed"
-        }
+        assert {
+            name: (type(value), value) for name, value in values(row).items() if name != "sealed"
+        } == {name: (type(value), value) for name, value in values(orm).items() if name != "sealed"}
         assert bytes(row.sealed) == bytes(orm.sealed)
         with pytest.raises(TypeError, match="save"):
             row.save()
@@ -51,7 +53,10 @@ class TestGet:
 
 class TestUpdate:
     def test_changes_what_the_orm_would(self, connect: Connect) -> None:
-        ours, other = connect(refresh_count=3, lease_owner="x"), connect(refresh_count=3, lease_owner="x")
+        ours, other = (
+            connect(refresh_count=3, lease_owner="x"),
+            connect(refresh_count=3, lease_owner="x"),
+        )
         untouched, now = values(SipgateToken.objects.get(pk=other.pk)), timezone.now()
         changes: dict[str, Any] = {
             "sealed": b"\x00\xff",
@@ -82,9 +87,13 @@ class TestUpdate:
             ({"generation": 1, "state": State.FAILING}, 0),
         ],
     )
-    def test_rows_that_are_otherwise_stay(self, connect: Connect, where: dict[str, Any], found: int) -> None:
+    def test_rows_that_are_otherwise_stay(
+        self, connect: Connect, where: dict[str, Any], found: int
+    ) -> None:
         pk = connect(lease_until=timezone.now()).pk
-        assert statements.update(SipgateToken, {"connection": pk, **where}, {"scope": "new"}) == found
+        assert (
+            statements.update(SipgateToken, {"connection": pk, **where}, {"scope": "new"}) == found
+        )
         assert (SipgateToken.objects.get(pk=pk).scope == "new") is bool(found)
 
     def test_an_error_breaks_the_transaction_of_the_caller(self, connect: Connect) -> None:

@@ -43,7 +43,9 @@ def test_states_reasons_and_deadlines(connect: Connect) -> None:
     for hours in (5, 100, 600, 24 * 31):
         connect(refresh_expires_at=now + timedelta(hours=hours))
     since = now - timedelta(minutes=5)
-    connect(state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=since, refresh_expires_at=None)
+    connect(
+        state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=since, refresh_expires_at=None
+    )
     connect(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED, failing_since=now - timedelta(days=9))
     code, data = report()
     assert (code, data["connections"]) == (0, 6)
@@ -58,7 +60,9 @@ def test_states_reasons_and_deadlines(connect: Connect) -> None:
 
 def test_failures_of_the_last_day() -> None:
     for hours in (1, 23, 26):
-        history.add_event(TokenEvent.Kind.FAILED, actor="gate", at=timezone.now() - timedelta(hours=hours))
+        history.add_event(
+            TokenEvent.Kind.FAILED, actor="gate", at=timezone.now() - timedelta(hours=hours)
+        )
     assert report()[1]["failures_of_the_last_day"] == 2
 
 
@@ -71,7 +75,12 @@ def test_failures_of_the_last_day() -> None:
 )
 def test_what_needs_attention(connect: Connect, change: dict[str, Any], problem: str) -> None:
     now = timezone.now()
-    connect(**{key: now - value if isinstance(value, timedelta) else value for key, value in change.items()})
+    connect(
+        **{
+            key: now - value if isinstance(value, timedelta) else value
+            for key, value in change.items()
+        }
+    )
     code, data = report()
     assert (code, [found["check"] for found in data["problems"]]) == (1, [problem])
 
@@ -79,7 +88,10 @@ def test_what_needs_attention(connect: Connect, change: dict[str, Any], problem:
 def test_a_session_that_is_not_ended() -> None:
     then = timezone.now() - timedelta(hours=3)
     Revocation.objects.create(
-        sealed=sealing.seal(b"x", context="any"), created_at=then, give_up_at=then, next_attempt_at=then
+        sealed=sealing.seal(b"x", context="any"),
+        created_at=then,
+        give_up_at=then,
+        next_attempt_at=then,
     )
     code, data = report()
     assert (code, data["revocations"]) == (1, 1)
@@ -110,7 +122,9 @@ class TestMisconfigured:
         assert report()[0] == 2
 
 
-def test_the_price_does_not_depend_on_the_connections(connect: Connect, django_assert_num_queries: Any) -> None:
+def test_the_price_does_not_depend_on_the_connections(
+    connect: Connect, django_assert_num_queries: Any
+) -> None:
     for number in (1, 20):
         for _ in range(number):
             connect(state=State.FAILING, failing_since=timezone.now())
@@ -119,7 +133,11 @@ def test_the_price_does_not_depend_on_the_connections(connect: Connect, django_a
 
 
 def test_lines_for_people_are_aligned(connect: Connect) -> None:
-    connect(state=State.FAILING, reason=Reason.UNREACHABLE, failing_since=timezone.now() - timedelta(hours=2))
+    connect(
+        state=State.FAILING,
+        reason=Reason.UNREACHABLE,
+        failing_since=timezone.now() - timedelta(hours=2),
+    )
     code, text = status()
     lines = text.splitlines()
     assert code == 1

@@ -33,7 +33,9 @@ ANOTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="
         ("mark_owner", "m.b.another"),
     ],
 )
-def test_a_claim_and_a_fault_are_of_the_row_as_it_was_read(connect: Connect, column: str, value: Any) -> None:
+def test_a_claim_and_a_fault_are_of_the_row_as_it_was_read(
+    connect: Connect, column: str, value: Any
+) -> None:
     row = store.load_with_clock(connect(age=400).pk)
     SipgateToken.objects.update(**{column: value})
     before = SipgateToken.objects.values().get()
@@ -59,14 +61,18 @@ def test_a_lease_that_was_taken_over_is_a_mark(connect: Connect) -> None:
 
 
 CHANGES: dict[str, Callable[[SipgateToken], bool]] = {
-    "end": lambda row: store.end(row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()),
+    "end": lambda row: store.end(
+        row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()
+    ),
     "clear": lambda row: store.clear(row, reason=Reason.REVOKED, now=timezone.now()),
     "reseal": lambda row: store.reseal([row])[0] == 1,
 }
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_what_is_done_to_an_older_generation_is_not_done(connect: Connect, settings: Any, what: str) -> None:
+def test_what_is_done_to_an_older_generation_is_not_done(
+    connect: Connect, settings: Any, what: str
+) -> None:
     row = store.load(connect().pk)
     SipgateToken.objects.update(generation=2)
     settings.SIPGATE_TOKEN_KEYS = [ANOTHER_KEY, *settings.SIPGATE_TOKEN_KEYS]
@@ -75,7 +81,9 @@ def test_what_is_done_to_an_older_generation_is_not_done(connect: Connect, setti
     assert SipgateToken.objects.values().get() == before
 
 
-def test_resealing_does_not_touch_what_was_sealed_meanwhile(connect: Connect, settings: Any) -> None:
+def test_resealing_does_not_touch_what_was_sealed_meanwhile(
+    connect: Connect, settings: Any
+) -> None:
     row = store.load(connect().pk)
     SipgateToken.objects.update(key_id="00000000")
     settings.SIPGATE_TOKEN_KEYS = [ANOTHER_KEY, *settings.SIPGATE_TOKEN_KEYS]

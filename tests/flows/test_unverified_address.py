@@ -29,7 +29,9 @@ def _scope(settings: Any) -> None:
 
 def _configure(settings: Any, **more: Any) -> None:
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], **more}}
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], **more}
+    }
 
 
 def reset_password(address: str) -> Client:
@@ -37,10 +39,15 @@ def reset_password(address: str) -> Client:
     client = Client(headers={"host": HOST})
     assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
     assert threads.errands.wait_idle(10)
-    links = re.findall(r"http://localhost:8080(/accounts/password/reset/key/\S+)", "".join(m.body for m in mail.outbox))
+    links = re.findall(
+        r"http://localhost:8080(/accounts/password/reset/key/\S+)",
+        "".join(m.body for m in mail.outbox),
+    )
     if links:
         form = client.get(links[0], follow=True).redirect_chain[-1][0]
-        client.post(form, {"password1": "another horse battery", "password2": "another horse battery"})
+        client.post(
+            form, {"password1": "another horse battery", "password2": "another horse battery"}
+        )
     client.post("/accounts/login/", {"login": address, "password": "another horse battery"})
     return client
 
@@ -49,7 +56,9 @@ def is_signed_in(client: Client) -> bool:
     return client.get("/account.json").status_code != 401
 
 
-def test_the_attack_with_a_sipgate_user_of_that_address(browser: Browser, another_browser: Browser) -> None:
+def test_the_attack_with_a_sipgate_user_of_that_address(
+    browser: Browser, another_browser: Browser
+) -> None:
     """1. A stranger gives a sipgate user of his the victim's address and signs in. 2. The victim, who knows of nothing,
     asks for a new password. 3. She uses the account. 4. The stranger's sipgate opens it, too."""
     browser.sign_in()

@@ -12,7 +12,9 @@ from django.core.management import call_command
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # an orderly end, in which Python warns of what is open
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # an orderly end, in which Python warns of what is open
     django.setup()
     from django.conf import settings
 

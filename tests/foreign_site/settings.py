@@ -62,7 +62,9 @@ LOGIN_REDIRECT_URL = "/company"
 
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
 SOCIALACCOUNT_PROVIDERS = {
-    "sipgate": {"APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "sandbox-secret"}]}
+    "sipgate": {
+        "APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "sandbox-secret"}]
+    }
 }
 SIPGATE_REDIRECT_URI = f"{ORIGIN}/oauth"
 SIPGATE_TOKEN_KEYS = [os.environ["FOREIGN_TOKEN_KEY"]]

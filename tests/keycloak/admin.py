@@ -24,7 +24,9 @@ class Administrator:
     def call(self, method: str, path: str, body: JSON = None) -> JSON:
         """Send one request below ``/admin/realms``; return the JSON of the answer, or None."""
         self._sign_in()
-        response = self._session.request(method, f"{self._url}/admin/realms{path}", json=body, timeout=60)
+        response = self._session.request(
+            method, f"{self._url}/admin/realms{path}", json=body, timeout=60
+        )
         response.raise_for_status()
         return response.json() if response.content else None
 
@@ -75,7 +77,9 @@ class Administrator:
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def client(self, client_id: str) -> JSON:
-        found = self.call("GET", f"/{REALM}/clients?clientId={requests.utils.quote(client_id, safe='')}")
+        found = self.call(
+            "GET", f"/{REALM}/clients?clientId={requests.utils.quote(client_id, safe='')}"
+        )
         return found[0]
 
     def change_client(self, client_id: str, **settings: JSON) -> None:
@@ -85,7 +89,11 @@ class Administrator:
 
     def allow_scopes(self, client_id: str, names: Iterable[str]) -> None:
         """Let a client ask for these scopes, and for no others."""
-        place, ids, wanted = f"/{REALM}/clients/{self.client(client_id)['id']}", self.scope_ids(), set(names)
+        place, ids, wanted = (
+            f"/{REALM}/clients/{self.client(client_id)['id']}",
+            self.scope_ids(),
+            set(names),
+        )
         allowed: set[str] = set()
         for kind in ("default", "optional"):
             for scope in self.call("GET", f"{place}/{kind}-client-scopes"):

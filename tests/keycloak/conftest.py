@@ -71,7 +71,9 @@ def rest_api(keycloak: Keycloak) -> Iterator[Running]:
 
 
 @pytest.fixture
-def server(keycloak: Keycloak, rest_api: Running, settings: Any, transactional_db: None) -> Iterator[KeycloakServer]:
+def server(
+    keycloak: Keycloak, rest_api: Running, settings: Any, transactional_db: None
+) -> Iterator[KeycloakServer]:
     """Keycloak, as new, with the settings pointing at it."""
     settings.SIPGATE_AUTH_URL = f"{keycloak.oidc_url}/auth"
     settings.SIPGATE_TOKEN_URL = f"{keycloak.oidc_url}/token"

@@ -59,7 +59,9 @@ def _require_java() -> None:
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
     version = re.search(r'version "(\d+)', told)
     if version is None or int(version[1]) < OLDEST_JAVA:
-        raise Missing(f"{sentence} (found: {told.splitlines()[0] if told else 'a java that does not answer'})")
+        raise Missing(
+            f"{sentence} (found: {told.splitlines()[0] if told else 'a java that does not answer'})"
+        )
 
 
 def _download(folder: Path) -> Path:
@@ -68,7 +70,14 @@ def _download(folder: Path) -> Path:
         raise Missing("Maven is needed to download Keycloak; on Debian: apt-get install maven")
     print(f"→ downloading Keycloak {VERSION} (170 MB) into {cache_folder()}", flush=True)
     subprocess.run(
-        [maven, "-B", "-q", f"{PLUGIN}:copy", f"-Dartifact={ARTIFACT}", f"-DoutputDirectory={folder}"],
+        [
+            maven,
+            "-B",
+            "-q",
+            f"{PLUGIN}:copy",
+            f"-Dartifact={ARTIFACT}",
+            f"-DoutputDirectory={folder}",
+        ],
         cwd=folder,
         check=True,
         timeout=900,
@@ -77,7 +86,9 @@ def _download(folder: Path) -> Path:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
-        raise RuntimeError(f"{archive.name} is not the file that was expected: its SHA-256 is {found}.")
+        raise RuntimeError(
+            f"{archive.name} is not the file that was expected: its SHA-256 is {found}."
+        )
     return archive
 
 

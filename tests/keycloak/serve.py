@@ -28,7 +28,12 @@ def main() -> None:
             site.rest_api(keycloak) as sandbox,
         ):
             values = site.variables(keycloak, sandbox, redirect_uri=REDIRECT_URI)
-            environment = {**os.environ, **values, "PORT": PORT, "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3"}
+            environment = {
+                **os.environ,
+                **values,
+                "PORT": PORT,
+                "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
+            }
             environment["JOURNAL_DIR"] = f"{folder}/journal"
             _introduce(keycloak)
             _serve(environment)
@@ -43,7 +48,10 @@ def _leave(_signal: int, _frame: FrameType | None) -> None:
 def _introduce(keycloak: server.Keycloak) -> None:
     names = ", ".join(f"{person.uid} ({person.name})" for person in PEOPLE[:3])
     print(f"Keycloak is ready. Sign in as {names} …, password {server.PASSWORD}.")
-    print(f"Its console: {keycloak.url}/admin, user admin, password {keycloak.administrator_password}", flush=True)
+    print(
+        f"Its console: {keycloak.url}/admin, user admin, password {keycloak.administrator_password}",
+        flush=True,
+    )
 
 
 def _serve(environment: dict[str, str]) -> None:

@@ -39,7 +39,9 @@ class Keycloak:
         self._port, self._management_port = free_ports(2)
         self._process: subprocess.Popen[bytes] | None = None
         self.url = f"http://localhost:{self._port}"
-        self.administrator = Administrator(self.url, username="admin", password=self.administrator_password)
+        self.administrator = Administrator(
+            self.url, username="admin", password=self.administrator_password
+        )
 
     @property
     def issuer(self) -> str:
@@ -94,7 +96,11 @@ class Keycloak:
 
     def _wait(self) -> None:
         give_up = time.monotonic() + START_LIMIT
-        while time.monotonic() < give_up and self._process is not None and self._process.poll() is None:
+        while (
+            time.monotonic() < give_up
+            and self._process is not None
+            and self._process.poll() is None
+        ):
             try:
                 if requests.get(f"{self.url}/realms/master", timeout=5).ok:
                     return
@@ -125,14 +131,19 @@ class Keycloak:
         for client in realm["clients"]:
             client["redirectUris"] = list(redirect_uris)
             client["attributes"] = {"post.logout.redirect.uris": "+"}
-            client["protocolMappers"] = [audience(name) for name in sorted({client["clientId"], "rest-api"})]
+            client["protocolMappers"] = [
+                audience(name) for name in sorted({client["clientId"], "rest-api"})
+            ]
         self.administrator.create_realm(realm)
         self.administrator.create_scopes(sorted(set(SCOPES) - BUILT_IN_SCOPES))
         for client in realm["clients"]:
             self.administrator.allow_scopes(client["clientId"], SCOPES)
         for person in PEOPLE:
             self.create_person(
-                person.uid, firstName=person.firstname, lastName=person.lastname, email=person.email or None
+                person.uid,
+                firstName=person.firstname,
+                lastName=person.lastname,
+                email=person.email or None,
             )
 
     def create_person(self, uid: str, **details: str | None) -> None:
@@ -140,7 +151,9 @@ class Keycloak:
         invented = {"firstName": "Ada", "lastName": "Muster", "email": f"{uid}@people.example"}
         given = {name: value for name, value in details.items() if value}
         password = {"type": "password", "value": PASSWORD, "temporary": False}
-        self.administrator.create_user(username=uid, enabled=True, credentials=[password], **(invented | given))
+        self.administrator.create_user(
+            username=uid, enabled=True, credentials=[password], **(invented | given)
+        )
 
 
 def audience(client_id: str) -> dict[str, Any]:

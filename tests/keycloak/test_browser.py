@@ -48,7 +48,9 @@ def project(keycloak: Keycloak, rest_api: Running) -> Iterator[Stand]:
     with stand(**variables) as running:
         keycloak.administrator.change_client(site.CLIENT_ID, redirectUris=[f"{running.url}/oauth"])
         yield running
-        keycloak.administrator.change_client(site.CLIENT_ID, redirectUris=["http://localhost:8080/oauth"])
+        keycloak.administrator.change_client(
+            site.CLIENT_ID, redirectUris=["http://localhost:8080/oauth"]
+        )
 
 
 @pytest.fixture
@@ -65,7 +67,9 @@ def customer(
     """Open a window; at the end of the test no window may have complained about the site's pages."""
     made: list[Customer] = []
 
-    def open_window(*, language: str = "en-GB", phone: bool = False, dark: bool = False) -> Customer:
+    def open_window(
+        *, language: str = "en-GB", phone: bool = False, dark: bool = False
+    ) -> Customer:
         context = chromium.new_context(
             locale=language,
             viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]  # a plain dict will do
@@ -82,7 +86,9 @@ def customer(
     assert not [complaint for one in made for complaint in one.complaints]
 
 
-@pytest.mark.parametrize(("language", "phone", "dark"), [("en-GB", False, False), ("de-DE", True, True)])
+@pytest.mark.parametrize(
+    ("language", "phone", "dark"), [("en-GB", False, False), ("de-DE", True, True)]
+)
 def test_whole_journey(
     customer: Callable[..., Customer], project: Stand, language: str, phone: bool, dark: bool
 ) -> None:
@@ -117,7 +123,9 @@ def test_whole_journey(
     expect(page.get_by_role("heading", name=ROSAS_COMPANY)).to_be_visible()
 
 
-def test_refused_consent_and_another_person(customer: Callable[..., Customer], project: Stand) -> None:
+def test_refused_consent_and_another_person(
+    customer: Callable[..., Customer], project: Stand
+) -> None:
     otto = customer()
     page = otto.go("/")
     otto.sign_in(OTTO, allow=False)

@@ -75,10 +75,30 @@ def test_a_scope_is_not_allowed_to_this_client(server: KeycloakServer, settings:
 @pytest.mark.parametrize(
     ("name", "path", "check", "setting"),
     [
-        ("SIPGATE_AUTH_URL", "/realms/elsewhere/protocol/openid-connect/auth", "sipgate.authorization", "AUTH_URL"),
-        ("SIPGATE_AUTH_URL", "/realms/third-party/protocol/openid-connect/authx", "sipgate.authorization", "AUTH_URL"),
-        ("SIPGATE_TOKEN_URL", "/realms/elsewhere/protocol/openid-connect/token", "sipgate.token", "TOKEN_URL"),
-        ("SIPGATE_TOKEN_URL", "/realms/third-party/protocol/openid-connect/tokens", "sipgate.token", "TOKEN_URL"),
+        (
+            "SIPGATE_AUTH_URL",
+            "/realms/elsewhere/protocol/openid-connect/auth",
+            "sipgate.authorization",
+            "AUTH_URL",
+        ),
+        (
+            "SIPGATE_AUTH_URL",
+            "/realms/third-party/protocol/openid-connect/authx",
+            "sipgate.authorization",
+            "AUTH_URL",
+        ),
+        (
+            "SIPGATE_TOKEN_URL",
+            "/realms/elsewhere/protocol/openid-connect/token",
+            "sipgate.token",
+            "TOKEN_URL",
+        ),
+        (
+            "SIPGATE_TOKEN_URL",
+            "/realms/third-party/protocol/openid-connect/tokens",
+            "sipgate.token",
+            "TOKEN_URL",
+        ),
         ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
     ],
 )

@@ -56,7 +56,9 @@ class TestSignIn:
         assert ROSAS_COMPANY in visitor.site.get("/account").content.decode()
         assert User.objects.count() == 1
 
-    def test_two_people_with_one_sub_are_two_users(self, new_visitor: Callable[[], Visitor]) -> None:
+    def test_two_people_with_one_sub_are_two_users(
+        self, new_visitor: Callable[[], Visitor]
+    ) -> None:
         rosa, otto = new_visitor(), new_visitor()
         rosa.sign_in(person=ROSA)
         otto.sign_in(person=OTTO)
@@ -71,7 +73,9 @@ class TestSignIn:
 
     def test_further_scopes_are_asked_for_once(self, signed_in: Visitor, settings: Any) -> None:
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}}
+        settings.SOCIALACCOUNT_PROVIDERS = {
+            "sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}
+        }
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "consent"
         signed_in.sign_in(process="connect")
         shown = signed_in.connection()
@@ -79,9 +83,13 @@ class TestSignIn:
         assert set(shown["token"]["scope"]) == {"account:read", "balance:read"}
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
 
-    def test_a_narrower_sign_in_brings_back_what_was_allowed(self, visitor: Visitor, settings: Any) -> None:
+    def test_a_narrower_sign_in_brings_back_what_was_allowed(
+        self, visitor: Visitor, settings: Any
+    ) -> None:
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}}
+        settings.SOCIALACCOUNT_PROVIDERS = {
+            "sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}
+        }
         visitor.sign_in()
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read"]}}
         visitor.site.post("/accounts/logout/")
@@ -92,13 +100,17 @@ class TestSignIn:
         assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
         assert visitor.sees_its_account()
 
-    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(self, visitor: Visitor) -> None:
+    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(
+        self, visitor: Visitor
+    ) -> None:
         """Keycloak would end the session of a code that is sent twice."""
         for _ in range(3):
             visitor.keycloak.walk(visitor.start(), person=ROSA)
             callback, before = visitor.callback(), dict(visitor.site.cookies)
 
-            def ask(_number: int, callback: str = callback, before: dict[str, Any] = before) -> Client:
+            def ask(
+                _number: int, callback: str = callback, before: dict[str, Any] = before
+            ) -> Client:
                 tab = Client(headers={"host": HOST})
                 tab.cookies.load({name: morsel.value for name, morsel in before.items()})
                 try:
@@ -110,23 +122,31 @@ class TestSignIn:
             with ThreadPoolExecutor(6) as tabs:
                 asked = list(tabs.map(ask, range(6)))
             signed_in = [tab for tab in asked if tab.get("/account.json").status_code == 200]
-            assert len(signed_in) == 1, "the one that sent the code; the others share its cookies in a real browser"
+            assert len(signed_in) == 1, (
+                "the one that sent the code; the others share its cookies in a real browser"
+            )
             assert signed_in[0].get("/account.json").json()["connections"][0]["fresh"]
 
-    @pytest.mark.parametrize(("registered", "told"), [("-", "opens in a new tab"), ("+", "then sends you back here")])
+    @pytest.mark.parametrize(
+        ("registered", "told"), [("-", "opens in a new tab"), ("+", "then sends you back here")]
+    )
     def test_another_account_finds_out_what_works(
         self, server: KeycloakServer, signed_in: Visitor, registered: str, told: str
     ) -> None:
         server.set_way_back(registered)
         signed_in.company()
-        page = signed_in.site.get("/accounts/sipgate/login/?process=connect&another=1").content.decode()
+        page = signed_in.site.get(
+            "/accounts/sipgate/login/?process=connect&another=1"
+        ).content.decode()
         assert f"ends what was connected in this browser: {ROSAS_COMPANY}" in page
         assert "Stay connected" in page
         assert told in page
 
 
 class TestRefresh:
-    def test_tokens_of_three_seconds_under_reloads(self, server: KeycloakServer, visitor: Visitor) -> None:
+    def test_tokens_of_three_seconds_under_reloads(
+        self, server: KeycloakServer, visitor: Visitor
+    ) -> None:
         server.set_lifetimes(access=3)
         visitor.sign_in()
         until = time.monotonic() + 12
@@ -151,7 +171,9 @@ class TestRefresh:
             answer = ask_keycloak(asked)
             kind = answer.headers["Content-Type"]
             asked.socket.sendall(
-                wire.message(f"{answer.status_code} {answer.reason}", answer.content, content_type=kind)
+                wire.message(
+                    f"{answer.status_code} {answer.reason}", answer.content, content_type=kind
+                )
             )
             return True
 
@@ -163,14 +185,18 @@ class TestRefresh:
             return requests.post(f"{server.oidc_url}/token", data=asked.form, timeout=30)
 
         with wire.serving(relay, lose, relay) as between:
-            settings.SIPGATE_TOKEN_URL = f"{between.url}/realms/third-party/protocol/openid-connect/token"
+            settings.SIPGATE_TOKEN_URL = (
+                f"{between.url}/realms/third-party/protocol/openid-connect/token"
+            )
             visitor.sign_in()
             make_stale()
             wait_until(lambda: not visitor.sees_its_account() and is_refused())
             visitor.sign_in(process="connect")
             assert visitor.company() == ROSAS_COMPANY
 
-    def test_restart_of_keycloak_under_reloads_loses_nothing(self, server: KeycloakServer, visitor: Visitor) -> None:
+    def test_restart_of_keycloak_under_reloads_loses_nothing(
+        self, server: KeycloakServer, visitor: Visitor
+    ) -> None:
         server.set_lifetimes(access=3)
         visitor.sign_in()
         with ThreadPoolExecutor(1) as pool:

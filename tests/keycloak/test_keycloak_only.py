@@ -17,7 +17,9 @@ def browser(server: KeycloakServer) -> Browser:
     return server.browser()
 
 
-def test_refresh_works_while_the_password_must_be_changed(server: KeycloakServer, browser: Browser) -> None:
+def test_refresh_works_while_the_password_must_be_changed(
+    server: KeycloakServer, browser: Browser
+) -> None:
     administrator = server.keycloak.administrator
     grant = server.grant(browser)
     administrator.change_user(ROSA, requiredActions=["UPDATE_PASSWORD"])
@@ -30,7 +32,9 @@ def test_refresh_works_while_the_password_must_be_changed(server: KeycloakServer
 
 
 @pytest.mark.parametrize("shown", [False, True])
-def test_new_default_scope_that_nobody_consented_to(server: KeycloakServer, browser: Browser, shown: bool) -> None:
+def test_new_default_scope_that_nobody_consented_to(
+    server: KeycloakServer, browser: Browser, shown: bool
+) -> None:
     """One that the consent page would show stops every refresh of the client until people consent, or it goes again."""
     administrator, name = server.keycloak.administrator, "a-new-scope"
     grant = server.grant(browser)

@@ -43,7 +43,10 @@ PAIRS = [
         ((point, PAUSE), ("claimed", PAUSE))
         for point in ("the time was checked", "sent", "before the journal is written")
     ),
-    *(((point, PAUSE), ("the time was checked", KILL)) for point in ("sent", "answered", "journaled")),
+    *(
+        ((point, PAUSE), ("the time was checked", KILL))
+        for point in ("sent", "answered", "journaled")
+    ),
     *(((point, KILL), (point, KILL)) for point in ("claimed", "half sent", "journaled")),
 ]
 
@@ -87,7 +90,10 @@ def test_pairs_of_points_around_the_send(crew: Crew, visitor: Visitor) -> None:
         try:
             assert gate.usable(connection).generation == generation + 1, (first, second)
         except errors.NeedsSignIn:
-            assert any(point in LOST and how == KILL for point, how in (first, second)), (first, second)
+            assert any(point in LOST and how == KILL for point, how in (first, second)), (
+                first,
+                second,
+            )
             assert store.load(connection).reason == Reason.LOST_ROTATION, (first, second)
             visitor.sign_in(process="connect")
             lost += 1
@@ -138,7 +144,9 @@ def test_shut_out_and_let_in_again(
     assert lives(visitor)
 
 
-def test_shut_out_while_a_process_is_about_to_send(server: KeycloakServer, worker: Worker, visitor: Visitor) -> None:
+def test_shut_out_while_a_process_is_about_to_send(
+    server: KeycloakServer, worker: Worker, visitor: Visitor
+) -> None:
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
     make_stale()

@@ -34,7 +34,12 @@ def prepare(answer: dict[str, Any]) -> None:
     user = get_user_model().objects.create(username="erika")
     connection = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
     issued = timezone.now() - timedelta(seconds=400)
-    store.consent(connection, oauth.Grant.parse(answer, issued_at=issued), requested_scope=[], now=timezone.now())
+    store.consent(
+        connection,
+        oauth.Grant.parse(answer, issued_at=issued),
+        requested_scope=[],
+        now=timezone.now(),
+    )
     tell(connection=connection.pk)
 
 

@@ -72,21 +72,35 @@ class Visitor:
 
     def ask(self, path: str, *, form: str | None = None) -> tuple[Answer, str]:
         cookies = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        headers = {**HEADERS, "Cookie": cookies, "X-Forwarded-For": self.address, "Accept-Language": "en"}
+        headers = {
+            **HEADERS,
+            "Cookie": cookies,
+            "X-Forwarded-For": self.address,
+            "Accept-Language": "en",
+        }
         if form is not None:
             headers |= {"X-CSRFToken": CSRF, "Referer": "https://crm.example.org/"}
             headers |= {"Content-Type": "application/x-www-form-urlencoded"}
         began, status, body, location = time.monotonic(), 0, b"", ""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        with (
+            contextlib.suppress(OSError, http.client.HTTPException),
+            contextlib.closing(connection),
+        ):
             connection.request("GET" if form is None else "POST", path, body=form, headers=headers)
             with connection.getresponse() as answer:
-                body, status, location = answer.read(), answer.status, answer.headers.get("Location", "")
+                body, status, location = (
+                    answer.read(),
+                    answer.status,
+                    answer.headers.get("Location", ""),
+                )
                 for line in answer.headers.get_all("Set-Cookie") or []:
                     name, _, value = line.partition(";")[0].partition("=")
                     self.cookies[name] = value
         place = path.partition("?")[0]
-        return Answer(began, place, status, time.monotonic() - began, body.decode(errors="replace")), location
+        return Answer(
+            began, place, status, time.monotonic() - began, body.decode(errors="replace")
+        ), location
 
     def sign_in(self, person: str) -> None:
         _, there = self.ask("/accounts/sipgate/login/", form="")
@@ -129,15 +143,23 @@ class Evening:
             began = time.monotonic()
             try:
                 told = self.site.get(path)
-                self.answers.append(Answer(began, path, told.status_code, time.monotonic() - began, told.text))
+                self.answers.append(
+                    Answer(began, path, told.status_code, time.monotonic() - began, told.text)
+                )
             except requests.RequestException:
                 self.answers.append(Answer(began, path, 0, time.monotonic() - began, ""))
 
     def watch(self) -> None:
         while not self.over.wait(2):
             with contextlib.suppress(requests.RequestException):
-                told = requests.get(f"http://127.0.0.1:{self.prometheus}/api/v1/alerts", timeout=10).json()
-                found = {a["labels"]["alertname"] for a in told["data"]["alerts"] if a["state"] == "firing"}
+                told = requests.get(
+                    f"http://127.0.0.1:{self.prometheus}/api/v1/alerts", timeout=10
+                ).json()
+                found = {
+                    a["labels"]["alertname"]
+                    for a in told["data"]["alerts"]
+                    if a["state"] == "firing"
+                }
                 self.firing.append((time.monotonic(), found))
 
     def during(self, name: str, *paths: str, skip: float = 0) -> list[Answer]:
@@ -145,7 +167,9 @@ class Evening:
         index = next(i for i, (_, one) in enumerate(self.phases) if one == name)
         began, ended = self.phases[index][0] + skip, self.phases[index + 1][0]
         return [
-            answer for answer in self.answers if answer.path in paths and began <= answer.at < ended - answer.seconds
+            answer
+            for answer in self.answers
+            if answer.path in paths and began <= answer.at < ended - answer.seconds
         ]
 
     def fired(self, name: str) -> set[str]:
@@ -164,19 +188,44 @@ class Evening:
             alerts = set().union(*(found for at, found in self.firing if low <= at < high))
             lines = Counter(text for at, text in logged if low <= at - clock < high)
             told = "; ".join(f"{text} ×{number}" for text, number in lines.most_common(4))
-            cells = [_summary(here, path) for path in ("/livez", "/readyz", "/metrics", "/account", "/accounts/login/")]
-            rows.append([f"{start // 60}:{start % 60:02}", name, *cells, ", ".join(sorted(alerts)) or "–", told or "–"])
-        head = ["time", "what is away", "/livez", "/readyz", "/metrics", "/account", "wrong password", "alerts", "log"]
+            cells = [
+                _summary(here, path)
+                for path in ("/livez", "/readyz", "/metrics", "/account", "/accounts/login/")
+            ]
+            rows.append(
+                [
+                    f"{start // 60}:{start % 60:02}",
+                    name,
+                    *cells,
+                    ", ".join(sorted(alerts)) or "–",
+                    told or "–",
+                ]
+            )
+        head = [
+            "time",
+            "what is away",
+            "/livez",
+            "/readyz",
+            "/metrics",
+            "/account",
+            "wrong password",
+            "alerts",
+            "log",
+        ]
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
         return "\n".join(
-            "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]])
+            "  ".join(
+                [*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]
+            )
             for row in [head, *rows]
         )
 
 
 def _summary(answers: list[Answer], path: str) -> str:
     mine = [answer for answer in answers if answer.path == path]
-    counted = " ".join(f"{status}×{number}" for status, number in sorted(Counter(a.status for a in mine).items()))
+    counted = " ".join(
+        f"{status}×{number}" for status, number in sorted(Counter(a.status for a in mine).items())
+    )
     return f"{counted} ≤{max((a.seconds for a in mine), default=0):.1f}s"
 
 
@@ -188,7 +237,9 @@ def _log(path: Path) -> list[tuple[float, str]]:
         with contextlib.suppress(ValueError, KeyError):
             record = json.loads(line)
             if record["level"] in {"WARNING", "ERROR", "CRITICAL"}:
-                text = re.sub(r"[0-9a-f]{8,}|\d+", "…", f"{record['level']} {record['message'][:90]}")
+                text = re.sub(
+                    r"[0-9a-f]{8,}|\d+", "…", f"{record['level']} {record['message'][:90]}"
+                )
                 found.append((datetime.fromisoformat(record["time"]).timestamp(), text))
     return found
 
@@ -199,8 +250,12 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(*command: str, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def running(
+    *command: str, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         yield process
     finally:
@@ -286,14 +341,24 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
     folder, redis_port = tmp_path_factory.mktemp("evening"), free_port()
     redis = ("redis-server", "--port", str(redis_port), "--save", "", "--bind", "127.0.0.1")
     with ExitStack() as stack:
-        client = ("--client-id=1234567-1-abc:third-party", "--client-secret=tests-only", "--access-lifetime=10")
-        sandbox = stack.enter_context(launch(*client, "--redirect-uri=https://crm.example.org/oauth"))
+        client = (
+            "--client-id=1234567-1-abc:third-party",
+            "--client-secret=tests-only",
+            "--access-lifetime=10",
+        )
+        sandbox = stack.enter_context(
+            launch(*client, "--redirect-uri=https://crm.example.org/oauth")
+        )
         disk = stack.enter_context(small_disk(folder / "disk"))
         server = stack.enter_context(postgres.server())
         in_redis = stack.enter_context(running(*redis))
-        site = stack.enter_context(served(folder, server.url, **variables(folder, sandbox, redis_port)))
+        site = stack.enter_context(
+            served(folder, server.url, **variables(folder, sandbox, redis_port))
+        )
         manage = (sys.executable, "manage.py")
-        subprocess.run([*manage, "migrate", "--verbosity", "0"], cwd=ROOT, env=site.environment, check=True)
+        subprocess.run(
+            [*manage, "migrate", "--verbosity", "0"], cwd=ROOT, env=site.environment, check=True
+        )
         loop = (*manage, "sipgate_keepalive", "--loop", "--interval", "5")
         stack.enter_context(running(*loop, environment=site.environment))
         port, command = prometheus(folder, site)
@@ -302,14 +367,23 @@ def evening(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evening]:
         for number, person in enumerate(PEOPLE):
             visitors.append(Visitor(site.port, f"10.0.0.{number}"))
             visitors[-1].sign_in(person.uid)
-        works = [*(lambda v=v: told.visit(v) for v in visitors), *(lambda p=p: told.probe(p) for p in PROBES)]
+        works = [
+            *(lambda v=v: told.visit(v) for v in visitors),
+            *(lambda p=p: told.probe(p) for p in PROBES),
+        ]
         with threads(told.over, told.watch, told.guess, *works):
             told.phase("all is well", REST)
             told.phase("the database", OUTAGE, server.stop)
             told.phase("nothing (1)", REST, server.start)
-            told.phase("sipgate (503)", OUTAGE, lambda: sandbox.control.fault("unavailable", times=None))
+            told.phase(
+                "sipgate (503)", OUTAGE, lambda: sandbox.control.fault("unavailable", times=None)
+            )
             sandbox.control.clear()
-            told.phase("sipgate (silent)", OUTAGE, lambda: sandbox.control.fault("hang", times=None, seconds=60))
+            told.phase(
+                "sipgate (silent)",
+                OUTAGE,
+                lambda: sandbox.control.fault("hang", times=None, seconds=60),
+            )
             told.phase("nothing (2)", REST, sandbox.control.clear)
             told.phase("Redis", OUTAGE, lambda: in_redis.send_signal(signal.SIGSTOP))
             told.phase("nothing (3)", REST, lambda: in_redis.send_signal(signal.SIGCONT))
@@ -348,7 +422,9 @@ def test_nobody_meets_a_server_error_but_for_the_database(evening: Evening) -> N
         assert answers
         assert {answer.status for answer in answers} == {200}, phase
         assert max(answer.seconds for answer in answers) < 8, phase
-    assert {a.status for a in evening.during("the database", "/account", "/accounts/login/", skip=12)} == {503}
+    assert {
+        a.status for a in evening.during("the database", "/account", "/accounts/login/", skip=12)
+    } == {503}
     assert {a.status for a in evening.during("nothing (1)", "/account", skip=15)} == {200}
     assert max(answer.seconds for answer in evening.answers) < 15
 
@@ -358,7 +434,9 @@ def test_the_alerts_are_those_that_say_what_is_away(evening: Evening) -> None:
     assert "SipgateIsNotCounted" in evening.fired("the database")
     for phase in SIPGATE:
         assert "SipgateRefreshesFail" in evening.fired(phase)
-    assert evening.fired("Redis") <= {"SipgateRefreshesFail"}, "which goes on for a moment; none of its own"
+    assert evening.fired("Redis") <= {"SipgateRefreshesFail"}, (
+        "which goes on for a moment; none of its own"
+    )
     assert "SipgateJournalCannotWrite" in evening.fired("space for the journal")
     fired = set().union(*(found for _, found in evening.firing))
     assert "SipgateSiteIsDown" not in fired

@@ -34,7 +34,9 @@ def both(*servers: postgres.Server) -> str:
 
 @pytest.mark.parametrize("commit", ["on", "remote_write"])
 @pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_a_synchronous_replica_has_every_pair(strict: Strict, tmp_path: Path, commit: str, journal: str) -> None:
+def test_a_synchronous_replica_has_every_pair(
+    strict: Strict, tmp_path: Path, commit: str, journal: str
+) -> None:
     with pair(strict, tmp_path / "kept") as (primary, replica, connection):
         primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
         primary.run(f"ALTER SYSTEM SET synchronous_commit = {commit}")
@@ -53,7 +55,9 @@ def test_a_synchronous_replica_has_every_pair(strict: Strict, tmp_path: Path, co
 
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_what_an_asynchronous_replica_lacks_is_in_the_journal(strict: Strict, tmp_path: Path, journal: str) -> None:
+def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
+    strict: Strict, tmp_path: Path, journal: str
+) -> None:
     with pair(strict, tmp_path / "kept") as (primary, replica, connection):
         replica.stop()
         used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)

@@ -27,7 +27,9 @@ def server() -> Iterator[postgres.Server]:
 class Process:
     """One ``tests.outage.process``."""
 
-    def __init__(self, url: str, strict: Strict, folder: Path, *, database: str = "postgres", **order: Any) -> None:
+    def __init__(
+        self, url: str, strict: Strict, folder: Path, *, database: str = "postgres", **order: Any
+    ) -> None:
         told = {
             "database": database,
             "settings": {"SIPGATE_TOKEN_URL": strict.token_url, "SIPGATE_JOURNAL_DIR": str(folder)},
@@ -85,7 +87,9 @@ def renew_while_the_database_is_away(process: Process, server: postgres.Server) 
     assert process.hear() == {"at": "synced"}
 
 
-def test_the_process_waits_and_stores(server: postgres.Server, strict: Strict, tmp_path: Path, stale: int) -> None:
+def test_the_process_waits_and_stores(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
     process = Process(server.url, strict, tmp_path, use=stale, points=True, patience=60)
     renew_while_the_database_is_away(process, server)
     server.start()
@@ -115,7 +119,9 @@ def test_without_a_journal_it_waits_for_as_long_as_it_lives(
     server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
 ) -> None:
     (tmp_path / "file").write_text("in the way of a journal")
-    process = Process(server.url, strict, tmp_path / "file" / "journal", use=stale, points=True, patience=0.1)
+    process = Process(
+        server.url, strict, tmp_path / "file" / "journal", use=stale, points=True, patience=0.1
+    )
     assert process.hear() == {"at": "store"}
     server.stop()
     process.say("go on")

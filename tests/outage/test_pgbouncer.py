@@ -33,7 +33,9 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
         port = probe.getsockname()[1]
     where = f"host={parse_qs(urlsplit(server.url).query)['host'][0]} dbname=postgres user=postgres"
     settings = re.sub(r"^sipgate = .*$", f"sipgate = {where}", shown[0], flags=re.MULTILINE)
-    settings += f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
+    settings += (
+        f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
+    )
     (folder / "pgbouncer.ini").write_text(settings)
     for path in (folder, *folder.parents[:3]):  # pgbouncer refuses to run as root
         path.chmod(0o755)
@@ -68,4 +70,9 @@ def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
         with served(tmp_path, address, BEHIND_PROXY="on") as site:
             assert site.get("/readyz").json() == {"status": "ok", "database": "ok", "keys": "ok"}
             assert [page(site).status_code for _ in range(20)] == [200] * 20
-            site.wait_until(lambda: site.metric("sipgate_connections{")[0] == 'sipgate_connections{state="active"} 1.0')
+            site.wait_until(
+                lambda: (
+                    site.metric("sipgate_connections{")[0]
+                    == 'sipgate_connections{state="active"} 1.0'
+                )
+            )

@@ -61,7 +61,12 @@ class Served:
 
     def get(self, path: str) -> requests.Response:
         headers = {"Authorization": f"Bearer {TOKEN}"} if path == "/metrics" else {}
-        return requests.get(f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=30, allow_redirects=False)
+        return requests.get(
+            f"http://127.0.0.1:{self.port}{path}",
+            headers=headers,
+            timeout=30,
+            allow_redirects=False,
+        )
 
     def metric(self, name: str) -> list[str]:
         return [line for line in self.get("/metrics").text.splitlines() if line.startswith(name)]
@@ -103,12 +108,17 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
     with postgres.server() as server:
         with served(tmp_path, server.url, BEHIND_PROXY="on") as site:
             # Before the migrations: alive, not ready.
-            assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (200, 503)
+            assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (
+                200,
+                503,
+            )
             assert site.get("/readyz").json()["database"] == "migrations pending"
             migrate = [sys.executable, "manage.py", "migrate", "--verbosity", "0"]
             subprocess.run(migrate, cwd=ROOT, env=site.environment, check=True, timeout=120)
             assert site.get("/readyz").json() == {"status": "ok", "database": "ok", "keys": "ok"}
-            site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"])
+            site.wait_until(
+                lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"]
+            )
 
             # It freezes: connections stand, and nothing answers.
             frozen = server.processes()
@@ -120,7 +130,10 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
                     assert in_time(site, "/readyz").json()["database"] == "no answer within 1.5 s"
                     assert in_time(site, "/metrics").status_code == 200
                 # What was counted 15 s ago is shown no longer.
-                site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 0.0"], 40)
+                site.wait_until(
+                    lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 0.0"],
+                    40,
+                )
                 assert in_time(site, "/metrics").status_code == 200
                 assert site.metric("sipgate_journal_entries") == ["sipgate_journal_entries 0.0"]
                 assert site.metric("sipgate_connections{") == []
@@ -132,7 +145,10 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
             # It is gone: connections are refused.
             server.stop()
             site.wait_until(lambda: in_time(site, "/readyz").json()["database"] != "ok")
-            assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (200, 503)
+            assert (in_time(site, "/livez").status_code, in_time(site, "/readyz").status_code) == (
+                200,
+                503,
+            )
             assert in_time(site, "/metrics").status_code == 200
             # A page that waited in vain lets all others be answered at once, by the same reference.
             site.wait_until(lambda: page(site).status_code == 503)
@@ -140,20 +156,30 @@ def test_an_evening_with_the_database(tmp_path: Path) -> None:
             assert {answer.status_code for answer in pages} == {503}
             assert max(answer.elapsed.total_seconds() for answer in pages) < 1
             assert len({reference_on(answer) for answer in pages}) == 1
-            assert site.log.read_text().count(reference_on(pages[0])) == 1, "an incident is logged once"
+            assert site.log.read_text().count(reference_on(pages[0])) == 1, (
+                "an incident is logged once"
+            )
             assert "Service Unavailable" not in site.log.read_text()
 
             # It is back, and so is the site, by itself.
             server.start()
             site.wait_until(lambda: site.get("/readyz").status_code == 200)
             site.wait_until(lambda: page(site).status_code == 200)
-            site.wait_until(lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"], 40)
+            site.wait_until(
+                lambda: site.metric("sipgate_statistics_up") == ["sipgate_statistics_up 1.0"], 40
+            )
 
 
 def page(site: Served) -> requests.Response:
     """Ask for a page as somebody whose session has to be looked up."""
-    headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https", "Cookie": "sipgate_session=" + "a" * 32}
-    return requests.get(f"http://127.0.0.1:{site.port}/", headers=headers, timeout=60, allow_redirects=False)
+    headers = {
+        "Host": "crm.example.org",
+        "X-Forwarded-Proto": "https",
+        "Cookie": "sipgate_session=" + "a" * 32,
+    }
+    return requests.get(
+        f"http://127.0.0.1:{site.port}/", headers=headers, timeout=60, allow_redirects=False
+    )
 
 
 def reference_on(answer: requests.Response) -> str:
@@ -219,7 +245,10 @@ def test_a_cache_that_is_away_costs_no_gauge_and_no_readiness(tmp_path: Path) ->
         browser = requests.Session()
         headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
         address = f"http://127.0.0.1:{site.port}/accounts/login/"
-        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', browser.get(address, headers=headers).text)
+        token = re.search(
+            r'name="csrfmiddlewaretoken" value="([^"]+)"',
+            browser.get(address, headers=headers).text,
+        )
         assert token
         answer = browser.post(
             address,
@@ -246,7 +275,9 @@ def test_what_a_keepalive_counted_outlives_a_restart_of_the_site(tmp_path: Path)
         with served(tmp_path, url, PROMETHEUS_MULTIPROC_DIR=str(shared)) as site:
             assert not (shared / "counter_999999999.db").exists()
             manage = [sys.executable, "manage.py"]
-            subprocess.run([*manage, "migrate", "--verbosity", "0"], cwd=ROOT, env=site.environment, check=True)
+            subprocess.run(
+                [*manage, "migrate", "--verbosity", "0"], cwd=ROOT, env=site.environment, check=True
+            )
             keepalive = subprocess.Popen(
                 [*manage, "sipgate_keepalive", "--loop", "--interval", "0.2"],
                 cwd=ROOT,
@@ -255,7 +286,9 @@ def test_what_a_keepalive_counted_outlives_a_restart_of_the_site(tmp_path: Path)
             )
         try:
             with served(tmp_path, url, PROMETHEUS_MULTIPROC_DIR=str(shared)) as site:
-                site.wait_until(lambda: any(float(line.split()[-1]) > 2 for line in site.metric(runs)))
+                site.wait_until(
+                    lambda: any(float(line.split()[-1]) > 2 for line in site.metric(runs))
+                )
         finally:
             keepalive.send_signal(signal.SIGTERM)
             keepalive.wait(60)
@@ -266,7 +299,10 @@ def test_what_a_keepalive_counted_outlives_a_restart_of_the_site(tmp_path: Path)
 def test_any_host_name_and_plain_http_will_do(site_away: Served, path: str, host: str) -> None:
     headers = {"Host": host, "Authorization": f"Bearer {TOKEN}"}
     answer = requests.get(
-        f"http://127.0.0.1:{site_away.port}{path}", headers=headers, timeout=30, allow_redirects=False
+        f"http://127.0.0.1:{site_away.port}{path}",
+        headers=headers,
+        timeout=30,
+        allow_redirects=False,
     )
     assert answer.status_code == (503 if path == "/readyz" else 200)
     assert "no-store" in answer.headers["Cache-Control"]

@@ -68,10 +68,18 @@ def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journa
             file.unlink()
         shutil.copy(backup, database)
 
-    check_restore(strict, tmp_path / "journal", journal, lambda folder: process(folder, use=connection), restore)
+    check_restore(
+        strict,
+        tmp_path / "journal",
+        journal,
+        lambda folder: process(folder, use=connection),
+        restore,
+    )
 
 
-def check_restore(strict: Strict, folder: Path, journal: str, use: Started, restore: Callable[[], None]) -> None:
+def check_restore(
+    strict: Strict, folder: Path, journal: str, use: Started, restore: Callable[[], None]
+) -> None:
     """Refresh after the backup, restore it, and use the connection with, with a copy of, or without the journal."""
     since = use(folder)
     assert since.hear()["generation"] == 2
@@ -90,4 +98,6 @@ def check_restore(strict: Strict, folder: Path, journal: str, use: Started, rest
             assert told["error"] == "NeedsSignIn"
         else:
             assert (told["generation"], told["state"]) == (2, "active")
-    assert strict.counts()["reuse"] == (1 if journal == "lost" else 0), "a spent token is not sent for ever"
+    assert strict.counts()["reuse"] == (1 if journal == "lost" else 0), (
+        "a spent token is not sent for ever"
+    )

@@ -34,7 +34,10 @@ def _foreign_sandbox() -> Iterator[tuple[Running, int]]:
     port = foreign.free_port()
     origin = f"http://localhost:{port}"
     with launch(
-        "--redirect-uri", f"{origin}/oauth", "--redirect-uri", f"{origin}/accounts/sipgate/login/callback/"
+        "--redirect-uri",
+        f"{origin}/oauth",
+        "--redirect-uri",
+        f"{origin}/accounts/sipgate/login/callback/",
     ) as sandbox:
         yield sandbox, port
 
@@ -48,9 +51,16 @@ def foreign_site(_foreign_sandbox: tuple[Running, int], python: Path, tmp_path: 
     sandbox, port = _foreign_sandbox
     sandbox.control.reset(people=True)
 
-    def make(settings: str = "", *, prepare: str = "", python: Path = python) -> foreign.ForeignSite:
+    def make(
+        settings: str = "", *, prepare: str = "", python: Path = python
+    ) -> foreign.ForeignSite:
         return foreign.ForeignSite(
-            tmp_path / "site", python=python, port=port, sandbox=sandbox, settings=settings, prepare=prepare
+            tmp_path / "site",
+            python=python,
+            port=port,
+            sandbox=sandbox,
+            settings=settings,
+            prepare=prepare,
         )
 
     return make

@@ -34,7 +34,9 @@ QUICK_PASSWORDS = 'PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordH
 WITHOUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
-def run(*command: str | Path, cwd: Path, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *command: str | Path, cwd: Path, check: bool = True, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command with a bare environment; what it wrote is in the failure."""
     done = subprocess.run(
         [str(word) for word in command],
@@ -46,14 +48,29 @@ def run(*command: str | Path, cwd: Path, check: bool = True, **environment: str)
         check=False,
     )
     if check and done.returncode:
-        raise AssertionError(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+        raise AssertionError(
+            f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+        )
     return done
 
 
 def bare_environment(**more: str) -> dict[str, str]:
     """Nothing of this process' but where programs, caches and certificates are."""
-    kept = ("PATH", "HOME", "LANG", "TMPDIR", "SSL_CERT_FILE", "UV_CACHE_DIR", "UV_INDEX_URL", "UV_DEFAULT_INDEX")
-    passed = {name: os.environ[name] for name in (*kept, "HTTPS_PROXY", "https_proxy") if name in os.environ}
+    kept = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "TMPDIR",
+        "SSL_CERT_FILE",
+        "UV_CACHE_DIR",
+        "UV_INDEX_URL",
+        "UV_DEFAULT_INDEX",
+    )
+    passed = {
+        name: os.environ[name]
+        for name in (*kept, "HTTPS_PROXY", "https_proxy")
+        if name in os.environ
+    }
     passed |= {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
     return {**passed, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUNBUFFERED": "1", **more}
 
@@ -81,14 +98,27 @@ def build(folder: Path) -> tuple[Path, Path]:
     return sdist, wheel
 
 
-def environment(folder: Path, *wanted: str, python: str = sys.executable, constraints: Path | None = None) -> Path:
+def environment(
+    folder: Path, *wanted: str, python: str = sys.executable, constraints: Path | None = None
+) -> Path:
     """Make a virtual environment with ``wanted`` in it; return its Python."""
     uv = Path(sys.executable).with_name("uv")
     run(uv, "venv", "--quiet", "--python", python, folder, cwd=folder.parent)
     limits = ["-c", str(constraints)] if constraints else []
     made = folder / "bin" / "python"
     # With pip, as every other installation here: uv has certificates and settings of its own.
-    run(sys.executable, "-m", "pip", "--python", made, "install", "--quiet", *limits, *wanted, cwd=folder.parent)
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        made,
+        "install",
+        "--quiet",
+        *limits,
+        *wanted,
+        cwd=folder.parent,
+    )
     return made
 
 
@@ -108,7 +138,14 @@ class ForeignSite:
     """
 
     def __init__(
-        self, folder: Path, *, python: Path, port: int, sandbox: Running, settings: str = "", prepare: str = ""
+        self,
+        folder: Path,
+        *,
+        python: Path,
+        port: int,
+        sandbox: Running,
+        settings: str = "",
+        prepare: str = "",
     ) -> None:
         self.folder, self.python, self.sandbox, self.port = folder, python, sandbox, port
         self.origin = f"http://localhost:{port}"
@@ -126,7 +163,9 @@ class ForeignSite:
 
     def manage(self, *words: str, check: bool = True) -> str:
         """Run ``manage.py``; return what it wrote."""
-        done = run(self.python, "manage.py", *words, cwd=self.folder, check=check, **self.environment)
+        done = run(
+            self.python, "manage.py", *words, cwd=self.folder, check=check, **self.environment
+        )
         return done.stdout + done.stderr
 
     def python_says(self, code: str) -> str:
@@ -182,7 +221,9 @@ class Visitor:
     def get(self, path: str, **options: Any) -> requests.Response:
         return self.session.get(urljoin(self.site.origin, path), timeout=60, **options)
 
-    def post(self, path: str, data: dict[str, str] | None = None, **options: Any) -> requests.Response:
+    def post(
+        self, path: str, data: dict[str, str] | None = None, **options: Any
+    ) -> requests.Response:
         """Send a form as the page at hand would, with its CSRF token."""
         form = {**(data or {}), "csrfmiddlewaretoken": self.session.cookies.get("csrftoken", "")}
         return self.session.post(urljoin(self.site.origin, path), data=form, timeout=60, **options)
@@ -230,7 +271,8 @@ class Visitor:
         """As a person does who signed up with sipgate: set a password, then remove the connection."""
         self.get("/accounts/password/set/")
         self.post(
-            "/accounts/password/set/", {"password1": "correct horse battery", "password2": "correct horse battery"}
+            "/accounts/password/set/",
+            {"password1": "correct horse battery", "password2": "correct horse battery"},
         )
         chosen = self.forms_of(self.get("/accounts/3rdparty/"))["account"]
         answer = self.post("/accounts/3rdparty/", {"account": chosen})

@@ -55,7 +55,11 @@ OF_THE_SITE = "ignore:The EMAIL_"
 def declared(kind: str) -> list[str]:
     """Return the versions that the package's classifiers name."""
     lines = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
-    return [found[1] for line in lines if (found := re.fullmatch(rf"{re.escape(kind)} :: (\d+\.\d+)", line))]
+    return [
+        found[1]
+        for line in lines
+        if (found := re.fullmatch(rf"{re.escape(kind)} :: (\d+\.\d+)", line))
+    ]
 
 
 def interpreter(version: str) -> str | None:
@@ -88,7 +92,9 @@ def pins(folder: Path, *, without: str) -> Path:
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(params=combinations(), ids=lambda pair: "python{}-django{}".format(*pair), scope="module")
+@pytest.fixture(
+    params=combinations(), ids=lambda pair: "python{}-django{}".format(*pair), scope="module"
+)
 def elsewhere(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
@@ -118,12 +124,16 @@ def test_the_journeys(elsewhere: tuple[Path, Path]) -> None:
     assert re.search(r"^\d+ passed in", said, re.MULTILINE), said
 
 
-def test_the_foreign_site(elsewhere: tuple[Path, Path], sandbox: tuple[Running, int], tmp_path: Path) -> None:
+def test_the_foreign_site(
+    elsewhere: tuple[Path, Path], sandbox: tuple[Running, int], tmp_path: Path
+) -> None:
     _, python = elsewhere
     running, port = sandbox
     running.control.reset(people=True)
     site = foreign.ForeignSite(tmp_path / "site", python=python, port=port, sandbox=running)
-    site.environment["PYTHONWARNINGS"] = "error::DeprecationWarning,error::PendingDeprecationWarning"
+    site.environment["PYTHONWARNINGS"] = (
+        "error::DeprecationWarning,error::PendingDeprecationWarning"
+    )
     with site.serving() as visitor:
         visitor.walk()
     assert "Warning" not in site.log.read_text()

@@ -98,7 +98,8 @@ DATABASES = {{"default": {{
 def enter_admin(visitor: foreign.Visitor) -> foreign.Visitor:
     visitor.get("/admin/login/")
     inside = visitor.post(
-        "/admin/login/?next=/admin/", {"username": "boss@b.example", "password": "correct horse battery"}
+        "/admin/login/?next=/admin/",
+        {"username": "boss@b.example", "password": "correct horse battery"},
     )
     assert inside.status_code == 200
     return visitor
@@ -107,7 +108,9 @@ def enter_admin(visitor: foreign.Visitor) -> foreign.Visitor:
 class TestSites:
     @pytest.mark.parametrize("site_id", ["SITE_ID = 1", ""], ids=["by-setting", "by-host"])
     def test_of_django(self, foreign_site: Foreign, site_id: str) -> None:
-        site = foreign_site(f'INSTALLED_APPS += ["django.contrib.sites"]\n{site_id}', prepare=THE_SITE)
+        site = foreign_site(
+            f'INSTALLED_APPS += ["django.contrib.sites"]\n{site_id}', prepare=THE_SITE
+        )
         with site.serving() as visitor:
             visitor.walk()
 
@@ -139,12 +142,21 @@ class TestClient:
                 "client_id": "1000000-1-sandbox:third-party",
                 "settings": "{}",
             }
-            made = boss.post("/admin/socialaccount/socialapp/add/", {**row, "secret": "sandbox-secret"})
-            assert (made.status_code, "was added successfully" in made.text) == (200, True), made.text
+            made = boss.post(
+                "/admin/socialaccount/socialapp/add/", {**row, "secret": "sandbox-secret"}
+            )
+            assert (made.status_code, "was added successfully" in made.text) == (200, True), (
+                made.text
+            )
             shown = boss.get("/admin/socialaccount/socialapp/1/change/")
             assert "1000000-1-sandbox" in shown.text
             assert "sandbox-secret" not in shown.text
-            assert boss.post("/admin/socialaccount/socialapp/1/change/", {**row, "name": "renamed"}).status_code == 200
+            assert (
+                boss.post(
+                    "/admin/socialaccount/socialapp/1/change/", {**row, "name": "renamed"}
+                ).status_code
+                == 200
+            )
             history = boss.get("/admin/socialaccount/socialapp/1/history/").text
             (changed,) = re.findall(r"Changed [^.<]*", history)
             assert ("Name" in changed, "ecret" in changed) == (True, False)
@@ -164,10 +176,14 @@ class TestUsers:
         with site.serving() as visitor:
             visitor.walk()
             site.manage("makemigrations", "--check", "--dry-run")
-            people = "from people.models import Person; print([p.email for p in Person.objects.all()])"
+            people = (
+                "from people.models import Person; print([p.email for p in Person.objects.all()])"
+            )
             assert site.python_says(people) == "['rosa@rosenduft.example']"
             nameless = foreign.Visitor(site)
-            asked = nameless.sign_in(person="6000000w0")  # sipgate knows no address: allauth asks for one
+            asked = nameless.sign_in(
+                person="6000000w0"
+            )  # sipgate knows no address: allauth asks for one
             assert "/accounts/3rdparty/signup/" in asked.url
             done = nameless.post(asked.url, {"email": "namenlos@ohnepost.example"})
             assert done.json()["company"] == "Ohnepost e. K."
@@ -210,9 +226,14 @@ class TestRequests:
             assert visitor.get("/company").json()["generation"] == 1
             assert site.sandbox.control.state().get("refresh", 0) == 0
 
-    def test_may_be_transactions_on_postgresql(self, foreign_site: Foreign, wheel: Path, tmp_path: Path) -> None:
+    def test_may_be_transactions_on_postgresql(
+        self, foreign_site: Foreign, wheel: Path, tmp_path: Path
+    ) -> None:
         python = foreign.environment(
-            tmp_path / "venv", str(wheel), "psycopg[binary]", constraints=foreign.ROOT / "requirements.txt"
+            tmp_path / "venv",
+            str(wheel),
+            "psycopg[binary]",
+            constraints=foreign.ROOT / "requirements.txt",
         )
         with postgres.running() as url:
             with foreign_site(on_postgresql(url), python=python).serving() as visitor:
@@ -235,8 +256,12 @@ class TestDatabases:
         tables = "from django.db import connections; print(connections['default'].introspection.table_names())"
         assert "sipgate" not in site.python_says(tables)
 
-    def test_a_refused_sign_up_leaves_nothing_behind_in_another_one(self, foreign_site: Foreign) -> None:
-        site = foreign_site(TWO_DATABASES.replace("SipgateHere", "PeopleInTheArchive"), prepare=REFUSE_SIGN_UPS)
+    def test_a_refused_sign_up_leaves_nothing_behind_in_another_one(
+        self, foreign_site: Foreign
+    ) -> None:
+        site = foreign_site(
+            TWO_DATABASES.replace("SipgateHere", "PeopleInTheArchive"), prepare=REFUSE_SIGN_UPS
+        )
         with site.serving() as visitor:
             assert visitor.sign_in().status_code == 401
         users = "from django.contrib.auth import get_user_model; print(get_user_model().objects.count())"
@@ -260,14 +285,24 @@ class TestHeadless:
         """As a single-page application does: a form of its own, posted to allauth's endpoint."""
         visitor.get("/_allauth/browser/v1/config")
         visitor.get("/app/")  # its page sets the CSRF cookie
-        form = {"provider": "sipgate", "callback_url": f"{visitor.site.origin}{self.FRONTEND}", "process": "login"}
-        answer = visitor.post("/_allauth/browser/v1/auth/provider/redirect", form, allow_redirects=False)
+        form = {
+            "provider": "sipgate",
+            "callback_url": f"{visitor.site.origin}{self.FRONTEND}",
+            "process": "login",
+        }
+        answer = visitor.post(
+            "/_allauth/browser/v1/auth/provider/redirect", form, allow_redirects=False
+        )
         assert answer.status_code == 302, answer.text
         return answer.headers["Location"]
 
-    def back(self, visitor: foreign.Visitor, *, allow: bool = True) -> tuple[str, dict[str, list[str]]]:
+    def back(
+        self, visitor: foreign.Visitor, *, allow: bool = True
+    ) -> tuple[str, dict[str, list[str]]]:
         """Return path and query of where the callback leads."""
-        answer = visitor.get(visitor.consent(self.start(visitor), allow=allow), allow_redirects=False)
+        answer = visitor.get(
+            visitor.consent(self.start(visitor), allow=allow), allow_redirects=False
+        )
         assert answer.status_code == 302, answer.text
         where = urlsplit(answer.headers["Location"])
         return where.path, parse_qs(where.query)
@@ -305,7 +340,9 @@ class TestHeadless:
                 assert (path, query["error_process"]) == (self.FRONTEND, ["login"]), fault
                 assert query["error"] == ["unknown"], fault
                 site.sandbox.control.clear()
-            assert not visitor.get("/_allauth/browser/v1/auth/session").json()["meta"]["is_authenticated"]
+            assert not visitor.get("/_allauth/browser/v1/auth/session").json()["meta"][
+                "is_authenticated"
+            ]
         assert "Traceback" not in site.log.read_text()
 
     def test_a_repeated_callback_ends_there_too(self, site: foreign.ForeignSite) -> None:
@@ -325,7 +362,9 @@ class TestHeadless:
             detour = self.leads(visitor, visitor.consent(self.start(visitor)))
             assert parse_qs(urlsplit(detour).query)["prompt"] == ["none"]
             assert urlsplit(self.leads(visitor, visitor.consent(detour))).path == self.FRONTEND
-        scope = site.python_says("from sipgate_provider.models import SipgateToken as T; print(T.objects.get().scope)")
+        scope = site.python_says(
+            "from sipgate_provider.models import SipgateToken as T; print(T.objects.get().scope)"
+        )
         assert set(scope.split()) >= {"account:read", "balance:read"}
 
     def test_only(self, foreign_site: Foreign) -> None:

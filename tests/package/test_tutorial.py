@@ -129,7 +129,10 @@ class Tutorial:
     def _placed(self, block: Block) -> Block:
         text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
         return Block(
-            block.page, block.line, block.language, text.replace("localhost:8081", f"localhost:{self.sandbox_port}")
+            block.page,
+            block.line,
+            block.language,
+            text.replace("localhost:8081", f"localhost:{self.sandbox_port}"),
         )
 
     def shell(self) -> list[str]:
@@ -166,7 +169,9 @@ class Person:
     def press(self, page: requests.Response) -> requests.Response:
         """Press the page's button for sipgate, allow everything there, return where that ends."""
         forms = re.findall(r"<form([^>]*)>(.*?)</form>", page.text, re.DOTALL)
-        (attributes, form), *others = [found for found in forms if 'name="csrfmiddlewaretoken"' in found[1]]
+        (attributes, form), *others = [
+            found for found in forms if 'name="csrfmiddlewaretoken"' in found[1]
+        ]
         assert others == [], page.text
         action = dict(re.findall(r'([a-z]+)="([^"]*)"', attributes)).get("action", page.url)
         assert "/accounts/sipgate/login/" in action, page.text
@@ -205,7 +210,9 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
 
     def translated(lines: list[str], *, environment: str) -> str:
         used.update(instead.keys() & set(lines))
-        return "\n".join(instead.get(line, environment if line == MAKE_ENVIRONMENT else line) for line in lines)
+        return "\n".join(
+            instead.get(line, environment if line == MAKE_ENVIRONMENT else line) for line in lines
+        )
 
     first = Terminal(work, SANDBOX_PORT=str(tutorial.sandbox_port))
     assert "Successfully built" in first.run(translated(tutorial.shell(), environment=":"))
@@ -215,17 +222,26 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         running.enter_context(first.running(serve, port=tutorial.sandbox_port, says=ready))
 
         second = Terminal(work)
-        second.run(translated(tutorial.shell(), environment=f"{UV} venv --quiet --python {sys.executable} .venv"))
+        second.run(
+            translated(
+                tutorial.shell(), environment=f"{UV} venv --quiet --python {sys.executable} .venv"
+            )
+        )
         assert second.folder == work / "crm"
         assert len(tutorial.files_into(second.folder)) == 5
         *before, serve = tutorial.shell()
         assert "no issues" in second.run("\n".join(before))
-        log = running.enter_context(second.running(serve, port=tutorial.site_port, says="no issues"))
+        log = running.enter_context(
+            second.running(serve, port=tutorial.site_port, says="no issues")
+        )
 
         person = Person(f"http://localhost:{tutorial.site_port}")
         running.callback(person.close)
         home = person.press(person.open("/"))
-        assert (home.status_code, "Connected with sipgate as Rosa Gärtner" in home.text) == (200, True), home.text
+        assert (home.status_code, "Connected with sipgate as Rosa Gärtner" in home.text) == (
+            200,
+            True,
+        ), home.text
         asked = person.open("/numbers")
         assert "Continue" in asked.text
         numbers = person.press(asked)

@@ -54,11 +54,21 @@ class TestContents:
             "sipgate_provider/static/sipgate_provider/admin.css",
         } <= names
 
-    def test_the_source_distribution_holds_what_builds_it_and_nothing_else(self, built: tuple[Path, Path]) -> None:
+    def test_the_source_distribution_holds_what_builds_it_and_nothing_else(
+        self, built: tuple[Path, Path]
+    ) -> None:
         with tarfile.open(built[0]) as archive:
-            names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+            names = {
+                member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()
+            }
         egg = {name for name in names if name.startswith("django_sipgate_provider.egg-info/")}
-        assert names - egg == tracked() | {"LICENSE", "README.md", "PKG-INFO", "pyproject.toml", "setup.cfg"}
+        assert names - egg == tracked() | {
+            "LICENSE",
+            "README.md",
+            "PKG-INFO",
+            "pyproject.toml",
+            "setup.cfg",
+        }
 
     def test_every_template_and_static_file_belongs_to_the_app_alone(self) -> None:
         """A file with a general name would take the place of a site's own.
@@ -80,7 +90,10 @@ class TestMetadata:
         assert said["Description-Content-Type"] == "text/markdown"
         assert len(said.get_payload()) > 1000
         assert said.get_all("Provides-Extra") == ["metrics"]
-        named = {line.partition(" ")[0].partition(">")[0].partition("<")[0] for line in said.get_all("Requires-Dist")}
+        named = {
+            line.partition(" ")[0].partition(">")[0].partition("<")[0]
+            for line in said.get_all("Requires-Dist")
+        }
         assert {name.partition("[")[0].lower() for name in named} == {
             "django",
             "django-allauth",
@@ -91,21 +104,38 @@ class TestMetadata:
         }
 
     def test_addresses_are_real_ones(self, wheel: Path) -> None:
-        addresses = [line.partition(", ")[2] for line in metadata(wheel).get_all("Project-URL") or ()]
+        addresses = [
+            line.partition(", ")[2] for line in metadata(wheel).get_all("Project-URL") or ()
+        ]
         assert addresses
-        assert all(one.startswith("https://") and "example" not in one and "<" not in one for one in addresses)
+        assert all(
+            one.startswith("https://") and "example" not in one and "<" not in one
+            for one in addresses
+        )
 
     def test_versions_agree(self, wheel: Path, python: Path, tmp_path: Path) -> None:
-        declared = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]["version"]
+        declared = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"][
+            "version"
+        ]
         code = "import importlib.metadata as m; print(m.version('django-sipgate-provider'))"
         assert metadata(wheel)["Version"] == declared
         assert foreign.run(python, "-c", code, cwd=tmp_path).stdout.strip() == declared
 
 
 class TestForeignSite:
-    def test_sees_the_installed_app_and_nothing_of_this_project(self, foreign_site: Foreign) -> None:
+    def test_sees_the_installed_app_and_nothing_of_this_project(
+        self, foreign_site: Foreign
+    ) -> None:
         site = foreign_site()
-        names = ["sipgate_project", "sipgate_sandbox", "tests", "bench", "templates", "csp", "prometheus_client"]
+        names = [
+            "sipgate_project",
+            "sipgate_sandbox",
+            "tests",
+            "bench",
+            "templates",
+            "csp",
+            "prometheus_client",
+        ]
         where, *found = site.python_says(
             "import importlib.util, sipgate_provider; print(sipgate_provider.__file__); "
             f"print(*(name for name in {names} if importlib.util.find_spec(name)))"
@@ -116,7 +146,9 @@ class TestForeignSite:
 
     def test_goes_from_installation_to_disconnection(self, foreign_site: Foreign) -> None:
         site = foreign_site()
-        assert "no issues" in site.manage("check", "--database", "default", "--fail-level", "WARNING")
+        assert "no issues" in site.manage(
+            "check", "--database", "default", "--fail-level", "WARNING"
+        )
         site.manage("migrate")
         site.manage("makemigrations", "--check", "--dry-run")
         with site.process("manage.py", "runserver", "--noreload", f"127.0.0.1:{site.port}"):
@@ -132,7 +164,10 @@ class TestForeignSite:
             assert (denied.status_code, "The sign-in was cancelled" in denied.text) == (401, True)
             assert "Sign in with sipgate" in denied.text
             stale = visitor.get("/oauth?state=of-yesterday&code=x")
-            assert (stale.status_code, "does not belong to this browser session" in stale.text) == (401, True)
+            assert (stale.status_code, "does not belong to this browser session" in stale.text) == (
+                401,
+                True,
+            )
             site.sandbox.control.fault("unauthorized-client", on="token")
             ours = visitor.sign_in()
             assert (ours.status_code, "not set up correctly" in ours.text) == (401, True)
@@ -162,5 +197,8 @@ class TestForeignSite:
             assert urlsplit(connect.url).path == "/accounts/sipgate/login/"
             answer = visitor.post(connect.url, allow_redirects=False)
             back = visitor.get(visitor.consent(answer.headers["Location"]))
-            assert (urlsplit(back.url).path, back.json()) == ("/guarded", {"company": "Rosenduft Gartenbau GmbH"})
+            assert (urlsplit(back.url).path, back.json()) == (
+                "/guarded",
+                {"company": "Rosenduft Gartenbau GmbH"},
+            )
         assert "Traceback" not in site.log.read_text()

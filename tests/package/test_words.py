@@ -48,19 +48,35 @@ def read(text: str, *expected: str) -> None:
 class TestAnotherSite:
     def test_the_doctor_and_the_checks_name_its_settings(self, foreign_site: Foreign) -> None:
         site = foreign_site(MISTAKES)
-        wanted = ("SIPGATE_SCOPE", "SIPGATE_TOKEN_URL", "SIPGATE_REDIRECT_URI", "SOCIALACCOUNT_PROVIDERS", "CACHES")
+        wanted = (
+            "SIPGATE_SCOPE",
+            "SIPGATE_TOKEN_URL",
+            "SIPGATE_REDIRECT_URI",
+            "SOCIALACCOUNT_PROVIDERS",
+            "CACHES",
+        )
         read(site.manage("sipgate_doctor", "--offline", check=False), *wanted)
-        read(site.manage("check", "--deploy", "--database", "default", check=False), "SIPGATE_REDIRECT_URI")
+        read(
+            site.manage("check", "--deploy", "--database", "default", check=False),
+            "SIPGATE_REDIRECT_URI",
+        )
         read(site.manage("sipgate_status", check=False))
 
     def test_the_doctor_names_its_settings_when_nobody_answers(self, foreign_site: Foreign) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             url = CLOSED.format(port=probe.getsockname()[1])
-        site = foreign_site(f"SIPGATE_AUTH_URL = '{url}/auth'; SIPGATE_TOKEN_URL = SIPGATE_API_URL = '{url}/token'")
+        site = foreign_site(
+            f"SIPGATE_AUTH_URL = '{url}/auth'; SIPGATE_TOKEN_URL = SIPGATE_API_URL = '{url}/token'"
+        )
         found = site.manage("sipgate_doctor", "--problems", check=False)
         read(found, "SIPGATE_AUTH_URL", "SIPGATE_TOKEN_URL", "SIPGATE_API_URL")
         assert found.count("nothing listens there") == 3
 
     def test_every_error_names_its_settings(self, foreign_site: Foreign) -> None:
-        read(foreign_site().python_says(EVERY_ERROR), "SIPGATE_TOKEN_URL", "SIPGATE_SCOPE", "SOCIALACCOUNT_PROVIDERS")
+        read(
+            foreign_site().python_says(EVERY_ERROR),
+            "SIPGATE_TOKEN_URL",
+            "SIPGATE_SCOPE",
+            "SOCIALACCOUNT_PROVIDERS",
+        )

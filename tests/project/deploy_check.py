@@ -20,7 +20,15 @@ VARIABLES = {
     "BEHIND_PROXY": "on",
     "LOG_LEVEL": "INFO",
     **dict.fromkeys(
-        ("AUTH_URL", "TOKEN_URL", "TEST_API_ENDPOINT", "SIPGATE_API_URL", "JOURNAL_DIR", "ATOMIC_REQUESTS"), ""
+        (
+            "AUTH_URL",
+            "TOKEN_URL",
+            "TEST_API_ENDPOINT",
+            "SIPGATE_API_URL",
+            "JOURNAL_DIR",
+            "ATOMIC_REQUESTS",
+        ),
+        "",
     ),
 }
 

@@ -27,7 +27,10 @@ def complaints() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     groups = project["dependency-groups"]
     site, dev = pins("requirements.txt"), pins("requirements-dev.txt")
-    wanted = [("requirements.txt", site, word) for word in project["project"]["dependencies"] + groups["site"]]
+    wanted = [
+        ("requirements.txt", site, word)
+        for word in project["project"]["dependencies"] + groups["site"]
+    ]
     wanted += [("requirements-dev.txt", dev, word) for word in groups["dev"]]
     found = []
     for file, pinned, word in wanted:

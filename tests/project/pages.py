@@ -50,7 +50,11 @@ def blocks(page: Path) -> list[Block]:
             inside = (number + 1, fence["language"], fence["indent"], [])
         elif inside and fence and not fence["language"]:
             start, language, _indent, lines = inside
-            found.append(Block(str(page.relative_to(ROOT)), start, language, "\n".join(lines) + "\n", heading))
+            found.append(
+                Block(
+                    str(page.relative_to(ROOT)), start, language, "\n".join(lines) + "\n", heading
+                )
+            )
             inside = None
         elif inside is None and line.startswith("#"):
             heading = line.lstrip("# ")

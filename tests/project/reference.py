@@ -60,7 +60,15 @@ def _table(old: list[str], rows: Iterable[Row]) -> str:
     columns = head[0].count("|") - 1
     kept = {row[0]: row for row in table("\n".join(old))}
     made = [[*row, *kept.get(row[0], [MISSING] * columns)[len(row) :]] for row in rows]
-    return "\n".join([*head, *("".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in made)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *head,
+                *("".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in made),
+            ]
+        )
+        + "\n"
+    )
 
 
 def words(text: str | None) -> str:
@@ -83,10 +91,14 @@ def settings() -> list[Row]:
         for name in [name for name in dir(of_site) if name.startswith("SIPGATE_")]:
             delattr(of_site, name)
         for function in vars(conf).values():
-            described = re.match(r"`(SIPGATE_\w+)`[^:]*: (.*)", words(getattr(function, "__doc__", "")))
+            described = re.match(
+                r"`(SIPGATE_\w+)`[^:]*: (.*)", words(getattr(function, "__doc__", ""))
+            )
             if described and function.__module__ == conf.__name__:
                 kind = function.__annotations__["return"]
-                kind = "list of texts" if kind.startswith(("list", "tuple")) else TYPES.get(kind, kind)
+                kind = (
+                    "list of texts" if kind.startswith(("list", "tuple")) else TYPES.get(kind, kind)
+                )
                 kind = "seconds" if described[1].endswith("_SECONDS") else kind
                 default = "derived" if "derived" in described[2] else _default(function())
                 rows.append([code(described[1]), kind, default, described[2]])
@@ -105,7 +117,11 @@ def options(name: str) -> list[Row]:
     """Return each option of a command as it is written, and its help."""
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     general = {action.dest for action in BaseCommand().create_parser("manage.py", name)._actions}
-    return [[_written(action), words(action.help)] for action in parser._actions if action.dest not in general]
+    return [
+        [_written(action), words(action.help)]
+        for action in parser._actions
+        if action.dest not in general
+    ]
 
 
 def _written(action: Action) -> str:
@@ -126,16 +142,23 @@ def signature(function: Callable[..., Any], name: str) -> str:
     """Return ``name(parameters)`` without annotations, ``self`` and the template context."""
     given = inspect.signature(function)
     kept = [
-        one.replace(annotation=one.empty) for one in given.parameters.values() if one.name not in {"self", "context"}
+        one.replace(annotation=one.empty)
+        for one in given.parameters.values()
+        if one.name not in {"self", "context"}
     ]
-    return code(f"{name}{given.replace(parameters=kept, return_annotation=given.empty)}".replace("'", '"'))
+    return code(
+        f"{name}{given.replace(parameters=kept, return_annotation=given.empty)}".replace("'", '"')
+    )
 
 
 def client() -> list[Row]:
     public = [name for name in vars(SipgateClient) if not name.startswith("_")]
     members = [(name, getattr(SipgateClient, name)) for name in public]
     return [
-        [code(name) if isinstance(member, property) else signature(member, name), words(member.__doc__)]
+        [
+            code(name) if isinstance(member, property) else signature(member, name),
+            words(member.__doc__),
+        ]
         for name, member in members
     ]
 
@@ -150,7 +173,9 @@ def values() -> list[Row]:
 
 def tags() -> list[Row]:
     functions = {name: getattr(sipgate, name) for name in sipgate.register.tags}
-    return [[signature(function, name), words(function.__doc__)] for name, function in functions.items()]
+    return [
+        [signature(function, name), words(function.__doc__)] for name, function in functions.items()
+    ]
 
 
 # --- errors, models ---------------------------------------------------------------------------------------------------
@@ -158,7 +183,9 @@ def tags() -> list[Row]:
 
 def error_tree() -> list[Row]:
     """Return the tree: class, what its constructor adds; what happened and what helps, from the module's docstring."""
-    lines = re.findall(r"^ *[├└│─ ]*(\w+) {2,}(.*?)(?: +→ (.*))?$", errors.__doc__ or "", flags=re.MULTILINE)
+    lines = re.findall(
+        r"^ *[├└│─ ]*(\w+) {2,}(.*?)(?: +→ (.*))?$", errors.__doc__ or "", flags=re.MULTILINE
+    )
     said = {name: (words(meaning), words(remedy)) for name, meaning, remedy in lines}
 
     def rows(kind: type, depth: int) -> list[Row]:
@@ -176,25 +203,46 @@ def error_tree() -> list[Row]:
 
 
 def choices(name: str) -> list[Row]:
-    kind: Any = {"State": models.State, "Reason": models.Reason, "Event": models.TokenEvent.Kind}[name]
+    kind: Any = {"State": models.State, "Reason": models.Reason, "Event": models.TokenEvent.Kind}[
+        name
+    ]
     return [[code(value), str(label)] for value, label in kind.choices if value]
 
 
 def token() -> list[Row]:
-    shown = [field for field in models.SipgateToken._meta.fields if field.name not in {"connection", "sealed"}]
+    shown = [
+        field
+        for field in models.SipgateToken._meta.fields
+        if field.name not in {"connection", "sealed"}
+    ]
     return [[code(field.name), str(field.verbose_name)] for field in shown]
 
 
 def checks() -> list[Row]:
     """Return id and level of every system check that the package names."""
-    text = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "sipgate_provider").rglob("*.py"))
-    ids = sorted(set(re.findall(r"sipgate_provider\.[EW]\d{3}\b", text)), key=lambda name: name[-3:])
+    text = "".join(
+        file.read_text(encoding="utf-8") for file in (ROOT / "sipgate_provider").rglob("*.py")
+    )
+    ids = sorted(
+        set(re.findall(r"sipgate_provider\.[EW]\d{3}\b", text)), key=lambda name: name[-3:]
+    )
     return [[code(name), "error" if name[-4] == "E" else "warning"] for name in ids]
 
 
 PARTS: dict[str, Callable[..., list[Row] | str]] = {
     function.__name__: function
-    for function in (settings, options, exits, client, values, tags, error_tree, choices, token, checks)
+    for function in (
+        settings,
+        options,
+        exits,
+        client,
+        values,
+        tags,
+        error_tree,
+        choices,
+        token,
+        checks,
+    )
 }
 
 

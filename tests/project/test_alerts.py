@@ -56,7 +56,9 @@ TROUBLES: dict[str, list[Series]] = {
     "SipgateKeepaliveIsLate": [{"sipgate_connections_overdue": "0x600 3x119"}],
     "SipgateJournalWaits": [{"sipgate_journal_entries": "0x600 1x119"}],
     "SipgateSessionsDoNotEnd": [{"sipgate_revocations_oldest_seconds": "0+60x719"}],
-    "SipgateGateIsSlow": [{'sipgate_gate_wait_seconds_bucket{result="refreshed",le="1.0"}': f"0+30x{HOURS * 60}"}],
+    "SipgateGateIsSlow": [
+        {'sipgate_gate_wait_seconds_bucket{result="refreshed",le="1.0"}': f"0+30x{HOURS * 60}"}
+    ],
     "SipgateIsNotCounted": [{"sipgate_statistics_up": "1x700 0x19"}],
     "SipgateSiteIsDown": [{next(iter(UP)): "1x700 0x19"}, {next(iter(UP)): "1x700 stale _x18"}],
     "SipgateKeepaliveDoesNotRun": [{next(iter(RUNS)): "0+1x600 600x119"}],
@@ -65,7 +67,9 @@ TROUBLES: dict[str, list[Series]] = {
 """What has to change on that site for a rule to fire at the end."""
 
 BRIEF: dict[str, Series] = {
-    "SipgateManyNeedSignIn": {'sipgate_connections{state="needs_sign_in"}': "10x680 30x39"},  # a few of a thousand
+    "SipgateManyNeedSignIn": {
+        'sipgate_connections{state="needs_sign_in"}': "10x680 30x39"
+    },  # a few of a thousand
     "SipgateRefreshesFail": {'sipgate_refreshes_total{outcome="unavailable"}': "0x712 0+30x7"},
     "SipgateApiFails": {'sipgate_api_requests_total{status="503"}': "0x712 0+30x7"},
     "SipgateConnectionsEndSoon": {"sipgate_connections_ending": "0x600 3x119"},
@@ -84,11 +88,18 @@ def expected(alert: str, series: Series) -> dict[str, dict[str, str]]:
     rule = next(rule for rule in rules() if rule["alert"] == alert)
     labels = {"severity": rule["severity"]}
     if alert == "SipgateSiteIsDown":
-        labels |= {"job": "sipgate"} | ({"instance": "a"} if "stale" not in series[next(iter(UP))] else {})
-    return {"exp_labels": labels, "exp_annotations": {key: rule[key] for key in ("summary", "action")}}
+        labels |= {"job": "sipgate"} | (
+            {"instance": "a"} if "stale" not in series[next(iter(UP))] else {}
+        )
+    return {
+        "exp_labels": labels,
+        "exp_annotations": {key: rule[key] for key in ("summary", "action")},
+    }
 
 
-def judged(folder: Path, series: Series, *, firing: Iterable[str] = (), silent: Iterable[str] = ()) -> None:
+def judged(
+    folder: Path, series: Series, *, firing: Iterable[str] = (), silent: Iterable[str] = ()
+) -> None:
     fires = [{"alertname": alert, "exp_alerts": [expected(alert, series)]} for alert in firing]
     is_silent = [{"alertname": alert, "exp_alerts": []} for alert in silent]
     test = {
@@ -97,25 +108,33 @@ def judged(folder: Path, series: Series, *, firing: Iterable[str] = (), silent: 
         "tests": [
             {
                 "interval": "1m",
-                "input_series": [{"series": name, "values": values} for name, values in series.items()],
-                "alert_rule_test": [{"eval_time": f"{HOURS}h", **asked} for asked in [*fires, *is_silent]],
+                "input_series": [
+                    {"series": name, "values": values} for name, values in series.items()
+                ],
+                "alert_rule_test": [
+                    {"eval_time": f"{HOURS}h", **asked} for asked in [*fires, *is_silent]
+                ],
             }
         ],
     }
     (folder / "alerts.yml").write_text(ALERTS)
     (folder / "test.yml").write_text(json.dumps(test))  # JSON is YAML
-    done = subprocess.run(["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(
+        ["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 promtool = pytest.mark.skipif(
-    not shutil.which("promtool") and not os.environ.get("CI"), reason="needs promtool (Debian: prometheus)"
+    not shutil.which("promtool") and not os.environ.get("CI"),
+    reason="needs promtool (Debian: prometheus)",
 )
 
 
 @promtool
 @pytest.mark.parametrize(
-    ("alert", "change"), [(alert, change) for alert, changes in TROUBLES.items() for change in changes]
+    ("alert", "change"),
+    [(alert, change) for alert, changes in TROUBLES.items() for change in changes],
 )
 def test_it_fires(tmp_path: Path, alert: str, change: Series) -> None:
     assert set(change) <= set(WELL)

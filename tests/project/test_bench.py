@@ -25,11 +25,18 @@ def test_quick_run_measures_every_case(tmp_path: Path) -> None:
         "--output",
         str(tmp_path / "bench.json"),
     ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     cases = json.loads((tmp_path / "bench.json").read_text())["cases"]
     assert len(cases) == 7
-    assert {target["name"]: target["value"] for case in cases for target in case["targets"] if not target["unit"]} == {
+    assert {
+        target["name"]: target["value"]
+        for case in cases
+        for target in case["targets"]
+        if not target["unit"]
+    } == {
         "valid token: queries": 1,
         "contention: refreshes per token that has ended": 1,
         "contention: failed callers, and spent tokens sent": 0,

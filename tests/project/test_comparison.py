@@ -18,7 +18,10 @@ ROOTS = {"allauth": Path(allauth.__file__).parents[1], "tests": ROOT}
 def notes() -> dict[int, str]:
     """Return what stands below each number."""
     parts = re.split(r"^(\d+)\. ", section(PAGE, "## Sources"), flags=re.MULTILINE)[1:]
-    return {int(number): " ".join(text.split()) for number, text in zip(parts[::2], parts[1::2], strict=True)}
+    return {
+        int(number): " ".join(text.split())
+        for number, text in zip(parts[::2], parts[1::2], strict=True)
+    }
 
 
 def test_every_line_of_the_table_has_its_note() -> None:
@@ -40,7 +43,9 @@ def test_what_a_note_names_is_there(number: int) -> None:
                 assert file is None or file.exists(), word
             elif file and file.is_file():
                 name = word.partition(" ")[0].partition("=")[0].rpartition(".")[2]
-                assert re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")), f"{word} is not in {file}"
+                assert re.search(rf"\b{name}\b", file.read_text(encoding="utf-8")), (
+                    f"{word} is not in {file}"
+                )
     assert "this app: `tests/" in notes()[number]
 
 

@@ -38,7 +38,9 @@ def test_what_a_document_names_exists(document: Path) -> None:
     assert set(re.findall(r"`make ([a-z-]+)", said)) <= targets
     assert set(re.findall(r"manage\.py (sipgate_\w+)", said)) <= set(get_commands())
     links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", said)
-    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    missing = [
+        link for link in links if "://" not in link and not (document.parent / link).exists()
+    ]
     assert not missing
 
 
@@ -54,14 +56,22 @@ def test_the_protocol_page_describes_every_column() -> None:
 
 
 def test_every_make_target_is_described() -> None:
-    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), flags=re.MULTILINE)) - {"help", "clean"}
-    assert described <= set(re.findall(r"^\| `make ([a-z-]+)", text("CONTRIBUTING.md"), flags=re.MULTILINE))
+    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), flags=re.MULTILINE)) - {
+        "help",
+        "clean",
+    }
+    assert described <= set(
+        re.findall(r"^\| `make ([a-z-]+)", text("CONTRIBUTING.md"), flags=re.MULTILINE)
+    )
 
 
 def sources(*folders: str) -> str:
     """Return all code and templates of these folders as one line without quotes, so that split texts are found."""
     files = [
-        file for folder in folders for file in (ROOT / folder).rglob("*") if file.suffix in {".py", ".html", ".txt"}
+        file
+        for folder in folders
+        for file in (ROOT / folder).rglob("*")
+        if file.suffix in {".py", ".html", ".txt"}
     ]
     joined = " ".join(file.read_text(encoding="utf-8") for file in sorted(files))
     return re.sub(r'"?\s+f?"|\s+', " ", joined)
@@ -95,18 +105,30 @@ def test_every_dependency_has_a_reason() -> None:
     ]
     names = {re.match(r"[A-Za-z0-9-]+", word)[0].lower() for word in words}  # type: ignore[index]  # each has a name
     reasons = text("CONTRIBUTING.md").partition("## Dependencies")[2].partition("\n## ")[0].lower()
-    assert not [name for name in names if not re.search(rf"(?<![a-z-]){re.escape(name)}(?![a-z-])", reasons)]
+    assert not [
+        name for name in names if not re.search(rf"(?<![a-z-]){re.escape(name)}(?![a-z-])", reasons)
+    ]
 
 
 def test_the_index_has_every_page() -> None:
-    listed = re.findall(r"^\| \[[^\]]+\]\(([\w-]+\.md)\)", text("docs/README.md"), flags=re.MULTILINE)
-    assert sorted(listed) == sorted(path.name for path in ROOT.glob("docs/*.md") if path.name != "README.md")
+    listed = re.findall(
+        r"^\| \[[^\]]+\]\(([\w-]+\.md)\)", text("docs/README.md"), flags=re.MULTILINE
+    )
+    assert sorted(listed) == sorted(
+        path.name for path in ROOT.glob("docs/*.md") if path.name != "README.md"
+    )
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_headings_that_a_document_links_to_exist(document: Path) -> None:
-    for name, anchor in re.findall(r"\]\(([\w./-]*)#([^)]+)\)", document.read_text(encoding="utf-8")):
+    for name, anchor in re.findall(
+        r"\]\(([\w./-]*)#([^)]+)\)", document.read_text(encoding="utf-8")
+    ):
         target = (document.parent / name) if name else document
         if "://" not in name:
-            headings = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            headings = re.findall(
+                r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE
+            )
+            assert anchor in {
+                re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+            }

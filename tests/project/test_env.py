@@ -77,7 +77,9 @@ class Project:
         self.folder = folder
         # The settings find their folder by the real place of their file: a link would lead back.
         shutil.copytree(
-            ROOT / "sipgate_project", folder / "sipgate_project", ignore=shutil.ignore_patterns("__pycache__")
+            ROOT / "sipgate_project",
+            folder / "sipgate_project",
+            ignore=shutil.ignore_patterns("__pycache__"),
         )
         shutil.copy(ROOT / "manage.py", folder)
         for name in ("sipgate_provider", "sipgate_sandbox", "templates"):
@@ -86,7 +88,9 @@ class Project:
     def write(self, text: str | bytes) -> None:
         (self.folder / ".env").write_bytes(text.encode() if isinstance(text, str) else text)
 
-    def run(self, *arguments: str, without_rights: bool = False, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *arguments: str, without_rights: bool = False, **variables: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run Python here. ``without_rights``: bound by the modes of files, even as root."""
         kept = {
             name: value
@@ -424,24 +428,38 @@ def _name(case: Any) -> str:
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """What the settings say of each file, all read by one process."""
     project = Project(tmp_path_factory.mktemp("mistakes"))
-    files = [text if isinstance(text, bytes) else text.encode() for texts in MISTAKES.values() for text in texts]
+    files = [
+        text if isinstance(text, bytes) else text.encode()
+        for texts in MISTAKES.values()
+        for text in texts
+    ]
     done = project.run("-c", READ_ALL, json.dumps([text.decode("latin-1") for text in files]))
     assert done.returncode == 0, done.stderr
-    return dict(zip([text.decode("latin-1") for text in files], json.loads(done.stdout), strict=True))
+    return dict(
+        zip([text.decode("latin-1") for text in files], json.loads(done.stdout), strict=True)
+    )
 
 
 @pytest.mark.parametrize(
-    ("sentence", "text"), [(sentence, text) for sentence, texts in MISTAKES.items() for text in texts], ids=_name
+    ("sentence", "text"),
+    [(sentence, text) for sentence, texts in MISTAKES.items() for text in texts],
+    ids=_name,
 )
-def test_a_mistake_ends_in_one_sentence(said: dict[str, str], sentence: str, text: str | bytes) -> None:
+def test_a_mistake_ends_in_one_sentence(
+    said: dict[str, str], sentence: str, text: str | bytes
+) -> None:
     told = said[(text if isinstance(text, bytes) else text.encode()).decode("latin-1")]
     assert told == sentence
     assert "s3cret" not in told
 
 
-@pytest.mark.parametrize("sentence", ["PORT must be a whole number from 1 to 65535.", *list(MISTAKES)[-2:]])
+@pytest.mark.parametrize(
+    "sentence", ["PORT must be a whole number from 1 to 65535.", *list(MISTAKES)[-2:]]
+)
 @pytest.mark.parametrize("command", ["runserver", "migrate", "sipgate_doctor"])
-def test_each_command_ends_with_that_sentence(project: Project, sentence: str, command: str) -> None:
+def test_each_command_ends_with_that_sentence(
+    project: Project, sentence: str, command: str
+) -> None:
     project.write(MISTAKES[sentence][0])
     done = project.run("manage.py", command)
     refused(done, "")
@@ -450,7 +468,10 @@ def test_each_command_ends_with_that_sentence(project: Project, sentence: str, c
 
 def test_a_mistake_under_wsgi_quotes_nothing_either(project: Project) -> None:
     # A worker prints the traceback with all causes: parsers would quote pieces of the password there.
-    for text in (f"{SITE}DATABASE_URL=postgres://u:{SECRET}/x@h/n", f"{SITE}EMAIL_URL=smtp://u:{SECRET}/x@h:25"):
+    for text in (
+        f"{SITE}DATABASE_URL=postgres://u:{SECRET}/x@h/n",
+        f"{SITE}EMAIL_URL=smtp://u:{SECRET}/x@h:25",
+    ):
         project.write(text)
         done = project.run("-c", "import sipgate_project.wsgi")
         assert done.returncode != 0
@@ -474,7 +495,9 @@ print("password of the cache:", caches["default"]._cache.get_client().connection
 """
 
 
-@pytest.mark.parametrize("redis", [f"redis://:{SECRET}@cache:6379/1", f"unix://me:{SECRET}@/run/redis.sock?db=1"])
+@pytest.mark.parametrize(
+    "redis", [f"redis://:{SECRET}@cache:6379/1", f"unix://me:{SECRET}@/run/redis.sock?db=1"]
+)
 def test_an_error_report_shows_no_password(project: Project, redis: str) -> None:
     secret = SECRET.replace("s3cret", "s3cret%21")
     project.write(
@@ -492,7 +515,10 @@ def test_an_error_report_shows_no_password(project: Project, redis: str) -> None
 def test_an_unreadable_env_file_is_not_ignored(project: Project) -> None:
     project.write(SITE)
     (project.folder / ".env").chmod(0)
-    refused(project.run("manage.py", "check", without_rights=True), ".env cannot be read (PermissionError)")
+    refused(
+        project.run("manage.py", "check", without_rights=True),
+        ".env cannot be read (PermissionError)",
+    )
 
 
 REMARKS = {
@@ -539,8 +565,14 @@ class TestAsSipgatesExampleReadsIt:
     )
     def test_a_line(self, project: Project, line: str) -> None:
         project.write(f"{SITE}{line}\n")
-        example = project.run("-c", "import dotenv, os; dotenv.load_dotenv('.env'); print(os.environ['TIME_ZONE'])")
-        assert project.values("TIME_ZONE") == {"TIME_ZONE": example.stdout.strip()} == {"TIME_ZONE": "Europe/Paris"}
+        example = project.run(
+            "-c", "import dotenv, os; dotenv.load_dotenv('.env'); print(os.environ['TIME_ZONE'])"
+        )
+        assert (
+            project.values("TIME_ZONE")
+            == {"TIME_ZONE": example.stdout.strip()}
+            == {"TIME_ZONE": "Europe/Paris"}
+        )
 
     def test_in_a_reference_the_environment_wins(self, project: Project) -> None:
         project.write(f"{SITE}PORT=8080\nREDIRECT_URI=http://localhost:${{PORT}}/oauth\n")
@@ -549,7 +581,9 @@ class TestAsSipgatesExampleReadsIt:
 
 
 class TestDatabase:
-    @pytest.mark.parametrize("command", ["migrate", "runserver", "createsuperuser", "sipgate_reseal"])
+    @pytest.mark.parametrize(
+        "command", ["migrate", "runserver", "createsuperuser", "sipgate_reseal"]
+    )
     def test_one_where_nothing_listens(self, project: Project, command: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
@@ -557,7 +591,9 @@ class TestDatabase:
         done = project.run("manage.py", command)
         assert done.returncode not in {0, -1}
         assert "Traceback" not in done.stderr
-        said = f"DATABASE_URL: the database at 127.0.0.1:{port} cannot be used (Connection refused)."
+        said = (
+            f"DATABASE_URL: the database at 127.0.0.1:{port} cannot be used (Connection refused)."
+        )
         assert done.stderr.strip().splitlines()[-1].endswith(said)
         assert "s3cret" not in done.stderr
 
@@ -565,7 +601,9 @@ class TestDatabase:
         project.write(f"{SITE}DATABASE_URL=postgres://me:{SECRET}@nowhere.invalid/site")
         done = project.run("manage.py", "migrate")
         assert done.returncode == 1
-        assert re.fullmatch(r"CommandError: DATABASE_URL: the database at nowhere.invalid:5432 .*\.\n", done.stderr)
+        assert re.fullmatch(
+            r"CommandError: DATABASE_URL: the database at nowhere.invalid:5432 .*\.\n", done.stderr
+        )
 
     def test_one_that_does_not_answer(self, project: Project) -> None:
         with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -573,7 +611,9 @@ class TestDatabase:
             project.write(f"{SITE}DATABASE_URL=postgres://me:{SECRET}@127.0.0.1:{port}/site")
             done = project.run("manage.py", "migrate")
         assert done.returncode == 1
-        assert re.fullmatch(rf"CommandError: DATABASE_URL: the database at 127.0.0.1:{port} .*\.\n", done.stderr)
+        assert re.fullmatch(
+            rf"CommandError: DATABASE_URL: the database at 127.0.0.1:{port} .*\.\n", done.stderr
+        )
 
 
 class TestCheckedAtStart:
@@ -588,7 +628,10 @@ class TestCheckedAtStart:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         project.write(f"{SITE}REDIS_URL=redis://:{SECRET}@127.0.0.1:{port}/0\n")
-        migrate, doctor = project.run("manage.py", "migrate"), project.run("manage.py", "sipgate_doctor", "--offline")
+        migrate, doctor = (
+            project.run("manage.py", "migrate"),
+            project.run("manage.py", "sipgate_doctor", "--offline"),
+        )
         assert migrate.returncode == 0
         assert "REDIS_URL: the cache does not answer (ConnectionError)." in migrate.stderr
         assert "REDIS_URL: the cache does not answer (ConnectionError)." in doctor.stdout
@@ -643,13 +686,18 @@ class TestReadOnlyFolder:
         return project.run("manage.py", *arguments, without_rights=True)
 
     def test_everything_set_works(self, sealed: Project) -> None:
-        done = self.run(sealed, f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nJOURNAL_DIR=off\n", "check")
+        done = self.run(
+            sealed, f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nJOURNAL_DIR=off\n", "check"
+        )
         assert (done.returncode, done.stderr) == (0, "")
 
     @pytest.mark.parametrize(
         ("text", "sentence"),
         [
-            ("", "SECRET_KEY and SIPGATE_TOKEN_KEYS are not set, and generated ones cannot be kept in var/ ("),
+            (
+                "",
+                "SECRET_KEY and SIPGATE_TOKEN_KEYS are not set, and generated ones cannot be kept in var/ (",
+            ),
             (SITE, "DATABASE_URL names a file in a folder that does not exist."),
             (
                 f"{SITE}DATABASE_URL=sqlite:///SHUT/x.sqlite3",
@@ -670,10 +718,17 @@ class TestReadOnlyFolder:
 
 
 class TestWhatWorks:
-    def test_the_env_of_sipgates_example_runs_the_sandbox_while_it_has_placeholders(self, project: Project) -> None:
+    def test_the_env_of_sipgates_example_runs_the_sandbox_while_it_has_placeholders(
+        self, project: Project
+    ) -> None:
         project.write(EXAMPLE)
         values = project.values(
-            "SANDBOX", "SIPGATE_REDIRECT_URI", "PORT", "SIPGATE_TOKEN_URL", "SIPGATE_API_URL", "SIPGATE_SCOPE"
+            "SANDBOX",
+            "SIPGATE_REDIRECT_URI",
+            "PORT",
+            "SIPGATE_TOKEN_URL",
+            "SIPGATE_API_URL",
+            "SIPGATE_SCOPE",
         )
         assert values == {
             "SANDBOX": True,
@@ -686,7 +741,9 @@ class TestWhatWorks:
 
     def test_and_sipgate_when_it_is_filled_in(self, project: Project) -> None:
         project.write(
-            EXAMPLE.replace("YOUR_CLIENT_ID", "1234567-1-abc:third-party").replace("YOUR_CLIENT_SECRET", SECRET)
+            EXAMPLE.replace("YOUR_CLIENT_ID", "1234567-1-abc:third-party").replace(
+                "YOUR_CLIENT_SECRET", SECRET
+            )
         )
         names = (
             "SANDBOX",
@@ -723,7 +780,12 @@ class TestWhatWorks:
     def test_the_environment_wins_over_the_file(self, project: Project) -> None:
         project.write(f"{SITE}TIME_ZONE=Europe/Paris\nPORT=9000\nOAUTH_SCOPE=a")
         values = project.values(
-            "TIME_ZONE", "PORT", "SIPGATE_REDIRECT_URI", "SIPGATE_SCOPE", TIME_ZONE="Asia/Tokyo", OAUTH_SCOPE="b c,d"
+            "TIME_ZONE",
+            "PORT",
+            "SIPGATE_REDIRECT_URI",
+            "SIPGATE_SCOPE",
+            TIME_ZONE="Asia/Tokyo",
+            OAUTH_SCOPE="b c,d",
         )
         assert values == {
             "TIME_ZONE": "Asia/Tokyo",
@@ -738,7 +800,9 @@ class TestWhatWorks:
             ("sipgate-apps", "sipgate-apps"),
             ("other", "third-party"),
         ):
-            values = project.values("SIPGATE_TOKEN_URL", CLIENT_ID=f"1-1-x:{suffix}", CLIENT_SECRET="s")
+            values = project.values(
+                "SIPGATE_TOKEN_URL", CLIENT_ID=f"1-1-x:{suffix}", CLIENT_SECRET="s"
+            )
             assert values["SIPGATE_TOKEN_URL"] == f"{REALM}/{realm}/protocol/openid-connect/token"
 
     @pytest.mark.parametrize(
@@ -752,7 +816,11 @@ class TestWhatWorks:
             ("https://localhost/oauth", 8080, {"BEHIND_PROXY": "on", "PORT": "8080"}),
             ("http://crm.localhost:7000/a/b", 7000, {}),
             ("http://localhost:8080/accounts/sipgate/login/callback/", 8080, {}),
-            ("https://xn--mnchen-3ya.example/oauth", 8080, {"SECRET_KEY": SECRET, **CLIENT_VARIABLES}),
+            (
+                "https://xn--mnchen-3ya.example/oauth",
+                8080,
+                {"SECRET_KEY": SECRET, **CLIENT_VARIABLES},
+            ),
         ],
     )
     def test_the_port_follows_the_redirect_uri(
@@ -767,13 +835,17 @@ class TestWhatWorks:
         assert project.values(*names) == dict.fromkeys(names, "off")
 
     def test_behind_a_proxy_rate_limits_count_by_visitor(self, project: Project) -> None:
-        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 1}
+        assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT", BEHIND_PROXY="on") == {
+            "ALLAUTH_TRUSTED_PROXY_COUNT": 1
+        }
         # Nobody else's word is taken for an address.
         assert project.values("ALLAUTH_TRUSTED_PROXY_COUNT") == {"ALLAUTH_TRUSTED_PROXY_COUNT": 0}
 
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
     @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["unix", "windows"])
-    def test_an_editor_may_write_the_file_its_way(self, project: Project, mark: bytes, end: bytes) -> None:
+    def test_an_editor_may_write_the_file_its_way(
+        self, project: Project, mark: bytes, end: bytes
+    ) -> None:
         project.write(mark + CLIENT.encode().replace(b"\n", end))
         assert project.values("CLIENT_ID", "CLIENT_SECRET") == {
             "CLIENT_ID": "1234567-1-abc:third-party",
@@ -793,7 +865,14 @@ class TestWhatWorks:
         ],
     )
     def test_mail(self, project: Project, url: str, host: str, port: int, tls: bool) -> None:
-        names = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_USE_TLS", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_BACKEND")
+        names = (
+            "EMAIL_HOST",
+            "EMAIL_PORT",
+            "EMAIL_USE_TLS",
+            "EMAIL_HOST_USER",
+            "EMAIL_HOST_PASSWORD",
+            "EMAIL_BACKEND",
+        )
         assert project.values(*names, EMAIL_URL=url) == {
             "EMAIL_HOST": host,
             "EMAIL_PORT": port,
@@ -805,16 +884,24 @@ class TestWhatWorks:
 
     def test_databases(self, project: Project) -> None:
         values = project.values(
-            "DATABASES", DATABASE_URL=f"postgres://me:{SECRET}%2F@db.example:5433/name", DATABASE_POOL="3"
+            "DATABASES",
+            DATABASE_URL=f"postgres://me:{SECRET}%2F@db.example:5433/name",
+            DATABASE_POOL="3",
         )
         default = values["DATABASES"]["default"]
-        assert (default["HOST"], default["PORT"], default["PASSWORD"]) == ("db.example", 5433, f"{SECRET}/")
+        assert (default["HOST"], default["PORT"], default["PASSWORD"]) == (
+            "db.example",
+            5433,
+            f"{SECRET}/",
+        )
         assert default["OPTIONS"]["pool"]["max_size"] == 3
         default = project.values("DATABASES")["DATABASES"]["default"]
         assert default["NAME"] == str(project.folder / "var" / "db.sqlite3")
         assert default["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
 
-    def test_the_variable_that_fills_the_address_of_the_api_is_named(self, project: Project) -> None:
+    def test_the_variable_that_fills_the_address_of_the_api_is_named(
+        self, project: Project
+    ) -> None:
         def name(**variables: str) -> str:
             found = project.values("SIPGATE_SETTING_NAMES", **variables)["SIPGATE_SETTING_NAMES"]
             return str(found["SIPGATE_API_URL"])
@@ -840,7 +927,9 @@ class TestWhatWorks:
         (project.folder / "var" / "local.env").write_text("nothing\n")
         refused(project.run("manage.py", "check"), "SECRET_KEY")
 
-    def test_a_key_that_is_none_is_a_failing_check_that_does_not_quote_it(self, project: Project) -> None:
+    def test_a_key_that_is_none_is_a_failing_check_that_does_not_quote_it(
+        self, project: Project
+    ) -> None:
         project.write(f"SECRET_KEY=x\nSIPGATE_TOKEN_KEYS={SECRET}")
         done = project.run("manage.py", "check")
         assert done.returncode != 0
@@ -855,7 +944,11 @@ class TestWhatWorks:
         assert "SIPGATE_TOKEN_KEYS is empty" in done.stderr
 
     def test_every_variable_is_read_and_in_the_example_file(self) -> None:
-        read = set(re.findall(r'env\.\w+\(\s*"([A-Z_]+)"', (ROOT / "sipgate_project" / "settings.py").read_text()))
+        read = set(
+            re.findall(
+                r'env\.\w+\(\s*"([A-Z_]+)"', (ROOT / "sipgate_project" / "settings.py").read_text()
+            )
+        )
         listed = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE))
         assert read == listed == NAMES
 
@@ -866,7 +959,9 @@ class TestPort:
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = busy.getsockname()[1]
             project.write(f"{SITE}PORT={port}")
-            done = project.run("manage.py", "runserver", *([f"{host}:{port}"] if host == "localhost" else []))
+            done = project.run(
+                "manage.py", "runserver", *([f"{host}:{port}"] if host == "localhost" else [])
+            )
         assert done.returncode not in {0, -1}
         assert "Traceback" not in done.stderr
         assert f"Port {port} is in use" in done.stderr
@@ -894,7 +989,10 @@ class TestPort:
         assert "Traceback" not in done.stderr
 
     def test_a_busy_port_of_the_sandbox(self, project: Project) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as busy, socket.create_server(("127.0.0.1", 0)) as free:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as busy,
+            socket.create_server(("127.0.0.1", 0)) as free,
+        ):
             sandbox_port, port = busy.getsockname()[1], free.getsockname()[1]
             free.close()
             project.write(f"{SITE}PORT={port}\nSANDBOX_PORT={sandbox_port}")

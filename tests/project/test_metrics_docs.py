@@ -21,7 +21,10 @@ ALERTS = (ROOT / "docs/alerts.yml").read_text(encoding="utf-8")
 
 KNOWN: dict[str, tuple[str, Mapping[str, frozenset[str] | None]]] = {
     **{one.name: (one.kind, one.labels) for one in metrics.INSTRUMENTS},
-    **{one.name: ("gauge", dict.fromkeys(one.labels, frozenset(State.values))) for one in exposition.GAUGES},
+    **{
+        one.name: ("gauge", dict.fromkeys(one.labels, frozenset(State.values)))
+        for one in exposition.GAUGES
+    },
 }
 RULE = {
     "alert": r"[A-Z][A-Za-z]+",
@@ -55,7 +58,9 @@ def rules() -> list[dict[str, str]]:
         match = re.fullmatch(r"(      - |        |          )(\w+): (.*)", line)
         assert match, line
         indent, key, value = match.groups()
-        assert len(indent) == {"alert": 8, "severity": 10, "summary": 10, "action": 10}.get(key, 8), line
+        assert len(indent) == {"alert": 8, "severity": 10, "summary": 10, "action": 10}.get(
+            key, 8
+        ), line
         assert (indent == "      - ") == (key == "alert"), line
         # What YAML would take for something else than text.
         assert ": " not in value, line
@@ -69,12 +74,18 @@ def rules() -> list[dict[str, str]]:
 
 
 def test_the_table_has_every_metric() -> None:
-    documented = {names(row[0])[0]: (row[1], names(row[2])) for row in rows("Metrics") if len(row) == 4}
+    documented = {
+        names(row[0])[0]: (row[1], names(row[2])) for row in rows("Metrics") if len(row) == 4
+    }
     assert documented == {name: (kind, list(labels)) for name, (kind, labels) in KNOWN.items()}
 
 
 def test_every_bounded_label_is_explained() -> None:
-    documented = {tuple(names(row[0])): set(names(row[1])) for row in rows("Metrics") if len(names(row[0])) == 2}
+    documented = {
+        tuple(names(row[0])): set(names(row[1]))
+        for row in rows("Metrics")
+        if len(names(row[0])) == 2
+    }
     bounded = {
         (one.name, label): set(values)
         for one in metrics.INSTRUMENTS
@@ -89,7 +100,9 @@ def test_every_module_that_counts_is_known_from_the_start() -> None:
     """What is imported later would not begin at zero."""
     for path in (ROOT / "sipgate_provider").rglob("*.py"):
         if re.search(r"metrics\.(Counter|Histogram)\(", path.read_text(encoding="utf-8")):
-            assert path.stem in {module.__name__.rpartition(".")[2] for module in exposition.COUNTING}
+            assert path.stem in {
+                module.__name__.rpartition(".")[2] for module in exposition.COUNTING
+            }
 
 
 def test_the_table_has_every_log_field() -> None:
@@ -106,7 +119,11 @@ def log_calls() -> list[tuple[str, ast.Call]]:
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue
             if isinstance(node.func.value, ast.Name) and node.func.value.id == "logger":
-                texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+                texts = [
+                    one.value
+                    for one in node.args
+                    if isinstance(one, ast.Constant) and isinstance(one.value, str)
+                ]
                 found += [(texts[0], node)] if texts else []
     return found
 
@@ -114,7 +131,9 @@ def log_calls() -> list[tuple[str, ast.Call]]:
 def test_a_record_with_a_reference_has_it_as_a_field_too() -> None:
     calls = [(text, node) for text, node in log_calls() if "[%s]" in text]
     assert len(calls) >= 8
-    assert [text for text, node in calls if not any(word.arg == "extra" for word in node.keywords)] == []
+    assert [
+        text for text, node in calls if not any(word.arg == "extra" for word in node.keywords)
+    ] == []
 
 
 def test_rules_are_complete() -> None:
@@ -140,4 +159,7 @@ def test_rules_ask_for_what_there_is(rule: dict[str, Any]) -> None:
             assert label in labels, (series, label)
             values = labels[label]
             for one in pattern.split("|"):
-                assert values is None or any(re.fullmatch(one, value) for value in values), (series, one)
+                assert values is None or any(re.fullmatch(one, value) for value in values), (
+                    series,
+                    one,
+                )

@@ -23,7 +23,9 @@ SHARED = {"ALLOWED_HOSTS", "ATOMIC_REQUESTS", "DEBUG", "SECRET_KEY", "ADMINS"}
 """Variables that are called as the Django settings that they fill."""
 OF_SITE_ONLY = re.compile(
     "|".join(
-        rf"(?<!\w){name}(?!\w)" for name in sorted(NAMES) if name not in SHARED and not name.startswith("SIPGATE_")
+        rf"(?<!\w){name}(?!\w)"
+        for name in sorted(NAMES)
+        if name not in SHARED and not name.startswith("SIPGATE_")
     )
 )
 
@@ -50,7 +52,9 @@ def test_every_name_in_the_table_is_a_variable_of_this_site() -> None:
 
 class TestOperatorsOfThisSite:
     @pytest.mark.parametrize(("django", "variable"), of_site.SIPGATE_SETTING_NAMES.items())
-    def test_read_their_variables_on_the_page_of_a_problem(self, django: str, variable: str) -> None:
+    def test_read_their_variables_on_the_page_of_a_problem(
+        self, django: str, variable: str
+    ) -> None:
         error = errors.Misconfigured(f"Something is wrong: correct {django}.", setting=django)
         cure = problems.describe(error).cure
         assert (variable in cure, django in cure) == (True, False)
@@ -65,7 +69,14 @@ class TestOperatorsOfThisSite:
         with pytest.raises(SystemExit):
             call_command("sipgate_doctor", "--offline", stdout=out)
         words = set(re.findall(r"\w+", out.getvalue()))
-        assert {"OAUTH_SCOPE", "TOKEN_URL", "REDIRECT_URI", "CLIENT_ID", "CLIENT_SECRET", "REDIS_URL"} <= words
+        assert {
+            "OAUTH_SCOPE",
+            "TOKEN_URL",
+            "REDIRECT_URI",
+            "CLIENT_ID",
+            "CLIENT_SECRET",
+            "REDIS_URL",
+        } <= words
         assert not words & set(of_site.SIPGATE_SETTING_NAMES)
 
     def test_read_their_variables_in_the_log(self) -> None:
@@ -76,4 +87,7 @@ class TestOperatorsOfThisSite:
         assert record.getMessage() == "Check TOKEN_URL."
 
     def test_are_told_of_texts_that_name_more_than_one(self) -> None:
-        assert conf.with_site_names(f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI") == "CLIENT_ID, REDIRECT_URI"
+        assert (
+            conf.with_site_names(f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI")
+            == "CLIENT_ID, REDIRECT_URI"
+        )

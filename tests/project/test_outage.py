@@ -9,7 +9,9 @@ import pytest
 from sipgate_project import outage
 
 
-def test_a_thread_that_cannot_start_does_not_stop_the_look_at_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_cannot_start_does_not_stop_the_look_at_the_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuse(_thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

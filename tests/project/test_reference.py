@@ -35,7 +35,9 @@ def test_a_change_of_the_code_would_be_seen() -> None:
     names = [found[1].partition(" ")[0] for found in reference.PART.finditer(said)]
     assert set(names) == set(reference.PARTS)
     for found in reference.PART.finditer(said):
-        emptied = said.replace(found[3], "".join(line for line in found[3].splitlines(True)[:2] if line[0] == "|"))
+        emptied = said.replace(
+            found[3], "".join(line for line in found[3].splitlines(True)[:2] if line[0] == "|")
+        )
         assert len(reference.rendered(emptied)) > len(emptied), found[1]
 
 
@@ -49,13 +51,17 @@ def test_only_conf_reads_settings_of_ours() -> None:
     """Else a setting could be missing here."""
     reading = re.compile(r'settings\.SIPGATE_\w+|getattr\(settings, f?"SIPGATE_')
     app = ROOT / "sipgate_provider"
-    readers = {file.name for file in app.rglob("*.py") if reading.search(file.read_text(encoding="utf-8"))}
+    readers = {
+        file.name for file in app.rglob("*.py") if reading.search(file.read_text(encoding="utf-8"))
+    }
     assert readers == {"conf.py"}
 
 
 def test_signatures_in_the_text() -> None:
     assert reference.signature(SipgateClient, "SipgateClient") in section(PAGE, "## Client")
-    required = reference.signature(decorators.sipgate_required, "sipgate_required").replace("(view=None, ", "(")
+    required = reference.signature(decorators.sipgate_required, "sipgate_required").replace(
+        "(view=None, ", "("
+    )
     assert required in section(PAGE, "## Decorator and mixin")
 
 
@@ -70,15 +76,21 @@ def test_statuses_of_the_decorator() -> None:
 
 def test_what_sipgate_connection_returns() -> None:
     known = {*tags.Connection.__dataclass_fields__, *vars(tags.Connection)} - {"needed"}
-    assert sorted(codes("### The connection in a template")) == sorted(name for name in known if name[0] != "_")
+    assert sorted(codes("### The connection in a template")) == sorted(
+        name for name in known if name[0] != "_"
+    )
 
 
 def test_signals() -> None:
-    assert codes("## Signals") == [name for name, value in vars(signals).items() if isinstance(value, signals.Signal)]
+    assert codes("## Signals") == [
+        name for name, value in vars(signals).items() if isinstance(value, signals.Signal)
+    ]
 
 
 def test_permissions() -> None:
-    said = set(re.findall(r"`(?:sipgate_provider\.)?((?:operate|revoke)_\w+)`", section(PAGE, "## Models")))
+    said = set(
+        re.findall(r"`(?:sipgate_provider\.)?((?:operate|revoke)_\w+)`", section(PAGE, "## Models"))
+    )
     assert said == {name for name, _text in models.SipgateToken._meta.permissions}
 
 

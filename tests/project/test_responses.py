@@ -24,7 +24,9 @@ def test_probe_may_ask_for_the_head_only(client: Client, path: str) -> None:
     assert client.head(path, headers={"host": HOST}).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"])
+@pytest.mark.parametrize(
+    "path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"]
+)
 def test_personal_page_is_kept_by_nobody(client: Client, path: str) -> None:
     client.force_login(get_user_model().objects.create(username="erika"))
     response = client.get(path, headers={"host": HOST})
@@ -45,7 +47,11 @@ def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings: Any) -
     get_user_model().objects.create_user("erika", password="correct")
     for number in range(12):
         wrong = {"login": f"somebody{number}", "password": "wrong"}
-        Client().post("/accounts/login/", wrong, headers={"host": HOST, "x-forwarded-for": "6.6.6.6, 203.0.113.9"})
+        Client().post(
+            "/accounts/login/",
+            wrong,
+            headers={"host": HOST, "x-forwarded-for": "6.6.6.6, 203.0.113.9"},
+        )
     right = {"login": "erika", "password": "correct"}
     headers = {"host": HOST, "x-forwarded-for": "203.0.113.10"}
     assert Client().post("/accounts/login/", right, headers=headers).status_code == 302
@@ -69,7 +75,9 @@ def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
 ) -> None:
     settings.SIPGATE_REDIRECT_URI, settings.ALLOWED_HOSTS = uri, ["*"]
     secure = {"secure": uri.startswith("https")}
-    assert Client().get(path, headers={"host": host}, **secure).status_code == (200 if is_own else 302)
+    assert Client().get(path, headers={"host": host}, **secure).status_code == (
+        200 if is_own else 302
+    )
 
 
 def fail(request: Any) -> None:
@@ -80,7 +88,9 @@ urlpatterns = [path("fail", fail)]
 handler500 = urls.handler500
 
 
-def test_an_error_of_our_own_has_a_reference_of_the_log(settings: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_error_of_our_own_has_a_reference_of_the_log(
+    settings: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     settings.ROOT_URLCONF = __name__
     response = Client(raise_request_exception=False).get("/fail", headers={"host": HOST})
     (reference,) = re.findall(r"<code>(\w{8})</code>", response.content.decode())
@@ -88,5 +98,7 @@ def test_an_error_of_our_own_has_a_reference_of_the_log(settings: Any, caplog: p
     assert f"A page failed [{reference}]: GET /fail, ZeroDivisionError" in caplog.messages
     again = Client(raise_request_exception=False).get("/fail", headers={"host": HOST})
     assert reference in again.content.decode(), "a reload is the same incident"
-    other = Client(raise_request_exception=False).get("/fail", headers={"host": HOST, "user-agent": "another browser"})
+    other = Client(raise_request_exception=False).get(
+        "/fail", headers={"host": HOST, "user-agent": "another browser"}
+    )
     assert reference not in other.content.decode()

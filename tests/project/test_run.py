@@ -33,7 +33,9 @@ def checkout(tmp_path: Path) -> Path:
 
 def free_ports(number: int) -> list[int]:
     with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
+        sockets = [
+            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
+        ]
         return [one.getsockname()[1] for one in sockets]
 
 
@@ -51,7 +53,11 @@ class Site:
         """Sign in as Rosa with this site's sandbox; return where the site sends her."""
         url = f"http://localhost:{self.port}"
         browser.get(f"{url}/accounts/login/", timeout=30)
-        token = next(value for name, value in browser.cookies.items() if name.startswith(f"sipgate_csrf_{self.port}"))
+        token = next(
+            value
+            for name, value in browser.cookies.items()
+            if name.startswith(f"sipgate_csrf_{self.port}")
+        )
         begun = browser.post(
             f"{url}/accounts/sipgate/login/?{urlencode({'process': 'login'})}",
             {"csrfmiddlewaretoken": token},
@@ -62,16 +68,28 @@ class Site:
         return browser.get(back, allow_redirects=False, timeout=30).headers["Location"]
 
     def is_signed_in(self, browser: requests.Session) -> bool:
-        page = browser.get(f"http://localhost:{self.port}/account", allow_redirects=False, timeout=30)
+        page = browser.get(
+            f"http://localhost:{self.port}/account", allow_redirects=False, timeout=30
+        )
         return page.status_code == 200 and "Rosenduft" in page.text
 
 
 @contextmanager
 def run(checkout: Path, port: int, sandbox_port: int) -> Iterator[Site]:
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    environment = kept | {"PORT": str(port), "SANDBOX_PORT": str(sandbox_port), "PYTHONUNBUFFERED": "1"}
+    environment = kept | {
+        "PORT": str(port),
+        "SANDBOX_PORT": str(sandbox_port),
+        "PYTHONUNBUFFERED": "1",
+    }
     command = [sys.executable, "manage.py"]
-    subprocess.run([*command, "migrate", "--verbosity", "0"], cwd=checkout, env=environment, check=True, timeout=60)
+    subprocess.run(
+        [*command, "migrate", "--verbosity", "0"],
+        cwd=checkout,
+        env=environment,
+        check=True,
+        timeout=60,
+    )
     process = subprocess.Popen(
         [*command, "runserver"],
         cwd=checkout,

@@ -60,9 +60,18 @@ ELSEWHERE = {
 """Pages, or one section of a page, whose blocks another test runs, all of them and in order."""
 LANGUAGES = {"python", "html", "ini", "yaml", "toml", "mermaid", "sh", "", "text"}
 BLOCKS = [block for page in pages() for block in blocks(page)]
-HERE = [block for block in BLOCKS if ELSEWHERE.get(block.page, ("-",))[0] not in {"", block.heading}]
+HERE = [
+    block for block in BLOCKS if ELSEWHERE.get(block.page, ("-",))[0] not in {"", block.heading}
+]
 OF_A_SITE = re.compile(r"^(settings|urls|conftest|test_\w+)\.py$")
-SCOPES = ["account:read", "users:read", "numbers:read", "history:read", "balance:read", "sessions:sms:write"]
+SCOPES = [
+    "account:read",
+    "users:read",
+    "numbers:read",
+    "history:read",
+    "balance:read",
+    "sessions:sms:write",
+]
 COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
 
 
@@ -139,7 +148,11 @@ def given(person: Browser) -> dict[str, Any]:
 
 @pytest.mark.parametrize("page", modules())
 def test_python(
-    page: str, person: Browser, given: dict[str, Any], settings: Any, monkeypatch: pytest.MonkeyPatch
+    page: str,
+    person: Browser,
+    given: dict[str, Any],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     namespace = types.ModuleType("sample")
     namespace.request = given["request"]  # type: ignore[attr-defined]  # what a view has
@@ -152,7 +165,9 @@ def test_python(
             for name, value in vars(namespace).items()
             if before.get(name) is not value and getattr(value, "__module__", "") == "sample"
         ]
-        acts = [node for node in ast.parse(block.text).body if isinstance(node, ast.Expr | ast.Assign)]
+        acts = [
+            node for node in ast.parse(block.text).body if isinstance(node, ast.Expr | ast.Assign)
+        ]
         assert made or acts, f"{block} does nothing and defines nothing that could be called"
         for value in made:
             use(value, block, person, given, settings)
@@ -184,7 +199,9 @@ def visit(view: Callable[..., Any], person: Browser, settings: Any) -> None:
     sys.modules["sample_urls"] = urls
     settings.ROOT_URLCONF = "sample_urls"
     answer = person.site.get("/sample")
-    assert answer.status_code == 200, f"{view.__name__}: {answer.status_code}, {answer.headers.get('Location')}"
+    assert answer.status_code == 200, (
+        f"{view.__name__}: {answer.status_code}, {answer.headers.get('Location')}"
+    )
     assert answer.content
 
 
@@ -210,7 +227,9 @@ def sites() -> dict[str, list[Block]]:
 def site(tmp_path: Path) -> Iterator[Callable[[list[Block]], Path]]:
     def make(parts: list[Block]) -> Path:
         folder = tmp_path / "site"
-        shutil.copytree(ROOT / "tests" / "foreign_site", folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            ROOT / "tests" / "foreign_site", folder, ignore=shutil.ignore_patterns("__pycache__")
+        )
         for block in parts:
             file = folder / block.name
             added = block.text.splitlines()[0].endswith("at its end")
@@ -223,7 +242,11 @@ def site(tmp_path: Path) -> Iterator[Callable[[list[Block]], Path]]:
 
 def run(folder: Path, *words: str) -> str:
     """Run Python in the site's folder, with this checkout in reach; return what it said. It must not fail."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "TMPDIR"}}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PATH", "HOME", "LANG", "TMPDIR"}
+    }
     variables = {
         "PYTHONPATH": str(ROOT),
         "FOREIGN_ORIGIN": "http://localhost:8000",
@@ -257,7 +280,11 @@ def test_site(name: str, site: Callable[[list[Block]], Path]) -> None:
 
 def test_settings_of_ours_in_samples_are_known() -> None:
     """A misspelt setting would pass every check."""
-    known = set(re.findall(r'_get\("(\w+)"', (ROOT / "sipgate_provider" / "conf.py").read_text(encoding="utf-8")))
+    known = set(
+        re.findall(
+            r'_get\("(\w+)"', (ROOT / "sipgate_provider" / "conf.py").read_text(encoding="utf-8")
+        )
+    )
     for block in (block for block in BLOCKS if block.language == "python"):
         assert set(re.findall(r"\bSIPGATE_(\w+) =", block.text)) <= known, block
 
@@ -281,22 +308,32 @@ def test_command(name: str, arguments: str) -> None:
         return  # "manage.py sipgate_…"
     assert name in get_commands(), name
     words = shlex.split(arguments.replace("<its last migration>", "0001").replace("…", ""))
-    load_command_class(get_commands()[name], name).create_parser("manage.py", name).parse_args(words)
+    load_command_class(get_commands()[name], name).create_parser("manage.py", name).parse_args(
+        words
+    )
 
 
-@pytest.mark.parametrize("block", [block for block in of("sh", "") if "python3 -c" in block.text], ids=str)
+@pytest.mark.parametrize(
+    "block", [block for block in of("sh", "") if "python3 -c" in block.text], ids=str
+)
 def test_one_liner(block: Block) -> None:
     for line in block.text.splitlines():
         words = shlex.split(line)
         assert words[:2] == ["python3", "-c"]
-        done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True, timeout=30, check=True)
+        done = subprocess.run(
+            [sys.executable, *words[1:]], capture_output=True, text=True, timeout=30, check=True
+        )
         assert done.stdout.strip()
 
 
 @pytest.mark.parametrize("block", of("ini"), ids=str)
 def test_file(block: Block) -> None:
     if block.text.startswith("# .env"):
-        example = set(re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE))
+        example = set(
+            re.findall(
+                r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE
+            )
+        )
         assert set(re.findall(r"^([A-Z_]+)=", block.text, re.MULTILINE)) <= example
         return
     unit = configparser.ConfigParser(strict=False, interpolation=None)

@@ -48,7 +48,9 @@ def test_request_that_fails_outside_of_django_is_logged_without_its_query(tmp_pa
     give_up = time.monotonic() + 20
     while time.monotonic() < give_up:
         try:
-            answer = requests.get(f"http://127.0.0.1:{port}/oauth", {"code": "unmistakable"}, timeout=10)
+            answer = requests.get(
+                f"http://127.0.0.1:{port}/oauth", {"code": "unmistakable"}, timeout=10
+            )
             break
         except requests.ConnectionError:
             time.sleep(0.05)

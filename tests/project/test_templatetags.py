@@ -25,7 +25,9 @@ from sipgate_project.templatetags.site import moment
     ],
 )
 def test_words_are_those_of_django(language: str, tag: str) -> None:
-    site, django = (engines["django"].from_string(f"{{% load {tags} %}}{tag}") for tags in ("i18n site", "i18n"))
+    site, django = (
+        engines["django"].from_string(f"{{% load {tags} %}}{tag}") for tags in ("i18n site", "i18n")
+    )
     with translation.override(language):
         assert site.render({"words": "Sign up <now>"}) == django.render({"words": "Sign up <now>"})
 

@@ -45,7 +45,9 @@ def explore(
                 came_from[after] = (world, label)
                 wrong = violation(after)
                 if wrong:
-                    return Found(states=len(came_from), violation=wrong, trace=_trace(came_from, after))
+                    return Found(
+                        states=len(came_from), violation=wrong, trace=_trace(came_from, after)
+                    )
                 following.append(after)
         if len(came_from) > limit:
             raise RuntimeError(f"more than {limit} states")

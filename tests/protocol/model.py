@@ -203,7 +203,9 @@ class Model:
 
     # --- what a worker does -------------------------------------------------------------------------------------------
 
-    def _worker_steps(self, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
+    def _worker_steps(
+        self, world: World, number: int, worker: Worker
+    ) -> Iterator[tuple[str, World]]:
         yield from self._does[worker.doing](world, number, worker)
         if worker.doing in {CLAIMED, LOOKED}:
             yield "gives the lease back, nothing sent", self._give_back(world, number)
@@ -219,7 +221,12 @@ class Model:
             and self._proof(world, number, Token(row.consent, row.generation)) is not None
         ):
             return
-        yield "connects", _worker(world, number, Worker(doing=CONNECTED, token=Token(row.consent, row.generation)))
+        yield (
+            "connects",
+            _worker(
+                world, number, Worker(doing=CONNECTED, token=Token(row.consent, row.generation))
+            ),
+        )
 
     def _claim(self, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
         row, machine = world.row, self.machines[number]
@@ -234,7 +241,10 @@ class Model:
             mark = Mark(row.lease.machine)
         after = world._replace(row=row._replace(lease=Lease(number, machine), mark=mark))
         following = CLAIMED if self.protocol.look_after_claim else LOOKED
-        yield "claims", _worker(after, number, Worker(following, worker.token, suspect=mark is not None))
+        yield (
+            "claims",
+            _worker(after, number, Worker(following, worker.token, suspect=mark is not None)),
+        )
 
     def _is_locked(self, world: World, machine: int) -> bool:
         within = {CLAIMED, LOOKED, SENT, HOLDING, JOURNALED}
@@ -243,19 +253,29 @@ class Model:
 
     def _may_claim(self, row: Row, machine: int) -> bool:
         lease, mark = row.lease, row.mark
-        if self.protocol.grace_for_mark and mark and mark.machine != machine and not mark.grace_over:
+        if (
+            self.protocol.grace_for_mark
+            and mark
+            and mark.machine != machine
+            and not mark.grace_over
+        ):
             return False
         if lease is None:
             return True
         if lease.machine == machine:
-            return self.protocol.kernel_lock or lease.ran >= OVER  # whoever holds the lock knows that it died
+            return (
+                self.protocol.kernel_lock or lease.ran >= OVER
+            )  # whoever holds the lock knows that it died
         return lease.ran >= (GRACE_OVER if self.protocol.grace_for_lease else OVER)
 
     def _look(self, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
         assert worker.token is not None
         entry = self._proof(world, number, worker.token)
         if entry is None:
-            yield "finds nothing in the journal", _worker(world, number, worker._replace(doing=LOOKED))
+            yield (
+                "finds nothing in the journal",
+                _worker(world, number, worker._replace(doing=LOOKED)),
+            )
         elif entry.key <= self.keys[number]:
             recovered = self._stored(world, entry.token, entry.key)
             yield "recovers a pair from the journal", self._give_back(recovered, number)
@@ -276,7 +296,9 @@ class Model:
             return  # given back, which is a step of its own
         machine = self.machines[number]
         suspect = worker.suspect or _says_sent(world.notes[machine], worker.token)
-        after = _worker(world, number, worker._replace(doing=SENT, request=UNDER_WAY, suspect=suspect))
+        after = _worker(
+            world, number, worker._replace(doing=SENT, request=UNDER_WAY, suspect=suspect)
+        )
         yield "sends", self._noted(after, machine, worker.token)
 
     def _noted(self, world: World, machine: int, note: Token | None) -> World:
@@ -290,17 +312,28 @@ class Model:
         if worker.request == UNDER_WAY:
             if world.left.lost_requests:
                 left = world.left._replace(lost_requests=world.left.lost_requests - 1)
-                yield "gives up; the request is still under way", self._unanswered(world._replace(left=left), number)
+                yield (
+                    "gives up; the request is still under way",
+                    self._unanswered(world._replace(left=left), number),
+                )
             if token.generation >= world.left.rotations:
                 return
             after, rotated = self._received(world, token)
             if rotated:
-                yield "hears a new pair", _worker(after, number, worker._replace(doing=HOLDING, request=""))
+                yield (
+                    "hears a new pair",
+                    _worker(after, number, worker._replace(doing=HOLDING, request="")),
+                )
             else:
                 yield "is refused", self._refused(after, number, worker)
             if world.left.lost_answers:
-                after = after._replace(left=after.left._replace(lost_answers=after.left.lost_answers - 1))
-                yield "is not heard: the answer is lost", _worker(after, number, worker._replace(request=ANSWER_LOST))
+                after = after._replace(
+                    left=after.left._replace(lost_answers=after.left.lost_answers - 1)
+                )
+                yield (
+                    "is not heard: the answer is lost",
+                    _worker(after, number, worker._replace(request=ANSWER_LOST)),
+                )
         else:
             yield "gives up; the answer was lost", self._unanswered(world, number)
 
@@ -312,7 +345,9 @@ class Model:
         if token.generation == family.good:
             families = _put(world.families, token.consent, family._replace(good=family.good + 1))
             return world._replace(families=families), True
-        killed = world._replace(families=_put(world.families, token.consent, family._replace(alive=False)))
+        killed = world._replace(
+            families=_put(world.families, token.consent, family._replace(alive=False))
+        )
         if token not in world.unanswered:
             killed = killed._replace(wrong="a spent token was sent although nothing was unanswered")
         return killed, False
@@ -325,7 +360,9 @@ class Model:
             world = world._replace(late=world.late | {worker.token})
         if row.lease is not None and row.lease.owner == number:
             world = world._replace(row=row._replace(lease=None, mark=Mark(self.machines[number])))
-        return _worker(world._replace(unanswered=world.unanswered | {worker.token}), number, Worker())
+        return _worker(
+            world._replace(unanswered=world.unanswered | {worker.token}), number, Worker()
+        )
 
     def _refused(self, world: World, number: int, worker: Worker) -> World:
         status = REFUSED if self.protocol.refused_is_not_spent else FINAL
@@ -339,22 +376,34 @@ class Model:
     def _journal(self, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
         assert worker.token is not None
         machine, token = self.machines[number], worker.token
-        others = {entry for entry in world.journals[machine] if entry.token.consent != token.consent}
+        others = {
+            entry for entry in world.journals[machine] if entry.token.consent != token.consent
+        }
         entries = frozenset({Entry(token, self.keys[number]), *others})
         after = world._replace(journals=_put(world.journals, machine, entries))
-        yield "writes the pair into the journal", _worker(after, number, worker._replace(doing=JOURNALED))
+        yield (
+            "writes the pair into the journal",
+            _worker(after, number, worker._replace(doing=JOURNALED)),
+        )
 
     def _store(self, world: World, number: int, worker: Worker) -> Iterator[tuple[str, World]]:
         assert worker.token is not None
-        yield "stores the pair", _worker(self._stored(world, worker.token, self.keys[number]), number, Worker())
+        yield (
+            "stores the pair",
+            _worker(self._stored(world, worker.token, self.keys[number]), number, Worker()),
+        )
 
     def _stored(self, world: World, sent: Token, key: int) -> World:
         """Store the pair that a token was exchanged for, unless the row is newer; whoever has the lease now."""
         row = world.row
-        if row.generation > sent.generation or (self.protocol.consent_in_store and row.consent != sent.consent):
+        if row.generation > sent.generation or (
+            self.protocol.consent_in_store and row.consent != sent.consent
+        ):
             return world
         if row.consent != sent.consent:
-            world = world._replace(wrong="the pair of one consent was stored on top of another consent")
+            world = world._replace(
+                wrong="the pair of one consent was stored on top of another consent"
+            )
         return world._replace(row=Row(sent.consent, sent.generation + 1, key))
 
     def _give_back(self, world: World, number: int) -> World:
@@ -390,16 +439,29 @@ class Model:
                 holder = world.workers[row.lease.owner]
                 after = _worker(after, row.lease.owner, holder._replace(lease_over=True))
             yield "the lease runs out", after
-        if row.lease is not None and row.lease.ran == OVER and self._grace_may_end(world, row.lease):
+        if (
+            row.lease is not None
+            and row.lease.ran == OVER
+            and self._grace_may_end(world, row.lease)
+        ):
             over = row.lease._replace(ran=GRACE_OVER)
             yield "the lease's grace is over", world._replace(row=row._replace(lease=over))
-        if row.mark is not None and not row.mark.grace_over and self._may_outlast(world, row.mark.machine):
-            yield "the mark's grace is over", world._replace(row=row._replace(mark=row.mark._replace(grace_over=True)))
+        if (
+            row.mark is not None
+            and not row.mark.grace_over
+            and self._may_outlast(world, row.mark.machine)
+        ):
+            yield (
+                "the mark's grace is over",
+                world._replace(row=row._replace(mark=row.mark._replace(grace_over=True))),
+            )
 
     def _may_outlast(self, world: World, machine: int) -> bool:
         """A machine that reaches the database has recovered its journal long before the grace is over."""
         row, tokens = world.row, [entry.token for entry in world.journals[machine]]
-        waits = any(token.consent == row.consent and token.generation >= row.generation for token in tokens)
+        waits = any(
+            token.consent == row.consent and token.generation >= row.generation for token in tokens
+        )
         return world.left.cut_off or not waits
 
     def _grace_may_end(self, world: World, lease: Lease) -> bool:
@@ -409,7 +471,9 @@ class Model:
     def _recoveries(self, world: World) -> Iterator[tuple[str, World]]:
         """Workers that start, and keepalive, recover what waits in their machine's journal, at any time."""
         for machine, entries in enumerate(world.journals):
-            keys = [key for key, place in zip(self.keys, self.machines, strict=True) if place == machine]
+            keys = [
+                key for key, place in zip(self.keys, self.machines, strict=True) if place == machine
+            ]
             for entry in entries:
                 after = self._stored(world, entry.token, entry.key)
                 if entry.key <= max(keys) and after is not world:
@@ -454,7 +518,12 @@ def violation(world: World) -> str:
     family = world.families[row.consent]
     if family.good > row.generation and not _is_suspected(world):
         return "a token is spent and nothing says that it may be"
-    if row.status == FINAL and family.alive and not world.suspended and family.good == row.generation:
+    if (
+        row.status == FINAL
+        and family.alive
+        and not world.suspended
+        and family.good == row.generation
+    ):
         return "a good pair was given up"
     return ""
 
@@ -463,7 +532,11 @@ def _held(world: World) -> set[Token]:
     """The pairs that are with us: in the row, in a journal, in the hands of a worker that lives."""
     held = {Token(world.row.consent, world.row.generation)}
     held |= {_next(entry.token) for entries in world.journals for entry in entries}
-    held |= {_next(worker.token) for worker in world.workers if worker.token and worker.doing in {HOLDING, JOURNALED}}
+    held |= {
+        _next(worker.token)
+        for worker in world.workers
+        if worker.token and worker.doing in {HOLDING, JOURNALED}
+    }
     return held
 
 

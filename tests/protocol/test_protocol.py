@@ -14,15 +14,23 @@ from tests.protocol.model import Model, Protocol, Scenario, World, begin, violat
 
 ONE, TWO = (0, 0), (0, 1)
 HOLDS = {
-    "one machine, kills, lost requests and answers": Scenario(machines=ONE, kills=2, lost_answers=1, lost_requests=1),
+    "one machine, kills, lost requests and answers": Scenario(
+        machines=ONE, kills=2, lost_answers=1, lost_requests=1
+    ),
     "two machines, a kill": Scenario(machines=TWO, kills=1),
-    "two machines, a lost request, a lost answer": Scenario(machines=TWO, lost_answers=1, lost_requests=1),
-    "three workers on two machines, a kill": Scenario(machines=(0, 0, 1), keys=(0, 0, 0), kills=1, rotations=1),
+    "two machines, a lost request, a lost answer": Scenario(
+        machines=TWO, lost_answers=1, lost_requests=1
+    ),
+    "three workers on two machines, a kill": Scenario(
+        machines=(0, 0, 1), keys=(0, 0, 0), kills=1, rotations=1
+    ),
     "a new sign-in, a kill": Scenario(machines=ONE, consents=1, kills=1),
     "a new sign-in, two machines": Scenario(machines=TWO, consents=1, kills=1, rotations=1),
     "the database goes back, a kill": Scenario(machines=ONE, failovers=1, kills=1),
     "the database goes back, lost answers": Scenario(machines=ONE, failovers=1, lost_answers=1),
-    "the database goes back past a sign-in": Scenario(machines=ONE, failovers=1, consents=1, rotations=3),
+    "the database goes back past a sign-in": Scenario(
+        machines=ONE, failovers=1, consents=1, rotations=3
+    ),
     "one worker has yesterday's keys": Scenario(machines=ONE, keys=(1, 0), kills=2, rotations=3),
     "suspended and let in again": Scenario(machines=ONE, suspensions=1, lost_answers=1, kills=1),
 }

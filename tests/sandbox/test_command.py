@@ -49,9 +49,21 @@ class TestSteering:
 
     def test_fault_faults_clear_state(self, sandbox: Running) -> None:
         armed = self.told(
-            sandbox, "fault", "slow", "--on", "refresh", "--times", "3", "--seconds", "0.5", "--value", "x"
+            sandbox,
+            "fault",
+            "slow",
+            "--on",
+            "refresh",
+            "--times",
+            "3",
+            "--seconds",
+            "0.5",
+            "--value",
+            "x",
         )
-        assert armed == [{"fault": "slow", "on": "refresh", "times": 3, "seconds": 0.5, "value": "x", "fired": 0}]
+        assert armed == [
+            {"fault": "slow", "on": "refresh", "times": 3, "seconds": 0.5, "value": "x", "fired": 0}
+        ]
         assert self.told(sandbox, "faults") == armed
         assert self.told(sandbox, "state")["faults"] == armed
         assert self.told(sandbox, "clear") == []
@@ -61,7 +73,10 @@ class TestSteering:
         assert self.told(sandbox, "fault", "unavailable", "--times", "0")[0]["times"] is None
 
     def test_an_unknown_fault(self, sandbox: Running) -> None:
-        one_sentence(run("fault", "nonsense", "--url", sandbox.url), "Unknown fault. Known are: unauthorized, ")
+        one_sentence(
+            run("fault", "nonsense", "--url", sandbox.url),
+            "Unknown fault. Known are: unauthorized, ",
+        )
         assert sandbox.control.faults() == []
 
     def test_help_lists_faults_and_places(self) -> None:
@@ -73,7 +88,11 @@ class TestSteering:
         done = subprocess.run(
             [sys.executable, "manage.py", "sipgate_sandbox", "fault", "unavailable"],
             cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "sipgate_project.settings", "SANDBOX_URL": sandbox.url},
+            env={
+                **os.environ,
+                "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
+                "SANDBOX_URL": sandbox.url,
+            },
             capture_output=True,
             text=True,
             timeout=60,
@@ -86,7 +105,8 @@ class TestSteering:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         one_sentence(
-            run("state", "--url", f"http://localhost:{port}"), f"No sandbox answers at http://localhost:{port}."
+            run("state", "--url", f"http://localhost:{port}"),
+            f"No sandbox answers at http://localhost:{port}.",
         )
 
     @pytest.mark.parametrize(
@@ -130,7 +150,9 @@ class TestServing:
     def test_an_address_of_another_machine(self) -> None:
         one_sentence(run("serve", "--host", "192.0.2.1", "--port", "0"), "cannot be used")
 
-    def test_what_is_stored_outlives_the_process_and_it_stops_when_told(self, tmp_path: Path) -> None:
+    def test_what_is_stored_outlives_the_process_and_it_stops_when_told(
+        self, tmp_path: Path
+    ) -> None:
         database = str(tmp_path / "kept.sqlite3")
         keys = []
         for _ in range(2):
@@ -168,8 +190,18 @@ class TestServing:
 
     def test_the_sites_command_leaves_nothing_behind(self, tmp_path: Path) -> None:
         """SIGTERM ends ``manage.py sipgate_sandbox`` and what it serves."""
-        command = ["manage.py", "sipgate_sandbox", "serve", "--port", "0", "--database", str(tmp_path / "x.sqlite3")]
-        process = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        command = [
+            "manage.py",
+            "sipgate_sandbox",
+            "serve",
+            "--port",
+            "0",
+            "--database",
+            str(tmp_path / "x.sqlite3"),
+        ]
+        process = subprocess.Popen(
+            [sys.executable, *command], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
         assert requests.get(f"{url}/", timeout=10).ok

@@ -53,7 +53,11 @@ def test_every_fault_has_a_test() -> None:
 class TestAnswers:
     @pytest.mark.parametrize(
         ("place", "name"),
-        [*(("account", name) for name in ANSWERS), ("refresh", "invalid-grant"), ("refresh", "unknown-error")],
+        [
+            *(("account", name) for name in ANSWERS),
+            ("refresh", "invalid-grant"),
+            ("refresh", "unknown-error"),
+        ],
     )
     def test_is_given_once_and_nothing_is_done(
         self, visitor: Visitor, grant: dict[str, Any], place: str, name: str
@@ -99,8 +103,12 @@ class TestAnswers:
         assert int(response.headers["Content-Length"]) == 50_000_000
         response.close()
 
-    @pytest.mark.parametrize(("name", "field"), [("missing-sub", "sub"), ("missing-master", "masterSipId")])
-    def test_half_an_identity(self, visitor: Visitor, grant: dict[str, Any], name: str, field: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "field"), [("missing-sub", "sub"), ("missing-master", "masterSipId")]
+    )
+    def test_half_an_identity(
+        self, visitor: Visitor, grant: dict[str, Any], name: str, field: str
+    ) -> None:
         visitor.sandbox.control.fault(name, on="userinfo")
         who = visitor.get("/authorization/userinfo", grant["access_token"])
         assert who.status_code == 200
@@ -124,7 +132,14 @@ class TestGrants:
     )
     @pytest.mark.parametrize("place", ["token", "refresh"])
     def test_one_field_is_changed_and_the_rest_is_right(
-        self, visitor: Visitor, grant: dict[str, Any], place: str, name: str, value: Any, field: str, found: Any
+        self,
+        visitor: Visitor,
+        grant: dict[str, Any],
+        place: str,
+        name: str,
+        value: Any,
+        field: str,
+        found: Any,
     ) -> None:
         visitor.sandbox.control.fault(name, on=place, value=value)
         if place == "token":
@@ -146,9 +161,7 @@ class Raw:
 
     def __init__(self, visitor: Visitor, path: str, token: str = "", *, form: str = "") -> None:
         host, port = visitor.sandbox.url.removeprefix("http://").split(":")
-        head = (
-            f"{'POST' if form else 'GET'} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {token}\r\n"
-        )
+        head = f"{'POST' if form else 'GET'} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nAuthorization: Bearer {token}\r\n"
         head += f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(form)}\r\n\r\n{form}"
         started = time.monotonic()
         self.data, self.times, self.reset = b"", [], False
@@ -225,7 +238,9 @@ class TestWire:
         assert visitor.sandbox.control.state()["rotations"] == 0
         assert visitor.refresh(grant["refresh_token"]).status_code == 200
 
-    def test_lose_answer_after_the_work_is_done(self, visitor: Visitor, grant: dict[str, Any]) -> None:
+    def test_lose_answer_after_the_work_is_done(
+        self, visitor: Visitor, grant: dict[str, Any]
+    ) -> None:
         visitor.sandbox.control.fault("lose-answer", on="refresh")
         with pytest.raises(requests.ConnectionError):
             visitor.refresh(grant["refresh_token"])
@@ -235,11 +250,15 @@ class TestWire:
     def test_misdated(self, visitor: Visitor, grant: dict[str, Any]) -> None:
         visitor.sandbox.control.fault("misdated", on="account", seconds=400)
         first, second = (visitor.get("/account", grant["access_token"]) for _ in range(2))
-        ahead = parsedate_to_datetime(first.headers["Date"]) - parsedate_to_datetime(second.headers["Date"])
+        ahead = parsedate_to_datetime(first.headers["Date"]) - parsedate_to_datetime(
+            second.headers["Date"]
+        )
         assert 390 < ahead.total_seconds() <= 400
 
     @pytest.mark.parametrize(("name", "kind"), [("wrong-type", "text/html"), ("no-type", None)])
-    def test_content_type(self, visitor: Visitor, grant: dict[str, Any], name: str, kind: str | None) -> None:
+    def test_content_type(
+        self, visitor: Visitor, grant: dict[str, Any], name: str, kind: str | None
+    ) -> None:
         visitor.sandbox.control.fault(name, on="account")
         response = visitor.get("/account", grant["access_token"])
         assert response.headers.get("Content-Type") == kind
@@ -247,13 +266,21 @@ class TestWire:
 
 
 class TestSwitchboard:
-    def test_a_fault_fires_as_often_as_it_is_armed_for(self, visitor: Visitor, grant: dict[str, Any]) -> None:
+    def test_a_fault_fires_as_often_as_it_is_armed_for(
+        self, visitor: Visitor, grant: dict[str, Any]
+    ) -> None:
         visitor.sandbox.control.fault("unavailable", on="account", times=2)
-        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(3)] == [503, 503, 200]
+        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(3)] == [
+            503,
+            503,
+            200,
+        ]
 
     def test_until_it_is_cleared(self, visitor: Visitor, grant: dict[str, Any]) -> None:
         visitor.sandbox.control.fault("unavailable", on="account", times=None)
-        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(4)] == [503] * 4
+        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(4)] == [
+            503
+        ] * 4
         assert visitor.sandbox.control.faults()[0]["fired"] == 4
         visitor.sandbox.control.clear()
         assert visitor.get("/account", grant["access_token"]).status_code == 200
@@ -261,10 +288,16 @@ class TestSwitchboard:
     def test_faults_queue(self, visitor: Visitor, grant: dict[str, Any]) -> None:
         for name in ("unavailable", "forbidden"):
             visitor.sandbox.control.fault(name, on="account")
-        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(3)] == [503, 403, 200]
+        assert [visitor.get("/account", grant["access_token"]).status_code for _ in range(3)] == [
+            503,
+            403,
+            200,
+        ]
 
     @pytest.mark.parametrize("place", faults.PLACES)
-    def test_only_its_place_is_struck(self, visitor: Visitor, grant: dict[str, Any], place: str) -> None:
+    def test_only_its_place_is_struck(
+        self, visitor: Visitor, grant: dict[str, Any], place: str
+    ) -> None:
         struck = set()
         visitor.sandbox.control.fault("unavailable", on=place, times=None)
         token = grant["access_token"]
@@ -284,4 +317,6 @@ class TestSwitchboard:
                 struck.add(name)
         everything = {"all": set(asked), "api": {"account", "userinfo", "users", "api"}}
         assert struck == everything.get(place, {place})
-        assert visitor.sandbox.control.state()["faults"][0]["on"] == place  # the switchboard itself answers
+        assert (
+            visitor.sandbox.control.state()["faults"][0]["on"] == place
+        )  # the switchboard itself answers

@@ -20,7 +20,13 @@ from sipgate_sandbox.launch import Running, launch
 from sipgate_sandbox.people import PEOPLE, Person
 from tests.sandbox.visitor import CLIENT_ID, CLIENT_SECRET, Visitor
 
-DOCUMENTED = {"company": str, "mainProductType": str, "logoUrl": str, "verified": bool, "historyLifeTime": str}
+DOCUMENTED = {
+    "company": str,
+    "mainProductType": str,
+    "logoUrl": str,
+    "verified": bool,
+    "historyLifeTime": str,
+}
 
 
 def claims(token: str) -> dict[str, Any]:
@@ -50,7 +56,9 @@ class TestPeople:
     def test_they_are_different_people(self) -> None:
         for key in (lambda p: p.uid, lambda p: p.keycloak_sub, lambda p: p.number):
             assert len({key(person) for person in PEOPLE}) == len(PEOPLE)
-        assert len({person.sub for person in PEOPLE}) < len(PEOPLE)  # which is why sub alone is no uid
+        assert len({person.sub for person in PEOPLE}) < len(
+            PEOPLE
+        )  # which is why sub alone is no uid
 
     def test_one_of_them_has_every_documented_field(self) -> None:
         assert set(PEOPLE[0].account) == set(DOCUMENTED)
@@ -60,7 +68,10 @@ class TestAuthorization:
     def test_the_way_back(self, visitor: Visitor) -> None:
         back = visitor.back(state="a b&c")
         assert set(back) == {"code", "state", "session_state", "iss"}
-        assert (back["state"], back["iss"]) == ("a b&c", f"{visitor.sandbox.url}/auth/realms/third-party")
+        assert (back["state"], back["iss"]) == (
+            "a b&c",
+            f"{visitor.sandbox.url}/auth/realms/third-party",
+        )
 
     def test_denied(self, visitor: Visitor) -> None:
         back = visitor.back(allow=False)
@@ -94,7 +105,9 @@ class TestAuthorization:
         page = visitor.browser.get(visitor.authorize_url(prompt="login"))
         form = {
             "person": "2000000w0",
-            "csrfmiddlewaretoken": visitor.browser.cookies[f"sandbox_csrf_{urlsplit(visitor.sandbox.url).port}"],
+            "csrfmiddlewaretoken": visitor.browser.cookies[
+                f"sandbox_csrf_{urlsplit(visitor.sandbox.url).port}"
+            ],
         }
         again = visitor.browser.post(page.url, data=form, allow_redirects=False)
         assert (again.status_code, "Is it still you?" in again.text) == (200, True)
@@ -104,8 +117,16 @@ class TestAuthorization:
         visitor.grant()
         response = visitor.browser.get(visitor.authorize_url(), allow_redirects=False)
         assert response.headers["Location"].startswith("http://localhost:8080/oauth?")
-        assert visitor.browser.get(visitor.authorize_url(scope="account:read users:read")).status_code == 200
-        assert visitor.browser.get(visitor.authorize_url(prompt="consent"), allow_redirects=False).status_code == 200
+        assert (
+            visitor.browser.get(visitor.authorize_url(scope="account:read users:read")).status_code
+            == 200
+        )
+        assert (
+            visitor.browser.get(
+                visitor.authorize_url(prompt="consent"), allow_redirects=False
+            ).status_code
+            == 200
+        )
 
     def test_a_code_works_once(self, visitor: Visitor) -> None:
         code = visitor.back()["code"]
@@ -134,7 +155,11 @@ class TestAuthorization:
 
     def test_the_grant_has_keycloaks_fields(self, visitor: Visitor) -> None:
         grant = visitor.grant(scope="account:read users:read")
-        assert (grant["token_type"], grant["expires_in"], grant["refresh_expires_in"]) == ("Bearer", 300, 2_592_000)
+        assert (grant["token_type"], grant["expires_in"], grant["refresh_expires_in"]) == (
+            "Bearer",
+            300,
+            2_592_000,
+        )
         assert set(grant["scope"].split()) == {"account:read", "users:read"}
         assert {"session_state", "not-before-policy", "refresh_token"} <= set(grant)
         assert "id_token" not in grant
@@ -181,7 +206,12 @@ class TestRotation:
             answers = list(pool.map(lambda _: visitor.refresh(first["refresh_token"]), range(8)))
         assert sorted(answer.status_code for answer in answers) == [200] + [400] * 7
         state = visitor.sandbox.control.state()
-        assert (state["refresh"], state["rotations"], state["reuses"], state["sessions_alive"]) == (8, 1, 7, 1)
+        assert (state["refresh"], state["rotations"], state["reuses"], state["sessions_alive"]) == (
+            8,
+            1,
+            7,
+            1,
+        )
 
     def test_the_sessions_of_others_go_on(self, visitor: Visitor) -> None:
         other = Visitor(visitor.sandbox)
@@ -223,7 +253,13 @@ class TestLenient:
     @staticmethod
     def lenient() -> Iterator[Running]:
         with launch(
-            "--lenient-reuse", "--access-lifetime", "7", "--refresh-lifetime", "9", "--client-secret", "other"
+            "--lenient-reuse",
+            "--access-lifetime",
+            "7",
+            "--refresh-lifetime",
+            "9",
+            "--client-secret",
+            "other",
         ) as one:
             yield one
 
@@ -235,7 +271,10 @@ class TestLenient:
         visitor.close()
         assert (grant["expires_in"], grant["refresh_expires_in"]) == (7, 9)
         second = visitor.refresh(grant["refresh_token"], client_secret="other").json()
-        assert visitor.refresh(grant["refresh_token"], client_secret="other").json()["error"] == "invalid_grant"
+        assert (
+            visitor.refresh(grant["refresh_token"], client_secret="other").json()["error"]
+            == "invalid_grant"
+        )
         assert visitor.refresh(second["refresh_token"], client_secret="other").status_code == 200
 
 
@@ -259,7 +298,11 @@ class TestEnd:
     @pytest.mark.parametrize("endpoint", ["logout", "revoke"])
     def test_a_stranger_ends_nothing(self, visitor: Visitor, endpoint: str) -> None:
         grant = visitor.grant()
-        token = {"refresh_token": grant["refresh_token"], "token": grant["refresh_token"], "client_secret": "x"}
+        token = {
+            "refresh_token": grant["refresh_token"],
+            "token": grant["refresh_token"],
+            "client_secret": "x",
+        }
         assert visitor.end(endpoint, **token).status_code == 401
         assert visitor.get("/account", grant["access_token"]).status_code == 200
 
@@ -292,13 +335,18 @@ class TestRest:
 
     def test_who_signed_in_needs_none(self, visitor: Visitor) -> None:
         assert (
-            visitor.get("/authorization/userinfo", visitor.grant(scope="balance:read")["access_token"]).status_code
+            visitor.get(
+                "/authorization/userinfo", visitor.grant(scope="balance:read")["access_token"]
+            ).status_code
             == 200
         )
 
     def test_a_colleague_without_rights_sees_himself_only(self, visitor: Visitor) -> None:
         token = visitor.grant(person="1000000w1", scope="users:read")["access_token"]
-        assert [visitor.get(path, token).status_code for path in ("/users", "/users/w0", "/users/w1", "/users/w9")] == [
+        assert [
+            visitor.get(path, token).status_code
+            for path in ("/users", "/users/w0", "/users/w1", "/users/w9")
+        ] == [
             403,
             403,
             200,
@@ -308,8 +356,12 @@ class TestRest:
     def test_the_values_parse(self, visitor: Visitor) -> None:
         token = visitor.grant(scope="all")["access_token"]
         assert str(api.Balance.parse(visitor.get("/balance", token).json()).amount) == "12.34"
-        assert api.User.parse(visitor.get("/users/w0", token).json()).email == "rosa@rosenduft.example"
-        devices = [api.Device.parse(item) for item in visitor.get("/w0/devices", token).json()["items"]]
+        assert (
+            api.User.parse(visitor.get("/users/w0", token).json()).email == "rosa@rosenduft.example"
+        )
+        devices = [
+            api.Device.parse(item) for item in visitor.get("/w0/devices", token).json()["items"]
+        ]
         assert [bool(device.secrets) for device in devices] == [True, True]
         assert "sandbox-sip-password" not in repr(devices)
 
@@ -326,13 +378,20 @@ class TestRest:
         ],
     )
     def test_pages(self, visitor: Visitor, query: str, status: int, number: int | None) -> None:
-        response = visitor.get(f"/numbers{query}", visitor.grant(scope="numbers:read")["access_token"])
+        response = visitor.get(
+            f"/numbers{query}", visitor.grant(scope="numbers:read")["access_token"]
+        )
         assert response.status_code == status
         if number is not None:
             assert (len(response.json()["items"]), response.json()["totalCount"]) == (number, 25)
 
     def test_an_unknown_path(self, sandbox: Running) -> None:
-        for path in ("/v2/nothing", "/nothing", "/static/../settings.py", "/static/%2e%2e/settings.py"):
+        for path in (
+            "/v2/nothing",
+            "/nothing",
+            "/static/../settings.py",
+            "/static/%2e%2e/settings.py",
+        ):
             assert requests.get(f"{sandbox.url}{path}", timeout=10).status_code == 404
 
 
@@ -342,7 +401,10 @@ class TestControl:
         grant = visitor.grant()
         assert (grant["expires_in"], grant["refresh_expires_in"]) == (1, 1)
         end = time.monotonic() + 5
-        while visitor.get("/account", grant["access_token"]).status_code != 401 and time.monotonic() < end:
+        while (
+            visitor.get("/account", grant["access_token"]).status_code != 401
+            and time.monotonic() < end
+        ):
             time.sleep(0.05)
         assert visitor.get("/account", grant["access_token"]).status_code == 401
         response = visitor.refresh(grant["refresh_token"])
@@ -376,7 +438,15 @@ class TestControl:
         state = visitor.sandbox.control.state()
         assert {
             name: state[name]
-            for name in ("token", "refresh", "issued", "rotations", "reuses", "sessions_alive", "GET v2/account")
+            for name in (
+                "token",
+                "refresh",
+                "issued",
+                "rotations",
+                "reuses",
+                "sessions_alive",
+                "GET v2/account",
+            )
         } == {
             "token": 1,
             "refresh": 1,
@@ -388,7 +458,12 @@ class TestControl:
         }
         visitor.sandbox.control.reset(people=True)
         state = visitor.sandbox.control.state()
-        assert (state["rotations"], state["sessions_alive"], state["sessions_dead"], state["faults"]) == (0, 0, 0, [])
+        assert (
+            state["rotations"],
+            state["sessions_alive"],
+            state["sessions_dead"],
+            state["faults"],
+        ) == (0, 0, 0, [])
 
     @pytest.mark.parametrize(
         ("name", "payload"),
@@ -415,7 +490,9 @@ class TestControl:
         ],
         ids=str,
     )
-    def test_what_makes_no_sense_is_refused_with_a_sentence(self, sandbox: Running, name: str, payload: Any) -> None:
+    def test_what_makes_no_sense_is_refused_with_a_sentence(
+        self, sandbox: Running, name: str, payload: Any
+    ) -> None:
         response = requests.post(f"{sandbox.url}/_sandbox/{name}", json=payload, timeout=10)
         assert response.status_code == 400
         assert response.json()["error"].endswith(".")
@@ -438,13 +515,19 @@ class TestControl:
         # The browser that runs it sits on this machine; plain text needs no preflight, an image not even a script.
         for method in ("GET", "POST"):
             response = requests.request(
-                method, f"{sandbox.url}/_sandbox/state", headers={"Content-Type": "text/plain", **headers}, timeout=10
+                method,
+                f"{sandbox.url}/_sandbox/state",
+                headers={"Content-Type": "text/plain", **headers},
+                timeout=10,
             )
             assert response.status_code == status
 
     def test_half_an_order(self, sandbox: Running) -> None:
         response = requests.post(
-            f"{sandbox.url}/_sandbox/faults", data=b'{"fa', headers={"Content-Type": "application/json"}, timeout=10
+            f"{sandbox.url}/_sandbox/faults",
+            data=b'{"fa',
+            headers={"Content-Type": "application/json"},
+            timeout=10,
         )
         assert response.status_code == 400
 
@@ -454,7 +537,12 @@ class TestStartPage:
 
     LANGUAGES = (
         ("en", "sipgate is down", "until you end it; happened so far: 1", "End the session"),
-        ("de", "sipgate ist nicht erreichbar", "bis Sie es beenden; bisher geschehen: 1", "Sitzung beenden"),
+        (
+            "de",
+            "sipgate ist nicht erreichbar",
+            "bis Sie es beenden; bisher geschehen: 1",
+            "Sitzung beenden",
+        ),
     )
 
     @pytest.mark.parametrize(("language", "what", "how", "person"), LANGUAGES)
@@ -464,7 +552,11 @@ class TestStartPage:
         grant, browser, url = visitor.grant(), requests.Session(), visitor.sandbox.url
         browser.headers["Accept-Language"] = language
         assert what in browser.get(url, timeout=10).text
-        browser.post(f"{url}/_sandbox/faults", data={"fault": "unavailable", "on": "all", "times": ""}, timeout=10)
+        browser.post(
+            f"{url}/_sandbox/faults",
+            data={"fault": "unavailable", "on": "all", "times": ""},
+            timeout=10,
+        )
         assert visitor.get("/account", grant["access_token"]).status_code == 503
         page = browser.get(url, timeout=10).text
         assert how in page
@@ -475,7 +567,10 @@ class TestStartPage:
     def test_once_is_once(self, visitor: Visitor) -> None:
         grant, order = visitor.grant(), {"fault": "too-many", "on": "api", "times": "1"}
         page = requests.post(f"{visitor.sandbox.url}/_sandbox/faults", data=order, timeout=10)
-        assert "sipgate says that there are too many requests (whole REST API), at the next request" in page.text
+        assert (
+            "sipgate says that there are too many requests (whole REST API), at the next request"
+            in page.text
+        )
         found = [visitor.get("/account", grant["access_token"]).status_code for _ in range(2)]
         assert found == [429, 200]
 
@@ -491,10 +586,15 @@ class TestStartPage:
         assert set(texts.ENGLISH) == set(texts.GERMAN)
         assert set(texts.FAULTS_GERMAN) == set(faults.KNOWN)
         assert set(texts.PLACES_ENGLISH) == set(texts.PLACES_GERMAN) == set(faults.PLACES)
-        assert all(fault in faults.KNOWN and place in faults.PLACES for fault, place, *_text in texts.HAPPENINGS)
+        assert all(
+            fault in faults.KNOWN and place in faults.PLACES
+            for fault, place, *_text in texts.HAPPENINGS
+        )
 
     @pytest.mark.parametrize("language", ["en", "de"])
-    def test_a_refused_redirect_uri_is_named_with_those_that_are_known(self, visitor: Visitor, language: str) -> None:
+    def test_a_refused_redirect_uri_is_named_with_those_that_are_known(
+        self, visitor: Visitor, language: str
+    ) -> None:
         address = visitor.authorize_url(redirect_uri="http://localhost:8090/oauth")
         page = visitor.browser.get(address, headers={"Accept-Language": language}).text
         assert "<code>http://localhost:8090/oauth</code>" in page
@@ -514,7 +614,10 @@ class TestWhatIsUnknownOfSipgate:
     def test_no_revocation_endpoint(self, visitor: Visitor) -> None:
         visitor.sandbox.control.behave(revocation=False)
         assert visitor.end("revoke", token=visitor.grant()["refresh_token"]).status_code == 404
-        assert "revocation_endpoint" not in requests.get(visitor.sandbox.discovery_url, timeout=10).json()
+        assert (
+            "revocation_endpoint"
+            not in requests.get(visitor.sandbox.discovery_url, timeout=10).json()
+        )
 
     def test_no_discovery_document(self, visitor: Visitor) -> None:
         visitor.sandbox.control.behave(discovery=False)
@@ -543,10 +646,14 @@ class TestIntrospection:
         with launch("--introspect", f"{_sandbox_process.oidc_url}/token/introspect") as one:
             yield one
 
-    def test_tokens_of_the_other_server_count_and_own_ones_do_not(self, visitor: Visitor, rest_only: Running) -> None:
+    def test_tokens_of_the_other_server_count_and_own_ones_do_not(
+        self, visitor: Visitor, rest_only: Running
+    ) -> None:
         grant = visitor.grant(person="2000000w0", scope="account:read")
         other = Visitor(rest_only)
-        assert other.get("/account", grant["access_token"]).json()["company"] == "Schraube & Mutter KG"
+        assert (
+            other.get("/account", grant["access_token"]).json()["company"] == "Schraube & Mutter KG"
+        )
         assert other.get("/balance", grant["access_token"]).status_code == 403
         assert other.get("/account", other.grant()["access_token"]).status_code == 401
         visitor.sandbox.control.kill_session()

@@ -14,7 +14,9 @@ from sipgate_sandbox.launch import Running, sign_in
 CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"
 REDIRECT_URI = "http://localhost:8080/oauth"
 VERIFIER = "v" * 50
-CHALLENGE = base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+CHALLENGE = (
+    base64.urlsafe_b64encode(hashlib.sha256(VERIFIER.encode()).digest()).decode().rstrip("=")
+)
 
 
 class Visitor:
@@ -36,7 +38,9 @@ class Visitor:
         } | changes
         return f"{self.sandbox.oidc_url}/auth?{urlencode({k: v for k, v in query.items() if v is not None})}"
 
-    def back(self, *, person: str = "1000000w0", allow: bool = True, **changes: Any) -> dict[str, str]:
+    def back(
+        self, *, person: str = "1000000w0", allow: bool = True, **changes: Any
+    ) -> dict[str, str]:
         """Sign in and answer the consent; return the query that leads back to the client."""
         url = sign_in(self.browser, self.authorize_url(**changes), person=person, allow=allow)
         assert url.startswith(f"{REDIRECT_URI}?")
@@ -44,7 +48,9 @@ class Visitor:
 
     def token(self, **form: str) -> requests.Response:
         whole = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET} | form
-        return requests.post(f"{self.sandbox.oidc_url}/token", data=whole, timeout=10, allow_redirects=False)
+        return requests.post(
+            f"{self.sandbox.oidc_url}/token", data=whole, timeout=10, allow_redirects=False
+        )
 
     def exchange(self, code: str, /, **changes: str) -> requests.Response:
         form = {
@@ -69,7 +75,13 @@ class Visitor:
 
     def get(self, path: str, token: str = "", **more: Any) -> requests.Response:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.get(f"{self.sandbox.api_url}{path}", headers=headers, timeout=10, allow_redirects=False, **more)
+        return requests.get(
+            f"{self.sandbox.api_url}{path}",
+            headers=headers,
+            timeout=10,
+            allow_redirects=False,
+            **more,
+        )
 
     def close(self) -> None:
         self.browser.close()

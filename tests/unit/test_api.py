@@ -18,11 +18,15 @@ from sipgate_provider.remote import rest
 from sipgate_provider.remote.required_scopes import OPERATIONS
 from tests.wire import Answer, cut, of_json, serving, whole
 
-QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = hypothesis(
+    max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 SECRET = "s3cret-that-must-not-show"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    lambda inner: (
+        st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2)
+    ),
     max_leaves=4,
 )
 ODD = [None, "", 0, 1, -1, 1.5, True, False, [], ["x"], {}, {"a": 1}, float("nan"), "x" * 10_000]
@@ -116,7 +120,9 @@ class TestPath:
 
 class TestNames:
     @pytest.mark.parametrize(("method", "template"), sorted(OPERATIONS))
-    def test_every_operation_of_the_specification_is_known(self, method: str, template: str) -> None:
+    def test_every_operation_of_the_specification_is_known(
+        self, method: str, template: str
+    ) -> None:
         path = re.sub(r"\{[^}]*\}", "x1y2", template)
         name = rest.endpoint_of(method, path)
         assert name.startswith(f"{method} /")
@@ -153,7 +159,16 @@ class TestNames:
         ],
     )
     @pytest.mark.parametrize(
-        "path", ["/users/{}", "/unknown/{}", "/unknown/{}/thing", "/{}/unknown", "/{}", "/a/{}/{}", "/w0/sms/{}/new"]
+        "path",
+        [
+            "/users/{}",
+            "/unknown/{}",
+            "/unknown/{}/thing",
+            "/{}/unknown",
+            "/{}",
+            "/a/{}/{}",
+            "/w0/sms/{}/new",
+        ],
     )
     @pytest.mark.parametrize("method", ["GET", "POST", "BREW"])
     def test_no_id_of_a_person_gets_into_one(self, method: str, path: str, id: str) -> None:  # noqa: A002  # what it is
@@ -162,7 +177,10 @@ class TestNames:
     def test_scopes(self) -> None:
         assert rest.scopes_for("GET", "/account") == ("account:read",)
         assert rest.scopes_for("get", "/account") == ("account:read",)
-        assert set(rest.scopes_for("POST", "/sessions/sms")) == {"sessions:write", "sessions:sms:write"}
+        assert set(rest.scopes_for("POST", "/sessions/sms")) == {
+            "sessions:write",
+            "sessions:sms:write",
+        }
         assert rest.scopes_for("GET", "/authorization/userinfo") == ()
         assert rest.scopes_for("GET", "/no/such/thing") == ()
         assert rest.scopes_for("POST", "/account") == ()
@@ -171,7 +189,13 @@ class TestNames:
 VALUES: list[tuple[type, dict[str, Any]]] = [
     (
         api.Account,
-        {"company": "C", "mainProductType": "TEAM", "logoUrl": "u", "verified": True, "historyLifeTime": "NONE"},
+        {
+            "company": "C",
+            "mainProductType": "TEAM",
+            "logoUrl": "u",
+            "verified": True,
+            "historyLifeTime": "NONE",
+        },
     ),
     (
         api.User,
@@ -187,7 +211,14 @@ VALUES: list[tuple[type, dict[str, Any]]] = [
     ),
     (
         api.Number,
-        {"id": "n", "number": "+49", "localized": "0", "type": "LANDLINE", "endpointId": "p0", "endpointAlias": "a"},
+        {
+            "id": "n",
+            "number": "+49",
+            "localized": "0",
+            "type": "LANDLINE",
+            "endpointId": "p0",
+            "endpointAlias": "a",
+        },
     ),
     (api.Device, {"id": "e0", "alias": "a", "type": "REGISTER", "online": True, "dnd": False}),
     (
@@ -206,14 +237,20 @@ VALUES: list[tuple[type, dict[str, Any]]] = [
         },
     ),
 ]
-BY_NAME = pytest.mark.parametrize(("kind", "fields"), VALUES, ids=[kind.__name__ for kind, _ in VALUES])
+BY_NAME = pytest.mark.parametrize(
+    ("kind", "fields"), VALUES, ids=[kind.__name__ for kind, _ in VALUES]
+)
 
 
 class TestValues:
     @BY_NAME
     def test_whole(self, kind: Any, fields: dict[str, Any]) -> None:
         value = kind.parse(fields)
-        told = {v for name in value.__dataclass_fields__ if isinstance(v := getattr(value, name), str | bool)}
+        told = {
+            v
+            for name in value.__dataclass_fields__
+            if isinstance(v := getattr(value, name), str | bool)
+        }
         assert set(fields.values()) <= told
 
     @BY_NAME
@@ -225,7 +262,9 @@ class TestValues:
 
     @BY_NAME
     @pytest.mark.parametrize("odd", ODD, ids=lambda value: repr(value)[:20])
-    def test_any_field_may_be_of_another_type(self, kind: Any, fields: dict[str, Any], odd: Any) -> None:
+    def test_any_field_may_be_of_another_type(
+        self, kind: Any, fields: dict[str, Any], odd: Any
+    ) -> None:
         for name in fields:
             value = kind.parse({**fields, name: odd})
             for attribute in value.__dataclass_fields__:
@@ -275,7 +314,13 @@ class TestValues:
 class TestIdentity:
     def test_whole(self) -> None:
         who = api.Identity.parse(
-            {"sub": "w0", "domain": "sipgate.de", "masterSipId": "1234567", "locale": "de_DE", "flags": []}
+            {
+                "sub": "w0",
+                "domain": "sipgate.de",
+                "masterSipId": "1234567",
+                "locale": "de_DE",
+                "flags": [],
+            }
         )
         assert (who.uid, who.domain, who.locale) == ("1234567w0", "sipgate.de", "de_DE")
 
@@ -306,7 +351,21 @@ class TestIdentity:
         ]
         + [
             {"masterSipId": value}
-            for value in (..., None, "", "w", "12 34", "-1", -1, 1.5, "1" * 21, True, ["1"], "١٢٣", "123\n")
+            for value in (
+                ...,
+                None,
+                "",
+                "w",
+                "12 34",
+                "-1",
+                -1,
+                1.5,
+                "1" * 21,
+                True,
+                ["1"],
+                "١٢٣",
+                "123\n",
+            )
         ],
         ids=ascii,
     )
@@ -372,13 +431,22 @@ class TestAccount:
 class TestBalance:
     @pytest.mark.parametrize(
         ("amount", "units"),
-        [(123_400, "12.34"), (0, "0"), (-50, "-0.005"), (1, "0.0001"), (123_400.0, "12.34"), (10**15, "100000000000")],
+        [
+            (123_400, "12.34"),
+            (0, "0"),
+            (-50, "-0.005"),
+            (1, "0.0001"),
+            (123_400.0, "12.34"),
+            (10**15, "100000000000"),
+        ],
     )
     def test_sipgate_counts_in_ten_thousandths(self, amount: float, units: str) -> None:
         balance = api.Balance.parse({"amount": amount, "currency": "EUR"})
         assert (balance.amount, balance.currency) == (Decimal(units), "EUR")
 
-    @pytest.mark.parametrize("amount", [None, "123400", True, [], {}, float("nan"), float("inf"), float("-inf")])
+    @pytest.mark.parametrize(
+        "amount", [None, "123400", True, [], {}, float("nan"), float("inf"), float("-inf")]
+    )
     def test_without_a_number_there_is_none(self, amount: Any) -> None:
         with pytest.raises(errors.UnexpectedResponse):
             api.Balance.parse({"amount": amount, "currency": "EUR"})
@@ -432,12 +500,16 @@ class TestStatus:
         ],
     )
     @pytest.mark.parametrize(
-        "body", [b"", b"This needs a Classic PBX account.", b'{"errors": [{"title": "x"}]}', b"\xff\xfe"]
+        "body",
+        [b"", b"This needs a Classic PBX account.", b'{"errors": [{"title": "x"}]}', b"\xff\xfe"],
     )
     def test_decides_alone(self, status: int, kind: type, body: bytes) -> None:
         error = called(whole(f"{status} No", body), "POST", "/users/w7")
         assert type(error) is kind
-        assert (error.status, error.message) == (status, f"sipgate answered {error.endpoint} with HTTP {status}.")
+        assert (error.status, error.message) == (
+            status,
+            f"sipgate answered {error.endpoint} with HTTP {status}.",
+        )
         assert "w7" not in str(error)
 
     def test_403_names_the_scopes_that_help(self) -> None:
@@ -453,7 +525,9 @@ class TestStatus:
         assert called(whole(f"{status} Yes", b"", content_length="0"), "PUT") is None
 
     @pytest.mark.parametrize(
-        "body", [b"<html>", b"{", b"\xff", b"[" * 100_000, b" "], ids=["html", "half", "no text", "deep", "blank"]
+        "body",
+        [b"<html>", b"{", b"\xff", b"[" * 100_000, b" "],
+        ids=["html", "half", "no text", "deep", "blank"],
     )
     def test_a_success_that_is_no_json(self, body: bytes) -> None:
         error = called(whole(body=body))
@@ -468,15 +542,25 @@ class TestStatus:
     def test_the_request(self) -> None:
         with serving(of_json([])) as server:
             rest.call(
-                "post", f"{server.url}/v2", "/sessions/sms", SECRET, params={"a": ["1", "ü &"]}, json={"message": "ü"}
+                "post",
+                f"{server.url}/v2",
+                "/sessions/sms",
+                SECRET,
+                params={"a": ["1", "ü &"]},
+                json={"message": "ü"},
             )
         asked = server.asked[0]
         assert (asked.method, asked.path) == ("POST", "/v2/sessions/sms?a=1&a=%C3%BC+%26")
         assert asked.headers["authorization"] == f"Bearer {SECRET}"
-        assert (asked.headers["content-type"], json.loads(asked.body)) == ("application/json", {"message": "ü"})
+        assert (asked.headers["content-type"], json.loads(asked.body)) == (
+            "application/json",
+            {"message": "ü"},
+        )
 
     @pytest.mark.parametrize(
-        "body", [{"a": object()}, {"a": float("nan")}, {1j: 1}], ids=["object", "no number", "no key"]
+        "body",
+        [{"a": object()}, {"a": float("nan")}, {1j: 1}],
+        ids=["object", "no number", "no key"],
     )
     def test_a_body_that_is_no_json_is_the_callers_mistake(self, body: Any) -> None:
         with serving(whole()) as server, pytest.raises((ValueError, TypeError)):

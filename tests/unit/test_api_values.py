@@ -10,10 +10,19 @@ import pytest
 
 from sipgate_provider import api, errors
 
-FIELDS: dict[str, list[str]] = json.loads((Path(__file__).parent.parent / "data" / "sipgate_fields.json").read_text())
+FIELDS: dict[str, list[str]] = json.loads(
+    (Path(__file__).parent.parent / "data" / "sipgate_fields.json").read_text()
+)
 SECRETS = {"sipCredentials", "puk", "puk1", "puk2", "esimData"}
 """Not in the specification's device: other versions of it, kept out of ``repr`` all the same."""
-BY_LIBRARIES = {"documentUrl", "reportUrl", "recordingUrl", "faxStatusType", "smsContent", "transcription"}
+BY_LIBRARIES = {
+    "documentUrl",
+    "reportUrl",
+    "recordingUrl",
+    "faxStatusType",
+    "smsContent",
+    "transcription",
+}
 """What sipgate's own client libraries read of a history entry beyond the specification."""
 VALUES = [
     (api.Account, ["AccountResponse"], set()),
@@ -24,7 +33,12 @@ VALUES = [
     (api.Route, ["ActiveRouting"], set()),
     (
         api.Device,
-        ["DeviceResponse", "RegisterDeviceResponse", "MobileDeviceResponse", "ExternalDeviceResponse"],
+        [
+            "DeviceResponse",
+            "RegisterDeviceResponse",
+            "MobileDeviceResponse",
+            "ExternalDeviceResponse",
+        ],
         SECRETS,
     ),
     (api.HistoryEntry, ["HistoryEntryResponse"], BY_LIBRARIES),
@@ -52,8 +66,12 @@ class Noting(dict[str, Any]):
         return super().__contains__(key)
 
 
-@pytest.mark.parametrize(("value", "schemas", "more"), VALUES, ids=lambda part: getattr(part, "__name__", None))
-def test_reads_exactly_the_fields_of_the_specification(value: Any, schemas: list[str], more: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("value", "schemas", "more"), VALUES, ids=lambda part: getattr(part, "__name__", None)
+)
+def test_reads_exactly_the_fields_of_the_specification(
+    value: Any, schemas: list[str], more: set[str]
+) -> None:
     answer = Noting(SANE)
     value.parse(answer)
     assert answer.noted - more == {name for schema in schemas for name in FIELDS[schema]}
@@ -61,7 +79,11 @@ def test_reads_exactly_the_fields_of_the_specification(value: Any, schemas: list
 
 
 def test_lists_have_items_and_only_the_history_a_total() -> None:
-    lists = {name: fields for name, fields in FIELDS.items() if name.endswith("sResponse") or name == "HistoryResponse"}
+    lists = {
+        name: fields
+        for name, fields in FIELDS.items()
+        if name.endswith("sResponse") or name == "HistoryResponse"
+    }
     assert lists == {
         "DevicesResponse": ["items"],
         "HistoryResponse": ["items", "totalCount"],
@@ -70,7 +92,9 @@ def test_lists_have_items_and_only_the_history_a_total() -> None:
     }
 
 
-@pytest.mark.parametrize(("value", "schemas", "more"), VALUES, ids=lambda part: getattr(part, "__name__", None))
+@pytest.mark.parametrize(
+    ("value", "schemas", "more"), VALUES, ids=lambda part: getattr(part, "__name__", None)
+)
 @pytest.mark.parametrize("odd", [None, [], {}, [None, 1, []], 7, True, "text", 1.5])
 def test_no_odd_field_is_an_error(value: Any, schemas: list[str], more: set[str], odd: Any) -> None:
     names = {name for schema in schemas for name in FIELDS[schema]} | more
@@ -126,13 +150,26 @@ def test_history_entry() -> None:
         }
     )
     assert (entry.id, entry.source_alias, entry.target_alias) == ("4711", "Rosa", "Otto")
-    assert (entry.connection_ids, entry.labels, entry.endpoints) == (("s0", "7"), ("a",), ({"type": "ROUTED"},))
-    assert (entry.archived, entry.starred, entry.read, entry.fax_status) == (False, True, None, "SENT")
+    assert (entry.connection_ids, entry.labels, entry.endpoints) == (
+        ("s0", "7"),
+        ("a",),
+        ({"type": "ROUTED"},),
+    )
+    assert (entry.archived, entry.starred, entry.read, entry.fax_status) == (
+        False,
+        True,
+        None,
+        "SENT",
+    )
     assert entry.sms_content == "confidential words"
     assert "confidential" not in repr(entry)
 
 
 def test_user_and_number() -> None:
-    user = api.User.parse({"id": "w0", "busyOnBusy": True, "addressId": 12, "directDialIds": ["p0", "p1"]})
+    user = api.User.parse(
+        {"id": "w0", "busyOnBusy": True, "addressId": 12, "directDialIds": ["p0", "p1"]}
+    )
     assert (user.busy_on_busy, user.address_id, user.direct_dial_ids) == (True, "12", ("p0", "p1"))
-    assert api.Number.parse({"endpointUrl": "/w0/phonelines/p0"}).endpoint_url == "/w0/phonelines/p0"
+    assert (
+        api.Number.parse({"endpointUrl": "/w0/phonelines/p0"}).endpoint_url == "/w0/phonelines/p0"
+    )

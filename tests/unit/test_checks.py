@@ -11,10 +11,16 @@ from sipgate_provider.keeper import database
 
 def found(*databases: str) -> set[str]:
     messages = checks.run_checks(tags=[checks.Tags.database], databases=list(databases))
-    return {message.id for message in messages if message.id and message.id.startswith("sipgate_provider.")}
+    return {
+        message.id
+        for message in messages
+        if message.id and message.id.startswith("sipgate_provider.")
+    }
 
 
-@pytest.mark.parametrize(("vendor", "remarked"), [("sqlite", False), ("postgresql", False), ("mysql", True)])
+@pytest.mark.parametrize(
+    ("vendor", "remarked"), [("sqlite", False), ("postgresql", False), ("mysql", True)]
+)
 def test_a_database_on_which_nothing_was_tried_is_remarked_on(
     db: None, vendor: str, remarked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

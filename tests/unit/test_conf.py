@@ -45,9 +45,13 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert conf.assumed_lifetime() * conf.mandatory_share() > timedelta(seconds=http.API.total)
     assert http.TOKEN.total == conf.answer_seconds()
     assert http.TOKEN.connect + conf.answer_seconds() <= conf.wait_seconds()
-    assert http.TOKEN.connect + conf.answer_seconds() + conf.store_seconds() <= 30, "gunicorn's patience"
+    assert http.TOKEN.connect + conf.answer_seconds() + conf.store_seconds() <= 30, (
+        "gunicorn's patience"
+    )
     assert (
-        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + refresh.MARGIN) < conf.lease() < conf.grace()
+        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + refresh.MARGIN)
+        < conf.lease()
+        < conf.grace()
     )
     assert conf.page_wait() < 2
 
@@ -74,7 +78,9 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("LOGOUT_URL", "off", conf.logout_url, ""),
     ],
 )
-def test_each_is_read_when_used(bare: Any, setting: str, value: Any, read: Any, result: Any) -> None:
+def test_each_is_read_when_used(
+    bare: Any, setting: str, value: Any, read: Any, result: Any
+) -> None:
     before = read()
     setattr(bare, f"SIPGATE_{setting}", value)
     assert read() == result
@@ -84,7 +90,11 @@ def test_each_is_read_when_used(bare: Any, setting: str, value: Any, read: Any, 
 
 def test_every_setting_is_described() -> None:
     for name, read in vars(conf).items():
-        if callable(read) and getattr(read, "__module__", "") == conf.__name__ and not name.startswith("_"):
+        if (
+            callable(read)
+            and getattr(read, "__module__", "") == conf.__name__
+            and not name.startswith("_")
+        ):
             assert read.__doc__ or name == "redirect_path", name
 
 
@@ -93,6 +103,13 @@ class TestSiteNames:
         assert conf.with_site_names("Check SIPGATE_TOKEN_URL.") == "Check SIPGATE_TOKEN_URL."
 
     def test_whole_names_are_exchanged_and_longer_ones_first(self, bare: Any) -> None:
-        bare.SIPGATE_SETTING_NAMES = {"DATABASES": "DATABASE_URL", "pool in DATABASES": "POOL", "SIPGATE_X": "X"}
+        bare.SIPGATE_SETTING_NAMES = {
+            "DATABASES": "DATABASE_URL",
+            "pool in DATABASES": "POOL",
+            "SIPGATE_X": "X",
+        }
         text = "pool in DATABASES, DATABASES; SIPGATE_X is not SIPGATE_XY nor MY_SIPGATE_X."
-        assert conf.with_site_names(text) == "POOL, DATABASE_URL; X is not SIPGATE_XY nor MY_SIPGATE_X."
+        assert (
+            conf.with_site_names(text)
+            == "POOL, DATABASE_URL; X is not SIPGATE_XY nor MY_SIPGATE_X."
+        )

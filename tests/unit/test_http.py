@@ -49,11 +49,15 @@ def session() -> Iterator[http.GuardedSession]:
     requests.Session.close(one)
 
 
-def get(session: http.GuardedSession, url: str, limits: http.Limits = EASY, **more: Any) -> requests.Response:
+def get(
+    session: http.GuardedSession, url: str, limits: http.Limits = EASY, **more: Any
+) -> requests.Response:
     return session.request("GET", url, timeout=limits, **more)
 
 
-def post(session: http.GuardedSession, url: str, limits: http.Limits = EASY, **more: Any) -> requests.Response:
+def post(
+    session: http.GuardedSession, url: str, limits: http.Limits = EASY, **more: Any
+) -> requests.Response:
     return session.request("POST", url, data={"refresh_token": SECRET}, timeout=limits, **more)
 
 
@@ -145,7 +149,9 @@ class TestTime:
         assert 0.2 < took < 2
         assert not http.was_sent(error)
 
-    def test_all_addresses_together_have_the_time_to_connect(self, session, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_all_addresses_together_have_the_time_to_connect(
+        self, session, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         tried: list[float] = []
 
         def tries(self: Any) -> Any:
@@ -154,7 +160,9 @@ class TestTime:
             raise ConnectTimeoutError(self, "nobody answers")
 
         monkeypatch.setattr(HTTPConnection, "_new_conn", tries)
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{end}", 80)) for end in (2, 3, 4)]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{end}", 80)) for end in (2, 3, 4)
+        ]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: found)
         limits = http.Limits(connect=0.5, read=5, total=5, max_bytes=9)
         assert not http.was_sent(failure(post, session, "http://three.example/", limits))
@@ -180,7 +188,9 @@ class TestBeforeSending:
     def limits(self, before: Callable[[], None], **changes: Any) -> http.Limits:
         return replace(EASY, before_sending=before, **changes)
 
-    def test_is_called_when_the_connection_stands_and_nothing_was_sent(self, session: http.GuardedSession) -> None:
+    def test_is_called_when_the_connection_stands_and_nothing_was_sent(
+        self, session: http.GuardedSession
+    ) -> None:
         with serving(whole()) as server:
             seen: list[tuple[int, int]] = []
 
@@ -192,7 +202,9 @@ class TestBeforeSending:
             assert post(session, server.url, self.limits(look)).status_code == 200
             assert seen == [(1, 0)]
 
-    def test_what_it_raises_reaches_the_caller_and_nothing_is_sent(self, session: http.GuardedSession) -> None:
+    def test_what_it_raises_reaches_the_caller_and_nothing_is_sent(
+        self, session: http.GuardedSession
+    ) -> None:
         class NotNow(Exception):
             pass
 
@@ -217,15 +229,21 @@ class TestBeforeSending:
             assert post(session, server.url, limits).status_code == 200
 
     @pytest.mark.parametrize("is_fenced", [True, False])
-    def test_giving_up_resets_the_connection(self, session: http.GuardedSession, is_fenced: bool) -> None:
+    def test_giving_up_resets_the_connection(
+        self, session: http.GuardedSession, is_fenced: bool
+    ) -> None:
         """What has not left this machine by then never does. Otherwise it would: after a partition, say."""
         with socket.socket() as listening:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             listening.bind(("127.0.0.1", 0))
             listening.listen()
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-            limits = replace(EASY, read=0.3, total=0.3, before_sending=(lambda: None) if is_fenced else None)
-            body = b"x" * 200_000  # more than the server's window takes, less than our kernel's buffer
+            limits = replace(
+                EASY, read=0.3, total=0.3, before_sending=(lambda: None) if is_fenced else None
+            )
+            body = (
+                b"x" * 200_000
+            )  # more than the server's window takes, less than our kernel's buffer
             with pytest.raises(requests.exceptions.Timeout):
                 session.request("POST", url, data=body, timeout=limits)
             connection, _ = listening.accept()
@@ -252,9 +270,16 @@ class TestBeforeSending:
     ) -> None:
         """A resolver that hangs has no limit of its own."""
         goes_on, called = threading.Event(), []
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_args, **_kwargs: goes_on.wait(20) and [])
+        monkeypatch.setattr(
+            socket, "getaddrinfo", lambda *_args, **_kwargs: goes_on.wait(20) and []
+        )
         started = time.monotonic()
-        error = failure(post, session, "http://stalled.example/", self.limits(lambda: called.append(1), connect=0.2))
+        error = failure(
+            post,
+            session,
+            "http://stalled.example/",
+            self.limits(lambda: called.append(1), connect=0.2),
+        )
         assert time.monotonic() - started < 2
         assert (http.was_sent(error), called) == (False, [])
         goes_on.set()
@@ -280,9 +305,19 @@ class TestCut:
         pytest.param(b"HT", requests.ConnectionError, id="in the status line"),
         pytest.param(b"HTTP/1.1 200 OK\r\n", http.CutInHeaders, id="after the status line"),
         pytest.param(b"HTTP/1.1 200 OK\r\nContent-Le", http.CutInHeaders, id="in a header"),
-        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n", http.CutInHeaders, id="before the empty line"),
-        pytest.param(message(body=b"{}", content_length="9"), requests.RequestException, id="in the body"),
-        pytest.param(message(body=b"5\r\n{", transfer_encoding="chunked"), requests.RequestException, id="in a chunk"),
+        pytest.param(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n",
+            http.CutInHeaders,
+            id="before the empty line",
+        ),
+        pytest.param(
+            message(body=b"{}", content_length="9"), requests.RequestException, id="in the body"
+        ),
+        pytest.param(
+            message(body=b"5\r\n{", transfer_encoding="chunked"),
+            requests.RequestException,
+            id="in a chunk",
+        ),
         pytest.param(
             message(body=b"2\r\n{}\r\n", transfer_encoding="chunked"),
             requests.RequestException,
@@ -292,7 +327,9 @@ class TestCut:
     ]
 
     @pytest.mark.parametrize(("said", "kind"), CUTS)
-    def test_a_cut_answer_is_an_error_and_a_post_is_not_repeated(self, session, said: bytes, kind: type) -> None:
+    def test_a_cut_answer_is_an_error_and_a_post_is_not_repeated(
+        self, session, said: bytes, kind: type
+    ) -> None:
         with serving(cut(said), whole()) as server:
             error = failure(post, session, server.url)
         assert isinstance(error, kind)
@@ -300,7 +337,9 @@ class TestCut:
         assert http.was_sent(error)
         assert server.methods == ["POST"]
 
-    @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["before", "in the headers"])
+    @pytest.mark.parametrize(
+        "said", [b"", b"HTTP/1.1 200 OK\r\nContent-Le"], ids=["before", "in the headers"]
+    )
     def test_a_get_is_repeated_once(self, session, said: bytes) -> None:
         with serving(cut(said), whole(body=b'{"second": true}')) as server:
             assert get(session, server.url).json() == {"second": True}
@@ -351,12 +390,23 @@ class TestRetryAfter:
             started = time.monotonic()
             response = get(session, server.url)
             assert time.monotonic() - started < 1
-        assert (response.status_code, response.content, response.headers["Retry-After"]) == (503, b"busy", wish)
+        assert (response.status_code, response.content, response.headers["Retry-After"]) == (
+            503,
+            b"busy",
+            wish,
+        )
         assert len(server.asked) == 1
 
     @pytest.mark.parametrize(
         "wish",
-        ["soon", "-1", "0.1", "9" * 5000, "Mon, 01 Jan 99999999999999999999 00:00:00 GMT", "Mon, 99 Abc 2026"],
+        [
+            "soon",
+            "-1",
+            "0.1",
+            "9" * 5000,
+            "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+            "Mon, 99 Abc 2026",
+        ],
         ids=["word", "negative", "fraction", "endless", "far future", "no date"],
     )
     def test_a_wish_that_is_none_is_ignored(self, session, wish: str) -> None:
@@ -417,7 +467,9 @@ class TestSize:
         with serving(whole(body=b"no gzip at all", content_encoding="gzip")) as server:
             assert http.was_sent(failure(get, session, server.url))
 
-    @pytest.mark.parametrize("data", [b"x" * 200_000, b"X-A: 1\r\n" * 2000], ids=["a long line", "many lines"])
+    @pytest.mark.parametrize(
+        "data", [b"x" * 200_000, b"X-A: 1\r\n" * 2000], ids=["a long line", "many lines"]
+    )
     def test_endless_headers(self, session, data: bytes) -> None:
         with serving(cut(b"HTTP/1.1 200 OK\r\n" + data)) as server:
             assert http.was_sent(failure(post, session, server.url))
@@ -427,16 +479,27 @@ class TestSize:
 class TestRedirectsCookiesCredentials:
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     @pytest.mark.parametrize("method", ["GET", "POST"])
-    def test_a_redirect_is_returned_and_not_followed(self, session, status: int, method: str) -> None:
-        with serving(whole()) as elsewhere, serving(whole(f"{status} Go", location=elsewhere.url)) as server:
-            response = session.request(method, server.url, timeout=EASY, data={"refresh_token": SECRET})
+    def test_a_redirect_is_returned_and_not_followed(
+        self, session, status: int, method: str
+    ) -> None:
+        with (
+            serving(whole()) as elsewhere,
+            serving(whole(f"{status} Go", location=elsewhere.url)) as server,
+        ):
+            response = session.request(
+                method, server.url, timeout=EASY, data={"refresh_token": SECRET}
+            )
             assert response.status_code == status
             assert response.history == []
             assert (len(server.asked), elsewhere.connections) == (1, 0)
 
-    @pytest.mark.parametrize("location", ["//evil.example/", "http://[", "\x80\xff", "javascript:1"])
+    @pytest.mark.parametrize(
+        "location", ["//evil.example/", "http://[", "\x80\xff", "javascript:1"]
+    )
     def test_an_odd_location_is_nobodys_error(self, session, location: str) -> None:
-        data = message("302 Go").replace(b"\r\n", b"\r\nLocation: " + location.encode("latin-1") + b"\r\n", 1)
+        data = message("302 Go").replace(
+            b"\r\n", b"\r\nLocation: " + location.encode("latin-1") + b"\r\n", 1
+        )
         with serving(cut(data)) as server:
             assert post(session, server.url).status_code == 302
 
@@ -468,7 +531,10 @@ class TestRedirectsCookiesCredentials:
             get(session, server.url, headers={"Authorization": "Bearer mine"})
             with requests.Session() as plain:  # the file is a good one: requests alone would use it
                 plain.get(server.url)
-        assert [asked.headers.get("authorization") for asked in server.asked[:2]] == [None, "Bearer mine"]
+        assert [asked.headers.get("authorization") for asked in server.asked[:2]] == [
+            None,
+            "Bearer mine",
+        ]
         assert server.asked[2].headers["authorization"].startswith("Basic ")
 
     def test_the_user_agent_has_name_and_version(self, session) -> None:
@@ -500,7 +566,9 @@ class TestConnections:
                 post(session, server.url)
         assert (server.connections, len(server.asked)) == (1, 40)
 
-    def test_whoever_takes_the_connection_next_does_not_spoil_an_answer(self, session, monkeypatch) -> None:
+    def test_whoever_takes_the_connection_next_does_not_spoil_an_answer(
+        self, session, monkeypatch
+    ) -> None:
         class ClosedMeanwhile(http._Response):
             is_closing = False
 
@@ -540,10 +608,14 @@ class TestConnections:
         with serving(answer_and_close, whole(body=b'{"second": true}')) as server:
             get(session, server.url)
             assert closed.wait(5)
-            assert session.request(method, server.url, data={"a": "b"}, timeout=EASY).json() == {"second": True}
+            assert session.request(method, server.url, data={"a": "b"}, timeout=EASY).json() == {
+                "second": True
+            }
         assert server.methods == ["GET", method]
 
-    def test_a_post_does_not_use_a_connection_that_was_idle_for_long(self, session, monkeypatch) -> None:
+    def test_a_post_does_not_use_a_connection_that_was_idle_for_long(
+        self, session, monkeypatch
+    ) -> None:
         monkeypatch.setattr(http, "STALE_AFTER", 0.1)
         with serving(whole()) as server:
             get(session, server.url)
@@ -589,7 +661,9 @@ class TestConnections:
             right = []
             for turn in range(15):
                 url, body = f"{server.url}/{number}/{turn}", f"n={number}"
-                response = session.request("POST" if turn % 2 else "GET", url, data=body, timeout=EASY)
+                response = session.request(
+                    "POST" if turn % 2 else "GET", url, data=body, timeout=EASY
+                )
                 right.append(response.text == f"/{number}/{turn}{body}")
             return right
 
@@ -632,7 +706,9 @@ http.session().request("GET", url + "/parent")
 sys.exit(status or http.session() is not before)
 """
         with serving(whole()) as server:
-            done = subprocess.run([sys.executable, "-c", program, server.url], timeout=30, check=False)
+            done = subprocess.run(
+                [sys.executable, "-c", program, server.url], timeout=30, check=False
+            )
         assert done.returncode == 0
         assert [(asked.path, asked.connection) for asked in server.asked] == [
             ("/before", 1),
@@ -674,13 +750,20 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
         .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
     path = tmp_path_factory.mktemp("tls") / "both.pem"
     path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     return path
@@ -716,15 +799,24 @@ class TestTls:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with serving(whole(), context=context) as server:
             for _ in range(2):
-                assert post(session, server.url, replace(EASY, before_sending=lambda: None)).status_code == 200
+                assert (
+                    post(
+                        session, server.url, replace(EASY, before_sending=lambda: None)
+                    ).status_code
+                    == 200
+                )
         assert server.connections == 2
 
-    def test_a_drip_is_ended_by_the_total_deadline(self, session, context, certificate, monkeypatch) -> None:
+    def test_a_drip_is_ended_by_the_total_deadline(
+        self, session, context, certificate, monkeypatch
+    ) -> None:
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
         with serving(drip(message(body=b"x" * 500), 0.02), context=context) as server:
             assert isinstance(failure(post, session, server.url, QUICK), http.DeadlineExceeded)
 
-    @pytest.mark.parametrize("before", [b"", message(body=b"{", content_length="9")], ids=["at once", "in the body"])
+    @pytest.mark.parametrize(
+        "before", [b"", message(body=b"{", content_length="9")], ids=["at once", "in the body"]
+    )
     def test_noise_behind_the_handshake_means_sent(
         self, session, context, certificate, monkeypatch, before: bytes
     ) -> None:
@@ -776,11 +868,20 @@ class TestWhatErrorsTell:
     @pytest.mark.parametrize("kind", FAILURES)
     def test_nor_do_ours(self, kind: str) -> None:
         with serving(FAILURES[kind]) as server:
-            client = oauth.Client(client_id="id", client_secret=SECRET, token_url=f"{server.url}/token")
+            client = oauth.Client(
+                client_id="id", client_secret=SECRET, token_url=f"{server.url}/token"
+            )
             with pytest.raises(errors.SipgateError) as refreshed:
                 oauth.refresh(client, SECRET, limits=QUICK)
             with pytest.raises(errors.SipgateError) as called:
-                rest.call("GET", server.url, "/history", HEADER_SECRET, params={"phonenumber": SECRET}, limits=QUICK)
+                rest.call(
+                    "GET",
+                    server.url,
+                    "/history",
+                    HEADER_SECRET,
+                    params={"phonenumber": SECRET},
+                    limits=QUICK,
+                )
         for caught in (refreshed, called):
             assert_tells_nothing(caught.value)
 

@@ -21,8 +21,16 @@ from tests.wire import Answer, Asked, Wire, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"
-WHOLE = {"access_token": "at", "refresh_token": "rt", "token_type": "Bearer", "scope": "a b", "expires_in": 300}
-QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+WHOLE = {
+    "access_token": "at",
+    "refresh_token": "rt",
+    "token_type": "Bearer",
+    "scope": "a b",
+    "expires_in": 300,
+}
+QUICKLY = hypothesis(
+    max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def parse(**changes: Any) -> oauth.Grant:
@@ -35,7 +43,11 @@ def answered(answer: Answer, call: Any = oauth.refresh, endpoint: str = "token")
     with serving(answer) as server:
         url = f"{server.url}/{endpoint}"
         client = oauth.Client(
-            client_id="1-1-x:third-party", client_secret=SECRET, token_url=url, logout_url=url, revoke_url=url
+            client_id="1-1-x:third-party",
+            client_secret=SECRET,
+            token_url=url,
+            logout_url=url,
+            revoke_url=url,
         )
         try:
             return call(client, SECRET)
@@ -51,14 +63,30 @@ class TestGrant:
         assert (grant.expires_in, grant.refresh_expires_in) == (300.0, 2_592_000.0)
         assert (grant.id_token, grant.issued_at) == ("i", NOW)
 
-    @pytest.mark.parametrize("data", [None, [], "text", 1, True, {}, {"access_token": None}, [["access_token", "at"]]])
+    @pytest.mark.parametrize(
+        "data", [None, [], "text", 1, True, {}, {"access_token": None}, [["access_token", "at"]]]
+    )
     def test_without_an_access_token_it_is_none(self, data: object) -> None:
         with pytest.raises(errors.UnexpectedResponse) as caught:
             oauth.Grant.parse(data, issued_at=NOW)
         assert caught.value.endpoint == "token"
 
     @pytest.mark.parametrize(
-        "token", ["", " ", "a b", "a\nb", "a\r\nX: y", "ä", "a\0b", 1, True, [], {}, "x" * (oauth.LONGEST_TOKEN + 1)]
+        "token",
+        [
+            "",
+            " ",
+            "a b",
+            "a\nb",
+            "a\r\nX: y",
+            "ä",
+            "a\0b",
+            1,
+            True,
+            [],
+            {},
+            "x" * (oauth.LONGEST_TOKEN + 1),
+        ],
     )
     def test_an_access_token_that_no_header_can_carry_is_none(self, token: object) -> None:
         with pytest.raises(errors.UnexpectedResponse) as caught:
@@ -66,7 +94,9 @@ class TestGrant:
         assert repr(token) not in str(caught.value) or token == ""
 
     def test_the_longest_token_is_accepted(self) -> None:
-        assert len(parse(access_token="x" * oauth.LONGEST_TOKEN).access_token) == oauth.LONGEST_TOKEN
+        assert (
+            len(parse(access_token="x" * oauth.LONGEST_TOKEN).access_token) == oauth.LONGEST_TOKEN
+        )
 
     @pytest.mark.parametrize("token", [..., None, "", "a b", "a\nb", "ä", 1, True, [], {"a": 1}])
     @pytest.mark.parametrize("name", ["refresh_token", "id_token"])
@@ -118,7 +148,9 @@ class TestGrant:
 
     def test_a_lifetime_never_leaves_the_calendar(self) -> None:
         grant = parse(expires_in=10**300, refresh_expires_in="1e300")
-        assert grant.issued_at + timedelta(seconds=(grant.expires_in or 0) + (grant.refresh_expires_in or 0))
+        assert grant.issued_at + timedelta(
+            seconds=(grant.expires_in or 0) + (grant.refresh_expires_in or 0)
+        )
 
     @pytest.mark.parametrize(
         ("given", "scope"),
@@ -143,7 +175,14 @@ class TestGrant:
 
     @pytest.mark.parametrize(
         ("given", "kind"),
-        [("bearer", "bearer"), (..., "Bearer"), (None, "Bearer"), ("", "Bearer"), (1, "Bearer"), ([], "Bearer")],
+        [
+            ("bearer", "bearer"),
+            (..., "Bearer"),
+            (None, "Bearer"),
+            ("", "Bearer"),
+            (1, "Bearer"),
+            ([], "Bearer"),
+        ],
     )
     def test_token_type(self, given: object, kind: str) -> None:
         assert parse(token_type=given).token_type == kind
@@ -168,7 +207,9 @@ class TestGrant:
             ),
         )
     )
-    def test_anything_at_all_is_a_grant_or_an_unexpected_response(self, data: dict[str, Any]) -> None:
+    def test_anything_at_all_is_a_grant_or_an_unexpected_response(
+        self, data: dict[str, Any]
+    ) -> None:
         try:
             grant = oauth.Grant.parse(data, issued_at=NOW)
         except errors.UnexpectedResponse:
@@ -198,11 +239,17 @@ class TestGrant:
         assert "\0" not in text.encode().decode()
 
     def test_a_byte_order_mark_does_not_matter(self) -> None:
-        assert answered(whole(body=b"\xef\xbb\xbf" + json.dumps(WHOLE).encode())).access_token == "at"
+        assert (
+            answered(whole(body=b"\xef\xbb\xbf" + json.dumps(WHOLE).encode())).access_token == "at"
+        )
 
-    @pytest.mark.parametrize("kind", ["text/html", "", "application/json; charset=utf-16", "nonsense"])
+    @pytest.mark.parametrize(
+        "kind", ["text/html", "", "application/json; charset=utf-16", "nonsense"]
+    )
     def test_the_content_type_does_not_matter(self, kind: str) -> None:
-        assert answered(whole(body=json.dumps(WHOLE).encode(), content_type=kind)).access_token == "at"
+        assert (
+            answered(whole(body=json.dumps(WHOLE).encode(), content_type=kind)).access_token == "at"
+        )
 
     def test_201_is_a_success_too(self) -> None:
         assert answered(of_json(WHOLE, "201 Created")).refresh_token == "rt"
@@ -211,19 +258,36 @@ class TestGrant:
 class TestRefusals:
     """Each OAuth error code with each status that might come with it."""
 
-    BLAMED_ON_US = sorted((code, oauth.OUR_FAULT[code]) for code in oauth.OUR_FAULT.keys() - oauth.OF_THE_GRANT)
+    BLAMED_ON_US = sorted(
+        (code, oauth.OUR_FAULT[code]) for code in oauth.OUR_FAULT.keys() - oauth.OF_THE_GRANT
+    )
 
     @pytest.mark.parametrize("status", [400, 401])
     def test_invalid_grant_is_the_only_reason_to_sign_in_again(self, status: int) -> None:
-        error = answered(of_json({"error": "invalid_grant", "error_description": "Session not active"}, f"{status} No"))
+        error = answered(
+            of_json(
+                {"error": "invalid_grant", "error_description": "Session not active"},
+                f"{status} No",
+            )
+        )
         assert isinstance(error, errors.TokenRefused)
-        assert (error.code, error.description, error.status) == ("invalid_grant", "Session not active", status)
+        assert (error.code, error.description, error.status) == (
+            "invalid_grant",
+            "Session not active",
+            status,
+        )
 
     @pytest.mark.parametrize("code", sorted(oauth.OF_THE_GRANT))
     def test_what_speaks_of_one_grant(self, code: str) -> None:
-        error = answered(of_json({"error": code, "error_description": "Client no longer has …"}, "400 No"))
+        error = answered(
+            of_json({"error": code, "error_description": "Client no longer has …"}, "400 No")
+        )
         assert isinstance(error, errors.TokenRefused)
-        assert (error.code, error.description, error.status) == (code, "Client no longer has …", 400)
+        assert (error.code, error.description, error.status) == (
+            code,
+            "Client no longer has …",
+            400,
+        )
 
     @pytest.mark.parametrize(("code", "setting"), BLAMED_ON_US)
     @pytest.mark.parametrize("status", [400, 401, 403])
@@ -234,7 +298,15 @@ class TestRefusals:
         assert not oauth.is_unanswered(error)
 
     @pytest.mark.parametrize(
-        "code", ["invalid_grant", *oauth.OUR_FAULT, "unknown_error", "server_error", "temporarily_unavailable", ""]
+        "code",
+        [
+            "invalid_grant",
+            *oauth.OUR_FAULT,
+            "unknown_error",
+            "server_error",
+            "temporarily_unavailable",
+            "",
+        ],
     )
     @pytest.mark.parametrize("status", [408, 425, 500, 502, 503, 504, 599])
     def test_a_troubled_server_is_never_believed(self, code: str, status: int) -> None:
@@ -294,10 +366,22 @@ class TestRefusals:
 
     @pytest.mark.parametrize("status", [403, 409])
     def test_invalid_grant_with_another_status_is_not_believed(self, status: int) -> None:
-        assert type(answered(of_json({"error": "invalid_grant"}, f"{status} No"))) is errors.UnexpectedResponse
+        assert (
+            type(answered(of_json({"error": "invalid_grant"}, f"{status} No")))
+            is errors.UnexpectedResponse
+        )
 
     @pytest.mark.parametrize(
-        "body", [b"", b"<html>", b"null", b"[]", b"{}", b'{"error": "invalid_grant"}', b'{"access_token": "a']
+        "body",
+        [
+            b"",
+            b"<html>",
+            b"null",
+            b"[]",
+            b"{}",
+            b'{"error": "invalid_grant"}',
+            b'{"access_token": "a',
+        ],
     )
     def test_a_success_without_a_token_may_have_rotated(self, body: bytes) -> None:
         error = answered(whole(body=body))
@@ -313,7 +397,9 @@ class TestRefusals:
         assert oauth.is_unanswered(error)
 
     def test_a_page_of_a_proxy(self) -> None:
-        error = answered(whole("502 Bad Gateway", b"<html><h1>502</h1></html>", content_type="text/html"))
+        error = answered(
+            whole("502 Bad Gateway", b"<html><h1>502</h1></html>", content_type="text/html")
+        )
         assert type(error) is errors.SipgateUnavailable
         assert "html" not in str(error)
 
@@ -334,7 +420,10 @@ class TestRefusals:
 
     def test_what_the_server_says_is_shortened_and_made_printable(self) -> None:
         error = answered(
-            of_json({"error": "invalid_grant", "error_description": "a\n\0\x1b[31m" + "b" * 1000}, "400 No")
+            of_json(
+                {"error": "invalid_grant", "error_description": "a\n\0\x1b[31m" + "b" * 1000},
+                "400 No",
+            )
         )
         assert error.description == "a[31m" + "b" * 295
         error = answered(of_json({"error": "x\r\nInjected: " + "y" * 500}, "400 No"))
@@ -364,9 +453,13 @@ class TestUnanswered:
             (errors.UnexpectedResponse("", status=400), True),
             (errors.NeedsSignIn(""), False),
         ],
-        ids=lambda value: f"{type(value).__name__} {vars(value)}" if isinstance(value, Exception) else str(value),
+        ids=lambda value: (
+            f"{type(value).__name__} {vars(value)}" if isinstance(value, Exception) else str(value)
+        ),
     )
-    def test_which_errors_may_hide_a_rotation(self, error: errors.SipgateError, unanswered: bool) -> None:
+    def test_which_errors_may_hide_a_rotation(
+        self, error: errors.SipgateError, unanswered: bool
+    ) -> None:
         assert oauth.is_unanswered(error) is unanswered
 
 
@@ -374,7 +467,9 @@ class TestRequest:
     def test_credentials_travel_in_the_form(self) -> None:
         with serving(of_json(WHOLE)) as server:
             client = oauth.Client(
-                client_id="1-1-x:third-party", client_secret="sec ret&=ü", token_url=f"{server.url}/token"
+                client_id="1-1-x:third-party",
+                client_secret="sec ret&=ü",
+                token_url=f"{server.url}/token",
             )
             grant = oauth.refresh(client, "rt+/=")
         asked = server.asked[0]
@@ -437,7 +532,9 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("zone", ["GMT", "+0000", "-0000"])
     def test_a_date_is_counted_from_now(self, zone: str) -> None:
-        date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True).replace("GMT", zone)
+        date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True).replace(
+            "GMT", zone
+        )
         assert 97 < (self.wish(date) or 0) <= 100
 
     @QUICKLY
@@ -460,7 +557,10 @@ def jwt(payload: bytes) -> str:
 
 class TestClaims:
     def test_of_a_jwt(self) -> None:
-        assert oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}')) == {"iss": "https://x", "n": 1}
+        assert oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}')) == {
+            "iss": "https://x",
+            "n": 1,
+        }
 
     @pytest.mark.parametrize(
         "token",
@@ -491,7 +591,9 @@ class TestClaims:
         assert oauth.jwt_claims(token) == {}
 
     def test_odd_values_can_be_stored(self) -> None:
-        found = oauth.jwt_claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN, "i": ' + b"9" * 5000 + b"}"))
+        found = oauth.jwt_claims(
+            jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN, "i": ' + b"9" * 5000 + b"}")
+        )
         assert found == {"iss": "ab", "n": None, "i": None}
 
     @QUICKLY
@@ -505,7 +607,9 @@ class TestEnding:
     """``end_grant``: revocation first, logout only where revocation does not exist."""
 
     @staticmethod
-    def end(*answers: Answer, revoke: bool = True, logout: bool = True) -> tuple[Any, list[str], Wire]:
+    def end(
+        *answers: Answer, revoke: bool = True, logout: bool = True
+    ) -> tuple[Any, list[str], Wire]:
         with serving(*answers) as server:
             client = oauth.Client(
                 client_id="i",
@@ -535,14 +639,21 @@ class TestEnding:
     def test_by_logout_where_there_is_no_revocation(self, status: int) -> None:
         result, paths, server = self.end(whole(f"{status} No", b""), whole("204 No Content", b""))
         assert (result, paths) == (oauth.EndedBy.LOGOUT, ["/revoke", "/logout"])
-        assert server.asked[1].form == {"refresh_token": SECRET, "client_id": "i", "client_secret": "s"}
+        assert server.asked[1].form == {
+            "refresh_token": SECRET,
+            "client_id": "i",
+            "client_secret": "s",
+        }
 
     def test_by_logout_where_refresh_tokens_cannot_be_revoked(self) -> None:
         no = of_json({"error": "unsupported_token_type"}, "400 No")
         assert self.end(no, whole("204 No Content", b""))[0] == oauth.EndedBy.LOGOUT
 
     def test_by_logout_because_the_operator_says_so(self) -> None:
-        assert self.end(whole("204 No Content", b""), revoke=False)[:2] == (oauth.EndedBy.LOGOUT, ["/logout"])
+        assert self.end(whole("204 No Content", b""), revoke=False)[:2] == (
+            oauth.EndedBy.LOGOUT,
+            ["/logout"],
+        )
 
     @pytest.mark.parametrize("status", [404, 405, 501])
     def test_neither_exists(self, status: int) -> None:
@@ -567,7 +678,9 @@ class TestEnding:
             (403, {}, errors.UnexpectedResponse),
         ],
     )
-    def test_trouble_is_no_reason_to_end_more_than_was_meant(self, status: int, body: Any, kind: type) -> None:
+    def test_trouble_is_no_reason_to_end_more_than_was_meant(
+        self, status: int, body: Any, kind: type
+    ) -> None:
         result, paths, _ = self.end(of_json(body, f"{status} No", location="/"))
         assert (type(result), paths) == (kind, ["/revoke"])
 
@@ -581,7 +694,9 @@ class TestAddresses:
         assert endpoints.revoke_url_from(token) == f"{self.BASE}/protocol/openid-connect/revoke"
         assert endpoints.issuer_from(f"{self.BASE}/protocol/openid-connect/auth") == self.BASE
 
-    @pytest.mark.parametrize("url", ["", "https://x.example/token", "https://x.example/protocol/oauth/token"])
+    @pytest.mark.parametrize(
+        "url", ["", "https://x.example/token", "https://x.example/protocol/oauth/token"]
+    )
     def test_nothing_is_guessed_of_another_server(self, url: str) -> None:
         assert endpoints.logout_url_from(url) == ""
         assert endpoints.revoke_url_from(url) == ""
@@ -590,14 +705,28 @@ class TestAddresses:
     def test_through_the_settings(self, settings: Any) -> None:
         settings.SIPGATE_TOKEN_URL = f"{self.BASE}/protocol/openid-connect/token"
         settings.SIPGATE_AUTH_URL = f"{self.BASE}/protocol/openid-connect/auth"
-        settings.SIPGATE_LOGOUT_URL, settings.SIPGATE_REVOKE_URL, settings.SIPGATE_ISSUER = "", "", ""
+        settings.SIPGATE_LOGOUT_URL, settings.SIPGATE_REVOKE_URL, settings.SIPGATE_ISSUER = (
+            "",
+            "",
+            "",
+        )
         assert conf.logout_url() == f"{self.BASE}/protocol/openid-connect/logout"
         assert conf.userinfo_url() == f"{self.BASE}/protocol/openid-connect/userinfo"
-        assert (conf.revoke_url(), conf.issuer()) == (f"{self.BASE}/protocol/openid-connect/revoke", self.BASE)
+        assert (conf.revoke_url(), conf.issuer()) == (
+            f"{self.BASE}/protocol/openid-connect/revoke",
+            self.BASE,
+        )
         settings.SIPGATE_REVOKE_URL = "off"
         assert conf.revoke_url() == ""
-        settings.SIPGATE_TOKEN_URL, settings.SIPGATE_LOGOUT_URL = "https://x.example/token", "https://x.example/bye"
-        assert (conf.logout_url(), conf.revoke_url(), conf.userinfo_url()) == ("https://x.example/bye", "", "")
+        settings.SIPGATE_TOKEN_URL, settings.SIPGATE_LOGOUT_URL = (
+            "https://x.example/token",
+            "https://x.example/bye",
+        )
+        assert (conf.logout_url(), conf.revoke_url(), conf.userinfo_url()) == (
+            "https://x.example/bye",
+            "",
+            "",
+        )
 
 
 class TestSecrets:

@@ -16,7 +16,9 @@ from sipgate_provider import errors
 from sipgate_provider.keeper import sealing
 from sipgate_provider.keeper.sealing import Pair, SealError
 
-QUICKLY = hypothesis(max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow])
+QUICKLY = hypothesis(
+    max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def new_key() -> str:
@@ -49,7 +51,11 @@ class TestRoundTrip:
     def test_a_pair_without_a_refresh_token(self) -> None:
         pair = Pair(access_token="a", refresh_token=None)
         assert (
-            sealing.open_pair(sealing.seal_pair(pair, connection_id=1, generation=1), connection_id=1, generation=1)
+            sealing.open_pair(
+                sealing.seal_pair(pair, connection_id=1, generation=1),
+                connection_id=1,
+                generation=1,
+            )
             == pair
         )
 
@@ -66,7 +72,9 @@ class TestRoundTrip:
         assert len({sealed_pair() for _ in range(100)}) == 100
 
     @QUICKLY
-    @given(plain=st.binary(max_size=2000), context=st.text(st.characters(exclude_categories=["Cs"])))
+    @given(
+        plain=st.binary(max_size=2000), context=st.text(st.characters(exclude_categories=["Cs"]))
+    )
     def test_anything(self, plain: bytes, context: str) -> None:
         sealed = sealing.seal(plain, context=context)
         assert sealing.unseal(sealed, context=context) == plain
@@ -90,7 +98,9 @@ class TestRoundTrip:
         place=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)),
         other=st.tuples(st.integers(1, 2**62), st.integers(1, 2**62)),
     )
-    def test_any_pair_at_its_place_only(self, access: str, refresh: str | None, place: Any, other: Any) -> None:
+    def test_any_pair_at_its_place_only(
+        self, access: str, refresh: str | None, place: Any, other: Any
+    ) -> None:
         pair = Pair(access_token=access, refresh_token=refresh)
         sealed = sealing.seal_pair(pair, connection_id=place[0], generation=place[1])
         assert sealing.open_pair(sealed, connection_id=place[0], generation=place[1]) == pair
@@ -121,7 +131,14 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("connection", "generation"),
         [(8, 3), (7, 2), (7, 4), (3, 7), (73, 0), (0, 73)],
-        ids=["another row", "an older generation", "a newer one", "swapped", "glued", "glued again"],
+        ids=[
+            "another row",
+            "an older generation",
+            "a newer one",
+            "swapped",
+            "glued",
+            "glued again",
+        ],
     )
     def test_at_another_place(self, connection: int, generation: int) -> None:
         with pytest.raises(SealError, match="copied from another row"):
@@ -169,7 +186,9 @@ class TestRefused:
     def test_with_a_wrong_key(self, ring: Any) -> None:
         sealed = sealed_pair()
         ring.SIPGATE_TOKEN_KEYS = [TWO]
-        with pytest.raises(SealError, match=f"key {sealing.key_id(sealed)} .* is not in SIPGATE_TOKEN_KEYS") as caught:
+        with pytest.raises(
+            SealError, match=f"key {sealing.key_id(sealed)} .* is not in SIPGATE_TOKEN_KEYS"
+        ) as caught:
             opened(sealed)
         assert caught.value.setting == "SIPGATE_TOKEN_KEYS"
         assert not any(key in str(caught.value) for key in (ONE, TWO))
@@ -199,8 +218,12 @@ class TestRing:
             sealed[key] = sealed_pair()
         ring.SIPGATE_TOKEN_KEYS = [TWO, ONE, THREE]
         assert all(opened(one) == PAIR for one in sealed.values())
-        assert sealing.key_id(sealed_pair()) == sealing.key_id(sealed[TWO]) == sealing.first_key_id()
-        assert sealing.known_key_ids() == tuple(sealing.key_id(sealed[key]) for key in (TWO, ONE, THREE))
+        assert (
+            sealing.key_id(sealed_pair()) == sealing.key_id(sealed[TWO]) == sealing.first_key_id()
+        )
+        assert sealing.known_key_ids() == tuple(
+            sealing.key_id(sealed[key]) for key in (TWO, ONE, THREE)
+        )
 
     def test_rotation_in_steps(self, ring: Any) -> None:
         old = sealed_pair()
@@ -212,7 +235,9 @@ class TestRing:
             opened(old)
 
     @pytest.mark.parametrize(
-        "text", [ONE, ONE.rstrip("="), ONE.replace("-", "+").replace("_", "/")], ids=["padded", "bare", "standard"]
+        "text",
+        [ONE, ONE.rstrip("="), ONE.replace("-", "+").replace("_", "/")],
+        ids=["padded", "bare", "standard"],
     )
     def test_the_way_base64_is_written_does_not_matter(self, ring: Any, text: str) -> None:
         sealed = sealed_pair()
@@ -221,11 +246,33 @@ class TestRing:
 
     @pytest.mark.parametrize(
         "bad",
-        ["short", "ä" * 43, "!" * 43, ONE[:-4], ONE + ONE, "A" * 42, "\ud800", " " + ONE, "s3cret-but-no-key"],
-        ids=["short", "umlauts", "marks", "cut", "doubled", "too-short", "surrogate", "blank", "words"],
+        [
+            "short",
+            "ä" * 43,
+            "!" * 43,
+            ONE[:-4],
+            ONE + ONE,
+            "A" * 42,
+            "\ud800",
+            " " + ONE,
+            "s3cret-but-no-key",
+        ],
+        ids=[
+            "short",
+            "umlauts",
+            "marks",
+            "cut",
+            "doubled",
+            "too-short",
+            "surrogate",
+            "blank",
+            "words",
+        ],
     )
     @pytest.mark.parametrize("position", [1, 2])
-    def test_an_entry_that_is_no_key_is_named_and_not_quoted(self, ring: Any, bad: str, position: int) -> None:
+    def test_an_entry_that_is_no_key_is_named_and_not_quoted(
+        self, ring: Any, bad: str, position: int
+    ) -> None:
         ring.SIPGATE_TOKEN_KEYS = [bad, ONE] if position == 1 else [ONE, bad]
         for use in (
             sealed_pair,
@@ -234,7 +281,9 @@ class TestRing:
             lambda: sealing.fingerprint("x"),
             lambda: opened(b"\1" * 99),
         ):
-            with pytest.raises(errors.Misconfigured, match=f"Entry {position} of SIPGATE_TOKEN_KEYS") as caught:
+            with pytest.raises(
+                errors.Misconfigured, match=f"Entry {position} of SIPGATE_TOKEN_KEYS"
+            ) as caught:
                 use()
             assert bad not in str(caught.value)
             assert caught.value.setting == "SIPGATE_TOKEN_KEYS"
@@ -274,7 +323,10 @@ class TestFingerprint:
         with_one = sealing.fingerprint("secret")
         ring.SIPGATE_TOKEN_KEYS = [TWO]
         assert sealing.fingerprint("secret") != with_one
-        assert hashlib.sha256(b"secret").hexdigest()[:12] not in {with_one, sealing.fingerprint("secret")}
+        assert hashlib.sha256(b"secret").hexdigest()[:12] not in {
+            with_one,
+            sealing.fingerprint("secret"),
+        }
         ring.SIPGATE_TOKEN_KEYS = [ONE, TWO]
         assert sealing.fingerprint("secret") == with_one
 

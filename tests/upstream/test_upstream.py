@@ -52,7 +52,10 @@ def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
     # Outside of this package: upstream's package is called tests, too, and comes first there.
     for name in ("mixin_settings.py", "upstream_urls.py", "mixin_case.py"):
         shutil.copy(HERE / name, tmp_path)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(source), str(ROOT)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(source), str(ROOT)]),
+    }
     environment.pop("DJANGO_SETTINGS_MODULE", None)
     for name in [name for name in environment if name.startswith("PYTEST_")]:
         del environment[name]

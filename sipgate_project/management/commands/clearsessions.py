@@ -7,7 +7,9 @@ from typing import Any
 
 from allauth.usersessions.models import UserSession
 from django.conf import settings
-from django.contrib.sessions.management.commands.clearsessions import Command as ClearSessionsCommand
+from django.contrib.sessions.management.commands.clearsessions import (
+    Command as ClearSessionsCommand,
+)
 from django.utils import timezone
 
 

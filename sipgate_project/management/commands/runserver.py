@@ -23,15 +23,15 @@ class Command(RunserverCommand):
     addr: str
     port: str
     use_ipv6: bool
-    help = (
-        "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
-    )
+    help = "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
     default_port = str(settings.PORT)
 
     def add_arguments(self, parser: Any) -> None:
         super().add_arguments(parser)
         parser.add_argument(
-            "--no-sandbox", action="store_true", help="Do not start the sandbox, even without credentials."
+            "--no-sandbox",
+            action="store_true",
+            help="Do not start the sandbox, even without credentials.",
         )
 
     def run(self, **options: Any) -> None:
@@ -112,7 +112,5 @@ def _why_not(error: OSError, port: int) -> str:
             "port: PORT=8090 make run. With a CLIENT_ID, REDIRECT_URI has to name it, too, also in sipgate's console."
         )
     if error.errno == errno.EACCES:
-        return (
-            f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
-        )
+        return f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
     return f"Port {port} cannot be used: {error.strerror}."

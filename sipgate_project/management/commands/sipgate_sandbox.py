@@ -17,11 +17,17 @@ class Command(BaseCommand):
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it.")
+        parser.add_argument(
+            "arguments", nargs=REMAINDER, help="Words for the sandbox; none starts it."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> NoReturn:
         first, *rest = options["arguments"] or ["serve"]
-        fitted = sandbox.serve_arguments() if first == "serve" else [first, "--url", settings.SANDBOX_URL]
+        fitted = (
+            sandbox.serve_arguments()
+            if first == "serve"
+            else [first, "--url", settings.SANDBOX_URL]
+        )
         arguments = [*fitted, *rest]
         # The sandbox replaces this process, so that ending this command always ends the sandbox.
         os.chdir(settings.BASE_DIR)

@@ -26,18 +26,26 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("user", metavar="USER", help="User name, e-mail address, or sipgate id such as 1234567w0.")
+        parser.add_argument(
+            "user",
+            metavar="USER",
+            help="User name, e-mail address, or sipgate id such as 1234567w0.",
+        )
         parser.add_argument(
             "--no-refresh",
             action="store_true",
             help="Fetch the account once; refresh the token only if it has expired.",
         )
-        parser.add_argument("--json", action="store_true", help="Write the answer as one line of JSON.")
+        parser.add_argument(
+            "--json", action="store_true", help="Write the answer as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         connections = find(options["user"])
         try:
-            answers = [answer(connection, refresh=not options["no_refresh"]) for connection in connections]
+            answers = [
+                answer(connection, refresh=not options["no_refresh"]) for connection in connections
+            ]
         except errors.SipgateError as error:
             with translation.override("en"):
                 raise command_error(sentence(error, options["user"])) from None
@@ -55,15 +63,23 @@ def find(name: str) -> list[SocialAccount]:
     """
     users = _users(name)
     if len(users) > 1:
-        raise CommandError(f"{len(users)} users have the address {name}: give the user name or the sipgate id.")
+        raise CommandError(
+            f"{len(users)} users have the address {name}: give the user name or the sipgate id."
+        )
     if not users:
-        found = list(SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=name).select_related("user"))
+        found = list(
+            SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=name).select_related("user")
+        )
         if not found:
-            raise CommandError(f"There is no user with the name, e-mail address or sipgate id {name}.")
+            raise CommandError(
+                f"There is no user with the name, e-mail address or sipgate id {name}."
+            )
         return found
     connections = accounts.connections_of(users[0])
     if not connections:
-        raise CommandError(f"{name} has no sipgate connection: they have to sign in with sipgate or connect it first.")
+        raise CommandError(
+            f"{name} has no sipgate connection: they have to sign in with sipgate or connect it first."
+        )
     return connections
 
 
@@ -126,12 +142,18 @@ def table(answer: dict[str, Any]) -> str:
     if refreshed:
         same = answer["account"] == answer["account_after_refresh"]
         rows += [
-            ("token refreshed", f"generation {refreshed['from']} → {refreshed['to']}, in {answer['milliseconds']} ms"),
+            (
+                "token refreshed",
+                f"generation {refreshed['from']} → {refreshed['to']}, in {answer['milliseconds']} ms",
+            ),
             ("account again", "the same" if same else "changed meanwhile"),
         ]
     rows += [
         (name, _when(answer.get(key)))
-        for name, key in (("access token expires", "access_token_expires"), ("connection ends", "connection_ends"))
+        for name, key in (
+            ("access token expires", "access_token_expires"),
+            ("connection ends", "connection_ends"),
+        )
     ]
     width = max(len(name) for name, _value in rows) + 2
     return "\n".join(f"{name:<{width}}{value}" for name, value in rows)

@@ -35,16 +35,30 @@ class Command(BaseCommand):
             metavar="SECONDS",
             help="How long each question to sipgate may take (default 10).",
         )
-        parser.add_argument("--json", action="store_true", help="Write the findings as one line of JSON.")
-        parser.add_argument("--problems", action="store_true", help="Show only warnings and errors.")
+        parser.add_argument(
+            "--json", action="store_true", help="Write the findings as one line of JSON."
+        )
+        parser.add_argument(
+            "--problems", action="store_true", help="Show only warnings and errors."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         findings = doctor.diagnose(offline=options["offline"], timeout=options["timeout"])
         code = EXIT_CODES[doctor.worst(findings)]
-        shown = [found for found in findings if not options["problems"] or found.severity is not Severity.OK]
+        shown = [
+            found
+            for found in findings
+            if not options["problems"] or found.severity is not Severity.OK
+        ]
         if options["json"]:
             self.stdout.write(
-                as_json({"exit_code": code, **counts(findings), "findings": [f.as_dict() for f in shown]})
+                as_json(
+                    {
+                        "exit_code": code,
+                        **counts(findings),
+                        "findings": [f.as_dict() for f in shown],
+                    }
+                )
             )
         else:
             self._show(shown)
@@ -58,7 +72,9 @@ class Command(BaseCommand):
             Severity.ERROR: self.style.ERROR,
         }
         for finding in findings:
-            self.stdout.write(f"{styles[finding.severity](f'{finding.severity.value:<8}')}{finding.found}")
+            self.stdout.write(
+                f"{styles[finding.severity](f'{finding.severity.value:<8}')}{finding.found}"
+            )
             if finding.cure:
                 self.stdout.write(f"        → {finding.cure}")
 
@@ -67,7 +83,11 @@ def counts(findings: list[Finding]) -> dict[str, int]:
     """Return how many findings there are of each severity."""
     return {
         name: sum(finding.severity is severity for finding in findings)
-        for name, severity in (("errors", Severity.ERROR), ("warnings", Severity.WARNING), ("fine", Severity.OK))
+        for name, severity in (
+            ("errors", Severity.ERROR),
+            ("warnings", Severity.WARNING),
+            ("fine", Severity.OK),
+        )
     }
 
 
@@ -77,11 +97,10 @@ def summary(findings: list[Finding]) -> str:
     if not number["errors"] and not number["warnings"]:
         return f"All is well: {number['fine']} checks passed."
     found = ", ".join(
-        f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}" for word in ("error", "warning")
+        f"{number[f'{word}s']} {word}{'' if number[f'{word}s'] == 1 else 's'}"
+        for word in ("error", "warning")
     )
-    return (
-        f"{found}, {number['fine']} checks passed. Begin with the first {'error' if number['errors'] else 'warning'}."
-    )
+    return f"{found}, {number['fine']} checks passed. Begin with the first {'error' if number['errors'] else 'warning'}."
 
 
 def _seconds(text: str) -> float:
@@ -90,5 +109,7 @@ def _seconds(text: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value <= LONGEST_TIMEOUT:
-        raise ArgumentTypeError(f"must be a number of seconds, more than 0 and at most {LONGEST_TIMEOUT:.0f}")
+        raise ArgumentTypeError(
+            f"must be a number of seconds, more than 0 and at most {LONGEST_TIMEOUT:.0f}"
+        )
     return value

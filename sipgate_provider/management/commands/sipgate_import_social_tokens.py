@@ -36,8 +36,12 @@ class Command(BaseCommand):
             default=import_social_tokens.BATCH,
             help="Connections per transaction (default 200).",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only count: write nothing, ask nobody.")
-        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Only count: write nothing, ask nobody."
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Write the report as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         progress = Progress(self.stderr, import_social_tokens.count(options["provider"]))
@@ -85,7 +89,9 @@ def summary(report: import_social_tokens.Report) -> str:
     if report.stopped:
         lines.append(f"Stopped early: {report.stopped}")
     if report.rows_removed and not report.dry_run:
-        lines.append("Backups, and pages that the database has not yet reused, may still hold the clear text (VACUUM).")
+        lines.append(
+            "Backups, and pages that the database has not yet reused, may still hold the clear text (VACUUM)."
+        )
     return "\n".join(lines)
 
 

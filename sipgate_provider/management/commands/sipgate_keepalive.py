@@ -26,9 +26,15 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--loop", action="store_true", help="Run again and again until SIGTERM or Ctrl-C.")
         parser.add_argument(
-            "--interval", type=_positive, default=60.0, metavar="SECONDS", help="Pause between two runs (default 60)."
+            "--loop", action="store_true", help="Run again and again until SIGTERM or Ctrl-C."
+        )
+        parser.add_argument(
+            "--interval",
+            type=_positive,
+            default=60.0,
+            metavar="SECONDS",
+            help="Pause between two runs (default 60).",
         )
         parser.add_argument(
             "--rate",
@@ -38,14 +44,26 @@ class Command(BaseCommand):
             help="At most this many refreshes per second (default 50; 0: no limit), half if sipgate asks for fewer.",
         )
         parser.add_argument(
-            "--threads", type=int, default=64, help="At most this many refreshes at a time (default 64)."
+            "--threads",
+            type=int,
+            default=64,
+            help="At most this many refreshes at a time (default 64).",
         )
-        parser.add_argument("--limit", type=int, default=None, help="Refresh at most this many connections.")
         parser.add_argument(
-            "--all", action="store_true", dest="everything", help="Refresh every connection, due or not."
+            "--limit", type=int, default=None, help="Refresh at most this many connections."
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only print how many connections are due.")
-        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            dest="everything",
+            help="Refresh every connection, due or not.",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Only print how many connections are due."
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Write the report as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["dry_run"]:
@@ -59,11 +77,16 @@ class Command(BaseCommand):
 
     def _say_due(self, options: dict[str, Any]) -> None:
         due = keepalive.count_due(everything=options["everything"])
-        self.stdout.write(as_json({"due": due}) if options["json"] else f"{due} connections are due; nothing was done.")
+        self.stdout.write(
+            as_json({"due": due})
+            if options["json"]
+            else f"{due} connections are due; nothing was done."
+        )
 
     def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
         progress = Progress(
-            self.stderr, keepalive.count_due(everything=options["everything"]) if self.stderr.isatty() else 0
+            self.stderr,
+            keepalive.count_due(everything=options["everything"]) if self.stderr.isatty() else 0,
         )
         report = keepalive.run(
             rate=options["rate"],
@@ -96,7 +119,9 @@ def summary(report: keepalive.Report) -> str:
         if number
     ]
     text = f"{', '.join(parts)}, in {report.seconds:.1f} s."
-    return f"{text} Stopped early: {conf.with_site_names(report.stopped)}" if report.stopped else text
+    return (
+        f"{text} Stopped early: {conf.with_site_names(report.stopped)}" if report.stopped else text
+    )
 
 
 def exit_code(report: keepalive.Report) -> int:

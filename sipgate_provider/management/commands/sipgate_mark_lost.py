@@ -36,11 +36,17 @@ class Command(BaseCommand):
             help="Also mark connections that were last used at this time or later: they were in use at the time of "
             "the backup, and probably after it.",
         )
-        parser.add_argument("--dry-run", action="store_true", help="Only count: recover and mark nothing.")
-        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Only count: recover and mark nothing."
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Write the report as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        report = mark_lost.run(until=options["until"], used_since=options["used_since"], dry_run=options["dry_run"])
+        report = mark_lost.run(
+            until=options["until"], used_since=options["used_since"], dry_run=options["dry_run"]
+        )
         self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report))
 
 

@@ -21,8 +21,12 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--batch", type=int, default=500, help="Rows per transaction (default 500).")
-        parser.add_argument("--json", action="store_true", help="Write the report as one line of JSON.")
+        parser.add_argument(
+            "--batch", type=int, default=500, help="Rows per transaction (default 500)."
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Write the report as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
@@ -32,7 +36,8 @@ class Command(BaseCommand):
             raise command_error(error.message) from None
         progress = Progress(self.stderr, total)
         report = reseal.reseal(
-            batch=min(max(options["batch"], 1), 10_000), progress=lambda report: progress.show(report.done, "resealed")
+            batch=min(max(options["batch"], 1), 10_000),
+            progress=lambda report: progress.show(report.done, "resealed"),
         )
         progress.clear()
         self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report, first))
@@ -50,7 +55,9 @@ def summary(report: reseal.Resealed, first: str) -> str:
             f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. Add it again at the end."
         )
     if report.left:
-        others = ", ".join(f"{key} ({number})" for key, number in sorted(report.keys.items()) if key != first)
+        others = ", ".join(
+            f"{key} ({number})" for key, number in sorted(report.keys.items()) if key != first
+        )
         lines.append(f"Still in use: {others}. Keep these keys, and run this again.")
     else:
         lines.append(

@@ -29,7 +29,9 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--json", action="store_true", help="Write the statistics as one line of JSON.")
+        parser.add_argument(
+            "--json", action="store_true", help="Write the statistics as one line of JSON."
+        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         now = timezone.now()
@@ -60,7 +62,9 @@ def _settings() -> list[Finding]:
 
 
 def _pauses(known: statistics.Statistics) -> list[Finding]:
-    return [state.client_paused(pause.since, pause.error_code, pause.setting) for pause in known.pauses]
+    return [
+        state.client_paused(pause.since, pause.error_code, pause.setting) for pause in known.pauses
+    ]
 
 
 def exit_code(problems: list[Finding]) -> int:
@@ -90,14 +94,21 @@ def document(
         "oldest_revocation": known.oldest_revocation,
         "in_journal": known.in_journal,
         "pauses": [
-            {"since": pause.since, "until": pause.until, "error": pause.error_code, "setting": pause.setting}
+            {
+                "since": pause.since,
+                "until": pause.until,
+                "error": pause.error_code,
+                "setting": pause.setting,
+            }
             for pause in known.pauses
         ],
         "problems": [problem.as_dict() for problem in problems],
     }
 
 
-def lines(known: statistics.Statistics, details: statistics.Details, problems: list[Finding]) -> list[str]:
+def lines(
+    known: statistics.Statistics, details: statistics.Details, problems: list[Finding]
+) -> list[str]:
     """Return aligned lines for a person."""
     rows = [("connections", str(known.connections))]
     for value in State.values:
@@ -108,7 +119,8 @@ def lines(known: statistics.Statistics, details: statistics.Details, problems: l
             if of == value and reason
         ]
     rows += [
-        (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n)) for days, n in details.ending.items()
+        (f"links that end within {days} {'day' if days == 1 else 'days'}", str(n))
+        for days, n in details.ending.items()
     ]
     rows += [
         ("refreshes overdue for a day", str(details.overdue)),
@@ -116,10 +128,15 @@ def lines(known: statistics.Statistics, details: statistics.Details, problems: l
         ("failing since", _when(details.oldest_failing_since)),
         (
             "pending revocations",
-            f"{known.revocations}, the first since {_when(known.oldest_revocation)}" if known.revocations else "0",
+            f"{known.revocations}, the first since {_when(known.oldest_revocation)}"
+            if known.revocations
+            else "0",
         ),
         ("pairs in the journal", str(known.in_journal)),
-        ("client paused", ", ".join(f"since {_when(p.since)} ({p.error_code})" for p in known.pauses) or "no"),
+        (
+            "client paused",
+            ", ".join(f"since {_when(p.since)} ({p.error_code})" for p in known.pauses) or "no",
+        ),
     ]
     width = max(len(name) for name, _value in rows) + 2
     text = [f"{name:<{width}}{value}" for name, value in rows]

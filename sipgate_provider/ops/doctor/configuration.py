@@ -62,13 +62,19 @@ def _system_checks() -> Iterator[Finding]:
     # A database that does not answer has a finding of its own.
     with suppress(DatabaseError):
         messages += checks.run_checks(tags=[checks.Tags.database], databases=list(connections))
-    messages = [message for message in messages if not message.is_silenced() and message.level >= checks.WARNING]
+    messages = [
+        message
+        for message in messages
+        if not message.is_silenced() and message.level >= checks.WARNING
+    ]
     for message in messages:
         severity = Severity.ERROR if message.level >= checks.ERROR else Severity.WARNING
         cure = message.hint or "See the documentation of this check."
         yield finding(severity, message.id or "django", str(message.msg), str(cure))
     if not messages:
-        yield ok("checks", "The system checks of Django, allauth and sipgate_provider find nothing.")
+        yield ok(
+            "checks", "The system checks of Django, allauth and sipgate_provider find nothing."
+        )
 
 
 # --- the client and sipgate's addresses -------------------------------------------------------------------------------
@@ -78,7 +84,9 @@ def _client(client: oauth.Client) -> Iterator[Finding]:
     credentials = {errors.CLIENT_ID: client.client_id, errors.CLIENT_SECRET: client.client_secret}
     empty = [name for name, value in credentials.items() if not value]
     odd = [name for name, value in credentials.items() if _is_odd(value)]
-    exchanged = CLIENT_ID.fullmatch(client.client_secret) and not CLIENT_ID.fullmatch(client.client_id)
+    exchanged = CLIENT_ID.fullmatch(client.client_secret) and not CLIENT_ID.fullmatch(
+        client.client_id
+    )
     for name in empty:
         yield error("client", f"{name} is empty.", COPY_CREDENTIALS)
     for name in odd:
@@ -138,7 +146,9 @@ def _addresses() -> Iterator[Finding]:
         )
     if not unsafe and any(endpoints.is_loopback(urlsplit(url).hostname) for url in urls.values()):
         stand_in = probes.address_of(conf.token_url())
-        yield ok("addresses", f"This site uses a stand-in for sipgate on this machine ({stand_in}).")
+        yield ok(
+            "addresses", f"This site uses a stand-in for sipgate on this machine ({stand_in})."
+        )
     elif not unsafe:
         yield ok("addresses", "Authorization, token and API address are https.")
     if not conf.logout_url() and not conf.revoke_url():
@@ -151,7 +161,9 @@ def _addresses() -> Iterator[Finding]:
 
 def _is_safe(url: str) -> bool:
     parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and endpoints.is_loopback(parts.hostname))
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and endpoints.is_loopback(parts.hostname)
+    )
 
 
 # --- the way back -----------------------------------------------------------------------------------------------------
@@ -166,7 +178,12 @@ def _redirect_uri() -> Iterator[Finding]:
             "SIPGATE_REDIRECT_URI is not set: allauth builds it from the host of each request.",
             "Set it to have it checked.",
         )
-    elif parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment or parts.username:
+    elif (
+        parts.scheme not in {"http", "https"}
+        or not parts.hostname
+        or parts.fragment
+        or parts.username
+    ):
         yield error(
             "redirect_uri",
             "SIPGATE_REDIRECT_URI is not a full http(s) address without fragment and user name.",
@@ -175,11 +192,15 @@ def _redirect_uri() -> Iterator[Finding]:
     elif problems := [*_redirect_host(parts.hostname), *_redirect_route(parts.path)]:
         yield from problems
     else:
-        yield ok("redirect_uri", f"{probes.address_of(uri)} matches the hosts and routes of this site.")
+        yield ok(
+            "redirect_uri", f"{probes.address_of(uri)} matches the hosts and routes of this site."
+        )
 
 
 def _redirect_host(host: str) -> Iterator[Finding]:
-    allowed = settings.ALLOWED_HOSTS or ([".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else [])
+    allowed = settings.ALLOWED_HOSTS or (
+        [".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else []
+    )
     bracketed = f"[{host}]" if ":" in host else host
     if not validate_host(bracketed, allowed):
         yield error(

@@ -22,7 +22,12 @@ def findings(timeout: float) -> list[Finding]:
         differences = [*_issuer(document), *_endpoints(document), *_features(document)]
         return differences or [ok(CHECK, "The settings agree with sipgate's discovery document.")]
     if answer.verdict is Verdict.ABSENT:
-        return [ok(CHECK, "sipgate publishes no discovery document, so the settings are not compared with one.")]
+        return [
+            ok(
+                CHECK,
+                "sipgate publishes no discovery document, so the settings are not compared with one.",
+            )
+        ]
     why = f" (HTTP {answer.status})" if answer.status else f" ({answer.verdict})"
     return [
         warning(
@@ -66,4 +71,7 @@ def _features(document: Discovery) -> Iterator[Finding]:
             "If sign-ins fail, set OAUTH_PKCE_ENABLED to False in SOCIALACCOUNT_PROVIDERS.",
         )
     if document.names_issuer is False:
-        yield ok(f"{CHECK}.iss", "sipgate's callbacks do not name their issuer (RFC 9207), so it cannot be compared.")
+        yield ok(
+            f"{CHECK}.iss",
+            "sipgate's callbacks do not name their issuer (RFC 9207), so it cannot be compared.",
+        )

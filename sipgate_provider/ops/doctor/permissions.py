@@ -38,7 +38,11 @@ def ask(client: oauth.Client, wanted: Iterable[str], *, timeout: float) -> Answe
 def findings(client: oauth.Client, configured: Answer, timeout: float) -> Iterator[Finding]:
     """Tell which scopes are refused. ``configured`` is sipgate's answer for those of the settings."""
     _load_views()
-    needed = {scope: views for scope, views in scopes.needed_by_code().items() if scope not in conf.scope()}
+    needed = {
+        scope: views
+        for scope, views in scopes.needed_by_code().items()
+        if scope not in conf.scope()
+    }
     lists = [list(needed)] if needed else []
     if OFFLINE_ACCESS not in {*conf.scope(), *needed}:
         lists.append([OFFLINE_ACCESS])
@@ -68,7 +72,11 @@ def _all(client: oauth.Client, lists: Sequence[Sequence[str]], timeout: float) -
 def _refused(client: oauth.Client, wanted: Sequence[str], timeout: float) -> list[str]:
     """Return which scopes of a refused list are refused by themselves."""
     answers = _all(client, [[scope] for scope in wanted], timeout)
-    return [scope for scope, answer in zip(wanted, answers, strict=True) if answer.verdict is Verdict.SCOPE]
+    return [
+        scope
+        for scope, answer in zip(wanted, answers, strict=True)
+        if answer.verdict is Verdict.SCOPE
+    ]
 
 
 def _of_settings(refused: list[str], configured: Answer) -> Finding:

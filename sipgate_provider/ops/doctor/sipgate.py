@@ -50,8 +50,14 @@ def findings(timeout: float) -> list[Finding]:
         found = [one for answer in answers for one in _judged(answer)]
         if all(answer.verdict in {Verdict.FINE, Verdict.SCOPE} for answer in answers):
             # Otherwise they would repeat it.
-            found += [*(one for answer in revoking.result() for one in _revocation(answer)), *document.result()]
-    if answers[0].endpoint == "authorization" and answers[0].verdict in {Verdict.FINE, Verdict.SCOPE}:
+            found += [
+                *(one for answer in revoking.result() for one in _revocation(answer)),
+                *document.result(),
+            ]
+    if answers[0].endpoint == "authorization" and answers[0].verdict in {
+        Verdict.FINE,
+        Verdict.SCOPE,
+    }:
         found += [*_issuer(answers[0]), *permissions.findings(client, answers[0], timeout)]
     return [*found, *_clock(answers)]
 
@@ -75,7 +81,10 @@ def _issuer(answer: Answer) -> Iterator[Finding]:
             f"Set SIPGATE_ISSUER to {answer.issuer} if that is the server you mean, else correct SIPGATE_AUTH_URL.",
         )
     elif answer.issuer:
-        yield ok("sipgate.issuer", f"sipgate's answer names the issuer that this site expects ({answer.issuer}).")
+        yield ok(
+            "sipgate.issuer",
+            f"sipgate's answer names the issuer that this site expects ({answer.issuer}).",
+        )
 
 
 def _revocation(answer: Answer) -> Iterator[Finding]:
@@ -89,7 +98,10 @@ def _revocation(answer: Answer) -> Iterator[Finding]:
             'To accept that, set SIPGATE_REVOKE_URL to "off". To forbid it, set SIPGATE_LOGOUT_URL to "off".',
         )
     else:
-        yield ok("sipgate.revocation", "sipgate has no revocation endpoint: after a disconnect, access ends by itself.")
+        yield ok(
+            "sipgate.revocation",
+            "sipgate has no revocation endpoint: after a disconnect, access ends by itself.",
+        )
 
 
 JUDGEMENTS: dict[Verdict, tuple[str, str]] = {

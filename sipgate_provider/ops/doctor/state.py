@@ -109,14 +109,18 @@ def _cache() -> Iterator[Finding]:
         cache.set(key, value, 30)
         kept = cache.get(key) == value
         cache.delete(key)
-    except Exception as failure:  # caches raise errors of their client libraries, which have no common base
+    except (
+        Exception
+    ) as failure:  # caches raise errors of their client libraries, which have no common base
         problem = f"The default cache does not answer ({type(failure).__name__})."
         yield error("cache", problem, "Check CACHES, and that the cache runs.")
         return
     if kept:
         yield ok("cache", "The default cache works.")
     else:
-        yield warning("cache", "The default cache stores nothing: rate limits do not count.", "Check CACHES.")
+        yield warning(
+            "cache", "The default cache stores nothing: rate limits do not count.", "Check CACHES."
+        )
 
 
 # --- database and what is in it ---------------------------------------------------------------------------------------
@@ -138,7 +142,13 @@ def _database() -> list[Finding]:
             found += [*_used_keys(), *_clear_text(), *_pause(), *connections(timezone.now())]
     except DatabaseError as failure:
         problem = f"The database does not answer ({type(failure).__name__})."
-        return [error("database", problem, "Check DATABASES, and that the database runs and lets this user in.")]
+        return [
+            error(
+                "database",
+                problem,
+                "Check DATABASES, and that the database runs and lets this user in.",
+            )
+        ]
     return found
 
 
@@ -186,7 +196,9 @@ def client_paused(since: datetime, error_code: str, setting: str) -> Finding:
 
 
 def connections(
-    now: datetime, known: statistics.Statistics | None = None, details: statistics.Details | None = None
+    now: datetime,
+    known: statistics.Statistics | None = None,
+    details: statistics.Details | None = None,
 ) -> list[Finding]:
     """Report which connections need attention.
 
