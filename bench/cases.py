@@ -26,11 +26,11 @@ from django.test.utils import CaptureQueriesContext
 
 from sipgate_provider import accounts, errors
 from sipgate_provider.client import SipgateClient
-from sipgate_provider.keeper import gate, sealing, store
-from sipgate_provider.keeper.refresh import RefreshRequest, refresh_connection
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import reseal as key_change
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import gate, sealing, store
+from sipgate_provider.tokens.refresh import RefreshRequest, refresh_connection
 from sipgate_sandbox.launch import Running, sign_in
 
 from . import over_http

@@ -15,7 +15,7 @@ from django.core.mail import EmailMessage
 from django.db import transaction
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import threads
+from sipgate_provider.tokens import threads
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ from django.utils.crypto import constant_time_compare
 
 from sipgate_provider import errors
 from sipgate_provider import metrics as counting
-from sipgate_provider.keeper import database, sealing
 from sipgate_provider.ops.bounded import Bounded
+from sipgate_provider.tokens import database, sealing
 
 Next = Callable[[HttpRequest], HttpResponse]
 

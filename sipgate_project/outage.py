@@ -23,8 +23,8 @@ from django.template import loader
 from django.utils.cache import add_never_cache_headers
 
 from sipgate_provider import errors
-from sipgate_provider.keeper.database import own_connections
 from sipgate_provider.remote.per_process import PerProcess
+from sipgate_provider.tokens.database import own_connections
 
 from . import database
 

@@ -35,8 +35,8 @@ from requests import RequestException
 
 from sipgate_provider import accounts, errors, problems, scopes
 from sipgate_provider.decorators import sipgate_required
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import TokenEvent
+from sipgate_provider.tokens import gate
 
 from . import leaving, people, sandbox
 from .forms import DeleteAccountForm

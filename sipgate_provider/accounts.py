@@ -21,8 +21,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import api, conf, errors, scopes
-from sipgate_provider.keeper import consent, database, gate, store, threads
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
+from sipgate_provider.tokens import consent, database, gate, store, threads
 
 REWRITE_AFTER = timedelta(minutes=5)
 """If every page asks sipgate, the date of an unchanged account is written only this often."""

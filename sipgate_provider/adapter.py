@@ -17,10 +17,10 @@ from django.http import HttpRequest
 from django.shortcuts import render
 
 from sipgate_provider import conf, errors, problems
-from sipgate_provider.keeper import sealing
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.sign_in import callback_problems, receivers
+from sipgate_provider.tokens import sealing
 
 PENDING = "sipgate_provider.pending_sign_in"
 
@@ -34,14 +34,8 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         if not isinstance(instance, SocialToken):
             return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         grant = receivers.attached(instance)
-        plain = Secret(
-            json.dumps(
-                {
-                    "token": super().serialize_instance(instance),
-                    "grant": grant.to_dict() if grant else None,
-                }
-            )  # type: ignore[no-untyped-call]  # allauth is untyped
-        )
+        token = super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
+        plain = Secret(json.dumps({"token": token, "grant": grant.to_dict() if grant else None}))
         return {"sealed": sealing.seal_text(plain, context=PENDING)}
 
     def deserialize_instance(self, model: Any, data: Any) -> Any:

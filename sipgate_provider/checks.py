@@ -11,8 +11,8 @@ from django.db import connections
 from django.utils.module_loading import import_string
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.keeper import database, refresh, sealing
 from sipgate_provider.remote import http
+from sipgate_provider.tokens import database, refresh, sealing
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"

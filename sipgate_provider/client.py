@@ -9,7 +9,7 @@
     await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
     await in_thread(list)(client.history())
 
-Every call asks the gate (``keeper.gate``) for an access token. A valid one costs one query, an old one is refreshed.
+Every call asks the gate (``tokens.gate``) for an access token. A valid one costs one query, an old one is refreshed.
 While sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction. So do not
 call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
 
@@ -36,9 +36,9 @@ import requests
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import api, conf, errors, scopes
-from sipgate_provider.keeper import gate
-from sipgate_provider.keeper.threads import in_thread
 from sipgate_provider.remote import http, paging, rest
+from sipgate_provider.tokens import gate
+from sipgate_provider.tokens.threads import in_thread
 
 __all__ = ["SipgateClient", "in_thread"]
 

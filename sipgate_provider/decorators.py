@@ -59,8 +59,8 @@ from django.views import View
 from sipgate_provider import accounts, errors, problems
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.client import SipgateClient, in_thread
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.tokens import gate
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 

@@ -21,10 +21,10 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from sipgate_provider import conf, problems
-from sipgate_provider.keeper import attempt, database, gate, journal, revocation
 from sipgate_provider.ops import journal_folder, keepalive, statistics
 from sipgate_provider.ops.bounded import Bounded
 from sipgate_provider.remote import http, rest
+from sipgate_provider.tokens import attempt, database, gate, journal, revocation
 
 logger = logging.getLogger(__name__)
 

@@ -136,7 +136,7 @@ class SipgateToken(models.Model):
         """Refuse, except to insert: Django's ``save`` writes every column, unconditionally."""
         if not self._state.adding and not kwargs.get("force_insert"):
             raise TypeError(
-                "SipgateToken rows are written by sipgate_provider.keeper.store, conditionally; save() is refused."
+                "SipgateToken rows are written by sipgate_provider.tokens.store, conditionally; save() is refused."
             )
         super().save(*args, **kwargs)
 

@@ -13,9 +13,9 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from sipgate_provider import conf, scopes
-from sipgate_provider.keeper import sealing
 from sipgate_provider.sign_in import another_account, repair, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
+from sipgate_provider.tokens import sealing
 
 KEPT = (
     "sub",

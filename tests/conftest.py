@@ -14,9 +14,9 @@ from django.core.management.commands import flush
 from django.db import connection
 from django.urls import get_resolver
 
-from sipgate_provider.keeper import gate, journal, pauses, store, threads
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import gate, journal, pauses, store, threads
 from sipgate_sandbox.launch import Running, launch
 from tests import strict as strict_server
 from tests.journey import Browser

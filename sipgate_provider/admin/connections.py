@@ -18,8 +18,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sipgate_provider import accounts, conf
-from sipgate_provider.keeper import database, history
 from sipgate_provider.models import TokenEvent
+from sipgate_provider.tokens import database, history
 
 from .shared import NOTHING, badge
 

@@ -21,7 +21,6 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sipgate_provider import accounts, conf, scopes
-from sipgate_provider.keeper import database
 from sipgate_provider.models import (
     LastKnownAccount,
     Reason,
@@ -31,6 +30,7 @@ from sipgate_provider.models import (
     TokenEvent,
 )
 from sipgate_provider.ops import notices
+from sipgate_provider.tokens import database
 
 from . import actions, filters
 from .shared import (

@@ -30,9 +30,9 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from sipgate_provider import api, conf, errors
-from sipgate_provider.keeper import authorization_server, database, gate, history, sealing, store
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import authorization_server, database, gate, history, sealing, store
 
 ACTOR = "sipgate_import_social_tokens"
 BATCH = 200

@@ -21,7 +21,10 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from sipgate_provider import errors, metrics
-from sipgate_provider.keeper import (
+from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.ops import notices, pace, retention
+from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import (
     authorization_server,
     database,
     journal,
@@ -29,10 +32,7 @@ from sipgate_provider.keeper import (
     revocation,
     sealing,
 )
-from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
-from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.ops import notices, pace, retention
-from sipgate_provider.remote import oauth
+from sipgate_provider.tokens.refresh import LeftToOthers, RefreshRequest, refresh_connection
 
 RUNS = metrics.Counter(
     "keepalive_runs_total",

@@ -18,8 +18,8 @@ from datetime import datetime, timedelta
 from django.db.models import Q
 from django.utils import timezone
 
-from sipgate_provider.keeper import database, history, journal, store
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import database, history, journal, store
 
 ACTOR = "sipgate_mark_lost"
 KEEPALIVE_TAKES = timedelta(hours=1)

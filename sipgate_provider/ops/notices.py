@@ -27,8 +27,8 @@ from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from sipgate_provider import conf, problems, signals
-from sipgate_provider.keeper import database, history, store, threads
 from sipgate_provider.models import SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import database, history, store, threads
 
 logger = logging.getLogger(__name__)
 

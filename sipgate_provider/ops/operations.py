@@ -24,7 +24,9 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import accounts, errors, signals
-from sipgate_provider.keeper import (
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.remote import log_fields
+from sipgate_provider.tokens import (
     database,
     gate,
     history,
@@ -34,8 +36,6 @@ from sipgate_provider.keeper import (
     store,
     threads,
 )
-from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import log_fields
 
 logger = logging.getLogger(__name__)
 

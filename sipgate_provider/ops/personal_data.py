@@ -14,8 +14,8 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 
 from sipgate_provider import accounts
-from sipgate_provider.keeper import database, revocation
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
+from sipgate_provider.tokens import database, revocation
 
 SECRETS = frozenset(
     {"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"}

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 
 from django.db.models import Count
 
-from sipgate_provider.keeper import database, journal, revocation, sealing, store
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.tokens import database, journal, revocation, sealing, store
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import database
 from sipgate_provider.models import LastKnownAccount, TokenEvent
+from sipgate_provider.tokens import database
 
 BATCH = 1_000
 """Rows per statement. A longer statement would keep others from writing."""

@@ -16,8 +16,8 @@ from django.db.models.functions import TruncDay, TruncHour
 from django.utils import timezone
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import database, journal
 from sipgate_provider.models import ClientPause, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import database, journal
 
 CACHE_KEY = "sipgate_provider.statistics"
 REMEMBERED_FOR = 30

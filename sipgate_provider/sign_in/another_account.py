@@ -22,9 +22,9 @@ from django.utils.translation import gettext as _
 from requests import RequestException
 
 from sipgate_provider import accounts, conf, errors, problems, scopes
-from sipgate_provider.keeper import database, gate, history
 from sipgate_provider.models import OFFLINE_ACCESS, State, TokenEvent
 from sipgate_provider.remote import http, probes
+from sipgate_provider.tokens import database, gate, history
 
 from . import repair, states
 

@@ -14,9 +14,9 @@ from allauth.socialaccount.signals import social_account_added, social_account_u
 from django.db.models.signals import pre_delete
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import consent, store
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, store
 
 GRANT = "_sipgate_grant"
 """Attribute of a pending ``SocialToken`` that carries the whole grant from the callback to here."""

@@ -17,7 +17,7 @@ from django.shortcuts import resolve_url
 from django.utils.translation import gettext as _
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import database
+from sipgate_provider.tokens import database
 
 FIELD = "repair"
 """Query parameter of the sign-in's address. Signed: a link in a mail is followed by somebody who is not signed in."""

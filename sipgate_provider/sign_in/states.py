@@ -18,8 +18,8 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
-from sipgate_provider.keeper import database
 from sipgate_provider.models import UsedState
+from sipgate_provider.tokens import database
 
 COOKIE = "sipgate_browser"
 STASHED = "socialaccount_states"

@@ -42,9 +42,9 @@ from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
 from sipgate_provider import api, conf, endpoints, errors, problems, scopes
-from sipgate_provider.keeper import consent, database, revocation, sealing
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, database, revocation, sealing
 
 from . import another_account, authorization_response, former_scopes, receivers, repair, states
 from .authorization_response import AuthorizationResponse

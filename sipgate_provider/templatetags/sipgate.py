@@ -25,9 +25,9 @@ from django.http import HttpRequest
 
 from sipgate_provider import accounts, conf, problems
 from sipgate_provider import scopes as scope_rules
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.sign_in import repair
+from sipgate_provider.tokens import gate
 
 register = template.Library()
 

@@ -31,9 +31,9 @@ from django.db import DatabaseError, InterfaceError, connections  # noqa: E402
 
 from sipgate_provider import errors  # noqa: E402
 from sipgate_provider.client import SipgateClient  # noqa: E402
-from sipgate_provider.keeper import gate, journal, refresh, store, threads  # noqa: E402
 from sipgate_provider.ops import keepalive  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
+from sipgate_provider.tokens import gate, journal, refresh, store, threads  # noqa: E402
 
 orders = open(0, "rb", buffering=0)  # noqa: SIM115  # for as long as the process lives; without a lock at its end
 ending = threading.Event()

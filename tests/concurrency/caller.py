@@ -21,8 +21,8 @@ django.setup()
 from django.db import connections, transaction  # noqa: E402  # after the set-up
 
 from sipgate_provider import errors  # noqa: E402  # after the set-up
-from sipgate_provider.keeper import gate, journal  # noqa: E402  # after the set-up
 from sipgate_provider.ops import keepalive, reseal  # noqa: E402  # after the set-up
+from sipgate_provider.tokens import gate, journal  # noqa: E402  # after the set-up
 from tests.concurrency import points  # noqa: E402  # after the set-up
 
 

@@ -21,7 +21,7 @@ app.autodiscover_tasks()
 @app.task
 def use(connection: int) -> list[Any]:
     """Use a token; tell its generation, and in which process that was. Ends when a refresh of it is under way."""
-    from sipgate_provider.keeper import gate, store
+    from sipgate_provider.tokens import gate, store
 
     token = gate.usable(connection)
     while (
@@ -38,6 +38,6 @@ def use(connection: int) -> list[Any]:
 @signals.worker_init.connect
 def use_before_the_fork(**_kwargs: Any) -> None:
     if number := os.environ.get("SIPGATE_FIRST"):
-        from sipgate_provider.keeper import gate
+        from sipgate_provider.tokens import gate
 
         gate.usable(int(number))

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sipgate_provider.keeper import journal, machine, refresh, revocation, sealing, store
 from sipgate_provider.remote import http, oauth
+from sipgate_provider.tokens import journal, machine, refresh, revocation, sealing, store
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {

@@ -18,8 +18,8 @@ from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
-from sipgate_provider.keeper import gate, store
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.tokens import gate, store
 from tests import tools
 from tests.conftest import Connect
 from tests.processes import environment

@@ -16,9 +16,9 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import gate, journal, store
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import gate, journal, store
 from tests.concurrency import points
 from tests.conftest import Connect
 from tests.processes import environment

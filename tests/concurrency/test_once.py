@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from sipgate_provider.keeper import store
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.tokens import store
 from tests.conftest import Connect
 from tests.processes import Worker, environment, workers
 from tests.strict import Strict
@@ -125,7 +125,7 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
 
 
 COMMAND = """
-from sipgate_provider.keeper import gate
+from sipgate_provider.tokens import gate
 from tests.strict import Strict
 print(gate.usable({connection}).generation)
 while not Strict("{url}").counts()["arrived"]:

@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import gate, journal, store
 from sipgate_provider.models import Reason, State
+from sipgate_provider.tokens import gate, journal, store
 from tests.concurrency.crew import Crew, meet
 from tests.concurrency.points import KILL, LOST, PAUSE, POINTS
 from tests.conftest import Connect

@@ -14,9 +14,9 @@ from django.db import connection
 from django.utils import timezone
 
 from sipgate_provider import accounts
-from sipgate_provider.keeper import store
 from sipgate_provider.models import Revocation, SipgateToken
 from sipgate_provider.ops import keepalive
+from sipgate_provider.tokens import store
 from tests.conftest import Connect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(1800)]

@@ -15,7 +15,7 @@ import requests
 from django.conf import settings as django_settings
 from django.test import Client
 
-from sipgate_provider.keeper import store
+from sipgate_provider.tokens import store
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.strict import Strict

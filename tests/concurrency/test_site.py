@@ -16,8 +16,8 @@ from django.conf import settings as django_settings
 from django.test import Client
 from django.utils import timezone
 
-from sipgate_provider.keeper import store, threads
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.tokens import store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import Site, site

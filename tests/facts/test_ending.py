@@ -13,11 +13,11 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.doctor import Severity
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, gate, store, threads
 from tests.facts.server import ROSA, AuthorizationServer, Browser
 from tests.wire import serving, whole
 

@@ -9,8 +9,8 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import LastKnownAccount, SipgateToken, State
+from sipgate_provider.tokens import gate
 from tests.flows.test_pages import text_of
 from tests.journey import Browser
 

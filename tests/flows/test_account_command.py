@@ -12,8 +12,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
-from sipgate_provider.keeper import sealing, store
 from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.tokens import sealing, store
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.journey import Browser

@@ -27,7 +27,6 @@ from django.utils import timezone
 
 from sipgate_provider.admin import shared
 from sipgate_provider.admin.history import COLUMNS
-from sipgate_provider.keeper import history, sealing, store, threads
 from sipgate_provider.models import (
     ClientPause,
     LastKnownAccount,
@@ -38,6 +37,7 @@ from sipgate_provider.models import (
     TokenEvent,
 )
 from sipgate_provider.ops import operations, statistics
+from sipgate_provider.tokens import history, sealing, store, threads
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import HOST, Browser

@@ -11,8 +11,8 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.tokens import gate
 from tests.journey import Browser
 
 User = get_user_model()

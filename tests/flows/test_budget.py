@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.backends.utils import CursorWrapper
 
-from sipgate_provider.keeper import threads
+from sipgate_provider.tokens import threads
 from tests.journey import Browser
 
 

@@ -25,9 +25,9 @@ from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors
 from sipgate_provider.client import SipgateClient, in_thread
-from sipgate_provider.keeper import gate, store
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.remote import http
+from sipgate_provider.tokens import gate, store
 from sipgate_sandbox.launch import Running
 from tests import scripted as scripted_server
 from tests.conftest import Connect

@@ -18,8 +18,8 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
 
-from sipgate_provider.keeper import store
 from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.tokens import store
 from tests.journey import HOST, Browser, asked_for, go_through, press
 from tests.sample import SMS
 

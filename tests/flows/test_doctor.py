@@ -25,11 +25,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import authorization_server, pauses, sealing, store
 from sipgate_provider.models import Reason, Revocation, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.doctor import Finding, Severity
 from sipgate_provider.remote import probes
+from sipgate_provider.tokens import authorization_server, pauses, sealing, store
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.processes import environment

@@ -11,9 +11,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import consent, gate, store
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, gate, store
 from tests.conftest import Connect
 from tests.strict import Strict
 

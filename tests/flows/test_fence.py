@@ -15,7 +15,10 @@ from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import (
+from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.ops import notices
+from sipgate_provider.remote import http, oauth
+from sipgate_provider.tokens import (
     database,
     gate,
     journal,
@@ -25,9 +28,6 @@ from sipgate_provider.keeper import (
     store,
     threads,
 )
-from sipgate_provider.models import Reason, SipgateToken, State
-from sipgate_provider.ops import notices
-from sipgate_provider.remote import http, oauth
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.strict import Strict

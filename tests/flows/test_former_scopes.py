@@ -10,8 +10,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 
-from sipgate_provider.keeper import gate
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import gate
 from tests.journey import Browser
 
 User = get_user_model()

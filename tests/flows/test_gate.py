@@ -12,9 +12,9 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import gate, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import gate, sealing, store, threads
 from tests.conftest import Connect
 from tests.strict import Strict
 

@@ -19,9 +19,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import database, gate, sealing, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import import_social_tokens, keepalive, notices
+from sipgate_provider.tokens import database, gate, sealing, store, threads
 from sipgate_sandbox.launch import Running
 from sipgate_sandbox.people import BY_UID
 from tests.conftest import Connect

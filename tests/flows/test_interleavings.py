@@ -24,7 +24,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import (
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import (
     database,
     gate,
     journal,
@@ -34,9 +36,7 @@ from sipgate_provider.keeper import (
     store,
     threads,
 )
-from sipgate_provider.keeper.refresh import LeftToOthers, RefreshRequest, refresh_connection
-from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import oauth
+from sipgate_provider.tokens.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from tests.conftest import Connect
 from tests.strict import Strict
 

@@ -21,10 +21,10 @@ from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import errors, tasks
-from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, pace
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import gate, journal, sealing, store, threads
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.strict import Strict

@@ -10,9 +10,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from sipgate_provider.keeper import gate, journal, revocation, sealing, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.ops import reseal
+from sipgate_provider.tokens import gate, journal, revocation, sealing, store, threads
 from tests.concurrency import points
 from tests.concurrency.test_killed import die_at
 from tests.conftest import Connect

@@ -26,10 +26,10 @@ from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
-from sipgate_provider.keeper import gate, journal, sealing, store, threads
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in import receivers, views
+from sipgate_provider.tokens import gate, journal, sealing, store, threads
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
 

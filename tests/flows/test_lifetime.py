@@ -14,10 +14,10 @@ from django.test import Client
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import keepalive, notices
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, gate, store, threads
 from tests.conftest import Connect
 from tests.journey import HOST
 from tests.strict import Strict
@@ -137,7 +137,7 @@ class TestAnEndThatNothingMoves:
             limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()
         )
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        from sipgate_provider.keeper import sealing
+        from sipgate_provider.tokens import sealing
 
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert store.save_refreshed(claim, grant, pair, now=timezone.now(), before=row)

@@ -14,9 +14,9 @@ from django.core import mail
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sipgate_provider.keeper import gate, store
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, mark_lost
+from sipgate_provider.tokens import gate, store
 from tests.conftest import Connect
 from tests.flows.test_interleavings import go_back, snapshot
 from tests.strict import Strict

@@ -29,11 +29,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from sipgate_project.logs import JsonLines
 from sipgate_provider import errors, exposition, metrics
 from sipgate_provider.client import SipgateClient
-from sipgate_provider.keeper import database, gate, journal, sealing, store, threads
-from sipgate_provider.keeper.attempt import Outcome
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, operations, statistics
 from sipgate_provider.remote import oauth, rest
+from sipgate_provider.tokens import database, gate, journal, sealing, store, threads
+from sipgate_provider.tokens.attempt import Outcome
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
@@ -697,7 +697,7 @@ settings.SIPGATE_METRICS = {on}
 import django
 django.setup()
 from sipgate_provider import checks, metrics
-from sipgate_provider.keeper import attempt, gate
+from sipgate_provider.tokens import attempt, gate
 attempt.REFRESHES.count("refreshed", "gate")
 gate.WAIT_SECONDS.observe(1.0, "refreshed")
 installed = "prometheus_client" in sys.modules and bool(sys.modules["prometheus_client"])

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 )
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.ops import reseal
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, gate, store, threads
 from tests.strict import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]

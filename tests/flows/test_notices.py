@@ -18,9 +18,9 @@ from django.utils import timezone
 from django.utils.formats import date_format
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import consent, gate, store, threads
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
+from sipgate_provider.tokens import consent, gate, store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.strict import Strict

@@ -13,7 +13,11 @@ from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import (
+from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.ops import operations
+from sipgate_provider.ops.operations import Operation
+from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import (
     consent,
     database,
     gate,
@@ -23,10 +27,6 @@ from sipgate_provider.keeper import (
     store,
     threads,
 )
-from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
-from sipgate_provider.ops import operations
-from sipgate_provider.ops.operations import Operation
-from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.strict import Strict
 

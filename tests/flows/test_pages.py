@@ -15,8 +15,8 @@ from django.contrib.auth import get_user_model
 from django.urls import get_resolver, reverse
 
 from sipgate_provider import accounts
-from sipgate_provider.keeper import threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import threads
 from tests.journey import Browser
 
 

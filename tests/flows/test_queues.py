@@ -18,10 +18,10 @@ from django.db import OperationalError, connections, transaction
 from sipgate_project import adapter
 from sipgate_provider import accounts, errors
 from sipgate_provider.client import SipgateClient, in_thread
-from sipgate_provider.keeper import database, gate, store, threads
 from sipgate_provider.models import State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
+from sipgate_provider.tokens import database, gate, store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.strict import Strict

@@ -13,9 +13,9 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 
 from sipgate_provider import problems
-from sipgate_provider.keeper import threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import notices
+from sipgate_provider.tokens import threads
 from tests.journey import Browser
 
 User = get_user_model()

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from sipgate_provider.keeper import database, history
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
 from sipgate_provider.ops import retention
+from sipgate_provider.tokens import database, history
 from tests.conftest import Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)

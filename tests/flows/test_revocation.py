@@ -17,10 +17,10 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import consent, gate, revocation, sealing, store, threads
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import consent, gate, revocation, sealing, store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.strict import Strict

@@ -13,10 +13,10 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider.keeper import gate, store, threads
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.sign_in import views
+from sipgate_provider.tokens import gate, store, threads
 from tests import scripted
 from tests.journey import Browser
 from tests.scripted import Answer

@@ -12,8 +12,8 @@ from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from sipgate_provider.keeper import statements
 from sipgate_provider.models import ClientPause, SipgateToken, State
+from sipgate_provider.tokens import statements
 from tests.conftest import Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)

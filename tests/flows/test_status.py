@@ -11,8 +11,8 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
-from sipgate_provider.keeper import authorization_server, history, pauses, sealing
 from sipgate_provider.models import Reason, Revocation, State, TokenEvent
+from sipgate_provider.tokens import authorization_server, history, pauses, sealing
 from tests.conftest import Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)

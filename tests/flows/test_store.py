@@ -11,9 +11,9 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from sipgate_provider.keeper import sealing, store
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import sealing, store
 from tests.conftest import Connect
 from tests.strict import Strict
 

@@ -12,9 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.test import Client
 
-from sipgate_provider.keeper import threads
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import notices
+from sipgate_provider.tokens import threads
 from tests.journey import HOST, Browser
 
 User = get_user_model()

@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST
 
 from sipgate_provider import accounts, api, conf, errors, problems
 from sipgate_provider.decorators import sipgate_required
-from sipgate_provider.keeper import gate
+from sipgate_provider.tokens import gate
 
 
 @login_required

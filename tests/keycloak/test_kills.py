@@ -15,8 +15,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import gate, journal, store
 from sipgate_provider.models import Reason, State
+from sipgate_provider.tokens import gate, journal, store
 from tests.concurrency.crew import Crew, meet
 from tests.concurrency.points import KILL, LOST, PAUSE
 from tests.facts.keycloak_server import KeycloakServer

@@ -20,8 +20,8 @@ from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from sipgate_provider import errors  # noqa: E402
-from sipgate_provider.keeper import gate, journal, store, threads  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
+from sipgate_provider.tokens import gate, journal, store, threads  # noqa: E402
 
 
 def tell(**what: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 from django.db import connections
 
-from sipgate_provider.keeper import database
+from sipgate_provider.tokens import database
 
 
 def found(*databases: str) -> set[str]:

@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings as django_settings
 
 from sipgate_provider import conf
-from sipgate_provider.keeper import refresh
 from sipgate_provider.remote import http
+from sipgate_provider.tokens import refresh
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 

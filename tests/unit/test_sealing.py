@@ -13,8 +13,8 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import sealing
-from sipgate_provider.keeper.sealing import Pair, SealError
+from sipgate_provider.tokens import sealing
+from sipgate_provider.tokens.sealing import Pair, SealError
 
 QUICKLY = hypothesis(
     max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]

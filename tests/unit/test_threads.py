@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import threads
+from sipgate_provider.tokens import threads
 
 
 @pytest.fixture
@@ -127,7 +127,7 @@ FORKS = """
 import os, sys, threading
 import django
 django.setup()
-from sipgate_provider.keeper import threads
+from sipgate_provider.tokens import threads
 go_on = threading.Event()
 threads.refreshes.submit_once("key", lambda: go_on.wait(20))
 child = os.fork()
@@ -156,7 +156,7 @@ PROCESS = """
 import os, signal, sys, threading, time
 import django
 django.setup()
-from sipgate_provider.keeper import threads
+from sipgate_provider.tokens import threads
 {first}
 def work(number):
     os.write(1, b"begun\\n")

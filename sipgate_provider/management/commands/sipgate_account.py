@@ -12,9 +12,9 @@ from django.db.models import Q
 from django.utils import timezone, translation
 
 from sipgate_provider import accounts, api, conf, errors
-from sipgate_provider.keeper import store
 from sipgate_provider.management.output import as_json, command_error
 from sipgate_provider.models import Reason
+from sipgate_provider.tokens import store
 
 ACTOR = "sipgate_account"
 

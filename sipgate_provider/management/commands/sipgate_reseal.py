@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import sealing
 from sipgate_provider.management.output import Progress, as_json, command_error
 from sipgate_provider.ops import reseal
+from sipgate_provider.tokens import sealing
 
 
 class Command(BaseCommand):

@@ -11,11 +11,11 @@ from django.db import DatabaseError
 from django.utils import timezone, translation
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import authorization_server, sealing
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason, State
 from sipgate_provider.ops import statistics
 from sipgate_provider.ops.doctor import Finding, Severity, findings, state
+from sipgate_provider.tokens import authorization_server, sealing
 
 FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
 

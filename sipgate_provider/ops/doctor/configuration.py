@@ -18,9 +18,9 @@ from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 
 from sipgate_provider import conf, endpoints, errors, scopes
-from sipgate_provider.keeper import authorization_server
 from sipgate_provider.remote import http, oauth, probes
 from sipgate_provider.sign_in import views
+from sipgate_provider.tokens import authorization_server
 
 from .findings import Finding, Severity, error, finding, ok, warning
 

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import authorization_server, database
 from sipgate_provider.remote import oauth, probes
 from sipgate_provider.remote.probes import Answer, Verdict
+from sipgate_provider.tokens import authorization_server, database
 
 from . import discovery, permissions
 from .findings import Finding, Severity, error, finding, ok, warning

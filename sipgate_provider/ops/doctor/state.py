@@ -15,9 +15,9 @@ from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import authorization_server, database, journal, pauses, sealing
 from sipgate_provider.models import State
 from sipgate_provider.ops import journal_folder, reseal, statistics
+from sipgate_provider.tokens import authorization_server, database, journal, pauses, sealing
 
 from .findings import Finding, error, ok, warning, when
 

@@ -17,9 +17,9 @@ from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import errors, metrics, signals
-from sipgate_provider.keeper import database, history, pauses
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
+from sipgate_provider.tokens import database, history, pauses
 
 from . import authorization_server, machine, store, threads
 

@@ -8,9 +8,9 @@ from typing import Any
 from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import authorization_server, database, statements
 from sipgate_provider.models import ClientPause
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import authorization_server, database, statements
 
 
 def pause(client_fingerprint: str) -> ClientPause | None:

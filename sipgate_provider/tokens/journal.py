@@ -31,11 +31,11 @@ from typing import Any
 from django.db import transaction
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.keeper import database, history
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import Secret
+from sipgate_provider.tokens import database, history
 
 from . import machine, revocation, sealing, store, threads
 

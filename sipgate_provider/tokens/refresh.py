@@ -31,9 +31,9 @@ from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import database, pauses
 from sipgate_provider.models import Reason, SipgateToken
 from sipgate_provider.remote import http, log_fields, oauth
+from sipgate_provider.tokens import database, pauses
 
 from . import authorization_server, journal, machine, revocation, sealing, store, threads
 from .attempt import Attempt, Outcome, RefreshRequest

@@ -9,9 +9,9 @@ from django.db import transaction
 from django.utils import timezone
 
 from sipgate_provider import errors, signals
-from sipgate_provider.keeper import database, history, revocation, sealing, store
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import database, history, revocation, sealing, store
 
 
 def record_consent(

@@ -26,10 +26,10 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.keeper import database, history
 from sipgate_provider.models import Revocation, SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 from sipgate_provider.remote.secret import Secret
+from sipgate_provider.tokens import database, history
 
 from . import authorization_server, sealing, threads
 

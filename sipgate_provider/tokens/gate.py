@@ -24,8 +24,8 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.keeper import database
 from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.tokens import database
 
 from . import journal, sealing, store, threads
 from .refresh import LeftToOthers, RefreshRequest, refresh_connection

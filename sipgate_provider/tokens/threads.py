@@ -29,8 +29,8 @@ from typing import Any, ParamSpec, TypeVar
 from asgiref.sync import sync_to_async
 
 from sipgate_provider import errors
-from sipgate_provider.keeper import database
 from sipgate_provider.remote.per_process import PerProcess
+from sipgate_provider.tokens import database
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

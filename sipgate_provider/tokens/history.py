@@ -7,8 +7,8 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider.keeper import database
 from sipgate_provider.models import SipgateToken, TokenEvent
+from sipgate_provider.tokens import database
 
 
 def add_event(

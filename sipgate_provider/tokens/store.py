@@ -30,9 +30,9 @@ from django.db import (
 from django.db.models import Case, Exists, F, Q, Value, When
 
 from sipgate_provider import conf, errors
-from sipgate_provider.keeper import database
 from sipgate_provider.models import TELL_BEFORE, ClientPause, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
+from sipgate_provider.tokens import database
 
 from . import authorization_server, sealing, statements
 

@@ -18,7 +18,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Expression, Field, Model
 from django.db.models.functions import Now
 
-from sipgate_provider.keeper import database
+from sipgate_provider.tokens import database
 
 Row = TypeVar("Row", bound=Model)
 Slot: TypeAlias = "Field[Any, Any] | Sequence[Any]"
