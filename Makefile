@@ -89,9 +89,9 @@ check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missi
 format: $(VENV)/.dev  ## let ruff correct what it can
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-lock: $(VENV)/.dev  ## compile requirements.txt and requirements-dev.txt from the ranges in pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --group site pyproject.toml -o requirements.txt
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --no-header --group site --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
+lock: $(VENV)/.dev  ## compile requirements.txt and requirements-dev.txt from the ranges in pyproject.toml, with the newest releases
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --group site pyproject.toml -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-header --group site --group dev pyproject.toml -c requirements.txt -o requirements-dev.txt
 	@echo "Locked. Next: make test."
 
 clean:  ## remove what was made here: environment, local database, caches (not .env)
