@@ -17,7 +17,6 @@ ON_POSTGRESQL = [
     *(
         f"tests/flows/test_{name}.py"
         for name in (
-            "import_social_tokens",
             "admin",
             "budget",
             "client",
@@ -28,7 +27,6 @@ ON_POSTGRESQL = [
             "keepalive",
             "key_change",
             "leaks",
-            "mark_lost",
             "model",
             "notices",
             "operations",

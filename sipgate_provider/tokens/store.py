@@ -267,24 +267,6 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
     )
 
 
-def mark_lost(row: SipgateToken, *, now: datetime) -> bool:
-    """Put a connection into *needs sign-in* because a newer pair is lost. False: it changed, or is being refreshed.
-
-    sipgate was not asked. It is asked in a week, or when somebody wants it to be, in case the pair is good after all.
-    """
-    rows = SipgateToken.objects.using(database.alias())
-    as_seen = {"generation": row.generation, "state": row.state, "lease_owner": ""}
-    return bool(
-        rows.filter(pk=row.pk, **as_seen).update(
-            state=State.NEEDS_SIGN_IN,
-            reason=Reason.LOST_ROTATION,
-            state_since=now,
-            next_attempt_at=now + timedelta(days=7),
-            last_refused_at=None,
-        )
-    )
-
-
 def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
     """Put a connection into *needs sign-in* and forget its pair. False: it changed since ``row`` was read.
 
@@ -355,46 +337,6 @@ def consent(
     raise DatabaseError("The token row changed ten times while a consent was stored.")
 
 
-def import_grant(
-    connection: SocialAccount,
-    grant: oauth.Grant,
-    *,
-    assumed_scope: Iterable[str],
-    consented_at: datetime,
-    reason: str,
-    ended_at: datetime,
-    now: datetime,
-) -> SipgateToken | None:
-    """Store the pair that another table kept. None: the connection has a row, which is never overwritten.
-
-    With a ``reason`` the pair has ended, at ``ended_at``, and the connection needs a new sign-in. Runs in the caller's
-    transaction, with the removal of what was there.
-    """
-    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-    values = {
-        **_columns(grant, pair, connection_id=connection.pk, generation=1),
-        "consent_id": uuid.uuid4(),
-        "consented_at": consented_at,
-        "state_since": now,
-    }
-    if grant.scope is None:
-        values["scope"] = " ".join(assumed_scope)
-    if reason:
-        # The state begins when the pair ended, so that nobody gets a mail about something old.
-        values |= {
-            "state": State.NEEDS_SIGN_IN,
-            "reason": reason,
-            "state_since": min(ended_at, now),
-        }
-    try:
-        with transaction.atomic(using=database.alias()):
-            return SipgateToken.objects.using(database.alias()).create(
-                connection_id=connection.pk, **values
-            )
-    except IntegrityError:
-        return None
-
-
 def reseal(rows: Iterable[SipgateToken]) -> tuple[int, int, int]:
     """Seal pairs with the first key of the ring, in one go.
 
@@ -441,8 +383,7 @@ def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
 def not_yet_told(now: datetime) -> Q:
     """Return which connections have ended, or will soon for certain, without their person having been told of that.
 
-    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest. What was
-    never refused is known to be lost (``mark_lost``).
+    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest.
     """
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
     is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)

@@ -174,7 +174,7 @@ def _clear_text() -> Iterator[Finding]:
         yield warning(
             "clear_text",
             f"{number} of allauth's token rows contain sipgate's tokens in clear text.",
-            "Switch SOCIALACCOUNT_STORE_TOKENS off and run manage.py sipgate_import_social_tokens.",
+            "Switch SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
         )
 
 
