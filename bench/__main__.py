@@ -90,7 +90,7 @@ def _environment(sandbox: Running, url: str, folder: Path) -> dict[str, str]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "SANDBOX_URL": sandbox.url,
         "DATABASE_URL": url,
-        "JOURNAL_DIR": str(folder / "journal"),
+        "SIPGATE_JOURNAL_DIR": str(folder / "journal"),
         "LOG_LEVEL": "WARNING",
     }
 

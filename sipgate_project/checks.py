@@ -35,8 +35,8 @@ def check_journal(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
     folder = Path(settings.SIPGATE_JOURNAL_DIR)
     if reason := journal_folder.why_not_writable(folder):
         yield checks.Error(
-            f"JOURNAL_DIR: this user cannot keep files in {folder} ({reason}).",
-            hint="Name a folder that this user may write to, or set JOURNAL_DIR=off to do without the journal.",
+            f"SIPGATE_JOURNAL_DIR: this user cannot keep files in {folder} ({reason}).",
+            hint="Name a folder that this user may write to, or set SIPGATE_JOURNAL_DIR=off to do without the journal.",
             id="sipgate_project.E002",
         )
 

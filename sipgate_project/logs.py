@@ -7,8 +7,6 @@ import logging
 import re
 from datetime import UTC, datetime
 
-from sipgate_provider import conf
-
 QUERY = re.compile(r"\?\S*")
 
 
@@ -21,15 +19,6 @@ class WithoutQuery(logging.Filter):
             record.args = tuple(
                 QUERY.sub("?…", part) if isinstance(part, str) else part for part in record.args
             )
-        return True
-
-
-class NamesOfVariables(logging.Filter):
-    """Replace the names of Django settings in the app's messages by the variables that fill them."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("sipgate_provider"):
-            record.msg, record.args = conf.with_site_names(record.getMessage()), ()
         return True
 
 

@@ -14,7 +14,6 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext_lazy as _
 
-from sipgate_provider import errors
 from sipgate_provider.endpoints import is_loopback, realm_of, realm_of_client
 
 from . import database
@@ -108,8 +107,8 @@ else:
             "TEST_API_ENDPOINT must be the address of the account resource, such as https://api.sipgate.com/v2/account."
         )
     SIPGATE_API_URL = env.url("SIPGATE_API_URL", _endpoint.rpartition("/")[0]).rstrip("/")
-    SIPGATE_REVOKE_URL = env.url("REVOKE_URL", may_be_off=True)
-    SIPGATE_LOGOUT_URL = env.url("LOGOUT_URL", may_be_off=True)
+    SIPGATE_REVOKE_URL = env.url("SIPGATE_REVOKE_URL", may_be_off=True)
+    SIPGATE_LOGOUT_URL = env.url("SIPGATE_LOGOUT_URL", may_be_off=True)
 
 for _name, _url, _end in (
     ("AUTH_URL", SIPGATE_AUTH_URL, "auth"),
@@ -134,8 +133,8 @@ if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
 _apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
 SIPGATE_JOURNAL_DIR = (
     None
-    if env.text("JOURNAL_DIR").lower() == "off"
-    else str(env.folder("JOURNAL_DIR", BASE_DIR / "var" / f"journal{_apart}"))
+    if env.text("SIPGATE_JOURNAL_DIR").lower() == "off"
+    else str(env.folder("SIPGATE_JOURNAL_DIR", BASE_DIR / "var" / f"journal{_apart}"))
 )
 
 SIPGATE_SITE_NAME = "sipgate for Django"
@@ -147,24 +146,6 @@ SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX e
 SIPGATE_ACCOUNT_MAX_AGE_SECONDS = env.number(
     "SIPGATE_ACCOUNT_MAX_AGE_SECONDS", 0 if SANDBOX else 60, low=0, high=86_400
 )
-
-SIPGATE_SETTING_NAMES = {
-    errors.CLIENT_ID: "CLIENT_ID",
-    errors.CLIENT_SECRET: "CLIENT_SECRET",
-    "SIPGATE_AUTH_URL": "AUTH_URL",
-    "SIPGATE_TOKEN_URL": "TOKEN_URL",
-    "SIPGATE_API_URL": "SIPGATE_API_URL" if env.text("SIPGATE_API_URL") else "TEST_API_ENDPOINT",
-    "SIPGATE_LOGOUT_URL": "LOGOUT_URL",
-    "SIPGATE_REVOKE_URL": "REVOKE_URL",
-    "SIPGATE_REDIRECT_URI": "REDIRECT_URI",
-    "SIPGATE_SCOPE": "OAUTH_SCOPE",
-    "SIPGATE_JOURNAL_DIR": "JOURNAL_DIR",
-    "DATABASES": "DATABASE_URL",
-    "pool in DATABASES": "DATABASE_POOL",
-    "CACHES": "REDIS_URL",
-    "SIPGATE_METRICS": "METRICS_TOKEN",
-}
-"""The app's messages name the variable instead of the Django setting that it fills."""
 
 # --- the site -------------------------------------------------------------------------------------------------------
 
@@ -450,14 +431,9 @@ LOGGING = {
     },
     "filters": {
         "without_query": {"()": "sipgate_project.logs.WithoutQuery"},
-        "variables": {"()": "sipgate_project.logs.NamesOfVariables"},
     },
     "handlers": {
-        "console": {
-            "class": "logging.StreamHandler",
-            "formatter": LOG_FORMAT,
-            "filters": ["variables"],
-        },
+        "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
         "requests": {
             "class": "logging.StreamHandler",
             "formatter": LOG_FORMAT,

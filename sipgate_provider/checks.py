@@ -37,7 +37,7 @@ def register_checks() -> None:
 def _message(
     kind: Callable[..., checks.CheckMessage], name: str, text: str, hint: str
 ) -> checks.CheckMessage:
-    return kind(conf.with_site_names(text), hint=conf.with_site_names(hint), id=name)
+    return kind(text, hint=hint, id=name)
 
 
 def _error(name: str, text: str, hint: str) -> checks.CheckMessage:

@@ -5,7 +5,6 @@ Must not know: the environment (the site reads that), models, allauth.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
@@ -213,21 +212,3 @@ def site_url() -> str:
 def site_name() -> str:
     """``SIPGATE_SITE_NAME``: name of the site in mails; by default the host of its address."""
     return str(_get("SITE_NAME", "")) or urlsplit(site_url()).netloc
-
-
-def setting_names() -> dict[str, str]:
-    """``SIPGATE_SETTING_NAMES``: operators' names of settings, such as ``{"SIPGATE_TOKEN_URL": "TOKEN_URL"}``.
-
-    Messages name Django's settings; a site may fill them from variables of the environment.
-    """
-    return dict(_get("SETTING_NAMES", {}))
-
-
-def with_site_names(text: str) -> str:
-    """Return a text for operators with the names that they know the settings by (``setting_names``)."""
-    names = setting_names()
-    # The longest first: one name may begin with another one.
-    known = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    return (
-        re.sub(rf"(?<!\w)(?:{known})(?!\w)", lambda found: names[found[0]], text) if known else text
-    )

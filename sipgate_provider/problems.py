@@ -25,7 +25,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from requests import RequestException
 
-from sipgate_provider import conf, errors, metrics, scopes
+from sipgate_provider import errors, metrics, scopes
 from sipgate_provider.errors import Kind
 from sipgate_provider.remote import log_fields
 from sipgate_provider.sign_in import repair, states
@@ -192,7 +192,7 @@ def of_kind(
     text = TEXTS[kind]
     facts = {
         "scopes": ", ".join(getattr(error, "scopes", ())) or "–",
-        "setting": conf.with_site_names(getattr(error, "setting", "")) or "–",
+        "setting": getattr(error, "setting", "") or "–",
     }
     process = "connect" if connect else ""
     again = sign_in_url(next_url, process=process, repairs=getattr(error, "connection_id", None))

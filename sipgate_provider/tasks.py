@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 
-from sipgate_provider import conf, errors
+from sipgate_provider import errors
 from sipgate_provider.ops import keepalive as keeping
 
 
@@ -23,7 +23,7 @@ def keepalive() -> dict[str, object]:
     """
     report = keeping.run()
     if report.stopped:
-        raise errors.SipgateError(conf.with_site_names(report.stopped))
+        raise errors.SipgateError(report.stopped)
     return report.as_dict()
 
 

@@ -18,7 +18,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
-from sipgate_provider import conf, errors, problems
+from sipgate_provider import errors, problems
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation, Outcome
@@ -186,7 +186,7 @@ def _carry_out(request: HttpRequest, plan: Plan, rows: Sequence[SipgateToken]) -
     try:
         outcomes = operations.run(plan.operation, list(names), actor=actor)
     except errors.SipgateError as error:
-        messages.error(request, conf.with_site_names(error.message))
+        messages.error(request, error.message)
         return
     for outcome in outcomes:
         level, text = _message(plan.operation, outcome)
@@ -216,7 +216,7 @@ def _error_message(error: errors.SipgateError, duration_ms: int) -> str:
     facts = [f"HTTP {error.status}" if error.status else "", error.code or "", f"{duration_ms} ms"]
     return _("%(title)s. %(message)s (%(facts)s; reference %(reference)s)") % {
         "title": problems.describe(error).title,
-        "message": conf.with_site_names(error.message),
+        "message": error.message,
         "facts": ", ".join(fact for fact in facts if fact),
         "reference": error.reference,
     }

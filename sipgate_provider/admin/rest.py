@@ -8,7 +8,6 @@ from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import conf
 from sipgate_provider.models import ClientPause, LastKnownAccount, Revocation
 
 from .shared import ReadOnlyAdmin, moment, uid_starts
@@ -94,7 +93,7 @@ class ClientPauseAdmin(ReadOnlyAdmin):
 
     @admin.display(description=gettext_lazy("setting"))
     def look_at(self, row: ClientPause) -> str:
-        return conf.with_site_names(row.setting)
+        return row.setting
 
     @admin.display(description=gettext_lazy("operators notified"))
     def notified(self, row: ClientPause) -> str:

@@ -16,8 +16,6 @@ from typing import Any
 from django.core.management.base import CommandError, OutputWrapper
 from django.core.serializers.json import DjangoJSONEncoder
 
-from sipgate_provider import conf
-
 WIDTH = 30
 EVERY = 0.1
 """Seconds between two drawings, so that the terminal does not slow the command down."""
@@ -52,12 +50,12 @@ class Progress:
 
 def as_json(data: Any) -> str:
     """Return one line of JSON."""
-    return conf.with_site_names(json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False))
+    return json.dumps(data, cls=DjangoJSONEncoder, ensure_ascii=False)
 
 
 def command_error(text: str) -> CommandError:
-    """Return the error that ends a command, in the words of this site's operators."""
-    return CommandError(conf.with_site_names(text))
+    """Return the error that ends a command."""
+    return CommandError(text)
 
 
 @contextmanager

@@ -158,7 +158,7 @@ def _html(subject: str, message: str, context: dict[str, Any]) -> str:
 
 def tell_operators(code: str, setting: str) -> None:
     """Mail ``ADMINS`` that sipgate refuses this site's client."""
-    context = {"code": code, "setting": conf.with_site_names(setting), "site": conf.site_url()}
+    context = {"code": code, "setting": setting, "site": conf.site_url()}
     _mail_operators("misconfigured", context)
 
 

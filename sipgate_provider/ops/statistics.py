@@ -15,7 +15,6 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import TruncDay, TruncHour
 from django.utils import timezone
 
-from sipgate_provider import conf
 from sipgate_provider.models import ClientPause, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.tokens import database, journal
 
@@ -104,7 +103,7 @@ def measure(now: datetime) -> Statistics:
                 since=row.since,
                 until=row.until,
                 error_code=row.error_code,
-                setting=conf.with_site_names(row.setting),
+                setting=row.setting,
             )
             for row in pauses
         ),

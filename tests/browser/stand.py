@@ -71,7 +71,7 @@ def stand(**variables: str) -> Iterator[Stand]:
             "SANDBOX_PORT": str(sandbox_port),
             "REDIRECT_URI": f"http://localhost:{port}/oauth",
             "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
-            "JOURNAL_DIR": f"{folder}/journal",
+            "SIPGATE_JOURNAL_DIR": f"{folder}/journal",
             "SECRET_KEY": "stand",
             "EMAIL_URL": f"file:///{folder}/mails",
             "SIPGATE_TOKEN_KEYS": "c3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtMTI=",

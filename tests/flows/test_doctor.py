@@ -115,14 +115,14 @@ class TestWhatSipgateSays:
         found = findings()
         assert found["sipgate.authorization"].severity is Severity.ERROR
         assert "client not found" in found["sipgate.authorization"].found
-        assert "CLIENT_ID" in found["sipgate.authorization"].cure
-        assert "CLIENT_ID" in found["sipgate.token"].cure
+        assert "client_id" in found["sipgate.authorization"].cure
+        assert "client_id" in found["sipgate.token"].cure
 
     def test_the_secret_is_wrong(self, sandbox: Running, settings: Any) -> None:
         use_client(settings, "1000000-1-sandbox:third-party", "another-secret")
         found = findings()
         assert list(found) == ["sipgate.token"]
-        assert found["sipgate.token"].cure.startswith("Compare CLIENT_SECRET")
+        assert found["sipgate.token"].cure.startswith("Compare secret in SOCIALACCOUNT_PROVIDERS")
 
     def test_the_redirect_uri_is_not_registered(self, sandbox: Running, settings: Any) -> None:
         settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
@@ -136,7 +136,7 @@ class TestWhatSipgateSays:
         found = findings()
         assert list(found) == ["sipgate.scopes"]
         assert "may not ask for nonsense:read:" in found["sipgate.scopes"].found
-        assert "OAUTH_SCOPE" in found["sipgate.scopes"].cure
+        assert "SIPGATE_SCOPE" in found["sipgate.scopes"].cure
 
     @pytest.mark.parametrize(
         ("name", "value", "check", "setting"),
@@ -145,15 +145,15 @@ class TestWhatSipgateSays:
                 "SIPGATE_AUTH_URL",
                 "/auth/realms/elsewhere/protocol/openid-connect/auth",
                 "sipgate.authorization",
-                "AUTH_URL",
+                "SIPGATE_AUTH_URL",
             ),
             (
                 "SIPGATE_TOKEN_URL",
                 "/auth/realms/third-party/protocol/openid-connect/tokens",
                 "sipgate.token",
-                "TOKEN_URL",
+                "SIPGATE_TOKEN_URL",
             ),
-            ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
+            ("SIPGATE_API_URL", "/v3", "sipgate.api", "SIPGATE_API_URL"),
         ],
     )
     def test_an_address_is_wrong(
@@ -409,7 +409,7 @@ class TestSettings:
                 {"SIPGATE_API_URL": "http://api.sipgate.com/v2"},
                 "addresses",
                 Severity.ERROR,
-                "TEST_API_ENDPOINT",
+                "SIPGATE_API_URL",
             ),
             ({"SIPGATE_SCOPE": ["balance:read"]}, "scope", Severity.WARNING, "account:read"),
             (
@@ -477,8 +477,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("client_id", "secret", "words"),
         [
-            ("", "sandbox-secret", "CLIENT_ID is empty"),
-            ("1000000-1-x:third-party", "", "CLIENT_SECRET is empty"),
+            ("", "sandbox-secret", "client_id in SOCIALACCOUNT_PROVIDERS is empty"),
+            ("1000000-1-x:third-party", "", "secret in SOCIALACCOUNT_PROVIDERS is empty"),
             ("YOUR_CLIENT_ID", "sandbox-secret", "placeholder"),
             ('"1000000-1-x:third-party"', "sandbox-secret", "quotes"),
             (
@@ -624,7 +624,7 @@ class TestConnections:
             length=timedelta(minutes=1),
             now=timezone.now(),
         )
-        assert "CLIENT_SECRET" in findings(offline=True)["client.paused"].cure
+        assert "secret in SOCIALACCOUNT_PROVIDERS" in findings(offline=True)["client.paused"].cure
 
     def test_a_pause_of_former_credentials_is_over(self, settings: Any) -> None:
         former = authorization_server.fingerprint(authorization_server.client())

@@ -71,7 +71,7 @@ class TestScopes:
         one = found()["sipgate.scopes"]
         assert one.severity is Severity.ERROR
         assert one.found == f"This client may not ask for {refused}: sipgate refuses every sign-in."
-        assert "OAUTH_SCOPE" in one.cure
+        assert "SIPGATE_SCOPE" in one.cure
 
     def test_what_the_code_asks_for(self, sandbox: Running) -> None:
         @sipgate_required(scopes=["balance:read"])
@@ -131,7 +131,7 @@ class TestOfflineAccess:
     def test_allowed_is_advised_and_no_mistake(self, sandbox: Running) -> None:
         one = found()["sipgate.offline_access"]
         assert (one.severity, "may ask for offline_access" in one.found) == (Severity.OK, True)
-        assert "OAUTH_SCOPE" in one.cure
+        assert "SIPGATE_SCOPE" in one.cure
 
     def test_not_allowed(self, sandbox: Running) -> None:
         sandbox.control.change_client(scopes=["account:read"])

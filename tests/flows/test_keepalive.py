@@ -151,7 +151,7 @@ class TestTrouble:
         strict.set(fault="client", times=100)
         code, report = command("--threads", "1")
         assert code == 3
-        assert "CLIENT_SECRET" in report["stopped"]
+        assert "secret in SOCIALACCOUNT_PROVIDERS" in report["stopped"]
         assert report["failed"] == 1
 
     def test_it_does_not_begin_while_the_client_is_refused(
@@ -457,14 +457,14 @@ class TestFolder:
                 "PATH": os.environ["PATH"],
                 "STATIC_ROOT": str(tmp_path),
                 "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
-                "JOURNAL_DIR": "/proc/nowhere",
+                "SIPGATE_JOURNAL_DIR": "/proc/nowhere",
             },
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert "JOURNAL_DIR: this user cannot keep files in /proc/nowhere" in done.stderr
+        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /proc/nowhere" in done.stderr
         sample = Path("docs/how-to.md").read_text(encoding="utf-8")
         assert str(done.returncode) not in re.findall(r"SuccessExitStatus=(.*)", sample)[0].split()
 
@@ -498,7 +498,10 @@ class TestTask:
     ) -> None:
         idle()
         strict.set(fault="client", times=1)
-        with pytest.raises(errors.SipgateError, match=r"misconfigured client: .*\bCLIENT_SECRET"):
+        with pytest.raises(
+            errors.SipgateError,
+            match=r"misconfigured client: .*\bsecret in SOCIALACCOUNT_PROVIDERS",
+        ):
             tasks.keepalive()
 
     def test_it_is_a_task_of_django(self, idle: Callable[..., int], strict: Strict) -> None:

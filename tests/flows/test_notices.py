@@ -166,7 +166,7 @@ class TestMail:
         assert threads.errands.wait_idle(10)
         [message] = mail.outbox
         assert message.to == ["olga@example.org"]
-        assert "CLIENT_SECRET" in message.body
+        assert "secret in SOCIALACCOUNT_PROVIDERS" in message.body
 
 
 class TestStorm:

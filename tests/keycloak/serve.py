@@ -34,7 +34,7 @@ def main() -> None:
                 "PORT": PORT,
                 "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
             }
-            environment["JOURNAL_DIR"] = f"{folder}/journal"
+            environment["SIPGATE_JOURNAL_DIR"] = f"{folder}/journal"
             _introduce(keycloak)
             _serve(environment)
     except KeyboardInterrupt:

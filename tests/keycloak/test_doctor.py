@@ -40,15 +40,15 @@ def test_nothing_is_wrong_and_nobody_was_signed_in(server: KeycloakServer) -> No
 def test_the_client_is_unknown(server: KeycloakServer, settings: Any) -> None:
     use_client(settings, "2000000-1-unknown:third-party", site.CLIENT_SECRET)
     found = findings()
-    assert "CLIENT_ID" in found["sipgate.authorization"].cure
-    assert "CLIENT_ID" in found["sipgate.token"].cure
+    assert "client_id" in found["sipgate.authorization"].cure
+    assert "client_id" in found["sipgate.token"].cure
 
 
 def test_the_secret_is_wrong(server: KeycloakServer, settings: Any) -> None:
     use_client(settings, site.CLIENT_ID, "another")
     found = findings()
     assert list(found) == ["sipgate.token"]
-    assert found["sipgate.token"].cure.startswith("Compare CLIENT_SECRET")
+    assert found["sipgate.token"].cure.startswith("Compare secret in SOCIALACCOUNT_PROVIDERS")
 
 
 def test_the_redirect_uri_is_not_registered(server: KeycloakServer, settings: Any) -> None:
@@ -79,25 +79,25 @@ def test_a_scope_is_not_allowed_to_this_client(server: KeycloakServer, settings:
             "SIPGATE_AUTH_URL",
             "/realms/elsewhere/protocol/openid-connect/auth",
             "sipgate.authorization",
-            "AUTH_URL",
+            "SIPGATE_AUTH_URL",
         ),
         (
             "SIPGATE_AUTH_URL",
             "/realms/third-party/protocol/openid-connect/authx",
             "sipgate.authorization",
-            "AUTH_URL",
+            "SIPGATE_AUTH_URL",
         ),
         (
             "SIPGATE_TOKEN_URL",
             "/realms/elsewhere/protocol/openid-connect/token",
             "sipgate.token",
-            "TOKEN_URL",
+            "SIPGATE_TOKEN_URL",
         ),
         (
             "SIPGATE_TOKEN_URL",
             "/realms/third-party/protocol/openid-connect/tokens",
             "sipgate.token",
-            "TOKEN_URL",
+            "SIPGATE_TOKEN_URL",
         ),
         ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
     ],

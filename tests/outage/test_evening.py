@@ -332,7 +332,7 @@ def variables(folder: Path, sandbox: Running, redis: int) -> dict[str, str]:
         "LOG_FORMAT": "json",
         "SIPGATE_ACCOUNT_MAX_AGE_SECONDS": "0",
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "counters"),
-        "JOURNAL_DIR": str(folder / "disk" / "journal"),
+        "SIPGATE_JOURNAL_DIR": str(folder / "disk" / "journal"),
     }
 
 

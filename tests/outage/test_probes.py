@@ -39,7 +39,7 @@ class Served:
             "CLIENT_ID": "1234567-1-abc:third-party",
             "CLIENT_SECRET": "tests-only",
             "REDIRECT_URI": "https://crm.example.org/oauth",
-            "JOURNAL_DIR": str(folder / "journal"),
+            "SIPGATE_JOURNAL_DIR": str(folder / "journal"),
             "STATIC_ROOT": str(folder / "static"),
             "METRICS_TOKEN": TOKEN,
             "DATABASE_URL": database,

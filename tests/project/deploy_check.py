@@ -25,7 +25,7 @@ VARIABLES = {
             "TOKEN_URL",
             "TEST_API_ENDPOINT",
             "SIPGATE_API_URL",
-            "JOURNAL_DIR",
+            "SIPGATE_JOURNAL_DIR",
             "ATOMIC_REQUESTS",
         ),
         "",

@@ -212,11 +212,11 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "SIPGATE_API_URL must start with https://: over plain http the client secret and tokens could be read.": [
         f"{SITE}{CLIENT}SIPGATE_API_URL=http://api.sipgate.com/v2",
     ],
-    "LOGOUT_URL must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
-        f"{SITE}{CLIENT}LOGOUT_URL=no",
+    "SIPGATE_LOGOUT_URL must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
+        f"{SITE}{CLIENT}SIPGATE_LOGOUT_URL=no",
     ],
-    "REVOKE_URL must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
-        f"{SITE}{CLIENT}REVOKE_URL=yes",
+    "SIPGATE_REVOKE_URL must be a full address such as https://example.org/path, without quotes, blanks or a fragment.": [
+        f"{SITE}{CLIENT}SIPGATE_REVOKE_URL=yes",
     ],
     (
         "CLIENT_ID ends in :third-party but TOKEN_URL names the realm sipgate-apps: sipgate would answer "
@@ -407,8 +407,8 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "DATABASE_URL names a file that is no SQLite database.": [
         f"{SITE}DATABASE_URL=sqlite:////etc/passwd",
     ],
-    "JOURNAL_DIR must name a folder, but a file has this name.": [
-        f"{SITE}JOURNAL_DIR=/etc/passwd",
+    "SIPGATE_JOURNAL_DIR must name a folder, but a file has this name.": [
+        f"{SITE}SIPGATE_JOURNAL_DIR=/etc/passwd",
     ],
     "STATIC_ROOT must name a folder, but a file has this name.": [
         f"{SITE}STATIC_ROOT=/etc/passwd",
@@ -618,11 +618,11 @@ class TestDatabase:
 
 class TestCheckedAtStart:
     def test_a_journal_that_cannot_be_kept(self, project: Project) -> None:
-        project.write(f"{SITE}JOURNAL_DIR=/proc/nowhere")
+        project.write(f"{SITE}SIPGATE_JOURNAL_DIR=/proc/nowhere")
         done = project.run("manage.py", "migrate")
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
-        assert "JOURNAL_DIR: this user cannot keep files in /proc/nowhere (" in done.stderr
+        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /proc/nowhere (" in done.stderr
 
     def test_a_cache_where_nothing_listens_is_remarked_on(self, project: Project) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -656,11 +656,11 @@ class TestCheckedAtStart:
 
     def test_gunicorn_does_not_start_with_what_the_checks_refuse(self, project: Project) -> None:
         shutil.copy(ROOT / "gunicorn.conf.py", project.folder)
-        project.write(f"{SITE}CLIENTID=x\nJOURNAL_DIR=/proc/nowhere\n")
+        project.write(f"{SITE}CLIENTID=x\nSIPGATE_JOURNAL_DIR=/proc/nowhere\n")
         done = project.run("-m", "gunicorn", "sipgate_project.wsgi", "--bind", "127.0.0.1:0")
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
-        assert "JOURNAL_DIR: this user cannot keep files in /proc/nowhere (" in done.stderr
+        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /proc/nowhere (" in done.stderr
         assert REMARKS["CLIENTID=x"] in done.stderr
         project.write(f"{SITE}TIME_ZONE=Mars/Phobos\n")
         done = project.run("-m", "gunicorn", "sipgate_project.wsgi", "--bind", "127.0.0.1:0")
@@ -687,7 +687,9 @@ class TestReadOnlyFolder:
 
     def test_everything_set_works(self, sealed: Project) -> None:
         done = self.run(
-            sealed, f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nJOURNAL_DIR=off\n", "check"
+            sealed,
+            f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nSIPGATE_JOURNAL_DIR=off\n",
+            "check",
         )
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -710,10 +712,10 @@ class TestReadOnlyFolder:
 
     @pytest.mark.parametrize("folder", ["SHUT", "SHUT/journal"])
     def test_a_journal_of_another_user_is_named(self, sealed: Project, folder: str) -> None:
-        text = f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nJOURNAL_DIR={folder}\n"
+        text = f"{PUBLIC}DATABASE_URL=postgres://u@127.0.0.1/n\nSIPGATE_JOURNAL_DIR={folder}\n"
         done = self.run(sealed, text, "check")
         assert done.returncode == 1
-        assert "JOURNAL_DIR: this user cannot keep files in " in done.stderr
+        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in " in done.stderr
         assert "(Permission denied)." in done.stderr
 
 
@@ -830,7 +832,7 @@ class TestWhatWorks:
         assert values == {"PORT": port, "SIPGATE_REDIRECT_URI": uri}
 
     def test_what_ends_grants_can_be_switched_off(self, project: Project) -> None:
-        project.write(f"{SITE}{CLIENT}REVOKE_URL=off\nLOGOUT_URL=Off\n")
+        project.write(f"{SITE}{CLIENT}SIPGATE_REVOKE_URL=off\nSIPGATE_LOGOUT_URL=Off\n")
         names = ("SIPGATE_REVOKE_URL", "SIPGATE_LOGOUT_URL")
         assert project.values(*names) == dict.fromkeys(names, "off")
 
@@ -898,16 +900,6 @@ class TestWhatWorks:
         default = project.values("DATABASES")["DATABASES"]["default"]
         assert default["NAME"] == str(project.folder / "var" / "db.sqlite3")
         assert default["OPTIONS"]["transaction_mode"] == "IMMEDIATE"
-
-    def test_the_variable_that_fills_the_address_of_the_api_is_named(
-        self, project: Project
-    ) -> None:
-        def name(**variables: str) -> str:
-            found = project.values("SIPGATE_SETTING_NAMES", **variables)["SIPGATE_SETTING_NAMES"]
-            return str(found["SIPGATE_API_URL"])
-
-        assert name() == "TEST_API_ENDPOINT"
-        assert name(SIPGATE_API_URL="https://api.example.org/v2") == "SIPGATE_API_URL"
 
     def test_the_secrets_of_a_laptop_are_made_once_and_kept_private(self, project: Project) -> None:
         first = project.values("SECRET_KEY", "SIPGATE_TOKEN_KEYS")

@@ -96,20 +96,3 @@ def test_every_setting_is_described() -> None:
             and not name.startswith("_")
         ):
             assert read.__doc__ or name == "redirect_path", name
-
-
-class TestSiteNames:
-    def test_without_a_table_django_s_names_stay(self, bare: Any) -> None:
-        assert conf.with_site_names("Check SIPGATE_TOKEN_URL.") == "Check SIPGATE_TOKEN_URL."
-
-    def test_whole_names_are_exchanged_and_longer_ones_first(self, bare: Any) -> None:
-        bare.SIPGATE_SETTING_NAMES = {
-            "DATABASES": "DATABASE_URL",
-            "pool in DATABASES": "POOL",
-            "SIPGATE_X": "X",
-        }
-        text = "pool in DATABASES, DATABASES; SIPGATE_X is not SIPGATE_XY nor MY_SIPGATE_X."
-        assert (
-            conf.with_site_names(text)
-            == "POOL, DATABASE_URL; X is not SIPGATE_XY nor MY_SIPGATE_X."
-        )

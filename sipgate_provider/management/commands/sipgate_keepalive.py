@@ -9,7 +9,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sipgate_provider import conf
 from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
 from sipgate_provider.ops import keepalive, pace
 
@@ -119,9 +118,7 @@ def summary(report: keepalive.Report) -> str:
         if number
     ]
     text = f"{', '.join(parts)}, in {report.seconds:.1f} s."
-    return (
-        f"{text} Stopped early: {conf.with_site_names(report.stopped)}" if report.stopped else text
-    )
+    return f"{text} Stopped early: {report.stopped}" if report.stopped else text
 
 
 def exit_code(report: keepalive.Report) -> int:

@@ -9,8 +9,6 @@ from enum import StrEnum
 
 from django.utils import timezone
 
-from sipgate_provider import conf
-
 
 class Severity(StrEnum):
     OK = "ok"
@@ -33,7 +31,7 @@ class Finding:
 
 def finding(severity: Severity, check: str, found: str, cure: str = "") -> Finding:
     """Return a finding; ``found`` and ``cure`` are one line each and name settings as Django does."""
-    found, cure = (conf.with_site_names(" ".join(text.split())) for text in (found, cure))
+    found, cure = (" ".join(text.split()) for text in (found, cure))
     return Finding(check=check, severity=severity, found=found, cure=cure)
 
 
