@@ -1,5 +1,4 @@
-"""The adapter for allauth: it provides the guarded session for requests, encrypts pending sign-ins, and shows problem
-pages.
+"""The adapter for allauth: it seals pending sign-ins at sipgate and shows problem pages. Other providers do not notice it.
 
 A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it.
 """
@@ -17,7 +16,7 @@ from django.http import HttpRequest
 from django.shortcuts import render
 
 from sipgate_provider import conf, errors, problems
-from sipgate_provider.remote import http, oauth
+from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.sign_in import callback_problems, receivers
 from sipgate_provider.tokens import sealing
@@ -26,16 +25,14 @@ PENDING = "sipgate_provider.pending_sign_in"
 
 
 class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
-    def get_requests_session(self) -> http.GuardedSession:
-        return http.session()
-
     def serialize_instance(self, instance: Any) -> Any:
-        """Seal the token of a pending sign-in, of any provider, because allauth puts the result into the session."""
-        if not isinstance(instance, SocialToken):
-            return super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
-        grant = receivers.attached(instance)
-        token = super().serialize_instance(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
-        plain = Secret(json.dumps({"token": token, "grant": grant.to_dict() if grant else None}))
+        """Seal the token of a pending sign-in at sipgate, because allauth puts the result into the session."""
+        grant = receivers.attached(instance) if isinstance(instance, SocialToken) else None
+        serialize = super().serialize_instance
+        if grant is None:
+            return serialize(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
+        # No variable holds the token in clear: an error report shows the variables of every frame.
+        plain = Secret(json.dumps({"token": serialize(instance), "grant": grant.to_dict()}))  # type: ignore[no-untyped-call]  # allauth is untyped
         return {"sealed": sealing.seal_text(plain, context=PENDING)}
 
     def deserialize_instance(self, model: Any, data: Any) -> Any:
@@ -53,8 +50,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 "The pending sign-in was sealed with a key that is not known any more."
             ) from None
         token = super().deserialize_instance(model, plain["token"])  # type: ignore[no-untyped-call]  # allauth is untyped
-        if plain["grant"]:
-            receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
+        receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
         return token
 
     def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
