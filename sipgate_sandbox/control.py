@@ -49,7 +49,7 @@ class SandboxControl:
         self._call("DELETE", "faults")
 
     def reset(self, *, people: bool = False) -> None:
-        """Reset counters and faults; with ``people`` also people, client and behaviour."""
+        """Reset counters, faults, history and contacts; with ``people`` all the rest, too."""
         self._call("POST", "reset", {"people": people})
 
     def expire_access(self, uid: str = "") -> None:

@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonRes
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt
 
-from . import behaviour, counters, faults, sessions
+from . import behaviour, counters, faults, sessions, telephony
 from .models import BrowserSession, Client, Consent, Credential, digest
 from .people import BY_UID
 from .scopes import SCOPES
@@ -97,6 +97,7 @@ def switch(request: HttpRequest, payload: dict[str, Any]) -> Any:
 def reset(request: HttpRequest, payload: dict[str, Any]) -> Any:
     counters.reset()
     faults.clear()
+    telephony.reset()
     if payload.get("people"):
         BrowserSession.objects.all().delete()
         Consent.objects.all().delete()

@@ -31,6 +31,7 @@ ANSWERS = {
     "unauthorized": "401 with an empty body",
     "forbidden": "403 with an empty body",
     "forbidden-text": "403 with a text",
+    "payment-required": "402 with an empty body",
     "too-many": "429 with Retry-After (seconds)",
     "unknown-error": '500 with {"error": "unknown_error"}',
     "bad-gateway": "502 with an HTML page",
@@ -183,6 +184,7 @@ def _answer(fault: Fault) -> HttpResponse:
         "forbidden-text": lambda: HttpResponse(
             "This needs a Classic PBX account.", status=403, content_type="text/plain"
         ),
+        "payment-required": lambda: HttpResponse(status=402),
         "too-many": lambda: HttpResponse(
             status=429, headers={"Retry-After": str(int(fault.seconds))}
         ),

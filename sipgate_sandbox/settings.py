@@ -60,6 +60,7 @@ _port = urlsplit(os.environ.get("SANDBOX_URL", "")).port or 8081
 SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = f"sandbox_session_{_port}", f"sandbox_csrf_{_port}"
 LANGUAGE_COOKIE_NAME = "sandbox_language"
 STATIC_URL = "/static/"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 30_000_000  # a fax is sent as base64 in JSON
 
 SANDBOX_PRIVATE_KEY = private_key(DATABASE.parent / "sandbox.pem")
 SANDBOX_ACCESS_LIFETIME = int(os.environ.get("SANDBOX_ACCESS_LIFETIME", "300"))

@@ -184,6 +184,7 @@ FAULTS_GERMAN = {
     "unauthorized": "401 ohne Inhalt",
     "forbidden": "403 ohne Inhalt",
     "forbidden-text": "403 mit einem Text",
+    "payment-required": "402 ohne Inhalt",
     "too-many": "429 mit Retry-After (Sekunden)",
     "unknown-error": '500 mit {"error": "unknown_error"}',
     "bad-gateway": "502 mit einer HTML-Seite",

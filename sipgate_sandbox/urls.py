@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from django.urls import path
 
-from . import authorization, control_views, discovery, pages, rest_api, token_endpoint
+from . import (
+    authorization,
+    control_views,
+    discovery,
+    pages,
+    rest_api,
+    telephony,
+    token_endpoint,
+)
+from .rest_api import methods
 
 REALM = "auth/realms/third-party"
 OIDC = f"{REALM}/protocol/openid-connect"
@@ -21,16 +30,30 @@ urlpatterns = [
     path(f"{OIDC}/userinfo", rest_api.oidc_userinfo),
     path(f"{OIDC}/certs", discovery.keys),
     path(f"{REALM}/.well-known/openid-configuration", discovery.configuration),
-    path("v2/account", rest_api.account),
-    path("v2/authorization/userinfo", rest_api.userinfo),
-    path("v2/users", rest_api.users),
-    path("v2/users/<str:user_id>", rest_api.user),
-    path("v2/balance", rest_api.balance),
-    path("v2/numbers", rest_api.numbers),
-    path("v2/history", rest_api.history),
-    path("v2/sessions/sms", rest_api.sms),
-    path("v2/documents/<str:name>", rest_api.document),
-    path("v2/<str:user_id>/devices", rest_api.devices),
+    path("v2/account", methods(GET=rest_api.account)),
+    path("v2/authorization/userinfo", methods(GET=rest_api.userinfo)),
+    path("v2/users", methods(GET=rest_api.users)),
+    path("v2/users/<str:user_id>", methods(GET=rest_api.user)),
+    path("v2/balance", methods(GET=rest_api.balance)),
+    path("v2/numbers", methods(GET=rest_api.numbers)),
+    path("v2/history", methods(GET=rest_api.history)),
+    path("v2/history/<str:entry_id>", methods(GET=rest_api.entry, PUT=rest_api.change_entry)),
+    path("v2/documents/<str:name>", methods(GET=rest_api.document)),
+    path("v2/sessions/calls", methods(POST=rest_api.click_to_dial)),
+    path("v2/sessions/sms", methods(POST=rest_api.send_sms)),
+    path("v2/sessions/fax", methods(POST=rest_api.send_fax)),
+    path("v2/calls", methods(POST=rest_api.call)),
+    path("v2/contacts", methods(GET=rest_api.contacts, POST=rest_api.new_contact)),
+    path("v2/contacts/<str:contact_id>", methods(DELETE=rest_api.delete_contact)),
+    *(
+        path(f"v2/<str:user_id>/{name}", methods(GET=rest_api.extensions(scope, items_of)))
+        for name, scope, items_of in (
+            ("devices", "devices:read", telephony.devices),
+            ("numbers", "numbers:read", telephony.numbers),
+            ("sms", "sms:read", telephony.sms_extensions),
+            ("faxlines", "faxlines:read", telephony.faxlines),
+        )
+    ),
     path("_sandbox/state", control_views.state),
     path("_sandbox/faults", control_views.switch),
     path("_sandbox/reset", control_views.reset),

@@ -20,7 +20,7 @@ from typing import Any
 
 from . import counters
 
-MAX_BODY = 1_000_000
+MAX_BODY = 30_000_000
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 

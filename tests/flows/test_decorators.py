@@ -261,7 +261,7 @@ class TestScope:
         assert signed_in.site.get("/sms?to=1&text=2").content == b"sent"
         assert (SocialAccount.objects.count(), User.objects.count()) == (1, 1)
         assert set(SipgateToken.objects.get().scopes) == {"account:read", SMS}
-        assert signed_in.sandbox.control.state()["sms"] == 1
+        assert signed_in.sandbox.control.state()["POST v2/sessions/sms"] == 1
 
     @pytest.mark.parametrize("path", SCOPED)
     def test_what_was_granted_before_is_kept(self, signed_in: Browser, path: str) -> None:
@@ -321,7 +321,7 @@ class TestScope:
             "/accounts/sipgate/login/",
             {"process": "connect", "next": next_url},
         )
-        assert "sms" not in signed_in.sandbox.control.state()
+        assert "POST v2/sessions/sms" not in signed_in.sandbox.control.state()
 
     @pytest.mark.parametrize("path", SCOPED)
     def test_program_gets_a_document_whose_action_asks_for_it(

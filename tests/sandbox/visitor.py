@@ -74,13 +74,14 @@ class Visitor:
         return requests.post(f"{self.sandbox.oidc_url}/{endpoint}", data=whole, timeout=10)
 
     def get(self, path: str, token: str = "", **more: Any) -> requests.Response:
+        return self.ask("GET", path, token, **more)
+
+    def ask(self, method: str, path: str, token: str, **more: Any) -> requests.Response:
+        """Send a request to the REST API."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        return requests.get(
-            f"{self.sandbox.api_url}{path}",
-            headers=headers,
-            timeout=10,
-            allow_redirects=False,
-            **more,
+        url = f"{self.sandbox.api_url}{path}"
+        return requests.request(
+            method, url, headers=headers, timeout=10, allow_redirects=False, **more
         )
 
     def close(self) -> None:
