@@ -62,7 +62,7 @@ W ?=
 mutate: $(VENV)/.dev  ## break the code at each place of tests/mutations.toml: the tests must notice (W=word for some)
 	@$(BIN)/python -m tests.mutate $(W)
 
-bench: $(VENV)/.dev  ## measure the promises about speed: a table, and artifacts/bench.json (B=--quick for a smoke run)
+bench: $(VENV)/.dev  ## measure the promises about speed, each beside a bare baseline (B=--quick for a smoke run)
 	@$(BIN)/python -m bench $(B)
 
 messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues

