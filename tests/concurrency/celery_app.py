@@ -14,8 +14,14 @@ from django.utils import timezone
 
 app = Celery("site", backend=os.environ["CELERY_BROKER_URL"])
 app.conf.broker_connection_retry_on_startup = True
-app.conf.beat_schedule = {"sipgate": {"task": "sipgate_provider.keepalive", "schedule": 1.0}}
-app.autodiscover_tasks()
+app.conf.beat_schedule = {"sipgate": {"task": "keepalive", "schedule": 1.0}}
+
+
+@app.task(name="keepalive")
+def keepalive() -> dict[str, object]:
+    from sipgate_provider import tasks
+
+    return tasks.keepalive()
 
 
 @app.task

@@ -503,9 +503,3 @@ class TestTask:
             match=r"misconfigured client: .*\bsecret in SOCIALACCOUNT_PROVIDERS",
         ):
             tasks.keepalive()
-
-    def test_it_is_a_task_of_django(self, idle: Callable[..., int], strict: Strict) -> None:
-        pytest.importorskip("django.tasks", reason="Django 6.0")
-        idle()
-        result = tasks.keepalive_task.enqueue()  # with Django's default, at once
-        assert result.return_value["refreshed"] == 1
