@@ -310,16 +310,14 @@ class HistoryEntry(Value):
 
 def fetch_identity(base_url: str, access_token: str) -> Identity:
     """Return whom the token belongs to; any granted scope suffices. Raises as ``call``."""
-    return Identity.parse(
-        rest.data(rest.call("GET", base_url, "/authorization/userinfo", access_token))
-    )
+    return Identity.parse(rest.call("GET", base_url, "/authorization/userinfo", access_token))
 
 
 def fetch_account(base_url: str, access_token: str) -> Account:
     """Return the account (``account:read``). Raises as ``call``."""
-    return Account.parse(rest.data(rest.call("GET", base_url, "/account", access_token)))
+    return Account.parse(rest.call("GET", base_url, "/account", access_token))
 
 
 def fetch_user(base_url: str, access_token: str, user_id: str) -> User:
     """Return one person of the account (``users:read``). Raises as ``call``."""
-    return User.parse(rest.data(rest.call("GET", base_url, f"/users/{user_id}", access_token)))
+    return User.parse(rest.call("GET", base_url, f"/users/{user_id}", access_token))

@@ -26,17 +26,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import requests
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import api, conf, errors, scopes
-from sipgate_provider.remote import http, paging, rest
+from sipgate_provider.remote import rest
+from sipgate_provider.remote.session import SupportsWrite
+from sipgate_provider.remote.specification import endpoint_of
 from sipgate_provider.tokens import gate
 from sipgate_provider.tokens.threads import in_thread
 
@@ -106,7 +105,7 @@ class SipgateClient:
 
     # --- calls ------------------------------------------------------------------------------------------------------
 
-    def get(self, path: str, *, params: paging.Params = None) -> Any:
+    def get(self, path: str, *, params: rest.Params = None) -> Any:
         """Request ``path`` and return the parsed JSON, None for an empty answer.
 
         Args:
@@ -125,7 +124,7 @@ class SipgateClient:
         """
         return self.request("GET", path, params=params)
 
-    def post(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+    def post(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
         """Send ``json`` to ``path``; parameters, result and errors are those of ``get``.
 
         It is not repeated if the connection breaks: ``SipgateUnavailable.sent`` tells whether sipgate may have carried
@@ -135,42 +134,40 @@ class SipgateClient:
         """
         return self.request("POST", path, params=params, json=json)
 
-    def put(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+    def put(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
         """Replace what is at ``path``; as ``post``."""
         return self.request("PUT", path, params=params, json=json)
 
-    def patch(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+    def patch(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
         """Change what is at ``path``; as ``post``."""
         return self.request("PATCH", path, params=params, json=json)
 
-    def delete(self, path: str, *, params: paging.Params = None, json: Any = None) -> Any:
+    def delete(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
         """Delete what is at ``path``; as ``post``."""
         return self.request("DELETE", path, params=params, json=json)
 
     def request(
-        self, method: str, path: str, *, params: paging.Params = None, json: Any = None
+        self, method: str, path: str, *, params: rest.Params = None, json: Any = None
     ) -> Any:
         """Send a request with any method; otherwise as ``get``."""
-        answer = self._answer(method, path, params=paging.query_of(params), json=json)
-        return rest.data(answer, endpoint=rest.endpoint_of(method, path))
+        return self._request(method, path, params=params, json=json)
 
-    def _answer(self, method: str, path: str, **options: Any) -> requests.Response:
+    def _request(self, method: str, path: str, **options: Any) -> Any:
         rest.check_path(path)
-        ask = partial(self._call, method, path, options)
-        return gate.call(self.connection, ask, wait=self.wait)[1]
+        return gate.call(
+            self.connection, partial(self._ask, method, path, options), wait=self.wait
+        )[1]
 
-    def _call(
-        self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken
-    ) -> requests.Response:
+    def _ask(self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken) -> Any:
         try:
             return rest.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:
             raise scopes.explained(error, token.scopes) from None
 
-    # --- lists ------------------------------------------------------------------------------------------------------
+    # --- lists and documents ------------------------------------------------------------------------------------
 
     def iterate(
-        self, path: str, params: paging.Params = None, *, page_size: int = 100
+        self, path: str, params: rest.Params = None, *, page_size: int = 100
     ) -> Iterator[Any]:
         """Yield the items of a paged list, asking for the next page when it is needed. Raises as ``get``.
 
@@ -178,57 +175,32 @@ class SipgateClient:
             params: without ``offset`` and ``limit``, which are set here.
             page_size: items per request, 1 to 1000.
 
-        If the list grows at its front while it is read, no item of the previous page is yielded again.
+        The list may change while it is read, as when the caller archives what it has read: no item comes twice, and
+        none is left out if sipgate tells the list's total, as it does for history and contacts.
         """
-        pages = paging.Pages(path, params, page_size)
-        while not pages.over:
-            yield from pages.take(self.get(path, params=pages.query()))
+        if not 1 <= page_size <= rest.LONGEST_PAGE:
+            raise ValueError(f"page_size must be from 1 to {rest.LONGEST_PAGE}.")
+        query = rest.query_of(params)
+        if {"offset", "limit"} & {name for name, _ in query}:
+            raise ValueError("offset and limit are set by the iteration: use page_size.")
 
-    # --- documents --------------------------------------------------------------------------------------------------
+        def ask(offset: int, limit: int) -> Any:
+            return self.get(path, params=[*query, ("offset", offset), ("limit", limit)])
 
-    @contextmanager
-    def stream(
-        self, path: str, *, params: paging.Params = None, silence: float = http.DOWNLOAD.read
-    ) -> Iterator[rest.Document]:
-        """Open a document (a fax, a recording) and read it piece by piece::
+        return rest.paged(ask, page_size=page_size, endpoint=endpoint_of("GET", path))
 
-            with client.stream(entry.document_url) as document:
-                for piece in document: ...
+    def download(self, path: str, to: SupportsWrite, *, params: rest.Params = None) -> None:
+        """Write a document (a fax, a recording) of any size to a binary file.
 
         Args:
             path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if it lies there; the
                 access token is sent nowhere else.
-            silence: seconds without a byte after which reading is given up; there is no total deadline and no size
-            limit.
 
-        Raises as ``get``; ``ValueError`` also for an address outside of the API.
+        Raises as ``get``, and whatever ``to.write`` raises; then the file has a part of the document. ``ValueError``
+        also for an address outside of the API.
         """
         path, query = _place(path)
-        limits = replace(http.DOWNLOAD, read=silence, total=max(http.DOWNLOAD.total, silence))
-        answer = self._answer(
-            "GET",
-            path,
-            params=query + paging.query_of(params),
-            stream=True,
-            limits=limits,
-            accept="*/*",
-        )
-        try:
-            yield rest.Document(answer, endpoint=rest.endpoint_of("GET", path), silence=silence)
-        finally:
-            answer.close()
-
-    def download(
-        self,
-        path: str,
-        to: rest.SupportsWrite,
-        *,
-        params: paging.Params = None,
-        silence: float = http.DOWNLOAD.read,
-    ) -> int:
-        """Write a document into a binary file; return its size in bytes. As ``stream``; a failure leaves a part."""
-        with self.stream(path, params=params, silence=silence) as document:
-            return document.copy_to(to)
+        self._request("GET", path, params=query + rest.query_of(params), to=to)
 
     # --- values -----------------------------------------------------------------------------------------------------
 
@@ -246,13 +218,13 @@ class SipgateClient:
 
     def users(self) -> list[api.User]:
         """Return the people of the account (``users:read``; perhaps for administrators only)."""
-        return [api.User.parse(row) for row in paging.items_of(self.get("/users"))]
+        return [api.User.parse(row) for row in rest.items_of(self.get("/users"))]
 
     def devices(self, user_id: str | None = None) -> list[api.Device]:
         """Return a person's telephones, by default this one's (``devices:read``)."""
         return [
             api.Device.parse(row)
-            for row in paging.items_of(self.get(f"/{_segment(user_id or self.user_id)}/devices"))
+            for row in rest.items_of(self.get(f"/{_segment(user_id or self.user_id)}/devices"))
         ]
 
     def balance(self) -> api.Balance:

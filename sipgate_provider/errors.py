@@ -7,7 +7,7 @@
     ├─ NeedsSignIn                 the connection ended (see ``reason``)      → sign in again, one click
     │  └─ AccessRejected           the API answered 401 for a fresh token     → sign in again
     ├─ MissingPermission           403, or a scope that was not granted       → sign in again, allowing that scope
-    │  └─ NotAvailable             403 although the scope was granted         → not booked, or not this product line
+    │  └─ NotAvailable             403 although the scope was granted         → not booked, other product line, wrong request
     ├─ SipgateUnavailable          network, time-out, 5xx                     → try again later
     │  └─ RateLimited              429                                        → try again after ``retry_after``
     ├─ Misconfigured               this site's client or settings             → the operator: see ``setting``
@@ -22,7 +22,7 @@
                                    and the callback deal with it
 
 No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token: they name the
-endpoint and the HTTP status, and chain the cause.
+endpoint and the HTTP status. ``detail`` has the beginning of what sipgate answered.
 
 Must not know: Django, allauth, HTTP libraries.
 """
@@ -70,6 +70,7 @@ class Details(TypedDict, total=False):
     endpoint: str | None
     status: int | None
     code: str | None
+    detail: str
 
 
 class SipgateError(Exception):
@@ -80,6 +81,8 @@ class SipgateError(Exception):
         endpoint: name of the sipgate endpoint (``"token"``, ``"GET /account"``), never a URL with a query.
         status: HTTP status of sipgate's answer, if there was one.
         code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
+        detail: the first few hundred characters of sipgate's answer, for the developer. They may quote what was sent,
+            so they stay out of ``str``, ``repr``, pages, logs and metrics.
 
     ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for this error.
     ``connection_id`` is the key of the connection that it is about, where that is known.
@@ -95,12 +98,14 @@ class SipgateError(Exception):
         endpoint: str | None = None,
         status: int | None = None,
         code: str | None = None,
+        detail: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.endpoint = endpoint
         self.status = status
         self.code = code
+        self.detail = detail
         self._reference: str | None = None
 
     @property
@@ -146,7 +151,9 @@ class MissingPermission(SipgateError):
 
 
 class NotAvailable(MissingPermission):
-    """403 although the scope was granted: the feature is not booked, or belongs to another product line."""
+    """403 although the scope was granted: the feature is not booked, or belongs to another product line
+    (``code`` is ``classic_required`` if sipgate says so), or the request itself is wrong: an id of somebody else, say.
+    """
 
     kind = Kind.NOT_AVAILABLE
 

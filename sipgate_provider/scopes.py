@@ -53,14 +53,17 @@ def missing(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]
 def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
     """Tell a scope that was not granted from a feature that is not there: return ``NotAvailable`` for the latter."""
     have = tuple(granted)
-    if not any(suffices(have, needed=scope) for scope in error.scopes):
+    is_granted = any(suffices(have, needed=scope) for scope in error.scopes)
+    if isinstance(error, errors.NotAvailable) or not is_granted:
         return error
     return errors.NotAvailable(
-        error.message,
+        f"{error.message} The scope was granted: perhaps the feature is not booked, or the request is wrong, such as "
+        "an id of somebody else.",
         scopes=error.scopes,
         endpoint=error.endpoint,
         status=error.status,
         code=error.code,
+        detail=error.detail,
     )
 
 

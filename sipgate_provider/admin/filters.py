@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from sipgate_provider import conf
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote.required_scopes import OPERATIONS
+from sipgate_provider.remote.specification import OPERATIONS
 
 SCOPE = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]{1,100}")
 """One scope (RFC 6749 §3.3)."""

@@ -46,11 +46,8 @@ from urllib3.exceptions import (
 )
 from urllib3.response import BaseHTTPResponse
 
-from sipgate_provider import metrics
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import without_frames
-
-RETRIES = metrics.Counter("http_retries_total", "Reads that were sent a second time.")
 
 DISTRIBUTION = "django-sipgate-provider"
 POOL_SIZE = 64
@@ -401,7 +398,6 @@ class GuardedAdapter(HTTPAdapter):
                 return _outcome(first)
             if isinstance(first, requests.Response):
                 first.close()
-            RETRIES.count()
             return _outcome(
                 self._ask(request, limits, stream=stream, verify=verify, cert=cert, proxies=proxies)
             )

@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Protocol
-
-import requests
+from typing import Any
 
 from sipgate_provider import errors, metrics
-from sipgate_provider.remote import http, log_fields, oauth
-from sipgate_provider.remote.required_scopes import OPERATIONS
-from sipgate_provider.remote.secret import Secret, without_frames
+from sipgate_provider.remote import log_fields, session
+from sipgate_provider.remote.secret import Secret
+from sipgate_provider.remote.session import SupportsWrite
+from sipgate_provider.remote.specification import endpoint_of, is_known, scopes_for
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +28,19 @@ SECONDS = metrics.Histogram(
     "api_seconds",
     "Duration of requests to sipgate's REST API.",
     {"endpoint": None},
-    buckets=(
-        0.025,
-        0.05,
-        0.1,
-        0.25,
-        0.5,
-        1.0,
-        2.5,
-        5.0,
-        10.0,
-        15.0,
-    ),  # up to the API's total deadline
+    buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0),
 )
+
+Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
+"""A query: lists repeat a parameter, booleans and aware datetimes are written as sipgate wants them."""
+DOCUMENT_TIMEOUT = (5.0, 30.0)
+LONGEST_DETAIL = 500
+LONGEST_PAGE = 1000
+"""sipgate's own limit for ``limit``."""
+ALWAYS_THERE = frozenset({"GET /account", "GET /authorization/userinfo"})
+"""Resources that everybody has. If they are missing, the address is not that of sipgate's API."""
+CLASSIC_REQUIRED = "classic_required"
+"""``error.code`` if sipgate says that only accounts of the line *classic* have a resource."""
 
 
 def call(
@@ -50,171 +49,62 @@ def call(
     path: str,
     access_token: str,
     *,
-    params: Any = None,
+    params: Params = None,
     json: Any = None,
-    limits: http.Limits = http.API,
-    stream: bool = False,
-    accept: str | None = None,
-) -> requests.Response:
-    """Ask once (reads: twice at most) and return a successful answer.
+    to: SupportsWrite | None = None,
+) -> Any:
+    """Ask once (reads: twice at most); return the parsed JSON of a successful answer, None for an empty one.
 
     Args:
         path: below ``base_url``, starting with a slash, without query; never a full address.
-        stream: leave the body to the caller, who closes the answer; then only silence ends it (see ``Document``).
-        accept: accepted media types; JSON by default.
+        to: a binary file that the body is written to as it comes, of any media type and size; then None is returned.
 
     Raises:
-        ValueError: the path is not one.
+        ValueError: the path is not one, or a datetime in ``params`` is naive.
         errors.SipgateError: by status, as the tree in ``errors`` says.
     """
     check_path(path)
-    endpoint = endpoint_of(method, path)
+    method, endpoint = method.upper(), endpoint_of(method, path)
     headers: dict[str, str] = {"Authorization": Secret(f"Bearer {access_token}")}
-    if accept is not None:
-        headers["Accept"] = accept
-    started = time.monotonic()
+    options: dict[str, Any] = {"params": query_of(params), "headers": headers}
+    if to is not None:
+        options |= {"timeout": DOCUMENT_TIMEOUT, "to": to}
+        headers["Accept"] = "*/*"
+    started, counted = time.monotonic(), ""
     try:
-        response = http.send(
-            method.upper(),
-            f"{base_url}{path}",
-            limits=limits,
-            params=params,
-            json=json,
-            headers=headers,
-            stream=stream,
-        )
-    except requests.exceptions.InvalidJSONError:
-        raise ValueError("The body of the request is not JSON.") from None
-    except http.ResponseTooLarge as error:
-        _count(method, path, "too_large", started)
-        raise errors.UnexpectedResponse(
-            "The answer is too large.", endpoint=endpoint
-        ) from without_frames(error)
-    except requests.RequestException as error:
-        _count(method, path, "timeout" if http.timed_out(error) else "connection", started)
-        raise oauth.unavailable(error, endpoint=endpoint) from without_frames(error)
-    _count(method, path, str(response.status_code), started)
-    if not 200 <= response.status_code < 300:
-        _raise_for_status(response, endpoint, scopes_for(method, path))
-    return response
-
-
-def _count(method: str, path: str, status: str, started: float) -> None:
-    """Count and log a request; ``status`` is that of the answer, or says why there was none."""
-    seconds = time.monotonic() - started
-    if REQUESTS.is_on:
-        # Not endpoint_of: it keeps the words of unknown paths, and there may be any number of them.
-        template = _template(method.upper(), path)
-        endpoint = f"{method.upper()} {template}" if template else metrics.OTHER
-        REQUESTS.count(endpoint, status)
-        SECONDS.observe(seconds, endpoint)
-    if logger.isEnabledFor(logging.DEBUG):
-        endpoint, milliseconds = endpoint_of(method, path), round(seconds * 1000)
-        logger.debug(
-            "%s: %s in %s ms",
-            endpoint,
-            status,
-            milliseconds,
-            extra=log_fields.fields(
-                endpoint=endpoint,
-                duration_ms=milliseconds,
-                status=int(status) if status.isdigit() else None,
-                code="" if status.isdigit() else status,
-            ),
-        )
-
-
-ALWAYS_THERE = frozenset({"GET /account", "GET /authorization/userinfo"})
-"""Resources that everybody has. If they are missing, the address is not that of sipgate's API."""
-
-
-def _raise_for_status(response: requests.Response, endpoint: str, scopes: tuple[str, ...]) -> None:
-    status = response.status_code
-    response.close()
-    where: dict[str, Any] = {"endpoint": endpoint, "status": status}
-    text = f"sipgate answered {endpoint} with HTTP {status}."
-    if endpoint in ALWAYS_THERE and (status in {404, 405} or 300 <= status < 400):
-        raise errors.Misconfigured(
-            f"{text} SIPGATE_API_URL is not the API's address.", setting="SIPGATE_API_URL", **where
-        )
-    if status == 401:
-        raise errors.AccessRejected(text, reason="rejected", **where)
-    if status == 403:
-        raise errors.MissingPermission(text, scopes=scopes, **where)
-    if status == 429:
-        raise errors.RateLimited(text, retry_after=http.retry_after(response), **where)
-    if status == 408 or status >= 500:
-        raise errors.SipgateUnavailable(text, retry_after=http.retry_after(response), **where)
-    if 300 <= status < 400 or status < 200:
-        raise errors.UnexpectedResponse(text, **where)
-    kinds = {402: errors.PaymentRequired, 404: errors.NotFound, 409: errors.Conflict}
-    raise kinds.get(status, errors.RequestFailed)(text, **where)
-
-
-class Document:
-    """A body that is read piece by piece: a fax, a recording. It may be far larger than memory.
-
-    ``size`` is the number of bytes that sipgate announced (None if it did not), ``received`` what has arrived so far.
-    """
-
-    def __init__(self, response: requests.Response, *, endpoint: str, silence: float) -> None:
-        self._response = response
-        self._endpoint = endpoint
-        self._silence = silence
-        self.content_type = str(response.headers.get("Content-Type") or "")
-        announced = str(response.headers.get("Content-Length") or "")
-        plain = not response.headers.get("Content-Encoding")
-        self.size = (
-            int(announced) if plain and announced.isascii() and announced.isdigit() else None
-        )
-        self.received = 0
-
-    def __repr__(self) -> str:
-        return f"<Document {self._endpoint} {self.content_type} {self.received}/{self.size}>"
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the body in pieces, once.
-
-        Raises:
-            errors.SipgateUnavailable: the connection broke, or nothing came for ``silence`` seconds.
-        """
-        pieces = self._response.iter_content(http.CHUNK)
-        while True:
-            http.be_patient(self._silence)
-            try:
-                piece = next(pieces, None)
-            except requests.RequestException as error:
-                raise oauth.unavailable(error, endpoint=self._endpoint) from without_frames(error)
-            if piece is None:
-                return
-            self.received += len(piece)
-            yield piece
-
-    def copy_to(self, file: SupportsWrite) -> int:
-        """Write the body to a binary file; return the number of bytes. Raises as iteration; a part is written then."""
-        for piece in self:
-            file.write(piece)
-        return self.received
-
-
-class SupportsWrite(Protocol):
-    def write(self, data: bytes, /) -> object: ...
-
-
-def data(response: requests.Response, *, endpoint: str | None = None) -> Any:
-    """Return the JSON of an answer, None for an empty one.
-
-    Raises:
-        errors.UnexpectedResponse: it is not JSON.
-    """
-    if not response.content:
-        return None
+        answer = session.send(method, f"{base_url}{path}", endpoint=endpoint, json=json, **options)
+        counted = str(answer.status)
+    except errors.SipgateError as error:
+        counted = error.code or "too_large"
+        raise
+    finally:
+        if counted:
+            _count(endpoint if is_known(method, path) else metrics.OTHER, counted, started)
+            _log(endpoint, counted, started)
+    if not 200 <= answer.status < 300:
+        raise error_of(answer, endpoint, scopes_for(method, path))
     try:
-        return http.json_of(response.content)
+        return answer.json() if answer.body else None
     except ValueError:
         raise errors.UnexpectedResponse(
-            "sipgate's answer is not JSON.", endpoint=endpoint, status=response.status_code
+            "sipgate's answer is not JSON.", endpoint=endpoint, status=answer.status
         ) from None
+
+
+def _count(endpoint: str, status: str, started: float) -> None:
+    REQUESTS.count(endpoint, status)
+    SECONDS.observe(time.monotonic() - started, endpoint)
+
+
+def _log(endpoint: str, status: str, started: float) -> None:
+    milliseconds = round((time.monotonic() - started) * 1000)
+    known = log_fields.fields(
+        endpoint=endpoint,
+        duration_ms=milliseconds,
+        status=int(status) if status.isdigit() else None,
+        code="" if status.isdigit() else status,
+    )
+    logger.debug("%s: %s in %s ms", endpoint, status, milliseconds, extra=known)
 
 
 def check_path(path: str) -> None:
@@ -222,9 +112,8 @@ def check_path(path: str) -> None:
     segments = path.split("/")
     if (
         not path.startswith("/")
+        or {".", ".."} & {*segments}
         or "//" in path
-        or ".." in segments
-        or "." in segments
         or re.search(r"[?#\\\s\x00-\x1f\x7f-\x9f%]", path)
     ):
         raise ValueError(
@@ -232,40 +121,121 @@ def check_path(path: str) -> None:
         )
 
 
-def scopes_for(method: str, path: str) -> tuple[str, ...]:
-    """Return the scopes that the specification names for an operation; any one suffices. ``()`` if it is unknown."""
-    template = _template(method.upper(), path)
-    return OPERATIONS[method.upper(), template] if template else ()
+def query_of(params: Params) -> list[tuple[str, Any]]:
+    pairs = params.items() if isinstance(params, Mapping) else params or ()
+    return [(name, _written(value)) for name, value in pairs]
 
 
-def endpoint_of(method: str, path: str) -> str:
-    """Return a name for logs and errors: the template of the path, so that no id of a person gets there.
+def _written(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("A datetime needs its time zone: django.utils.timezone.make_aware.")
+        return value.isoformat()
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_written(one) for one in value]
+    return value
 
-    Of a path that is not in the specification, plain words stay; whatever else is between slashes becomes ``{id}``.
+
+# --- errors ---------------------------------------------------------------------------------------
+
+KINDS: dict[int, type[errors.SipgateError]] = {
+    401: errors.AccessRejected,
+    402: errors.PaymentRequired,
+    404: errors.NotFound,
+    408: errors.SipgateUnavailable,
+    409: errors.Conflict,
+}
+
+
+def error_of(
+    answer: session.Answer, endpoint: str, scopes: tuple[str, ...] = ()
+) -> errors.SipgateError:
+    """Return the error for an unsuccessful answer. Its status alone decides, but for one sentence of neo's."""
+    status = answer.status
+    text = f"sipgate answered {endpoint} with HTTP {status}."
+    told: errors.Details = {"endpoint": endpoint, "status": status, "detail": _detail(answer.body)}
+    if endpoint in ALWAYS_THERE and (status in {404, 405} or 300 <= status < 400):
+        text += " SIPGATE_API_URL is not the API's address."
+        return errors.Misconfigured(text, setting="SIPGATE_API_URL", **told)
+    if status == 403 and "classic pbx" in told["detail"].lower():
+        text += " Only accounts of the product line classic have this resource."
+        told["code"] = CLASSIC_REQUIRED
+        return errors.NotAvailable(text, scopes=scopes, **told)
+    if status == 403:
+        return errors.MissingPermission(text, scopes=scopes, **told)
+    if status == 429:
+        return errors.RateLimited(text, retry_after=session.retry_after(answer.headers), **told)
+    if status >= 500:
+        wait = session.retry_after(answer.headers)
+        return errors.SipgateUnavailable(text, retry_after=wait, **told)
+    if status < 400:
+        return errors.UnexpectedResponse(text, **told)
+    return KINDS.get(status, errors.RequestFailed)(text, **told)
+
+
+def _detail(body: bytes) -> str:
+    """Return the beginning of what sipgate says, on one line. Printed as dots: it may quote what was sent."""
+    words = " ".join(body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace").split())
+    return Secret("".join(c for c in words if c.isprintable())[:LONGEST_DETAIL])
+
+
+# --- lists ----------------------------------------------------------------------------------------
+
+
+def items_of(answer: Any, *, endpoint: str | None = None) -> list[Any]:
+    """Return the items of a list.
+
+    Raises:
+        errors.UnexpectedResponse: the answer is no list.
     """
-    template = _template(method.upper(), path) or re.sub(
-        r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path
-    )
-    return f"{method.upper()} {template}"
+    items = answer.get("items") if isinstance(answer, Mapping) else None
+    if not isinstance(items, list):
+        raise errors.UnexpectedResponse(
+            "sipgate answered with something that is no list.", endpoint=endpoint
+        )
+    return items
 
 
-@lru_cache(maxsize=1024)
-def _template(method: str, path: str) -> str | None:
-    if (method, path) in OPERATIONS:
-        return path
-    return next(
-        (template for pattern, template in _patterns(method) if pattern.fullmatch(path)), None
-    )
+def paged(
+    ask: Callable[[int, int], Any], *, page_size: int, endpoint: str | None = None
+) -> Iterator[Any]:
+    """Yield the items of all pages, each item with an ``id`` once. ``ask`` returns the answer for offset and limit.
+
+    A list may change while it is read. If its total has become smaller, what moved up is asked for again; if it grows
+    at its front, known items are left out. Without a total only an empty page is the end, because a short one may be
+    a limit of sipgate's. A server that ignores the offset sends the same page again, which is an end, too.
+    """
+    offset = 0
+    total: int | None = None
+    before: list[Any] | None = None
+    seen: set[str | int | None] = set()
+    while True:
+        answer = ask(offset, page_size)
+        items, last, total = items_of(answer, endpoint=endpoint), total, _total_of(answer)
+        if total is not None and last is not None and total < last and offset:
+            offset, before = max(offset - (last - total), 0), None
+            continue
+        if not items or items == before:
+            return
+        for item in items:
+            name = _id_of(item)
+            if name is None or name not in seen:
+                seen.add(name)
+                yield item
+        offset, before = offset + len(items), items
+        if total is not None and offset >= total:
+            return
 
 
-@lru_cache(maxsize=16)
-def _patterns(method: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    # Templates with fewer variables first: /users/{id} before /{userId}/{thing}.
-    templates = sorted(
-        (path for verb, path in OPERATIONS if verb == method and "{" in path),
-        key=lambda path: path.count("{"),
-    )
-    return tuple(
-        (re.compile(re.sub(r"\\\{[^/]*?\\\}", "[^/]+", re.escape(path))), path)
-        for path in templates
-    )
+def _id_of(item: Any) -> str | int | None:
+    found = item.get("id") if isinstance(item, Mapping) else None
+    return found if isinstance(found, str | int) else None
+
+
+def _total_of(answer: Mapping[str, Any]) -> int | None:
+    total = answer.get("totalCount")
+    if isinstance(total, bool) or not isinstance(total, int) or total <= 0:
+        return None
+    return total
