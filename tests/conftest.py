@@ -18,7 +18,7 @@ from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import gate, journal, pauses, store, threads
 from sipgate_sandbox.launch import Running, launch
-from tests import strict as strict_server
+from tests import rotating_server
 from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
 from tests.keycloak.server import Keycloak
@@ -82,13 +82,13 @@ def _what_migrate_made_stays() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _strict_process() -> Iterator[strict_server.Strict]:
-    with strict_server.running() as server:
+def _strict_process() -> Iterator[rotating_server.Strict]:
+    with rotating_server.running() as server:
         yield server
 
 
 @pytest.fixture
-def strict(_strict_process: strict_server.Strict, settings: Any) -> strict_server.Strict:
+def strict(_strict_process: rotating_server.Strict, settings: Any) -> rotating_server.Strict:
     """A strict authorization server that the settings point at, with its counters at zero."""
     _strict_process.reset()
     settings.SIPGATE_TOKEN_URL = _strict_process.token_url
@@ -100,7 +100,7 @@ Connect = Callable[..., SocialAccount]
 
 
 @pytest.fixture
-def connect(strict: strict_server.Strict) -> Connect:
+def connect(strict: rotating_server.Strict) -> Connect:
     """Make a user with a connection whose pair the strict server has issued; ``age`` seconds old."""
 
     def make(*, age: float = 0, **changes: Any) -> SocialAccount:

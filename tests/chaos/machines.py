@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.chaos.proxy import Proxy
 from tests.postgres import Server
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 SETTINGS = {
     "SIPGATE_ANSWER_SECONDS": 3,

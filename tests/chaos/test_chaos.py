@@ -18,7 +18,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests import postgres, strict
+from tests import postgres, rotating_server
 from tests.chaos.machines import SETTINGS, UNEXPLAINED, WINDOW_KILLED, Machine, Record
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3 * 3600)]
@@ -42,7 +42,9 @@ def now() -> float:
 class Site:
     """Both machines with their workers, and what is counted of them."""
 
-    def __init__(self, folder: Path, server: postgres.Server, sipgate: strict.Strict) -> None:
+    def __init__(
+        self, folder: Path, server: postgres.Server, sipgate: rotating_server.Strict
+    ) -> None:
         self.server, self.sipgate, self.record = server, sipgate, Record()
         self.machines = [
             Machine(name, folder, server, sipgate, self.record) for name in ("one", "two")
@@ -148,7 +150,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with postgres.server() as server, strict.running() as sipgate:
+    with postgres.server() as server, rotating_server.running() as sipgate:
         one = Site(tmp_path, server, sipgate)
         yield one
         one.close()

@@ -23,7 +23,7 @@ from sipgate_provider.tokens import gate, store
 from tests import tools
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 

@@ -12,7 +12,7 @@ import pytest
 from sipgate_provider.models import SipgateToken
 from tests.conftest import Connect
 from tests.processes import environment, workers
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 

@@ -22,7 +22,7 @@ from sipgate_provider.tokens import gate, journal, store
 from tests.concurrency import points
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

@@ -15,7 +15,7 @@ from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.tokens import store
 from tests.conftest import Connect
 from tests.processes import Worker, environment, workers
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
 
@@ -126,7 +126,7 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
 
 COMMAND = """
 from sipgate_provider.tokens import gate
-from tests.strict import Strict
+from tests.rotating_server import Strict
 print(gate.usable({connection}).generation)
 while not Strict("{url}").counts()["arrived"]:
     pass

@@ -20,7 +20,7 @@ from sipgate_provider.tokens import gate, journal, store
 from tests.concurrency.crew import Crew, meet
 from tests.concurrency.points import KILL, LOST, PAUSE, POINTS
 from tests.conftest import Connect
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 

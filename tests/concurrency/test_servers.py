@@ -18,7 +18,7 @@ from django.test import Client
 from sipgate_provider.tokens import store
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
 

@@ -21,7 +21,7 @@ from sipgate_provider.tokens import store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import Site, site
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 

@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 
 from sipgate_provider.client import SipgateClient
 from tests.journey import Browser, asked_for, go_through, press
-from tests.sample import SMS
+from tests.sample_site import SMS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

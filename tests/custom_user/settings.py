@@ -7,4 +7,4 @@ AUTH_USER_MODEL = "custom_user.Person"
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
-ROOT_URLCONF = "tests.sample"
+ROOT_URLCONF = "tests.sample_site"

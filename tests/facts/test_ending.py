@@ -19,7 +19,7 @@ from sipgate_provider.ops.doctor import Severity
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import consent, gate, store, threads
 from tests.facts.server import ROSA, AuthorizationServer, Browser
-from tests.wire import serving, whole
+from tests.raw_server import serving, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

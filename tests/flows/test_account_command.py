@@ -17,7 +17,7 @@ from sipgate_provider.tokens import sealing, store
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

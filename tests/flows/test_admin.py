@@ -41,7 +41,7 @@ from sipgate_provider.tokens import history, sealing, store, threads
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import HOST, Browser
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 User = get_user_model()
 TOKENS = "/admin/sipgate_provider/sipgatetoken/"

@@ -28,11 +28,11 @@ from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.remote import session
 from sipgate_provider.tokens import gate, store
 from sipgate_sandbox.launch import Running
-from tests import scripted as scripted_server
+from tests import scripted_server
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.scripted import Answer, Asked, Scripted
-from tests.strict import Strict
+from tests.rotating_server import Strict
+from tests.scripted_server import Answer, Asked, Scripted
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -21,7 +21,7 @@ from django.http import HttpResponse
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.tokens import store
 from tests.journey import HOST, Browser, asked_for, go_through, press
-from tests.sample import SMS
+from tests.sample_site import SMS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -33,7 +33,7 @@ SCOPED = ["/sms", "/class/sms", "/mixin/sms"]
 
 @pytest.fixture(autouse=True)
 def _sample(settings: Any) -> None:
-    settings.ROOT_URLCONF = "tests.sample"
+    settings.ROOT_URLCONF = "tests.sample_site"
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from sipgate_provider.ops.doctor import Finding, Severity, permissions
 from sipgate_provider.remote import oauth, probes
 from sipgate_provider.remote.probes import Verdict
 from sipgate_sandbox.launch import Running
-from tests.wire import of_json, serving, whole
+from tests.raw_server import of_json, serving, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -30,7 +30,7 @@ from sipgate_provider.tokens import (
 )
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

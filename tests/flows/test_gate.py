@@ -16,7 +16,7 @@ from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToke
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import gate, sealing, store, threads
 from tests.conftest import Connect
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -38,7 +38,7 @@ from sipgate_provider.tokens import (
 )
 from sipgate_provider.tokens.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from tests.conftest import Connect
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

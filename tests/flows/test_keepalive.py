@@ -27,7 +27,7 @@ from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import gate, journal, sealing, store, threads
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

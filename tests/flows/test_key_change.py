@@ -25,7 +25,7 @@ from tests.flows.test_interleavings import (
 )
 from tests.journey import Browser
 from tests.processes import workers
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -38,8 +38,8 @@ from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
 from tests.processes import site
-from tests.scripted import Answer, running
-from tests.strict import Strict
+from tests.rotating_server import Strict
+from tests.scripted_server import Answer, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

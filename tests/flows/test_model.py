@@ -26,7 +26,7 @@ from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.ops import reseal
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import consent, gate, store, threads
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
 

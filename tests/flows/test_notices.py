@@ -23,7 +23,7 @@ from sipgate_provider.ops import keepalive, notices
 from sipgate_provider.tokens import consent, gate, store, threads
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

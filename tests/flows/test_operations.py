@@ -28,7 +28,7 @@ from sipgate_provider.tokens import (
     threads,
 )
 from tests.conftest import Connect
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -12,9 +12,9 @@ from django.test import Client
 from django.urls import include, path
 
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
-from tests import scripted
+from tests import scripted_server
 from tests.journey import HOST
-from tests.scripted import Answer
+from tests.scripted_server import Answer
 
 AUTHORIZE = "https://another.example/authorize"
 urlpatterns = [
@@ -44,13 +44,13 @@ def another_provider(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     registry.load()
     monkeypatch.setitem(registry.provider_map, "openid_connect", OpenIDConnectProvider)
 
-    def answer(asked: scripted.Asked) -> Answer:
+    def answer(asked: scripted_server.Asked) -> Answer:
         if asked.path.startswith("/moved"):
             endpoints = {"authorization_endpoint": AUTHORIZE, "token_endpoint": AUTHORIZE}
             return Answer(data=endpoints)
         return Answer(301, headers={"Location": "/moved/openid-configuration"})
 
-    with scripted.running() as script:
+    with scripted_server.running() as script:
         script.answer = answer
         server = f"{script.api_url}/.well-known/openid-configuration"
         app = {

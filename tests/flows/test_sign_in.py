@@ -17,9 +17,9 @@ from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.sign_in import views
 from sipgate_provider.tokens import gate, store, threads
-from tests import scripted
+from tests import scripted_server
 from tests.journey import Browser
-from tests.scripted import Answer
+from tests.scripted_server import Answer
 
 User = get_user_model()
 
@@ -120,7 +120,7 @@ class TestSignUp:
         grant = oauth.Grant(
             access_token="at", id_token=id_token, scope=("openid",), issued_at=timezone.now()
         )
-        with scripted.running() as script:
+        with scripted_server.running() as script:
             settings.SIPGATE_API_URL = script.api_url
             script.answer = lambda asked: Answer(
                 data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"}

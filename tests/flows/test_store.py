@@ -15,7 +15,7 @@ from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import sealing, store
 from tests.conftest import Connect
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

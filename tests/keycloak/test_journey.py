@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import SipgateToken
-from tests import wire
+from tests import raw_server
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import OTTO, ROSA
 from tests.journey import HOST
@@ -167,24 +167,24 @@ class TestRefresh:
     def test_lost_answer_ends_the_connection_and_one_sign_in_repairs_it(
         self, server: KeycloakServer, visitor: Visitor, settings: Any
     ) -> None:
-        def relay(asked: wire.Asked) -> bool:
+        def relay(asked: raw_server.Asked) -> bool:
             answer = ask_keycloak(asked)
             kind = answer.headers["Content-Type"]
             asked.socket.sendall(
-                wire.message(
+                raw_server.message(
                     f"{answer.status_code} {answer.reason}", answer.content, content_type=kind
                 )
             )
             return True
 
-        def lose(asked: wire.Asked) -> bool:
+        def lose(asked: raw_server.Asked) -> bool:
             assert ask_keycloak(asked).status_code == 200
             return False
 
-        def ask_keycloak(asked: wire.Asked) -> requests.Response:
+        def ask_keycloak(asked: raw_server.Asked) -> requests.Response:
             return requests.post(f"{server.oidc_url}/token", data=asked.form, timeout=30)
 
-        with wire.serving(relay, lose, relay) as between:
+        with raw_server.serving(relay, lose, relay) as between:
             settings.SIPGATE_TOKEN_URL = (
                 f"{between.url}/realms/third-party/protocol/openid-connect/token"
             )

@@ -11,7 +11,7 @@ import pytest
 
 from tests import postgres
 from tests.outage.test_outage import Process
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.timeout(180)
 

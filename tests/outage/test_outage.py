@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import postgres
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -17,7 +17,7 @@ import pytest
 from tests import postgres, tools
 from tests.outage.test_outage import Process
 from tests.outage.test_probes import ROOT, page, served
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests import postgres, tools
 from tests.outage.test_outage import Process, server, stale  # noqa: F401  # fixtures
-from tests.strict import Strict
+from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.timeout(120)
 

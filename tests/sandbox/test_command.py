@@ -16,7 +16,7 @@ import requests
 
 from sipgate_sandbox import faults
 from sipgate_sandbox.launch import Running, launch
-from tests.wire import cut, serving, whole
+from tests.raw_server import cut, serving, whole
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -32,7 +32,7 @@ from urllib3.exceptions import ConnectTimeoutError
 
 from sipgate_provider import errors
 from sipgate_provider.remote import http, oauth
-from tests.wire import Asked, cut, drip, message, of_json, serving, silent, whole
+from tests.raw_server import Asked, cut, drip, message, of_json, serving, silent, whole
 
 QUICK = http.Limits(connect=2, read=0.2, total=0.5, max_bytes=100_000)
 """The read time-out is shorter than the total one: which of them ended a request shows in its duration."""

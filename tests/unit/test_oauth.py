@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.remote.secret import Secret, without_frames
-from tests.wire import Answer, Asked, Wire, cut, of_json, serving, whole
+from tests.raw_server import Answer, Asked, Wire, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"

@@ -13,7 +13,7 @@ import pytest
 from sipgate_provider import errors
 from sipgate_provider.remote import rest
 from sipgate_provider.remote.specification import OPERATIONS, endpoint_of, is_known, scopes_for
-from tests.wire import Answer, of_json, serving, whole
+from tests.raw_server import Answer, of_json, serving, whole
 
 SECRET = "s3cret-that-must-not-show"
 

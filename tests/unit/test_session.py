@@ -20,7 +20,7 @@ from django.views.debug import ExceptionReporter
 from sipgate_provider import errors
 from sipgate_provider.remote import session
 from sipgate_provider.remote.secret import Secret
-from tests.wire import Asked, cut, drip, message, of_json, serving, silent, whole
+from tests.raw_server import Asked, cut, drip, message, of_json, serving, silent, whole
 
 SECRET = "s3cret-that-must-not-show"
 QUICK = (1.0, 0.2)

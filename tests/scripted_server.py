@@ -1,4 +1,4 @@
-"""An HTTP server in a thread that answers as a test says: for answers that neither sandbox nor strict server give."""
+"""An HTTP server in a thread that answers as a function of the test says."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tiny server on a raw socket: it says exactly the bytes it is told, and remembers what it was asked.
+"""A tiny server on a raw socket: it sends exactly the bytes it is told, and remembers requests.
 
 No library's server lets an answer end within its headers, or drip, or be silent.
 """

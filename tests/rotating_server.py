@@ -1,7 +1,7 @@
-"""A strict authorization server in a few lines: single-use refresh tokens, the whole family dies on reuse.
+"""A small authorization server that rotates refresh tokens; a reused one ends its whole family.
 
 Quick enough to be the counterpart of thousands of refreshes; the sandbox is the counterpart of journeys. Runs as a
-process of its own (``python -m tests.strict``), is steered and read over HTTP (``/control``).
+process of its own (``python -m tests.rotating_server``), is steered and read over HTTP (``/control``).
 """
 
 from __future__ import annotations
@@ -268,7 +268,7 @@ class Strict:
 @contextmanager
 def running() -> Any:
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.strict"], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "tests.rotating_server"], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
