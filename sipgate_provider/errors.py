@@ -64,6 +64,27 @@ class Kind(StrEnum):
     STATE = "state"
 
 
+class LogFields(TypedDict, total=False):
+    """What a log record may have besides its text: no text of sipgate's, no name, no secret."""
+
+    reference: str
+    """The eight characters that an error page shows as well."""
+    connection: int | None
+    """Primary key."""
+    generation: int | None
+    """Of its token row."""
+    outcome: str
+    """Of the work, or what is done next; in the words of the metrics if they have one."""
+    kind: str
+    """Of the problem that a person was shown."""
+    actor: str
+    """Who wanted it: gate, keepalive, person or other."""
+    endpoint: str | None
+    status: int | None
+    code: str | None
+    duration_ms: int
+
+
 class Details(TypedDict, total=False):
     """What an error can be given besides its message."""
 
@@ -237,3 +258,17 @@ class TokenRefused(Exception):
         self.code = code
         self.description = description
         self.status = status
+
+
+def log_fields(
+    error: SipgateError | None = None, **known: Unpack[LogFields]
+) -> dict[str, dict[str, object]]:
+    """Return ``extra`` for a log call: the record's attribute ``sipgate``, a dict of what is known.
+
+    Reference, endpoint, status and code are those of ``error`` unless they are given.
+    """
+    fields: dict[str, object] = {**known}
+    if error is not None:
+        of_error = ("reference", "endpoint", "status", "code")
+        fields = {**{name: getattr(error, name) for name in of_error}, **fields}
+    return {"sipgate": {name: one for name, one in fields.items() if one not in (None, "")}}

@@ -27,7 +27,6 @@ from requests import RequestException
 
 from sipgate_provider import errors, metrics, scopes
 from sipgate_provider.errors import Kind
-from sipgate_provider.remote import log_fields
 from sipgate_provider.sign_in import repair, states
 
 if TYPE_CHECKING:
@@ -355,4 +354,4 @@ def log(problem: Problem, error: Exception) -> None:
 
 def fields(problem: Problem, error: Exception | None) -> dict[str, Any]:
     known = error if isinstance(error, errors.SipgateError) else None
-    return log_fields.fields(known, reference=problem.reference, kind=problem.kind)
+    return errors.log_fields(known, reference=problem.reference, kind=problem.kind)

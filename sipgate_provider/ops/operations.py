@@ -25,7 +25,6 @@ from django.utils import timezone
 
 from sipgate_provider import accounts, errors, signals
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import log_fields
 from sipgate_provider.tokens import (
     database,
     gate,
@@ -125,7 +124,7 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
             "[%s] %s",
             error.reference,
             "".join(traceback.format_tb(failure.__traceback__)),
-            extra=log_fields.fields(error, connection=connection_id),
+            extra=errors.log_fields(error, connection=connection_id),
         )
     elapsed = round((time.monotonic() - started) * 1000)
     if error is not None:
@@ -135,7 +134,7 @@ def _carry_out(operation: Operation, connection_id: int, actor: str) -> Outcome:
             connection_id,
             error.reference,
             error.message,
-            extra=log_fields.fields(
+            extra=errors.log_fields(
                 error, connection=connection_id, outcome="failed", duration_ms=elapsed
             ),
         )

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sipgate_provider import errors, metrics
-from sipgate_provider.remote import log_fields, session
+from sipgate_provider.remote import session
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.remote.session import SupportsWrite
 from sipgate_provider.remote.specification import endpoint_of, is_known, scopes_for
@@ -98,11 +98,12 @@ def _count(endpoint: str, status: str, started: float) -> None:
 
 def _log(endpoint: str, status: str, started: float) -> None:
     milliseconds = round((time.monotonic() - started) * 1000)
-    known = log_fields.fields(
+    is_answer = status.isdigit()
+    known = errors.log_fields(
         endpoint=endpoint,
+        status=int(status) if is_answer else None,
+        code=None if is_answer else status,
         duration_ms=milliseconds,
-        status=int(status) if status.isdigit() else None,
-        code="" if status.isdigit() else status,
     )
     logger.debug("%s: %s in %s ms", endpoint, status, milliseconds, extra=known)
 
