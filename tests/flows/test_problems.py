@@ -191,7 +191,7 @@ class TestTokenEndpoint:
 IDENTITY_FAULTS = [
     ("unauthorized", "needs_sign_in"),
     ("forbidden", "missing_permission"),
-    ("forbidden-text", "missing_permission"),
+    ("forbidden-text", "not_available"),
     ("unknown-error", "unavailable"),
     ("bad-gateway", "unavailable"),
     ("malformed-json", "unexpected"),
