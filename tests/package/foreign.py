@@ -122,6 +122,23 @@ def environment(
     return made
 
 
+def newest_python() -> str:
+    """Return the newest interpreter at hand that the package supports: on the path, or pyenv's.
+
+    With ``PIP_CONSTRAINT`` set, versions are chosen: there it is the one that runs this.
+    """
+    this = sys.version_info.minor
+    if "PIP_CONSTRAINT" in os.environ:
+        return sys.executable
+    for minor in range(20, this, -1):
+        found = [shutil.which(f"python3.{minor}") or ""]
+        found += map(str, Path.home().glob(f".pyenv/versions/3.{minor}.*/bin/python3"))
+        for python in filter(None, found):  # pyenv has a stub for versions that are not in use
+            if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
+                return python
+    return sys.executable
+
+
 def free_port() -> int:
     """Return a port below those that outgoing connections take: it is still free when the site wants it."""
     while True:

@@ -2,8 +2,9 @@
 
 Then it does what docs/how-to-site.md says about tests, in the same site.
 
-Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are but for ``INSTEAD``:
-each entry has to be in the page, so that none hides a change of it.
+Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are,
+with the newest Python that is at hand and what pip brings today; the first one, which makes the
+checkout, does with this checkout and its environment.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from html import unescape
 from pathlib import Path
+from typing import Self
 from urllib.parse import urljoin
 
 import pytest
@@ -31,35 +33,147 @@ from tests.project.pages import ROOT, Block, blocks, section
 
 PAGE = ROOT / "docs" / "tutorial.md"
 TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site against the sandbox")
-UV = Path(sys.executable).with_name("uv")
-WHEEL = "../sipgate-django/dist/django_sipgate_provider-0.1.0-py3-none-any.whl"
-FOR_TESTS = "pytest pytest-django"
-PIP = f"{sys.executable} -m pip --python .venv/bin/python install --quiet -c ../sipgate-django/requirements-dev.txt"
-INSTEAD = {
-    # The checkout is this one; so is its environment, which has what requirements.txt and the build need.
-    "git clone URL sipgate-django": (
-        f"mkdir sipgate-django && cp -R {{sources}} sipgate-django && ln -s {sys.prefix} sipgate-django/.venv"
-    ),
+
+
+@pytest.mark.timeout(400)
+def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
+    tutorial = Tutorial(tmp_path)
+    at_sandbox = tutorial.terminal(SANDBOX_PORT=str(tutorial.sandbox_port))
+    assert "Successfully built" in at_sandbox.run(tutorial.checkout())
+    with ExitStack() as running:
+        ready = f"sipgate sandbox ready at http://localhost:{tutorial.sandbox_port}"
+        running.enter_context(
+            at_sandbox.running(tutorial.shell(), port=tutorial.sandbox_port, says=ready)
+        )
+
+        at_site = tutorial.terminal()
+        at_site.run(tutorial.shell())
+        assert at_site.folder.name == "crm"
+        assert len(tutorial.files_into(at_site.folder)) == 5
+        prepare, _, serve = tutorial.shell().rpartition("\n")
+        assert "no issues" in at_site.run(prepare)
+        log = running.enter_context(
+            at_site.running(serve, port=tutorial.site_port, says="no issues")
+        )
+
+        person = running.enter_context(Person(f"http://localhost:{tutorial.site_port}"))
+        home = person.press(person.open("/"))
+        assert "Connected with sipgate as Rosa Gärtner" in home.text
+        asked = person.open("/numbers")
+        assert "Continue" in asked.text
+        numbers = person.press(asked)
+        assert numbers.url == f"{person.origin}/numbers"
+        assert "Rosenduft Gartenbau GmbH" in numbers.text
+        assert numbers.text.count("<li>") == 25
+
+        said = at_site.run(tutorial.shell())
+        assert "Rosenduft Gartenbau GmbH" in said
+        assert "generation 2 → 3" in said
+        assert "All is well" in said
+
+        at_sandbox.run(f"{tutorial.shell()} --url http://localhost:{tutorial.sandbox_port}")
+        down = person.open("/numbers")
+        assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
+        assert "Traceback" not in log.read_text()
+
+        at_site.run(tutorial.shell())
+        assert tutorial.files_into(at_site.folder) == [
+            "pyproject.toml",
+            "crm/settings.py",
+            "conftest.py",
+            "test_numbers.py",
+        ]
+        assert "3 passed" in at_site.run(tutorial.shell())
+    assert tutorial.left == []
+
+
+def test_the_lines_to_delete_for_sipgate_itself_are_counted_right() -> None:
+    """The last step names a number of lines; with them gone the settings are sipgate's."""
+    (settings,) = (block for block in blocks(PAGE) if block.name == "crm/settings.py")
+    lines = [line for line in settings.text.splitlines() if "SANDBOX" in line]
+    assert len(lines) == 4
+    assert "Delete the four lines of the sandbox" in section(PAGE, "## 8. With sipgate itself")
+
+
+IN_CHECKOUT = {
+    "git clone URL sipgate-django": "cp -R {sources} sipgate-django",
+    "cd sipgate-django": "cd sipgate-django",
+    "python3 -m venv .venv": "ln -s {environment} .venv",
     ".venv/bin/python -m pip install --no-deps -r requirements.txt": ":",
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
-    # The same, in versions as they are pinned here.
-    f".venv/bin/python -m pip install {WHEEL}": f"{PIP} {WHEEL}",
-    f".venv/bin/python -m pip install {FOR_TESTS}": f"{PIP} {FOR_TESTS}",
 }
-MAKE_ENVIRONMENT = "python3 -m venv .venv"
 SOURCES = (
     "manage.py",
     "pyproject.toml",
     "README.md",
     "LICENSE",
-    "requirements.txt",
-    "requirements-dev.txt",
     "templates",
     "sipgate_project",
     "sipgate_provider",
     "sipgate_sandbox",
 )
+
+
+class Tutorial:
+    """The page's blocks, taken one after the other, with free ports in the place of 8000 and 8081."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site_port, self.sandbox_port = foreign.free_port(), foreign.free_port()
+        page, heading = TESTS
+        following = [block for block in blocks(page) if block.heading == heading]
+        self.left = [self._placed(block) for block in [*blocks(PAGE), *following]]
+        self._folder = folder
+
+    def _placed(self, block: Block) -> Block:
+        text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
+        return Block(
+            block.page,
+            block.line,
+            block.language,
+            text.replace("localhost:8081", f"localhost:{self.sandbox_port}"),
+        )
+
+    def terminal(self, **environment: str) -> Terminal:
+        """Open a terminal in which ``python3`` is the newest one."""
+        work, programs = self._folder / "work", self._folder / "bin"
+        work.mkdir(exist_ok=True)
+        programs.mkdir(exist_ok=True)
+        (programs / "python3").write_text(f'#!/bin/sh\nexec {foreign.newest_python()} "$@"\n')
+        (programs / "python3").chmod(0o755)
+        path = f"{programs}:{os.environ['PATH']}"
+        return Terminal(work, **{"PATH": path, **environment})
+
+    def checkout(self) -> str:
+        """Return what the first block comes to where the checkout is this one."""
+        sources = self._folder / "sources"
+        sources.mkdir()
+        for name in SOURCES:
+            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+            copy(ROOT / name, sources / name)
+        lines = self.shell().splitlines()
+        assert lines == list(IN_CHECKOUT)
+        return "\n".join(IN_CHECKOUT.values()).format(sources=sources, environment=sys.prefix)
+
+    def shell(self) -> str:
+        """Return the next block, which is one of the shell."""
+        block = self.left.pop(0)
+        assert block.language == "sh", f"{block} is {block.language}"
+        return block.text.strip()
+
+    def files_into(self, folder: Path) -> list[str]:
+        """Write the blocks up to the next shell block into the files that they name."""
+        written = []
+        while self.left and self.left[0].language != "sh":
+            block = self.left.pop(0)
+            assert block.name, f"{block} names no file"
+            path = folder / block.name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            first = block.text.splitlines()[0]
+            before = path.read_text() if first.endswith("at its end") else ""
+            path.write_text(f"{before}\n{block.text}")
+            written.append(block.name)
+        return written
 
 
 class Terminal:
@@ -117,45 +231,6 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, words: str)
     raise AssertionError(f"Nothing listens at {port} and says {words!r}:\n{log.read_text()}")
 
 
-class Tutorial:
-    """The page's blocks, taken one after the other, with free ports in the place of 8000 and 8081."""
-
-    def __init__(self) -> None:
-        self.site_port, self.sandbox_port = foreign.free_port(), foreign.free_port()
-        page, heading = TESTS
-        following = [block for block in blocks(page) if block.heading == heading]
-        self.left = [self._placed(block) for block in [*blocks(PAGE), *following]]
-
-    def _placed(self, block: Block) -> Block:
-        text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
-        return Block(
-            block.page,
-            block.line,
-            block.language,
-            text.replace("localhost:8081", f"localhost:{self.sandbox_port}"),
-        )
-
-    def shell(self) -> list[str]:
-        """Return the lines of the next block, which is one of the shell."""
-        block = self.left.pop(0)
-        assert block.language == "sh", f"{block} is {block.language}"
-        return block.text.splitlines()
-
-    def files_into(self, folder: Path) -> list[str]:
-        """Write the blocks up to the next shell block into the files that they name."""
-        written = []
-        while self.left and self.left[0].language != "sh":
-            block = self.left.pop(0)
-            assert block.name, f"{block} names no file"
-            path = folder / block.name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            first = block.text.splitlines()[0]
-            before = path.read_text() if first.endswith("at its end") else ""
-            path.write_text(f"{before}\n{block.text}")
-            written.append(block.name)
-        return written
-
-
 class Person:
     """Who follows the page in a browser."""
 
@@ -186,95 +261,9 @@ class Person:
         assert answer.status_code == 302, answer.text
         return self.site.get(sign_in(self.sipgate, answer.headers["Location"]), timeout=30)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_what: object) -> None:
         self.site.close()
         self.sipgate.close()
-
-
-def sources(folder: Path) -> Path:
-    """Lay out what a clone would bring: the working tree, without what was made in it."""
-    folder.mkdir()
-    for name in SOURCES:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
-    return folder
-
-
-@pytest.mark.timeout(300)
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
-    tutorial, work = Tutorial(), tmp_path / "work"
-    work.mkdir()
-    checkout = sources(tmp_path / "sources")
-    instead = {line: new.replace("{sources}", f"{checkout}/.") for line, new in INSTEAD.items()}
-    used: set[str] = set()
-
-    def translated(lines: list[str], *, environment: str) -> str:
-        used.update(instead.keys() & set(lines))
-        return "\n".join(
-            instead.get(line, environment if line == MAKE_ENVIRONMENT else line) for line in lines
-        )
-
-    first = Terminal(work, SANDBOX_PORT=str(tutorial.sandbox_port))
-    assert "Successfully built" in first.run(translated(tutorial.shell(), environment=":"))
-    (serve,) = tutorial.shell()
-    with ExitStack() as running:
-        ready = f"sipgate sandbox ready at http://localhost:{tutorial.sandbox_port}"
-        running.enter_context(first.running(serve, port=tutorial.sandbox_port, says=ready))
-
-        second = Terminal(work)
-        second.run(
-            translated(
-                tutorial.shell(), environment=f"{UV} venv --quiet --python {sys.executable} .venv"
-            )
-        )
-        assert second.folder == work / "crm"
-        assert len(tutorial.files_into(second.folder)) == 5
-        *before, serve = tutorial.shell()
-        assert "no issues" in second.run("\n".join(before))
-        log = running.enter_context(
-            second.running(serve, port=tutorial.site_port, says="no issues")
-        )
-
-        person = Person(f"http://localhost:{tutorial.site_port}")
-        running.callback(person.close)
-        home = person.press(person.open("/"))
-        assert (home.status_code, "Connected with sipgate as Rosa Gärtner" in home.text) == (
-            200,
-            True,
-        ), home.text
-        asked = person.open("/numbers")
-        assert "Continue" in asked.text
-        numbers = person.press(asked)
-        assert (numbers.url, numbers.status_code) == (f"{person.origin}/numbers", 200)
-        assert "Rosenduft Gartenbau GmbH" in numbers.text
-        assert numbers.text.count("<li>") == 25
-
-        said = second.run("\n".join(tutorial.shell()))
-        assert "Rosenduft Gartenbau GmbH" in said
-        assert "generation 2 → 3" in said
-        assert "All is well" in said
-
-        (fault,) = tutorial.shell()
-        first.run(f"{fault} --url http://localhost:{tutorial.sandbox_port}")
-        down = person.open("/numbers")
-        assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
-        assert "Traceback" not in log.read_text()
-
-        second.run(translated(tutorial.shell(), environment=""))
-        assert tutorial.files_into(second.folder) == [
-            "pyproject.toml",
-            "crm/settings.py",
-            "conftest.py",
-            "test_numbers.py",
-        ]
-        assert "3 passed" in second.run("\n".join(tutorial.shell()))
-    assert tutorial.left == []
-    assert used == instead.keys()
-
-
-def test_the_lines_to_delete_for_sipgate_itself_are_counted_right() -> None:
-    """The last step names a number of lines; with them gone the settings are sipgate's."""
-    (settings,) = (block for block in blocks(PAGE) if block.name == "crm/settings.py")
-    lines = [line for line in settings.text.splitlines() if "SANDBOX" in line]
-    assert len(lines) == 4
-    assert "Delete the four lines of the sandbox" in section(PAGE, "## 8. With sipgate itself")
