@@ -1,7 +1,7 @@
-"""Runs the tests: everything on SQLite, then what concerns the database again on PostgreSQL.
+"""Runs the tests: everything once on SQLite, which is the quicker one, then what a database decides on PostgreSQL.
 
-Arguments are handed to pytest. ``--only=sqlite`` or ``--only=postgresql`` runs one half, ``--long``
-the long proofs instead of the usual ones.
+Arguments are handed to pytest; paths choose a part. ``--only=sqlite`` and ``--only=postgresql`` run on one database,
+``--long`` runs the long proofs instead of the usual tests.
 """
 
 from __future__ import annotations
@@ -12,76 +12,61 @@ import sys
 
 from tests import postgres
 
-ON_POSTGRESQL = [
-    "tests/concurrency",
-    *(
-        f"tests/flows/test_{name}.py"
-        for name in (
-            "admin",
-            "budget",
-            "client",
-            "fence",
-            "failures",
-            "gate",
-            "interleavings",
-            "keepalive",
-            "key_change",
-            "leaks",
-            "model",
-            "notices",
-            "operations",
-            "queues",
-            "former_scopes",
-            "repeated_callback",
-            "revocation",
-            "sign_in",
-            "statements",
-            "store",
-        )
-    ),
-]
-"""What depends on the database: promises of the gate, statements, plans. Words, pages and HTTP do not."""
+ALSO_ON_POSTGRESQL = (
+    "tests/concurrency/test_once.py",
+    "tests/concurrency/test_pairs.py",
+    "tests/concurrency/test_scale.py",
+    "tests/flows/test_fence.py",
+    "tests/flows/test_interleavings.py",
+    "tests/flows/test_keepalive.py",
+    "tests/flows/test_queues.py",
+    "tests/flows/test_sign_in.py",
+    "tests/flows/test_statements.py",
+    "tests/flows/test_store.py",
+)
+"""Locks, statements, plans, connections, and one journey. Words, pages and HTTP are the same on each database."""
 
-PROCESSES = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-"""Two at once, each with a database and counterparts of its own: much of the time goes into waiting for others."""
+TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
+"""Each with a database and servers of its own: much of the time goes into waiting for others."""
 
 
-ONLY_ON_POSTGRESQL = ["--ignore=tests/concurrency/test_celery.py"]
-"""Celery's worker processes take half a minute, and share a database server wherever there are several."""
+def pytest(arguments: list[str], database: str = "") -> int:
+    environment = {**os.environ, "SIPGATE_TEST_DATABASE_URL": database}
+    # The tests start dozens of processes: each would compile the project again.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    command = [sys.executable, "-m", "pytest", *arguments]
+    return subprocess.run(command, env=environment, check=False).returncode
 
 
-def pytest(arguments: list[str], **environment: str) -> int:
-    return subprocess.run(
-        [sys.executable, "-m", "pytest", *PROCESSES, *arguments],
-        env={**os.environ, **environment},
-        check=False,
-    ).returncode
+def on_postgresql(chosen: list[str]) -> list[str]:
+    """Return what a database decides, of the chosen paths; all of it, if none is chosen."""
+    return [
+        max(path, part, key=len)
+        for path in ALSO_ON_POSTGRESQL
+        for part in chosen or [""]
+        if path.startswith(part) or part.startswith(path)
+    ]
 
 
 def main(arguments: list[str]) -> int:
-    only = next(
-        (word.removeprefix("--only=") for word in arguments if word.startswith("--only=")), ""
-    )
-    arguments = [word for word in arguments if not word.startswith("--only=")]
-    if "--long" in arguments:
-        # One after the other: they measure, and use all there is.
-        arguments = [word for word in arguments if word != "--long"] + ["-m", "long", "-n", "0"]
+    only = [word.removeprefix("--only=") for word in arguments if word.startswith("--only=")]
     chosen = [word for word in arguments if word.startswith("tests")]
-    code = 0
-    if only != "postgresql":
-        print("→ tests on SQLite", flush=True)
-        code = pytest(arguments if chosen else [*arguments, *ONLY_ON_POSTGRESQL])
-    again = [
-        path
-        for path in chosen
-        if path.startswith(("tests/flows", "tests/concurrency", "tests/unit"))
+    options = [
+        word
+        for word in arguments
+        if word not in chosen and not word.startswith(("--only", "--long"))
     ]
-    again = again if chosen else ON_POSTGRESQL
-    if code == 0 and only != "sqlite" and again:
-        print("→ tests that concern the database, on PostgreSQL", flush=True)
+    # The long proofs one after the other: they measure, and use all there is.
+    options += ["-m", "long"] if "--long" in arguments else TWO_AT_ONCE
+    code = 0
+    if only != ["postgresql"]:
+        print("→ tests on SQLite", flush=True)
+        code = pytest([*options, *chosen])
+    again = chosen if only and chosen else on_postgresql(chosen)
+    if code == 0 and only != ["sqlite"] and again:
+        print("→ what a database decides, on PostgreSQL", flush=True)
         with postgres.running() as url:
-            options = [word for word in arguments if word not in chosen]
-            code = pytest([*options, *again], SIPGATE_TEST_DATABASE_URL=url)
+            code = pytest([*options, *again], url)
     return code
 
 

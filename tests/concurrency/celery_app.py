@@ -1,32 +1,40 @@
 """The Celery application of ``test_celery``, as a site would have one. Settings as ``tests.worker_settings``.
 
-``CELERY_BROKER_URL`` is the test's Redis; ``SIPGATE_FIRST`` a connection that the main process uses before it forks.
+``SIPGATE_MESSAGES`` is the folder of its messages. ``SIPGATE_FIRST`` is a connection that the main
+process uses before it forks.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from celery import Celery, signals
 from django.utils import timezone
 
-app = Celery("site", backend=os.environ["CELERY_BROKER_URL"])
-app.conf.broker_connection_retry_on_startup = True
-app.conf.beat_schedule = {"sipgate": {"task": "keepalive", "schedule": 1.0}}
+
+def celery(folder: Path) -> Celery:
+    """Return an application that needs no server: its messages are files in ``folder``."""
+    made = Celery("site", broker="filesystem://", backend=f"file://{folder}/results")
+    made.conf.broker_transport_options = {
+        "data_folder_in": f"{folder}/messages",
+        "data_folder_out": f"{folder}/messages",
+        "control_folder": f"{folder}/control",
+    }
+    return made
 
 
-@app.task(name="keepalive")
-def keepalive() -> dict[str, object]:
-    from sipgate_provider import tasks
-
-    return tasks.keepalive()
+app = celery(Path(os.environ.get("SIPGATE_MESSAGES", "")))
 
 
 @app.task
 def use(connection: int) -> list[Any]:
-    """Use a token; tell its generation, and in which process that was. Ends when a refresh of it is under way."""
+    """Use a token; tell its generation, and in which process that was.
+
+    It ends when a refresh of it is under way.
+    """
     from sipgate_provider.tokens import gate, store
 
     token = gate.usable(connection)

@@ -1,10 +1,9 @@
-"""Celery's workers, real ones with a real Redis: however a child or a worker ends, no pair is lost."""
+"""Celery's workers, real ones: however a child or a worker ends, no pair is lost."""
 
 from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.tokens import gate, store
-from tests import tools
+from tests.concurrency.celery_app import celery
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.rotating_server import Strict
@@ -28,96 +26,16 @@ from tests.rotating_server import Strict
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
 
-@pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    program = tools.needed("redis-server", package="redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen([program, *words], stdout=subprocess.DEVNULL)
-    try:
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-class Worker:
-    """``celery worker`` as a site starts it, and somebody who gives it tasks."""
-
-    def __init__(self, broker: str, log: Path, words: tuple[str, ...], **variables: str) -> None:
-        self.client, self.log = Celery("client", broker=broker, backend=broker), log
-        with log.open("ab") as file:
-            self.process = subprocess.Popen(
-                [
-                    *(
-                        sys.executable,
-                        "-m",
-                        "celery",
-                        "-A",
-                        "tests.concurrency.celery_app",
-                        "worker",
-                        "-l",
-                        "info",
-                    ),
-                    *(
-                        "--without-mingle",
-                        "--without-gossip",
-                    ),  # there is no other worker to talk to
-                    *words,
-                ],
-                env={**environment(), "CELERY_BROKER_URL": broker, **variables},
-                stdout=file,
-                stderr=file,
-            )
-        wait_for(lambda: " ready." in log.read_text(), self)
-
-    def use(self, connection: int, **options: Any) -> AsyncResult:
-        return self.client.send_task("tests.concurrency.celery_app.use", [connection], **options)
-
-    def stop(self) -> None:
-        """Stop it as a process manager does: SIGTERM to the main process, and its tasks are finished."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(60)
-
-
-@pytest.fixture
-def start(broker: str, tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Worker]]:
-    @contextmanager
-    def started(*words: str, **variables: str) -> Iterator[Worker]:
-        worker = Worker(broker, tmp_path / "log", words, **variables)
-        try:
-            yield worker
-        finally:
-            if worker.process.poll() is None:
-                worker.stop()
-            worker.client.control.purge()
-            worker.client.close()
-
-    return started
-
-
-Start = Callable[..., contextlib.AbstractContextManager[Worker]]
-
-
-def wait_for(happened: Callable[[], Any], worker: Worker) -> None:
-    give_up = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < give_up, worker.log.read_text()[-3000:]
-        assert worker.process.poll() is None, worker.log.read_text()[-3000:]
-        time.sleep(0.05)
-
-
-def generations() -> set[int]:
-    return set(SipgateToken.objects.values_list("generation", flat=True))
+Start = Callable[..., contextlib.AbstractContextManager["Worker"]]
 
 
 def test_children_that_end_while_they_refresh(
     start: Start, connect: Connect, strict: Strict
 ) -> None:
-    """Each task gets the present token, and its process ends while a new one is on its way, or about to be asked for.
-    The main process has used threads and connections of its own before it forked."""
+    """Each task gets the present token, and its process ends while a refresh is under way or about to begin.
+
+    The main process has used threads and connections of its own before it forked.
+    """
     strict.set(latency=1)
     first = connect(age=400).pk
     with start(
@@ -134,6 +52,7 @@ def test_children_that_end_while_they_refresh(
     assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
 
 
+@pytest.mark.long
 def test_a_soft_time_limit_inside_a_refresh(start: Start, connect: Connect, strict: Strict) -> None:
     """And the process ends with that task."""
     strict.set(latency=3)
@@ -168,12 +87,54 @@ def test_a_worker_that_is_told_to_stop(
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (5, 0)
 
 
-@pytest.mark.long
-def test_beat_starts_the_keepalive(
-    start: Start, connect: Connect, strict: Strict, tmp_path: Path
-) -> None:
-    connect(age=0.7 * 2_592_000)
-    with start("-P", "prefork", "-c", "1", "-B", "-s", str(tmp_path / "beat")) as worker:
-        wait_for(lambda: generations() == {2}, worker)
-        wait_for(lambda: "succeeded" in worker.log.read_text(), worker)
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+class Worker:
+    """``celery worker`` as a site starts it, and somebody who gives it tasks."""
+
+    def __init__(self, folder: Path, words: tuple[str, ...], **variables: str) -> None:
+        self.client, self.log = celery(folder), folder / "log"
+        for name in ("messages", "control", "results"):
+            (folder / name).mkdir()
+        command = [sys.executable, "-m", "celery", "-A", "tests.concurrency.celery_app", "worker"]
+        # There is no other worker to talk to.
+        command += ["-l", "info", "--without-mingle", "--without-gossip", *words]
+        variables |= {"SIPGATE_MESSAGES": str(folder)}
+        with self.log.open("ab") as file:
+            self.process = subprocess.Popen(
+                command, env={**environment(), **variables}, stdout=file, stderr=file
+            )
+        wait_for(lambda: " ready." in self.log.read_text(), self)
+
+    def use(self, connection: int, **options: Any) -> AsyncResult:
+        return self.client.send_task("tests.concurrency.celery_app.use", [connection], **options)
+
+    def stop(self) -> None:
+        """Stop as a process manager does: SIGTERM to the main process, which finishes its tasks."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Worker]]:
+    @contextmanager
+    def started(*words: str, **variables: str) -> Iterator[Worker]:
+        worker = Worker(tmp_path, words, **variables)
+        try:
+            yield worker
+        finally:
+            if worker.process.poll() is None:
+                worker.stop()
+            worker.client.close()
+
+    return started
+
+
+def wait_for(happened: Callable[[], Any], worker: Worker) -> None:
+    give_up = time.monotonic() + 60
+    while not happened():
+        assert time.monotonic() < give_up, worker.log.read_text()[-3000:]
+        assert worker.process.poll() is None, worker.log.read_text()[-3000:]
+        time.sleep(0.05)
+
+
+def generations() -> set[int]:
+    return set(SipgateToken.objects.values_list("generation", flat=True))
