@@ -42,11 +42,11 @@ run-keycloak: $(VENV)/.dev  ## serve the site with a real Keycloak in sipgate's 
 	@$(BIN)/python -m tests.keycloak.distribution
 	@exec $(BIN)/python -m tests.keycloak.serve
 
-test: $(VENV)/.dev  ## run all tests (T=path for a part)
+test: $(VENV)/.dev  ## run the tests (T=path for a part)
 	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
 
-test-long: $(VENV)/.dev  ## the long proofs, about three hours: all pairs of points, chaos, an hour's soak, a million rows
+test-long: $(VENV)/.dev  ## the long proofs: all pairs of points, chaos, a million rows, failovers, restores, nginx, Celery, newer Django (T=path)
 	@$(BIN)/python -m tests.run --long $(T)
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/

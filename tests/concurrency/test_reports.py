@@ -25,7 +25,7 @@ from tests.journey import Browser
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests import tools
 from tests.outage.test_probes import Served, served
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,21 +28,13 @@ DEPLOY = ROOT / "deploy"
 UNITS = sorted(DEPLOY.glob("*.service"))
 FILES = [*UNITS, *DEPLOY.glob("*.timer")]
 HOST = "crm.example.org"
-CI = bool(os.environ.get("CI"))
-
-needs_systemd = pytest.mark.skipif(
-    not shutil.which("systemd-analyze") and not CI, reason="needs systemd-analyze"
-)
-needs_nginx = pytest.mark.skipif(
-    not shutil.which("nginx") and not CI, reason="needs nginx (Debian: nginx-light)"
-)
 
 
 def directives(unit: Path) -> list[str]:
     return [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
 
 
-@needs_systemd
+@pytest.mark.long
 @pytest.mark.parametrize("unit", FILES, ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     # systemd looks for the program that a unit names: it is where this machine has it.
@@ -53,7 +46,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
             shutil.copy(other, tmp_path)
     done = subprocess.run(
         [
-            "systemd-analyze",
+            tools.needed("systemd-analyze", package="systemd"),
             "verify",
             "--man=no",
             "--recursive-errors=no",
@@ -67,11 +60,17 @@ def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
     assert (done.returncode, ours) == (0, [])
 
 
-@needs_systemd
+@pytest.mark.long
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
 def test_the_unit_is_hardened(unit: Path) -> None:
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--no-pager", str(unit)],
+        [
+            tools.needed("systemd-analyze", package="systemd"),
+            "security",
+            "--offline=yes",
+            "--no-pager",
+            str(unit),
+        ],
         capture_output=True,
         text=True,
         timeout=60,
@@ -163,7 +162,8 @@ class Nginx:
             f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
             f"http {{ {temporary} access_log off; include {folder}/site.conf; }}\n"
         )
-        self.command = ["nginx", "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+        program = tools.needed("nginx", package="nginx-light")
+        self.command = [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
 
     def get(
         self, path: str, *, scheme: str = "https", method: str = "get", **more: object
@@ -220,6 +220,7 @@ def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ng
         process.wait(30)
 
 
+@pytest.mark.long
 def test_a_reload_refuses_no_page(site: Served) -> None:
     def workers() -> set[str]:
         first = site.process.pid
@@ -234,7 +235,7 @@ def test_a_reload_refuses_no_page(site: Served) -> None:
     assert site.get("/readyz").status_code == 200
 
 
-@needs_nginx
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 class TestThroughNginx:
     def test_a_page_comes_safely(self, nginx: Nginx) -> None:

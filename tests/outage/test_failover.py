@@ -13,7 +13,7 @@ from tests import postgres
 from tests.outage.test_outage import Process
 from tests.rotating_server import Strict
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @contextmanager

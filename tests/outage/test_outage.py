@@ -98,6 +98,7 @@ def test_the_process_waits_and_stores(
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
 
 
+@pytest.mark.long
 def test_what_it_cannot_store_the_next_process_does(
     server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
 ) -> None:
@@ -115,6 +116,7 @@ def test_what_it_cannot_store_the_next_process_does(
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
 
 
+@pytest.mark.long
 def test_without_a_journal_it_waits_for_as_long_as_it_lives(
     server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
 ) -> None:

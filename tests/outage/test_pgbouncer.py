@@ -19,7 +19,7 @@ from tests.outage.test_outage import Process
 from tests.outage.test_probes import ROOT, page, served
 from tests.rotating_server import Strict
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
 @contextmanager

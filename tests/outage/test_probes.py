@@ -19,7 +19,7 @@ import requests
 
 from tests import postgres
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "a-token-of-the-tests-only"
@@ -188,7 +188,6 @@ def reference_on(answer: requests.Response) -> str:
     return found[1]
 
 
-@pytest.mark.long
 def test_pages_while_the_database_hangs(tmp_path: Path) -> None:
     """Its connections stand, so no network time-out ends them. A page fails, and the thread that served it is free."""
     with (

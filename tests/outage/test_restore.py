@@ -13,7 +13,7 @@ from tests import postgres, tools
 from tests.outage.test_outage import Process, server, stale  # noqa: F401  # fixtures
 from tests.rotating_server import Strict
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
 Started = Callable[[Path], Process]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from tests import tools
 from tests.project.test_metrics_docs import ALERTS, rules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,18 +119,15 @@ def judged(
     (folder / "alerts.yml").write_text(ALERTS)
     (folder / "test.yml").write_text(json.dumps(test))  # JSON is YAML
     done = subprocess.run(
-        ["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True
+        [tools.needed("promtool", package="prometheus"), "test", "rules", "test.yml"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-promtool = pytest.mark.skipif(
-    not shutil.which("promtool") and not os.environ.get("CI"),
-    reason="needs promtool (Debian: prometheus)",
-)
-
-
-@promtool
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("alert", "change"),
     [(alert, change) for alert, changes in TROUBLES.items() for change in changes],
@@ -141,12 +137,12 @@ def test_it_fires(tmp_path: Path, alert: str, change: Series) -> None:
     judged(tmp_path, {**WELL, **change}, firing=[alert])
 
 
-@promtool
+@pytest.mark.long
 def test_all_are_silent_when_all_is_well(tmp_path: Path) -> None:
     judged(tmp_path, WELL, silent=TROUBLES)
 
 
-@promtool
+@pytest.mark.long
 @pytest.mark.parametrize("alert", BRIEF)
 def test_it_is_silent_about_what_passes(tmp_path: Path, alert: str) -> None:
     judged(tmp_path, {**WELL, **BRIEF[alert]}, silent=[alert])
