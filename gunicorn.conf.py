@@ -71,10 +71,9 @@ def post_fork(_server: object, _worker: object) -> None:
 
 def post_worker_init(_worker: object) -> None:
     """Recover what a killed worker left in the journal; let SIGTERM cancel the refreshes that are queued."""
-    from sipgate_provider.tokens import journal, threads
+    from sipgate_provider import tokens
 
-    journal.recover_at_start()
-    threads.end_at_sigterm()
+    tokens.begin_process()
 
 
 def forget_ended_processes(folder: Path) -> None:

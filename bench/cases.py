@@ -20,8 +20,9 @@ from django.urls import path
 from django.utils import timezone
 
 from sipgate_project import urls
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from sipgate_provider.tokens import gate, sealing
+from sipgate_provider.tokens import sealing
 from sipgate_sandbox.launch import Running, sign_in
 
 CALLERS = 32
@@ -33,11 +34,11 @@ def valid_token(_sandbox: Running, number: int) -> None:
     keys = [person(f"{index}000000w0").pk for index in (1, 2, 3, 4)]
     ours, _bare = compare(
         10 * number,
-        lambda: gate.usable(random.choice(keys)),
+        lambda: tokens.token(random.choice(keys)),
         lambda: SipgateToken.objects.get(pk=random.choice(keys)),
     )
     with CaptureQueriesContext(database) as captured:
-        gate.usable(keys[0])
+        tokens.token(keys[0])
     promise("queries", len(captured), 1)
     promise("p50 in ms", statistics.median(ours), 0.6)
 
@@ -45,7 +46,7 @@ def valid_token(_sandbox: Running, number: int) -> None:
 def refresh(_sandbox: Running, number: int) -> None:
     """A refresh, beside a bare POST to the token endpoint, in processor time of this process"""
     connection, bare = person("1000000w0"), bare_refresh(person("2000000w0"))
-    compare(number, lambda: gate.refresh(connection), bare, clock=time.process_time)
+    compare(number, lambda: tokens.refresh(connection), bare, clock=time.process_time)
 
 
 def contention(sandbox: Running, number: int) -> None:
@@ -54,7 +55,7 @@ def contention(sandbox: Running, number: int) -> None:
     rotations = []
 
     def ask(_caller: int) -> None:
-        gate.usable(connection)
+        tokens.token(connection)
         connections.close_all()
 
     def crowd() -> None:
@@ -71,7 +72,7 @@ def contention(sandbox: Running, number: int) -> None:
 def page(_sandbox: Running, number: int) -> None:
     """/account.json with data of the last minute, beside a view that loads a row and asks sipgate"""
     connection = person("1000000w0")
-    headers = {"Authorization": f"Bearer {gate.usable(connection).value}"}
+    headers = {"Authorization": f"Bearer {tokens.token(connection).value}"}
 
     def plain(request: HttpRequest) -> JsonResponse:
         SipgateToken.objects.get(connection__user=request.user.pk)

@@ -14,8 +14,7 @@ from django.contrib.sites.shortcuts import get_current_site
 from django.core.mail import EmailMessage
 from django.db import transaction
 
-from sipgate_provider import errors
-from sipgate_provider.tokens import threads
+from sipgate_provider import errors, tokens
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class AccountAdapter(DefaultAccountAdapter):
 
 
 def _send_behind(message: EmailMessage) -> None:
-    sending = threads.errands.submit_once(("mail", uuid4()), partial(_send, message))
+    sending = tokens.errands.submit_once(("mail", uuid4()), partial(_send, message))
     if sending.done() and isinstance(sending.exception(), errors.SipgateUnavailable):
         _send(message)  # no thread is free: the page waits
 

@@ -24,10 +24,9 @@ from django.http import (
 from django.utils.cache import add_never_cache_headers
 from django.utils.crypto import constant_time_compare
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider import metrics as counting
 from sipgate_provider.ops.bounded import Bounded
-from sipgate_provider.tokens import database, sealing
 
 Next = Callable[[HttpRequest], HttpResponse]
 
@@ -85,7 +84,7 @@ class _Database:
         self._is_migrated = False
 
     def __call__(self) -> str:
-        with database.own_connections():
+        with tokens.own_connections():
             connection = connections["default"]
             if not self._is_migrated:
                 executor = MigrationExecutor(connection)
@@ -100,7 +99,7 @@ DATABASE = Bounded(_Database())
 
 def _keys_state() -> str:
     try:
-        sealing.first_key_id()
+        tokens.key_ids()
     except errors.Misconfigured:
         return "SIPGATE_TOKEN_KEYS is missing or malformed"
     return "ok"

@@ -22,9 +22,8 @@ from django.http import HttpRequest, HttpResponse
 from django.template import loader
 from django.utils.cache import add_never_cache_headers
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.remote.per_process import PerProcess
-from sipgate_provider.tokens.database import own_connections
 
 from . import database
 
@@ -76,7 +75,7 @@ def _trouble() -> str:
     if told:
         return told
     try:
-        with own_connections(), connections["default"].cursor() as cursor:
+        with tokens.own_connections(), connections["default"].cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseProblem as error:
         return f"a query fails ({type(error).__name__})"

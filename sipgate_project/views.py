@@ -33,10 +33,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from requests import RequestException
 
-from sipgate_provider import accounts, errors, problems, scopes
+from sipgate_provider import accounts, errors, problems, scopes, tokens
 from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import TokenEvent
-from sipgate_provider.tokens import gate
 
 from . import leaving, people, sandbox
 from .forms import DeleteAccountForm
@@ -361,7 +360,7 @@ def try_out(request: HttpRequest) -> HttpResponse:
         return redirect("account")
     for row in connections:
         with suppress(errors.SipgateError):  # which the page will tell
-            gate.refresh(row)
+            tokens.refresh(row, by="person")
     return redirect("account")
 
 
@@ -394,7 +393,7 @@ def _back_again(connection_ids: list[int]) -> None:
     sandbox.calm()
     for pk in connection_ids:
         with suppress(errors.SipgateError):  # which the page will tell
-            gate.refresh(pk, actor="sandbox")
+            tokens.refresh(pk, by="sandbox")
     databases.close_all()
 
 

@@ -20,9 +20,8 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import api, conf, errors, scopes
+from sipgate_provider import api, conf, errors, scopes, tokens
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
-from sipgate_provider.tokens import consent, database, gate, store, threads
 
 REWRITE_AFTER = timedelta(minutes=5)
 """If every page asks sipgate, the date of an unchanged account is written only this often."""
@@ -121,9 +120,9 @@ def views_of(user: Any, *, wait: float | None = None) -> list[AccountView]:
     connections = connections_of(user)
     asked = [row for row in connections if not _is_recent(row)]
     if asked:
-        database.release_connections()
+        tokens.release_connections()
     futures = {
-        row.pk: threads.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in asked
+        row.pk: tokens.pages.submit_once(("account", row.pk), partial(fetch, row)) for row in asked
     }
     patience = conf.page_wait() if wait is None else wait
     outcomes = [
@@ -192,15 +191,15 @@ def fetch(connection: SocialAccount) -> Fetched:
         errors.SipgateError: as ``tokens.usable`` and ``api.call``.
     """
     row, started = token_of(connection), time.monotonic()
-    token, account = gate.call(connection, _read_account, row=row)
+    token, account = tokens.call(connection, _read_account, row=row)
     now = timezone.now()
     # A page that gave up waiting looks at the date to learn that the answer has come.
     _remember(connection, account, now, at_once=time.monotonic() - started > conf.page_wait())
     refreshed = row is None or row.generation != token.generation
-    return Fetched(account=account, at=now, token=store.load(connection.pk) if refreshed else row)
+    return Fetched(account=account, at=now, token=tokens.load(connection.pk) if refreshed else row)
 
 
-def _read_account(token: gate.AccessToken) -> api.Account:
+def _read_account(token: tokens.AccessToken) -> api.Account:
     try:
         return api.fetch_account(conf.api_url(), token.value)
     except errors.MissingPermission as error:
@@ -215,7 +214,7 @@ def _remember(
     if is_dated and not at_once and not conf.account_max_age_seconds():
         return
     values = {"data": data, "company": account.company[:200], "fetched_at": now}
-    rows = LastKnownAccount.objects.using(database.alias())
+    rows = LastKnownAccount.objects
     if (
         not rows.filter(pk=connection.pk).update(**values)
         and SocialAccount.objects.filter(pk=connection.pk).exists()
@@ -232,7 +231,7 @@ def _outcome(future: Future[Fetched], wait: float) -> _Outcome:
     # Counted from when sipgate was asked: somebody who reloads the page while it hangs does not wait once more.
     try:
         return _Outcome(
-            fetched=future.result(timeout=max(wait - threads.seconds_under_way(future), 0))
+            fetched=future.result(timeout=max(wait - tokens.seconds_under_way(future), 0))
         )
     except FutureTimeout:
         return _Outcome(pending=True)
@@ -259,7 +258,7 @@ def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> Accoun
             outcome.fetched.token or token,
         )
     elif outcome.error is not None:
-        token = store.load(connection.pk) or token
+        token = tokens.load(connection.pk) or token
     return AccountView(
         connection=connection,
         token=token,
@@ -282,7 +281,7 @@ def end_access(user: Any, connection_id: int) -> SocialAccount:
         errors.SipgateUnavailable: the pair was being refreshed all the time; nothing was changed.
     """
     connection = _own(user, connection_id)
-    consent.end_access(connection)
+    tokens.end_access(connection)
     return connection
 
 
@@ -313,10 +312,10 @@ def demonstrate(user: Any, connection_id: int, *, actor: str = "person") -> Demo
     """
     connection = _own(user, connection_id)
     started = time.monotonic()
-    database.release_connections()
+    tokens.release_connections()
     first = fetch(connection)
     generation = first.token.generation if first.token else 0
-    row = gate.refresh(connection, actor=actor)
+    row = tokens.refresh(connection, by=actor)
     second = fetch(_own(user, connection_id))
     return Demonstration(
         before=generation,

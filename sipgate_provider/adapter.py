@@ -15,11 +15,10 @@ from allauth.socialaccount.models import SocialApp, SocialLogin, SocialToken
 from django.http import HttpRequest
 from django.shortcuts import render
 
-from sipgate_provider import conf, errors, problems
+from sipgate_provider import conf, errors, problems, tokens
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.sign_in import callback_problems, receivers
-from sipgate_provider.tokens import sealing
 
 PENDING = "sipgate_provider.pending_sign_in"
 
@@ -33,7 +32,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             return serialize(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
         # No variable holds the token in clear: an error report shows the variables of every frame.
         plain = Secret(json.dumps({"token": serialize(instance), "grant": grant.to_dict()}))  # type: ignore[no-untyped-call]  # allauth is untyped
-        return {"sealed": sealing.seal_text(plain, context=PENDING)}
+        return {"sealed": tokens.seal_text(plain, context=PENDING)}
 
     def deserialize_instance(self, model: Any, data: Any) -> Any:
         """Open what ``serialize_instance`` sealed.
@@ -44,7 +43,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         if model is not SocialToken or not isinstance(data, dict) or "sealed" not in data:
             return super().deserialize_instance(model, data)  # type: ignore[no-untyped-call]  # allauth is untyped
         try:
-            plain = json.loads(sealing.open_text(data["sealed"], context=PENDING))
+            plain = json.loads(tokens.open_text(data["sealed"], context=PENDING))
         except errors.Misconfigured:
             raise ValueError(
                 "The pending sign-in was sealed with a key that is not known any more."

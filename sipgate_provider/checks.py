@@ -10,9 +10,8 @@ from django.core import checks
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from sipgate_provider import conf, errors, metrics
+from sipgate_provider import conf, errors, metrics, tokens
 from sipgate_provider.remote import http
-from sipgate_provider.tokens import database, refresh, sealing
 
 SUPPORTED = frozenset({"postgresql", "sqlite"})
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -57,7 +56,7 @@ def check_keys(**_kwargs: Any) -> Messages:
         )
         return
     try:
-        sealing.first_key_id()
+        tokens.key_ids()
     except errors.Misconfigured as error:
         yield _error(
             "sipgate_provider.E002",
@@ -104,7 +103,7 @@ def _uses_our_adapter() -> bool:
 
 
 def check_refreshes(**_kwargs: Any) -> Messages:
-    shortest = conf.answer_seconds() + refresh.MARGIN + conf.store_seconds()
+    shortest = conf.answer_seconds() + 1 + conf.store_seconds()
     if conf.lease().total_seconds() < shortest:
         yield _error(
             "sipgate_provider.E006",
@@ -170,7 +169,7 @@ def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Me
                 "busy sites get 'database is locked'.",
                 "Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20} in DATABASES.",
             )
-    alias = database.alias()
+    alias = tokens.using()
     if alias not in (databases or ()):
         return
     if connections[alias].vendor not in SUPPORTED:

@@ -9,7 +9,7 @@
     await in_thread(client.get)("/numbers")               # the same, without blocking the event loop
     await in_thread(list)(client.history())
 
-Every call asks the gate (``tokens.gate``) for an access token. A valid one costs one query, an old one is refreshed.
+Every call asks ``tokens`` for an access token. A valid one costs one query, an old one is refreshed.
 While sipgate is asked, this thread holds no database connection, unless the caller is inside a transaction. So do not
 call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
 
@@ -32,12 +32,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 from allauth.socialaccount.models import SocialAccount
 
-from sipgate_provider import api, conf, errors, scopes
+from sipgate_provider import api, conf, errors, scopes, tokens
 from sipgate_provider.remote import rest
 from sipgate_provider.remote.session import SupportsWrite
 from sipgate_provider.remote.specification import endpoint_of
-from sipgate_provider.tokens import gate
-from sipgate_provider.tokens.threads import in_thread
+from sipgate_provider.tokens import in_thread
 
 __all__ = ["SipgateClient", "in_thread"]
 
@@ -154,11 +153,13 @@ class SipgateClient:
 
     def _request(self, method: str, path: str, **options: Any) -> Any:
         rest.check_path(path)
-        return gate.call(
+        return tokens.call(
             self.connection, partial(self._ask, method, path, options), wait=self.wait
         )[1]
 
-    def _ask(self, method: str, path: str, options: dict[str, Any], token: gate.AccessToken) -> Any:
+    def _ask(
+        self, method: str, path: str, options: dict[str, Any], token: tokens.AccessToken
+    ) -> Any:
         try:
             return rest.call(method, conf.api_url(), path, token.value, **options)
         except errors.MissingPermission as error:

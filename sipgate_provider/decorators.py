@@ -56,11 +56,10 @@ from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views import View
 
-from sipgate_provider import accounts, errors, problems
+from sipgate_provider import accounts, errors, problems, tokens
 from sipgate_provider import scopes as scope_rules
-from sipgate_provider.client import SipgateClient, in_thread
-from sipgate_provider.models import SipgateToken
-from sipgate_provider.tokens import gate
+from sipgate_provider.client import SipgateClient
+from sipgate_provider.models import Freshness, SipgateToken
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 
@@ -212,7 +211,7 @@ async def _guard_async(
         if elsewhere is not None:
             return elsewhere
         try:
-            await in_thread(_freshen)(request)
+            await tokens.in_thread(_freshen)(request)
         except errors.NeedsSignIn as ended:
             return await sync_to_async(_send)(
                 request, ended, rows=[request.sipgate.connection], wish=needed
@@ -237,7 +236,7 @@ def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | No
             wish=needed,
         )
     token = accounts.token_of(rows[0])
-    if token is None or gate.has_ended(token):
+    if token is None or token.has_ended:
         ended = errors.NeedsSignIn(
             "This connection needs a new sign-in.", reason=token.reason if token else ""
         )
@@ -258,11 +257,11 @@ def _look(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | No
 
 def _freshen(request: SipgateRequest) -> None:
     """Refresh an ending token now: the view may be inside a transaction, in which SQLite could not store a new one."""
-    if gate.freshness(request.sipgate_token, timezone.now()) in {
-        gate.Freshness.MANDATORY,
-        gate.Freshness.OVER,
+    if request.sipgate_token.freshness(timezone.now()) in {
+        Freshness.MANDATORY,
+        Freshness.OVER,
     }:
-        gate.usable(request.sipgate.connection)
+        tokens.token(request.sipgate.connection)
 
 
 @contextmanager

@@ -20,15 +20,14 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from sipgate_provider import conf, problems
+from sipgate_provider import conf, problems, tokens
 from sipgate_provider.ops import journal_folder, keepalive, statistics
 from sipgate_provider.ops.bounded import Bounded
 from sipgate_provider.remote import http, rest
-from sipgate_provider.tokens import attempt, database, gate, journal, revocation
 
 logger = logging.getLogger(__name__)
 
-COUNTING = (attempt, gate, http, journal, keepalive, problems, rest, revocation)
+COUNTING = (http, keepalive, problems, rest, tokens)
 """The modules that count. They are imported here so that their series begin at zero: a series that begins with its
 first event has no increase that an alert could see."""
 
@@ -95,13 +94,16 @@ def _journal() -> Found:
         return [(JOURNAL_ENTRIES, (), 0.0)]
     if journal_folder.why_not_writable(folder):
         return [(JOURNAL_WRITABLE, (), 0.0)]
-    return [(JOURNAL_ENTRIES, (), float(journal.waiting())), (JOURNAL_WRITABLE, (), 1.0)]
+    return [
+        (JOURNAL_ENTRIES, (), float(tokens.status().journal_waiting)),
+        (JOURNAL_WRITABLE, (), 1.0),
+    ]
 
 
 def _counted() -> Found:
     now = timezone.now()
     try:
-        with database.own_connections():
+        with tokens.own_connections():
             known, details = statistics.current(), statistics.details(now)
     except Exception as error:  # monitoring needs an answer most when something is broken
         logger.error("The connections could not be counted: %s", type(error).__name__)

@@ -6,20 +6,38 @@ Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, req
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
-from typing import Any, NoReturn
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NoReturn, TypeVar
 
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
-from django.db import models
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
+
+from sipgate_provider import conf
 
 OFFLINE_ACCESS = "offline_access"
 """Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
 TELL_BEFORE = timedelta(days=7)
 """How long before a fixed end its person is told."""
+
+
+def database() -> str:
+    """Return the alias of the database that holds this app's tables, where rows are written."""
+    return str(router.db_for_write(SipgateToken))
+
+
+Row = TypeVar("Row", bound=models.Model)
+
+
+class OfOneDatabase(models.Manager[Row]):
+    """Reads where it writes: a replica may be behind, and a stale row has a refresh token that is spent."""
+
+    def get_queryset(self) -> models.QuerySet[Row]:
+        return super().get_queryset().using(database())
 
 
 class State(models.TextChoices):
@@ -49,6 +67,17 @@ class Reason(models.TextChoices):
     CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
     KEY_MISSING = "key_missing", _("the key that sealed its tokens is missing")
     OTHER_CLIENT = "other_client", _("its tokens belong to another client, server or site")
+
+
+class Freshness(StrEnum):
+    """How much life an access token has left."""
+
+    FRESH = "fresh"
+    ADVISORY = "advisory"
+    """Usable; one caller refreshes it in the background."""
+    MANDATORY = "mandatory"
+    """Callers wait for a new one."""
+    OVER = "over"
 
 
 class SipgateToken(models.Model):
@@ -108,6 +137,8 @@ class SipgateToken(models.Model):
     site = models.CharField(_("consented to at"), max_length=200, blank=True)
     product_line = models.CharField(_("product line"), max_length=40, blank=True)
 
+    objects = OfOneDatabase["SipgateToken"]()
+
     class Meta:
         verbose_name = _("connection")
         verbose_name_plural = _("connections")
@@ -143,6 +174,23 @@ class SipgateToken(models.Model):
     @property
     def scopes(self) -> tuple[str, ...]:
         return tuple(self.scope.split())
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether only a new sign-in can help, as far as is known."""
+        return self.state == State.NEEDS_SIGN_IN
+
+    def freshness(self, now: datetime) -> Freshness:
+        """Return how fresh the access token is at ``now``. Both deadlines scale with its lifetime (300 s at sipgate)."""
+        lifetime = (self.expires_at - self.issued_at).total_seconds()
+        left = (self.expires_at - now).total_seconds()
+        if left <= 0:
+            return Freshness.OVER
+        if left <= lifetime * conf.mandatory_share():
+            return Freshness.MANDATORY
+        if left <= lifetime * conf.advisory_share():
+            return Freshness.ADVISORY
+        return Freshness.FRESH
 
     @property
     def has_fixed_end(self) -> bool:
@@ -184,6 +232,8 @@ class LastKnownAccount(models.Model):
     company = models.CharField(_("company"), max_length=200, blank=True, db_index=True)
     fetched_at = models.DateTimeField(_("fetched"))
 
+    objects = OfOneDatabase["LastKnownAccount"]()
+
     class Meta:
         verbose_name = _("last known account")
         verbose_name_plural = _("last known accounts")
@@ -191,6 +241,34 @@ class LastKnownAccount(models.Model):
 
     def __str__(self) -> str:
         return self.company or f"account of connection {self.connection_id}"
+
+
+class Events(OfOneDatabase["TokenEvent"]):
+    def add(
+        self,
+        kind: str,
+        *,
+        connection: SocialAccount | None = None,
+        row: SipgateToken | None = None,
+        at: datetime | None = None,
+        error_code: object = "",
+        note: object = "",
+        **values: Any,
+    ) -> None:
+        """Append to the history. ``actor`` is required among ``values``; secrets have no column to go to."""
+        if connection is None and row is not None:
+            connection = SocialAccount.objects.using(database()).filter(pk=row.pk).first()
+        if connection is not None:
+            values.setdefault("uid", connection.uid)
+            values.setdefault("user_id", connection.user_id)
+            values.setdefault("connection_id", connection.pk)
+        self.create(
+            kind=kind,
+            at=at or timezone.now(),
+            error_code=str(error_code or "")[:80],
+            note=str(note or "")[:300],
+            **values,
+        )
 
 
 class TokenEvent(models.Model):
@@ -248,6 +326,8 @@ class TokenEvent(models.Model):
     note = models.CharField(_("note"), max_length=300, blank=True)
     reference = models.CharField(_("reference"), max_length=12, blank=True)
 
+    objects = Events()
+
     class Meta:
         verbose_name = _("event")
         verbose_name_plural = _("history")
@@ -277,6 +357,9 @@ class Revocation(models.Model):
     A finished row has no secret and no next attempt. It stays for some minutes because sign-ins under way look for it.
     """
 
+    ERASED = "account deleted"
+    """Value of ``why`` once its user is deleted: it is ended, and noted without a name."""
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
@@ -295,6 +378,8 @@ class Revocation(models.Model):
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     why = models.CharField(_("why"), max_length=40, blank=True)
+
+    objects = OfOneDatabase["Revocation"]()
 
     class Meta:
         verbose_name = _("pending revocation")
@@ -327,6 +412,8 @@ class UsedState(models.Model):
     destination = models.TextField(blank=True)
     begun_again_at = models.DateTimeField(null=True, blank=True)
 
+    objects = OfOneDatabase["UsedState"]()
+
     class Meta:
         default_permissions = ()
 
@@ -344,6 +431,8 @@ class ClientPause(models.Model):
     error_code = models.CharField(_("error"), max_length=80, blank=True)
     setting = models.CharField(_("setting"), max_length=80, blank=True)
     notified_at = models.DateTimeField(_("operators notified"), null=True, blank=True)
+
+    objects = OfOneDatabase["ClientPause"]()
 
     class Meta:
         verbose_name = _("client pause")

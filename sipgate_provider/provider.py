@@ -12,10 +12,9 @@ from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from sipgate_provider import conf, scopes
+from sipgate_provider import conf, scopes, tokens
 from sipgate_provider.sign_in import another_account, repair, states
 from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
-from sipgate_provider.tokens import sealing
 
 KEPT = (
     "sub",
@@ -111,7 +110,7 @@ class SipgateProvider(OAuth2Provider):
     ) -> str:
         """Remember the state in the session, the PKCE verifier sealed."""
         if kwargs.get("pkce_code_verifier"):
-            kwargs["pkce_code_verifier"] = sealing.seal_text(
+            kwargs["pkce_code_verifier"] = tokens.seal_text(
                 kwargs["pkce_code_verifier"], context=VERIFIER
             )
         return str(super().stash_redirect_state(request, process, *args, **kwargs))

@@ -16,7 +16,7 @@ from django.urls import get_resolver
 
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import gate, journal, pauses, store, threads
+from sipgate_provider.tokens import gate, journal, pauses, rows, threads
 from sipgate_sandbox.launch import Running, launch
 from tests import rotating_server
 from tests.journey import Browser
@@ -111,7 +111,7 @@ def connect(strict: rotating_server.Strict) -> Connect:
         )
         issued = datetime.now(UTC) - timedelta(seconds=age)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=issued)
-        store.consent(connection, grant, requested_scope=["account:read"], now=datetime.now(UTC))
+        rows.consent(connection, grant, scope=["account:read"], now=datetime.now(UTC))
         if changes:
             SipgateToken.objects.filter(pk=connection.pk).update(**changes)
         return connection

@@ -17,9 +17,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import accounts, conf
+from sipgate_provider import accounts, conf, tokens
 from sipgate_provider.models import TokenEvent
-from sipgate_provider.tokens import database, history
 
 from .shared import NOTHING, badge
 
@@ -81,14 +80,14 @@ class ConnectionAdmin(SocialAccountAdmin):
         super().delete_model(request, obj)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[SocialAccount]) -> None:
-        with transaction.atomic(using=database.alias()):
+        with transaction.atomic(using=tokens.using()):
             for connection in queryset.filter(provider=conf.PROVIDER_ID).iterator():
                 self._note(request, connection)
             super().delete_queryset(request, queryset)
 
     def _note(self, request: HttpRequest, connection: SocialAccount) -> None:
         if connection.provider == conf.PROVIDER_ID:
-            history.add_event(
+            TokenEvent.objects.add(
                 TokenEvent.Kind.ADMIN,
                 connection=connection,
                 actor=request.user.get_username()[:80],

@@ -20,7 +20,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import accounts, conf, scopes
+from sipgate_provider import accounts, conf, scopes, tokens
 from sipgate_provider.models import (
     LastKnownAccount,
     Reason,
@@ -30,7 +30,6 @@ from sipgate_provider.models import (
     TokenEvent,
 )
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import database
 
 from . import actions, filters
 from .shared import (
@@ -186,8 +185,8 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         """Return what is shown below the fields; nothing for an invalid key, or somebody who may not view the row."""
         if not actions.is_key(object_id) or not self.has_view_permission(request):
             return {}
-        pk, alias = int(object_id), database.alias()
-        events = TokenEvent.objects.using(alias).filter(connection_id=pk).order_by(*newest_first())
+        pk, alias = int(object_id), tokens.using()
+        events = TokenEvent.objects.filter(connection_id=pk).order_by(*newest_first())
         connection = (
             SocialAccount.objects.using(alias)
             .filter(pk=pk)
@@ -196,8 +195,7 @@ class SipgateTokenAdmin(ReadOnlyAdmin):
         )
         uid = connection.uid if connection is not None else ""
         pending = (
-            Revocation.objects.using(alias)
-            .filter(uid=uid, next_attempt_at__isnull=False)
+            Revocation.objects.filter(uid=uid, next_attempt_at__isnull=False)
             .defer("sealed")
             .order_by("created_at")
         )

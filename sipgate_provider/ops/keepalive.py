@@ -20,19 +20,10 @@ from django.db import DatabaseError, InterfaceError, connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from sipgate_provider import errors, metrics
+from sipgate_provider import errors, metrics, tokens
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.ops import notices, pace, retention
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import (
-    authorization_server,
-    database,
-    journal,
-    pauses,
-    revocation,
-    sealing,
-)
-from sipgate_provider.tokens.refresh import LeftToOthers, RefreshRequest, refresh_connection
 
 RUNS = metrics.Counter(
     "keepalive_runs_total",
@@ -106,7 +97,7 @@ def run(
 
 
 def count_due(*, everything: bool = False) -> int:
-    now, rows = timezone.now(), SipgateToken.objects.using(database.alias())
+    now, rows = timezone.now(), SipgateToken.objects
     return (
         rows.filter(due(now=now, everything=everything)).count()
         + rows.filter(refused(now=now)).count()
@@ -140,19 +131,19 @@ class Run:
     def go(self) -> Report:
         started = time.monotonic()
         try:
-            self.report.recovered = journal.recover_all()
+            self.report.recovered = tokens.recover()
             self._deliver_revocations()
             self._tell_people()
             retention.work_off()
-            sealing.first_key_id()
-            client = authorization_server.client()
-            pauses.respect(client)
+            tokens.key_ids()
+            client = tokens.client()
+            self._end_if_paused(client)
             self._refresh_all(client)
         except errors.Misconfigured as error:
             self._end(f"{MISCONFIGURED}: {error.message}")
         except (DatabaseError, InterfaceError) as error:
             connections[
-                database.alias()
+                tokens.using()
             ].close()  # it may be dead, and this thread's next run would use it
             self._end(f"the database does not answer ({type(error).__name__})")
         self.report.seconds = round(time.monotonic() - started, 3)
@@ -162,15 +153,14 @@ class Run:
         return self.report
 
     def _deliver_revocations(self) -> None:
-        revocation.forget_finished()
-        for pk in revocation.due():
-            if self._stop.is_set():
-                return
-            self._pace.wait(self._stop)
-            if revocation.deliver(pk):
+        for is_over in tokens.deliver_endings():
+            if is_over:
                 self.report.revocations_done += 1
             else:
                 self.report.revocations_waiting += 1
+            self._pace.wait(self._stop)
+            if self._stop.is_set():
+                return
 
     def _tell_people(self) -> None:
         self.report.notified += notices.tell_people(self._stop.is_set)
@@ -204,7 +194,7 @@ class Run:
 
     def _one_in_thread(self, client: oauth.Client, pk: int, generation: int) -> None:
         # Otherwise a thread's connection is closed by the garbage collector, and Python 3.13 warns about that.
-        with database.own_connections():
+        with tokens.own_connections():
             self._one(client, pk, generation)
 
     def _one(self, client: oauth.Client, pk: int, generation: int) -> None:
@@ -212,14 +202,11 @@ class Run:
         if self._stop.is_set():
             self._count("skipped")
             return
-        request = RefreshRequest(
-            connection_id=pk, seen_generation=generation, patience=0, actor="keepalive"
-        )
         try:
-            refresh_connection(request)
+            tokens.refresh(pk, by="keepalive", seen=generation, force=False)
         except errors.NeedsSignIn:
             self._count("needs_sign_in")
-        except (errors.NotConnected, LeftToOthers):
+        except errors.NotConnected:
             self._count("skipped")
         except (DatabaseError, InterfaceError) as error:
             self._count("failed")
@@ -237,10 +224,11 @@ class Run:
 
     def _end_if_paused(self, client: oauth.Client) -> None:
         """End the run if our client is rejected. A fault of one row is no reason to stop."""
-        try:
-            pauses.respect(client)
-        except errors.Misconfigured as error:
-            self._end(f"{MISCONFIGURED}: {error.message}")
+        pause = tokens.pause(client)
+        if pause is not None:
+            self._end(
+                f"{MISCONFIGURED}: sipgate refuses this site's client ({pause.error_code}): see {pause.setting}."
+            )
 
     def _after_trouble(self, error: errors.SipgateError) -> None:
         if isinstance(error, errors.RateLimited) or error.status == 503:
@@ -269,14 +257,14 @@ class Run:
 def in_order(condition: Q, by: str = "keepalive_at") -> QuerySet[SipgateToken]:
     """Return the rows of a condition, earliest moment in the column ``by`` first. There is an index for each of both
     orders that are used."""
-    return SipgateToken.objects.using(database.alias()).filter(condition).order_by(by, "pk")
+    return SipgateToken.objects.filter(condition).order_by(by, "pk")
 
 
 def listed(condition: Q, by: str = "keepalive_at") -> Iterator[tuple[int, int]]:
     """Yield connections and generations of such rows, a batch a query."""
     rows = following = in_order(condition, by)
     while batch := list(following.values_list("pk", "generation", by)[:BATCH]):
-        database.release_connections()
+        tokens.release_connections()
         yield from ((pk, generation) for pk, generation, _ in batch)
         pk, _, at = batch[-1]
         following = rows.filter(

@@ -22,13 +22,12 @@ from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.core.mail import mail_admins, send_mail
-from django.db.models import Q
+from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from sipgate_provider import conf, problems, signals
-from sipgate_provider.models import SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import database, history, store, threads
+from sipgate_provider import conf, problems, signals, tokens
+from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +50,17 @@ def connect_signals() -> None:
 
 def _person(connection: SocialAccount, **_kwargs: Any) -> None:
     if conf.notices():
-        threads.errands.submit_once(("notice", connection.pk), partial(tell_person, connection.pk))
+        tokens.errands.submit_once(("notice", connection.pk), partial(tell_person, connection.pk))
 
 
 def _operators(code: str, setting: str, **_kwargs: Any) -> None:
     if conf.notices() and settings.ADMINS:
-        threads.errands.submit_once(("notice", "operators"), partial(tell_operators, code, setting))
+        tokens.errands.submit_once(("notice", "operators"), partial(tell_operators, code, setting))
+
+
+UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
+"""Why sipgate refused a pair, as far as is known; it may be good again, if its person was suspended, say."""
+CERTAIN_AFTER = timedelta(hours=1)
 
 
 def due(limit: int = 100) -> list[int]:
@@ -65,19 +69,46 @@ def due(limit: int = 100) -> list[int]:
     is_time = Q(state=State.ACTIVE) | Q(
         state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR
     )
-    rows = (
-        SipgateToken.objects.using(database.alias())
-        .filter(store.not_yet_told(now), is_time)
-        .order_by("state_since")
-    )
+    rows = SipgateToken.objects.filter(not_yet_told(now), is_time).order_by("state_since")
     return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
+
+
+def not_yet_told(now: datetime) -> Q:
+    """Return which connections have ended, or will soon for certain, without their person having been told of that.
+
+    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest. What was
+    never refused is known to be lost.
+    """
+    is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
+    is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
+    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
+    has_ended = (
+        Q(state=State.NEEDS_SIGN_IN)
+        & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+        & is_certain
+    )
+    will_end = Q(
+        state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE
+    )
+    return is_new & (has_ended | will_end)
+
+
+def claim_notice(connection_id: int, *, now: datetime) -> bool:
+    """Take the task of telling the person about this incident. False: it is over, or somebody else tells them."""
+    rows = SipgateToken.objects.filter(not_yet_told(now), pk=connection_id)
+    return bool(rows.update(notified_at=now))
+
+
+def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
+    """Give the task back: the person could not be told."""
+    SipgateToken.objects.filter(pk=connection_id, notified_at=claimed_at).update(notified_at=None)
 
 
 def is_storm(now: datetime) -> bool:
     """Tell whether sipgate refuses more connections than it refreshes. Two queries."""
-    since, rows = now - STORM_WITHIN, SipgateToken.objects.using(database.alias())
+    since, rows = now - STORM_WITHIN, SipgateToken.objects
     refused = rows.filter(
-        state=State.NEEDS_SIGN_IN, reason__in=store.UNCERTAIN, last_refused_at__gte=since
+        state=State.NEEDS_SIGN_IN, reason__in=UNCERTAIN, last_refused_at__gte=since
     ).count()
     return (
         refused >= STORM_FROM
@@ -96,12 +127,10 @@ def tell_people(is_stopped: Callable[[], bool]) -> int:
 
 def _tell_of_storm() -> None:
     """Tell the operators, at most once a day, that people are not told."""
-    events = TokenEvent.objects.using(database.alias()).filter(
-        kind=TokenEvent.Kind.NOTIFIED, note=STORM
-    )
+    events = TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED, note=STORM)
     if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
         return
-    history.add_event(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
+    TokenEvent.objects.add(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
     logger.error(
         "sipgate refuses more connections than it refreshes: their people are not told yet"
     )
@@ -112,15 +141,15 @@ def _tell_of_storm() -> None:
 def tell_person(connection_id: int) -> bool:
     """Mail the person of a connection, once per incident; True if a mail went out."""
     connection = (
-        SocialAccount.objects.using(database.alias())
+        SocialAccount.objects.using(tokens.using())
         .select_related("user", "sipgate_account")
         .filter(pk=connection_id)
         .first()
     )
     now = timezone.now()
-    if connection is None or not store.claim_notice(connection_id, now=now):
+    if connection is None or not claim_notice(connection_id, now=now):
         return False
-    address, token = _address(connection), store.load(connection_id)
+    address, token = _address(connection), tokens.load(connection_id)
     if not address or token is None:
         return False  # the banner on the site tells them
     what = "needs_sign_in" if token.state == State.NEEDS_SIGN_IN else "ends_soon"
@@ -137,13 +166,13 @@ def tell_person(connection_id: int) -> bool:
             )
             message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
             html = _html(subject, message, context)
-        database.release_connections()
+        tokens.release_connections()
         send_mail(subject, message, None, [address], html_message=html)
     except (OSError, SMTPException) as error:
         logger.warning("A person could not be told by mail: %s", type(error).__name__)
-        store.return_notice(connection_id, claimed_at=now)
+        return_notice(connection_id, claimed_at=now)
         return False
-    history.add_event(TokenEvent.Kind.NOTIFIED, connection=connection, actor="gate")
+    TokenEvent.objects.add(TokenEvent.Kind.NOTIFIED, connection=connection, actor="gate")
     return True
 
 

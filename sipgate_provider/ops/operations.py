@@ -20,21 +20,10 @@ from enum import StrEnum
 from functools import partial
 
 from allauth.socialaccount.models import SocialAccount
-from django.db import connections, transaction
-from django.utils import timezone
+from django.db import connections
 
-from sipgate_provider import accounts, errors, signals
-from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import (
-    database,
-    gate,
-    history,
-    journal,
-    revocation,
-    sealing,
-    store,
-    threads,
-)
+from sipgate_provider import accounts, errors, tokens
+from sipgate_provider.models import TokenEvent
 
 logger = logging.getLogger(__name__)
 
@@ -80,18 +69,18 @@ def run(
     """
     if len(connection_ids) > MOST_CONNECTIONS:
         raise ValueError(f"At most {MOST_CONNECTIONS} connections at once.")
-    if connections[database.alias()].in_atomic_block:
+    if connections[tokens.using()].in_atomic_block:
         raise errors.CallerHoldsLock(
             "The caller's open transaction would hide what is done here, or block it. Call outside of "
             "transaction.atomic (switch ATOMIC_REQUESTS off for this view).",
             setting="ATOMIC_REQUESTS",
         )
-    database.release_connections()
+    tokens.release_connections()
     give_up = time.monotonic() + wait
     futures = [
         (
             pk,
-            threads.operations.submit_once(
+            tokens.operations.submit_once(
                 (operation, pk), partial(_carry_out, operation, pk, actor[:80])
             ),
         )
@@ -151,8 +140,8 @@ def _note(operation: Operation, outcome: Outcome, actor: str) -> None:
     if error is None and operation in {Operation.REVOKE, Operation.REQUIRE_SIGN_IN}:
         return
     try:
-        row = store.load(outcome.connection_id)
-        history.add_event(
+        row = tokens.load(outcome.connection_id)
+        TokenEvent.objects.add(
             TokenEvent.Kind.ADMIN,
             row=row,
             actor=actor,
@@ -177,13 +166,13 @@ def _code(error: errors.SipgateError | None) -> str:
 
 
 def _refresh(connection_id: int, actor: str) -> bool:
-    before = store.load(connection_id)
-    after = gate.refresh(connection_id, actor=actor)
+    before = tokens.load(connection_id)
+    after = tokens.refresh(connection_id, by=actor)
     return before is None or after.generation > before.generation
 
 
 def _check(connection_id: int, actor: str) -> bool:
-    rows = SocialAccount.objects.using(database.alias()).select_related(
+    rows = SocialAccount.objects.using(tokens.using()).select_related(
         "sipgate_token", "sipgate_account"
     )
     connection = rows.filter(pk=connection_id).first()
@@ -194,97 +183,11 @@ def _check(connection_id: int, actor: str) -> bool:
 
 
 def _revoke(connection_id: int, actor: str) -> bool:
-    row = store.load(connection_id)
-    if row is not None:
-        journal.recover_row(row)  # the newest pair is revoked
-    return _end_once(
-        connection_id,
-        partial(_clear, actor=actor),
-        Reason.REVOKED,
-        is_over=lambda row: not row.sealed,
-    )
+    return tokens.end(connection_id, by=actor)
 
 
 def _require_sign_in(connection_id: int, actor: str) -> bool:
-    return _end_once(
-        connection_id,
-        partial(_end, actor=actor),
-        Reason.SIGN_IN_REQUIRED,
-        is_over=lambda row: row.state == State.NEEDS_SIGN_IN,
-    )
-
-
-def _end_once(
-    connection_id: int,
-    change: Callable[[SipgateToken], bool],
-    reason: Reason,
-    *,
-    is_over: Callable[[SipgateToken], bool],
-) -> bool:
-    for _attempt in range(10):
-        row = store.load(connection_id)
-        if row is None:
-            raise errors.NotConnected("The sipgate connection is gone.")
-        if is_over(row):
-            return False
-        with transaction.atomic(using=database.alias()):
-            changed = change(row)
-        if changed:
-            if row.state != State.NEEDS_SIGN_IN:
-                signals.announce(
-                    signals.needs_sign_in,
-                    connection=row.connection,
-                    token=store.load(row.pk),
-                    reason=reason,
-                )
-            return True
-    raise errors.SipgateUnavailable(
-        "The connection was being refreshed at each attempt to end it; try again."
-    )
-
-
-def _clear(row: SipgateToken, *, actor: str) -> bool:
-    """Delete the pair and hand its grant over to the outbox. Runs in the caller's transaction."""
-    if not store.clear(row, reason=Reason.REVOKED, now=timezone.now()):
-        return False
-    connection, note = row.connection, f"{Operation.REVOKE}: done"
-    try:
-        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-    except errors.Misconfigured:
-        note = f"{Operation.REVOKE}: here only; the key that sealed it is gone, so access at sipgate ends by itself"
-    else:
-        revocation.enqueue(
-            pair,
-            uid=connection.uid,
-            user=connection.user_id,
-            why="revoked by an administrator",
-            row=row,
-        )
-    history.add_event(
-        TokenEvent.Kind.ADMIN,
-        connection=connection,
-        actor=actor,
-        note=note,
-        state=State.NEEDS_SIGN_IN,
-        reason=Reason.REVOKED,
-        generation=row.generation + 1,
-    )
-    return True
-
-
-def _end(row: SipgateToken, *, actor: str) -> bool:
-    if not store.end(row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()):
-        return False
-    history.add_event(
-        TokenEvent.Kind.ADMIN,
-        connection=row.connection,
-        actor=actor,
-        note=f"{Operation.REQUIRE_SIGN_IN}: done",
-        state=State.NEEDS_SIGN_IN,
-        reason=Reason.SIGN_IN_REQUIRED,
-        generation=row.generation,
-    )
-    return True
+    return tokens.require_sign_in(connection_id, by=actor)
 
 
 WORK: dict[Operation, Work] = {

@@ -14,8 +14,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 
 from sipgate_provider import accounts
-from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
-from sipgate_provider.tokens import database, revocation
+from sipgate_provider.models import LastKnownAccount, Revocation, SipgateToken, TokenEvent
 
 SECRETS = frozenset(
     {"sealed", "key_id", "access_fingerprint", "refresh_fingerprint", "session_fingerprint"}
@@ -43,7 +42,7 @@ def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     Kind, moment, state, reason and error stay. Grants that still have
     to be ended at sipgate are ended, and noted without their person.
     """
-    revocation.erase(uids)
+    Revocation.objects.filter(uid__in=[*uids]).update(why=Revocation.ERASED, user_key="")
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
 
 
@@ -71,9 +70,7 @@ def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
 
 
 def _events(user_id: Any, uids: Collection[str]) -> QuerySet[TokenEvent]:
-    return TokenEvent.objects.using(database.alias()).filter(
-        Q(user_id=user_id) | Q(uid__in=[*uids])
-    )
+    return TokenEvent.objects.filter(Q(user_id=user_id) | Q(uid__in=[*uids]))
 
 
 def _connection(row: SocialAccount) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from django.utils import timezone
 
 from sipgate_provider import conf
 from sipgate_provider.models import LastKnownAccount, TokenEvent
-from sipgate_provider.tokens import database
 
 BATCH = 1_000
 """Rows per statement. A longer statement would keep others from writing."""
@@ -42,12 +41,8 @@ def work_off(now: datetime | None = None) -> Removed:
     if not days:
         return Removed(events=0, accounts=0)
     before = (now or timezone.now()) - timedelta(days=days)
-    events = TokenEvent.objects.using(database.alias()).filter(at__lt=before).order_by("at")
-    accounts = (
-        LastKnownAccount.objects.using(database.alias())
-        .filter(fetched_at__lt=before)
-        .order_by("fetched_at")
-    )
+    events = TokenEvent.objects.filter(at__lt=before).order_by("at")
+    accounts = LastKnownAccount.objects.filter(fetched_at__lt=before).order_by("fetched_at")
     return Removed(events=_removed(events), accounts=_removed(accounts))
 
 

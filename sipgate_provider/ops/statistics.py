@@ -15,8 +15,8 @@ from django.db.models import Count, Min, Q
 from django.db.models.functions import TruncDay, TruncHour
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import ClientPause, Revocation, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import database, journal
 
 CACHE_KEY = "sipgate_provider.statistics"
 REMEMBERED_FOR = 30
@@ -66,17 +66,16 @@ def current() -> Statistics:
 
 def measure(now: datetime) -> Statistics:
     """Count now. Five queries."""
-    alias = database.alias()
-    tokens = SipgateToken.objects.using(alias)
-    counted = dict(tokens.order_by().values_list("state").annotate(number=Count("pk")))
-    events = TokenEvent.objects.using(alias).filter(
+    rows = SipgateToken.objects
+    counted = dict(rows.order_by().values_list("state").annotate(number=Count("pk")))
+    events = TokenEvent.objects.filter(
         kind__in=(TokenEvent.Kind.FAILED, TokenEvent.Kind.STATE),
         at__gt=now - timedelta(hours=24),
         at__lte=now,
     )
     hours = events.order_by().values_list(TruncHour("at")).annotate(number=Count("pk"))
     # Connections that can still be kept alive; the others need a new sign-in anyway.
-    live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
+    live = rows.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(
         refresh_expires_at__gt=now, refresh_expires_at__lte=now + timedelta(days=DAYS_AHEAD)
     )
@@ -84,12 +83,11 @@ def measure(now: datetime) -> Statistics:
         ending.order_by().values_list(TruncDay("refresh_expires_at")).annotate(number=Count("pk"))
     )
     due = (
-        Revocation.objects.using(alias)
-        .filter(next_attempt_at__isnull=False)
+        Revocation.objects.filter(next_attempt_at__isnull=False)
         .order_by()[:COUNTED_UP_TO]
         .aggregate(Count("pk"), Min("created_at"))
     )
-    pauses = ClientPause.objects.using(alias).filter(until__gt=now).order_by("since")[:5]
+    pauses = ClientPause.objects.filter(until__gt=now).order_by("since")[:5]
     local = timezone.localtime(now)
     return Statistics(
         at=now,
@@ -107,7 +105,7 @@ def measure(now: datetime) -> Statistics:
             )
             for row in pauses
         ),
-        in_journal=journal.waiting(),
+        in_journal=tokens.status().journal_waiting,
     )
 
 
@@ -131,8 +129,8 @@ OVERDUE_AFTER = timedelta(days=1)
 
 def details(now: datetime) -> Details:
     """Return the details now. Three queries, each with an index."""
-    tokens = SipgateToken.objects.using(database.alias()).order_by()
-    troubled = tokens.filter(state__in=[state for state in State.values if state != State.ACTIVE])
+    every = SipgateToken.objects.order_by()
+    troubled = every.filter(state__in=[state for state in State.values if state != State.ACTIVE])
     rows = list(
         troubled.values_list("state", "reason").annotate(
             number=Count("pk"), since=Min("failing_since", default=None)
@@ -142,7 +140,7 @@ def details(now: datetime) -> Details:
         since for state, _reason, _number, since in rows if since and state != State.NEEDS_SIGN_IN
     ]
     longest = now + timedelta(days=max(ENDING_WITHIN))
-    live = tokens.filter(state__in=[State.ACTIVE, State.FAILING])
+    live = every.filter(state__in=[State.ACTIVE, State.FAILING])
     ending = live.filter(refresh_expires_at__gt=now, refresh_expires_at__lte=longest).aggregate(
         **{
             f"d{days}": Count("pk", filter=Q(refresh_expires_at__lte=now + timedelta(days=days)))

@@ -21,10 +21,9 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from requests import RequestException
 
-from sipgate_provider import accounts, conf, errors, problems, scopes
+from sipgate_provider import accounts, conf, errors, problems, scopes, tokens
 from sipgate_provider.models import OFFLINE_ACCESS, State, TokenEvent
 from sipgate_provider.remote import http, probes
-from sipgate_provider.tokens import database, gate, history
 
 from . import repair, states
 
@@ -137,7 +136,7 @@ def _allowed(provider: Any) -> Allowed:
     key = f"sipgate_provider.allowed.{states.digest(' '.join(asked))}"
     known = cache.get(key)
     if known is None:
-        database.release_connections()
+        tokens.release_connections()
         known = (_may_ask_for_offline_access(provider), _has_way_back(provider))
         cache.set(key, known, REMEMBERED)
     return Allowed(offline_access=known[0], way_back=known[1])
@@ -184,7 +183,7 @@ def try_others(request: HttpRequest, uid: str) -> None:
         if connection.uid == uid or left <= 0:
             continue
         try:
-            gate.refresh(connection, actor="sign-in", wait=left)
+            tokens.refresh(connection, by="sign-in", wait=left)
         except errors.NeedsSignIn as ended:
             _tell(request, connection, uid, ended)
         except errors.SipgateError:
@@ -194,7 +193,7 @@ def try_others(request: HttpRequest, uid: str) -> None:
 def _tell(
     request: HttpRequest, connection: SocialAccount, uid: str, ended: errors.NeedsSignIn
 ) -> None:
-    history.add_event(
+    TokenEvent.objects.add(
         TokenEvent.Kind.STATE,
         connection=connection,
         actor="sign-in",

@@ -11,12 +11,9 @@ from typing import Any
 from allauth.account.signals import user_logged_in, user_signed_up
 from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.signals import social_account_added, social_account_updated
-from django.db.models.signals import pre_delete
 
-from sipgate_provider import conf
-from sipgate_provider.models import SipgateToken
+from sipgate_provider import conf, tokens
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, store
 
 GRANT = "_sipgate_grant"
 """Attribute of a pending ``SocialToken`` that carries the whole grant from the callback to here."""
@@ -37,11 +34,6 @@ def connect_signals() -> None:
     user_logged_in.connect(_signed_in, dispatch_uid="sipgate_provider.logged_in")
     social_account_added.connect(_connected, dispatch_uid="sipgate_provider.added")
     social_account_updated.connect(_reconnected, dispatch_uid="sipgate_provider.updated")
-    pre_delete.connect(
-        consent.before_row_is_deleted,
-        sender=SipgateToken,
-        dispatch_uid="sipgate_provider.pre_delete",
-    )
 
 
 def _signed_in(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
@@ -78,15 +70,15 @@ def _store(sociallogin: SocialLogin) -> None:
     if grant is None:
         return
     setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
-    row = store.load(sociallogin.account.pk)
-    if sociallogin.state.get("process") != "connect" and consent.declines(
+    row = tokens.load(sociallogin.account.pk)
+    if sociallogin.state.get("process") != "connect" and tokens.declines(
         sociallogin.account, grant, row
     ):
         return
     requested = sociallogin.state.get("data") or {}
-    consent.record_consent(
+    tokens.store(
         sociallogin.account,
         grant,
-        requested_scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else (),
+        scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else (),
         seen=row,
     )

@@ -16,8 +16,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.utils.translation import gettext as _
 
-from sipgate_provider import conf
-from sipgate_provider.tokens import database
+from sipgate_provider import conf, tokens
 
 FIELD = "repair"
 """Query parameter of the sign-in's address. Signed: a link in a mail is followed by somebody who is not signed in."""
@@ -95,7 +94,7 @@ def gone(request: HttpRequest) -> HttpResponse:
 
 
 def _connections() -> Any:
-    return SocialAccount.objects.using(database.alias()).filter(provider=conf.PROVIDER_ID)
+    return SocialAccount.objects.using(tokens.using()).filter(provider=conf.PROVIDER_ID)
 
 
 def _signer() -> signing.Signer:

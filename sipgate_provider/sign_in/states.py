@@ -18,8 +18,8 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import UsedState
-from sipgate_provider.tokens import database
 
 COOKIE = "sipgate_browser"
 STASHED = "socialaccount_states"
@@ -88,8 +88,8 @@ def use(request: HttpRequest, state_id: str) -> bool:
         },
     )
     try:
-        with transaction.atomic(using=database.alias()):
-            row.save(using=database.alias(), force_insert=True)
+        with transaction.atomic(using=tokens.using()):
+            row.save(using=tokens.using(), force_insert=True)
     except IntegrityError:
         return False
     return True
@@ -104,7 +104,7 @@ def finish(
     destination: str = "",
 ) -> None:
     """Tell those who wait how the sign-in ended, and which scopes will be asked for before the person arrives."""
-    rows = UsedState.objects.using(database.alias()).filter(pk=digest(state_id))
+    rows = UsedState.objects.filter(pk=digest(state_id))
     rows.update(outcome=outcome, location=location, former=former or {}, destination=destination)
 
 
@@ -113,9 +113,7 @@ def used(request: HttpRequest, state_id: str) -> UsedState | None:
     browser = digest(request.COOKIES.get(COOKIE, ""))
     if not state_id or not browser:
         return None
-    rows = UsedState.objects.using(database.alias()).filter(
-        pk=digest(state_id), browser_hash=browser
-    )
+    rows = UsedState.objects.filter(pk=digest(state_id), browser_hash=browser)
     return next(iter(rows[:1]), None)
 
 
@@ -123,15 +121,15 @@ def wait(row: UsedState) -> None:
     """Wait until the first request has finished, for ``WAIT`` seconds at most, without a database connection."""
     deadline, waited = time.monotonic() + WAIT, False
     while row.outcome == Outcome.UNDER_WAY and time.monotonic() < deadline:
-        database.release_connections()
+        tokens.release_connections()
         time.sleep(POLL)
         waited = True
         try:
-            row.refresh_from_db(using=database.alias(), fields=["outcome"])
+            row.refresh_from_db(using=tokens.using(), fields=["outcome"])
         except UsedState.DoesNotExist:
             return
     if waited:
-        database.release_connections()
+        tokens.release_connections()
         time.sleep(HEAD_START)
 
 
@@ -152,13 +150,13 @@ def holds(request: HttpRequest, row: UsedState) -> bool:
 
 def begin_again(row: UsedState) -> bool:
     """Let the sign-in begin again, which is possible once per state. False: that was done already."""
-    rows = UsedState.objects.using(database.alias()).filter(pk=row.pk, begun_again_at=None)
+    rows = UsedState.objects.filter(pk=row.pk, begun_again_at=None)
     return bool(rows.update(begun_again_at=timezone.now()))
 
 
 def forget_old() -> None:
     """Delete the rows of states that are too old to come back."""
-    UsedState.objects.using(database.alias()).filter(used_at__lt=timezone.now() - KEPT_FOR).delete()
+    UsedState.objects.filter(used_at__lt=timezone.now() - KEPT_FOR).delete()
 
 
 def leave_session_alone(request: HttpRequest) -> None:

@@ -41,10 +41,9 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
-from sipgate_provider import api, conf, endpoints, errors, problems, scopes
+from sipgate_provider import api, conf, endpoints, errors, problems, scopes, tokens
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, database, revocation, sealing
 
 from . import another_account, authorization_response, former_scopes, receivers, repair, states
 from .authorization_response import AuthorizationResponse
@@ -275,7 +274,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         complete = self._add_former if former_scopes.MARK in data else self._complete
         try:
             done = complete(provider, state, answer)
-            if done.uid and may_begin_again and revocation.may_have_ended(done.uid, since=began):
+            if done.uid and may_begin_again and tokens.may_have_ended(done.uid, since=began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             if done.location:
                 if done.may_end_others and state.get("process") == AuthProcess.CONNECT:
@@ -285,7 +284,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             return done.response
         except CAUGHT as failure:
             was_refused = isinstance(failure, errors.TokenRefused)
-            if was_refused and may_begin_again and revocation.sent_since(began):
+            if was_refused and may_begin_again and tokens.ended_since(began):
                 return self._begin_again(provider, state, mark=BEGUN_AGAIN)
             if complete == self._add_former:
                 return self._without_former(state, cause=problems.cause(failure))
@@ -364,9 +363,9 @@ class SipgateCallbackView(OAuth2CallbackView):
         _check_issuer(answer.iss)
         verifier = state.pop("pkce_code_verifier", None)
         if verifier:
-            verifier = sealing.open_text(verifier, context=VERIFIER)
+            verifier = tokens.open_text(verifier, context=VERIFIER)
         client = self.adapter.get_client(self.request, provider.app)
-        database.release_connections()
+        tokens.release_connections()
         grant = client.get_access_token(answer.code, pkce_code_verifier=verifier)
         return grant, self.adapter.identity(grant)
 
@@ -382,7 +381,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                 login.token.app = provider.app
             try:
                 # The database of the connections; a router may choose another than the default one.
-                with transaction.atomic(using=database.alias()):
+                with transaction.atomic(using=tokens.using()):
                     if not repair.is_for(repairs, login.account.uid):
                         break
                     before = former_scopes.known(login)
@@ -391,7 +390,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                     former, destination = self._detour(login, answer, compared)
                     response: HttpResponse = complete_social_login(self.request, login)
                     if not login.account.pk:  # a sign-up that waits for a form holds a grant, too
-                        revocation.drop_pending(login.account.uid)
+                        tokens.cancel_endings(login.account.uid)
                 former_scopes.tell(self.request, compared.refused)
                 changed = repair.forget_met(self.request) or before.user_id is None
                 return Completed(
@@ -414,9 +413,8 @@ class SipgateCallbackView(OAuth2CallbackView):
     ) -> Completed:
         """Connect, sign in and sign up nobody: end what was granted, and go to the page that says who is needed."""
         name = _name(account, grant)
-        pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        revocation.enqueue(
-            pair, uid=account.uid, user=self.request.user.pk, why="somebody else was expected"
+        tokens.discard(
+            grant, uid=account.uid, user=self.request.user.pk, why="somebody else was expected"
         )
         repair.note_met(self.request, repairs, name)
         address = another_account.url(
@@ -471,7 +469,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         grant, identity = self._exchange(provider, state, answer)
         wish, uid = state["data"][former_scopes.MARK], provider.extract_uid(identity)
         requested = former_scopes.requested_scope(state)
-        with transaction.atomic(using=database.alias()):
+        with transaction.atomic(using=tokens.using()):
             connection = SocialAccount.objects.filter(provider=provider.sub_id, uid=uid).first()
             if (
                 connection is None
@@ -481,7 +479,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                 raise errors.UnexpectedResponse(
                     "sipgate answered for another person.", endpoint="callback"
                 )
-            consent.record_consent(connection, grant, requested_scope=requested)
+            tokens.store(connection, grant, scope=requested)
         former_scopes.tell(
             self.request,
             scopes.missing(requested if grant.scope is None else grant.scope, needed=wish["lost"]),
@@ -547,7 +545,7 @@ def _name(account: SocialAccount, grant: oauth.Grant) -> str:
     connection = known.first()
     if connection is not None:
         return str(connection.get_provider_account().to_str())
-    database.release_connections()
+    tokens.release_connections()
     with suppress(errors.SipgateError):
         company = api.fetch_account(conf.api_url(), grant.access_token).company
         if company:

@@ -27,7 +27,6 @@ from sipgate_provider import accounts, conf, problems
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.sign_in import repair
-from sipgate_provider.tokens import gate
 
 register = template.Library()
 
@@ -51,7 +50,7 @@ class Connection:
     @property
     def needs_sign_in(self) -> bool:
         """Connected, but only a new sign-in can help."""
-        return self.connected and (self.token is None or gate.has_ended(self.token))
+        return self.connected and (self.token is None or self.token.has_ended)
 
     @property
     def scopes(self) -> tuple[str, ...]:

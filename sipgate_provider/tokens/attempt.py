@@ -19,9 +19,9 @@ from django.utils import timezone
 from sipgate_provider import errors, metrics, signals
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
-from sipgate_provider.tokens import database, history, pauses
+from sipgate_provider.tokens import database, pauses
 
-from . import authorization_server, machine, store, threads
+from . import authorization_server, machine, rows, threads
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ SECONDS = metrics.Histogram(
 
 
 class Attempt:
-    """One attempt to refresh one row, as it was read (``store.load_with_clock``)."""
+    """One attempt to refresh one row, as it was read (``rows.load_with_clock``)."""
 
     def __init__(self, row: SipgateToken, request: RefreshRequest) -> None:
         self.row = row
@@ -97,11 +97,11 @@ class Attempt:
         self.started = time.monotonic()
         self.outcome: Outcome | None = None
         """None: it was left to others."""
-        self.token = store.Sent(
+        self.token = rows.Sent(
             connection_id=row.pk, consent_id=row.consent_id, generation=row.generation
         )
         self.has_asked = False
-        self.claim: store.Claim | None = None
+        self.claim: rows.Claim | None = None
         self.lock: machine.Lock | None = None
         self.is_suspect = False
         """The token may have been sent before."""
@@ -156,7 +156,7 @@ class Attempt:
 
     def refused(self, refused: errors.TokenRefused, client: oauth.Client) -> SipgateToken:
         """sipgate refuses the token. First find out whether somebody was faster, or has disconnected."""
-        row = store.load(self.row.pk)
+        row = rows.load(self.row.pk)
         if row is None:
             raise self.gone() from refused
         if (row.consent_id, row.generation) != (self.row.consent_id, self.row.generation):
@@ -203,7 +203,7 @@ class Attempt:
             signals.announce(
                 signals.needs_sign_in,
                 connection=row.connection,
-                token=store.load(row.pk),
+                token=rows.load(row.pk),
                 reason=reason,
             )
         return error
@@ -272,7 +272,7 @@ class Attempt:
             reason, self.outcome = Reason.UNEXPECTED, Outcome.UNEXPECTED
         now, mark = timezone.now(), {}
         if self.claim is not None and oauth.is_unanswered(error):
-            mark = store.mark(self.claim)
+            mark = rows.mark(self.claim)
         else:
             self.clear_note()
         again = later(self.row.failing_since or now, UNAVAILABLE, now=now)
@@ -326,7 +326,7 @@ class Attempt:
             return False
         # One event per incident, not per try: an outage of a day must not write a thousand rows.
         if (row.state, row.reason) != (state, reason):
-            history.add_event(
+            TokenEvent.objects.add(
                 TokenEvent.Kind.STATE if state == State.NEEDS_SIGN_IN else TokenEvent.Kind.FAILED,
                 row=row,
                 actor=self.request.actor,
@@ -344,8 +344,8 @@ class Attempt:
         lease that was not returned is taken over, and leaves a mark."""
         try:
             if self.claim is not None:
-                return store.give_back(self.claim, **changes)
-            return bool(changes) and store.note_fault(self.row, **changes)
+                return rows.give_back(self.claim, **changes)
+            return bool(changes) and rows.note_fault(self.row, **changes)
         except database.AWAY as error:
             connections[database.alias()].close()
             logger.warning(
@@ -367,7 +367,7 @@ class Attempt:
         if self.row.state == State.MISCONFIGURED:
             pauses.end_pause(authorization_server.fingerprint(client))
         if self.row.state != State.ACTIVE and stored.state == State.ACTIVE:
-            history.add_event(
+            TokenEvent.objects.add(
                 TokenEvent.Kind.REPAIRED,
                 row=stored,
                 actor=self.request.actor,

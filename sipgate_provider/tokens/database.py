@@ -10,13 +10,11 @@ from django.db import (
     InternalError,
     OperationalError,
     connections,
-    router,
     transaction,
 )
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-from sipgate_provider import errors
-from sipgate_provider.models import SipgateToken
+from sipgate_provider import errors, models
 
 AWAY = (OperationalError, InterfaceError, InternalError)
 """What the database raises when it does not take a statement now: it is away, or has become read-only in a failover."""
@@ -25,7 +23,7 @@ LOCK_PATIENCE_MS = 250
 
 
 def alias() -> str:
-    return router.db_for_write(SipgateToken)
+    return models.database()
 
 
 @contextmanager

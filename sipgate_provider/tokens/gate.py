@@ -14,7 +14,6 @@ from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from functools import partial
 from typing import TypeVar
 
@@ -24,10 +23,10 @@ from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
 from sipgate_provider import conf, errors, metrics
-from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.models import Freshness, SipgateToken, State
 from sipgate_provider.tokens import database
 
-from . import journal, sealing, store, threads
+from . import journal, rows, sealing, threads
 from .refresh import LeftToOthers, RefreshRequest, refresh_connection
 
 Answer = TypeVar("Answer")
@@ -47,15 +46,6 @@ class AccessToken:
     scopes: tuple[str, ...]
 
 
-class Freshness(StrEnum):
-    FRESH = "fresh"
-    ADVISORY = "advisory"
-    """Usable; one caller refreshes it in the background."""
-    MANDATORY = "mandatory"
-    """Callers wait for a new one."""
-    OVER = "over"
-
-
 REJECTED = "rejected"
 HANDED_OUT = ("present", "refreshed", "error")
 REQUESTS = metrics.Counter(
@@ -68,19 +58,6 @@ WAIT_SECONDS = metrics.Histogram(
     "How long callers waited for a refreshed access token.",
     {"result": HANDED_OUT},
 )
-
-
-def freshness(row: SipgateToken, now: datetime) -> Freshness:
-    """Return how fresh a row's token is at ``now``. Both deadlines scale with its lifetime (300 s at sipgate)."""
-    lifetime = (row.expires_at - row.issued_at).total_seconds()
-    left = (row.expires_at - now).total_seconds()
-    if left <= 0:
-        return Freshness.OVER
-    if left <= lifetime * conf.mandatory_share():
-        return Freshness.MANDATORY
-    if left <= lifetime * conf.advisory_share():
-        return Freshness.ADVISORY
-    return Freshness.FRESH
 
 
 @sensitive_variables("rejected")
@@ -109,10 +86,10 @@ def usable(
     connection_id = connection if isinstance(connection, int) else connection.pk
     journal.recover_at_start()
     with database.explained():
-        row = row or store.load(connection_id)
+        row = row or rows.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    state = freshness(row, timezone.now())
+    state = row.freshness(timezone.now())
     started, result = time.monotonic(), "error"
     try:
         token = _token(row, state, rejected, wait)
@@ -130,7 +107,7 @@ def _token(
 ) -> AccessToken:
     if rejected is not None:
         row = _after_rejection(row, rejected, wait)
-        state = freshness(row, timezone.now())
+        state = row.freshness(timezone.now())
     if state is Freshness.FRESH:
         return _open(row)
     if state is Freshness.ADVISORY:
@@ -145,7 +122,7 @@ def _token(
         errors.Misconfigured,
     ):
         # The present token, while it lives, is better than an error, unless that token was rejected.
-        if freshness(row, timezone.now()) is Freshness.OVER or rejected is not None:
+        if row.freshness(timezone.now()) is Freshness.OVER or rejected is not None:
             raise
         return _open(row)
 
@@ -197,21 +174,30 @@ def _call(
 
 
 def refresh(
-    connection: SocialAccount | int, *, actor: str = "person", wait: float | None = None
+    connection: SocialAccount | int,
+    *,
+    by: str = "person",
+    seen: int | None = None,
+    wait: float | None = None,
+    force: bool = True,
 ) -> SipgateToken:
-    """Refresh a connection now, even if its token is fresh or was refused; return the new row. Raises as
-    ``usable``. ``actor``: as in ``RefreshRequest``.
+    """Refresh a connection now, even if its token is fresh; return the new row. Raises as ``token``.
+
+    Args:
+        connection: the connection, or its primary key.
+        by: who wants it, for history and metrics: ``"person"``, ``"keepalive"``, or an administrator's name.
+        seen: the version number that is not good enough; the present one by default. If the row has a later one, that
+            is returned, and sipgate is not asked.
+        wait: as ``token``.
+        force: do not wait for the next attempt that is due after a failure.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
-    row = store.load(connection_id)
+    row = rows.load(connection_id)
     if row is None:
         raise errors.NotConnected("There is no sipgate token for this connection.")
-    return _refreshed(row, wait=wait, actor=actor, force=True)
-
-
-def has_ended(row: SipgateToken) -> bool:
-    """Tell whether only a new sign-in can help. A pair that waits in the journal is recovered first."""
-    return row.state == State.NEEDS_SIGN_IN and not journal.recover_row(row)
+    if seen is not None and row.generation > seen:
+        return row
+    return _refreshed(row, wait=wait, actor=by, force=force)
 
 
 def _after_rejection(row: SipgateToken, rejected: str, wait: float | None) -> SipgateToken:
@@ -302,7 +288,7 @@ def _refreshed(
         if (
             row.state == State.ACTIVE
             and not force
-            and freshness(row, timezone.now()) is not Freshness.OVER
+            and row.freshness(timezone.now()) is not Freshness.OVER
         ):
             return row
     give_up = time.monotonic() + (conf.wait_seconds() if wait is None else wait)
@@ -341,7 +327,7 @@ def _refreshed(
 def _recovered(row: SipgateToken, *, force: bool) -> SipgateToken:
     """Return a row that needs a sign-in as the journal knows it, or raise unless it is time to try it again."""
     if journal.recover_row(row):
-        return store.load(row.pk) or row
+        return rows.load(row.pk) or row
     if row.next_attempt_at is None or (row.next_attempt_at > timezone.now() and not force):
         raise errors.NeedsSignIn(
             "This connection needs a new sign-in.", reason=row.reason, code=row.last_error_code

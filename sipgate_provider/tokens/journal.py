@@ -35,9 +35,9 @@ from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 from sipgate_provider.remote.per_process import PerProcess
 from sipgate_provider.remote.secret import Secret
-from sipgate_provider.tokens import database, history
+from sipgate_provider.tokens import database
 
-from . import machine, revocation, sealing, store, threads
+from . import machine, revocation, rows, sealing, threads
 
 logger = logging.getLogger(__name__)
 RECOVERED = metrics.Counter("journal_recovered_total", "Token pairs recovered from the journal.")
@@ -56,7 +56,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry(store.Sent):
+class Entry(rows.Sent):
     """A file of the journal. It names the token that was sent, and has the pair that came back."""
 
     path: Path
@@ -70,7 +70,7 @@ class Broken(Exception):
     """An entry will never open: its pair is lost."""
 
 
-def write(sent: store.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | None:
+def write(sent: rows.Sent, grant: oauth.Grant, pair: sealing.Pair) -> Entry | None:
     """Write a pair to the journal; return its entry. None: there is no journal, or the disk is not writable."""
     folder = machine.shard(sent.connection_id)
     if folder is None:
@@ -157,7 +157,7 @@ def entries(connection_id: int | None = None) -> Iterator[Entry]:
                 yield _entry(Path(file.path))
 
 
-def proof(sent: store.Sent) -> Entry | None:
+def proof(sent: rows.Sent) -> Entry | None:
     """Return the newest entry that proves a token spent: of its consent, and of its generation or a later one."""
     found = [entry for entry in entries(sent.connection_id) if entry.consent_id == sent.consent_id]
     newest = max(found, key=lambda entry: entry.generation, default=None)
@@ -180,10 +180,10 @@ def recover(entry: Entry) -> bool:
     if opened is None:
         return False  # another process has just recovered and removed it
     grant, pair = opened
-    stored = store.save_refreshed(entry, grant, pair, now=grant.issued_at)
-    row = stored or store.load(entry.connection_id)
+    stored = rows.save_refreshed(entry, grant, pair, now=grant.issued_at)
+    row = stored or rows.load(entry.connection_id)
     if stored is not None:
-        history.add_event(
+        TokenEvent.objects.add(
             TokenEvent.Kind.RECOVERED, row=row, actor="journal", generation=entry.generation + 1
         )
         RECOVERED.count()
@@ -214,13 +214,13 @@ def recover_row(row: SipgateToken) -> bool:
     Returns whether there is something newer than ``row`` now, whoever has stored it.
     """
     entry = proof(
-        store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+        rows.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
     )
     if entry is None:
         return False
     if _recovered(entry):
         return True
-    present = store.load(row.pk)
+    present = rows.load(row.pk)
     return present is not None and present.generation > row.generation
 
 
@@ -254,7 +254,7 @@ def recover_all() -> int:
 
 
 def _recover_batch(batch: list[Entry]) -> int:
-    rows = SipgateToken.objects.using(database.alias())
+    rows = SipgateToken.objects
     known = {
         pk: (consent_id, generation)
         for pk, consent_id, generation in rows.filter(
@@ -375,7 +375,7 @@ def _parsed(data: dict[str, Any]) -> tuple[oauth.Grant, sealing.Pair]:
     return grant, sealing.Pair(access_token=grant.access_token, refresh_token=secret)
 
 
-def _context(sent: store.Sent) -> str:
+def _context(sent: rows.Sent) -> str:
     return f"sipgate_provider.journal:{sent.connection_id}:{sent.consent_id.hex}:{sent.generation}"
 
 
@@ -413,7 +413,7 @@ def _tidy_up() -> None:
                 _remove(file)
             elif LOCK.fullmatch(file.name) and _age(file) > FOREIGN_LASTS:
                 old_locks.append(int(file.stem))
-    rows = SipgateToken.objects.using(database.alias())
+    rows = SipgateToken.objects
     if not old_locks or not rows.exists():
         return  # as above: another database
     for start in range(0, len(old_locks), BATCH):

@@ -10,7 +10,7 @@ from django.utils import timezone
 from sipgate_provider import errors
 from sipgate_provider.models import ClientPause
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import authorization_server, database, statements
+from sipgate_provider.tokens import authorization_server, statements
 
 
 def pause(client_fingerprint: str) -> ClientPause | None:
@@ -19,7 +19,7 @@ def pause(client_fingerprint: str) -> ClientPause | None:
 
 def respect(client: oauth.Client, *, row: Any = None) -> None:
     """Raise ``errors.Misconfigured`` while sipgate is known to refuse these credentials. A ``row`` of
-    ``store.load_with_clock`` knows whether there is any pause, and saves a query if there is none."""
+    ``rows.load_with_clock`` knows whether there is any pause, and saves a query if there is none."""
     if row is not None and not row.is_some_client_paused:
         return
     found = pause(authorization_server.fingerprint(client))
@@ -52,7 +52,7 @@ def start_pause(
 ) -> bool:
     """Pause refreshes for ``length``. Return True if this begins an incident."""
     values = {"until": now + length, "error_code": code[:80], "setting": setting[:80]}
-    pauses = ClientPause.objects.using(database.alias())
+    pauses = ClientPause.objects
     if pauses.filter(pk=client_fingerprint).update(**values):
         return False
     _row, created = pauses.get_or_create(pk=client_fingerprint, defaults={**values, "since": now})
@@ -60,7 +60,5 @@ def start_pause(
 
 
 def end_pause(client_fingerprint: str) -> bool:
-    deleted, _rows = (
-        ClientPause.objects.using(database.alias()).filter(pk=client_fingerprint).delete()
-    )
+    deleted, _rows = ClientPause.objects.filter(pk=client_fingerprint).delete()
     return bool(deleted)

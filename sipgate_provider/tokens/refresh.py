@@ -35,7 +35,7 @@ from sipgate_provider.models import Reason, SipgateToken
 from sipgate_provider.remote import http, log_fields, oauth
 from sipgate_provider.tokens import database, pauses
 
-from . import authorization_server, journal, machine, revocation, sealing, store, threads
+from . import authorization_server, journal, machine, revocation, rows, sealing, threads
 from .attempt import Attempt, Outcome, RefreshRequest
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _report_paused(row: SipgateToken, held: machine.LockHeld | None) -> bool:
 
 
 def _load(request: RefreshRequest) -> SipgateToken:
-    row = store.load_with_clock(request.connection_id)
+    row = rows.load_with_clock(request.connection_id)
     if row is not None:
         return row
     if request.caller_in_transaction:
@@ -138,7 +138,7 @@ class _Refresh(Attempt):
         if pair.refresh_token is None:
             raise self.needs_sign_in(Reason.NO_REFRESH_TOKEN, code="")
         place = machine.place() if machine.look(self.row.pk) else ""
-        if not store.is_free(self.row, place=place):
+        if not rows.is_free(self.row, place=place):
             if journal.recover_row(self.row):
                 return self._present()
             raise LeftToOthers
@@ -200,7 +200,7 @@ class _Refresh(Attempt):
         if self.lock is not None:
             self.until_stored.callback(self.lock.release)
         place = machine.place() if self.lock is not None else ""
-        if not store.is_free(self.row, place=place):
+        if not rows.is_free(self.row, place=place):
             raise LeftToOthers
         started = time.clock_gettime(CLOCK)
         self.claim = self._claimed(place)
@@ -221,9 +221,9 @@ class _Refresh(Attempt):
             raise
         self.is_sent = True
 
-    def _claimed(self, place: str) -> store.Claim:
+    def _claimed(self, place: str) -> rows.Claim:
         with database.short_lock_wait(self.request.caller_in_transaction):
-            claim = store.claim(self.row, owner=store.new_owner(place))
+            claim = rows.claim(self.row, owner=rows.new_owner(place))
         if claim is None:
             raise LeftToOthers
         return claim
@@ -261,7 +261,7 @@ class _Refresh(Attempt):
         )
         entry = journal.write(self.token, grant, pair)
         stored = self._stored(grant, pair, entry)
-        row = stored or store.load(self.row.pk)
+        row = stored or rows.load(self.row.pk)
         if entry is not None:
             journal.confirm(entry)
         if stored is not None:
@@ -287,7 +287,7 @@ class _Refresh(Attempt):
         give_up, pause = time.monotonic() + conf.store_seconds(), 0.05
         while True:
             try:
-                return store.save_refreshed(
+                return rows.save_refreshed(
                     self.token,
                     grant,
                     pair,
@@ -329,7 +329,7 @@ class _Refresh(Attempt):
         return error
 
     def _present(self) -> SipgateToken:
-        row = store.load(self.row.pk)
+        row = rows.load(self.row.pk)
         if row is None:
             raise self.gone()
         return row

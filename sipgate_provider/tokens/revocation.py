@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Collection
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -29,7 +29,7 @@ from sipgate_provider import conf, errors, metrics
 from sipgate_provider.models import Revocation, SipgateToken, TokenEvent
 from sipgate_provider.remote import log_fields, oauth
 from sipgate_provider.remote.secret import Secret
-from sipgate_provider.tokens import database, history
+from sipgate_provider.tokens import database
 
 from . import authorization_server, sealing, threads
 
@@ -40,8 +40,6 @@ ATTEMPTS = metrics.Counter(
     {"outcome": ("done", "dropped", "failed", "given_up")},
 )
 
-ERASED = "account deleted"
-"""Reason for ending a grant whose user is being deleted."""
 TRY_FOR = timedelta(hours=24)
 CLAIM_FOR = timedelta(seconds=90)
 """How long other workers leave a row alone that one is sending; longer than a delivery takes."""
@@ -74,7 +72,7 @@ def enqueue(
     """
     if not pair.refresh_token:
         return None
-    rows = Revocation.objects.using(database.alias())
+    rows = Revocation.objects
     connection_id = row.pk if row is not None else connection_id
     former = None
     if not uid and connection_id is not None:
@@ -86,7 +84,7 @@ def enqueue(
         )
         uid = former.uid if former else ""
     if not uid:
-        history.add_event(
+        TokenEvent.objects.add(
             TokenEvent.Kind.REVOCATION_FAILED,
             actor="outbox",
             note=why,
@@ -133,7 +131,7 @@ def drop_pending(uid: str) -> None:
     Requests that were sent before are kept for a while, without their tokens, for ``sent_since``. One that is being
     sent at this moment is left to its sender.
     """
-    rows = Revocation.objects.using(database.alias()).filter(uid=uid, next_attempt_at__isnull=False)
+    rows = Revocation.objects.filter(uid=uid, next_attempt_at__isnull=False)
     if not rows.exists():  # as usual
         return
     rows.filter(sent_at=None).delete()
@@ -148,18 +146,11 @@ def may_have_ended(uid: str, *, since: datetime) -> bool:
     """
     if not sent_since(since, uid=uid, wait=0):
         return False
-    without_pair = SipgateToken.objects.using(database.alias()).filter(sealed=b"")
+    without_pair = SipgateToken.objects.filter(sealed=b"")
     is_ended_here = without_pair.filter(
         connection__provider=conf.PROVIDER_ID, connection__uid=uid
     ).exists()
     return not is_ended_here and sent_since(since, uid=uid)
-
-
-def erase(uids: Collection[str]) -> None:
-    """Remove the person from what is pending of these identities. It is still ended, and noted without a name."""
-    Revocation.objects.using(database.alias()).filter(uid__in=[*uids]).update(
-        why=ERASED, user_key=""
-    )
 
 
 def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
@@ -174,9 +165,7 @@ def sent_since(moment: datetime, *, uid: str = "", wait: float = WAIT) -> bool:
     """
     # One without an answer is under way, or its worker was killed: it cannot have lasted longer than its claim.
     is_unanswered = Q(answered_at=None, sent_at__gte=moment - CLAIM_FOR)
-    rows = Revocation.objects.using(database.alias()).filter(
-        is_unanswered | Q(answered_at__gte=moment)
-    )
+    rows = Revocation.objects.filter(is_unanswered | Q(answered_at__gte=moment))
     if uid:
         rows = rows.filter(uid=uid)
     give_up = time.monotonic() + wait
@@ -235,12 +224,14 @@ def deliver(pk: uuid.UUID) -> bool:
 
 
 def _record(row: Revocation, kind: str, *, note: str = "", error_code: str = "") -> None:
-    uid = "" if row.why == ERASED else row.uid
-    history.add_event(kind, uid=uid, actor="outbox", note=note or row.why, error_code=error_code)
+    uid = "" if row.why == Revocation.ERASED else row.uid
+    TokenEvent.objects.add(
+        kind, uid=uid, actor="outbox", note=note or row.why, error_code=error_code
+    )
 
 
 def _rows(pk: uuid.UUID) -> QuerySet[Revocation]:
-    return Revocation.objects.using(database.alias()).filter(pk=pk)
+    return Revocation.objects.filter(pk=pk)
 
 
 def _claim(pk: uuid.UUID) -> Revocation | None:
@@ -259,7 +250,7 @@ def _claim(pk: uuid.UUID) -> Revocation | None:
 
 def _is_connected(row: Revocation) -> bool:
     """Tell whether this site has a pair of this identity and client that was not ended here, even if it was refused."""
-    pairs = SipgateToken.objects.using(database.alias()).exclude(sealed=b"")
+    pairs = SipgateToken.objects.exclude(sealed=b"")
     pairs = pairs.filter(connection__provider=conf.PROVIDER_ID, connection__uid=row.uid)
     if row.client_id:
         pairs = pairs.filter(client_id__in=("", row.client_id))
@@ -303,9 +294,16 @@ def _failed(row: Revocation, error: errors.SipgateError) -> bool:
     return False
 
 
+def deliver_endings() -> Iterator[bool]:
+    """Try each ending whose time has come, and yield whether it is over. A caller that stops iterating stops here."""
+    forget_finished()
+    for pk in due():
+        yield deliver(pk)
+
+
 def due(limit: int = 100) -> list[uuid.UUID]:
     """Return the ids of revocations whose time has come, oldest first."""
-    rows = Revocation.objects.using(database.alias()).filter(next_attempt_at__lte=timezone.now())
+    rows = Revocation.objects.filter(next_attempt_at__lte=timezone.now())
     return list(rows.order_by("next_attempt_at").values_list("pk", flat=True)[:limit])
 
 
@@ -332,13 +330,13 @@ def key_ids() -> list[str]:
 
 
 def _sealed() -> list[tuple[uuid.UUID, bytes]]:
-    rows = Revocation.objects.using(database.alias()).exclude(sealed=b"").order_by()
+    rows = Revocation.objects.exclude(sealed=b"").order_by()
     return [(pk, bytes(sealed)) for pk, sealed in rows.values_list("pk", "sealed")]
 
 
 def forget_finished() -> None:
     """Delete the rows that no sign-in under way can need any more."""
-    rows = Revocation.objects.using(database.alias()).filter(next_attempt_at=None)
+    rows = Revocation.objects.filter(next_attempt_at=None)
     rows.filter(sent_at__lt=timezone.now() - REMEMBERED).delete()
 
 

@@ -29,11 +29,12 @@ from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after th
 from django.core.management import call_command  # noqa: E402
 from django.db import DatabaseError, InterfaceError, connections  # noqa: E402
 
-from sipgate_provider import errors  # noqa: E402
+from sipgate_provider import errors, tokens  # noqa: E402
 from sipgate_provider.client import SipgateClient  # noqa: E402
 from sipgate_provider.ops import keepalive  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
-from sipgate_provider.tokens import gate, journal, refresh, store, threads  # noqa: E402
+from sipgate_provider.tokens import journal, rows, threads  # noqa: E402
+from sipgate_provider.tokens.refresh import LeftToOthers, _Refresh  # noqa: E402
 
 orders = open(0, "rb", buffering=0)  # noqa: SIM115  # for as long as the process lives; without a lock at its end
 ending = threading.Event()
@@ -53,7 +54,7 @@ def crashed(what: threading.ExceptHookArgs) -> None:
 # --- what becomes of each token ---------------------------------------------------------------------------------------
 
 
-def of(token: store.Sent) -> dict[str, Any]:
+def of(token: rows.Sent) -> dict[str, Any]:
     return {
         "connection": token.connection_id,
         "consent": token.consent_id.hex,
@@ -62,12 +63,12 @@ def of(token: store.Sent) -> dict[str, Any]:
 
 
 def watch_for_crashes() -> None:
-    run = refresh._Refresh.run
+    run = _Refresh.run
 
     def runs(self: Any) -> Any:
         try:
             return run(self)
-        except (errors.SipgateError, refresh.LeftToOthers, DatabaseError, InterfaceError):
+        except (errors.SipgateError, LeftToOthers, DatabaseError, InterfaceError):
             raise
         except BaseException:
             tell(
@@ -75,20 +76,20 @@ def watch_for_crashes() -> None:
             )  # nobody asks for what comes of a refresh behind
             raise
 
-    refresh._Refresh.run = runs  # type: ignore[method-assign]  # watched
+    _Refresh.run = runs  # type: ignore[method-assign]  # watched
     threading.excepthook = crashed
 
 
 def watch() -> None:
     """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
     before_sending, write, save = (
-        refresh._Refresh._before_sending,
+        _Refresh._before_sending,
         journal.write,
-        store.save_refreshed,
+        rows.save_refreshed,
     )
     no_answer, refused, resolve = (
-        refresh._Refresh.no_answer,
-        refresh._Refresh.refused,
+        _Refresh.no_answer,
+        _Refresh.refused,
         socket.getaddrinfo,
     )
 
@@ -96,12 +97,12 @@ def watch() -> None:
         before_sending(self)
         tell("sent", **of(self.token))
 
-    def journals(sent: store.Sent, *args: Any) -> Any:
+    def journals(sent: rows.Sent, *args: Any) -> Any:
         entry = write(sent, *args)
         tell("not journaled" if entry is None else "kept", **of(sent))
         return entry
 
-    def saves(sent: store.Sent, *args: Any, **options: Any) -> bool:
+    def saves(sent: rows.Sent, *args: Any, **options: Any) -> bool:
         stored = save(sent, *args, **options)
         if stored:
             tell("kept", **of(sent))
@@ -124,10 +125,10 @@ def watch() -> None:
         names_are_resolved.wait()
         return resolve(*args, **options)
 
-    refresh._Refresh._before_sending = sends  # type: ignore[method-assign]  # watched
-    refresh._Refresh.no_answer = unanswered  # type: ignore[method-assign]  # watched
-    refresh._Refresh.refused = is_refused  # type: ignore[method-assign]  # watched
-    journal.write, store.save_refreshed, socket.getaddrinfo = journals, saves, resolves
+    _Refresh._before_sending = sends  # type: ignore[method-assign]  # watched
+    _Refresh.no_answer = unanswered  # type: ignore[method-assign]  # watched
+    _Refresh.refused = is_refused  # type: ignore[method-assign]  # watched
+    journal.write, rows.save_refreshed, socket.getaddrinfo = journals, saves, resolves
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -210,17 +211,17 @@ def prepare(answers: list[dict[str, Any]]) -> None:
             user=user, provider="sipgate", uid=f"{1000000 + number}w0"
         )
         now = datetime.now(UTC)
-        store.consent(
+        rows.consent(
             connection,
             oauth.Grant.parse(answer, issued_at=now),
-            requested_scope=["account:read"],
+            scope=["account:read"],
             now=now,
         )
     tell("prepared")
 
 
 def recover() -> None:
-    tell("recovered", number=journal.recover_all(), waiting=journal.waiting())
+    tell("recovered", number=tokens.recover(), waiting=journal.waiting())
 
 
 def verify() -> None:
@@ -228,10 +229,10 @@ def verify() -> None:
 
     def try_one(connection: SocialAccount) -> None:
         try:
-            gate.refresh(connection, wait=20)
+            tokens.refresh(connection, wait=20)
             SipgateClient(connection).get("/account")
         except errors.SipgateError as error:
-            row = store.load(connection.pk)
+            row = tokens.load(connection.pk)
             tell(
                 "lost",
                 connection=connection.pk,
@@ -260,7 +261,7 @@ def main() -> None:
         {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[
             told["do"]
         ]()
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ django.setup()
 
 from django.db import connections, transaction  # noqa: E402  # after the set-up
 
-from sipgate_provider import errors  # noqa: E402  # after the set-up
-from sipgate_provider.ops import keepalive, reseal  # noqa: E402  # after the set-up
-from sipgate_provider.tokens import gate, journal  # noqa: E402  # after the set-up
+from sipgate_provider import errors, tokens  # noqa: E402  # after the set-up
+from sipgate_provider.ops import keepalive  # noqa: E402  # after the set-up
+from sipgate_provider.tokens import journal  # noqa: E402  # after the set-up
 from tests.concurrency import points  # noqa: E402  # after the set-up
 
 
@@ -30,7 +30,7 @@ def use(connection: int, wait: float | None, outcomes: list[Any], start: threadi
     start.wait()
     began = time.monotonic()
     try:
-        token = gate.usable(connection, wait=wait)
+        token = tokens.token(connection, wait=wait)
         outcomes.append(["ok", token.generation, time.monotonic() - began])
     except errors.SipgateError as error:
         outcomes.append(
@@ -57,7 +57,7 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
     """Use a token inside a transaction that is rolled back."""
     try:
         with transaction.atomic():
-            token = gate.usable(order["connection"])
+            token = tokens.token(order["connection"])
             raise RuntimeError("rolled back")
     except RuntimeError:
         return ["ok", token.generation]
@@ -69,7 +69,7 @@ def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
         return keepalive.run(rate=0, threads=order.get("threads", 1)).as_dict()
     if order.get("reseal"):
-        return reseal.reseal(batch=1).as_dict()
+        return tokens.reseal(batch=1).as_dict()
     return in_transaction(order) if order.get("roll_back") else round_of(order)
 
 

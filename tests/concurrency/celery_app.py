@@ -35,15 +35,16 @@ def use(connection: int) -> list[Any]:
 
     It ends when a refresh of it is under way.
     """
-    from sipgate_provider.tokens import gate, store
+    from sipgate_provider import tokens
+    from sipgate_provider.models import Freshness
 
-    token = gate.usable(connection)
+    token = tokens.token(connection)
     while (
-        (row := store.load(connection))
+        (row := tokens.load(connection))
         and not row.lease_owner
         and row.generation == token.generation
     ):
-        if gate.freshness(row, timezone.now()) is gate.Freshness.FRESH:
+        if row.freshness(timezone.now()) is Freshness.FRESH:
             break
         time.sleep(0.01)
     return [token.generation, os.getpid()]
@@ -52,6 +53,4 @@ def use(connection: int) -> list[Any]:
 @signals.worker_init.connect
 def use_before_the_fork(**_kwargs: Any) -> None:
     if number := os.environ.get("SIPGATE_FIRST"):
-        from sipgate_provider.tokens import gate
-
-        gate.usable(int(number))
+        tokens.token(int(number))

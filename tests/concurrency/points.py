@@ -10,33 +10,34 @@ from pathlib import Path
 from typing import Any
 
 from sipgate_provider.remote import http, oauth
-from sipgate_provider.tokens import journal, machine, refresh, revocation, sealing, store
+from sipgate_provider.tokens import journal, machine, revocation, rows, sealing
+from sipgate_provider.tokens.refresh import _Refresh
 
 BEFORE, AFTER = "before", "after"
 POINTS: dict[str, tuple[Any, str, str]] = {
-    "before the row is read": (store, "load_with_clock", BEFORE),
-    "after the row is read": (store, "load_with_clock", AFTER),
+    "before the row is read": (rows, "load_with_clock", BEFORE),
+    "after the row is read": (rows, "load_with_clock", AFTER),
     "after the pair is opened": (sealing, "open_pair", AFTER),
     "before connecting": (oauth, "refresh", BEFORE),
     "connected": (machine, "lock", BEFORE),
     "locked": (machine, "lock", AFTER),
-    "before the claim": (store, "claim", BEFORE),
-    "claimed": (store, "claim", AFTER),
+    "before the claim": (rows, "claim", BEFORE),
+    "claimed": (rows, "claim", AFTER),
     "before the journal is looked into": (journal, "proof", BEFORE),
     "the journal was looked into": (journal, "proof", AFTER),
-    "the time was checked": (refresh._Refresh, "_check_time", AFTER),
+    "the time was checked": (_Refresh, "_check_time", AFTER),
     "half sent": (http._Stamped, "send", AFTER),
     "sent": (http._Stamped, "getresponse", BEFORE),
     "answered": (oauth, "refresh", AFTER),
     "before the journal is written": (journal, "write", BEFORE),
     "journaled": (journal, "write", AFTER),
-    "before the pair is stored": (store, "save_refreshed", BEFORE),
-    "stored": (store, "save_refreshed", AFTER),
+    "before the pair is stored": (rows, "save_refreshed", BEFORE),
+    "stored": (rows, "save_refreshed", AFTER),
     "before the journal is told": (journal, "confirm", BEFORE),
     "the journal was told": (journal, "confirm", AFTER),
 }
 OF_KEY_CHANGE: dict[str, tuple[Any, str, str]] = {
-    "some rows were sealed anew": (store, "reseal", AFTER),
+    "some rows were sealed anew": (rows, "reseal", AFTER),
     "before the revocations": (revocation, "reseal", BEFORE),
     "before an entry takes its place": (Path, "rename", BEFORE),
     "an entry has taken its place": (Path, "rename", AFTER),

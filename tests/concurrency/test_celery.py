@@ -16,8 +16,8 @@ import pytest
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.result import AsyncResult
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.tokens import gate, store
 from tests.concurrency.celery_app import celery
 from tests.conftest import Connect
 from tests.processes import environment
@@ -46,9 +46,9 @@ def test_children_that_end_while_they_refresh(
         assert [generation for generation, _ in answers] == [1] * 4
         assert len({process for _, process in answers}) == 4, "each had a process of its own"
     assert strict.counts()["rotated"] > 1, "some were asked for"
-    assert {gate.refresh(pk).state for pk in SipgateToken.objects.values_list("pk", flat=True)} == {
-        State.ACTIVE
-    }
+    assert {
+        tokens.refresh(pk).state for pk in SipgateToken.objects.values_list("pk", flat=True)
+    } == {State.ACTIVE}
     assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
 
 
@@ -63,7 +63,7 @@ def test_a_soft_time_limit_inside_a_refresh(start: Start, connect: Connect, stri
         assert generations() == {1}, "it is still being refreshed"
         assert worker.use(connection).get(timeout=60)[0] == 2
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-    assert store.load(connection).lease_owner == ""
+    assert tokens.load(connection).lease_owner == ""
 
 
 @pytest.mark.long

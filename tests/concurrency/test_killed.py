@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import gate, journal, store
+from sipgate_provider.tokens import journal, rows
 from tests.concurrency import points
 from tests.conftest import Connect
 from tests.processes import environment
@@ -58,16 +58,16 @@ def test_the_connection_survives(
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     started = time.monotonic()
-    token = gate.usable(connection)
+    token = tokens.token(connection)
     assert time.monotonic() - started < 2, (
         "on one machine nobody waits for the lease of somebody who was killed"
     )
-    row = store.load(connection)
+    row = tokens.load(connection)
     assert (row.state, row.generation) == (State.ACTIVE, token.generation)
     assert token.generation == 2
     assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1)
-    journal.recover_all()
-    assert (journal.waiting(), store.load(connection).generation) == (0, 2)
+    tokens.recover()
+    assert (journal.waiting(), tokens.load(connection).generation) == (0, 2)
 
 
 def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
@@ -77,8 +77,8 @@ def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
     connection = connect(age=400).pk
     die_at("sent", connection=connection)
     with contextlib.suppress(errors.NeedsSignIn):
-        gate.usable(connection)
-    row, counts = store.load(connection), strict.counts()
+        tokens.token(connection)
+    row, counts = tokens.load(connection), strict.counts()
     was_read = counts["refresh"] == 2
     assert (row.state, counts["reuse"]) == (
         (State.NEEDS_SIGN_IN, 1) if was_read else (State.ACTIVE, 0)
@@ -94,9 +94,9 @@ def test_the_window_ends_at_once_as_lost_rotation(
     die_at(point, connection=connection)
     started = time.monotonic()
     with pytest.raises(errors.NeedsSignIn):
-        gate.usable(connection)
+        tokens.token(connection)
     assert time.monotonic() - started < 2
-    row = store.load(connection)
+    row = tokens.load(connection)
     assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
     assert strict.counts()["refresh"] == 2
 
@@ -107,8 +107,8 @@ def test_keepalive_killed_loses_nothing(
 ) -> None:
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(5)]
     die_at(point, keepalive=True, threads=1)
-    assert {gate.usable(pk).generation for pk in connections} == {2}
-    assert {store.load(pk).state for pk in connections} == {State.ACTIVE}
+    assert {tokens.token(pk).generation for pk in connections} == {2}
+    assert {tokens.load(pk).state for pk in connections} == {State.ACTIVE}
     assert (strict.counts()["reuse"], strict.counts()["refused"], strict.counts()["rotated"]) == (
         0,
         0,
@@ -129,16 +129,16 @@ def test_another_machine_waits_for_lease_and_grace(
     die_at(point, connection=connection)
     settings.SIPGATE_JOURNAL_DIR = f"{folder}-of-another-machine"
     with pytest.raises(errors.SipgateUnavailable):
-        gate.usable(connection, wait=4)  # its lease is over, its grace is not
+        tokens.token(connection, wait=4)  # its lease is over, its grace is not
     if point == "claimed":
-        assert gate.usable(connection, wait=6).generation == 2
+        assert tokens.token(connection, wait=6).generation == 2
         return
     settings.SIPGATE_JOURNAL_DIR = str(
         folder
     )  # the first machine comes back, and a worker starts there
-    assert journal.recover_all() == 1
+    assert tokens.recover() == 1
     settings.SIPGATE_JOURNAL_DIR = f"{folder}-of-another-machine"
-    assert gate.usable(connection, wait=0.5).generation == 2
+    assert tokens.token(connection, wait=0.5).generation == 2
     assert strict.counts()["reuse"] == 0
 
 
@@ -147,12 +147,12 @@ def test_others_go_on_with_a_token_that_still_lives(
 ) -> None:
     connection = connect(age=400).pk
     die_at("claimed", connection=connection)
-    row = store.load(connection)
+    row = tokens.load(connection)
     SipgateToken.objects.filter(pk=connection).update(
         expires_at=row.issued_at + (row.expires_at - row.issued_at) * 2
     )
     started = time.monotonic()
-    assert gate.usable(connection).generation == 1
+    assert tokens.token(connection).generation == 1
     assert time.monotonic() - started < 0.5
 
 
@@ -184,15 +184,15 @@ class TestJournal:
         die_at("journaled", connection=connection)
         keys, settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS, old
         with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
-            gate.usable(connection)
-        assert (store.load(connection).reason, strict.counts()["refresh"]) == (
+            tokens.token(connection)
+        assert (tokens.load(connection).reason, strict.counts()["refresh"]) == (
             Reason.KEY_MISSING,
             1,
         )
-        assert gate.usable(other).generation == 2
+        assert tokens.token(other).generation == 2
         settings.SIPGATE_TOKEN_KEYS = keys
-        assert gate.usable(connection).generation == 2
-        assert store.load(connection).state == State.ACTIVE
+        assert tokens.token(connection).generation == 2
+        assert tokens.load(connection).state == State.ACTIVE
 
     def test_a_broken_entry_is_a_lost_rotation(
         self, connect: Connect, strict: Strict, folder: Path
@@ -202,8 +202,8 @@ class TestJournal:
         [file] = folder.glob("*/*.sealed")
         file.write_bytes(file.read_bytes()[:-1])
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(connection)
-        assert (store.load(connection).reason, strict.counts()["refresh"]) == (
+            tokens.token(connection)
+        assert (tokens.load(connection).reason, strict.counts()["refresh"]) == (
             Reason.LOST_ROTATION,
             1,
         )
@@ -212,14 +212,14 @@ class TestJournal:
         connection = connect(age=400).pk
         die_at("journaled", connection=connection)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        store.consent(
+        rows.consent(
             SocialAccount.objects.get(pk=connection),
             grant,
-            requested_scope=[],
+            scope=[],
             now=datetime.now(UTC),
         )
-        assert journal.recover_all() == 0
-        assert gate.usable(connection).value == grant.access_token
+        assert tokens.recover() == 0
+        assert tokens.token(connection).value == grant.access_token
 
     def test_what_another_machine_thought_meanwhile_is_repaired(
         self, connect: Connect, strict: Strict, settings: Any
@@ -235,14 +235,14 @@ class TestJournal:
         with pytest.raises(
             errors.NeedsSignIn
         ):  # it does not see the journal, and there is no grace
-            gate.usable(connection, wait=6)
+            tokens.token(connection, wait=6)
         settings.SIPGATE_JOURNAL_DIR = folder
-        assert journal.recover_all() == 1
-        assert store.load(connection).state == State.ACTIVE
+        assert tokens.recover() == 1
+        assert tokens.load(connection).state == State.ACTIVE
 
     def test_a_full_disk_stops_nothing(
         self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path
     ) -> None:
         (tmp_path / "file").write_text("in the way")
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "file" / "journal")
-        assert gate.usable(connect(age=400)).generation == 2
+        assert tokens.token(connect(age=400)).generation == 2

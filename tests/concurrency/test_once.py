@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.tokens import store
 from tests.conftest import Connect
 from tests.processes import Worker, environment, workers
 from tests.rotating_server import Strict
@@ -40,12 +40,12 @@ def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
 
 
 def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) -> None:
-    first = store.load(connection).generation
+    first = tokens.load(connection).generation
     for number in range(rounds):
         one_rotation(crowd, connection, first + number + 1)
     counts = strict.counts()
     assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
-    row = store.load(connection)
+    row = tokens.load(connection)
     assert (row.state, row.lease_owner, row.refresh_count) == (State.ACTIVE, "", first - 1 + rounds)
 
 
@@ -69,7 +69,7 @@ def test_three_hundred_rotations(connect: Connect, strict: Strict) -> None:
             assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
     counts = strict.counts()
     assert (counts["refresh"], counts["reuse"]) == (300, 0)
-    assert store.load(connection).refresh_count == 300
+    assert tokens.load(connection).refresh_count == 300
 
 
 @pytest.mark.long
@@ -90,7 +90,7 @@ def test_rollback_of_another_process(connect: Connect, strict: Strict) -> None:
             assert (kind, strict.counts()["refresh"]) == ("CallerHoldsLock", 0)
             return
         assert kind == "ok"
-    assert store.load(pk).generation == 2
+    assert tokens.load(pk).generation == 2
 
 
 def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
@@ -120,14 +120,14 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
             )  # until the token has been sent; before that, the end of the worker means: not sent
         crowd[0].process.terminate()
         crowd[0].process.wait(20)
-    assert store.load(connection).generation == 2
+    assert tokens.load(connection).generation == 2
     assert strict.counts()["reuse"] == 0
 
 
 COMMAND = """
 from sipgate_provider.tokens import gate
 from tests.rotating_server import Strict
-print(gate.usable({connection}).generation)
+print(tokens.token({connection}).generation)
 while not Strict("{url}").counts()["arrived"]:
     pass
 """
@@ -150,7 +150,7 @@ def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Str
     connection = connect(age=240).pk
     strict.set(latency=1)
     end_of_a_command(connection, strict)
-    assert (store.load(connection).generation, store.load(connection).lease_owner) == (2, "")
+    assert (tokens.load(connection).generation, tokens.load(connection).lease_owner) == (2, "")
     assert strict.counts()["reuse"] == 0
 
 
@@ -161,5 +161,5 @@ def test_a_command_ends_though_sipgate_hangs(
     connection = connect(age=240).pk
     strict.set(fault="hang", times=1, hang=20)
     assert end_of_a_command(connection, strict) < 15
-    row = store.load(connection)
+    row = tokens.load(connection)
     assert (row.generation, row.state, bool(row.mark_owner)) == (1, State.FAILING, True)

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import requests
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, State
-from sipgate_provider.tokens import gate, journal, store
+from sipgate_provider.tokens import journal
 from tests.concurrency.crew import Crew, meet
 from tests.concurrency.points import KILL, LOST, PAUSE, POINTS
 from tests.conftest import Connect
@@ -36,22 +36,22 @@ def crew(settings: Any, strict: Strict, tmp_path: Path) -> Iterator[Crew]:
 def check(connection: int, strict: Strict, *, may_be_lost: bool) -> None:
     """Nothing was lost, unless somebody was killed in the window that stays; then the row says so."""
     try:
-        token = gate.usable(connection)
+        token = tokens.token(connection)
     except errors.NeedsSignIn:
-        row = store.load(connection)
+        row = tokens.load(connection)
         assert may_be_lost, "a pair was lost"
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
         return
     assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1), (
         "a token was sent twice"
     )
-    assert (token.generation, store.load(connection).lease_owner) == (2, "")
+    assert (token.generation, tokens.load(connection).lease_owner) == (2, "")
     answer = requests.get(
         f"{strict.api_url}/account", headers={"Authorization": f"Bearer {token.value}"}, timeout=10
     )
     assert answer.status_code == 200, "the newest pair is dead"
-    journal.recover_all()
-    assert (store.load(connection).generation, journal.waiting()) == (2, 0)
+    tokens.recover()
+    assert (tokens.load(connection).generation, journal.waiting()) == (2, 0)
 
 
 def try_pairs(

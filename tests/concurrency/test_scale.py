@@ -13,10 +13,9 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 
-from sipgate_provider import accounts
+from sipgate_provider import accounts, tokens
 from sipgate_provider.models import Revocation, SipgateToken
 from sipgate_provider.ops import keepalive
-from sipgate_provider.tokens import store
 from tests.conftest import Connect
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(1800)]
@@ -100,6 +99,6 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
     assert len(set(listed)) == 600
     somebody = get_user_model().objects.create(username="somebody")
     started = time.monotonic()
-    assert store.load(template.pk) is not None
+    assert tokens.load(template.pk) is not None
     assert accounts.connections_of(somebody) == []
     print(f"a page's two lookups took {(time.monotonic() - started) * 1000:.1f} ms")

@@ -15,7 +15,7 @@ import requests
 from django.conf import settings as django_settings
 from django.test import Client
 
-from sipgate_provider.tokens import store
+from sipgate_provider import tokens
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.rotating_server import Strict
@@ -87,7 +87,7 @@ def test_what_was_sent_is_stored(
         process.send_signal(how)
         if how != signal.SIGHUP:
             process.wait(60)
-        wait_for(lambda: store.load(connection.pk).generation == 2)
+        wait_for(lambda: tokens.load(connection.pk).generation == 2)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

@@ -16,8 +16,9 @@ from django.conf import settings as django_settings
 from django.test import Client
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from sipgate_provider.tokens import store, threads
+from sipgate_provider.tokens import threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import site
@@ -83,8 +84,8 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
             tab.sendall(
                 f"GET /account HTTP/1.1\r\nHost: localhost:8080\r\nCookie: {cookie}\r\n\r\n".encode()
             )
-            wait_for(lambda: store.load(SipgateToken.objects.get().pk).lease_owner)
-        wait_for(lambda: store.load(SipgateToken.objects.get().pk).generation == 2)
+            wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).lease_owner)
+        wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).generation == 2)
         assert running.get("/account.json", session=session).json()["connections"][0]["fresh"]
     assert browser.sandbox.control.state()["reuses"] == 0
 

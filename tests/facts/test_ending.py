@@ -13,11 +13,11 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.doctor import Severity
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, gate, store, threads
 from tests.facts.server import ROSA, AuthorizationServer, Browser
 from tests.raw_server import serving, whole
 
@@ -44,13 +44,13 @@ def connect(server: AuthorizationServer, browser: Browser, **changes: str | None
     answer = server.grant(browser, **changes)
     user, _ = get_user_model().objects.get_or_create(username="rosa")
     connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)
-    consent.record_consent(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
+    tokens.store(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
     return connection
 
 
 def disconnect(connection: SocialAccount) -> None:
     connection.delete()
-    assert threads.errands.wait_idle(60)
+    assert tokens.errands.wait_idle(60)
 
 
 def nowhere() -> str:
@@ -89,7 +89,7 @@ class TestEnding:
             next_attempt_at=timezone.now()
         )
         keepalive.run(rate=0)
-        assert gate.refresh(connection, actor="test").generation == 2
+        assert tokens.refresh(connection, by="test").generation == 2
 
     def test_a_second_sign_in_ends_nothing(
         self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
@@ -97,9 +97,9 @@ class TestEnding:
         connection = connect(server, browser)
         for other in (browser, new_browser()):
             connect(server, other)
-        assert threads.errands.wait_idle(60)
+        assert tokens.errands.wait_idle(60)
         assert Revocation.objects.count() == 0
-        assert gate.refresh(connection, actor="test").generation == 4
+        assert tokens.refresh(connection, by="test").generation == 4
 
     def test_a_spent_token_ends_the_grant_too(
         self, server: AuthorizationServer, browser: Browser
@@ -121,7 +121,7 @@ class TestLifetime:
     def test_offline_access_has_an_unknown_end(
         self, server: AuthorizationServer, browser: Browser
     ) -> None:
-        row = store.load(connect(server, browser, scope="account:read offline_access").pk)
+        row = tokens.load(connect(server, browser, scope="account:read offline_access").pk)
         assert row is not None
         assert (row.refresh_expires_at, row.is_tied_to_browser) == (None, False)
 
@@ -131,22 +131,22 @@ class TestLifetime:
         server.set_lifetimes(session=3600)
         connection = connect(server, browser)
         SipgateToken.objects.update(issued_at=timezone.now() - timedelta(minutes=10))
-        gate.refresh(connection, actor="test")
-        row = store.load(connection.pk)
+        tokens.refresh(connection, by="test")
+        row = tokens.load(connection.pk)
         assert row is not None
         assert row.reason == Reason.FIXED_END
         assert row.keepalive_at == row.refresh_expires_at
 
     def test_any_other_moves(self, server: AuthorizationServer, browser: Browser) -> None:
         connection = connect(server, browser)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert row is not None
         assert row.refresh_expires_at is not None
         earlier = timedelta(minutes=10)
         SipgateToken.objects.update(
             issued_at=row.issued_at - earlier, refresh_expires_at=row.refresh_expires_at - earlier
         )
-        gate.refresh(connection, actor="test")
+        tokens.refresh(connection, by="test")
         assert SipgateToken.objects.get().reason == ""
 
 

@@ -9,8 +9,8 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import LastKnownAccount, SipgateToken, State
-from sipgate_provider.tokens import gate
 from tests.flows.test_pages import text_of
 from tests.journey import Browser
 
@@ -119,4 +119,4 @@ def test_no_token_is_refreshed_for_a_page_that_does_not_ask(person: Browser) -> 
     SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
     person.site.get("/account")
     assert SipgateToken.objects.get().generation == row.generation
-    assert gate.usable(row.pk).generation == row.generation + 1
+    assert tokens.token(row.pk).generation == row.generation + 1

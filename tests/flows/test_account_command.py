@@ -12,8 +12,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 
+from sipgate_provider import tokens
 from sipgate_provider.models import Reason, SipgateToken, State
-from sipgate_provider.tokens import sealing, store
+from sipgate_provider.tokens import sealing
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.journey import Browser
@@ -80,7 +81,7 @@ def test_no_token_is_shown(connect: Connect) -> None:
     connection = connect()
     for arguments in ([], ["--json"], ["--no-refresh"]):
         text = shown("person0", *arguments)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         assert not [
             secret

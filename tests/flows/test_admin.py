@@ -25,6 +25,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.admin import shared
 from sipgate_provider.admin.history import COLUMNS
 from sipgate_provider.models import (
@@ -37,7 +38,7 @@ from sipgate_provider.models import (
     TokenEvent,
 )
 from sipgate_provider.ops import operations, statistics
-from sipgate_provider.tokens import history, sealing, store, threads
+from sipgate_provider.tokens import sealing
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import HOST, Browser
@@ -624,7 +625,7 @@ class TestActions:
         assert page.status_code == 200
         assert connection.uid in text
         assert "1 connection" in text
-        assert (store.load(connection.pk).state, store.load(connection.pk).generation) == (
+        assert (tokens.load(connection.pk).state, tokens.load(connection.pk).generation) == (
             State.ACTIVE,
             1,
         )
@@ -636,16 +637,16 @@ class TestActions:
         client = Client(headers={"host": "localhost:8080"}, enforce_csrf_checks=True)
         client.force_login(User.objects.create_superuser("boss"), backend=BACKEND)
         assert choose(client, "revoke_selected", connection.pk, confirmed="yes").status_code == 403
-        assert store.load(connection.pk).state == State.ACTIVE
+        assert tokens.load(connection.pk).state == State.ACTIVE
 
     def test_refresh(self, boss: Client, connect: Connect, strict: Strict) -> None:
         one, other = connect(), connect()
         told = self.confirmed(boss, "refresh_selected", one.pk, other.pk)
         assert [level for level, _text in told] == ["success", "success"]
         assert re.match(rf"{one.uid} \({one.user}\): refreshed in \d+ ms", told[0][1])
-        assert {store.load(row.pk).generation for row in (one, other)} == {2}
+        assert {tokens.load(row.pk).generation for row in (one, other)} == {2}
         self.confirmed(boss, "refresh_selected", one.pk)
-        assert store.load(one.pk).generation == 3
+        assert tokens.load(one.pk).generation == 3
         assert strict.counts()["reuse"] == 0
         events = TokenEvent.objects.filter(kind="admin").values_list("actor", "note")
         assert list(events) == [("boss", "refresh: done")] * 3
@@ -682,8 +683,8 @@ class TestActions:
         gone, asked = connect(), connect()
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "success"
         assert self.confirmed(boss, "require_sign_in_selected", asked.pk)[0][0] == "success"
-        assert store.load(gone.pk).reason == Reason.REVOKED
-        assert store.load(asked.pk).reason == Reason.SIGN_IN_REQUIRED
+        assert tokens.load(gone.pk).reason == Reason.REVOKED
+        assert tokens.load(asked.pk).reason == Reason.SIGN_IN_REQUIRED
         assert self.confirmed(boss, "revoke_selected", gone.pk)[0][0] == "info"
         assert self.confirmed(boss, "require_sign_in_selected", asked.pk)[0][0] == "info"
         assert TokenEvent.objects.filter(kind="admin").count() == 2
@@ -746,7 +747,7 @@ class TestActions:
         monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
         connection = connect()
         ((level, _text),) = self.confirmed(boss, "refresh_selected", connection.pk)
-        assert (level, store.load(connection.pk).generation) == ("success", 2)
+        assert (level, tokens.load(connection.pk).generation) == ("success", 2)
 
     def test_inside_a_transaction_it_refuses(
         self, boss: Client, connect: Connect, strict: Strict, monkeypatch
@@ -772,7 +773,7 @@ class TestDeletion:
         assert boss.post(url, {"post": "yes"}).status_code == 302
         assert not User.objects.filter(pk=user.pk).exists()
         assert SipgateToken.objects.count() == 0
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["revoke"] == 1
 
     def test_staff_need_no_permission_for_the_token(self, browser: Browser) -> None:
@@ -803,7 +804,7 @@ class TestDeletion:
             == 302
         )
         assert SipgateToken.objects.count() == 0
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         kinds = TokenEvent.objects.order_by("id").values_list("kind", "actor")
         assert list(kinds)[1:] == [
             ("admin", "boss"),
@@ -821,7 +822,7 @@ class TestHistory:
 
     def test_filters_and_search(self, boss: Client) -> None:
         populate(2)
-        history.add_event(
+        TokenEvent.objects.add(
             "failed",
             uid="3000000w0",
             actor="gate",
@@ -843,7 +844,9 @@ class TestHistory:
 
     def test_csv_of_what_is_filtered(self, boss: Client) -> None:
         populate(3)
-        history.add_event("failed", uid="2000000w0", actor="gate", error_code="500", duration_ms=12)
+        TokenEvent.objects.add(
+            "failed", uid="2000000w0", actor="gate", error_code="500", duration_ms=12
+        )
         header, *rows = self.csv_of(boss)
         assert header == list(COLUMNS)
         assert len(rows) == 4
@@ -852,7 +855,7 @@ class TestHistory:
 
     @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
     def test_csv_holds_no_formula(self, boss: Client, text: str) -> None:
-        history.add_event("admin", uid="1w0", actor=text, note="plain-1")
+        TokenEvent.objects.add("admin", uid="1w0", actor=text, note="plain-1")
         row = dict(zip(*self.csv_of(boss), strict=True))
         assert row["actor"].startswith("'")
         assert row["note"] == "plain-1"
@@ -876,8 +879,8 @@ class TestDashboard:
         now = timezone.now()
         populate(3, refresh_expires_at=now + timedelta(days=2))
         populate(2, begin=10, state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
-        history.add_event("failed", uid="2000000w0", actor="gate")
-        history.add_event("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
+        TokenEvent.objects.add("failed", uid="2000000w0", actor="gate")
+        TokenEvent.objects.add("failed", uid="2000000w0", actor="gate", at=now - timedelta(days=2))
         Revocation.objects.create(
             uid="1w0", sealed=b"x", created_at=now, give_up_at=now, next_attempt_at=now
         )
@@ -919,7 +922,7 @@ class TestDashboard:
         from datetime import datetime
 
         now = timezone.make_aware(datetime.fromisoformat(f"{day}T15:20:00"))  # made aware here
-        history.add_event(
+        TokenEvent.objects.add(
             "failed", uid="1w0", actor="gate", at=now - timedelta(hours=13, minutes=30)
         )
         populate(1, refresh_expires_at=now + timedelta(days=1))
@@ -947,7 +950,7 @@ def test_no_secret_in_any_page(browser: Browser, boss: Client, secrets: Secrets,
             if operation in {"revoke", "require_sign_in"}:
                 browser.sandbox.control.clear()
                 browser.sign_in()
-    assert threads.errands.wait_idle(10)
+    assert tokens.errands.wait_idle(10)
     for path in (
         TOKENS,
         EVENTS,

@@ -11,8 +11,8 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
-from sipgate_provider.tokens import gate
 from tests.journey import Browser
 
 User = get_user_model()
@@ -100,7 +100,7 @@ def test_offline_access_keeps_both(connected: Browser) -> None:
     connected.site.get(connected.consent(begun.headers["Location"], person="2000000w0"))
     assert states() == {"1000000w0": State.ACTIVE, "2000000w0": State.ACTIVE}
     for connection in SocialAccount.objects.all():
-        assert gate.refresh(connection).state == State.ACTIVE
+        assert tokens.refresh(connection).state == State.ACTIVE
 
 
 def test_a_client_without_offline_access_is_offered_a_private_window(connected: Browser) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.db.backends.utils import CursorWrapper
 
-from sipgate_provider.tokens import threads
+from sipgate_provider import tokens
 from tests.journey import Browser
 
 
@@ -33,7 +33,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter]:
 
 def asked(browser: Browser) -> tuple[int, int]:
     """Return how many requests sipgate has had of the site, and how many connections of anybody."""
-    threads.errands.wait_idle(10)
+    tokens.errands.wait_idle(10)
     state = browser.sandbox.control.state()
     requests = sum(
         number
@@ -67,7 +67,7 @@ def test_requests_of_a_sign_in(
 def test_queries_of_a_callback(browser: Browser, statements: Counter) -> None:
     browser.sign_in()
     callback = browser.consent(browser.start())
-    threads.errands.wait_idle(10)
+    tokens.errands.wait_idle(10)
     statements.clear()
     assert browser.site.get(callback).status_code == 302
     # The list of sessions is allauth's; the outbox works behind the answer.

@@ -22,11 +22,10 @@ from django.db.backends.signals import connection_created
 from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.remote import session
-from sipgate_provider.tokens import gate, store
 from sipgate_sandbox.launch import Running
 from tests import scripted_server
 from tests.conftest import Connect
@@ -176,7 +175,7 @@ class TestRejected:
     ) -> None:
         sandbox.control.fault("unauthorized", on="account")
         assert client.account().company == "Rosenduft Gartenbau GmbH"
-        assert (asked(sandbox, "refresh"), store.load(client.connection.pk).generation) == (1, 2)
+        assert (asked(sandbox, "refresh"), tokens.load(client.connection.pk).generation) == (1, 2)
 
     def test_a_second_401_reaches_the_caller(self, client: SipgateClient, sandbox: Running) -> None:
         sandbox.control.fault("unauthorized", on="account", times=None)
@@ -203,7 +202,7 @@ class TestRejected:
         with pytest.raises(errors.NeedsSignIn) as raised:
             client.account()
         assert raised.value.reason == "refused"
-        assert store.load(client.connection.pk).state == State.NEEDS_SIGN_IN
+        assert tokens.load(client.connection.pk).state == State.NEEDS_SIGN_IN
 
 
 class TestOnce:
@@ -280,7 +279,7 @@ class TestErrors:
         self, client: SipgateClient, sandbox: Running, fault: str, how: str
     ) -> None:
         """What Django mails or shows of an exception: text, local variables, chained causes."""
-        known = [gate.usable(client.connection).value]
+        known = [tokens.token(client.connection).value]
         sandbox.control.fault(fault, on="api", times=None)
         path = "/account" if how == "get" else "/documents/fax.pdf"
         try:
@@ -290,7 +289,7 @@ class TestErrors:
         else:
             pytest.fail("no error")
         SipgateToken.objects.update(state=State.ACTIVE)
-        known.append(gate.usable(client.connection).value)
+        known.append(tokens.token(client.connection).value)
         report = ExceptionReporter(RequestFactory().get("/"), kind, error, trace)
         text = report.get_traceback_html() + report.get_traceback_text()
         assert "sipgate_provider/client.py" in text

@@ -18,8 +18,8 @@ from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
 
+from sipgate_provider import tokens
 from sipgate_provider.models import Reason, SipgateToken, State
-from sipgate_provider.tokens import store
 from tests.journey import HOST, Browser, asked_for, go_through, press
 from tests.sample_site import SMS
 
@@ -401,7 +401,7 @@ class TestTransactions:
         age(SipgateToken.objects.get(), 400)
         response = signed_in.site.get(path)
         assert response.status_code == 200
-        assert store.load(SocialAccount.objects.get().pk).generation == (
+        assert tokens.load(SocialAccount.objects.get().pk).generation == (
             1 if path == "/tags" else 2
         )
         if path == "/never-atomic":

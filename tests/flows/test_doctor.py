@@ -24,12 +24,12 @@ from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, Revocation, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.doctor import Finding, Severity
 from sipgate_provider.remote import probes
-from sipgate_provider.tokens import authorization_server, pauses, sealing, store
+from sipgate_provider.tokens import authorization_server, pauses, rows, sealing
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
 from tests.processes import environment
@@ -553,7 +553,7 @@ class TestKeysAndJournal:
 
     def test_a_revoked_row_needs_no_key(self, connect: Connect, settings: Any) -> None:
         connection = connect()
-        assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        assert rows.clear(tokens.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]
         assert findings(offline=True) == {}
 
@@ -719,7 +719,7 @@ class TestCommand:
         self, sandbox: Running, settings: Any, connect: Connect, caplog: pytest.LogCaptureFixture
     ) -> None:
         connection = connect()
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         known = [
             pair.access_token,

@@ -10,10 +10,9 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import errors, signals
+from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, gate, store
 from tests.conftest import Connect
 from tests.rotating_server import Strict
 
@@ -27,8 +26,8 @@ def fail(connection: SocialAccount, strict: Strict, fault: str) -> SipgateToken:
         strict.control(kill=True)
     strict.set(fault=fault, times=1)
     with pytest.raises(errors.SipgateError):
-        gate.refresh(connection)
-    row = store.load(connection.pk)
+        tokens.refresh(connection)
+    row = tokens.load(connection.pk)
     assert row is not None
     return row
 
@@ -101,14 +100,14 @@ def test_a_missing_key_is_noted_once_and_looked_for_at_each_use(
     noted = set()
     for _ in range(2):
         with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
-            gate.usable(connection)
-        row = store.load(connection.pk)
+            tokens.token(connection)
+        row = tokens.load(connection.pk)
         noted.add(row.next_attempt_at)
     assert len(noted) == 1
     assert 13 * MINUTE < (row.next_attempt_at - timezone.now()).total_seconds() < 17 * MINUTE
     assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
     settings.SIPGATE_TOKEN_KEYS = keys
-    assert gate.usable(connection).generation == 2
+    assert tokens.token(connection).generation == 2
 
 
 class TestSignals:
@@ -138,23 +137,23 @@ class TestSignals:
 
         def sign_in() -> None:
             grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
-            consent.record_consent(connection, grant)
+            tokens.store(connection, grant)
 
         sign_in()
         strict.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)  # the same incident
+            tokens.refresh(connection)  # the same incident
         strict.set(suspended=False)
-        gate.refresh(connection)
-        gate.refresh(connection)  # nothing to tell
+        tokens.refresh(connection)
+        tokens.refresh(connection)  # nothing to tell
         strict.set(fault="client", times=2)
         with pytest.raises(errors.Misconfigured):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         ClientPause.objects.update(until=timezone.now())
         with pytest.raises(errors.Misconfigured):
-            gate.refresh(connection)  # the same incident
+            tokens.refresh(connection)  # the same incident
         sign_in()
         connection.delete()
         assert heard == [

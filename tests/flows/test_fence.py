@@ -14,19 +14,16 @@ from allauth.socialaccount.models import SocialAccount
 from django.db import OperationalError, connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import conf, errors
+from sipgate_provider import conf, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import notices
 from sipgate_provider.remote import http, oauth
-from sipgate_provider.tokens import (
-    database,
-    gate,
-    journal,
-    machine,
-    refresh,
-    sealing,
-    store,
-    threads,
+from sipgate_provider.tokens import gate, journal, machine, rows, sealing, threads
+from sipgate_provider.tokens.refresh import (
+    LeftToOthers,
+    RefreshRequest,
+    _Refresh,
+    refresh_connection,
 )
 from tests.conftest import Connect
 from tests.journey import Browser
@@ -74,10 +71,10 @@ class TestLock:
         past = timezone.now() - timedelta(hours=1)
         SipgateToken.objects.update(lease_owner=f"{machine.place()}.x", lease_until=past)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.3)
+            tokens.token(connection, wait=0.3)
         assert strict.counts()["arrived"] == 0
         lock.release()
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
     @pytest.mark.parametrize("is_seen", [True, False])
     def test_without_it_time_decides(
@@ -97,11 +94,11 @@ class TestLock:
         SipgateToken.objects.update(lease_owner=f"{machine.place()}.x", lease_until=later)
         before = strict.counts()["connections"] + 1  # with the one that asks for the counters
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.3)
+            tokens.token(connection, wait=0.3)
         counts = strict.counts()
         assert (counts["arrived"], counts["connections"] > before) == (0, not is_seen)
         SipgateToken.objects.update(lease_until=timezone.now() - conf.grace())
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
 
 class TestNote:
@@ -116,7 +113,7 @@ class TestNote:
             strict.control(kill=True)
         strict.set(fault=fault, times=1)
         with pytest.raises(errors.SipgateError):
-            gate.usable(connection)
+            tokens.token(connection)
         assert note_of(connection) is None
 
     @pytest.mark.parametrize("fault", ["500", "lose", "garbage"])
@@ -126,8 +123,8 @@ class TestNote:
         connection = connect(age=400)
         strict.set(fault=fault, times=1)
         with pytest.raises(errors.SipgateError):
-            gate.usable(connection)
-        assert note_of(connection) == machine.Note(store.load(connection.pk).consent_id, 1)
+            tokens.token(connection)
+        assert note_of(connection) == machine.Note(tokens.load(connection.pk).consent_id, 1)
 
     def test_nor_does_the_answer_to_the_second_question(
         self, connect: Connect, strict: Strict, folder: Path
@@ -136,7 +133,7 @@ class TestNote:
         strict.set(fault="lose", times=1)
         for _ in range(2):
             with pytest.raises(errors.SipgateError):
-                gate.refresh(connection)
+                tokens.refresh(connection)
         assert note_of(connection) is not None
 
     def test_a_later_generation_says_that_the_database_has_gone_back(
@@ -144,31 +141,31 @@ class TestNote:
     ) -> None:
         connection = connect(age=400)
         lock = machine.lock(connection.pk)
-        lock.write_note(machine.Note(store.load(connection.pk).consent_id, 7))
+        lock.write_note(machine.Note(tokens.load(connection.pk).consent_id, 7))
         lock.release()
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(connection)
-        assert store.load(connection.pk).reason == Reason.LOST_ROTATION
+            tokens.token(connection)
+        assert tokens.load(connection.pk).reason == Reason.LOST_ROTATION
 
     def test_what_is_not_sent_leaves_neither_note_nor_lease(
         self, connect: Connect, strict: Strict, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def too_late(*_args: Any) -> None:
             assert note_of_held(connection) is not None, "it is noted before it is checked"
-            raise refresh.LeftToOthers
+            raise LeftToOthers
 
         def note_of_held(connection: SocialAccount) -> str | None:
             text = (machine.shard(connection.pk) / f"{connection.pk}.lock").read_text()
             return text if len(text.split()) == 3 else None
 
         connection = connect(age=400)
-        monkeypatch.setattr(refresh._Refresh, "_check_time", too_late)
-        with pytest.raises(refresh.LeftToOthers):
-            refresh.refresh_connection(
-                refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=0)
+        monkeypatch.setattr(_Refresh, "_check_time", too_late)
+        with pytest.raises(LeftToOthers):
+            refresh_connection(
+                RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=0)
             )
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (note_of(connection), row.lease_owner, strict.counts()["arrived"]) == (None, "", 0)
 
 
@@ -178,8 +175,8 @@ class TestEnded:
     ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
         with pytest.raises(errors.NeedsSignIn):
-            refresh.refresh_connection(
-                refresh.RefreshRequest(
+            refresh_connection(
+                RefreshRequest(
                     connection_id=connection.pk, seen_generation=1, patience=0, force=True
                 )
             )
@@ -193,8 +190,8 @@ class TestEnding:
         connection = connect(age=400)
         monkeypatch.setattr(threads, "_is_ending", True)
         with pytest.raises(errors.SipgateUnavailable, match="about to end"):
-            gate.usable(connection)
-        assert (strict.counts()["arrived"], store.load(connection.pk).lease_owner) == (0, "")
+            tokens.token(connection)
+        assert (strict.counts()["arrived"], tokens.load(connection.pk).lease_owner) == (0, "")
 
 
 class TestAnswer:
@@ -203,10 +200,10 @@ class TestAnswer:
     ) -> None:
         """RFC 6749 §6: the authorization server *may* issue a new one."""
         connection = connect(age=400)
-        before = store.load(connection.pk).refresh_fingerprint
+        before = tokens.load(connection.pk).refresh_fingerprint
         strict.set(fault="no refresh token", times=1)
-        assert gate.usable(connection).generation == 2
-        assert store.load(connection.pk).refresh_fingerprint == before
+        assert tokens.token(connection).generation == 2
+        assert tokens.load(connection.pk).refresh_fingerprint == before
 
     def test_a_refusal_after_a_new_consent_is_nobodys_fault(
         self, connect: Connect, strict: Strict
@@ -219,9 +216,9 @@ class TestAnswer:
         )
         until(lambda: strict.counts()["arrived"])
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        store.consent(connection, grant, requested_scope=[], now=timezone.now())
+        rows.consent(connection, grant, scope=[], now=timezone.now())
         assert flight.result(10).generation == 2
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason) == (State.ACTIVE, Reason.NONE)
 
     def test_a_failure_that_cannot_be_noted_is_told_all_the_same(
@@ -231,15 +228,15 @@ class TestAnswer:
             raise OperationalError("server closed the connection unexpectedly")
 
         strict.set(fault="500", times=1)
-        monkeypatch.setattr(store, "give_back", away)
+        monkeypatch.setattr(rows, "give_back", away)
         with pytest.raises(errors.SipgateUnavailable, match="500"):
-            gate.usable(connect(age=400))
+            tokens.token(connect(age=400))
 
     def test_without_a_journal_a_pair_is_offered_for_as_long_as_it_takes_each_time_by_a_new_connection(
         self, connect: Connect, strict: Strict, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         settings.SIPGATE_STORE_SECONDS = 0
-        real, used = store.save_refreshed, []
+        real, used = rows.save_refreshed, []
 
         def save(*args: Any, **kwargs: Any) -> bool:
             used.append(connections["default"].connection)
@@ -248,8 +245,8 @@ class TestAnswer:
                 raise OperationalError("the database is read-only: it is being failed over")
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(store, "save_refreshed", save)
-        assert gate.usable(connect(age=400)).generation == 2
+        monkeypatch.setattr(rows, "save_refreshed", save)
+        assert tokens.token(connect(age=400)).generation == 2
         assert used[1:] == [None, None], "the first one may be dead"
 
     def test_a_pair_of_a_connection_that_went_meanwhile_is_ended(
@@ -257,24 +254,22 @@ class TestAnswer:
     ) -> None:
         """It waits in a journal, and somebody has disconnected: elsewhere, or while nobody ran here."""
         connection, other = connect(age=400), connect()
-        row = store.load(connection.pk)
-        sent = store.Sent(
-            connection_id=row.pk, consent_id=row.consent_id, generation=row.generation
-        )
+        row = tokens.load(connection.pk)
+        sent = rows.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert journal.write(sent, grant, pair) is not None
         connection.delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert strict.counts()["revoke"] == 1
-        assert (journal.recover_all(), journal.waiting()) == (0, 0)
-        assert threads.errands.wait_idle(10)
+        assert (tokens.recover(), journal.waiting()) == (0, 0)
+        assert tokens.errands.wait_idle(10)
         assert (strict.counts()["revoke"], SocialAccount.objects.get()) == (2, other)
 
 
 class TestFolder:
     def test_is_for_its_owner_only(self, connect: Connect, strict: Strict, folder: Path) -> None:
-        gate.refresh(connect())
+        tokens.refresh(connect())
         found = [folder, *folder.glob("*/"), *folder.glob("*/*")]
         assert {path.suffix for path in found} == {"", ".lock", ".stored"}
         assert not [
@@ -307,14 +302,14 @@ class TestNoDatabaseConnectionIsHeld:
     def test_by_a_refresh_and_by_who_waits_for_it(
         self, connect: Connect, strict: Strict, held: list[bool], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        mine, callers, real = connections["default"], [], refresh.oauth.refresh
+        mine, callers, real = connections["default"], [], oauth.refresh
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             callers.append(mine.connection is not None)
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(refresh.oauth, "refresh", watched)
-        gate.usable(connect(age=400))
+        monkeypatch.setattr(oauth, "refresh", watched)
+        tokens.token(connect(age=400))
         assert (set(held), callers) == ({False}, [False])
 
     def test_by_who_waits_for_another_process(
@@ -329,12 +324,10 @@ class TestNoDatabaseConnectionIsHeld:
             waiting.append(connections["default"].connection is not None)
             real(seconds)
 
-        monkeypatch.setattr(refresh.time, "sleep", sleep)
-        request = refresh.RefreshRequest(
-            connection_id=connection.pk, seen_generation=1, patience=0.1
-        )
-        with pytest.raises(refresh.LeftToOthers):
-            refresh.refresh_connection(request)
+        monkeypatch.setattr(time, "sleep", sleep)
+        request = RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=0.1)
+        with pytest.raises(LeftToOthers):
+            refresh_connection(request)
         assert set(waiting) == {False}
 
     def test_by_a_callback(self, browser: Browser, held: list[bool]) -> None:
@@ -348,7 +341,7 @@ class TestNoDatabaseConnectionIsHeld:
         self, connect: Connect, strict: Strict, held: list[bool]
     ) -> None:
         connect().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert (set(held), strict.counts()["revoke"]) == ({False}, 1)
 
     def test_by_a_mail(
@@ -373,5 +366,5 @@ class TestNoDatabaseConnectionIsHeld:
     def test_nor_is_one_taken_from_a_transaction(self, db: None) -> None:
         with transaction.atomic():
             SipgateToken.objects.exists()
-            database.release_connections()
+            tokens.release_connections()
             assert connections["default"].connection is not None

@@ -10,8 +10,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 
+from sipgate_provider import tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import gate
 from tests.journey import Browser
 
 User = get_user_model()
@@ -72,7 +72,7 @@ def test_what_was_allowed_is_asked_for_again(wide: Browser, process: str, reason
     assert end == "/?here=1"
     assert prompts(addresses) == ["none"]
     assert granted() == WIDE
-    assert gate.usable(SocialAccount.objects.get()).value
+    assert tokens.token(SocialAccount.objects.get()).value
     assert wide.site.get("/account.json").json()["connections"][0]["fresh"]
     assert wide.sandbox.control.state()["reuses"] == 0
 

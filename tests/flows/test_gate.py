@@ -11,10 +11,10 @@ from allauth.socialaccount.models import SocialAccount
 from django.db import connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import gate, sealing, store, threads
+from sipgate_provider.tokens import gate, rows, sealing, threads
 from tests.conftest import Connect
 from tests.rotating_server import Strict
 
@@ -27,26 +27,26 @@ class TestLook:
     ) -> None:
         connection = connect()
         with django_assert_num_queries(1):
-            token = gate.usable(connection)
+            token = tokens.token(connection)
         assert token.value.startswith("at-")
         assert strict.counts()["refresh"] == 0
 
     def test_value_stays_out_of_repr(self, connect: Connect) -> None:
-        assert "at-" not in repr(gate.usable(connect()))
+        assert "at-" not in repr(tokens.token(connect()))
 
     def test_unknown_connection_is_not_connected(self, db: None) -> None:
         with pytest.raises(errors.NotConnected):
-            gate.usable(4711)
+            tokens.token(4711)
 
     def test_near_its_end_it_is_handed_out_and_renewed_behind(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=240)
-        before = store.load(connection.pk)
-        token = gate.usable(connection)
+        before = tokens.load(connection.pk)
+        token = tokens.token(connection)
         assert token.generation == before.generation
         assert threads.refreshes.wait_idle(10)
-        assert store.load(connection.pk).generation == before.generation + 1
+        assert tokens.load(connection.pk).generation == before.generation + 1
         assert strict.counts()["refresh"] == 1
 
 
@@ -55,8 +55,8 @@ class TestRenew:
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=400)
-        token = gate.usable(connection)
-        row = store.load(connection.pk)
+        token = tokens.token(connection)
+        row = tokens.load(connection.pk)
         assert (row.generation, row.refresh_count, row.state, row.lease_owner) == (
             2,
             1,
@@ -67,26 +67,26 @@ class TestRenew:
             sealing.open_pair(row.sealed, connection_id=row.pk, generation=2).access_token
             == token.value
         )
-        assert gate.usable(connection).value == token.value
+        assert tokens.token(connection).value == token.value
         assert strict.counts()["refresh"] == 1
 
     def test_rejected_token_is_renewed_though_it_looks_fresh(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect()
-        old = gate.usable(connection)
-        new = gate.usable(connection, rejected=old.value)
+        old = tokens.token(connection)
+        new = tokens.token(connection, rejected=old.value)
         assert new.value != old.value
-        assert gate.usable(connection, rejected=old.value).value == new.value
+        assert tokens.token(connection, rejected=old.value).value == new.value
         assert strict.counts()["refresh"] == 1
 
     def test_token_rejected_right_after_its_refresh_is_not_renewed_for_ever(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect()
-        new = gate.usable(connection, rejected=gate.usable(connection).value)
+        new = tokens.token(connection, rejected=tokens.token(connection).value)
         with pytest.raises(errors.AccessRejected):
-            gate.usable(connection, rejected=new.value)
+            tokens.token(connection, rejected=new.value)
         assert strict.counts()["refresh"] == 1
 
     def test_a_short_lived_token_that_ended_on_its_way_is_renewed(
@@ -95,7 +95,7 @@ class TestRenew:
         """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate looks at it."""
         strict.set(lifetime=4)
         connection = connect(age=10)
-        first = gate.usable(connection)
+        first = tokens.token(connection)
         moment = timezone.now() - timedelta(seconds=2)
         SipgateToken.objects.update(
             consented_at=moment - timedelta(minutes=1),
@@ -103,7 +103,7 @@ class TestRenew:
             last_refreshed_at=moment,
             expires_at=moment + timedelta(seconds=4),
         )
-        assert gate.usable(connection, rejected=first.value).value != first.value
+        assert tokens.token(connection, rejected=first.value).value != first.value
         assert strict.counts()["refresh"] == 2
 
     def test_rollback_of_the_caller_keeps_the_new_pair(
@@ -113,7 +113,7 @@ class TestRenew:
 
         def caller() -> None:
             with transaction.atomic():
-                gate.usable(connection)
+                tokens.token(connection)
                 raise RuntimeError
 
         if connections["default"].vendor == "sqlite":
@@ -121,11 +121,11 @@ class TestRenew:
             with pytest.raises(errors.CallerHoldsLock):
                 caller()
             assert strict.counts()["refresh"] == 0
-            assert gate.usable(connection).generation == 2
+            assert tokens.token(connection).generation == 2
         else:
             with pytest.raises(RuntimeError):
                 caller()
-            assert store.load(connection.pk).generation == 2
+            assert tokens.load(connection.pk).generation == 2
         assert strict.counts()["reuse"] == 0
 
     def test_a_caller_whose_transaction_is_in_the_way_does_not_stop_another_one(
@@ -133,7 +133,7 @@ class TestRenew:
     ) -> None:
         """Its refresh gives up early, since its own transaction may hold the lock. Others can wait for its end."""
         connection, other_asks, outcomes = connect(age=400), threading.Event(), []
-        ask, claim = threads.refreshes.submit_once, store.claim
+        ask, claim = threads.refreshes.submit_once, rows.claim
 
         def asks(*args):
             flight = ask(*args)
@@ -147,35 +147,35 @@ class TestRenew:
 
         def uses() -> None:
             try:
-                outcomes.append(gate.usable(connection, wait=10).generation)
+                outcomes.append(tokens.token(connection, wait=10).generation)
             except errors.SipgateError as error:
                 outcomes.append(error)
             finally:
                 connections.close_all()
 
         monkeypatch.setattr(threads.refreshes, "submit_once", asks)
-        monkeypatch.setattr(store, "claim", claims)
+        monkeypatch.setattr(rows, "claim", claims)
         other = threading.Thread(target=uses)
         with transaction.atomic():
             SipgateToken.objects.select_for_update().get()
             other.start()
             with pytest.raises(errors.CallerHoldsLock):
-                gate.usable(connection)
+                tokens.token(connection)
         other.join()
         assert outcomes == [2]
 
     def test_odd_expires_in_does_not_lose_the_pair(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="odd", times=1)
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
     def test_odd_access_token_does_not_lose_the_pair(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=400)
         strict.set(fault="huge", times=1)
-        gate.usable(connection)
-        assert gate.usable(connection).value.startswith("at-")
+        tokens.token(connection)
+        assert tokens.token(connection).value.startswith("at-")
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (2, 0)
 
     def test_an_api_that_rejects_everything_does_not_turn_all_pairs_over(
@@ -183,12 +183,12 @@ class TestRenew:
     ) -> None:
         several = [connect() for _ in range(3)]
         for connection in several:
-            renewed = gate.usable(connection, rejected=gate.usable(connection).value)
+            renewed = tokens.token(connection, rejected=tokens.token(connection).value)
             with pytest.raises(errors.AccessRejected):
-                gate.usable(connection, rejected=renewed.value)
+                tokens.token(connection, rejected=renewed.value)
         other = connect()
         with pytest.raises(errors.AccessRejected):
-            gate.usable(other, rejected=gate.usable(other).value)
+            tokens.token(other, rejected=tokens.token(other).value)
         assert strict.counts()["refresh"] == 3
 
     def test_caller_may_leave_while_the_refresh_goes_on(
@@ -197,9 +197,9 @@ class TestRenew:
         connection = connect(age=400)
         strict.set(latency=0.5)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.05)
+            tokens.token(connection, wait=0.05)
         assert threads.refreshes.wait_idle(10)
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
 
 class TestClassify:
@@ -209,8 +209,8 @@ class TestClassify:
         connection = connect(age=400)
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn) as caught:
-            gate.usable(connection)
-        row = store.load(connection.pk)
+            tokens.token(connection)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, caught.value.reason) == (
             State.NEEDS_SIGN_IN,
             Reason.REFUSED,
@@ -220,7 +220,7 @@ class TestClassify:
         event = TokenEvent.objects.get(kind=TokenEvent.Kind.STATE)
         assert (event.error_code, event.note) == ("invalid_grant", "Session not active")
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(connection)
+            tokens.token(connection)
         assert strict.counts()["refresh"] == 1
 
     def test_refusal_after_the_disclosed_end_says_so(
@@ -229,22 +229,22 @@ class TestClassify:
         connection = connect(age=400, refresh_expires_at=timezone.now() - timedelta(hours=1))
         strict.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(connection)
-        assert store.load(connection.pk).reason == Reason.EXPIRED_IDLE
+            tokens.token(connection)
+        assert tokens.load(connection.pk).reason == Reason.EXPIRED_IDLE
 
     def test_outage_keeps_everything_and_backs_off(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="500", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection)
-        row = store.load(connection.pk)
+            tokens.token(connection)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason) == (State.FAILING, Reason.UNREACHABLE)
         assert row.next_attempt_at > timezone.now()
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection)
+            tokens.token(connection)
         assert strict.counts()["arrived"] == 1
-        gate.refresh(connection)
-        row = store.load(connection.pk)
+        tokens.refresh(connection)
+        row = tokens.load(connection.pk)
         assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
         assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
 
@@ -253,14 +253,14 @@ class TestClassify:
     ) -> None:
         connection = connect(age=280)
         strict.set(fault="500", times=1)
-        assert gate.usable(connection).generation == 1
+        assert tokens.token(connection).generation == 1
 
     def test_rate_limit_is_honoured(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
         strict.set(fault="429", times=1)
         with pytest.raises(errors.RateLimited):
-            gate.usable(connection)
-        wait = (store.load(connection.pk).next_attempt_at - timezone.now()).total_seconds()
+            tokens.token(connection)
+        wait = (tokens.load(connection.pk).next_attempt_at - timezone.now()).total_seconds()
         assert 5 < wait <= 7.1
 
     def test_lost_answer_is_asked_once_more_and_then_named(
@@ -269,12 +269,12 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="lose", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection)
-        row = store.load(connection.pk)
+            tokens.token(connection)
+        row = tokens.load(connection.pk)
         assert (row.state, row.lease_owner, bool(row.mark_owner)) == (State.FAILING, "", True)
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)
-        row = store.load(connection.pk)
+            tokens.refresh(connection)
+        row = tokens.load(connection.pk)
         assert (row.reason, bool(row.mark_owner)) == (Reason.LOST_ROTATION, True)
         assert strict.counts()["refresh"] == 2
 
@@ -284,9 +284,9 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="503", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection)
-        gate.refresh(connection)
-        assert store.load(connection.pk).generation == 2
+            tokens.token(connection)
+        tokens.refresh(connection)
+        assert tokens.load(connection.pk).generation == 2
 
     def test_refused_client_pauses_every_refresh_and_blames_nobody(
         self, connect: Connect, strict: Strict, settings
@@ -294,18 +294,18 @@ class TestClassify:
         one, other = connect(age=400), connect(age=400)
         strict.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:
-            gate.usable(one)
+            tokens.token(one)
         assert caught.value.setting == errors.CLIENT_SECRET
         with pytest.raises(errors.Misconfigured):
-            gate.usable(other)
+            tokens.token(other)
         assert strict.counts()["arrived"] == 1, "nobody asks during the pause"
-        assert store.load(other.pk).state == State.ACTIVE
+        assert tokens.load(other.pk).state == State.ACTIVE
         assert ClientPause.objects.count() == 1
         strict.set(fault="", times=0)
         ClientPause.objects.update(until=timezone.now())
-        assert gate.usable(one).generation == 2
+        assert tokens.token(one).generation == 2
         assert ClientPause.objects.count() == 0
-        assert store.load(one.pk).state == State.ACTIVE
+        assert tokens.load(one.pk).state == State.ACTIVE
 
     def test_corrected_credentials_are_not_held_up(
         self, connect: Connect, strict: Strict, settings
@@ -313,14 +313,14 @@ class TestClassify:
         connection = connect(age=400)
         strict.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
-            gate.usable(connection)
+            tokens.token(connection)
         providers = {
             "sipgate": {
                 "APPS": [{"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}]
             }
         }
         settings.SOCIALACCOUNT_PROVIDERS = providers
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
     def test_missing_key_keeps_the_row_and_names_the_cure(
         self, connect: Connect, strict: Strict, settings
@@ -329,9 +329,9 @@ class TestClassify:
         good = settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
         with pytest.raises(sealing.SealError, match="SIPGATE_TOKEN_KEYS"):
-            gate.usable(connection)
+            tokens.token(connection)
         settings.SIPGATE_TOKEN_KEYS = [*settings.SIPGATE_TOKEN_KEYS, *good]
-        assert gate.usable(connection).generation == 1
+        assert tokens.token(connection).generation == 1
 
 
 def answer_late(strict: Strict, connection: SocialAccount) -> None:
@@ -352,13 +352,13 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.1)
+            tokens.token(connection, wait=0.1)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        store.consent(connection, grant, requested_scope=[], now=timezone.now())
+        rows.consent(connection, grant, scope=[], now=timezone.now())
         assert threads.refreshes.wait_idle(10)
-        assert gate.usable(connection).value == grant.access_token
+        assert tokens.token(connection).value == grant.access_token
         # The pair that came too late is left alone: what ends it may end the new one too.
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert (strict.counts()["revoke_asked"], strict.counts()["logout_asked"]) == (0, 0)
         assert Revocation.objects.count() == 0
 
@@ -369,14 +369,14 @@ class TestNewerTruth:
         answer_late(strict, connection)
         connection.delete()
         assert threads.refreshes.wait_idle(10)
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
         assert strict.counts()["revoke"] == 2, (
             "the pair that was stored, and the one that came back"
         )
 
     def test_stale_save_is_refused(self, connect: Connect) -> None:
-        row = store.load(connect().pk)
+        row = tokens.load(connect().pk)
         with pytest.raises(TypeError, match="conditionally"):
             row.save()
 
@@ -387,7 +387,7 @@ class TestNewerTruth:
         answer_late(strict, connection)
         connection.user.delete()
         assert threads.refreshes.wait_idle(10)
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert SipgateToken.objects.count() == 0
         assert strict.counts()["revoke"] == 2, (
             "the pair that was stored, and the one that came back"
@@ -399,17 +399,17 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.1)
-        assert store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+            tokens.token(connection, wait=0.1)
+        assert rows.clear(tokens.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert threads.refreshes.wait_idle(10)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, bytes(row.sealed)) == (
             State.NEEDS_SIGN_IN,
             Reason.REVOKED,
             b"",
         )
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(connection)
+            tokens.token(connection)
 
     def test_change_of_keys_during_a_refresh_loses_nothing(
         self, connect: Connect, strict: Strict, settings
@@ -417,32 +417,32 @@ class TestNewerTruth:
         connection = connect(age=400)
         strict.set(latency=0.6)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.1)
+            tokens.token(connection, wait=0.1)
         settings.SIPGATE_TOKEN_KEYS = [
             "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=",
             *settings.SIPGATE_TOKEN_KEYS,
         ]
-        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
+        assert rows.reseal([tokens.load(connection.pk)]) == (1, 0, 0)
         assert threads.refreshes.wait_idle(10)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.generation, row.key_id) == (2, sealing.first_key_id())
         settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS[:1]
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
     def test_a_worker_with_yesterdays_ring_does_not_hide_its_key(
         self, connect: Connect, strict: Strict, settings
     ) -> None:
         """Another process seals the row anew while this one, not restarted yet, refreshes it with the old ring."""
         connection, old = connect(age=400), settings.SIPGATE_TOKEN_KEYS
-        row = store.load(connection.pk)
-        claim = store.claim(row, owner=store.new_owner(""))
+        row = tokens.load(connection.pk)
+        claim = rows.claim(row, owner=rows.new_owner(""))
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *old]
-        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
+        assert rows.reseal([tokens.load(connection.pk)]) == (1, 0, 0)
         settings.SIPGATE_TOKEN_KEYS = old
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        assert store.save_refreshed(claim, grant, pair, now=timezone.now())
-        stored = store.load(connection.pk)
+        assert rows.save_refreshed(claim, grant, pair, now=timezone.now())
+        stored = tokens.load(connection.pk)
         assert stored.key_id == sealing.key_id(stored.sealed), (
             "reseal would pass it over, and the old key be removed"
         )

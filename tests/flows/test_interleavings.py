@@ -23,19 +23,10 @@ from django.db import OperationalError, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import (
-    database,
-    gate,
-    journal,
-    machine,
-    sealing,
-    statements,
-    store,
-    threads,
-)
+from sipgate_provider.tokens import gate, journal, machine, rows, sealing, statements, threads
 from sipgate_provider.tokens.refresh import LeftToOthers, RefreshRequest, refresh_connection
 from tests.conftest import Connect
 from tests.rotating_server import Strict
@@ -48,8 +39,8 @@ def issued(strict: Strict) -> tuple[oauth.Grant, sealing.Pair]:
     return grant, sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
 
 
-def sent_of(row: SipgateToken) -> store.Sent:
-    return store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
+def sent_of(row: SipgateToken) -> rows.Sent:
+    return rows.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=row.generation)
 
 
 def snapshot(connection: SocialAccount) -> dict[str, Any]:
@@ -73,29 +64,29 @@ class TestLateAnswer:
     def test_is_stored_whoever_has_the_lease_now(self, connect: Connect, strict: Strict) -> None:
         # This process was suspended; another one took the lease over.
         connection = connect(age=400)
-        row = store.load(connection.pk)
-        claim = store.claim(row, owner="a.b.suspended")
+        row = tokens.load(connection.pk)
+        claim = rows.claim(row, owner="a.b.suspended")
         SipgateToken.objects.update(
             lease_owner="c.d.other", lease_until=timezone.now() + timedelta(seconds=30)
         )
-        assert store.save_refreshed(claim, *issued(strict), now=timezone.now())
-        row = store.load(connection.pk)
+        assert rows.save_refreshed(claim, *issued(strict), now=timezone.now())
+        row = tokens.load(connection.pk)
         assert (row.generation, row.lease_owner) == (2, "")
 
     def test_is_not_stored_on_a_newer_consent(self, connect: Connect, strict: Strict) -> None:
         connection = connect(age=400)
-        sent = sent_of(store.load(connection.pk))
-        store.consent(connection, issued(strict)[0], requested_scope=[], now=timezone.now())
+        sent = sent_of(tokens.load(connection.pk))
+        rows.consent(connection, issued(strict)[0], scope=[], now=timezone.now())
         SipgateToken.objects.update(generation=1)
-        assert not store.save_refreshed(sent, *issued(strict), now=timezone.now())
+        assert not rows.save_refreshed(sent, *issued(strict), now=timezone.now())
 
 
 class TestLease:
     def test_database_clock_decides(self, connect: Connect) -> None:
-        row = store.load_with_clock(connect(age=400).pk)
+        row = rows.load_with_clock(connect(age=400).pk)
         with time_machine.travel(timezone.now() + timedelta(hours=1)):
-            store.claim(row, owner=store.new_owner(""))
-        left = store.load_with_clock(row.pk)
+            rows.claim(row, owner=rows.new_owner(""))
+        left = rows.load_with_clock(row.pk)
         assert abs(left.lease_until - left.database_now - timedelta(seconds=45)) < timedelta(
             seconds=2
         )
@@ -103,12 +94,12 @@ class TestLease:
     def test_taking_it_over_leaves_a_mark_and_returning_it_does_not_clear_it(
         self, connect: Connect
     ) -> None:
-        row = store.load_with_clock(connect(age=400).pk)
-        store.claim(row, owner="m.b.killed")
-        claim = store.claim(store.load_with_clock(row.pk), owner="m.b.next")
+        row = rows.load_with_clock(connect(age=400).pk)
+        rows.claim(row, owner="m.b.killed")
+        claim = rows.claim(rows.load_with_clock(row.pk), owner="m.b.next")
         assert claim.is_marked
-        assert store.give_back(claim)
-        row = store.load(row.pk)
+        assert rows.give_back(claim)
+        row = tokens.load(row.pk)
         assert (row.lease_owner, row.mark_owner, row.mark_until is not None) == (
             "",
             "m.b.killed",
@@ -137,13 +128,13 @@ class TestLease:
         self, connect: Connect, owner: str, place: str, over_for: float, is_free: bool
     ) -> None:
         until = timezone.now() - timedelta(seconds=over_for)
-        row = store.load_with_clock(connect(age=400, lease_owner=owner, lease_until=until).pk)
-        assert store.is_free(row, place=place) is is_free
+        row = rows.load_with_clock(connect(age=400, lease_owner=owner, lease_until=until).pk)
+        assert rows.is_free(row, place=place) is is_free
 
     def test_anothers_mark_has_its_grace(self, connect: Connect) -> None:
         pk = connect(age=400, mark_owner="m.b.x", mark_until=timezone.now()).pk
-        row = store.load_with_clock(pk)
-        assert (store.is_free(row, place="m.c"), store.is_free(row, place="n.b")) == (True, False)
+        row = rows.load_with_clock(pk)
+        assert (rows.is_free(row, place="m.c"), rows.is_free(row, place="n.b")) == (True, False)
 
     def test_written_by_a_clock_that_was_ahead_it_does_not_block_for_ever(
         self, connect: Connect, strict: Strict, settings: Any
@@ -154,13 +145,13 @@ class TestLease:
         )
         settings.SIPGATE_GRACE_SECONDS = 0
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=1)
-        assert gate.usable(connection, wait=6).generation == 2
+            tokens.token(connection, wait=1)
+        assert tokens.token(connection, wait=6).generation == 2
 
     def test_a_claim_whose_confirmation_was_lost_is_known_to_its_owner(
         self, connect: Connect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        row = store.load_with_clock(connect(age=400).pk)
+        row = rows.load_with_clock(connect(age=400).pk)
         update = statements.update
 
         def arrives_but_is_not_confirmed(*args: Any) -> int:
@@ -168,9 +159,9 @@ class TestLease:
             raise OperationalError("server closed the connection unexpectedly")
 
         monkeypatch.setattr(statements, "update", arrives_but_is_not_confirmed)
-        claim = store.claim(row, owner="m.b.x")
+        claim = rows.claim(row, owner="m.b.x")
         assert claim is not None
-        assert claim.owner == store.load(row.pk).lease_owner
+        assert claim.owner == tokens.load(row.pk).lease_owner
 
 
 @pytest.fixture
@@ -183,7 +174,7 @@ def folder(settings: Any, tmp_path: Path) -> Path:
 class TestJournal:
     def waits(self, connection: SocialAccount, strict: Strict) -> journal.Entry:
         """Let a pair wait, as a process leaves it that was killed before it could store it."""
-        entry = journal.write(sent_of(store.load(connection.pk)), *issued(strict))
+        entry = journal.write(sent_of(tokens.load(connection.pk)), *issued(strict))
         assert entry is not None
         return entry
 
@@ -193,10 +184,10 @@ class TestJournal:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         self.waits(connection, strict)
         with transaction.atomic():
-            assert gate.usable(connection).generation == 2
+            assert tokens.token(connection).generation == 2
             transaction.set_rollback(True)
-        assert (store.load(connection.pk).generation, journal.waiting()) == (1, 1)
-        assert gate.usable(connection).generation == 2
+        assert (tokens.load(connection.pk).generation, journal.waiting()) == (1, 1)
+        assert tokens.token(connection).generation == 2
         assert journal.waiting() == 0
 
     def test_what_somebody_else_has_just_recovered_is_used(
@@ -204,9 +195,9 @@ class TestJournal:
     ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         self.waits(connection, strict)
-        seen = store.load(connection.pk)
-        assert journal.recover_all() == 1
-        assert gate.usable(connection, row=seen).generation == 2
+        seen = tokens.load(connection.pk)
+        assert tokens.recover() == 1
+        assert tokens.token(connection, row=seen).generation == 2
         assert not gate.has_ended(seen)
 
     def test_the_first_use_of_a_connection_recovers_what_waits(
@@ -215,8 +206,8 @@ class TestJournal:
         self.waits(connect(age=400), strict)
         other = connect()
         for waiting in (1, 0):
-            gate.usable(other)
-            assert threads.errands.wait_idle(10)
+            tokens.token(other)
+            assert tokens.errands.wait_idle(10)
             assert journal.waiting() == waiting
             journal._has_begun.get().clear()  # as in a process that has just started
 
@@ -229,8 +220,8 @@ class TestJournal:
         (entry.path.parent / f"{odd}-1.sealed").mkdir()
         os.mkfifo(entry.path.parent / f"{odd}-2.sealed")
         (entry.path.parent / f"{odd}-3.sealed").symlink_to("/dev/zero")
-        assert journal.recover_all() == 1
-        assert gate.usable(connection).generation == 2
+        assert tokens.recover() == 1
+        assert tokens.token(connection).generation == 2
 
     def test_entry_of_a_newer_version_is_waited_for(
         self, connect: Connect, strict: Strict, caplog: pytest.LogCaptureFixture
@@ -242,10 +233,10 @@ class TestJournal:
             sealing.seal(json.dumps(newer).encode(), context=journal._context(entry))
         )
         self.waits(other, strict)
-        assert journal.recover_all() == 1
+        assert tokens.recover() == 1
         assert entry.path.exists()
         with pytest.raises(errors.Misconfigured, match="not understood"):
-            gate.usable(connection)
+            tokens.token(connection)
         assert strict.counts()["refresh"] == 0
         assert "unmistakable" not in caplog.text
 
@@ -255,9 +246,9 @@ class TestJournal:
         # The pair waits on another machine, where nobody could look before the connection was revoked here.
         connection = connect(age=400)
         self.waits(connection, strict)
-        store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
-        assert journal.recover_all() == 0
-        assert threads.errands.wait_idle(10)
+        rows.clear(tokens.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        assert tokens.recover() == 0
+        assert tokens.errands.wait_idle(10)
         assert (
             TokenEvent.objects.get(kind=TokenEvent.Kind.REVOCATION).note
             == "revoked during a refresh (revocation)"
@@ -269,16 +260,16 @@ class TestJournal:
         connection = connect(age=400)
         self.waits(connection, strict)
         SipgateToken.objects.all().delete()
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         TokenEvent.objects.filter(kind=TokenEvent.Kind.REVOCATION).count()
         before = strict.counts()["logout"]
-        assert (journal.recover_all(), journal.waiting()) == (0, 1)
+        assert (tokens.recover(), journal.waiting()) == (0, 1)
         assert strict.counts()["logout"] == before
 
     def test_a_renamed_entry_does_not_open(self, connect: Connect, strict: Strict) -> None:
         """A pair is bound to its connection and consent: nobody gets somebody else's."""
         bob, entry = connect(age=400), self.waits(connect(age=400), strict)
-        target = sent_of(store.load(bob.pk))
+        target = sent_of(tokens.load(bob.pk))
         folder = machine.shard(bob.pk)
         folder.mkdir(exist_ok=True)
         path = folder / f"{bob.pk}-{target.consent_id.hex}-1.sealed"
@@ -287,14 +278,14 @@ class TestJournal:
             journal.recover(
                 replace(entry, connection_id=bob.pk, consent_id=target.consent_id, path=path)
             )
-        assert store.load(bob.pk).generation == 1
+        assert tokens.load(bob.pk).generation == 1
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
     def test_a_folder_that_may_not_be_looked_into_stops_nobody(
         self, connect: Connect, folder: Path
     ) -> None:
         folder.mkdir(mode=0o000)
-        assert gate.usable(connect(age=400)).generation == 2
+        assert tokens.token(connect(age=400)).generation == 2
 
     def test_drafts_of_killed_processes_are_removed_and_those_being_written_stay(
         self, folder: Path
@@ -306,13 +297,13 @@ class TestJournal:
         for draft in (left, young):
             draft.touch()
         os.utime(left, (time.time() - 2 * journal.DRAFT_LASTS,) * 2)
-        journal.recover_all()
+        tokens.recover()
         assert (left.exists(), young.exists()) == (False, True)
 
     def test_a_full_disk_leaves_no_draft(
         self, connect: Connect, strict: Strict, folder: Path
     ) -> None:
-        sent, new = sent_of(store.load(connect().pk)), issued(strict)
+        sent, new = sent_of(tokens.load(connect().pk)), issued(strict)
         room = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))  # no file may grow
         try:
@@ -326,7 +317,7 @@ class TestJournal:
     ) -> None:
         stays, gone, held, new = (connect(age=400) for _ in range(4))
         for connection in (stays, gone, held, new):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         for connection in (gone, held, new):
             connection.delete()
         files = {int(file.stem): file for file in folder.glob("*/*.lock")}
@@ -336,7 +327,7 @@ class TestJournal:
         gone_pk, held_pk, new_pk = sorted(files.keys() - {stays.pk})
         with held_by_another_process(held_pk):
             os.utime(files[held_pk], (long_ago, long_ago))
-            journal.recover_all()
+            tokens.recover()
             assert {int(file.stem) for file in folder.glob("*/*.lock")} == {
                 stays.pk,
                 held_pk,
@@ -345,17 +336,17 @@ class TestJournal:
         assert not files[gone_pk].exists()
 
     def test_lock_files_stay_beside_an_empty_database(self, connect: Connect, folder: Path) -> None:
-        gate.refresh(connect(age=400))
+        tokens.refresh(connect(age=400))
         SipgateToken.objects.all().delete()
         [file] = folder.glob("*/*.lock")
         os.utime(file, (0, 0))
-        journal.recover_all()
+        tokens.recover()
         assert file.exists()
 
     def test_the_newest_entry_stays_and_does_not_wait(self, connect: Connect, folder: Path) -> None:
         connection = connect(age=400)
         for generation in (2, 3, 4):
-            assert gate.refresh(connection).generation == generation
+            assert tokens.refresh(connection).generation == generation
         assert [path.name.rpartition("-")[2] for path in folder.glob("*/*.s*ed")] == ["3.stored"]
         assert journal.waiting() == 0
 
@@ -371,12 +362,12 @@ class TestDatabaseThatGoesBack:
         connection = connect(age=400)
         before = snapshot(connection)
         for _ in range(commits):
-            gate.refresh(connection)
-        value = gate.usable(connection).value
+            tokens.refresh(connection)
+        value = tokens.token(connection).value
         go_back(before)
         expire(connection)
-        assert gate.usable(connection, wait=5).generation == commits + 1
-        assert gate.usable(connection).value == value
+        assert tokens.token(connection, wait=5).generation == commits + 1
+        assert tokens.token(connection).value == value
         counts = strict.counts()
         assert (counts["rotated"], counts["reuse"]) == (commits, 0)
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.RECOVERED).count() == 1
@@ -388,44 +379,44 @@ class TestDatabaseThatGoesBack:
         people = [connect(age=400) for _ in range(5)]
         before = [snapshot(connection) for connection in people]
         for connection in people * commits:
-            gate.refresh(connection)
+            tokens.refresh(connection)
         for values in before:
             go_back(values)
-        assert journal.recover_all() == 5
-        assert {store.load(connection.pk).generation for connection in people} == {commits + 1}
-        assert journal.recover_all() == 0
+        assert tokens.recover() == 5
+        assert {tokens.load(connection.pk).generation for connection in people} == {commits + 1}
+        assert tokens.recover() == 0
 
     def test_a_newer_consent_of_the_same_generation_is_kept(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
-        gate.refresh(connection)
+        tokens.refresh(connection)
         go_back(before)
         grant = issued(strict)[0]
-        store.consent(connection, grant, requested_scope=[], now=timezone.now())
-        assert store.load(connection.pk).generation == 2
-        journal.recover_all()
-        assert gate.usable(connection).value == grant.access_token
+        rows.consent(connection, grant, scope=[], now=timezone.now())
+        assert tokens.load(connection.pk).generation == 2
+        tokens.recover()
+        assert tokens.token(connection).value == grant.access_token
 
     def test_entries_of_an_earlier_consent_do_not_stop_a_newer_one(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
-        gate.refresh(connection)
-        gate.refresh(connection)
+        tokens.refresh(connection)
+        tokens.refresh(connection)
         go_back(before)
-        store.consent(connection, issued(strict)[0], requested_scope=[], now=timezone.now())
+        rows.consent(connection, issued(strict)[0], scope=[], now=timezone.now())
         expire(connection)
-        assert gate.usable(connection, wait=5).generation == 3
+        assert tokens.token(connection, wait=5).generation == 3
 
     def test_during_a_refresh_it_is_stored_all_the_same(
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect(age=400)
         before = snapshot(connection)
-        gate.refresh(connection)
+        tokens.refresh(connection)
         strict.set(latency=0.5)
         flight = threads.refreshes.submit_once(
             connection.pk,
@@ -435,11 +426,11 @@ class TestDatabaseThatGoesBack:
                 )
             ),
         )
-        while strict.counts()["connections"] == 0 or not store.load(connection.pk).lease_owner:
+        while strict.counts()["connections"] == 0 or not tokens.load(connection.pk).lease_owner:
             assert not flight.done()
         go_back(before)
         assert flight.result(10).generation == 3
-        assert store.load(connection.pk).generation == 3
+        assert tokens.load(connection.pk).generation == 3
         assert strict.counts()["reuse"] == 0
 
     def test_a_question_that_was_not_answered_is_remembered_beside_the_lock(
@@ -449,11 +440,11 @@ class TestDatabaseThatGoesBack:
         before = snapshot(connection)
         strict.set(fault="lose", times=1)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         go_back(before)
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)
-        assert store.load(connection.pk).reason == Reason.LOST_ROTATION
+            tokens.refresh(connection)
+        assert tokens.load(connection.pk).reason == Reason.LOST_ROTATION
 
 
 @contextmanager
@@ -663,27 +654,27 @@ class TestClocks:
     ) -> None:
         ahead = timedelta(minutes=10)
         connection = connect(age=-ahead.total_seconds(), last_refreshed_at=timezone.now() + ahead)
-        old = gate.usable(connection)
-        assert gate.usable(connection, rejected=old.value).generation == 2
-        assert store.load(connection.pk).expires_at < timezone.now() + ahead
+        old = tokens.token(connection)
+        assert tokens.token(connection, rejected=old.value).generation == 2
+        assert tokens.load(connection.pk).expires_at < timezone.now() + ahead
 
     def test_nothing_is_sent_when_the_claim_took_too_long(
         self, connect: Connect, strict: Strict, settings: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The process was suspended between claim and send: its lease may be somebody else's by now."""
         settings.SIPGATE_LEASE_SECONDS, settings.SIPGATE_ANSWER_SECONDS = 3, 1
-        connection, real = connect(age=400), store.claim
+        connection, real = connect(age=400), rows.claim
 
-        def sleeps(row: SipgateToken, **how: Any) -> store.Claim | None:
+        def sleeps(row: SipgateToken, **how: Any) -> rows.Claim | None:
             claim = real(row, **how)
             time.sleep(1.2)
             return claim
 
-        monkeypatch.setattr(store, "claim", sleeps)
+        monkeypatch.setattr(rows, "claim", sleeps)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=2)
+            tokens.token(connection, wait=2)
         threads.refreshes.cancel_queued()
-        monkeypatch.setattr(store, "claim", real)
+        monkeypatch.setattr(rows, "claim", real)
         threads.refreshes.wait_idle(30)
         assert strict.counts()["reuse"] == 0
 
@@ -698,7 +689,7 @@ class TestConnections:
         connections["default"].set_autocommit(False)
         try:
             SocialAccount.objects.filter(pk=connection.pk).update(uid="written-by-the-caller")
-            database.release_connections()
+            tokens.release_connections()
             connections["default"].commit()
         finally:
             connections["default"].set_autocommit(True)

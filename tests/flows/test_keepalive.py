@@ -20,11 +20,11 @@ from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import errors, tasks
+from sipgate_provider import errors, tasks, tokens
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, pace
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import gate, journal, sealing, store, threads
+from sipgate_provider.tokens import journal, rows, sealing
 from tests.conftest import Connect
 from tests.processes import environment
 from tests.rotating_server import Strict
@@ -55,7 +55,7 @@ class TestWhatIsDue:
     def test_half_a_life_with_jitter(self, idle: Callable[..., int]) -> None:
         old, young = idle(0.56), idle(0.44)
         assert keepalive.run(rate=0).refreshed == 1
-        assert (store.load(old).generation, store.load(young).generation) == (2, 1)
+        assert (tokens.load(old).generation, tokens.load(young).generation) == (2, 1)
 
     def test_deadlines_are_spread(self, connect: Connect) -> None:
         moments = {
@@ -89,7 +89,7 @@ class TestWhatIsDue:
     def test_upkeep_is_no_use(self, idle: Callable[..., int]) -> None:
         pk = idle(last_used_at=None)
         keepalive.run(rate=0)
-        assert store.load(pk).last_used_at is None
+        assert tokens.load(pk).last_used_at is None
 
 
 class TestTrouble:
@@ -106,7 +106,7 @@ class TestTrouble:
             0,
             "",
         )
-        assert (store.load(gone).state, store.load(fine).state) == (
+        assert (tokens.load(gone).state, tokens.load(fine).state) == (
             State.NEEDS_SIGN_IN,
             State.ACTIVE,
         )
@@ -128,14 +128,14 @@ class TestTrouble:
         self, connect: Connect, strict: Strict, settings: Any, tmp_path: Path
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-        row = store.load(connect(age=400).pk)
+        row = tokens.load(connect(age=400).pk)
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         journal.write(
-            store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
+            rows.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
         )
         assert keepalive.run(rate=0).recovered == 1
-        assert (store.load(row.pk).generation, strict.counts()["refresh"]) == (2, 0)
+        assert (tokens.load(row.pk).generation, strict.counts()["refresh"]) == (2, 0)
 
     def test_its_exit_codes(self, idle: Callable[..., int], strict: Strict) -> None:
         assert command()[0] == 0
@@ -170,7 +170,7 @@ class TestTrouble:
         pk = idle()
         settings.SIPGATE_TOKEN_KEYS = []
         assert keepalive.run(rate=0).is_misconfigured
-        assert (store.load(pk).generation, store.load(pk).lease_owner) == (1, "")
+        assert (tokens.load(pk).generation, tokens.load(pk).lease_owner) == (1, "")
         assert strict.counts()["refresh"] == 0
 
     def test_rows_that_do_not_open_hold_nobody_up(
@@ -181,8 +181,8 @@ class TestTrouble:
         fine = [idle(0.6) for _ in range(7)]
         report = keepalive.run(rate=0, threads=1)
         assert (report.refreshed, report.failed, report.stopped) == (7, 7, "")
-        assert {store.load(pk).generation for pk in fine} == {2}
-        row = store.load(lost[0])
+        assert {tokens.load(pk).generation for pk in fine} == {2}
+        row = tokens.load(lost[0])
         assert (row.state, row.reason, row.lease_owner) == (
             State.MISCONFIGURED,
             Reason.KEY_MISSING,
@@ -199,7 +199,7 @@ class TestTrouble:
         strict.set(fault="consent", times=1)
         report = keepalive.run(rate=0, threads=1)
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
-        row = store.load(gone)
+        row = tokens.load(gone)
         assert (row.state, row.last_error_code, bool(row.mark_owner)) == (
             State.FAILING,
             "invalid_scope",
@@ -207,7 +207,7 @@ class TestTrouble:
         )
         assert row.next_attempt_at > timezone.now() + timedelta(seconds=30)
         assert ClientPause.objects.count() == 0
-        assert {store.load(pk).generation for pk in fine} == {2}
+        assert {tokens.load(pk).generation for pk in fine} == {2}
 
     def test_one_after_the_other_is_the_clients_fault(
         self, idle: Callable[..., int], strict: Strict
@@ -229,11 +229,11 @@ class TestTrouble:
         )
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.failed) == (1, 2)
-        assert {store.load(pk).reason for pk in (foreign, elsewhere)} == {Reason.OTHER_CLIENT}
-        assert store.load(ours).generation == 2
+        assert {tokens.load(pk).reason for pk in (foreign, elsewhere)} == {Reason.OTHER_CLIENT}
+        assert tokens.load(ours).generation == 2
         SipgateToken.objects.filter(pk=foreign).update(client_id="")
-        assert gate.refresh(foreign).generation == 2, "as soon as it is corrected"
-        assert store.load(foreign).client_id
+        assert tokens.refresh(foreign).generation == 2, "as soon as it is corrected"
+        assert tokens.load(foreign).client_id
 
     def test_a_developers_machine_does_not_renew_what_a_public_site_has(
         self, idle: Callable[..., int], strict: Strict
@@ -248,8 +248,8 @@ class TestTrouble:
         pk = idle(0.1)
         strict.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(pk)
-        row = store.load(pk)
+            tokens.refresh(pk)
+        row = tokens.load(pk)
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.REFUSED)
         assert timedelta(minutes=4) < row.next_attempt_at - timezone.now() < timedelta(minutes=6)
         assert keepalive.run(rate=0).due == 0
@@ -258,20 +258,20 @@ class TestTrouble:
             state_since=timezone.now() - day, next_attempt_at=timezone.now()
         )
         assert keepalive.run(rate=0).needs_sign_in == 1
-        assert day * 0.85 < store.load(pk).next_attempt_at - timezone.now() < day * 1.15
+        assert day * 0.85 < tokens.load(pk).next_attempt_at - timezone.now() < day * 1.15
         strict.set(suspended=False)
         SipgateToken.objects.update(next_attempt_at=timezone.now())
         assert keepalive.run(rate=0).refreshed == 1
-        assert store.load(pk).state == State.ACTIVE
+        assert tokens.load(pk).state == State.ACTIVE
 
     def test_what_was_ended_here_is_never_tried_again(
         self, idle: Callable[..., int], strict: Strict
     ) -> None:
         pk = idle()
-        store.end(pk, 1, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
+        rows.end(pk, 1, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now())
         assert keepalive.run(rate=0, everything=True).due == 0
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(pk)
+            tokens.refresh(pk)
         assert strict.counts()["refresh"] == 0
 
 
@@ -324,7 +324,7 @@ class TestOutbox:
     ) -> None:
         strict.set(fault="503", times=1)
         connect().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         row = Revocation.objects.get()
         assert (row.attempts, row.last_error_code) == (1, "503")
         assert keepalive.run(rate=0).revocations_done == 0  # not its time yet
@@ -338,7 +338,7 @@ class TestOutbox:
 
         strict.set(fault="503", times=100)
         connect().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         past = timezone.now() - timedelta(seconds=1)
         Revocation.objects.update(next_attempt_at=past, give_up_at=past)
         keepalive.run(rate=0)
@@ -387,7 +387,7 @@ class TestCommand:
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
         process.stdout.close()
-        assert store.load(pk).generation == 2
+        assert tokens.load(pk).generation == 2
 
     def test_the_loop_goes_on_after_an_outage(
         self, idle: Callable[..., int], strict: Strict
@@ -442,7 +442,7 @@ class TestCommand:
         process.send_signal(signal.SIGTERM)
         report = json.loads(process.communicate(timeout=20)[0])
         assert report["refreshed"] + report["skipped"] == report["due"] <= len(pks)
-        assert sum(store.load(pk).generation - 1 for pk in pks) == report["refreshed"]
+        assert sum(tokens.load(pk).generation - 1 for pk in pks) == report["refreshed"]
         assert strict.counts()["rotated"] == report["refreshed"]
         assert not SipgateToken.objects.exclude(lease_owner="").exists()
 
@@ -491,7 +491,7 @@ class TestTask:
     def test_it_reports(self, idle: Callable[..., int], strict: Strict) -> None:
         pk = idle()
         assert tasks.keepalive()["refreshed"] == 1
-        assert store.load(pk).generation == 2
+        assert tokens.load(pk).generation == 2
 
     def test_what_stops_it_is_an_error_that_names_the_variable(
         self, idle: Callable[..., int], strict: Strict

@@ -10,9 +10,9 @@ import pytest
 from django.core.management import call_command
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken
-from sipgate_provider.ops import reseal
-from sipgate_provider.tokens import gate, journal, revocation, sealing, store, threads
+from sipgate_provider.tokens import journal, revocation, rows, sealing
 from tests.concurrency import points
 from tests.concurrency.test_killed import die_at
 from tests.conftest import Connect
@@ -48,28 +48,28 @@ class Sealed:
     def __init__(self, connect: Connect, strict: Strict) -> None:
         self.strict = strict
         self.rows = [connect() for _ in range(3)]
-        self.values = [gate.usable(connection).value for connection in self.rows]
+        self.values = [tokens.token(connection).value for connection in self.rows]
         self.refreshed = connect(age=400)
         self.before = snapshot(self.refreshed)
-        self.value = gate.usable(self.refreshed).value
+        self.value = tokens.token(self.refreshed).value
         self.unstored = connect(age=400)
-        journal.write(sent_of(store.load(self.unstored.pk)), *issued(strict))
+        journal.write(sent_of(tokens.load(self.unstored.pk)), *issued(strict))
         disconnected = connect()
         strict.set(fault="503", times=1000)
         disconnected.delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         strict.set(fault="", times=0)
 
     def check(self) -> None:
         """Use everything: nothing is lost."""
-        assert [gate.usable(connection).value for connection in self.rows] == self.values
-        assert gate.usable(self.refreshed).value == self.value
-        row = store.load(self.rows[0].pk)
+        assert [tokens.token(connection).value for connection in self.rows] == self.values
+        assert tokens.token(self.refreshed).value == self.value
+        row = tokens.load(self.rows[0].pk)
         assert row.access_fingerprint == sealing.fingerprint(self.values[0])
-        assert gate.usable(self.unstored).generation == 2, "recovered from the journal"
+        assert tokens.token(self.unstored).generation == 2, "recovered from the journal"
         go_back(self.before)
-        journal.recover_all()
-        assert gate.usable(self.refreshed).value == self.value, "evidence that was stored long ago"
+        tokens.recover()
+        assert tokens.token(self.refreshed).value == self.value, "evidence that was stored long ago"
         Revocation.objects.filter(next_attempt_at__isnull=False).update(
             next_attempt_at=timezone.now()
         )
@@ -103,13 +103,13 @@ def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, set
         in said
     )
     settings.SIPGATE_TOKEN_KEYS = [NEW]
-    assert reseal.keys_in_use() == {sealing.first_key_id(): 8}
+    assert tokens.status().keys == {sealing.first_key_id(): 8}
     sealed.check()
 
 
 def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW]
-    report = reseal.reseal()
+    report = tokens.reseal()
     assert (report.done, report.revocations, report.journal, report.unreadable, report.left) == (
         0,
         0,
@@ -127,10 +127,10 @@ def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -
 def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, point: str) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     die_at(point, reseal=True)
-    report = reseal.reseal()
+    report = tokens.reseal()
     assert (report.done + report.revocations + report.journal > 0, report.left) == (True, 0)
     settings.SIPGATE_TOKEN_KEYS = [NEW]
-    assert set(reseal.keys_in_use()) == {sealing.first_key_id()}
+    assert set(tokens.status().keys) == {sealing.first_key_id()}
     sealed.check()
 
 
@@ -144,33 +144,33 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
         settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
         batches = []
 
-        def between(report: reseal.Resealed) -> None:
+        def between(report: tokens.Resealed) -> None:
             """After the first row: the other process refreshes it, and the next one, which this one has not read."""
             if not batches:
                 for connection in people[:2]:
                     assert worker.ask(connection=connection.pk)[0][:2] == ["ok", 2]
             batches.append(report.done)
 
-        report = reseal.reseal(batch=1, progress=between)
+        report = tokens.reseal(batch=1, progress=between)
         assert (report.done, report.left, report.unreadable) == (3, 1, 0), (
             "the first row has an old key again"
         )
         assert worker.ask(connection=people[1].pk)[0][:2] == ["ok", 2], (
             "it opens what the new key sealed"
         )
-    assert reseal.reseal().left == 0
+    assert tokens.reseal().left == 0
     settings.SIPGATE_TOKEN_KEYS = [NEW]
-    assert [gate.refresh(connection).generation for connection in people] == [3, 3, 2]
+    assert [tokens.refresh(connection).generation for connection in people] == [3, 3, 2]
     assert strict.counts()["reuse"] == 0
 
 
 def test_a_row_that_changes_under_it_wins(connect: Connect, settings: Any) -> None:
     connection = connect(age=400)
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
-    stale = store.load(connection.pk)
-    value = gate.usable(connection).value
-    assert store.reseal([stale]) == (0, 1, 0)
-    assert gate.usable(connection).value == value
+    stale = tokens.load(connection.pk)
+    value = tokens.token(connection).value
+    assert rows.reseal([stale]) == (0, 1, 0)
+    assert tokens.token(connection).value == value
 
 
 def test_a_revocation_that_is_withdrawn_under_it_is_not_brought_back(
@@ -194,8 +194,8 @@ def test_an_entry_that_is_being_written_is_left_to_its_writer(
 ) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     with held_by_another_process(sealed.unstored.pk):
-        assert reseal.reseal().left == 1
-    assert reseal.reseal().left == 0
+        assert tokens.reseal().left == 1
+    assert tokens.reseal().left == 0
 
 
 def test_an_entry_that_is_stored_under_it_does_not_wait_again(
@@ -220,10 +220,10 @@ def test_an_entry_that_is_stored_under_it_does_not_wait_again(
 
 def test_a_pair_that_was_revoked_needs_no_key(connect: Connect, settings: Any) -> None:
     connection = connect()
-    store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+    rows.clear(tokens.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
     settings.SIPGATE_TOKEN_KEYS = [NEW]
-    assert reseal.keys_in_use() == {}
-    assert reseal.reseal().left == 0
+    assert tokens.status().keys == {}
+    assert tokens.reseal().left == 0
     assert SipgateToken.objects.get().sealed == b""
 
 

@@ -24,12 +24,12 @@ from django.test import RequestFactory
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in import receivers, views
-from sipgate_provider.tokens import gate, journal, sealing, store, threads
+from sipgate_provider.tokens import journal, rows, sealing
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
 
@@ -124,7 +124,7 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
 
     # disconnect
     connection.delete()
-    threads.errands.wait_idle(10)
+    tokens.errands.wait_idle(10)
 
     out = io.StringIO()
     call_command("dumpdata", stdout=out)
@@ -144,7 +144,7 @@ def test_not_in_error_reports(
     """What Django mails or shows of an exception: text, local variables, chained causes."""
     browser.sign_in()
     connection = SocialAccount.objects.get()
-    secrets.learn("access token", gate.usable(connection).value)
+    secrets.learn("access token", tokens.token(connection).value)
     monkeypatch.setattr(
         "sipgate_provider.remote.http.TOKEN",
         type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000),
@@ -153,7 +153,7 @@ def test_not_in_error_reports(
     browser.sandbox.control.fault(fault, on="refresh", times=2, seconds=3)
     request = RequestFactory().get("/account")
     try:
-        gate.refresh(connection)
+        tokens.refresh(connection)
     except errors.SipgateError:
         kind, error, trace = sys.exc_info()
         report = ExceptionReporter(request, kind, error, trace)
@@ -223,7 +223,7 @@ class TestFrames:
     )
 
     def write(self) -> None:
-        claim = store.Sent(connection_id=1, consent_id=uuid.uuid4(), generation=1)
+        claim = rows.Sent(connection_id=1, consent_id=uuid.uuid4(), generation=1)
         pair = sealing.Pair(
             access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token
         )

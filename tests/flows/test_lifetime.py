@@ -13,11 +13,11 @@ from django.core import mail
 from django.test import Client
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import keepalive, notices
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, gate, store, threads
+from sipgate_provider.tokens import consent, rows
 from tests.conftest import Connect
 from tests.journey import HOST
 from tests.rotating_server import Strict
@@ -30,11 +30,11 @@ MONTH = 30 * DAY
 
 def refresh_after(connection: SocialAccount, elapsed: float) -> SipgateToken:
     """Let the row be as old as ``elapsed`` seconds, with what its server said then, and refresh it."""
-    row = store.load(connection.pk)
+    row = tokens.load(connection.pk)
     moments = {"issued_at": row.issued_at - timedelta(seconds=elapsed)}
     SipgateToken.objects.filter(pk=row.pk).update(**moments)
-    gate.refresh(connection, actor="test")
-    found = store.load(connection.pk)
+    tokens.refresh(connection, by="test")
+    found = tokens.load(connection.pk)
     assert found is not None
     return found
 
@@ -77,7 +77,7 @@ class TestAnEndThatMoves:
     @pytest.mark.parametrize("elapsed", [1, 60, 300, HOUR, 10 * DAY])
     def test_with_each_refresh(self, connect: Connect, strict: Strict, elapsed: float) -> None:
         connection = connect()
-        ends = store.load(connection.pk).refresh_expires_at - timedelta(seconds=elapsed)
+        ends = tokens.load(connection.pk).refresh_expires_at - timedelta(seconds=elapsed)
         SipgateToken.objects.update(refresh_expires_at=ends)
         row = refresh_after(connection, elapsed)
         assert row.reason == Reason.NONE
@@ -92,7 +92,7 @@ class TestAnEndThatNothingMoves:
         row = refresh_after(limited, elapsed)
         assert (row.state, row.reason) == (State.ACTIVE, Reason.FIXED_END)
         assert row.keepalive_at == row.refresh_expires_at
-        assert gate.usable(limited).value
+        assert tokens.token(limited).value
 
     def test_keepalive_finds_out_once_and_does_not_refresh_ever_faster(
         self, limited: SocialAccount, strict: Strict
@@ -104,7 +104,7 @@ class TestAnEndThatNothingMoves:
         )
         for _ in range(5):
             keepalive.run(rate=0)
-        row = store.load(limited.pk)
+        row = tokens.load(limited.pk)
         assert (row.reason, row.refresh_count, strict.counts()["refresh"]) == (
             Reason.FIXED_END,
             1,
@@ -128,20 +128,20 @@ class TestAnEndThatNothingMoves:
     def test_a_wish_of_an_administrator_outlives_it(
         self, limited: SocialAccount, strict: Strict
     ) -> None:
-        row = store.load(limited.pk)
+        row = tokens.load(limited.pk)
         SipgateToken.objects.update(issued_at=row.issued_at - timedelta(hours=1))
-        row = store.load(limited.pk)
-        claim = store.claim(row, owner=store.new_owner(""))
+        row = tokens.load(limited.pk)
+        claim = rows.claim(row, owner=rows.new_owner(""))
         assert claim is not None
-        assert store.end(
+        assert rows.end(
             limited.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()
         )
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
         from sipgate_provider.tokens import sealing
 
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-        assert store.save_refreshed(claim, grant, pair, now=timezone.now(), before=row)
-        assert store.load(limited.pk).reason == Reason.SIGN_IN_REQUIRED
+        assert rows.save_refreshed(claim, grant, pair, now=timezone.now(), before=row)
+        assert tokens.load(limited.pk).reason == Reason.SIGN_IN_REQUIRED
 
     def test_when_it_has_come(self, limited: SocialAccount, strict: Strict) -> None:
         refresh_after(limited, HOUR)
@@ -149,7 +149,7 @@ class TestAnEndThatNothingMoves:
         SipgateToken.objects.update(refresh_expires_at=past, keepalive_at=past, expires_at=past)
         strict.control(kill=True)
         keepalive.run(rate=0)
-        row = store.load(limited.pk)
+        row = tokens.load(limited.pk)
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.FIXED_END)
 
 
@@ -179,8 +179,8 @@ class TestPeopleAreTold:
         strict.control(kill=True)
         SipgateToken.objects.update(expires_at=timezone.now(), refresh_expires_at=timezone.now())
         with pytest.raises(errors.NeedsSignIn):
-            gate.usable(limited)
-        assert threads.errands.wait_idle(10)
+            tokens.token(limited)
+        assert tokens.errands.wait_idle(10)
         assert [message.subject for message in mail.outbox][1:] == [AGAIN]
         assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
         assert not notices.tell_person(limited.pk)
@@ -195,10 +195,8 @@ class TestPeopleAreTold:
         addressed(limited)
         refresh_after(limited, HOUR)
         strict.set(fixed_end=0)
-        consent.record_consent(
-            limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        )
-        row = store.load(limited.pk)
+        tokens.store(limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC)))
+        row = tokens.load(limited.pk)
         assert (row.reason, row.notified_at) == ("", None)
         assert keepalive.run(rate=0).notified == 0
 
@@ -215,7 +213,7 @@ class TestTheBrowserSession:
         SipgateToken.objects.update(expires_at=timezone.now())
         for _ in range(2):  # a refusal may be taken back: they are told after the second one
             with pytest.raises(errors.NeedsSignIn):
-                gate.usable(connection)
+                tokens.token(connection)
             earlier = timezone.now() - timedelta(minutes=61)
             SipgateToken.objects.update(state_since=earlier, next_attempt_at=timezone.now())
         keepalive.run(rate=0)

@@ -27,12 +27,12 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from sipgate_project.logs import JsonLines
-from sipgate_provider import errors, exposition, metrics
+from sipgate_provider import errors, exposition, metrics, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import keepalive, operations, statistics
 from sipgate_provider.remote import oauth, rest
-from sipgate_provider.tokens import database, gate, journal, sealing, store, threads
+from sipgate_provider.tokens import journal, rows, sealing, threads
 from sipgate_provider.tokens.attempt import Outcome
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
@@ -157,7 +157,7 @@ def fixed_end_has_come(strict: Strict, connection: SocialAccount, **_more: Any) 
 def no_refresh_token(strict: Strict, connection: SocialAccount, **_more: Any) -> None:
     answer = {**strict.issue()[0], "refresh_token": None}
     grant = oauth.Grant.parse(answer, issued_at=datetime.now(UTC) - timedelta(seconds=400))
-    store.consent(connection, grant, requested_scope=[], now=timezone.now())
+    rows.consent(connection, grant, scope=[], now=timezone.now())
 
 
 def key_gone(settings: Any, **_more: Any) -> None:
@@ -167,7 +167,7 @@ def key_gone(settings: Any, **_more: Any) -> None:
 def client_refused_a_moment_ago(strict: Strict, connect: Connect, **_more: Any) -> None:
     strict.set(fault="client", times=1)
     with pytest.raises(errors.Misconfigured):
-        gate.usable(connect(age=400))
+        tokens.token(connect(age=400))
 
 
 def database_refuses(
@@ -177,7 +177,7 @@ def database_refuses(
         raise OperationalError
 
     settings.SIPGATE_JOURNAL_DIR, settings.SIPGATE_STORE_SECONDS = str(tmp_path), 0
-    monkeypatch.setattr(store, "save_refreshed", refuse)
+    monkeypatch.setattr(rows, "save_refreshed", refuse)
 
 
 def a_fault_of_ours(monkeypatch: pytest.MonkeyPatch, **_more: Any) -> None:
@@ -241,10 +241,10 @@ class TestRefreshes:
         caplog.clear()
         with caplog.at_level(logging.INFO, logger="sipgate_provider"):
             if raised is None:
-                gate.usable(connection)
+                tokens.token(connection)
             else:
                 with pytest.raises(raised) as caught:
-                    gate.usable(connection)
+                    tokens.token(connection)
         assert threads.refreshes.wait_idle(20)
         assert counted.of("sipgate_refreshes_total") == {("gate", outcome): 1}
         assert bool(counted.of("sipgate_refresh_seconds_count")) is not ASKED_NOBODY.get(
@@ -279,9 +279,9 @@ class TestRefreshes:
         caller.join(30)
 
     def quietly(self, connection: SocialAccount) -> None:
-        with database.own_connections():
+        with tokens.own_connections():
             with contextlib.suppress(errors.NotConnected):
-                gate.usable(connection)
+                tokens.token(connection)
 
     def test_somebody_was_faster(self, connect: Connect, strict: Strict, counted: Counted) -> None:
         connection = connect(age=400)
@@ -289,7 +289,7 @@ class TestRefreshes:
         def sign_in_again() -> None:
             strict.control(kill=True)
             grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
-            store.consent(connection, grant, requested_scope=[], now=timezone.now())
+            rows.consent(connection, grant, scope=[], now=timezone.now())
 
         strict.set(latency=1.0)
         self.asked_meanwhile(connection, sign_in_again)
@@ -316,7 +316,7 @@ class TestRefreshes:
 
     def test_by_whom(self, connect: Connect, counted: Counted, scrape: Callable[..., Any]) -> None:
         connection = connect()
-        gate.refresh(connection, actor="person")
+        tokens.refresh(connection, by="person")
         assert (
             operations.run(operations.Operation.REFRESH, [connection.pk], actor="helga")[0].error
             is None
@@ -348,12 +348,12 @@ class TestRefreshes:
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         connection = connect(age=400)
-        claim = store.claim(store.load(connection.pk), owner="another.machine.gone")
+        claim = rows.claim(tokens.load(connection.pk), owner="another.machine.gone")
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         assert journal.write(claim, grant, pair) is not None
         assert gauges(scrape)["sipgate_journal_entries"] == 1
-        assert gate.usable(connection).value == grant.access_token
+        assert tokens.token(connection).value == grant.access_token
         assert counted.of("sipgate_journal_recovered_total") == {(): 1}
         assert counted.of("sipgate_refreshes_total") == {}
         assert gauges(scrape)["sipgate_journal_entries"] == 0
@@ -375,7 +375,7 @@ class TestGate:
     def test_what_was_found_and_handed_out(
         self, connect: Connect, counted: Counted, age: float, found: str, result: str
     ) -> None:
-        gate.usable(connect(age=age))
+        tokens.token(connect(age=age))
         assert counted.of("sipgate_gate_requests_total") == {(found, result): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == (
             {} if result == "present" else {(result,): 1}
@@ -383,9 +383,9 @@ class TestGate:
 
     def test_after_the_api_rejected_it(self, connect: Connect, counted: Counted) -> None:
         connection = connect()
-        rejected = gate.usable(connection).value
-        gate.usable(connection, rejected=rejected)
-        gate.usable(connection, rejected=rejected)
+        rejected = tokens.token(connection).value
+        tokens.token(connection, rejected=rejected)
+        tokens.token(connection, rejected=rejected)
         assert counted.of("sipgate_gate_requests_total") == {
             ("fresh", "present"): 1,
             ("rejected", "refreshed"): 1,
@@ -396,7 +396,7 @@ class TestGate:
         self, connect: Connect, strict: Strict, counted: Counted
     ) -> None:
         strict.set(fault="503", times=1)
-        gate.usable(connect(age=285))
+        tokens.token(connect(age=285))
         assert counted.of("sipgate_gate_requests_total") == {("mandatory", "present"): 1}
         assert counted.of("sipgate_gate_wait_seconds_count") == {("present",): 1}
 
@@ -406,8 +406,8 @@ class TestGate:
         strict.set(latency=1.0)
         connection = connect(age=400)
         with pytest.raises(errors.SipgateUnavailable):
-            gate.usable(connection, wait=0.1)
-        gate.usable(connection)
+            tokens.token(connection, wait=0.1)
+        tokens.token(connection)
         assert counted.of("sipgate_gate_requests_total") == {
             ("over", "error"): 1,
             ("over", "refreshed"): 1,
@@ -478,10 +478,10 @@ class TestApi:
 def test_revocations(connect: Connect, strict: Strict, counted: Counted) -> None:
     one, another = connect(), connect()
     one.delete()
-    assert threads.errands.wait_idle(20)
+    assert tokens.errands.wait_idle(20)
     strict.set(fault="503", times=2)
     another.delete()
-    assert threads.errands.wait_idle(20)
+    assert tokens.errands.wait_idle(20)
     pending = Revocation.objects.filter(next_attempt_at__isnull=False)
     pending.update(next_attempt_at=timezone.now(), give_up_at=timezone.now())
     keepalive.run(rate=0)
@@ -556,7 +556,7 @@ class TestScrape:
             False,
         )
         before = series()
-        gate.usable(connect(age=400))
+        tokens.token(connect(age=400))
         assert series() == before
         assert Client().get("/metrics", headers={"Authorization": "Bearer "}).status_code == 404
 
@@ -639,7 +639,7 @@ class TestScrape:
         )
         browser.site.get("/account")
         connection.delete()
-        assert threads.errands.wait_idle(20)
+        assert tokens.errands.wait_idle(20)
         answer = scrape()
         assert len(secrets.known) >= 6
         secrets.assert_absent("metrics", answer.content)

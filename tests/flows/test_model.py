@@ -21,11 +21,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
-from sipgate_provider.ops import reseal
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, gate, store, threads
+from sipgate_provider.tokens import rows, threads
 from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
@@ -52,10 +51,10 @@ class Gate(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         threads.refreshes.wait_idle(10)
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         self.person.delete()
         ClientPause.objects.all().delete()
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
 
     # --- what people and operators do
 
@@ -66,24 +65,24 @@ class Gate(RuleBasedStateMachine):
                 user=self.person, provider="sipgate", uid="1000000w0"
             )
         grant = oauth.Grant.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
-        consent.record_consent(self.connection, grant)
-        threads.errands.wait_idle(10)
+        tokens.store(self.connection, grant)
+        tokens.errands.wait_idle(10)
         self.held = GOOD
 
     @precondition(lambda self: self.connection)
     @rule()
     def disconnect(self) -> None:
         self.connection.delete()  # type: ignore[union-attr]  # see the precondition
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         self.connection, self.held, self.generation = None, ENDED, 0
 
     @precondition(lambda self: self.connection)
     @rule(forget=st.booleans())
     def administrator_ends_it(self, forget: bool) -> None:
         if forget:
-            store.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
+            rows.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
         else:
-            store.end(
+            rows.end(
                 self.connection.pk,
                 self.row.generation,
                 reason=Reason.SIGN_IN_REQUIRED,
@@ -96,7 +95,7 @@ class Gate(RuleBasedStateMachine):
         self.site.SIPGATE_TOKEN_KEYS = (
             [*reversed(KEYS)] if self.site.SIPGATE_TOKEN_KEYS[0] == KEYS[0] else KEYS
         )
-        reseal.reseal()
+        tokens.reseal()
 
     # --- what time and sipgate do
 
@@ -134,13 +133,13 @@ class Gate(RuleBasedStateMachine):
         try:
             if self.connection is None:
                 raise errors.NotConnected("nobody")
-            gate.refresh(self.connection) if force else gate.usable(self.connection)
+            tokens.refresh(self.connection) if force else tokens.token(self.connection)
             threads.refreshes.wait_idle(20)
             outcome = "ok"
         except errors.SipgateError as error:
             outcome = type(error).__name__
         threads.refreshes.wait_idle(20)
-        threads.errands.wait_idle(20)
+        tokens.errands.wait_idle(20)
         self.strict.set(fault="", times=0)
         self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
 
@@ -176,7 +175,7 @@ class Gate(RuleBasedStateMachine):
     @property
     def row(self) -> SipgateToken:
         assert self.connection is not None
-        found = store.load(self.connection.pk)
+        found = tokens.load(self.connection.pk)
         assert found is not None
         return found
 
@@ -197,11 +196,11 @@ class Gate(RuleBasedStateMachine):
             return
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
         ClientPause.objects.all().delete()
-        token = gate.usable(self.connection)
+        token = tokens.token(self.connection)
         threads.refreshes.wait_idle(20)
         answer = requests.get(
             f"{self.strict.api_url}/account",
-            headers={"Authorization": f"Bearer {gate.usable(self.connection).value}"},
+            headers={"Authorization": f"Bearer {tokens.token(self.connection).value}"},
             timeout=5,
         )
         assert answer.status_code == 200, token.generation

@@ -17,10 +17,10 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from django.utils.formats import date_format
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
-from sipgate_provider.tokens import consent, gate, store, threads
+from sipgate_provider.tokens import rows
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.rotating_server import Strict
@@ -41,8 +41,8 @@ def addressed(
 
 def fail(connection: SocialAccount) -> None:
     with pytest.raises(errors.NeedsSignIn):
-        gate.usable(connection)
-    assert threads.errands.wait_idle(10)
+        tokens.token(connection)
+    assert tokens.errands.wait_idle(10)
 
 
 def fail_twice(connection: SocialAccount) -> None:
@@ -84,9 +84,7 @@ class TestMail:
             strict.control(kill=True)
             fail_twice(connection)
             issued = timezone.now() - timedelta(seconds=400)
-            consent.record_consent(
-                connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued)
-            )
+            tokens.store(connection, oauth.Grant.parse(strict.issue()[0], issued_at=issued))
         assert len(mail.outbox) == 2
 
     def test_in_the_language_of_the_person(self, connect: Connect, strict: Strict) -> None:
@@ -108,7 +106,7 @@ class TestMail:
         fail_twice(connection)
         [message] = mail.outbox
         since = date_format(
-            timezone.localtime(store.load(connection.pk).state_since), "DATETIME_FORMAT"
+            timezone.localtime(tokens.load(connection.pk).state_since), "DATETIME_FORMAT"
         )
         assert (
             f"since {since}, sipgate for Django can no longer use your sipgate account <b>Erika & Co."
@@ -137,14 +135,14 @@ class TestMail:
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
         fail_twice(connection)
-        assert store.load(connection.pk).notified_at is None
+        assert tokens.load(connection.pk).notified_at is None
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         assert keepalive.run(rate=0).notified == 1
         assert len(mail.outbox) == 1
 
     def test_nobody_is_told_of_what_was_revoked(self, connect: Connect) -> None:
         connection = addressed(connect())
-        store.clear(store.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
+        rows.clear(tokens.load(connection.pk), reason=Reason.REVOKED, now=timezone.now())
         assert not notices.tell_person(connection.pk)
 
     def test_can_be_switched_off(self, connect: Connect, strict: Strict, settings: Any) -> None:
@@ -162,8 +160,8 @@ class TestMail:
         strict.set(fault="client", times=10)
         for connection in connections:
             with pytest.raises(errors.Misconfigured):
-                gate.usable(connection)
-        assert threads.errands.wait_idle(10)
+                tokens.token(connection)
+        assert tokens.errands.wait_idle(10)
         [message] = mail.outbox
         assert message.to == ["olga@example.org"]
         assert "secret in SOCIALACCOUNT_PROVIDERS" in message.body
@@ -272,7 +270,7 @@ class TestBanner:
         history = TokenEvent.objects.count()
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         page = browser.site.get("/accounts/email/?x=1").content.decode()
         assert page.count("sipgate wants you to sign in again") == 1
         [action] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
@@ -289,7 +287,7 @@ class TestBanner:
         browser.sign_in()
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(SocialAccount.objects.get())
+            tokens.refresh(SocialAccount.objects.get())
         assert (
             browser.site.get("/").content.decode().count("sipgate wants you to sign in again") == 1
         )

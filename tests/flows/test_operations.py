@@ -12,21 +12,13 @@ import requests
 from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import errors, signals
+from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import (
-    consent,
-    database,
-    gate,
-    journal,
-    refresh,
-    sealing,
-    store,
-    threads,
-)
+from sipgate_provider.tokens import journal, rows, sealing, threads
+from sipgate_provider.tokens.refresh import RefreshRequest, refresh_connection
 from tests.conftest import Connect
 from tests.rotating_server import Strict
 
@@ -79,7 +71,7 @@ class TestRefresh:
         def broken(*_args: object, **_kwargs: object) -> None:
             raise RuntimeError(text)
 
-        monkeypatch.setattr(gate, "refresh", broken)
+        monkeypatch.setattr(tokens, "refresh", broken)
         (outcome,) = operations.run(Operation.REFRESH, [connection.pk], actor="olga")
         assert "RuntimeError" in outcome.error.message
         assert outcome.error.reference in caplog.text
@@ -98,8 +90,8 @@ class TestRefresh:
         (outcome,) = operations.run(Operation.REFRESH, [connection.pk], actor="olga", wait=0.1)
         assert outcome.is_pending
         assert time.monotonic() - started < 0.5
-        assert threads.operations.wait_idle(10)
-        assert store.load(connection.pk).generation == 2
+        assert tokens.operations.wait_idle(10)
+        assert tokens.load(connection.pk).generation == 2
         assert notes() == [("refresh: done", "olga")]
 
     def test_bounded(self, strict: Strict) -> None:
@@ -113,7 +105,7 @@ class TestRefresh:
         connection = connect()
         with transaction.atomic(), pytest.raises(errors.CallerHoldsLock):
             operations.run(operation, [connection.pk], actor="olga")
-        assert (store.load(connection.pk).generation, strict.counts()["refresh"]) == (1, 0)
+        assert (tokens.load(connection.pk).generation, strict.counts()["refresh"]) == (1, 0)
 
 
 class TestRevoke:
@@ -122,17 +114,17 @@ class TestRevoke:
     ) -> None:
         connection = connect()
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, bytes(row.sealed)) == (
             State.NEEDS_SIGN_IN,
             Reason.REVOKED,
             b"",
         )
         assert (row.access_fingerprint, row.refresh_fingerprint) == ("", "")
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert TokenEvent.objects.filter(kind="revocation").count() == 1
         assert ended == [Reason.REVOKED]
-        for call in (gate.usable, gate.refresh):
+        for call in (tokens.token, tokens.refresh):
             with pytest.raises(errors.NeedsSignIn) as caught:
                 call(connection)
             assert caught.value.reason == Reason.REVOKED
@@ -140,10 +132,10 @@ class TestRevoke:
     def test_twice_is_once(self, connect: Connect, ended: list[str]) -> None:
         connection = connect()
         assert operations.run(Operation.REVOKE, [connection.pk], actor="olga")[0].changed
-        before = store.load(connection.pk)
+        before = tokens.load(connection.pk)
         (again,) = operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         assert (again.changed, again.error) == (False, None)
-        after = store.load(connection.pk)
+        after = tokens.load(connection.pk)
         assert (after.generation, after.state_since) == (before.generation, before.state_since)
         assert (notes(), len(ended)) == ([("revoke: done", "olga")], 1)
 
@@ -152,7 +144,7 @@ class TestRevoke:
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb28="]
         (outcome,) = operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         assert outcome.error is None
-        assert bytes(store.load(connection.pk).sealed) == b""
+        assert bytes(tokens.load(connection.pk).sealed) == b""
         assert Revocation.objects.count() == 0
         assert "key that sealed it is gone" in notes()[0][0]
 
@@ -166,8 +158,8 @@ class TestRevoke:
 
         def caller() -> None:
             try:
-                with database.own_connections():
-                    gate.usable(connection, rejected=gate.usable(connection).value)
+                with tokens.own_connections():
+                    tokens.token(connection, rejected=tokens.token(connection).value)
             except errors.SipgateError as error:
                 failures.append(error)
 
@@ -176,14 +168,14 @@ class TestRevoke:
         _until(lambda: strict.counts()["refresh"] == 1)
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         thread.join(15)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, bytes(row.sealed)) == (
             State.NEEDS_SIGN_IN,
             Reason.REVOKED,
             b"",
         )
         assert [type(failure) for failure in failures] == [errors.NeedsSignIn]
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         told = set(TokenEvent.objects.filter(kind="revocation").values_list("note", flat=True))
         assert told == {
             "revoked by an administrator (revocation)",
@@ -194,14 +186,14 @@ class TestRevoke:
         self, connect: Connect, strict: Strict, settings, tmp_path
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-        row = store.load(connect(age=400).pk)
+        row = tokens.load(connect(age=400).pk)
         grant = oauth.Grant.parse(strict.issue(family="newest")[0], issued_at=datetime.now(UTC))
         pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
         journal.write(
-            store.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
+            rows.Sent(connection_id=row.pk, consent_id=row.consent_id, generation=1), grant, pair
         )
         operations.run(Operation.REVOKE, [row.pk], actor="olga")
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert journal.waiting() == 0
         headers = {"Authorization": f"Bearer {grant.access_token}"}
         assert (
@@ -213,8 +205,8 @@ class TestRevoke:
         connection = connect()
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         grant = oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC))
-        consent.record_consent(connection, grant)
-        assert gate.usable(connection).generation == 3
+        tokens.store(connection, grant)
+        assert tokens.token(connection).generation == 3
         assert TokenEvent.objects.filter(kind="repaired", reason=Reason.REVOKED).count() == 1
 
     def test_resealing_passes_over_it(self, connect: Connect, settings) -> None:
@@ -222,9 +214,9 @@ class TestRevoke:
         operations.run(Operation.REVOKE, [connection.pk], actor="olga")
         old = settings.SIPGATE_TOKEN_KEYS[0]
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItb28=", old]
-        before = store.load(connection.pk).key_id
-        assert store.reseal([store.load(connection.pk)]) == (1, 0, 0)
-        assert store.load(connection.pk).key_id != before
+        before = tokens.load(connection.pk).key_id
+        assert rows.reseal([tokens.load(connection.pk)]) == (1, 0, 0)
+        assert tokens.load(connection.pk).key_id != before
 
 
 class TestAsk:
@@ -233,7 +225,7 @@ class TestAsk:
     ) -> None:
         connection = connect()
         assert operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")[0].changed
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, row.generation) == (
             State.NEEDS_SIGN_IN,
             Reason.SIGN_IN_REQUIRED,
@@ -244,7 +236,7 @@ class TestAsk:
         ].changed
         assert (notes(), ended) == ([("require_sign_in: done", "olga")], [Reason.SIGN_IN_REQUIRED])
         with pytest.raises(errors.NeedsSignIn):
-            gate.refresh(connection)
+            tokens.refresh(connection)
         assert strict.counts()["refresh"] == 0
 
     def test_outlives_a_running_refresh_whose_pair_is_kept(
@@ -252,33 +244,29 @@ class TestAsk:
     ) -> None:
         connection = connect()
         strict.set(fault="late", times=1, late=0.8)
-        request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(
-            connection.pk, lambda: refresh.refresh_connection(request)
-        )
+        request = RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
+        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh_connection(request))
         _until(lambda: strict.counts()["refresh"] == 1)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
         flight.result(15)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.generation, row.state, row.reason) == (
             2,
             State.NEEDS_SIGN_IN,
             Reason.SIGN_IN_REQUIRED,
         )
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
 
     def test_outlives_a_running_refresh_that_fails(self, connect: Connect, strict: Strict) -> None:
         connection = connect()
         strict.set(fault="lose", times=1, latency=0.8)
-        request = refresh.RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
-        flight = threads.refreshes.submit_once(
-            connection.pk, lambda: refresh.refresh_connection(request)
-        )
+        request = RefreshRequest(connection_id=connection.pk, seen_generation=1, patience=5)
+        flight = threads.refreshes.submit_once(connection.pk, lambda: refresh_connection(request))
         _until(lambda: strict.counts().get("arrived") == 1)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
         with pytest.raises(errors.SipgateUnavailable):
             flight.result(15)
-        row = store.load(connection.pk)
+        row = tokens.load(connection.pk)
         assert (row.state, row.reason, row.next_attempt_at) == (
             State.NEEDS_SIGN_IN,
             Reason.SIGN_IN_REQUIRED,
@@ -289,9 +277,9 @@ class TestAsk:
 
     def test_a_claim_that_saw_it_earlier_is_refused(self, connect: Connect) -> None:
         connection = connect()
-        stale = store.load(connection.pk)
+        stale = tokens.load(connection.pk)
         operations.run(Operation.REQUIRE_SIGN_IN, [connection.pk], actor="olga")
-        assert store.claim(stale, owner=store.new_owner("")) is None
+        assert rows.claim(stale, owner=rows.new_owner("")) is None
 
 
 def _until(condition) -> None:

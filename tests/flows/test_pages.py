@@ -14,9 +14,8 @@ from allauth.usersessions.models import UserSession
 from django.contrib.auth import get_user_model
 from django.urls import get_resolver, reverse
 
-from sipgate_provider import accounts
+from sipgate_provider import accounts, tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import threads
 from tests.journey import Browser
 
 
@@ -217,11 +216,11 @@ class TestLeaving:
         browser.site.get("/account")
         pk = SocialAccount.objects.get().pk
         assert browser.site.post(f"/account/{pk}/end-access").status_code == 302
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0
         browser.site.post("/accounts/logout/")
         browser.sign_in()
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         row = SipgateToken.objects.get()
         assert (bytes(row.sealed), row.reason) == (b"", Reason.ENDED_BY_PERSON)
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
@@ -234,7 +233,7 @@ class TestLeaving:
     def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
         browser.sign_in()
         browser.site.post(f"/account/{SocialAccount.objects.get().pk}/end-access")
-        threads.errands.wait_idle(10)  # a sign-in during which the old grant ends begins again
+        tokens.errands.wait_idle(10)  # a sign-in during which the old grant ends begins again
         browser.sign_in(process="connect")
         assert SipgateToken.objects.get().state == State.ACTIVE
         assert "Rosenduft Gartenbau GmbH" in text_of(browser.site.get("/account"))
@@ -271,7 +270,7 @@ class TestLeaving:
         assert another_browser.site.get("/account").status_code == 302, (
             "its other sessions ended, too"
         )
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         for model in (get_user_model(), SocialAccount, SipgateToken, UserSession, EmailAddress):
             assert not model.objects.exists(), model
         kinds = list(TokenEvent.objects.values_list("kind", flat=True))

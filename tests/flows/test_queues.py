@@ -16,12 +16,12 @@ from django.core.mail import EmailMessage
 from django.db import OperationalError, connections, transaction
 
 from sipgate_project import adapter
-from sipgate_provider import accounts, errors
+from sipgate_provider import accounts, errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.models import State, TokenEvent
 from sipgate_provider.ops import operations
 from sipgate_provider.ops.operations import Operation
-from sipgate_provider.tokens import database, gate, store, threads
+from sipgate_provider.tokens import rows, threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.rotating_server import Strict
@@ -104,7 +104,7 @@ class TestNoThread:
         connection = connect(age=400)
         refused()
         with pytest.raises(errors.SipgateUnavailable) as caught:
-            gate.usable(connection)
+            tokens.token(connection)
         assert (caught.value.code, caught.value.sent) == ("busy", False)
         assert strict.counts()["refresh"] == 0
 
@@ -153,11 +153,11 @@ def test_a_process_that_ends_leaves_the_row_as_it_is(
     with monkeypatch.context() as patch:
         patch.setattr(threads, "_is_ending", True)
         with pytest.raises(errors.SipgateUnavailable, match="about to end"):
-            gate.usable(connection)
-    row = store.load(connection.pk)
+            tokens.token(connection)
+    row = tokens.load(connection.pk)
     assert (row.state, row.lease_owner, row.next_attempt_at) == (State.ACTIVE, "", None)
     assert not TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).exists()
-    assert gate.usable(connection).generation == 2
+    assert tokens.token(connection).generation == 2
     assert strict.counts()["refresh"] == 1
 
 
@@ -181,11 +181,11 @@ class TestPool:
     def test_exhausted(self, connect: Connect, strict: Strict, is_in_transaction: bool) -> None:
         """Two transactions have both connections: a token that one of them waits for cannot be refreshed."""
         connection, both_hold, over = connect(age=400), threading.Barrier(3), threading.Event()
-        database.release_connections()
+        tokens.release_connections()
 
         def use() -> None:
             with pytest.raises(errors.Misconfigured) as caught:
-                gate.usable(connection)
+                tokens.token(connection)
             assert (caught.value.setting, caught.value.code) == (
                 "pool in DATABASES",
                 "database_pool",
@@ -212,9 +212,9 @@ class TestPool:
                 over.set()
             for future in holding:
                 future.result(20)
-        assert gate.usable(connection).generation == 2
+        assert tokens.token(connection).generation == 2
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-        assert store.load(connection.pk).lease_owner == ""
+        assert tokens.load(connection.pk).lease_owner == ""
 
 
 class TestTransactions:
@@ -239,17 +239,17 @@ class TestTransactions:
         User.objects.create(username="written before")
         if connections["default"].vendor == "sqlite":
             with pytest.raises(errors.CallerHoldsLock):
-                gate.usable(pk)
+                tokens.token(pk)
             assert strict.counts()["refresh"] == 0
         else:
-            assert gate.usable(pk).generation == 2
+            assert tokens.token(pk).generation == 2
             assert (
                 SipgateClient(SocialAccount.objects.get(pk=pk)).account().company == "Strict GmbH"
             )
         getattr(transaction, ends)()
         assert User.objects.filter(username="written before").exists() == (ends == "commit")
         transaction.commit()
-        assert gate.usable(pk).generation == 2
+        assert tokens.token(pk).generation == 2
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
 
     def test_a_database_that_goes_away_is_not_taken_for_the_lock_of_a_caller(
@@ -262,9 +262,9 @@ class TestTransactions:
         if connections["default"].vendor != "postgresql":
             pytest.skip("SQLite's database is a file")
         connection = connect(age=400)
-        monkeypatch.setattr(store, "claim", goes_away)
+        monkeypatch.setattr(rows, "claim", goes_away)
         with transaction.atomic(), pytest.raises(OperationalError):
-            gate.usable(connection)
+            tokens.token(connection)
         assert strict.counts()["arrived"] == 0
 
     def test_a_persistent_connection_stays_open_outside_of_a_transaction(

@@ -12,10 +12,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core import mail
 
-from sipgate_provider import problems
+from sipgate_provider import problems, tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import threads
 from tests.journey import Browser
 
 User = get_user_model()
@@ -87,7 +86,7 @@ class TestWhoIsSignedIn:
         response = press(both, action)
         of_the_wrong_account(both, response)
         assert list(SipgateToken.objects.order_by("pk").values()) == before
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         assert both.sandbox.control.state()["sessions_alive"] == 2, (
             "the living connection of the other is not ended"
         )
@@ -126,7 +125,7 @@ class TestWhoIsSignedIn:
         action = actions(browser.site.get(f"/account/{end('1000000w0').pk}"))[0]
         another_browser.site = browser.site
         of_the_wrong_account(browser, press(another_browser, action))
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         assert [row.uid for row in SocialAccount.objects.all()] == ["1000000w0"]
         assert Revocation.objects.get().sealed == b"", "what nobody uses was ended"
         assert browser.sandbox.control.state()["sessions_alive"] == 1
@@ -203,7 +202,7 @@ class TestWhoFollowsTheMail:
     ) -> None:
         begun = browser.site.post(link).headers["Location"]
         SocialAccount.objects.all().delete()
-        threads.errands.wait_idle(10)
+        tokens.errands.wait_idle(10)
         if is_back:
             link = browser.site.get(browser.consent(begun)).headers["Location"]
         response = browser.site.get(link)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import LastKnownAccount, SipgateToken, TokenEvent
 from sipgate_provider.ops import retention
-from sipgate_provider.tokens import database, history
 from tests.conftest import Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -76,16 +76,16 @@ class TestDeletedUser:
         self, connect: Connect
     ) -> None:
         connection, other = connect(), connect()
-        history.add_event(
+        TokenEvent.objects.add(
             TokenEvent.Kind.FAILED,
             connection=connection,
             actor="gate",
             note=f"user {connection.user_id}",
         )
-        history.add_event(TokenEvent.Kind.FAILED, connection=other, actor="gate")
+        TokenEvent.objects.add(TokenEvent.Kind.FAILED, connection=other, actor="gate")
         gone, uid = connection.user_id, connection.uid
         connection.user.delete()
-        events = TokenEvent.objects.using(database.alias())
+        events = TokenEvent.objects.using(tokens.using())
         assert not events.filter(uid=uid).exists()
         assert not events.filter(user_id=gone).exists()
         assert not events.filter(note__contains=f"user {gone}").exists()

@@ -16,11 +16,11 @@ from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import consent, gate, revocation, sealing, store, threads
+from sipgate_provider.tokens import consent, revocation, rows, sealing
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.rotating_server import Strict
@@ -44,13 +44,13 @@ def sign_in(strict: Strict, *, username: str = "one", family: str = FAMILY) -> S
     user, _ = get_user_model().objects.get_or_create(username=username)
     with transaction.atomic():
         connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=UID)
-        consent.record_consent(connection, grant(strict, family))
+        tokens.store(connection, grant(strict, family))
     return connection
 
 
 def disconnect(connection: SocialAccount) -> None:
     connection.delete()
-    assert threads.errands.wait_idle(10)
+    assert tokens.errands.wait_idle(10)
 
 
 def make_due() -> None:
@@ -86,18 +86,18 @@ class TestTheJourney:
             browser.sandbox.control.fault("unavailable", on=place)
         browser.site.post("/accounts/3rdparty/", {"account": SocialAccount.objects.get().pk})
         SocialAccount.objects.all().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert Revocation.objects.get().last_error_code == "503"
         browser.sign_in()
         make_due()
         keepalive.run(rate=0)
-        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation == 2
+        assert tokens.refresh(SocialAccount.objects.get(), by="test").generation == 2
         assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
 
     def test_a_disconnect_does_not_end_other_applications(self, browser: Browser) -> None:
         browser.sign_in()
         SocialAccount.objects.all().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         state = browser.sandbox.control.state()
         assert (state["revoke"], "logout" in state) == (1, False)
 
@@ -123,7 +123,7 @@ class TestTheIdentityDecides:
         make_due()
         keepalive.run(rate=0)
         assert strict.counts()["revoke"] == 0
-        assert gate.refresh(connection, actor="test").generation == 2
+        assert tokens.refresh(connection, by="test").generation == 2
 
     @pytest.mark.parametrize("state", [State.ACTIVE, State.FAILING, State.NEEDS_SIGN_IN])
     def test_it_is_looked_at_directly_before_the_request(
@@ -132,7 +132,7 @@ class TestTheIdentityDecides:
         """Whatever put the connection there: nobody told the outbox."""
         user = get_user_model().objects.create(username="other")
         connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=UID)
-        store.consent(connection, grant(strict), requested_scope=[], now=timezone.now())
+        rows.consent(connection, grant(strict), scope=[], now=timezone.now())
         SipgateToken.objects.update(
             state=state, reason=Reason.REFUSED if state != State.ACTIVE else ""
         )
@@ -146,8 +146,8 @@ class TestTheIdentityDecides:
     ) -> None:
         user = get_user_model().objects.create(username="other")
         connection = SocialAccount.objects.create(user=user, provider="sipgate", uid=UID)
-        row, _ = store.consent(connection, grant(strict), requested_scope=[], now=timezone.now())
-        assert store.clear(row, reason=Reason.REVOKED, now=timezone.now())
+        row, _ = rows.consent(connection, grant(strict), scope=[], now=timezone.now())
+        assert rows.clear(row, reason=Reason.REVOKED, now=timezone.now())
         make_due()
         keepalive.run(rate=0)
         assert strict.counts()["dead"] == 1
@@ -183,7 +183,7 @@ class TestTheIdentityDecides:
         ]
         sign_in(strict, family="one browser")
         sign_in(strict, family="another browser")
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert (
             strict.counts()["revoke_asked"],
             strict.counts()["dead"],
@@ -193,7 +193,7 @@ class TestTheIdentityDecides:
     def test_a_grant_of_nobody_knows_whom_is_not_ended(
         self, connect: Connect, strict: Strict
     ) -> None:
-        row = store.load(connect().pk)
+        row = tokens.load(connect().pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         assert (
             revocation.enqueue(pair, uid="", user=None, why="of an unknown", connection_id=4711)
@@ -206,7 +206,7 @@ class TestTheIdentityDecides:
         self, connect: Connect, strict: Strict
     ) -> None:
         connection = connect()
-        pk, row = connection.pk, store.load(connection.pk)
+        pk, row = connection.pk, tokens.load(connection.pk)
         pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
         disconnect(connection)
         late = revocation.enqueue(pair, uid="", user=None, why="late", connection_id=pk)
@@ -299,7 +299,7 @@ class TestUnderWay:
             other = threading.Thread(target=another_process)
             other.start()
             other.join()
-            assert threads.errands.wait_idle(10)
+            assert tokens.errands.wait_idle(10)
         assert strict.counts()["dead"] == 1
         assert revocation.sent_since(began, uid=UID)
 
@@ -318,9 +318,9 @@ class TestUnderWay:
             connection = sign_in(strict, family=family)
             is_doubtful = revocation.sent_since(began, uid=UID)
             late.join()
-            assert threads.errands.wait_idle(10)
+            assert tokens.errands.wait_idle(10)
             try:
-                gate.refresh(connection, actor="test")
+                tokens.refresh(connection, by="test")
                 lived += 1
             except errors.NeedsSignIn:
                 assert is_doubtful, "the pair is dead, and nobody was told"
@@ -375,7 +375,7 @@ class TestWhatCannotSucceed:
         pair = sealing.Pair(access_token="at", refresh_token="unknown")
         for settings.SIPGATE_REVOKE_URL in ("", "off"):
             revocation.enqueue(pair, uid=UID, user=None, why="unknown")
-            assert threads.errands.wait_idle(10)
+            assert tokens.errands.wait_idle(10)
         assert not Revocation.objects.filter(next_attempt_at__isnull=False).exists()
         assert not Revocation.objects.exclude(sealed=b"").exists()
         assert (strict.counts()["revoke_unknown"], strict.counts()["logout_unknown"]) == (1, 1)
@@ -455,7 +455,7 @@ class TestTheCallback:
         browser.sign_in()
         browser.sandbox.control.fault("unavailable", on="revoke")
         SocialAccount.objects.all().delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         make_due()
         return browser.consent(browser.start(next_url="/?here=1"))
 
@@ -469,7 +469,7 @@ class TestTheCallback:
         assert keepalive.run(rate=0).revocations_done == 1
         again = browser.site.get(callback)
         assert self.go_on(browser, again).headers["Location"] == "/?here=1"
-        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation == 2
+        assert tokens.refresh(SocialAccount.objects.get(), by="test").generation == 2
 
     def test_it_is_on_its_way_while_the_pair_is_fetched(self, browser: Browser) -> None:
         """It was sent before the consent was stored, and arrives afterwards."""
@@ -481,7 +481,7 @@ class TestTheCallback:
         again = browser.site.get(callback)
         late.join()
         assert self.go_on(browser, again).headers["Location"] == "/?here=1"
-        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation >= 2
+        assert tokens.refresh(SocialAccount.objects.get(), by="test").generation >= 2
 
     def test_a_sign_in_after_it_goes_straight_through(self, browser: Browser) -> None:
         self.begin(browser)
@@ -497,19 +497,19 @@ class TestTheCallback:
         assert keepalive.run(rate=0).revocations_done == 0
         answer = browser.site.post(form, {"username": "rosa", "email": "rosa@rosenduft.example"})
         assert answer.status_code == 302
-        assert gate.refresh(SocialAccount.objects.get(), actor="test").generation == 2
+        assert tokens.refresh(SocialAccount.objects.get(), by="test").generation == 2
 
     def test_once(self, browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(revocation, "may_have_ended", lambda uid, *, since: True)
+        monkeypatch.setattr(tokens, "may_have_ended", lambda uid, *, since: True)
         answer = browser.sign_in(next_url="/?here=1")
         assert self.go_on(browser, answer).headers["Location"] == "/?here=1"
 
     def test_not_for_who_ended_access_and_only_signs_in(self, browser: Browser) -> None:
         browser.sign_in()
         consent.end_access(SocialAccount.objects.get())
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["revoke"] == 2, (
             "what was stored, and what this sign-in brought"
         )

@@ -13,10 +13,10 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.utils import timezone
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.sign_in import views
-from sipgate_provider.tokens import gate, store, threads
 from tests import scripted_server
 from tests.journey import Browser
 from tests.scripted_server import Answer
@@ -71,7 +71,7 @@ class TestSignUp:
         assert row.refresh_expires_at is not None
         assert row.issuer.endswith("/realms/third-party")
         assert SocialToken.objects.count() == 0
-        assert gate.usable(connection).value.encode() not in bytes(row.sealed)
+        assert tokens.token(connection).value.encode() not in bytes(row.sealed)
         assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
 
     def test_a_mail_server_that_is_away_stops_nobody(
@@ -87,7 +87,7 @@ class TestSignUp:
             "password2": words,
         }
         assert browser.site.post("/accounts/signup/", form).headers["Location"] == "/account"
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert "A mail could not be sent (ConnectionRefusedError)" in caplog.text
 
     def test_name_comes_with_the_scope(self, browser: Browser, settings) -> None:
@@ -184,7 +184,7 @@ class TestSecondSignIn:
         assert row.generation == first.generation + 1
         assert row.consent_id != first.consent_id
         # What the first browser was given is left alone at sipgate: the identity is connected here.
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert not {"revoke", "logout"} & set(another_browser.sandbox.control.state())
         assert another_browser.site.get("/account.json").json()["connections"][0]["fresh"]
 
@@ -192,9 +192,9 @@ class TestSecondSignIn:
         browser.sign_in()
         browser.site.post("/accounts/logout/")
         browser.sign_in()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
-        assert gate.usable(SocialAccount.objects.get()).generation == 2
+        assert tokens.token(SocialAccount.objects.get()).generation == 2
 
     def test_several_tabs_can_be_open(self, browser: Browser) -> None:
         one, other = browser.start(), browser.start()
@@ -256,7 +256,7 @@ class TestConnect:
         connection = SocialAccount.objects.get()
         browser.site.post("/accounts/3rdparty/", {"account": connection.pk})
         assert SipgateToken.objects.count() == 0
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["revoke"] == 1
         assert list(TokenEvent.objects.order_by("id").values_list("kind", flat=True)) == [
             "connected",
@@ -267,7 +267,7 @@ class TestConnect:
     def test_deleting_the_user_does_the_same(self, browser: Browser, local) -> None:
         browser.sign_in(process="connect")
         local.delete()
-        assert threads.errands.wait_idle(10)
+        assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["revoke"] == 1
 
 
@@ -305,7 +305,7 @@ class TestAccount:
             another_browser.site.post("/account/refresh", {"connection": other.pk}).status_code
             == 404
         )
-        assert store.load(other.pk).generation == 1
+        assert tokens.load(other.pk).generation == 1
 
     def test_rejected_access_token_is_renewed_behind_the_page(self, browser: Browser) -> None:
         browser.sign_in()

@@ -12,7 +12,7 @@ from django.core.management import call_command
 from django.utils import timezone
 
 from sipgate_provider.models import Reason, Revocation, State, TokenEvent
-from sipgate_provider.tokens import authorization_server, history, pauses, sealing
+from sipgate_provider.tokens import authorization_server, pauses, sealing
 from tests.conftest import Connect
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -60,7 +60,7 @@ def test_states_reasons_and_deadlines(connect: Connect) -> None:
 
 def test_failures_of_the_last_day() -> None:
     for hours in (1, 23, 26):
-        history.add_event(
+        TokenEvent.objects.add(
             TokenEvent.Kind.FAILED, actor="gate", at=timezone.now() - timedelta(hours=hours)
         )
     assert report()[1]["failures_of_the_last_day"] == 2

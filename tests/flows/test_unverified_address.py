@@ -12,9 +12,9 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.test import Client
 
+from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import threads
 from tests.journey import HOST, Browser
 
 User = get_user_model()
@@ -38,7 +38,7 @@ def reset_password(address: str) -> Client:
     """Ask for a new password as the owner of ``address``, follow the mail if there is one, and sign in with it."""
     client = Client(headers={"host": HOST})
     assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
-    assert threads.errands.wait_idle(10)
+    assert tokens.errands.wait_idle(10)
     links = re.findall(
         r"http://localhost:8080(/accounts/password/reset/key/\S+)",
         "".join(m.body for m in mail.outbox),

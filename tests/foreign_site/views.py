@@ -5,9 +5,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_POST
 
-from sipgate_provider import accounts, api, conf, errors, problems
+from sipgate_provider import accounts, api, conf, errors, problems, tokens
 from sipgate_provider.decorators import sipgate_required
-from sipgate_provider.tokens import gate
 
 
 @login_required
@@ -15,7 +14,7 @@ from sipgate_provider.tokens import gate
 def company(request: HttpRequest) -> HttpResponse:
     """The name of the person's company, from sipgate, through the gate."""
     try:
-        token = gate.usable(_connection(request))
+        token = tokens.token(_connection(request))
         account = api.fetch_account(conf.api_url(), token.value)
     except errors.SipgateError as error:
         return problems.page(request, error, next_url=request.path)
@@ -27,7 +26,7 @@ def company(request: HttpRequest) -> HttpResponse:
 def refresh(request: HttpRequest) -> HttpResponse:
     """Renew the token now."""
     try:
-        row = gate.refresh(_connection(request))
+        row = tokens.refresh(_connection(request))
     except errors.SipgateError as error:
         return problems.page(request, error, next_url="/company")
     return JsonResponse({"generation": row.generation})

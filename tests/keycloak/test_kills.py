@@ -14,9 +14,9 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, State
-from sipgate_provider.tokens import gate, journal, store
+from sipgate_provider.tokens import journal
 from tests.concurrency.crew import Crew, meet
 from tests.concurrency.points import KILL, LOST, PAUSE
 from tests.facts.keycloak_server import KeycloakServer
@@ -84,17 +84,17 @@ def test_pairs_of_points_around_the_send(crew: Crew, visitor: Visitor) -> None:
     lost = 0
     for first, second in PAIRS:
         make_stale()
-        generation = store.load(connection).generation
+        generation = tokens.load(connection).generation
         meet(crew, connection, first, second)
         crew.go_on()
         try:
-            assert gate.usable(connection).generation == generation + 1, (first, second)
+            assert tokens.token(connection).generation == generation + 1, (first, second)
         except errors.NeedsSignIn:
             assert any(point in LOST and how == KILL for point, how in (first, second)), (
                 first,
                 second,
             )
-            assert store.load(connection).reason == Reason.LOST_ROTATION, (first, second)
+            assert tokens.load(connection).reason == Reason.LOST_ROTATION, (first, second)
             visitor.sign_in(process="connect")
             lost += 1
         assert lives(visitor), (first, second)
@@ -130,17 +130,17 @@ def test_shut_out_and_let_in_again(
         worker.tell(connection=connection, stop_at=point, how=KILL)
         assert worker.read() is None
         if point == "journaled":
-            assert gate.usable(connection).generation == 2
+            assert tokens.token(connection).generation == 2
             make_stale()
     shut(True)
     with pytest.raises(errors.NeedsSignIn):
-        gate.refresh(connection)
-    row = store.load(connection)
+        tokens.refresh(connection)
+    row = tokens.load(connection)
     assert row.state == State.NEEDS_SIGN_IN
     assert row.reason == (Reason.LOST_ROTATION if point == "claimed" else Reason.REFUSED)
     assert row.sealed
     shut(False)
-    assert gate.refresh(connection).state == State.ACTIVE
+    assert tokens.refresh(connection).state == State.ACTIVE
     assert lives(visitor)
 
 
@@ -158,5 +158,5 @@ def test_shut_out_while_a_process_is_about_to_send(
     [[kind, reason, _]] = worker.read()
     assert (kind, reason) == ("NeedsSignIn", Reason.REFUSED)
     server.set_enabled(ROSA, True)
-    assert gate.refresh(connection).state == State.ACTIVE
+    assert tokens.refresh(connection).state == State.ACTIVE
     assert lives(visitor)

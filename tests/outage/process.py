@@ -19,9 +19,9 @@ from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from sipgate_provider import errors  # noqa: E402
+from sipgate_provider import errors, tokens  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
-from sipgate_provider.tokens import gate, journal, store, threads  # noqa: E402
+from sipgate_provider.tokens import journal, rows  # noqa: E402
 
 
 def tell(**what: Any) -> None:
@@ -34,17 +34,17 @@ def prepare(answer: dict[str, Any]) -> None:
     user = get_user_model().objects.create(username="erika")
     connection = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
     issued = timezone.now() - timedelta(seconds=400)
-    store.consent(
+    rows.consent(
         connection,
         oauth.Grant.parse(answer, issued_at=issued),
-        requested_scope=[],
+        scope=[],
         now=timezone.now(),
     )
     tell(connection=connection.pk)
 
 
 def announce_points() -> None:
-    real_save, real_sync = store.save_refreshed, journal.sync
+    real_save, real_sync = rows.save_refreshed, journal.sync
 
     def save(*args: Any, **kwargs: Any) -> bool:
         if not announced:
@@ -58,15 +58,15 @@ def announce_points() -> None:
         tell(at="synced")
 
     announced: list[bool] = []
-    store.save_refreshed, journal.sync = save, sync
+    rows.save_refreshed, journal.sync = save, sync
 
 
 def use(connection: int) -> None:
     try:
-        generation = gate.usable(connection).generation
-        threads.errands.wait_idle(20)  # what is recovered at the start of a process
-        threads.errands.wait_idle(10)  # a process that starts looks into the journal as well
-        row = store.load(connection)
+        generation = tokens.token(connection).generation
+        tokens.errands.wait_idle(20)  # what is recovered at the start of a process
+        tokens.errands.wait_idle(10)  # a process that starts looks into the journal as well
+        row = tokens.load(connection)
         tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
     except errors.SipgateError as error:
         tell(error=type(error).__name__, code=error.code, waiting=journal.waiting())

@@ -6,7 +6,7 @@ import pytest
 from django.core import checks
 from django.db import connections
 
-from sipgate_provider.tokens import database
+from sipgate_provider import tokens
 
 
 def found(*databases: str) -> set[str]:
@@ -25,6 +25,6 @@ def test_a_database_on_which_nothing_was_tried_is_remarked_on(
     db: None, vendor: str, remarked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # There is no such server here: only its name counts.
-    monkeypatch.setattr(connections[database.alias()], "vendor", vendor)
-    assert ("sipgate_provider.W017" in found(database.alias())) is remarked
+    monkeypatch.setattr(connections[tokens.using()], "vendor", vendor)
+    assert ("sipgate_provider.W017" in found(tokens.using())) is remarked
     assert "sipgate_provider.W017" not in found()

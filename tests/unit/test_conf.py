@@ -11,7 +11,7 @@ from django.conf import settings as django_settings
 
 from sipgate_provider import conf
 from sipgate_provider.remote import http
-from sipgate_provider.tokens import refresh
+from sipgate_provider.tokens.refresh import MARGIN
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
@@ -49,7 +49,7 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         "gunicorn's patience"
     )
     assert (
-        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + refresh.MARGIN)
+        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + MARGIN)
         < conf.lease()
         < conf.grace()
     )

@@ -11,10 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone, translation
 
-from sipgate_provider import accounts, api, conf, errors
+from sipgate_provider import accounts, api, conf, errors, tokens
 from sipgate_provider.management.output import as_json, command_error
 from sipgate_provider.models import Reason
-from sipgate_provider.tokens import store
 
 ACTOR = "sipgate_account"
 
@@ -111,7 +110,7 @@ def answer(connection: SocialAccount, *, refresh: bool) -> dict[str, Any]:
 
 
 def _about(connection: SocialAccount) -> dict[str, Any]:
-    row = store.load(connection.pk)
+    row = tokens.load(connection.pk)
     user = connection.user.get_username()
     if row is None:
         return {"user": user, "uid": connection.uid}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.management.output import Progress, as_json, command_error
-from sipgate_provider.ops import reseal
-from sipgate_provider.tokens import sealing
 
 
 class Command(BaseCommand):
@@ -30,21 +29,21 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         try:
-            first = sealing.first_key_id()
-            total = sum(number for key, number in reseal.keys_in_use().items() if key != first)
+            first = tokens.key_ids()[0]
+            total = sum(number for key, number in tokens.status().keys.items() if key != first)
         except errors.Misconfigured as error:
             raise command_error(error.message) from None
         progress = Progress(self.stderr, total)
-        report = reseal.reseal(
+        report = tokens.reseal(
             batch=min(max(options["batch"], 1), 10_000),
             progress=lambda report: progress.show(report.done, "resealed"),
         )
         progress.clear()
-        self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report, first))
+        self.stdout.write(as_json(asdict(report)) if options["json"] else summary(report, first))
         sys.exit(1 if report.left else 0)
 
 
-def summary(report: reseal.Resealed, first: str) -> str:
+def summary(report: tokens.Resealed, first: str) -> str:
     """Return what was done, and whether the old keys may go."""
     lines = [
         f"{report.done} tokens, {report.revocations} pending revocations and {report.journal} journal entries sealed "

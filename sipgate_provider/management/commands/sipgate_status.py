@@ -10,12 +10,11 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 from django.utils import timezone, translation
 
-from sipgate_provider import errors
+from sipgate_provider import errors, tokens
 from sipgate_provider.management.output import as_json
 from sipgate_provider.models import Reason, State
 from sipgate_provider.ops import statistics
 from sipgate_provider.ops.doctor import Finding, Severity, findings, state
-from sipgate_provider.tokens import authorization_server, sealing
 
 FINE, ATTENTION, MISCONFIGURED = 0, 1, 2
 
@@ -54,8 +53,8 @@ class Command(BaseCommand):
 
 def _settings() -> list[Finding]:
     try:
-        authorization_server.client()
-        sealing.first_key_id()
+        tokens.client()
+        tokens.key_ids()
     except errors.Misconfigured as error:
         return [findings.error("settings", error.message, f"Check {error.setting}.")]
     return []

@@ -17,10 +17,9 @@ from django.db import DatabaseError, connections
 from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 
-from sipgate_provider import conf, endpoints, errors, scopes
+from sipgate_provider import conf, endpoints, errors, scopes, tokens
 from sipgate_provider.remote import http, oauth, probes
 from sipgate_provider.sign_in import views
-from sipgate_provider.tokens import authorization_server
 
 from .findings import Finding, Severity, error, finding, ok, warning
 
@@ -32,7 +31,7 @@ def findings() -> Iterator[Finding]:
     yield _versions()
     yield from _system_checks()
     try:
-        client = authorization_server.client()
+        client = tokens.client()
     except errors.Misconfigured as problem:
         yield error("client", problem.message, COPY_CREDENTIALS)
     else:

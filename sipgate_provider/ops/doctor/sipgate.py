@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from sipgate_provider import conf, errors
+from sipgate_provider import conf, errors, tokens
 from sipgate_provider.remote import oauth, probes
 from sipgate_provider.remote.probes import Answer, Verdict
-from sipgate_provider.tokens import authorization_server, database
 
 from . import discovery, permissions
 from .findings import Finding, Severity, error, finding, ok, warning
@@ -32,10 +31,10 @@ CONSOLE = "sipgate's console (Clients)"
 def findings(timeout: float) -> list[Finding]:
     """Ask all endpoints at the same time, without a database connection. If the client is right, ask for scopes."""
     try:
-        client = authorization_server.client()
+        client = tokens.client()
     except errors.Misconfigured:
         return []  # there is nothing to ask with, and a finding says so
-    database.release_connections()
+    tokens.release_connections()
     questions: list[Callable[[], Answer]] = [
         partial(probes.token, client, timeout=timeout),
         partial(probes.api, conf.api_url(), timeout=timeout),

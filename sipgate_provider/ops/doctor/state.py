@@ -14,10 +14,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from sipgate_provider import conf, errors
+from sipgate_provider import conf, errors, tokens
 from sipgate_provider.models import State
-from sipgate_provider.ops import journal_folder, reseal, statistics
-from sipgate_provider.tokens import authorization_server, database, journal, pauses, sealing
+from sipgate_provider.ops import journal_folder, statistics
 
 from .findings import Finding, error, ok, warning, when
 
@@ -39,7 +38,7 @@ def findings() -> Iterator[Finding]:
 
 def _keys() -> Iterator[Finding]:
     try:
-        ring = sealing.known_key_ids()
+        ring = tokens.key_ids()
     except errors.Misconfigured:
         return  # a system check says so
     if not conf.token_keys():
@@ -57,10 +56,10 @@ def _keys() -> Iterator[Finding]:
 def _used_keys() -> Iterator[Finding]:
     """Compare the ring with the keys that are in use."""
     try:
-        ring = sealing.known_key_ids()
+        ring = tokens.key_ids()
     except errors.Misconfigured:
         return
-    used = reseal.keys_in_use()
+    used = tokens.status().keys
     old = [key for key in dict.fromkeys(ring) if key != ring[0]]
     if lost := sorted(set(used) - set(ring)):
         number = sum(used[key] for key in lost)
@@ -93,7 +92,7 @@ def _journal() -> Iterator[Finding]:
             f"The journal's folder cannot be written ({reason}): a token pair is lost if the database fails.",
             "Let this user write to SIPGATE_JOURNAL_DIR.",
         )
-    elif waiting := journal.waiting():
+    elif waiting := tokens.status().journal_waiting:
         yield warning(
             "journal.waiting",
             f"{waiting} token pairs wait in the journal.",
@@ -128,7 +127,7 @@ def _cache() -> Iterator[Finding]:
 
 def _database() -> list[Finding]:
     try:
-        connection = database_connections[database.alias()]
+        connection = database_connections[tokens.using()]
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         executor = MigrationExecutor(connection)
@@ -180,10 +179,10 @@ def _clear_text() -> Iterator[Finding]:
 
 def _pause() -> Iterator[Finding]:
     try:
-        pause = pauses.pause(authorization_server.fingerprint(authorization_server.client()))
+        pause = tokens.pause(tokens.client())
     except errors.Misconfigured:
         return  # the client has a finding of its own
-    if pause is not None and pause.until > timezone.now():
+    if pause is not None:
         yield client_paused(pause.since, pause.error_code, pause.setting)
 
 

@@ -30,7 +30,7 @@ from django.db import (
 from django.db.models import Case, Exists, F, Q, Value, When
 
 from sipgate_provider import conf, errors
-from sipgate_provider.models import TELL_BEFORE, ClientPause, Reason, SipgateToken, State
+from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import database
 
@@ -44,9 +44,6 @@ UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end is unknown, which is then refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
 """Two refreshes within this time do not show whether the end moves, because servers count whole seconds."""
-UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
-"""Why sipgate refused a pair, as far as is known; it may be good again, if its person was suspended, say."""
-CERTAIN_AFTER = timedelta(hours=1)
 AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
 """Columns that must be as they were read when a lease is taken."""
 SOME_PAUSE = Exists(ClientPause.objects.all())
@@ -151,11 +148,7 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
             raise
         # Either the statement failed, or only its confirmation was lost. A new connection shows which.
         connections[database.alias()].close()
-        taken = (
-            SipgateToken.objects.using(database.alias())
-            .filter(pk=row.pk, lease_owner=owner)
-            .count()
-        )
+        taken = SipgateToken.objects.filter(pk=row.pk, lease_owner=owner).count()
         if not taken:
             raise
     if not taken:
@@ -172,9 +165,7 @@ def claim(row: SipgateToken, *, owner: str) -> Claim | None:
 def give_back(claim: Claim, **changes: Any) -> bool:
     """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, or an administrator
     has asked for a new sign-in meanwhile. Then nothing is noted but a mark."""
-    rows = SipgateToken.objects.using(database.alias()).filter(
-        pk=claim.connection_id, lease_owner=claim.owner
-    )
+    rows = SipgateToken.objects.filter(pk=claim.connection_id, lease_owner=claim.owner)
     free: dict[str, Any] = {"lease_owner": "", "lease_until": None}
     asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
     if rows.exclude(asked).update(**free, **changes):
@@ -192,9 +183,7 @@ def mark(claim: Claim) -> dict[str, Any]:
 def note_fault(row: SipgateToken, **changes: Any) -> bool:
     """Note what keeps a row from being refreshed, found before anything was claimed. False: it has changed."""
     seen = {name: getattr(row, name) for name in AS_SEEN}
-    return bool(
-        SipgateToken.objects.using(database.alias()).filter(pk=row.pk, **seen).update(**changes)
-    )
+    return bool(SipgateToken.objects.filter(pk=row.pk, **seen).update(**changes))
 
 
 def save_refreshed(
@@ -237,7 +226,7 @@ def save_refreshed(
             return load(sent.connection_id)
         return _changed(before, {**values, "refresh_count": before.refresh_count + 1})
     values |= _active_unless_asked(now, reason=values["reason"])
-    rows = SipgateToken.objects.using(database.alias()).filter(**not_newer)
+    rows = SipgateToken.objects.filter(**not_newer)
     return load(sent.connection_id) if rows.update(**values) else None
 
 
@@ -254,9 +243,7 @@ def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> b
 
     A refresh under way keeps its pair and does not undo the wish (``_active_unless_asked``).
     """
-    rows = SipgateToken.objects.using(database.alias()).filter(
-        pk=connection_id, generation=generation
-    )
+    rows = SipgateToken.objects.filter(pk=connection_id, generation=generation)
     return bool(
         rows.update(
             state=State.NEEDS_SIGN_IN,
@@ -273,7 +260,7 @@ def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
     Consent and generation move on, so that the answer of a running refresh finds no place. The caller sees to it, in
     the same transaction, that the session at sipgate is ended.
     """
-    rows = SipgateToken.objects.using(database.alias()).filter(pk=row.pk, generation=row.generation)
+    rows = SipgateToken.objects.filter(pk=row.pk, generation=row.generation)
     values: dict[str, Any] = {
         "sealed": b"",
         "key_id": sealing.first_key_id(),
@@ -297,7 +284,7 @@ def consent(
     connection: SocialAccount,
     grant: oauth.Grant,
     *,
-    requested_scope: Iterable[str],
+    scope: Iterable[str],
     now: datetime,
     seen: SipgateToken | None = None,
 ) -> tuple[SipgateToken, SipgateToken | None]:
@@ -320,18 +307,14 @@ def consent(
             "state_since": row.state_since if row and row.state == State.ACTIVE else now,
         }
         if grant.scope is None:
-            values["scope"] = " ".join(requested_scope)
+            values["scope"] = " ".join(scope)
         if row is None:
             try:
                 with transaction.atomic(using=database.alias()):
-                    return SipgateToken.objects.using(database.alias()).create(
-                        connection_id=connection.pk, **values
-                    ), None
+                    return SipgateToken.objects.create(connection_id=connection.pk, **values), None
             except IntegrityError:
                 continue  # another tab stored its consent a moment ago: go on top of it
-        rows = SipgateToken.objects.using(database.alias()).filter(
-            pk=connection.pk, generation=row.generation
-        )
+        rows = SipgateToken.objects.filter(pk=connection.pk, generation=row.generation)
         if rows.update(**values):
             return _changed(row, values), row
     raise DatabaseError("The token row changed ten times while a consent was stored.")
@@ -378,38 +361,6 @@ def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
         sealing.fingerprint(pair.access_token),
         sealing.fingerprint(pair.refresh_token),
     )
-
-
-def not_yet_told(now: datetime) -> Q:
-    """Return which connections have ended, or will soon for certain, without their person having been told of that.
-
-    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest.
-    """
-    is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
-    is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
-    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
-    has_ended = (
-        Q(state=State.NEEDS_SIGN_IN)
-        & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
-        & is_certain
-    )
-    will_end = Q(
-        state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE
-    )
-    return is_new & (has_ended | will_end)
-
-
-def claim_notice(connection_id: int, *, now: datetime) -> bool:
-    """Take the task of telling the person about this incident. False: it is over, or somebody else tells them."""
-    rows = SipgateToken.objects.using(database.alias()).filter(not_yet_told(now), pk=connection_id)
-    return bool(rows.update(notified_at=now))
-
-
-def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
-    """Give the task back: the person could not be told."""
-    SipgateToken.objects.using(database.alias()).filter(
-        pk=connection_id, notified_at=claimed_at
-    ).update(notified_at=None)
 
 
 def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
