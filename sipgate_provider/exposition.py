@@ -95,7 +95,7 @@ def _journal() -> Found:
     if journal_folder.why_not_writable(folder):
         return [(JOURNAL_WRITABLE, (), 0.0)]
     return [
-        (JOURNAL_ENTRIES, (), float(tokens.status().journal_waiting)),
+        (JOURNAL_ENTRIES, (), float(tokens.journal_waiting())),
         (JOURNAL_WRITABLE, (), 1.0),
     ]
 

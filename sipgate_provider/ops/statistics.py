@@ -105,7 +105,7 @@ def measure(now: datetime) -> Statistics:
             )
             for row in pauses
         ),
-        in_journal=tokens.status().journal_waiting,
+        in_journal=tokens.journal_waiting(),
     )
 
 

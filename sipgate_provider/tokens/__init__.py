@@ -8,7 +8,7 @@ This is the only door: no module outside of this folder imports one inside it. A
     use           token  call  refresh  load  AccessToken
     sign-in       store  declines  discard  cancel_endings  seal_text  open_text
     ending        end  require_sign_in  deliver_endings
-    operating     status  client  pause  key_ids  recover  reseal
+    operating     status  journal_waiting  client  pause  key_ids  recover  reseal
     threads       in_thread  pages  errands  operations  begin_process  end_process
     database      using  release_connections  own_connections
 """
@@ -23,6 +23,7 @@ from .database import own_connections, release_connections
 from .gate import AccessToken, call, refresh
 from .gate import usable as token
 from .journal import recover_all as recover
+from .journal import waiting as journal_waiting
 from .operate import Resealed, Status, key_ids, pause, reseal, status
 from .process import begin_process, end_process
 from .revocation import deliver_endings, may_have_ended
@@ -49,6 +50,7 @@ __all__ = [
     "ended_since",
     "errands",
     "in_thread",
+    "journal_waiting",
     "key_ids",
     "load",
     "may_have_ended",

@@ -198,7 +198,6 @@ class TestJournal:
         seen = tokens.load(connection.pk)
         assert tokens.recover() == 1
         assert tokens.token(connection, row=seen).generation == 2
-        assert not gate.has_ended(seen)
 
     def test_the_first_use_of_a_connection_recovers_what_waits(
         self, connect: Connect, strict: Strict

@@ -92,7 +92,7 @@ def _journal() -> Iterator[Finding]:
             f"The journal's folder cannot be written ({reason}): a token pair is lost if the database fails.",
             "Let this user write to SIPGATE_JOURNAL_DIR.",
         )
-    elif waiting := tokens.status().journal_waiting:
+    elif waiting := tokens.journal_waiting():
         yield warning(
             "journal.waiting",
             f"{waiting} token pairs wait in the journal.",
