@@ -53,4 +53,6 @@ def use(connection: int) -> list[Any]:
 @signals.worker_init.connect
 def use_before_the_fork(**_kwargs: Any) -> None:
     if number := os.environ.get("SIPGATE_FIRST"):
+        from sipgate_provider import tokens
+
         tokens.token(int(number))
