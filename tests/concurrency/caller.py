@@ -1,4 +1,4 @@
-"""The process that concurrency tests start: uses tokens in many threads at a signal, and reports.
+"""What a worker of ``tests.processes`` does: uses tokens in many threads at a signal, and reports.
 
 An order may name a point of a refresh (``stop_at``) at which the process kills itself, or stops until it is continued
 (``how``).
@@ -7,23 +7,20 @@ An order may name a point of a refresh (``stop_at``) at which the process kills 
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import sys
 import threading
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
-import django
+from django.conf import settings
+from django.db import connections, transaction
 
-django.setup()
-
-from django.db import connections, transaction  # noqa: E402  # after the set-up
-
-from sipgate_provider import errors, tokens  # noqa: E402  # after the set-up
-from sipgate_provider.ops import keepalive  # noqa: E402  # after the set-up
-from sipgate_provider.tokens import journal  # noqa: E402  # after the set-up
-from tests.concurrency import points  # noqa: E402  # after the set-up
+from sipgate_provider import errors, tokens
+from sipgate_provider.ops import keepalive
+from sipgate_provider.tokens import journal
+from tests.concurrency import points
 
 
 def use(connection: int, wait: float | None, outcomes: list[Any], start: threading.Barrier) -> None:
@@ -73,17 +70,19 @@ def answer(order: dict[str, Any]) -> Any:
     return in_transaction(order) if order.get("roll_back") else round_of(order)
 
 
-def main() -> None:
+def serve(line: Connection, told: dict[str, Any]) -> None:
+    """Obey the orders that come on a line, with the test's database and settings."""
+    connections.settings["default"]["NAME"] = told["database"]
+    for name, value in told["settings"].items():
+        setattr(settings, name, value)
     journal.recover_at_start = lambda: None  # it would hide what a refresh has to find by itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    print(json.dumps({"ready": True}), flush=True)
-    for line in sys.stdin:
-        order = json.loads(line)
+    while True:
+        try:
+            order = line.recv()
+        except EOFError:
+            return
         point, how = order.get("stop_at"), order.get("how", points.KILL)
         with points.stopping(point, how) if point else contextlib.nullcontext():
             found = answer(order)
-        print(json.dumps(found), flush=True)
-
-
-if __name__ == "__main__":
-    main()
+        line.send(found)

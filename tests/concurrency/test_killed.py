@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import signal
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +17,7 @@ from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import journal, rows
 from tests.concurrency import points
 from tests.conftest import Connect
-from tests.processes import environment
+from tests.processes import die_at
 from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
@@ -32,20 +28,6 @@ def folder(settings: Any, tmp_path: Path) -> Path:
     """The journal's folder of this machine."""
     settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
     return tmp_path / "journal"
-
-
-def die_at(point: str, **order: Any) -> None:
-    """Let a process do what it is told and die at ``point``."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tests.concurrency.caller"],
-        input=json.dumps({**order, "stop_at": point}) + "\n",
-        text=True,
-        capture_output=True,
-        timeout=60,
-        check=False,
-        env=environment(),
-    )
-    assert process.returncode == -signal.SIGKILL, (process.returncode, process.stderr)
 
 
 SURVIVED = [point for point in points.POINTS if point not in points.LOST]

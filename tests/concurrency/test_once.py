@@ -119,7 +119,7 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
                 0.02
             )  # until the token has been sent; before that, the end of the worker means: not sent
         crowd[0].process.terminate()
-        crowd[0].process.wait(20)
+        crowd[0].process.join(20)
     assert tokens.load(connection).generation == 2
     assert strict.counts()["reuse"] == 0
 

@@ -14,7 +14,6 @@ from sipgate_provider import tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.tokens import journal, revocation, rows, sealing
 from tests.concurrency import points
-from tests.concurrency.test_killed import die_at
 from tests.conftest import Connect
 from tests.flows.test_interleavings import (
     go_back,
@@ -24,7 +23,7 @@ from tests.flows.test_interleavings import (
     snapshot,
 )
 from tests.journey import Browser
-from tests.processes import workers
+from tests.processes import die_at, workers
 from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
