@@ -57,9 +57,9 @@ test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is down
 	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
 	@echo "All tests against Keycloak passed."
 
-# W=… chooses some of the mutations: make mutate W=journal
+# W=… chooses some of the rules: make mutate W=journal
 W ?=
-mutate: $(VENV)/.dev  ## break the code at each place of tests/mutations.toml: the tests must notice (W=word for some)
+mutate: $(VENV)/.dev  ## break what the rules of tests/mutations.py name, one after the other: the tests must notice (W=word for some)
 	@$(BIN)/python -m tests.mutate $(W)
 
 bench: $(VENV)/.dev  ## measure the promises about speed, each beside a bare baseline (B=--quick for a smoke run)

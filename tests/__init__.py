@@ -26,7 +26,8 @@ Helpers stand beside the folders:
   ``wire`` (any bytes), ``postgres`` (a throwaway database).
 - ``processes`` starts workers and the deployed site, ``worker_settings`` are their settings.
 - ``sample`` and ``foreign_site`` are sites that use the app.
-- ``run`` is what ``make test`` calls, ``mutate`` what ``make mutate`` calls.
+- ``run`` is what ``make test`` calls. ``make mutate`` calls ``mutate``, whose rules are in ``mutations``.
+- ``named`` puts something in the place of a part of the app: a rule's breakage, or a point to stop at.
 
 No test replaces the thing that it tests, and none sleeps and hopes. Only loopback addresses are used.
 """

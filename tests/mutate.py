@@ -1,182 +1,71 @@
-"""Breaks the code at one place after the other and looks whether the tests notice: ``make mutate``.
+"""Breaks one thing after another, and looks whether the tests notice: ``make mutate``.
 
-``tests/mutations.toml`` lists what is broken, how, and which tests have to fail. It is written by hand: tools that
-invent mutations (mutmut, cosmic-ray) make thousands of them and repeat many tests for each, which takes days with tests
-that start databases, servers and processes; and mutmut runs its tests in forked children of a process that has threads.
-
-Every mutation is tried in a copy of the checkout. First the named tests must pass there unharmed. Words as arguments
-choose the mutations whose description or file contains one of them.
+``tests.mutations`` has the rules. First their tests must pass with nothing broken. Words as arguments choose the rules
+that contain one of them.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-import tomllib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from queue import SimpleQueue
 
-from tests import postgres
+from tests.mutations import RULES, Rule
 
-ROOT = Path(__file__).parent.parent
-LIST = ROOT / "tests" / "mutations.toml"
-COPIES = 2
+AT_ONCE = 2
 LEAST_SHARE = 0.95
 PATIENCE = 300
-"""Seconds after which a mutation counts as caught: the tests hang."""
+"""Seconds after which a rule counts as noticed: the tests hang."""
 PASSED, FAILED = 0, 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mutation:
-    """``new`` instead of ``old``, which stands once in ``file``, lets one of ``tests`` fail."""
-
-    breaks: str
-    file: str
-    old: str
-    new: str
-    tests: list[str]
-    postgresql: bool = False
-
-    def applied_to(self, text: str) -> str:
-        """Return ``text`` with the mutation. Raises ``ValueError`` if it does not fit: the code has changed."""
-        if text.count(self.old) != 1 or self.old == self.new:
-            raise ValueError(f"{self.file} has {text.count(self.old)} times, not once: {self.old}")
-        return text.replace(self.old, self.new)
-
-
-def listed() -> list[Mutation]:
-    return [Mutation(**entry) for entry in tomllib.loads(LIST.read_text())["mutation"]]
-
-
-@dataclass(frozen=True, slots=True)
-class Copy:
-    """A copy of the checkout, and the address of a PostgreSQL server of its own."""
-
-    folder: Path
-    database: str
-
-    def fails(self, tests: list[str], *, postgresql: bool, patience: float = PATIENCE) -> str:
-        """Return how the tests fail; empty: they pass."""
-        variables = {
-            "SIPGATE_TEST_DATABASE_URL": self.database if postgresql else "",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-n0",
-            "-p",
-            "no:cacheprovider",
-            "-p",
-            "no:randomly",
-        ]
-        with subprocess.Popen(
-            [*command, *tests],
-            cwd=self.folder,
-            env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        ) as process:
-            try:
-                told, _ = process.communicate(timeout=patience)
-            except subprocess.TimeoutExpired:
-                os.killpg(
-                    process.pid, signal.SIGKILL
-                )  # with the servers that the tests have started
-                return "They do not end."
-        if process.returncode not in {PASSED, FAILED}:
-            raise RuntimeError(f"pytest could not run {tests}:\n{told[-3000:]}")
-        return told[-3000:] if process.returncode else ""
-
-    def catches(self, mutation: Mutation) -> bool:
-        path = self.folder / mutation.file
-        whole = path.read_text()
-        path.write_text(mutation.applied_to(whole))
-        try:
-            return bool(self.fails(mutation.tests, postgresql=mutation.postgresql))
-        finally:
-            path.write_text(whole)
-
-
-@contextmanager
-def copies(number: int) -> Iterator[SimpleQueue[Copy]]:
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
+def run(tests: list[str], *options: str, broken: str = "") -> tuple[int, str]:
+    """Run tests; return pytest's exit code, and what it told."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutations"]
+    with subprocess.Popen(
+        [*command, *options, *tests],
+        env={**os.environ, "SIPGATE_BROKEN": broken},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=True,
-    ).stdout.split("\n")
-    free: SimpleQueue[Copy] = SimpleQueue()
-    with ExitStack() as stack:
-        for _ in range(number):
-            folder = Path(
-                stack.enter_context(tempfile.TemporaryDirectory(prefix="sipgate-mutate-"))
-            )
-            for name in filter(None, names):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-            (folder / "var").mkdir(exist_ok=True)
-            free.put(Copy(folder, stack.enter_context(postgres.running())))
-        yield free
+        start_new_session=True,
+    ) as process:
+        try:
+            told, _ = process.communicate(timeout=PATIENCE if broken else None)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the servers that the tests have started
+            return FAILED, "They do not end."
+    return process.returncode, told[-3000:]
+
+
+def is_noticed(rule: Rule) -> bool:
+    began = time.monotonic()
+    code, told = run(rule.tests.split(), "-p", "no:randomly", broken=rule.says)
+    if code not in {PASSED, FAILED}:
+        raise RuntimeError(f"“{rule.says}” cannot be tried:\n{told}")
+    noticed = code == FAILED
+    print(f"{'noticed' if noticed else 'MISSED':8}{time.monotonic() - began:4.0f} s  {rule.says}")
+    for line in told.splitlines():
+        if line.startswith(("FAILED", "ERROR")):
+            print(f"                {line[:160]}")
+    return noticed
 
 
 def main(words: list[str]) -> int:
-    chosen = [
-        one
-        for one in listed()
-        if not words or any(word in f"{one.file} {one.breaks}" for word in words)
-    ]
-    started, survived = time.monotonic(), []
-    with copies(COPIES) as free, ThreadPoolExecutor(COPIES) as pool:
-
-        def unharmed(postgresql: bool) -> str:
-            tests = {test for one in chosen if one.postgresql == postgresql for test in one.tests}
-            copy = free.get()
-            try:
-                return (
-                    copy.fails(sorted(tests), postgresql=postgresql, patience=3600) if tests else ""
-                )
-            finally:
-                free.put(copy)
-
-        def survives(mutation: Mutation) -> bool:
-            copy = free.get()
-            try:
-                began, survives = time.monotonic(), not copy.catches(mutation)
-                print(
-                    f"{'SURVIVED' if survives else 'caught':9}{time.monotonic() - began:4.0f} s  {mutation.breaks}"
-                )
-                return survives
-            finally:
-                free.put(copy)
-
-        if failures := "".join(pool.map(unharmed, (False, True))):
-            print(f"The tests fail before anything is broken:\n{failures}")
-            return 1
-        survived = [
-            one for one, lives in zip(chosen, pool.map(survives, chosen), strict=True) if lives
-        ]
-    caught = len(chosen) - len(survived)
-    print(f"\n{caught} of {len(chosen)} mutations caught in {time.monotonic() - started:.0f} s")
-    for one in survived:
-        print(f"  survived: {one.file}: {one.breaks}")
-    return 0 if caught >= LEAST_SHARE * len(chosen) else 1
+    chosen = [rule for rule in RULES if not words or any(word in rule.says for word in words)]
+    began = time.monotonic()
+    tests = sorted({test for rule in chosen for test in rule.tests.split()})
+    code, told = run(tests, "-n", str(AT_ONCE))
+    if code != PASSED:
+        print(f"The tests fail before anything is broken:\n{told}")
+        return 1
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        noticed = list(pool.map(is_noticed, chosen))
+    print(f"{sum(noticed)} of {len(chosen)} noticed in {time.monotonic() - began:.0f} s")
+    return 0 if sum(noticed) >= LEAST_SHARE * len(chosen) else 1
 
 
 if __name__ == "__main__":

@@ -2,4 +2,7 @@
 
 import django
 
+from tests import mutations
+
 django.setup()
+mutations.pytest_sessionstart()

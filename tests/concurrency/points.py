@@ -6,41 +6,38 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-from sipgate_provider.remote import http, oauth
-from sipgate_provider.tokens import journal, machine, revocation, rows, sealing
-from sipgate_provider.tokens.refresh import _Refresh
+from tests.named import replace
 
-BEFORE, AFTER = "before", "after"
-POINTS: dict[str, tuple[Any, str, str]] = {
-    "before the row is read": (rows, "load_with_clock", BEFORE),
-    "after the row is read": (rows, "load_with_clock", AFTER),
-    "after the pair is opened": (sealing, "open_pair", AFTER),
-    "before connecting": (oauth, "refresh", BEFORE),
-    "connected": (machine, "lock", BEFORE),
-    "locked": (machine, "lock", AFTER),
-    "before the claim": (rows, "claim", BEFORE),
-    "claimed": (rows, "claim", AFTER),
-    "before the journal is looked into": (journal, "proof", BEFORE),
-    "the journal was looked into": (journal, "proof", AFTER),
-    "the time was checked": (_Refresh, "_check_time", AFTER),
-    "half sent": (http._Stamped, "send", AFTER),
-    "sent": (http._Stamped, "getresponse", BEFORE),
-    "answered": (oauth, "refresh", AFTER),
-    "before the journal is written": (journal, "write", BEFORE),
-    "journaled": (journal, "write", AFTER),
-    "before the pair is stored": (rows, "save_refreshed", BEFORE),
-    "stored": (rows, "save_refreshed", AFTER),
-    "before the journal is told": (journal, "confirm", BEFORE),
-    "the journal was told": (journal, "confirm", AFTER),
+POINTS = {
+    "before the row is read": "before tokens.rows.load_with_clock",
+    "after the row is read": "after tokens.rows.load_with_clock",
+    "after the pair is opened": "after tokens.sealing.open_pair",
+    "before connecting": "before remote.oauth.refresh",
+    "connected": "before tokens.machine.lock",
+    "locked": "after tokens.machine.lock",
+    "before the claim": "before tokens.rows.claim",
+    "claimed": "after tokens.rows.claim",
+    "before the journal is looked into": "before tokens.journal.proof",
+    "the journal was looked into": "after tokens.journal.proof",
+    "the time was checked": "after tokens.refresh._Refresh._check_time",
+    "half sent": "after remote.http._Stamped.send",
+    "sent": "before remote.http._Stamped.getresponse",
+    "answered": "after remote.oauth.refresh",
+    "before the journal is written": "before tokens.journal.write",
+    "journaled": "after tokens.journal.write",
+    "before the pair is stored": "before tokens.rows.save_refreshed",
+    "stored": "after tokens.rows.save_refreshed",
+    "before the journal is told": "before tokens.journal.confirm",
+    "the journal was told": "after tokens.journal.confirm",
 }
-OF_KEY_CHANGE: dict[str, tuple[Any, str, str]] = {
-    "some rows were sealed anew": (rows, "reseal", AFTER),
-    "before the revocations": (revocation, "reseal", BEFORE),
-    "before an entry takes its place": (Path, "rename", BEFORE),
-    "an entry has taken its place": (Path, "rename", AFTER),
+"""Before or after which function of the app each point lies."""
+OF_KEY_CHANGE = {
+    "some rows were sealed anew": "after tokens.rows.reseal",
+    "before the revocations": "before tokens.revocation.reseal",
+    "before an entry takes its place": "before tokens.journal.Path.rename",
+    "an entry has taken its place": "after tokens.journal.Path.rename",
 }
 LOST = ("sent", "answered", "before the journal is written")
 """Between sending and the journal: a strict server leaves no way back to somebody who is killed here."""
@@ -49,29 +46,29 @@ SIGNALS = {KILL: signal.SIGKILL, PAUSE: signal.SIGSTOP}
 
 
 @contextmanager
-def stopping(name: str, how: str) -> Iterator[None]:
-    """Within it, let this process die, as by ``kill -9``, or stop, when it reaches the point for the first time."""
-    owner, function, when = (POINTS | OF_KEY_CHANGE)[name]
-    real: Callable[..., Any] = getattr(owner, function)
-    reached = False
+def stopping(point: str, how: str) -> Iterator[None]:
+    """Let this process die, as by ``kill -9``, or stop, when it first reaches a point."""
+    when, _, name = (POINTS | OF_KEY_CHANGE)[point].partition(" ")
+    is_reached = False
 
-    def stop() -> None:
-        nonlocal reached
-        if not reached:
-            reached = True
+    def reach(moment: str) -> None:
+        nonlocal is_reached
+        if moment == when and not is_reached:
+            is_reached = True
             # To this thread: another one might take a moment to stop all of them.
             signal.pthread_kill(threading.get_ident(), SIGNALS[how])
 
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        if when == BEFORE:
-            stop()
-        result = real(*args, **kwargs)
-        if when == AFTER:
-            stop()
-        return result
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            reach("before")
+            result = real(*args, **kwargs)
+            reach("after")
+            return result
 
-    setattr(owner, function, watched)
+        return wrapper
+
+    undo = replace(name, watched)
     try:
         yield
     finally:
-        setattr(owner, function, real)
+        undo()

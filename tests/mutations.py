@@ -1,0 +1,115 @@
+"""What ``make mutate`` breaks, by name, and which tests have to notice.
+
+Each rule says in words what is wrong then. ``SIPGATE_BROKEN`` has the words of one rule: with ``-p tests.mutations`` its
+breakage holds from the start of a test process, and in the workers that it forks. A name that is gone is an error.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from tests.named import replace
+
+Breaker = Callable[[Any], Any]
+
+
+def answers(value: Any = None) -> Breaker:
+    """Nothing is done or looked at; ``value`` is the result."""
+    return lambda _real: lambda *_args, **_kwargs: value
+
+
+def told(**arguments: Any) -> Breaker:
+    """It is done with other arguments."""
+    return lambda real: lambda *args, **kwargs: real(*args, **{**kwargs, **arguments})
+
+
+def becomes(value: Any) -> Breaker:
+    """A constant has another value."""
+    return lambda _real: value
+
+
+def forgets(*conditions: str) -> Breaker:
+    """Its queries lack some conditions."""
+    from django.db.models import QuerySet
+
+    find = QuerySet.filter
+
+    def without(rows: Any, *args: Any, **kwargs: Any) -> Any:
+        kept = {name: value for name, value in kwargs.items() if name not in conditions}
+        return find(rows, *args, **kept)
+
+    def breaker(real: Any) -> Any:
+        @functools.wraps(real)
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            with mock.patch.object(QuerySet, "filter", without):
+                return real(*args, **kwargs)
+
+        return broken
+
+    return breaker
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``says`` what is wrong, once each name in ``breaks`` is broken; one of ``tests`` has to fail."""
+
+    says: str
+    breaks: dict[str, Breaker]
+    tests: str
+
+
+SEALING = "tests/unit/test_sealing.py"
+SIGN_IN = "tests/flows/test_sign_in.py"
+FENCE = "tests/flows/test_fence.py tests/flows/test_interleavings.py"
+ENDING = "tests/flows/test_revocation.py"
+
+RULES = [
+    # --- sealing
+    Rule(
+        "what was sealed for one place opens in another",
+        {"tokens.sealing.seal": told(context=""), "tokens.sealing.unseal": told(context="")},
+        SEALING,
+    ),
+    # --- the refresh
+    Rule(
+        "nobody looks into the journal once the lease is taken",
+        {"tokens.journal.proof": answers()},
+        FENCE,
+    ),
+    Rule(
+        "nobody asks whether enough of the lease is left",
+        {"tokens.refresh._Refresh._check_time": answers()},
+        FENCE,
+    ),
+    # --- the ending
+    Rule(
+        "access that a user ends lives on at sipgate",
+        {"tokens.revocation.enqueue": answers()},
+        ENDING,
+    ),
+    # --- the sign-in
+    Rule(
+        "a state is used by each callback that brings it",
+        {"sign_in.states.use": answers(True)},
+        "tests/flows/test_repeated_callback.py",
+    ),
+    Rule(
+        "the verifier is not sealed in the session",
+        {"tokens.seal_text": lambda _real: lambda text, **_kwargs: text},
+        SIGN_IN,
+    ),
+]
+
+
+def pytest_sessionstart() -> None:
+    """Break what ``SIPGATE_BROKEN`` names; called by pytest, and by ``tests.prepared``."""
+    says = os.environ.get("SIPGATE_BROKEN")
+    for rule in RULES:
+        if rule.says == says:
+            for name, breaker in rule.breaks.items():
+                replace(name, breaker)
