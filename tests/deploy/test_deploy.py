@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import tools
-from tests.outage.test_probes import Served, served
+from tests.served import Served, served
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = ROOT / "deploy"
@@ -185,10 +185,7 @@ class Nginx:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("site")
-    # One process: without Redis, each counts wrong passwords for itself.
-    with served(
-        folder, f"sqlite:///{folder}/db.sqlite3", BEHIND_PROXY="on", GUNICORN_CMD_ARGS="--workers 1"
-    ) as running:
+    with served(folder, f"sqlite:///{folder}/db.sqlite3", BEHIND_PROXY="on") as running:
         subprocess.run(
             [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
             cwd=ROOT,

@@ -1,0 +1,89 @@
+"""The site behind gunicorn as it is deployed, asked by address."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import requests
+
+ROOT = Path(__file__).resolve().parents[1]
+TOKEN = "a-token-of-the-tests-only"
+KEYS = "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk="
+
+
+class Served:
+    """One gunicorn with one worker. ``environment`` is what a command beside it needs."""
+
+    def __init__(self, folder: Path, database: str, *, application: str, **variables: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "SECRET_KEY": "tests-only-" * 4,
+            "SIPGATE_TOKEN_KEYS": KEYS,
+            "CLIENT_ID": "1234567-1-abc:third-party",
+            "CLIENT_SECRET": "tests-only",
+            "REDIRECT_URI": "https://crm.example.org/oauth",
+            "SIPGATE_JOURNAL_DIR": str(folder / "journal"),
+            "STATIC_ROOT": str(folder / "static"),
+            "METRICS_TOKEN": TOKEN,
+            "DATABASE_URL": database,
+            **variables,
+        }
+        self.log = folder / "log"
+        command = [sys.executable, "-m", "gunicorn", application, "--workers", "1"]
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, "--bind", f"127.0.0.1:{self.port}"],
+                cwd=ROOT,
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        if path == "/metrics":
+            headers["Authorization"] = f"Bearer {TOKEN}"
+        address = f"http://127.0.0.1:{self.port}{path}"
+        return requests.get(address, headers=headers, timeout=60, allow_redirects=False)
+
+    def page(self) -> requests.Response:
+        """Ask for a page as somebody whose session has to be looked up."""
+        headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
+        return self.get("/", **headers, Cookie="sipgate_session=" + "a" * 32)
+
+    def metric(self, name: str) -> list[str]:
+        return [line for line in self.get("/metrics").text.splitlines() if line.startswith(name)]
+
+    def wait_until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
+        give_up = time.monotonic() + seconds
+        while time.monotonic() < give_up and self.process.poll() is None:
+            try:
+                if holds():
+                    return
+            except requests.ConnectionError:
+                pass
+            time.sleep(0.1)
+        raise AssertionError(f"It never came to hold. {self.log.read_text()[-2000:]}")
+
+
+@contextmanager
+def served(
+    folder: Path, database: str, *, application: str = "sipgate_project.wsgi", **variables: str
+) -> Iterator[Served]:
+    site = Served(folder, database, application=application, **variables)
+    try:
+        site.wait_until(lambda: site.get("/livez").status_code == 200)
+        yield site
+    finally:
+        if site.process.poll() is None:
+            site.process.send_signal(signal.SIGTERM)
+            site.process.wait(80)
