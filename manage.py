@@ -25,12 +25,8 @@ def main() -> None:
         sys.exit(f"Configuration: {error}")
     try:
         execute_from_command_line(sys.argv)
-    except OperationalError:
-        from sipgate_project import database
-
-        if trouble := database.trouble():
-            sys.exit(f"Database: {trouble}")
-        raise
+    except OperationalError as error:
+        sys.exit(f"The database cannot be used (DATABASE_URL): {str(error).strip()}")
 
 
 if __name__ == "__main__":

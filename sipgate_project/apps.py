@@ -1,8 +1,12 @@
-"""Registers the site's checks."""
+"""Registers the site's checks, and makes the table of the cache."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+from django.core.management import call_command
+from django.db.models.signals import post_migrate
 
 
 class SiteConfig(AppConfig):
@@ -12,3 +16,8 @@ class SiteConfig(AppConfig):
         from sipgate_project import checks
 
         checks.register_checks()
+        post_migrate.connect(_make_cache_table, sender=self)
+
+
+def _make_cache_table(using: str, **_kwargs: Any) -> None:
+    call_command("createcachetable", database=using, verbosity=0)

@@ -12,7 +12,6 @@ from typing import Any
 
 from django.conf import settings
 from django.core import checks
-from django.core.cache import cache
 
 from sipgate_provider.ops import journal_folder
 
@@ -21,7 +20,6 @@ def register_checks() -> None:
     checks.register(check_env_file, "sipgate")
     checks.register(check_journal, "sipgate")
     checks.register(check_certificates, "sipgate")
-    checks.register(check_redis, checks.Tags.database)
 
 
 def check_env_file(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
@@ -55,18 +53,4 @@ def check_certificates(**_kwargs: Any) -> Iterable[checks.CheckMessage]:
             f"{name} is not a file of certificates ({error.strerror or type(error).__name__}).",
             hint=f"Correct {name} in the environment, or remove it.",
             id="sipgate_project.E003",
-        )
-
-
-def check_redis(
-    databases: Iterable[str] | None = None, **_kwargs: Any
-) -> Iterable[checks.CheckMessage]:
-    """Ask Redis if databases are checked, too, as by ``migrate`` and ``sipgate_doctor``."""
-    trouble = getattr(cache, "trouble", str)() if databases else ""
-    if trouble:
-        yield checks.Warning(
-            f"REDIS_URL: the cache does not answer ({trouble}). "
-            "Each process counts wrong passwords for itself meanwhile.",
-            hint="Check REDIS_URL, and that Redis runs.",
-            id="sipgate_project.W004",
         )

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import dj_email_url
 from decouple import Config, UndefinedValueError
@@ -59,7 +59,6 @@ NAMES = frozenset(
         "DATABASE_URL",
         "DATABASE_POOL",
         "ATOMIC_REQUESTS",
-        "REDIS_URL",
         "EMAIL_URL",
         "DEFAULT_FROM_EMAIL",
         "ADMINS",
@@ -296,7 +295,7 @@ class Env:
         """Return host names in the form of ``ALLOWED_HOSTS``: without scheme, port and path."""
         found = self.words(name)
         if not all(
-            re.fullmatch(r"\*|\.?[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII) for host in found
+            re.fullmatch(r"\.?[\w.-]+|\[[0-9A-Fa-f:.]+\]", host, re.ASCII) for host in found
         ):
             raise ImproperlyConfigured(
                 f"{name} must hold host names only, such as crm.example.org, without https://, port and path."
@@ -416,23 +415,6 @@ def time_zone(name: str) -> str:
         return zoneinfo.ZoneInfo(name).key
     except OSError as error:  # a folder of zones
         raise ValueError("no time zone") from error
-
-
-def redis(url: str) -> tuple[str, str]:
-    """Return a Redis URL without its password, and the password; nothing for none.
-
-    Raises ``ValueError`` for another URL.
-
-    Error reports show the address of a cache, but not an option named "password".
-    """
-    parts = urlsplit(url)
-    if url and (parts.scheme not in {"redis", "rediss", "unix"} or (parts.port or 1) < 1):
-        raise ValueError("no Redis URL")
-    if parts.password is None:
-        return url, ""
-    place = parts.netloc.rpartition("@")[2]
-    place = f"{parts.username}@{place}" if parts.username else place
-    return url.replace(parts.netloc, place, 1), unquote(parts.password)
 
 
 def new_token_key() -> str:

@@ -1,4 +1,4 @@
-"""Sets response headers, and redirects to the one host name of the site."""
+"""Keeps personal pages out of caches, and the site at one host name."""
 
 from __future__ import annotations
 
@@ -13,26 +13,12 @@ from sipgate_provider import conf
 
 Next = Callable[[HttpRequest], HttpResponse]
 
-PERMISSIONS_POLICY = ", ".join(
-    f"{feature}=()"
-    for feature in (
-        "accelerometer",
-        "camera",
-        "geolocation",
-        "gyroscope",
-        "microphone",
-        "payment",
-        "usb",
-    )
-)
 
-
-def headers(get_response: Next) -> Next:
-    """Forbid browser features that no page uses, and caching of pages that depend on the visitor."""
+def private_pages(get_response: Next) -> Next:
+    """Forbid caching of pages that depend on the visitor."""
 
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        response.headers.setdefault("Permissions-Policy", PERMISSIONS_POLICY)
         if has_vary_header(response, "Cookie") and not response.has_header("Cache-Control"):
             add_never_cache_headers(response)
         return response
@@ -41,16 +27,17 @@ def headers(get_response: Next) -> Next:
 
 
 def canonical_host(get_response: Next) -> Next:
-    """Redirect page views on another host name to the host of the redirect URI, where cookies of this host would be
-    missing. The provider handles forms that are posted to the wrong host.
+    """Redirect every request for another host name to the host of the redirect URI.
+
+    Cookies of this host would be missing there, and links in mails take their host from the
+    request, so a form that somebody posts under another name is not carried out either.
     """
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 
     def middleware(request: HttpRequest) -> HttpResponse:
-        if request.method in {"GET", "HEAD"} and not conf.is_own_host(request.get_host()):
-            return HttpResponseRedirect(
-                f"{target.scheme}://{target.netloc}{request.get_full_path()}"
-            )
-        return get_response(request)
+        if conf.is_own_host(request.get_host()):
+            return get_response(request)
+        address = f"{target.scheme}://{target.netloc}{request.get_full_path()}"
+        return HttpResponseRedirect(address)
 
     return middleware

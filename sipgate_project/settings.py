@@ -1,4 +1,4 @@
-"""Settings of the site. No other module reads its variables, except gunicorn.conf.py, which reads ``LOG_FORMAT``.
+"""Settings of the site. No other module reads its variables.
 
 Environments differ by the values of variables; there is one settings file. ``.env.example`` explains every variable.
 """
@@ -6,6 +6,7 @@ Environments differ by the values of variables; there is one settings file. ``.e
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 
 from sipgate_provider.endpoints import is_loopback, realm_of, realm_of_client
 
-from . import database
-from .env import Env, mail, redis, sender, split_url, time_zone
+from .database import settings_from
+from .env import Env, mail, sender, split_url, time_zone
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = Env(BASE_DIR)
@@ -179,57 +180,31 @@ HTTPS = _redirect_parts.scheme == "https"
 BEHIND_PROXY = env.flag("BEHIND_PROXY")
 
 ATOMIC_REQUESTS = env.flag("ATOMIC_REQUESTS")
+DATABASE_POOL = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
         **env.parsed(
             "DATABASE_URL",
             f"sqlite:///{BASE_DIR / 'var' / f'db{_apart}.sqlite3'}",
-            database.settings_from,
+            partial(settings_from, pool_size=DATABASE_POOL),
             "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
         ),
         "ATOMIC_REQUESTS": ATOMIC_REQUESTS,
     }
 }
-_pool_size = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
-if DATABASES["default"]["ENGINE"].endswith("postgresql"):
-    # A pool, because connections are returned before sipgate is asked, so taking one again must be cheap. Without
-    # reconnect_timeout the delay between its attempts grows to minutes, although the database may be back.
-    DATABASES["default"]["OPTIONS"].setdefault(
-        "pool",
-        {
-            "min_size": 0,
-            "max_size": _pool_size,
-            "timeout": 5,
-            "reconnect_timeout": 3,
-            "connection_class": database.connection_class(),
-        },
-    )
-else:
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     if not env.text("DATABASE_URL"):
         with contextlib.suppress(OSError):  # the next line reports what cannot be made
             (BASE_DIR / "var").mkdir(exist_ok=True)
-    database.refuse_unusable_file(Path(DATABASES["default"]["NAME"]))
+    if not Path(DATABASES["default"]["NAME"]).parent.is_dir():
+        raise ImproperlyConfigured("DATABASE_URL names a file in a folder that does not exist.")
 
-_redis_url, _redis_password = env.parsed(
-    "REDIS_URL", "", redis, "something like redis://host:6379/0"
-)
-CACHES: dict[str, dict[str, Any]] = {
-    "default": (
-        {
-            "BACKEND": "sipgate_project.cache.RedisOrThisProcess",
-            "LOCATION": _redis_url,
-            # A machine that has disappeared does not answer at all, and without these a page would wait for minutes.
-            # They are shorter than the time in which /metrics answers, since the gauges use the cache, too.
-            "OPTIONS": {
-                "socket_connect_timeout": 1,
-                "socket_timeout": 1,
-                "password": _redis_password or None,
-            },
-        }
-        if _redis_url
-        # The rate limits of signing in are then counted per process, which check --deploy reports.
-        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
-    )
+# In the database, so that all processes count wrong passwords together. `migrate` makes the table.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "site_cache",
+    }
 }
 
 _email = env.parsed(
@@ -273,12 +248,11 @@ MIDDLEWARE = [
     "sipgate_project.health.probes",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
-    "sipgate_project.middleware.headers",
+    "sipgate_project.middleware.private_pages",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "sipgate_project.middleware.canonical_host",
-    "sipgate_project.outage.guard",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -445,7 +419,10 @@ LOGGING = {
         "sipgate_provider": {"level": LOG_LEVEL},
         "sipgate_project": {"level": LOG_LEVEL},
         "django": {"handlers": [], "level": "INFO"},
-        "django.server": {"handlers": ["requests"], "level": "INFO", "propagate": False},
+        **{
+            name: {"handlers": ["requests"], "level": "INFO", "propagate": False}
+            for name in ("django.server", "gunicorn.access", "gunicorn.error")
+        },
     },
 }
 

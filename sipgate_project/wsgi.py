@@ -4,8 +4,5 @@ import os
 
 from django.core.wsgi import get_wsgi_application
 
-from sipgate_project import database
-
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "sipgate_project.settings")
 application = get_wsgi_application()
-database.limit_statements()

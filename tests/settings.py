@@ -23,7 +23,6 @@ os.environ.update(
                 "TOKEN_URL",
                 "TEST_API_ENDPOINT",
                 "SIPGATE_API_URL",
-                "REDIS_URL",
                 "EMAIL_URL",
                 "ADMINS",
                 "DEBUG",
@@ -53,3 +52,5 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405  # from the
 SIPGATE_JOURNAL_DIR = None  # tests that need it set a folder of their own
 LOGGING_CONFIG = None
 WHITENOISE_AUTOREFRESH = True  # else each test client looks for all static files first
+# A test's rollback or flush does not clear the table of the site's cache.
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -12,10 +12,8 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
-from django.core.mail import EmailMessage
 from django.db import OperationalError, connections, transaction
 
-from sipgate_project import adapter
 from sipgate_provider import accounts, errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.models import State, TokenEvent
@@ -136,13 +134,6 @@ class TestNoThread:
         refused()
         [outcome] = operations.run(Operation.REFRESH, [connect().pk], actor="admin")
         assert isinstance(outcome.error, errors.SipgateUnavailable)
-
-    def test_a_mail_is_sent_at_once(
-        self, mailoutbox: list[Any], refused: Callable[[], None]
-    ) -> None:
-        refused()
-        adapter._send_behind(EmailMessage("Hello", "Hello", to=["erika@example.org"]))
-        assert len(mailoutbox) == 1
 
 
 def test_a_process_that_ends_leaves_the_row_as_it_is(

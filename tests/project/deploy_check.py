@@ -13,7 +13,6 @@ VARIABLES = {
     "REDIRECT_URI": "https://example.org/oauth",
     "ALLOWED_HOSTS": "example.org",
     "DATABASE_URL": "postgres://site@db.example.org/site",
-    "REDIS_URL": "redis://cache.example.org:6379/0",
     "EMAIL_URL": "submission://mail.example.org:587",
     "DEBUG": "off",
     "PORT": "8080",

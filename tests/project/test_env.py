@@ -251,7 +251,6 @@ MISTAKES: dict[str, list[str | bytes]] = {
     ],
     "CLIENT_ID is not set, but ALLOWED_HOSTS names a host other than this machine: set CLIENT_ID and CLIENT_SECRET, since the sandbox is used on a loopback address only.": [
         f"{SITE}ALLOWED_HOSTS=crm.example.org,localhost",
-        f"{SITE}ALLOWED_HOSTS=*",
     ],
     "SECRET_KEY is not set. Use a long random value and keep it secret.": [
         f"{CLIENT}REDIRECT_URI=https://crm.example.org/oauth",
@@ -293,10 +292,6 @@ MISTAKES: dict[str, list[str | bytes]] = {
         f"{SITE}EMAIL_URL=smtp://me:{SECRET}/x@host:25",
         f"{SITE}EMAIL_URL=smtp://host:abc",
         f"{SITE}EMAIL_URL=host",
-    ],
-    "REDIS_URL cannot be understood; expected something like redis://host:6379/0.": [
-        f"{SITE}REDIS_URL=redix://:{SECRET}@host",
-        f"{SITE}REDIS_URL=redis://:{SECRET}/x@host:6379/0",
     ],
     "TIME_ZONE cannot be understood; expected a name such as Europe/Berlin.": [
         f"{SITE}TIME_ZONE=Mars/Phobos",
@@ -388,6 +383,7 @@ MISTAKES: dict[str, list[str | bytes]] = {
     "ALLOWED_HOSTS must hold host names only, such as crm.example.org, without https://, port and path.": [
         f"{PUBLIC}ALLOWED_HOSTS=https://crm.example.org",
         f"{PUBLIC}ALLOWED_HOSTS=crm.example.org:443",
+        f"{PUBLIC}ALLOWED_HOSTS=*",
     ],
     "ALLOWED_HOSTS does not contain crm.example.org, the host of REDIRECT_URI: every page would be refused.": [
         f"{PUBLIC}ALLOWED_HOSTS=www.example.org",
@@ -400,12 +396,6 @@ MISTAKES: dict[str, list[str | bytes]] = {
     ],
     "DEFAULT_FROM_EMAIL cannot be understood; expected something like Company <sipgate@example.org>.": [
         f"{SITE}DEFAULT_FROM_EMAIL=Company",
-    ],
-    "DATABASE_URL names a folder, not a file.": [
-        f"{SITE}DATABASE_URL=sqlite:////etc",
-    ],
-    "DATABASE_URL names a file that is no SQLite database.": [
-        f"{SITE}DATABASE_URL=sqlite:////etc/passwd",
     ],
     "SIPGATE_JOURNAL_DIR must name a folder, but a file has this name.": [
         f"{SITE}SIPGATE_JOURNAL_DIR=/etc/passwd",
@@ -479,39 +469,6 @@ def test_a_mistake_under_wsgi_quotes_nothing_either(project: Project) -> None:
         assert "s3cret" not in done.stderr
 
 
-REPORT = """
-import django
-from django.core.cache import caches
-from django.test import RequestFactory
-from django.views.debug import ExceptionReporter
-
-django.setup()
-try:
-    raise RuntimeError("a bug")
-except RuntimeError as error:
-    reporter = ExceptionReporter(RequestFactory().get("/"), type(error), error, error.__traceback__, is_email=True)
-    print(reporter.get_traceback_html(), reporter.get_traceback_text())
-print("password of the cache:", caches["default"]._cache.get_client().connection_pool.connection_kwargs["password"])
-"""
-
-
-@pytest.mark.parametrize(
-    "redis", [f"redis://:{SECRET}@cache:6379/1", f"unix://me:{SECRET}@/run/redis.sock?db=1"]
-)
-def test_an_error_report_shows_no_password(project: Project, redis: str) -> None:
-    secret = SECRET.replace("s3cret", "s3cret%21")
-    project.write(
-        f"{SITE}EMAIL_URL=submission://me:{secret}@mail.example.org:587\nREDIS_URL={redis.replace(SECRET, secret)}\n"
-        f"DATABASE_URL=postgres://me:{secret}@db.example.org/site\n"
-    )
-    done = project.run("-c", REPORT, DJANGO_SETTINGS_MODULE="sipgate_project.settings")
-    report, _, password = done.stdout.rpartition("password of the cache: ")
-    assert "a bug" in report, done.stderr
-    assert "CACHES" in report
-    assert "s3cret" not in report
-    assert password.strip() == SECRET.replace("s3cret", "s3cret!")
-
-
 def test_an_unreadable_env_file_is_not_ignored(project: Project) -> None:
     project.write(SITE)
     (project.folder / ".env").chmod(0)
@@ -581,39 +538,17 @@ class TestAsSipgatesExampleReadsIt:
 
 
 class TestDatabase:
-    @pytest.mark.parametrize(
-        "command", ["migrate", "runserver", "createsuperuser", "sipgate_reseal"]
-    )
+    @pytest.mark.parametrize("command", ["migrate", "runserver"])
     def test_one_where_nothing_listens(self, project: Project, command: str) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
             port = probe.getsockname()[1]
         project.write(f"{SITE}DATABASE_URL=postgres://me:{SECRET}@127.0.0.1:{port}/site")
         done = project.run("manage.py", command)
-        assert done.returncode not in {0, -1}
+        assert done.returncode == 1
         assert "Traceback" not in done.stderr
-        said = (
-            f"DATABASE_URL: the database at 127.0.0.1:{port} cannot be used (Connection refused)."
-        )
-        assert done.stderr.strip().splitlines()[-1].endswith(said)
+        assert "Connection refused" in done.stderr
+        assert "The database cannot be used (DATABASE_URL): " in done.stderr
         assert "s3cret" not in done.stderr
-
-    def test_an_unknown_host(self, project: Project) -> None:
-        project.write(f"{SITE}DATABASE_URL=postgres://me:{SECRET}@nowhere.invalid/site")
-        done = project.run("manage.py", "migrate")
-        assert done.returncode == 1
-        assert re.fullmatch(
-            r"CommandError: DATABASE_URL: the database at nowhere.invalid:5432 .*\.\n", done.stderr
-        )
-
-    def test_one_that_does_not_answer(self, project: Project) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as silent:
-            port = silent.getsockname()[1]
-            project.write(f"{SITE}DATABASE_URL=postgres://me:{SECRET}@127.0.0.1:{port}/site")
-            done = project.run("manage.py", "migrate")
-        assert done.returncode == 1
-        assert re.fullmatch(
-            rf"CommandError: DATABASE_URL: the database at 127.0.0.1:{port} .*\.\n", done.stderr
-        )
 
 
 class TestCheckedAtStart:
@@ -623,19 +558,6 @@ class TestCheckedAtStart:
         assert done.returncode == 1
         assert "Traceback" not in done.stderr
         assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /proc/nowhere (" in done.stderr
-
-    def test_a_cache_where_nothing_listens_is_remarked_on(self, project: Project) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
-        project.write(f"{SITE}REDIS_URL=redis://:{SECRET}@127.0.0.1:{port}/0\n")
-        migrate, doctor = (
-            project.run("manage.py", "migrate"),
-            project.run("manage.py", "sipgate_doctor", "--offline"),
-        )
-        assert migrate.returncode == 0
-        assert "REDIS_URL: the cache does not answer (ConnectionError)." in migrate.stderr
-        assert "REDIS_URL: the cache does not answer (ConnectionError)." in doctor.stdout
-        assert "s3cret" not in migrate.stderr + doctor.stdout
 
     def test_certificates_that_are_none(self, project: Project) -> None:
         project.write(SITE)
@@ -701,10 +623,6 @@ class TestReadOnlyFolder:
                 "SECRET_KEY and SIPGATE_TOKEN_KEYS are not set, and generated ones cannot be kept in var/ (",
             ),
             (SITE, "DATABASE_URL names a file in a folder that does not exist."),
-            (
-                f"{SITE}DATABASE_URL=sqlite:///SHUT/x.sqlite3",
-                "DATABASE_URL names a file that cannot be looked at (Permission denied).",
-            ),
         ],
     )
     def test_what_is_missing_is_named(self, sealed: Project, text: str, sentence: str) -> None:

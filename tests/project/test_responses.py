@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core.cache import cache
@@ -78,6 +79,23 @@ def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
     assert Client().get(path, headers={"host": host}, **secure).status_code == (
         200 if is_own else 302
     )
+
+
+@pytest.mark.django_db(transaction=True)
+def test_links_in_mails_lead_to_this_site_whatever_host_a_form_was_posted_to(
+    settings: Any, mailoutbox: list[Any]
+) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    user = get_user_model().objects.create_user("erika", "erika@example.org", "old")
+    EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+    form = {"email": user.email}
+    answer = Client().post("/accounts/password/reset/", form, headers={"host": "evil.test"})
+    assert (answer.status_code, mailoutbox) == (302, [])
+    assert answer.headers["Location"] == f"http://{HOST}/accounts/password/reset/"
+    Client().post("/accounts/password/reset/", form, headers={"host": HOST})
+    [mail] = mailoutbox
+    assert f"http://{HOST}/accounts/password/reset/key/" in mail.body
+    assert "evil" not in mail.body
 
 
 def fail(request: Any) -> None:

@@ -15,8 +15,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 from django.core.management.commands.runserver import Command as RunserverCommand
+from django.db import connections
 
-from sipgate_project import database, sandbox
+from sipgate_project import sandbox
 
 
 class Command(RunserverCommand):
@@ -40,8 +41,8 @@ class Command(RunserverCommand):
             super().run(**options)
             return
         refuse_busy_port(self.addr, int(self.port), ipv6=self.use_ipv6)
-        if trouble := database.trouble():
-            raise CommandError(trouble)
+        connections["default"].ensure_connection()  # manage.py tells what is wrong with it
+        connections.close_all()
         with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
             super().run(**options)
 
