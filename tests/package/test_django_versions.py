@@ -36,7 +36,6 @@ NEEDED = (
     "django-csp",
     "psycopg[binary,pool]",
     "whitenoise",
-    "redis",
     "prometheus-client",
     "gunicorn",
     "pytest",

@@ -18,7 +18,7 @@ SIPGATE_TOKEN_KEYS = []
 SIPGATE_METRICS = True
 SESSION_COOKIE_SAMESITE = "Strict"
 SOCIALACCOUNT_STORE_TOKENS = SOCIALACCOUNT_EMAIL_AUTHENTICATION = True
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:9"}}
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "cache"}}
 """
 EVERY_ERROR = """
 from sipgate_provider import errors, problems
