@@ -144,8 +144,8 @@ class SipgateToken(models.Model):
         verbose_name_plural = _("connections")
         default_permissions = ("view",)
         permissions = [
-            ("operate_sipgatetoken", _("Can refresh and check connections at sipgate")),
-            ("revoke_sipgatetoken", _("Can revoke connections and ask for a new sign-in")),
+            ("operate_sipgatetoken", _("Can refresh connections at sipgate")),
+            ("revoke_sipgatetoken", _("Can end access at sipgate and require a new sign-in")),
         ]
         indexes = [
             # Keepalive lists rows in this order. Not partial: SQLite could not tell that a query's parameters fit it.

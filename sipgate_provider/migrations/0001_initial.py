@@ -129,7 +129,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'connection',
                 'verbose_name_plural': 'connections',
-                'permissions': [('operate_sipgatetoken', 'Can refresh and check connections at sipgate'), ('revoke_sipgatetoken', 'Can revoke connections and ask for a new sign-in')],
+                'permissions': [('operate_sipgatetoken', 'Can refresh connections at sipgate'), ('revoke_sipgatetoken', 'Can end access at sipgate and require a new sign-in')],
                 'default_permissions': ('view',),
                 'indexes': [models.Index(fields=['keepalive_at', 'connection'], name='sipgate_token_due'), models.Index(fields=['refresh_expires_at'], name='sipgate_token_link_ends'), models.Index(fields=['state', 'state_since'], name='sipgate_token_state'), models.Index(fields=['-issued_at', '-connection'], name='sipgate_token_newest'), models.Index(fields=['expires_at'], name='sipgate_token_expires'), models.Index(fields=['key_id'], name='sipgate_token_key')],
             },

@@ -54,7 +54,7 @@ def _admin(boss: Visitor, project: Stand) -> None:
     page.fill("input[name=login]", "olga")
     page.fill("input[name=password]", PASSWORD)
     boss.press(page.locator("form[action*='login'] button[type=submit]").last)
-    boss.go("/admin/sipgate_provider/sipgatetoken/")
+    boss.go("/admin/socialaccount/socialaccount/")
     boss.press(page.locator("#result_list tbody th a").first)
     _picture(boss, "admin")
 

@@ -196,23 +196,15 @@ def test_administration(visit: Visit, project: Stand, language: str, dark: bool)
     page.locator("form[action*='login'] button[type=submit]").last.click()
     expect(page).to_have_url(f"{project.url}/admin/")
     boss.look("dashboard")
-    boss.go("/admin/sipgate_provider/sipgatetoken/")
+    boss.go("/admin/socialaccount/socialaccount/")
     boss.look("connections")
-    page.locator("#result_list tbody tr:has-text('7000000w0') th a").first.click()
-    boss.look("connection")
-    boss.press(
-        page.locator(
-            ".sipgate-tools input[type=submit], .sipgate-tools button, .sipgate-tools a"
-        ).first
-    )
-    boss.look("confirm")
-    boss.press(
-        page.locator(
-            "#content form[method=post] input[type=submit], #content form[method=post] button"
-        ).first
-    )
+    page.locator("#result_list tbody tr:has-text('7000000w0') input.action-select").check()
+    page.select_option("select[name=action]", "refresh")
+    boss.press(page.locator("button[name=index]"))
     expect(page.locator(".messagelist .success")).to_be_visible()
     boss.look("refreshed")
+    page.locator("#result_list tbody tr:has-text('7000000w0') th a").first.click()
+    boss.look("connection")
     boss.go("/admin/sipgate_provider/tokenevent/")
     expect(page.locator("#result_list tbody tr").nth(1)).to_be_visible()
     boss.look("history")

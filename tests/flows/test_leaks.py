@@ -111,13 +111,18 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     # the admin
     admin = User.objects.create_superuser("admin", password="correct horse battery")
     browser.site.force_login(admin, backend="django.contrib.auth.backends.ModelBackend")
+    connections = "/admin/socialaccount/socialaccount/"
+    for action in ("refresh", "end_access"):
+        for confirmed in ({}, {"confirmed": "yes"}):
+            chosen = {"action": action, "_selected_action": connection.pk, **confirmed}
+            seen(browser.site.post(connections, chosen, follow=True))
     for path in (
         "",
-        "sipgate_provider/sipgatetoken/",
-        f"sipgate_provider/sipgatetoken/{connection.pk}/change/",
         "sipgate_provider/tokenevent/",
+        "sipgate_provider/revocation/",
         "socialaccount/socialaccount/",
         f"socialaccount/socialaccount/{connection.pk}/change/",
+        f"socialaccount/socialaccount/{connection.pk}/delete/",
     ):
         page = seen(browser.site.get(f"/admin/{path}"))
         assert page.status_code == 200, path

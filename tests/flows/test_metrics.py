@@ -30,7 +30,7 @@ from sipgate_project.logs import JsonLines
 from sipgate_provider import errors, exposition, metrics, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import ClientPause, Reason, Revocation, SipgateToken, State
-from sipgate_provider.ops import keepalive, operations, statistics
+from sipgate_provider.ops import keepalive, statistics
 from sipgate_provider.remote import oauth, rest
 from sipgate_provider.tokens import journal, rows, sealing, threads
 from sipgate_provider.tokens.attempt import Outcome
@@ -317,10 +317,7 @@ class TestRefreshes:
     def test_by_whom(self, connect: Connect, counted: Counted, scrape: Callable[..., Any]) -> None:
         connection = connect()
         tokens.refresh(connection, by="person")
-        assert (
-            operations.run(operations.Operation.REFRESH, [connection.pk], actor="helga")[0].error
-            is None
-        )
+        tokens.refresh(connection, by="helga")
         SipgateToken.objects.update(keepalive_at=timezone.now() - timedelta(days=2))
         assert keepalive.run(rate=0).refreshed == 1
         outcomes = counted.of("sipgate_refreshes_total")
@@ -630,13 +627,10 @@ class TestScrape:
         ):
             with pytest.raises(errors.SipgateError):
                 client.get(path)
-        operations.run(
-            operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username()
-        )
+        tokens.refresh(connection, by=connection.user.get_username())
         browser.sandbox.control.fault("invalid-grant", on="refresh")
-        operations.run(
-            operations.Operation.REFRESH, [connection.pk], actor=connection.user.get_username()
-        )
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.refresh(connection, by=connection.user.get_username())
         browser.site.get("/account")
         connection.delete()
         assert tokens.errands.wait_idle(20)

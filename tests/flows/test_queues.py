@@ -17,8 +17,6 @@ from django.db import OperationalError, connections, transaction
 from sipgate_provider import accounts, errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.models import State, TokenEvent
-from sipgate_provider.ops import operations
-from sipgate_provider.ops.operations import Operation
 from sipgate_provider.tokens import rows, threads
 from tests.conftest import Connect
 from tests.journey import Browser
@@ -127,13 +125,6 @@ class TestNoThread:
         assert answer.status_code == 200
         assert "Rosenduft Gartenbau GmbH" in answer.content.decode()
         assert "sipgate cannot be reached" in answer.content.decode()
-
-    def test_an_administrator_is_told(
-        self, connect: Connect, strict: Strict, refused: Callable[[], None]
-    ) -> None:
-        refused()
-        [outcome] = operations.run(Operation.REFRESH, [connect().pk], actor="admin")
-        assert isinstance(outcome.error, errors.SipgateUnavailable)
 
 
 def test_a_process_that_ends_leaves_the_row_as_it_is(
