@@ -65,9 +65,10 @@ mutate: $(VENV)/.dev  ## break what the rules of tests/mutations.py name, one af
 bench: $(VENV)/.dev  ## measure the promises about speed, each beside a bare baseline (B=--quick for a smoke run)
 	@$(BIN)/python -m bench $(B)
 
+LANGUAGES := from django.conf import settings; print(*[f'-l {code}' for code, _ in settings.LANGUAGES if code != settings.LANGUAGE_CODE])
 messages: $(VENV)/.dev  ## collect what is to be translated, and compile the catalogues
-	@$(BIN)/python manage.py makemessages -l de --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
-	@sed -i '/POT-Creation-Date/d;/Report-Msgid/d' sipgate_*/locale/de/LC_MESSAGES/django.po
+	@$(BIN)/python manage.py makemessages $$($(BIN)/python manage.py shell -v0 -c "$(LANGUAGES)") --no-location --no-wrap --no-obsolete -i 'sipgate_sandbox/*' -i 'tests/*' -i 'bench/*' -i 'var/*' -i '$(VENV)/*'
+	@sed -i '/POT-Creation-Date/d;/Report-Msgid/d' sipgate_*/locale/*/LC_MESSAGES/django.po
 	@$(BIN)/python manage.py compilemessages -i '$(VENV)' -i var
 
 reference: $(VENV)/.dev  ## write the tables of docs/reference.md that the code knows

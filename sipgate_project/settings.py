@@ -322,7 +322,10 @@ SOCIALACCOUNT_PROVIDERS = {
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("de", _("German"))]
-LOCALE_PATHS = [BASE_DIR / "sipgate_project" / "locale"]
+LOCALE_PATHS = [
+    BASE_DIR / "sipgate_project" / "locale",  # the site's own texts, collected by make messages
+    BASE_DIR / "sipgate_project" / "wording",  # allauth's and Django's in our words, kept by hand
+]
 TIME_ZONE = env.parsed("TIME_ZONE", "Europe/Berlin", time_zone, "a name such as Europe/Berlin")
 USE_TZ = True
 
