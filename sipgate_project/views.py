@@ -230,7 +230,7 @@ def _as_json(view: accounts.AccountView, problem: problems.Problem | None) -> di
     return {
         "uid": view.connection.uid,
         "name": view.name,
-        "account": view.account.to_dict() if view.account else None,
+        "account": dict(view.account.raw) if view.account else None,
         "fetched_at": view.fetched_at,
         "fresh": view.is_fresh,
         "pending": view.is_pending,

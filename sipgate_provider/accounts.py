@@ -20,7 +20,8 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import api, conf, errors, scopes, tokens
+from sipgate_provider import conf, errors, tokens, values
+from sipgate_provider.client import TokenClient
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
@@ -38,7 +39,7 @@ class AccountView:
 
     connection: SocialAccount
     token: SipgateToken | None
-    account: api.Account | None
+    account: values.Account | None
     fetched_at: datetime | None
     is_fresh: bool
     is_pending: bool
@@ -172,7 +173,7 @@ def stored_state(user: Any) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
-    account: api.Account
+    account: values.Account
     at: datetime
     token: SipgateToken | None
 
@@ -188,7 +189,7 @@ def fetch(connection: SocialAccount) -> Fetched:
     """Ask sipgate for the account of one connection, through the gate; a 401 is answered with one refreshed token.
 
     Raises:
-        errors.SipgateError: as ``tokens.usable`` and ``api.call``.
+        errors.SipgateError: as ``tokens.usable`` and the client.
     """
     row, started = token_of(connection), time.monotonic()
     token, account = tokens.call(connection, _read_account, row=row)
@@ -199,17 +200,14 @@ def fetch(connection: SocialAccount) -> Fetched:
     return Fetched(account=account, at=now, token=tokens.load(connection.pk) if refreshed else row)
 
 
-def _read_account(token: tokens.AccessToken) -> api.Account:
-    try:
-        return api.fetch_account(conf.api_url(), token.value)
-    except errors.MissingPermission as error:
-        raise scopes.explained(error, token.scopes) from None
+def _read_account(token: tokens.AccessToken) -> values.Account:
+    return TokenClient(token.value, scopes=token.scopes).account()
 
 
 def _remember(
-    connection: SocialAccount, account: api.Account, now: datetime, *, at_once: bool
+    connection: SocialAccount, account: values.Account, now: datetime, *, at_once: bool
 ) -> None:
-    known, data = _known(connection), account.to_dict()
+    known, data = _known(connection), dict(account.raw)
     is_dated = known is not None and known.data == data and now - known.fetched_at < REWRITE_AFTER
     if is_dated and not at_once and not conf.account_max_age_seconds():
         return
@@ -250,7 +248,7 @@ def _views(connections: Iterable[SocialAccount], outcomes: Iterable[_Outcome]) -
 def _view(connection: SocialAccount, outcome: _Outcome, now: datetime) -> AccountView:
     token = token_of(connection)
     known = _known(connection)
-    account, at = (api.Account.parse(known.data), known.fetched_at) if known else (None, None)
+    account, at = (values.Account.parse(known.data), known.fetched_at) if known else (None, None)
     if outcome.fetched is not None:
         account, at, token = (
             outcome.fetched.account,
@@ -298,8 +296,8 @@ class Demonstration:
 
     before: int
     after: int
-    account_before: api.Account
-    account_after: api.Account
+    account_before: values.Account
+    account_after: values.Account
     duration_ms: int
 
 

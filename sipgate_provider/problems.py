@@ -75,9 +75,12 @@ TEXTS: dict[Kind, Text] = {
         status=403,
         title=_("Not available for this sipgate account"),
         text=_(
-            "The permission was granted, but sipgate does not offer this feature to this account."
+            "The permission was granted, but sipgate did not allow this request of this account."
         ),
-        cure=_("Check in your sipgate account whether the feature is booked."),
+        cure=_(
+            "Check in your sipgate account whether the feature is booked. If it is, the request itself may be wrong: "
+            "tell us the reference number."
+        ),
     ),
     Kind.MISSING_PERMISSION: Text(
         status=403,

@@ -41,7 +41,8 @@ from django.utils.cache import add_never_cache_headers
 from django.views.decorators.debug import sensitive_variables
 from requests import RequestException
 
-from sipgate_provider import api, conf, endpoints, errors, problems, scopes, tokens
+from sipgate_provider import conf, endpoints, errors, problems, scopes, tokens
+from sipgate_provider.client import TokenClient
 from sipgate_provider.models import UsedState
 from sipgate_provider.remote import oauth
 
@@ -133,7 +134,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         An e-mail counts as verified only if OpenID Connect says so; its claims come straight from the token endpoint,
         over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
         """
-        who = api.fetch_identity(conf.api_url(), grant.access_token)
+        who = TokenClient(grant.access_token).identity()
         data: dict[str, Any] = {
             "sub": who.sub,
             "masterSipId": who.master_sip_id,
@@ -160,7 +161,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
     def _person(self, access_token: str, sub: str) -> dict[str, Any]:
         try:
-            user = api.fetch_user(conf.api_url(), access_token, sub)
+            user = TokenClient(access_token).user(sub)
         except (errors.MissingPermission, errors.NotFound):
             return {}  # a colleague without rights may sign in all the same, without a name
         return {
@@ -547,7 +548,7 @@ def _name(account: SocialAccount, grant: oauth.Grant) -> str:
         return str(connection.get_provider_account().to_str())
     tokens.release_connections()
     with suppress(errors.SipgateError):
-        company = api.fetch_account(conf.api_url(), grant.access_token).company
+        company = TokenClient(grant.access_token).account().company
         if company:
             return company
     return str(account.get_provider_account().to_str())

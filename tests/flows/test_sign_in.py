@@ -283,7 +283,7 @@ class TestAccount:
         browser.sign_in(person="8000000w0")
         account = browser.site.get("/account.json").json()["connections"][0]["account"]
         assert (account["company"], account["verified"], account["partnerLevel"]) == (
-            "",
+            None,
             None,
             "gold",
         )

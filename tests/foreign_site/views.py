@@ -5,7 +5,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_POST
 
-from sipgate_provider import accounts, api, conf, errors, problems, tokens
+from sipgate_provider import accounts, errors, problems, tokens
+from sipgate_provider.client import TokenClient
 from sipgate_provider.decorators import sipgate_required
 
 
@@ -15,7 +16,7 @@ def company(request: HttpRequest) -> HttpResponse:
     """The name of the person's company, from sipgate, through the gate."""
     try:
         token = tokens.token(_connection(request))
-        account = api.fetch_account(conf.api_url(), token.value)
+        account = TokenClient(token.value).account()
     except errors.SipgateError as error:
         return problems.page(request, error, next_url=request.path)
     return JsonResponse({"company": account.company, "generation": token.generation})

@@ -20,8 +20,10 @@ from django.core.management.base import BaseCommand
 from django.test import override_settings
 from django.utils import translation
 
-from sipgate_provider import api, conf, errors, models
+from sipgate_provider import conf, errors, models
+from sipgate_provider import values as of_sipgate
 from sipgate_provider.client import SipgateClient
+from sipgate_provider.resources import Resources
 from sipgate_provider.templatetags import sipgate
 from tests.project.pages import ROOT, is_row, table
 
@@ -152,7 +154,8 @@ def signature(function: Callable[..., Any], name: str) -> str:
 
 
 def client() -> list[Row]:
-    public = [name for name in vars(SipgateClient) if not name.startswith("_")]
+    both = [*vars(SipgateClient), *vars(Resources)]
+    public = [name for name in dict.fromkeys(both) if not name.startswith("_")]
     members = [(name, getattr(SipgateClient, name)) for name in public]
     return [
         [
@@ -166,8 +169,8 @@ def client() -> list[Row]:
 def values() -> list[Row]:
     return [
         [code(kind.__name__), ", ".join(code(field.name) for field in fields(kind))]
-        for kind in vars(api).values()
-        if is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == api.__name__
+        for kind in vars(of_sipgate).values()
+        if is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == of_sipgate.__name__
     ]
 
 

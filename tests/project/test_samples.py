@@ -70,7 +70,13 @@ SCOPES = [
     "numbers:read",
     "history:read",
     "balance:read",
-    "sessions:sms:write",
+    "devices:read",
+    "history:write",
+    "contacts:read",
+    "contacts:write",
+    "sms:read",
+    "faxlines:read",
+    "sessions:write",
 ]
 COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
 

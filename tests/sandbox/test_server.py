@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from sipgate_provider import api
+from sipgate_provider import values
 from sipgate_sandbox import faults, texts
 from sipgate_sandbox.launch import Running, launch
 from sipgate_sandbox.people import PEOPLE, Person
@@ -49,7 +49,9 @@ class TestPeople:
         assert response.json() == person.account
         for name, value in response.json().items():
             assert value is None or name not in DOCUMENTED or type(value) is DOCUMENTED[name]
-        assert api.Account.parse(response.json()).company == (person.account.get("company") or "")
+        assert values.Account.parse(response.json()).company == (
+            person.account.get("company") or ""
+        )
         assert claims(token)["featureScope"] == person.feature_scope
 
     def test_they_are_different_people(self) -> None:
@@ -335,14 +337,15 @@ class TestRest:
 
     def test_the_values_parse(self, visitor: Visitor) -> None:
         token = visitor.grant(scope="all")["access_token"]
-        assert str(api.Balance.parse(visitor.get("/balance", token).json()).amount) == "12.34"
+        assert str(values.Balance.parse(visitor.get("/balance", token).json()).amount) == "12.34"
         assert (
-            api.User.parse(visitor.get("/users/w0", token).json()).email == "rosa@rosenduft.example"
+            values.User.parse(visitor.get("/users/w0", token).json()).email
+            == "rosa@rosenduft.example"
         )
         devices = [
-            api.Device.parse(item) for item in visitor.get("/w0/devices", token).json()["items"]
+            values.Device.parse(item) for item in visitor.get("/w0/devices", token).json()["items"]
         ]
-        assert [bool(device.secrets) for device in devices] == [True, True]
+        assert all(device.raw["credentials"] for device in devices)
         assert "sandbox-sip-password" not in repr(devices)
 
     def test_an_unknown_path(self, sandbox: Running) -> None:

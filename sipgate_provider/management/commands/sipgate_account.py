@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone, translation
 
-from sipgate_provider import accounts, api, conf, errors, tokens
+from sipgate_provider import accounts, conf, errors, tokens, values
 from sipgate_provider.management.output import as_json, command_error
 from sipgate_provider.models import Reason
 
@@ -98,13 +98,13 @@ def answer(connection: SocialAccount, *, refresh: bool) -> dict[str, Any]:
     """Return what is shown of one connection. Raises as ``accounts.demonstrate`` and ``accounts.fetch``."""
     if not refresh:
         fetched = accounts.fetch(connection)
-        return {**_about(connection), "account": fetched.account.to_dict()}
+        return {**_about(connection), "account": dict(fetched.account.raw)}
     shown = accounts.demonstrate(connection.user, connection.pk, actor=ACTOR)
     return {
         **_about(connection),
-        "account": shown.account_before.to_dict(),
+        "account": dict(shown.account_before.raw),
         "refreshed": {"from": shown.before, "to": shown.after},
-        "account_after_refresh": shown.account_after.to_dict(),
+        "account_after_refresh": dict(shown.account_after.raw),
         "milliseconds": shown.duration_ms,
     }
 
@@ -127,7 +127,7 @@ def _about(connection: SocialAccount) -> dict[str, Any]:
 
 def table(answer: dict[str, Any]) -> str:
     """Return one connection as aligned lines."""
-    account = api.Account.parse(answer["account"])
+    account = values.Account.parse(answer["account"])
     rows = [
         ("user", answer["user"]),
         ("sipgate id", answer["uid"]),
