@@ -1,15 +1,14 @@
-"""Two ways to divide a site's tables among two databases."""
+"""Divides the site's tables among two databases."""
 
-PEOPLE = {"auth", "contenttypes", "sessions", "account", "socialaccount", "sipgate_provider"}
+PEOPLE = {"account", "auth", "contenttypes", "people", "sessions", "sipgate_provider", "sites"}
+PEOPLE |= {"admin", "socialaccount"}
 
 
-class SipgateHere:
-    """Everything about people lies in ``default``; nothing of it may be made in ``archive``."""
-
-    place = "default"
+class PeopleInTheArchive:
+    """Everything about people lies in ``archive``; nothing of it may be made in ``default``."""
 
     def db_for_read(self, model, **hints):
-        return self.place if model._meta.app_label in PEOPLE else None
+        return "archive" if model._meta.app_label in PEOPLE else None
 
     db_for_write = db_for_read
 
@@ -17,8 +16,4 @@ class SipgateHere:
         return True
 
     def allow_migrate(self, db, app_label, **hints):
-        return db == self.place if app_label in PEOPLE else None
-
-
-class PeopleInTheArchive(SipgateHere):
-    place = "archive"
+        return db == "archive" if app_label in PEOPLE else None

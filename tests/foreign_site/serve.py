@@ -1,7 +1,4 @@
-"""Check, migrate and serve in one process: what a person does with three commands, started once instead of three times.
-
-What a person would click together before (a row of a table) is done by the test's lines in between.
-"""
+"""Check, migrate and serve: what a person does with three commands, in one process."""
 
 import os
 import signal
@@ -12,14 +9,17 @@ from django.core.management import call_command
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
-    signal.signal(
-        signal.SIGTERM, signal.default_int_handler
-    )  # an orderly end, in which Python warns of what is open
+    # An orderly end, in which Python warns of what is still open.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     django.setup()
     from django.conf import settings
 
     call_command("check", fail_level="WARNING", databases=list(settings.DATABASES))
+    call_command("makemigrations", check_changes=True, dry_run=True, verbosity=0)
     for alias in settings.DATABASES:
         call_command("migrate", database=alias, verbosity=0)
-    exec(os.environ.get("FOREIGN_PREPARE", ""))
+    if "people" in settings.INSTALLED_APPS:
+        import rows
+
+        rows.make()
     call_command("runserver", sys.argv[1], use_reloader=False, skip_checks=True)

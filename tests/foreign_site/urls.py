@@ -1,5 +1,5 @@
 from django.urls import include, path
-from views import company, guarded, refresh
+from views import company
 
 from sipgate_provider.urls import callback_urlpatterns
 
@@ -7,6 +7,4 @@ urlpatterns = [
     *callback_urlpatterns(),
     path("accounts/", include("allauth.urls")),
     path("company", company),
-    path("guarded", guarded),
-    path("refresh", refresh),
 ]

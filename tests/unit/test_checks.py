@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.core import checks
 from django.db import connections
@@ -28,3 +30,8 @@ def test_a_database_on_which_nothing_was_tried_is_remarked_on(
     monkeypatch.setattr(connections[tokens.using()], "vendor", vendor)
     assert ("sipgate_provider.W017" in found(tokens.using())) is remarked
     assert "sipgate_provider.W017" not in found()
+
+
+def test_time_zones_are_needed(settings: Any) -> None:
+    settings.USE_TZ = False
+    assert "sipgate_provider.E015" in {message.id for message in checks.run_checks()}

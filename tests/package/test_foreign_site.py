@@ -1,0 +1,166 @@
+"""The installed app in a site that gets in its way (``tests/foreign_site/awkward.py``)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from sipgate_sandbox.launch import launch
+from tests.package import foreign
+from tests.package.foreign import ForeignSite
+from tests.package.visitor import Visitor
+
+ROSA, VEIT, OTTO, PETRA = "1000000w0", "1000000w1", "2000000w0", "3000000w0"
+EHRENFRIED, ULLA, NAMELESS = "4000000w0", "5000000w0", "6000000w0"
+"""One for each test: the site keeps what it knows of them."""
+
+
+class TestPages:
+    def test_from_signing_up_to_disconnecting(self, visitor: Visitor) -> None:
+        asked = parse_qs(urlsplit(visitor.start()).query)
+        callback = f"{visitor.site.origin}/accounts/sipgate/login/callback/"
+        assert asked["redirect_uri"] == [callback]
+        assert visitor.sign_in(person=ROSA).json() == {"company": "Rosenduft Gartenbau GmbH"}
+        control = visitor.site.sandbox.control
+        control.expire_access()
+        assert visitor.get("/company").status_code == 200
+        assert control.state()["refresh"] == 1
+        visitor.disconnect()
+        gone = visitor.get("/company")
+        assert urlsplit(gone.url).path == "/accounts/sipgate/login/"
+        wait_until_ended_at_sipgate(visitor.site)
+
+    def test_a_view_leads_to_sipgate_and_back(self, visitor: Visitor) -> None:
+        asked = visitor.get("/company")
+        assert urlsplit(asked.url).path == "/accounts/login/"
+        visitor.sign_in(person=VEIT)
+        visitor.disconnect()
+        connect = visitor.get("/company")
+        back = visitor.get(visitor.consent(visitor.start(connect.url), person=VEIT))
+        assert (urlsplit(back.url).path, back.status_code) == ("/company", 200)
+
+    def test_problems_are_explained(self, visitor: Visitor) -> None:
+        control = visitor.site.sandbox.control
+        denied = visitor.get(visitor.consent(visitor.start(), person=PETRA, allow=False))
+        assert (denied.status_code, "The sign-in was cancelled" in denied.text) == (401, True)
+        stale = visitor.get("/accounts/sipgate/login/callback/?state=of-yesterday&code=x")
+        assert "does not belong to this browser session" in stale.text
+        control.fault("unauthorized-client", on="token")
+        assert "not set up correctly" in visitor.sign_in(person=PETRA).text
+        assert visitor.sign_in(person=PETRA).status_code == 200
+        control.fault("unavailable", on="account", times=None)
+        down = visitor.get("/company")
+        assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
+        control.clear()
+        control.kill_session()
+        control.expire_access()
+        ended = visitor.get("/company")
+        assert (ended.status_code, "sign in again" in ended.text) == (403, True)
+        assert 'action="/accounts/sipgate/login/?process=connect&amp;next=%2F' in ended.text
+
+    def test_who_has_no_address_is_asked_for_one(self, visitor: Visitor) -> None:
+        asked = visitor.sign_in(person=NAMELESS)
+        assert "/accounts/3rdparty/signup/" in asked.url
+        done = visitor.post(asked.url, {"email": "namenlos@ohnepost.example"})
+        assert done.json() == {"company": "Ohnepost e. K."}
+
+    def test_a_refused_sign_up_leaves_nothing_behind(self, visitor: Visitor) -> None:
+        assert visitor.sign_in(person=OTTO).status_code == 401
+        visitor.enter_admin()
+        assert "otto@schraube" not in visitor.get("/admin/people/person/?q=otto").text
+        assert "2000000w0" not in visitor.get("/admin/socialaccount/socialaccount/").text
+
+
+def test_the_admin_shows_people_and_no_secret(visitor: Visitor) -> None:
+    visitor.sign_in(person=EHRENFRIED)
+    boss = Visitor(visitor.site)
+    boss.enter_admin()
+    listed = boss.get("/admin/socialaccount/socialaccount/?q=e%40ehemals.example")
+    assert (listed.status_code, "e@ehemals.example" in listed.text) == (200, True)
+    places = set(re.findall(r'href="(/admin/sipgate_provider/\w+/)"', listed.text))
+    assert {path: boss.get(path).status_code for path in places} == dict.fromkeys(places, 200)
+    assert places
+    client = boss.get("/admin/socialaccount/socialapp/1/change/")
+    assert "1000000-1-sandbox" in client.text
+    assert "sandbox-secret" not in client.text
+    boss.close()
+
+
+class TestHeadless:
+    def test_a_sign_in_ends_at_the_frontend(self, visitor: Visitor) -> None:
+        callback = visitor.consent(visitor.start_headless(), person=ULLA)
+        assert visitor.ends_at(callback) == ("/app/after", {})
+        session = visitor.get("/_allauth/browser/v1/auth/session").json()
+        assert session["meta"]["is_authenticated"]
+        assert visitor.get("/company").json() == {"company": "Ungeprüft UG"}
+        assert visitor.ends_at(callback)[0] == "/app/after", "repeated"
+        assert visitor.site.sandbox.control.state()["reuses"] == 0
+
+    def test_failures_end_there_too(self, visitor: Visitor) -> None:
+        denied = visitor.consent(visitor.start_headless(), allow=False)
+        told = {"error": ["cancelled"], "error_process": ["login"]}
+        assert visitor.ends_at(denied) == ("/app/after", told)
+        visitor.site.sandbox.control.fault("unavailable", on="token", times=None)
+        failed = visitor.consent(visitor.start_headless())
+        told = {"error": ["unknown"], "error_process": ["login"]}
+        assert visitor.ends_at(failed) == ("/app/after", told)
+
+    def test_works_without_allauths_pages(self, headless: Visitor) -> None:
+        stale = "/accounts/sipgate/login/callback/?state=of-yesterday&code=x"
+        assert headless.ends_at(stale)[0] == "/app/login-error"
+        callback = headless.consent(headless.start_headless())
+        assert headless.ends_at(callback) == ("/app/after", {})
+        assert headless.get("/company").status_code == 200
+
+
+def test_everything_about_people_is_in_their_database(awkward: ForeignSite) -> None:
+    assert {"sipgate_provider_sipgatetoken", "people_person"} <= awkward.tables("archive.sqlite3")
+    assert awkward.tables("db.sqlite3") <= {"django_migrations", "sqlite_sequence"}
+
+
+@pytest.fixture(scope="module")
+def awkward(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignSite]:
+    yield from serving("awkward", python, tmp_path_factory.mktemp("awkward"))
+
+
+@pytest.fixture
+def visitor(awkward: ForeignSite) -> Iterator[Visitor]:
+    """Somebody who visits the awkward site, with the sandbox as new."""
+    yield from visiting(awkward)
+
+
+@pytest.fixture
+def headless(python: Path, tmp_path: Path) -> Iterator[Visitor]:
+    """Somebody who visits the site that has no pages for people."""
+    for site in serving("headless", python, tmp_path):
+        yield from visiting(site)
+
+
+def serving(settings: str, python: Path, folder: Path) -> Iterator[ForeignSite]:
+    port = foreign.free_port()
+    callback = f"http://localhost:{port}/accounts/sipgate/login/callback/"
+    with launch("--redirect-uri", callback) as sandbox:
+        site = ForeignSite(folder / "site", settings, port=port, sandbox=sandbox)
+        with site.serving(python):
+            yield site
+        assert "Traceback" not in site.log
+        assert "Warning" not in site.log
+
+
+def visiting(site: ForeignSite) -> Iterator[Visitor]:
+    site.sandbox.control.reset(people=True)
+    visitor = Visitor(site)
+    yield visitor
+    visitor.close()
+
+
+def wait_until_ended_at_sipgate(site: ForeignSite) -> None:
+    give_up = time.monotonic() + 20
+    while site.sandbox.control.state().get("revoke") != 1:
+        assert time.monotonic() < give_up, site.log
+        time.sleep(0.05)
