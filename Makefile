@@ -8,7 +8,7 @@ T ?=
 # B=… are options of the bench: make bench B=--quick
 B ?=
 
-.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long mutate check format lock messages reference bench screenshots clean ci
+.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long test-newest test-oldest mutate check format lock messages reference bench screenshots clean ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,6 +56,12 @@ test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is down
 	@$(BIN)/python -m tests.keycloak.distribution
 	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
 	@echo "All tests against Keycloak passed."
+
+test-newest: $(VENV)/.dev  ## the suite's core with the newest Python at hand, and the newest of everything
+	@$(BIN)/python -m tests.package.versions newest $(T)
+
+test-oldest: $(VENV)/.dev  ## the same with the oldest releases that the app supports
+	@$(BIN)/python -m tests.package.versions oldest $(T)
 
 # W=… chooses some of the rules: make mutate W=journal
 W ?=

@@ -1,0 +1,63 @@
+"""``make test-newest`` and ``make test-oldest``: the app with other versions than the pinned ones.
+
+``newest`` is the newest Python at hand with the newest release of everything that the app allows,
+``oldest`` this Python with the oldest release of what the app itself needs. Further arguments are
+handed to pytest; without any, the core of the suite runs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+
+from tests.package import foreign
+
+CORE = ("tests/unit", "tests/flows", "tests/package")
+OF_THE_SITE = "ignore:The EMAIL_"
+"""The site's settings are written for the Django that it pins; newer ones warn of these."""
+
+
+def main(which: str, *arguments: str) -> int:
+    with tempfile.TemporaryDirectory(prefix=f"sipgate-{which}-") as folder:
+        versions, environment = Path(folder) / "versions.txt", Path(folder) / "venv"
+        versions.write_text(newest() if which == "newest" else oldest())
+        python = foreign.newest_python() if which == "newest" else sys.executable
+        uv("venv", "--quiet", "--python", python, str(environment))
+        python = str(environment / "bin" / "python")
+        everything = ("--requirement", "pyproject.toml", "--group", "site", "--group", "dev")
+        install = ("pip", "install", "--quiet", "--python", python)
+        uv(*install, *everything, "--override", str(versions))
+        print(uv("pip", "list", "--python", python), flush=True)
+        return subprocess.run(
+            [python, "-m", "pytest", "-n", "2", "-W", OF_THE_SITE, *(arguments or CORE)],
+            cwd=foreign.ROOT,
+            env={**os.environ, "PIP_CONSTRAINT": str(versions)},
+            check=False,
+        ).returncode
+
+
+def newest() -> str:
+    """Return the ranges of the app's dependencies; the site's are narrower."""
+    project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]
+    return "\n".join(re.sub(r"\[.*\]", "", line) for line in project["dependencies"])
+
+
+def oldest() -> str:
+    """Return the oldest releases that the app's dependencies name."""
+    return uv(
+        "pip", "compile", "--quiet", "--no-deps", "--resolution=lowest-direct", "pyproject.toml"
+    )
+
+
+def uv(*words: str) -> str:
+    program = Path(sys.executable).with_name("uv")
+    return foreign.run(program, *words, cwd=foreign.ROOT).stdout
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
