@@ -1,0 +1,155 @@
+"""Asks sipgate, without a person, whether it knows this site's client, secret, redirect URI and scopes.
+
+Two questions, which change nothing at sipgate: a sign-in for which nobody may be asked anything, so that it comes
+straight back; and the exchange of a code that nobody has issued, which must be rejected as *invalid_grant*. If the
+client is wrong, the answer says so instead (RFC 6749 §5.2).
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+from urllib.parse import parse_qs, urljoin, urlsplit
+
+from sipgate_provider import errors
+from sipgate_provider.remote import session
+from sipgate_provider.remote.secret import Secret
+
+
+class Verdict(StrEnum):
+    FINE = "fine"
+    CLIENT_ID = "client_id"
+    CLIENT_SECRET = "client_secret"  # noqa: S105  # the name of a setting
+    REDIRECT_URI = "redirect_uri"
+    SCOPE = "scope"
+    ADDRESS = "address"
+    """Something answers there, but not this endpoint."""
+    UNAVAILABLE = "unavailable"
+    """Nothing answers, or it is out of order."""
+    UNCLEAR = "unclear"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What one endpoint said: a verdict, and a short printable text without secrets; empty if there is none."""
+
+    verdict: Verdict
+    detail: str = ""
+
+
+NEEDS_PERSON = frozenset(
+    {"login_required", "interaction_required", "consent_required", "account_selection_required"}
+)
+"""Answers to ``prompt=none`` when everything but the person is there (OpenID Connect Core §3.1.2.6)."""
+PAGES = {
+    "client not found": Verdict.CLIENT_ID,
+    "invalid parameter: redirect_uri": Verdict.REDIRECT_URI,
+}
+"""What Keycloak's error pages say. A login page may contain any other word."""
+CLIENT_ERRORS = {
+    "invalid_client": Verdict.CLIENT_ID,
+    "unauthorized_client": Verdict.CLIENT_SECRET,
+}
+
+
+def authorization(
+    url: str, *, client_id: str, redirect_uri: str, scope: str, timeout: float = 10
+) -> Reply:
+    """Ask the authorization endpoint whether this client may begin a sign-in with these scopes.
+
+    ``timeout``: seconds to connect, and seconds of silence.
+    """
+    query = {
+        "response_type": "code",
+        "client_id": client_id,
+        "redirect_uri": redirect_uri,
+        "scope": scope,
+        "prompt": "none",
+        "state": secrets.token_urlsafe(16),
+        "code_challenge": secrets.token_urlsafe(32),
+        "code_challenge_method": "S256",
+    }
+    # In English, because the text of the page is read; Keycloak translates its pages.
+    headers = {"Accept": "text/html", "Accept-Language": "en"}
+    answer = _ask("authorization", "GET", url, timeout, params=query, headers=headers)
+    if isinstance(answer, Reply):
+        return answer
+    if 300 <= answer.status < 400:
+        return _of_redirect(urljoin(url, answer.headers.get("Location", "")), redirect_uri)
+    page = _visible_text(answer.body)
+    if answer.status == 200:
+        found = next((verdict for words, verdict in PAGES.items() if words in page.lower()), None)
+        return Reply(verdict=found or Verdict.FINE)  # or its login page: it does not know prompt
+    if "redirect_uri" in page:  # the name of the parameter is not translated
+        return Reply(verdict=Verdict.REDIRECT_URI)
+    if "client" in page.lower():
+        return Reply(verdict=Verdict.CLIENT_ID)
+    return Reply(verdict=Verdict.UNCLEAR, detail=page or f"HTTP {answer.status}")
+
+
+def token(url: str, *, client_id: str, client_secret: str, timeout: float = 10) -> Reply:
+    """Ask the token endpoint whether id and secret are right."""
+    form = {
+        "grant_type": "authorization_code",
+        "code": "a-code-that-nobody-has-issued",
+        "redirect_uri": "http://localhost/",
+        "client_id": client_id,
+        "client_secret": Secret(client_secret),
+    }
+    answer = _ask("token", "POST", url, timeout, data=form)
+    if isinstance(answer, Reply):
+        return answer
+    if 300 <= answer.status < 400:
+        return Reply(verdict=Verdict.ADDRESS, detail=f"HTTP {answer.status}")
+    try:
+        told = answer.json()
+    except ValueError:
+        told = None
+    code = _plain(told.get("error")) if isinstance(told, dict) else ""
+    if code == "invalid_grant":
+        return Reply(verdict=Verdict.FINE)
+    detail = code or f"HTTP {answer.status}"
+    return Reply(verdict=CLIENT_ERRORS.get(code, Verdict.UNCLEAR), detail=detail)
+
+
+def _ask(
+    endpoint: str, method: str, url: str, timeout: float, **options: Any
+) -> session.Answer | Reply:
+    """Return the answer, or the reply if the status says that this is not the endpoint."""
+    try:
+        answer = session.send(method, url, endpoint=endpoint, timeout=(timeout, timeout), **options)
+    except errors.SipgateUnavailable as error:
+        return Reply(verdict=Verdict.UNAVAILABLE, detail=error.message)
+    except errors.UnexpectedResponse as error:
+        return Reply(verdict=Verdict.ADDRESS, detail=error.message)
+    if answer.status in {404, 405}:
+        return Reply(verdict=Verdict.ADDRESS, detail=f"HTTP {answer.status}")
+    if answer.status == 429 or answer.status >= 500:
+        return Reply(verdict=Verdict.UNAVAILABLE, detail=f"HTTP {answer.status}")
+    return answer
+
+
+def _of_redirect(target: str, redirect_uri: str) -> Reply:
+    if target.partition("?")[0] != redirect_uri.partition("?")[0]:
+        return Reply(verdict=Verdict.FINE)  # on to a login page
+    query = {name: values[0] for name, values in parse_qs(urlsplit(target).query).items()}
+    code = query.get("error", "")
+    if code in NEEDS_PERSON:
+        return Reply(verdict=Verdict.FINE)
+    verdict = Verdict.SCOPE if code == "invalid_scope" else Verdict.UNCLEAR
+    return Reply(verdict=verdict, detail=_plain(query.get("error_description") or code))
+
+
+def _visible_text(body: bytes) -> str:
+    """Return the text of an HTML page without what a browser does not show, such as links, which quote the query."""
+    page = body[:200_000].decode("utf-8", "replace")
+    page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", page)
+    return _plain(re.sub(r"(?s)<[^>]*>", " ", page))
+
+
+def _plain(text: object) -> str:
+    words = " ".join(text.split()) if isinstance(text, str) else ""
+    return "".join(c for c in words if c.isprintable())[:200]
