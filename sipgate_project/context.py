@@ -42,10 +42,20 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "SITE_NAME": settings.SIPGATE_SITE_NAME,
         "SETTINGS_PAGES": SETTINGS_PAGES,
         "LANGUAGES": LANGUAGES,
+        "here": _here(request),
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
         "person_name": SimpleLazyObject(lambda: people.display_name(user)),
         "greeting_name": SimpleLazyObject(lambda: people.greeting_name(user)),
     }
+
+
+def _here(request: HttpRequest) -> str:
+    """Return this page's address for links that lead back to it.
+
+    A callback that does not reach its view, such as one with a slash too many, has sipgate's code
+    in its query: a page must not repeat it.
+    """
+    return request.path if "code" in request.GET else request.get_full_path()
 
 
 def _needing_sign_in(request: HttpRequest) -> list[Any]:

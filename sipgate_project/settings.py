@@ -308,6 +308,7 @@ ACCOUNT_LOGOUT_REDIRECT_URL = "home"
 ACCOUNT_USER_DISPLAY = "sipgate_project.people.display_name"
 ACCOUNT_ADAPTER = "sipgate_project.adapter.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_RATE_LIMITS = {"sipgate_refresh": "6/m/key"}  # Refresh now, of one connection
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
 SOCIALACCOUNT_STORE_TOKENS = False  # sipgate_provider stores them, encrypted
 SOCIALACCOUNT_EMAIL_VERIFICATION = "optional"

@@ -11,7 +11,7 @@ from django.utils.translation import gettext_lazy
 
 from sipgate_provider.urls import callback_urlpatterns
 
-from . import views
+from . import sandbox_buttons, views
 
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "sipgate for Django"
@@ -31,9 +31,8 @@ urlpatterns = [
     path("account", views.account, name="account"),
     path("account.json", views.account_json, name="account_json"),
     path("account/refresh", views.account_refresh, name="account_refresh"),
-    path("account/state", views.account_state, name="account_state"),
     path("account/numbers", views.numbers, name="numbers"),
-    path("account/try", views.try_out, name="try_out"),
+    path("account/try", sandbox_buttons.try_out, name="try_out"),
     path("account/<int:pk>", views.connection, name="connection"),
     path("account/<int:pk>/end-access", views.end_access, name="end_access"),
     path("accounts/settings/", views.own_settings, name="settings"),

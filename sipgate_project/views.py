@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from itertools import islice
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from allauth.core import ratelimit
 from allauth.socialaccount.models import SocialAccount
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import connections as databases
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
@@ -31,13 +28,12 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
-from requests import RequestException
 
-from sipgate_provider import accounts, errors, problems, scopes, tokens
+from sipgate_provider import accounts, errors, problems, scopes
 from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import TokenEvent
 
-from . import leaving, people, sandbox
+from . import leaving, people
 from .forms import DeleteAccountForm
 
 Page = Callable[..., HttpResponse]
@@ -48,7 +44,6 @@ REFRESHED = "refreshed"
 """Session key: what *Refresh now* did, shown once."""
 EVENTS_SHOWN = 50
 NUMBERS_SHOWN = 500
-AWAY_FOR = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,13 +107,8 @@ def account(request: HttpRequest) -> HttpResponse:
         )
         for view in views
     ]
-    context: dict[str, Any] = {"cards": cards, **_named(request, views)}
-    if any(
-        card.view.is_pending or (card.view.token and card.view.token.state == "failing")
-        for card in cards
-    ):
-        context["stored_state"] = accounts.stored_state(request.user)
-    return render(request, "pages/account.html", {**context, **_reachable(request.user)})
+    context = {"cards": cards, **_named(request, views), **_reachable(request.user)}
+    return render(request, "pages/account.html", context)
 
 
 def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Problem | None:
@@ -162,6 +152,9 @@ def _reachable(user: Any) -> dict[str, Any]:
 def account_refresh(request: HttpRequest) -> HttpResponse:
     """sipgate's own example as a button: account, refresh, account again."""
     number = _number(request.POST.get("connection", ""))
+    key = f"{request.user.pk} {number}"
+    if too_many := ratelimit.consume_or_429(request, action="sipgate_refresh", key=key):
+        return too_many
     try:
         done = accounts.demonstrate(request.user, number)
     except errors.NotConnected:
@@ -184,15 +177,6 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
 
 def _to_card(number: int) -> HttpResponse:
     return HttpResponseRedirect(f"{reverse('account')}#connection-{number}")
-
-
-@never_cache
-@require_safe
-def account_state(request: HttpRequest) -> HttpResponse:
-    """Return a value that changes when there is news, for a page that waits. sipgate is not asked."""
-    if not request.user.is_authenticated:
-        return JsonResponse({}, status=401)
-    return JsonResponse({"stored": accounts.stored_state(request.user)})
 
 
 @never_cache
@@ -339,75 +323,6 @@ def account_delete(request: HttpRequest) -> HttpResponse:
     logout(request)
     messages.success(request, _("Your account was deleted. This site no longer knows you."))
     return redirect("home")
-
-
-# --- the sandbox ------------------------------------------------------------------------------------------------------
-
-
-@posted(instead="account")
-@login_required
-def try_out(request: HttpRequest) -> HttpResponse:
-    """Let something happen to this person's connections at the local sandbox, to see how the site reacts."""
-    if not settings.SANDBOX:
-        raise Http404
-    what, connections = request.POST.get("what", ""), accounts.connections_of(request.user)
-    if what not in TRIES:
-        raise Http404
-    try:
-        TRIES[what](request, connections)
-    except RequestException:
-        messages.error(request, _("The sandbox does not answer."))
-        return redirect("account")
-    for row in connections:
-        with suppress(errors.SipgateError):  # which the page will tell
-            tokens.refresh(row, by="person")
-    return redirect("account")
-
-
-def _expire(request: HttpRequest, connections: list[SocialAccount]) -> None:
-    for row in connections:
-        sandbox.steer("expire-access", uid=row.uid)
-    messages.info(
-        request,
-        _(
-            "The access token expired. The tokens were refreshed, and sipgate answered with the new one."
-        ),
-    )
-
-
-def _take_away(request: HttpRequest, connections: list[SocialAccount]) -> None:
-    for place in ("refresh", "api"):
-        sandbox.steer("faults", fault="unavailable", on=place, times=None)
-    timer = threading.Timer(AWAY_FOR, _back_again, [[row.pk for row in connections]])
-    timer.daemon = True
-    timer.start()
-    messages.info(
-        request,
-        _(
-            "For 20 seconds sipgate does not answer. Watch the connection below; it recovers by itself."
-        ),
-    )
-
-
-def _back_again(connection_ids: list[int]) -> None:
-    sandbox.calm()
-    for pk in connection_ids:
-        with suppress(errors.SipgateError):  # which the page will tell
-            tokens.refresh(pk, by="sandbox")
-    databases.close_all()
-
-
-def _end_session(request: HttpRequest, connections: list[SocialAccount]) -> None:
-    for row in connections:
-        sandbox.steer("kill-session", uid=row.uid)
-    messages.info(request, _("sipgate has ended your session, as an administrator there can."))
-
-
-TRIES: dict[str, Callable[[HttpRequest, list[SocialAccount]], None]] = {
-    "expire": _expire,
-    "away": _take_away,
-    "end": _end_session,
-}
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -157,20 +157,6 @@ def known_views_of(user: Any) -> list[AccountView]:
     return _views(connections, [_Outcome() for _ in connections])
 
 
-def stored_state(user: Any) -> str:
-    """Return a text that changes when what is stored about the user's connections changes. One query."""
-    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).order_by("pk")
-    fields = (
-        "sipgate_token__generation",
-        "sipgate_token__state",
-        "sipgate_token__reason",
-        "sipgate_account__fetched_at",
-    )
-    return "|".join(
-        " ".join(str(value) for value in values) for values in rows.values_list("pk", *fields)
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
     account: values.Account

@@ -173,15 +173,13 @@ class TestTrouble:
         assert "Reason: sipgate refused to renew it." in alert
         assert "/account/refresh" not in page
 
-    def test_waiting_page_learns_of_news_without_asking_sipgate(self, browser: Browser) -> None:
+    def test_refresh_now_reaches_sipgate_six_times_a_minute(self, browser: Browser) -> None:
         browser.sign_in()
-        browser.site.get("/account")
-        before = browser.site.get("/account/state").json()
-        asked = browser.sandbox.control.state().get("GET /v2/account", 0)
-        assert browser.site.get("/account/state").json() == before
-        assert browser.sandbox.control.state().get("GET /v2/account", 0) == asked
-        SipgateToken.objects.update(state=State.FAILING)
-        assert browser.site.get("/account/state").json() != before
+        form = {"connection": SocialAccount.objects.get().pk}
+        answers = [browser.site.post("/account/refresh", form) for _ in range(8)]
+        assert [answer.status_code for answer in answers] == [302] * 6 + [429] * 2
+        assert "Too many attempts" in text_of(answers[-1])
+        assert SipgateToken.objects.get().generation == 7
 
     def test_a_permission_that_was_granted_is_not_asked_for_again(self, browser: Browser) -> None:
         browser.sign_in()

@@ -98,6 +98,18 @@ def test_links_in_mails_lead_to_this_site_whatever_host_a_form_was_posted_to(
     assert "evil" not in mail.body
 
 
+@pytest.mark.parametrize("path", ["/oauth", "/oauth/"])
+@pytest.mark.parametrize("method", ["get", "post", "put", "delete"])
+def test_no_page_repeats_the_code_of_a_callback(path: str, method: str) -> None:
+    client = Client()
+    client.force_login(get_user_model().objects.create(username="erika"))
+    answer = getattr(client, method)(
+        f"{path}?code=unmistakable&state=unmistakable", headers={"host": HOST}
+    )
+    assert answer.status_code in {401, 404, 405}
+    assert "unmistakable" not in answer.content.decode()
+
+
 def fail(request: Any) -> None:
     raise ZeroDivisionError("with a secret in it")
 
