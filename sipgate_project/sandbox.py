@@ -53,7 +53,7 @@ def start() -> subprocess.Popen[str]:
         CommandError: it ended at once, after printing its own message.
     """
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-        command(*serve_arguments(), "--quiet"),
+        command(*serve_arguments()),
         stdout=subprocess.PIPE,
         text=True,
         env=environment(),
@@ -80,7 +80,7 @@ def steer(lever: str, **order: Any) -> None:
 def calm() -> None:
     """End all faults."""
     with suppress(requests.RequestException):  # it was stopped meanwhile
-        requests.delete(f"{settings.SANDBOX_URL}/_sandbox/faults", timeout=5)
+        steer("clear")
 
 
 def stop(process: subprocess.Popen[str]) -> None:

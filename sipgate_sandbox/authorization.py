@@ -1,4 +1,4 @@
-"""What a person sees in the browser: the authorization endpoint with sign-in and consent, and the logout page."""
+"""What a person sees in the browser: sign-in, consent and logout, and the discovery document."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from urllib.parse import urlencode
 
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_http_methods
 
-from . import behaviour, counters, sessions, token_endpoint, tokens
-from .models import BrowserSession, Client, Consent, Grant
+from . import counters, realm, token_endpoint, tokens
+from .models import BrowserSession, Consent, Grant
 from .people import BY_UID, PEOPLE
+from .realm import Client
 from .scopes import SCOPES
 
 COOKIE = "browser_session"
@@ -35,51 +35,44 @@ class AuthorizationRequest:
 
     def back(self, **answer: str) -> HttpResponse:
         """Send the browser back to the client with ``answer``."""
-        query = (
-            answer
-            | ({"state": self.state} if self.state else {})
-            | {"iss": settings.SANDBOX_ISSUER}
-        )
+        query = answer | ({"state": self.state} if self.state else {})
+        query["iss"] = settings.SANDBOX_ISSUER
         return HttpResponseRedirect(f"{self.redirect_uri}?{urlencode(query)}")
 
     def error(self, error: str, description: str = "") -> HttpResponse:
         return self.back(error=error, **({"error_description": description} if description else {}))
 
+    def missing_consent(self, session: BrowserSession) -> list[str]:
+        return Consent.missing(session.uid, self.client.id, self.scopes)
+
 
 @require_http_methods(["GET", "POST"])
 def authorize(request: HttpRequest) -> HttpResponse:
-    """The authorization endpoint. Its pages send their forms to the address they were opened with."""
+    """The authorization endpoint. Its pages send their forms to the address they came from."""
     counters.add("auth")
-    client = Client.objects.filter(pk=request.GET.get("client_id", ""), enabled=True).first()
-    redirect_uri = request.GET.get("redirect_uri", "")
-    if client is None or redirect_uri not in client.redirect_uris:
+    get = request.GET.get
+    client, redirect_uri = realm.current.client(get("client_id", "")), get("redirect_uri", "")
+    if client is None or redirect_uri not in settings.SANDBOX_REDIRECT_URIS:
         # Never redirect to an address that is not registered.
-        problem = "client" if client is None else "redirect_uri"
-        known = client.redirect_uris if client is not None else []
-        context = {"problem": problem, "came": redirect_uri, "known": known}
+        known = settings.SANDBOX_REDIRECT_URIS
+        context = {"client": client, "came": redirect_uri, "known": known}
         return render(request, "sandbox/problem.html", context, status=400)
     asked = AuthorizationRequest(
         client=client,
         redirect_uri=redirect_uri,
-        scopes=list(dict.fromkeys(request.GET.get("scope", "account:read").split())),
-        state=request.GET.get("state", ""),
-        prompt=set(request.GET.get("prompt", "").split()),
-        code_challenge=request.GET.get("code_challenge", ""),
-        nonce=request.GET.get("nonce", ""),
+        scopes=list(dict.fromkeys(get("scope", "account:read").split())),
+        state=get("state", ""),
+        prompt=set(get("prompt", "").split()),
+        code_challenge=get("code_challenge", ""),
+        nonce=get("nonce", ""),
     )
-    return _refusal(request, asked) or (_answered if request.method == "POST" else _opened)(
-        request, asked
-    )
-
-
-def _refusal(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse | None:
-    if request.GET.get("response_type") != "code":
+    if get("response_type") != "code":
         return asked.error("unsupported_response_type", "Only response_type=code is supported")
-    if request.GET.get("code_challenge_method", "S256") != "S256":
+    if get("code_challenge_method", "S256") != "S256":
         return asked.error("invalid_request", "Only S256 is supported")
-    if not set(asked.scopes) <= set(SCOPES) & set(asked.client.scopes):
+    if not set(asked.scopes) <= client.scopes & set(SCOPES):
         return asked.error("invalid_scope", f"Invalid scopes: {' '.join(asked.scopes)}")
-    return None
+    return (_answered if request.method == "POST" else _opened)(request, asked)
 
 
 def _opened(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse:
@@ -87,7 +80,7 @@ def _opened(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse:
     if "none" in asked.prompt:
         if session is None:
             return asked.error("login_required")
-        if _missing_consent(asked, session):
+        if asked.missing_consent(session):
             return asked.error("interaction_required")
         return _code(asked, session)
     if session is None or "login" in asked.prompt:
@@ -100,20 +93,18 @@ def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse
     session = browser_session(request)
     if "restart" in request.POST:
         if session is not None:
-            sessions.end_session(session)
+            session.end()
         return _sign_in_page(request, None)
     if "person" in request.POST:
-        session = _sign_in(request, session)
-        return (
-            _consent_or_code(request, asked, session)
-            if session
-            else _sign_in_page(request, browser_session(request))
-        )
+        signed_in = _sign_in(request, session)
+        if signed_in is None:
+            return _sign_in_page(request, session)
+        return _consent_or_code(request, asked, signed_in)
     if session is None:
         return _sign_in_page(request, None)
     if request.POST.get("action") != "grant":
         return asked.error("access_denied", "User denied consent")
-    consent, _created = Consent.objects.get_or_create(person=session.person, client=asked.client)
+    consent, _ = Consent.objects.get_or_create(uid=session.uid, client_id=asked.client.id)
     consent.scopes = sorted({*consent.scopes, *asked.scopes})
     consent.save()
     return _code(asked, session)
@@ -121,59 +112,43 @@ def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse
 
 def browser_session(request: HttpRequest) -> BrowserSession | None:
     """Return the living session of this browser."""
-    session = BrowserSession.objects.filter(pk=request.session.get(COOKIE, ""), alive=True).first()
-    if (
-        session is None
-        or not session.is_usable
-        or session.person in behaviour.current.disabled_people
-    ):
+    found = BrowserSession.objects.filter(pk=request.session.get(COOKIE, "")).first()
+    if found is None or not found.is_usable or found.uid in realm.current.disabled:
         return None
-    return session
+    return found
 
 
 def _sign_in(request: HttpRequest, session: BrowserSession | None) -> BrowserSession | None:
     """Sign the chosen person in, unless they are disabled or somebody else is signed in."""
-    person = request.POST["person"]
-    if person not in BY_UID or person in behaviour.current.disabled_people:
+    uid = request.POST["person"]
+    if uid not in BY_UID or uid in realm.current.disabled:
         return None
     if session is not None:
-        return session if session.person == person else None
-    session = BrowserSession.objects.create(pk=str(uuid.uuid4()), person=person)
+        return session if session.uid == uid else None
+    session = BrowserSession.objects.create(pk=str(uuid.uuid4()), uid=uid)
     request.session[COOKIE] = session.pk
     return session
 
 
 def _sign_in_page(request: HttpRequest, session: BrowserSession | None) -> HttpResponse:
-    people = PEOPLE if session is None else (BY_UID[session.person],)
+    people = PEOPLE if session is None else (session.person,)
     return render(request, "sandbox/sign_in.html", {"people": people, "again": session is not None})
 
 
 def _consent_or_code(
     request: HttpRequest, asked: AuthorizationRequest, session: BrowserSession
 ) -> HttpResponse:
-    missing = _missing_consent(asked, session)
+    missing = asked.missing_consent(session)
     if not missing and "consent" not in asked.prompt:
         return _code(asked, session)
-    context = {
-        "asked": asked,
-        "is_ours": asked.client.pk == settings.SANDBOX_CLIENT_ID,
-        "scopes": missing or asked.scopes,
-        "person": BY_UID[session.person],
-    }
+    context = {"asked": asked, "scopes": missing or asked.scopes, "person": session.person}
     return render(request, "sandbox/consent.html", context)
-
-
-def _missing_consent(asked: AuthorizationRequest, session: BrowserSession) -> list[str]:
-    if not behaviour.current.consent_required:
-        return []
-    consent = Consent.objects.filter(person=session.person, client=asked.client).first()
-    return [scope for scope in asked.scopes if consent is None or scope not in consent.scopes]
 
 
 def _code(asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
     grant = Grant.objects.create(
         session=session,
-        client=asked.client,
+        client_id=asked.client.id,
         scopes=asked.scopes,
         offline="offline_access" in asked.scopes,
         redirect_uri=asked.redirect_uri,
@@ -183,7 +158,9 @@ def _code(asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
     return asked.back(code=tokens.issue_code(grant), session_state=session.pk)
 
 
-@csrf_exempt
+# --- logout -----------------------------------------------------------------------------------------------------------
+
+
 def logout(request: HttpRequest) -> HttpResponse:
     """End a session: at once for a client's POST; a person is asked first."""
     if request.method == "POST":
@@ -196,9 +173,45 @@ def confirm_logout(request: HttpRequest) -> HttpResponse:
     """End the session of this browser, and redirect to the client if that address is registered."""
     session = browser_session(request)
     if session is not None:
-        sessions.end_session(session)
-    client = Client.objects.filter(pk=request.GET.get("client_id", "")).first()
+        session.end()
     back = request.GET.get("post_logout_redirect_uri", "")
-    if client is None or back not in client.redirect_uris:
-        return render(request, "sandbox/logged_out.html")
-    return HttpResponseRedirect(back)
+    if back in settings.SANDBOX_REDIRECT_URIS and request.GET.get("client_id") in (
+        realm.current.clients
+    ):
+        return HttpResponseRedirect(back)
+    return render(request, "sandbox/log_out.html", {"done": True})
+
+
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def configuration(request: HttpRequest) -> HttpResponse:
+    """Return the server's metadata (OpenID Connect Discovery, RFC 8414)."""
+    if not realm.current.discovery:
+        return HttpResponse(status=404)
+    oidc = f"{settings.SANDBOX_ISSUER}/protocol/openid-connect"
+    document = {
+        "issuer": settings.SANDBOX_ISSUER,
+        "authorization_endpoint": f"{oidc}/auth",
+        "token_endpoint": f"{oidc}/token",
+        "introspection_endpoint": f"{oidc}/token/introspect",
+        "userinfo_endpoint": f"{oidc}/userinfo",
+        "end_session_endpoint": f"{oidc}/logout",
+        "jwks_uri": f"{oidc}/certs",
+        "grant_types_supported": ["authorization_code", "refresh_token"],
+        "response_types_supported": ["code"],
+        "scopes_supported": list(SCOPES),
+        "subject_types_supported": ["public"],
+        "prompt_values_supported": ["none", "login", "consent"],
+        "id_token_signing_alg_values_supported": ["RS256"],
+        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        "code_challenge_methods_supported": ["S256"],
+        "authorization_response_iss_parameter_supported": True,
+    }
+    if realm.current.revocation:
+        document["revocation_endpoint"] = f"{oidc}/revoke"
+    return JsonResponse(document)
+
+
+def keys(request: HttpRequest) -> HttpResponse:
+    return JsonResponse(tokens.key_set())

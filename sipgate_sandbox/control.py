@@ -16,15 +16,15 @@ class NoSandbox(ConnectionError):
 class SandboxControl:
     """The control API of the sandbox at ``url``.
 
-    Every call raises ``ValueError`` with the sandbox's sentence if it refuses, ``NoSandbox`` if there is none.
+    Every call raises ``ValueError`` with the sandbox's sentence if it rejects it, ``NoSandbox`` if there is none.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def state(self) -> dict[str, Any]:
-        """Return counters, sessions and armed faults."""
-        return dict(self._call("GET", "state"))
+        """Return counters, ``sessions_alive`` and armed ``faults``."""
+        return self._order("state")
 
     def fault(
         self,
@@ -36,81 +36,71 @@ class SandboxControl:
         value: Any = None,
     ) -> None:
         """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
-        self._call(
-            "POST",
-            "faults",
-            {"fault": fault, "on": on, "times": times, "seconds": seconds, "value": value},
-        )
+        self._order("faults", fault=fault, on=on, times=times, seconds=seconds, value=value)
 
     def faults(self) -> list[dict[str, Any]]:
-        return list(self._call("GET", "faults"))
+        return list(self.state()["faults"])
 
     def clear(self) -> None:
-        self._call("DELETE", "faults")
+        """End all faults."""
+        self._order("clear")
 
     def reset(self, *, people: bool = False) -> None:
         """Reset counters, faults, history and contacts; with ``people`` all the rest, too."""
-        self._call("POST", "reset", {"people": people})
+        self._order("reset", people=people)
 
     def expire_access(self, uid: str = "") -> None:
-        self._call("POST", "expire-access", {"uid": uid})
-
-    def expire_refresh(self, uid: str = "") -> None:
-        self._call("POST", "expire-refresh", {"uid": uid})
+        """Let the access tokens of one person, or of all, expire."""
+        self._order("expire-access", uid=uid)
 
     def kill_session(self, uid: str = "") -> None:
         """End the sessions and grants of one person, or of all, as an administrator can."""
-        self._call("POST", "kill-session", {"uid": uid})
+        self._order("kill-session", uid=uid)
 
-    def withdraw_consent(self, uid: str = "") -> None:
-        """Withdraw the consent of one person, or of all."""
-        self._call("POST", "withdraw-consent", {"uid": uid})
+    def withdraw_consent(self, uid: str) -> None:
+        self._order("withdraw-consent", uid=uid)
 
     def set_enabled(self, uid: str, enabled: bool) -> None:
-        """Disable a person, whose tokens are then refused, or enable them again, so that the same tokens work."""
-        self._call("POST", "person", {"uid": uid, "enabled": enabled})
+        """Disable a person, whose tokens are then rejected, or enable them again: the same tokens work."""
+        self._order("person", uid=uid, enabled=enabled)
 
     def change_client(self, **changes: Any) -> None:
         """Change the client: ``secret``, ``scopes`` (a list; None: all), ``enabled``."""
-        self._call("POST", "client", changes)
+        self._order("client", **changes)
 
     def behave(self, **changes: Any) -> dict[str, Any]:
-        """Change how the authorization server behaves, by the names of ``behaviour.Behaviour``; return the whole."""
-        return dict(self._call("POST", "behaviour", changes))
+        """Change lifetimes and switches, by the names of ``realm.Realm``; return all of them."""
+        return self._order("behaviour", **changes)
 
     def lifetimes(
         self, *, access: int | None = None, refresh: int | None = None, session: int | None = None
     ) -> None:
-        """Set the lifetimes (seconds) of tokens that will be issued, and of browser sessions."""
-        named = {
-            "access_lifetime": access,
-            "refresh_lifetime": refresh,
-            "session_lifetime": session,
-        }
-        self.behave(**{name: value for name, value in named.items() if value is not None})
+        """Set how long (seconds) tokens live that will be issued, and browser sessions."""
+        named = {"access": access, "refresh": refresh, "session": session}
+        self.behave(**{f"{name}_lifetime": value for name, value in named.items() if value})
 
-    def _call(self, method: str, name: str, payload: dict[str, Any] | None = None) -> Any:
-        body = None if payload is None else json.dumps(payload).encode()
+    def _order(self, name: str, **arguments: Any) -> dict[str, Any]:
         request = urllib.request.Request(  # noqa: S310  # the scheme is ours
             f"{self.url}/_sandbox/{name}",
-            data=body,
-            method=method,
+            data=json.dumps(arguments).encode(),
             headers={"Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # the scheme is ours
-                return json.load(answer)
+            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # as above
+                return dict(json.load(answer))
         except urllib.error.HTTPError as error:
             with error:
-                raise self._refusal(error.read()) from None
-        except (OSError, http.client.HTTPException, json.JSONDecodeError, UnicodeDecodeError):
+                raise self._rejection(error.read()) from None
+        except (OSError, http.client.HTTPException, ValueError):
             raise self._nobody() from None
 
-    def _refusal(self, body: bytes) -> Exception:
+    def _rejection(self, body: bytes) -> Exception:
         try:
             return ValueError(str(json.loads(body)["error"]))
         except (ValueError, KeyError, TypeError):
             return self._nobody()
 
     def _nobody(self) -> NoSandbox:
-        return NoSandbox(f"No sandbox answers at {self.url}.")
+        return NoSandbox(
+            f"No sandbox answers at {self.url}. Set SANDBOX_PORT to its port, or name its --url."
+        )

@@ -1,24 +1,14 @@
-"""Counters of requests and of what was issued; the control API shows them."""
+"""Counts requests and what was issued; the control API shows it."""
 
 from __future__ import annotations
 
 import threading
 from collections import Counter
 
+counts: Counter[str] = Counter()
 _lock = threading.Lock()
-_counts: Counter[str] = Counter()
 
 
 def add(name: str) -> None:
     with _lock:
-        _counts[name] += 1
-
-
-def state() -> dict[str, int]:
-    with _lock:
-        return dict(sorted(_counts.items()))
-
-
-def reset() -> None:
-    with _lock:
-        _counts.clear()
+        counts[name] += 1

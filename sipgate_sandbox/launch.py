@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urljoin
+from typing import Self
+from urllib.parse import urljoin, urlsplit
 
 import requests
 
@@ -28,19 +29,10 @@ class Running:
         self.process = process
         self.url = url
         self.control = SandboxControl(url)
+        self.issuer = f"{url}/auth/realms/third-party"
+        self.oidc_url = f"{self.issuer}/protocol/openid-connect"
+        self.api_url = f"{url}/v2"
         self._folder = folder
-
-    @property
-    def oidc_url(self) -> str:
-        return f"{self.url}/auth/realms/third-party/protocol/openid-connect"
-
-    @property
-    def discovery_url(self) -> str:
-        return f"{self.url}/auth/realms/third-party/.well-known/openid-configuration"
-
-    @property
-    def api_url(self) -> str:
-        return f"{self.url}/v2"
 
     def stop(self) -> None:
         self.process.terminate()
@@ -49,7 +41,7 @@ class Running:
             self.process.stdout.close()
         self._folder.cleanup()
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -61,38 +53,23 @@ class Running:
         self.stop()
 
 
-def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None = None) -> Running:
-    """Start a sandbox with a database of its own and wait until it answers.
+def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Running:
+    """Start a sandbox on a free port, with a database of its own, and wait until it answers.
 
-    ``variables`` are added to its environment, for secrets: other users of the machine can see ``arguments``.
+    ``arguments`` are those of ``python -m sipgate_sandbox serve``, ``variables`` are added to its environment.
     Raises ``RuntimeError`` if it does not start.
     """
     folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
-    environment = {
-        key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"
-    }
-    environment |= variables or {}
     database = str(Path(folder.name) / "sandbox.sqlite3")
+    command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port=0"]
     process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-        [
-            sys.executable,
-            "-m",
-            "sipgate_sandbox",
-            "serve",
-            "--quiet",
-            "--port",
-            str(port),
-            "--database",
-            database,
-            *arguments,
-        ],
+        [*command, "--database", database, *arguments],
         stdout=subprocess.PIPE,
         text=True,
-        env=environment,
+        env=os.environ | (variables or {}),
         cwd=Path(__file__).parent.parent,
     )
-    line = process.stdout.readline() if process.stdout else ""
-    found = READY.search(line)
+    found = READY.search(process.stdout.readline() if process.stdout else "")
     if found is None:
         process.kill()
         raise RuntimeError("The sandbox did not start.")
@@ -102,38 +79,23 @@ def launch(*arguments: str, port: int = 0, variables: Mapping[str, str] | None =
 def sign_in(
     session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True
 ) -> str:
-    """Go through login and consent over HTTP as a browser would; return the address that leads back to the client."""
+    """Go through login and consent as a browser would; return the address that leads back to the client."""
     response = session.get(authorize_url, allow_redirects=False)
     while True:
-        location = response.headers.get("Location", "")
-        if location and not _is_sandbox(urljoin(response.url, location), authorize_url):
-            return location
-        if location:
-            response = session.get(urljoin(response.url, location), allow_redirects=False)
+        if location := response.headers.get("Location"):
+            target = urljoin(response.url, location)
+            if urlsplit(target).netloc != urlsplit(authorize_url).netloc:
+                return location
+            response = session.get(target, allow_redirects=False)
             continue
-        fields = dict(
-            re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', response.text)
-        )
         if f'name="person" value="{person}"' in response.text:
-            form = {**_plain(fields), "person": person}
+            form = {"person": person}
         elif 'name="action"' in response.text:
-            form = {**_plain(fields), "action": "grant" if allow else "deny"}
+            form = {"action": "grant" if allow else "deny"}
         elif 'name="restart"' in response.text:  # somebody else is signed in
-            form = {**_plain(fields), "restart": "1"}
+            form = {"restart": "1"}
         else:
             raise RuntimeError(
                 f"The sandbox shows a page that is no form (HTTP {response.status_code})."
             )
-        response = session.post(
-            response.url, data=form, allow_redirects=False, headers={"Referer": response.url}
-        )
-
-
-def _is_sandbox(url: str, authorize_url: str) -> bool:
-    return url.split("/")[2] == authorize_url.split("/")[2]
-
-
-def _plain(fields: dict[str, str]) -> dict[str, str]:
-    from html import unescape
-
-    return {key: unescape(value) for key, value in fields.items()}
+        response = session.post(response.url, data=form, allow_redirects=False)

@@ -1,4 +1,4 @@
-"""What the authorization server stores: clients, consents, browser sessions, grants and their tokens."""
+"""What the authorization server stores: consents, browser sessions, grants, codes and tokens."""
 
 from __future__ import annotations
 
@@ -8,50 +8,45 @@ from datetime import timedelta
 from django.db import models
 from django.utils import timezone
 
-from . import behaviour
+from . import realm
+from .people import BY_UID, Person
 
 
 def digest(value: str) -> str:
     return hashlib.sha256(value.encode()).hexdigest()
 
 
-class Client(models.Model):
-    """An application that is registered here."""
-
-    id = models.CharField(primary_key=True, max_length=100)
-    name = models.CharField(max_length=100)
-    secret_hash = models.CharField(max_length=64)
-    redirect_uris = models.JSONField(default=list)
-    scopes = models.JSONField(default=list)
-    enabled = models.BooleanField(default=True)
-
-    def __str__(self) -> str:
-        return self.id
-
-
 class Consent(models.Model):
     """A person has allowed a client these scopes and is not asked for them again."""
 
-    person = models.CharField(max_length=40)
-    client = models.ForeignKey(Client, on_delete=models.CASCADE)
+    uid = models.CharField(max_length=40)
+    client_id = models.CharField(max_length=100)
     scopes = models.JSONField(default=list)
 
     class Meta:
         constraints = [
             models.UniqueConstraint(
-                fields=["person", "client"], name="sandbox_one_consent_per_client"
+                fields=["uid", "client_id"], name="sandbox_one_consent_per_client"
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.person} → {self.client_id}"
+        return f"{self.uid} → {self.client_id}"
+
+    @classmethod
+    def missing(cls, uid: str, client_id: str, scopes: list[str]) -> list[str]:
+        """Return those of ``scopes`` that a person still has to allow."""
+        if not realm.current.consent_required:
+            return []
+        consent = cls.objects.filter(uid=uid, client_id=client_id).first()
+        return [scope for scope in scopes if consent is None or scope not in consent.scopes]
 
 
 class BrowserSession(models.Model):
-    """One person who is signed in with one browser. The grants of all applications in it end with it."""
+    """A person who is signed in with one browser. The grants of all applications end with it."""
 
     id = models.CharField(primary_key=True, max_length=40)
-    person = models.CharField(max_length=40)
+    uid = models.CharField(max_length=40)
     alive = models.BooleanField(default=True)
     started_at = models.DateTimeField(auto_now_add=True)
 
@@ -59,20 +54,33 @@ class BrowserSession(models.Model):
         return self.id
 
     @property
+    def person(self) -> Person:
+        return BY_UID[self.uid]
+
+    @property
     def seconds_left(self) -> int:
-        end = self.started_at + timedelta(seconds=behaviour.current.session_lifetime)
+        end = self.started_at + timedelta(seconds=realm.current.session_lifetime)
         return int((end - timezone.now()).total_seconds())
 
     @property
     def is_usable(self) -> bool:
         return self.alive and self.seconds_left > 0
 
+    def end(self) -> None:
+        """End the session, and with it the ordinary grants of every application."""
+        BrowserSession.objects.filter(pk=self.pk).update(alive=False)
+
+    def end_without_grants(self) -> None:
+        """End the session if no application uses it any more."""
+        if not Grant.objects.filter(session=self, offline=False, alive=True).exists():
+            self.end()
+
 
 class Grant(models.Model):
-    """The grant of one sign-in to one client: a chain of tokens, each of which replaces the one before."""
+    """The grant of one sign-in to one client: a chain of tokens, each replacing the one before."""
 
     session = models.ForeignKey(BrowserSession, on_delete=models.CASCADE)
-    client = models.ForeignKey(Client, on_delete=models.CASCADE)
+    client_id = models.CharField(max_length=100)
     scopes = models.JSONField(default=list)
     offline = models.BooleanField(default=False, help_text="Outlives the browser session.")
     alive = models.BooleanField(default=True)
@@ -86,6 +94,15 @@ class Grant(models.Model):
     @property
     def is_usable(self) -> bool:
         return self.alive and (self.offline or self.session.is_usable)
+
+    def end(self) -> None:
+        """End this grant with all its client has in the session. An offline grant ends alone."""
+        same = (
+            {"pk": self.pk}
+            if self.offline
+            else {"session": self.session, "client_id": self.client_id, "offline": False}
+        )
+        Grant.objects.filter(**same).update(alive=False)
 
 
 class Credential(models.Model):
@@ -114,12 +131,20 @@ class Credential(models.Model):
     @property
     def is_stale(self) -> bool:
         """Tell whether it was issued before the realm's *not before*."""
-        return self.issued_at.timestamp() < behaviour.current.not_before
+        return self.issued_at.timestamp() < realm.current.not_before
 
     @classmethod
     def find(cls, value: str, *kinds: Kind) -> Credential | None:
-        return (
-            cls.objects.filter(hash=digest(value), kind__in=kinds)
-            .select_related("grant__session", "grant__client")
-            .first()
-        )
+        found = cls.objects.filter(hash=digest(value), kind__in=kinds)
+        return found.select_related("grant__session").first()
+
+    @classmethod
+    def find_usable(cls, access_token: str) -> Credential | None:
+        """Return an access token that is good now."""
+        found = cls.find(access_token, cls.Kind.ACCESS)
+        if found is None or found.has_expired or found.is_stale or not found.grant.is_usable:
+            return None
+        return None if found.grant.session.uid in realm.current.disabled else found
+
+    def spend(self) -> None:
+        Credential.objects.filter(pk=self.pk).update(spent=True)

@@ -1,68 +1,63 @@
-"""The sandbox's start page and static files, and the headers of all its pages."""
+"""The sandbox's start page, and who may press its buttons."""
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Callable
-from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from . import texts
+from . import faults
 from .people import PEOPLE
 
-STATIC = Path(__file__).parent / "static"
+HAPPENINGS = (
+    ("sipgate is down", "unavailable", "all"),
+    ("sipgate answers only after 5 seconds", "slow", "api"),
+    ("sipgate says that there are too many requests", "too-many", "api"),
+    ("A sign-in cannot be completed", "unavailable", "token"),
+    ("The new tokens are lost on the way", "lose-answer", "refresh"),
+    ("sipgate rejects a refresh", "invalid-grant", "refresh"),
+    ("sipgate does not accept your site's client secret", "unauthorized-client", "refresh"),
+    ("sipgate does not allow something", "forbidden", "api"),
+    ("sipgate's answer makes no sense", "malformed-json", "api"),
+)
+"""What a person can let happen: in words, as a fault, and where."""
 
 
-def headers(
+def reject_other_origins(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Allow nothing but the sandbox's own style; a form may lead back to the registered sites."""
+    """Let no page of another origin change anything: the browser that shows it is on this machine.
 
-    def middleware(request: HttpRequest) -> HttpResponse:
-        response = get_response(request)
-        sites = " ".join(sorted({_origin(uri) for uri in settings.SANDBOX_REDIRECT_URIS}))
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; style-src 'self'; img-src 'self'; "
-            f"form-action 'self' {sites}; frame-ancestors 'none'; base-uri 'none'"
-        )
-        response.headers["Referrer-Policy"] = "same-origin"
-        return response
+    ``get_host`` rejects names that are not ours, which a page can point here (DNS rebinding).
+    """
 
-    return middleware
+    def guarded(request: HttpRequest) -> HttpResponse:
+        host = request.get_host()
+        origin = request.headers.get("Origin")
+        is_foreign = origin is not None and urlsplit(origin).netloc != host
+        site = request.headers.get("Sec-Fetch-Site", "none")
+        if request.method != "GET" and (is_foreign or site not in ("none", "same-origin")):
+            return HttpResponse(status=403)
+        return get_response(request)
 
-
-def _origin(uri: str) -> str:
-    parts = urlsplit(uri)
-    return f"{parts.scheme}://{parts.netloc}"
+    return guarded
 
 
 @require_GET
 def start(request: HttpRequest) -> HttpResponse:
-    site = _origin(settings.SANDBOX_REDIRECT_URIS[0]) if settings.SANDBOX_REDIRECT_URIS else ""
+    words = {(fault, on): text for text, fault, on in HAPPENINGS}
+    armed = [
+        one | {"text": words.get((one["fault"], one["on"]), "A fault")} for one in faults.armed()
+    ]
     context = {
         "people": PEOPLE,
-        "site": site,
-        "happenings": texts.happenings(),
-        "known": texts.known_faults().items(),
-        "places": texts.places().items(),
-        "armed": texts.armed(),
+        "site": urljoin(settings.SANDBOX_REDIRECT_URIS[0], "/"),
+        "happenings": HAPPENINGS,
+        "armed": armed,
         "is_done": "done" in request.GET,
-        "redirect_uris": settings.SANDBOX_REDIRECT_URIS,
     }
     return render(request, "sandbox/start.html", context)
-
-
-@require_GET
-def static(request: HttpRequest, name: str) -> HttpResponse:
-    path = (STATIC / name).resolve()
-    if not path.is_relative_to(STATIC) or not path.is_file():
-        return HttpResponse(status=404)
-    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    return HttpResponse(
-        path.read_bytes(), content_type=kind, headers={"Cache-Control": "max-age=300"}
-    )

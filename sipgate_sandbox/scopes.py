@@ -1,93 +1,27 @@
 """The scopes that the sandbox knows: those of sipgate's specification, and OpenID Connect's."""
 
-SCOPES = (
-    "account:read",
-    "account:write",
-    "addresses:read",
-    "addresses:write",
-    "all",
-    "authorization:oauth2:clients:read",
-    "authorization:oauth2:clients:write",
-    "autorecording:greeting:read",
-    "autorecording:greeting:write",
-    "balance:read",
-    "blacklist:read",
-    "blacklist:write",
-    "callrestrictions:read",
-    "callrestrictions:write",
-    "channels:read",
-    "contacts:read",
-    "contacts:write",
-    "devices:callerid:read",
-    "devices:callerid:write",
-    "devices:localprefix:read",
-    "devices:localprefix:write",
-    "devices:read",
-    "devices:sim:write",
-    "devices:sims:orders:write",
-    "devices:singlerowdisplay:read",
-    "devices:singlerowdisplay:write",
-    "devices:tariffannouncement:read",
-    "devices:tariffannouncement:write",
-    "devices:write",
-    "email",
-    "faxlines:numbers:read",
-    "faxlines:read",
-    "faxlines:write",
-    "groups:devices:write",
-    "groups:faxlines:read",
-    "groups:numbers:read",
-    "groups:read",
-    "groups:users:read",
-    "groups:voicemails:read",
-    "history:read",
-    "history:write",
-    "log:webhooks:read",
-    "notifications:read",
-    "notifications:write",
-    "numbers:read",
-    "numbers:write",
-    "offline_access",
-    "openid",
-    "phonelines:blockanonymous:read",
-    "phonelines:blockanonymous:write",
-    "phonelines:devices:read",
-    "phonelines:devices:write",
-    "phonelines:forwardings:read",
-    "phonelines:forwardings:write",
-    "phonelines:numbers:read",
-    "phonelines:parallelforwardings:read",
-    "phonelines:parallelforwardings:write",
-    "phonelines:read",
-    "phonelines:sipgateio:log:read",
-    "phonelines:sipgateio:read",
-    "phonelines:sipgateio:write",
-    "phonelines:voicemails:greetings:read",
-    "phonelines:voicemails:greetings:write",
-    "phonelines:voicemails:read",
-    "phonelines:voicemails:write",
-    "phonelines:write",
-    "portings:read",
-    "portings:write",
-    "profile",
-    "rtcm:read",
-    "rtcm:write",
-    "sessions:calls:write",
-    "sessions:fax:write",
-    "sessions:sms:write",
-    "sessions:write",
-    "settings:read",
-    "settings:sipgateio:read",
-    "settings:sipgateio:write",
-    "settings:write",
-    "sms:callerid:read",
-    "sms:callerid:write",
-    "sms:read",
-    "sms:write",
-    "users:busyonbusy:write",
-    "users:defaultdevice:write",
-    "users:read",
-    "users:role:write",
-    "users:write",
-    "voicemails:read",
+READ_AND_WRITE = """
+    account addresses authorization:oauth2:clients autorecording:greeting blacklist
+    callrestrictions contacts devices devices:callerid devices:localprefix
+    devices:singlerowdisplay devices:tariffannouncement faxlines history notifications numbers
+    phonelines phonelines:blockanonymous phonelines:devices phonelines:forwardings
+    phonelines:parallelforwardings phonelines:sipgateio phonelines:voicemails
+    phonelines:voicemails:greetings portings rtcm settings settings:sipgateio sms sms:callerid
+    users
+"""
+OTHERS = """
+    all balance:read channels:read devices:sim:write devices:sims:orders:write email
+    faxlines:numbers:read groups:devices:write groups:faxlines:read groups:numbers:read groups:read
+    groups:users:read groups:voicemails:read log:webhooks:read offline_access openid
+    phonelines:numbers:read phonelines:sipgateio:log:read profile sessions:calls:write
+    sessions:fax:write sessions:sms:write sessions:write users:busyonbusy:write
+    users:defaultdevice:write users:role:write voicemails:read
+"""
+SCOPES = tuple(
+    sorted(
+        [
+            *OTHERS.split(),
+            *(f"{name}:{right}" for name in READ_AND_WRITE.split() for right in ("read", "write")),
+        ]
+    )
 )

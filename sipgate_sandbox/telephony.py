@@ -1,4 +1,4 @@
-"""What a company has at sipgate: numbers, extensions, history and contacts.
+"""What a company has at sipgate: people, numbers, extensions, history and contacts.
 
 All of it is invented, kept in this process, and as new after ``reset``. Extensions end in the number of their person:
 ``e1`` is a telephone of ``w1``.
@@ -28,7 +28,6 @@ KINDS = (
     ("CALL", "MISSED_OUTGOING", "NOPICKUP"),
 )
 """Type, direction and status of the history's entries, again and again."""
-EXTENSIONS = {"CALL": "p", "SMS": "s", "FAX": "f", "VOICEMAIL": "v"}
 NEWEST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOT_ARCHIVED, ARCHIVED = 23, 7
 FAX_STATUSES = ("PENDING", "SENDING", "SENT")
@@ -41,20 +40,9 @@ class Company:
     """What changes: ``history`` (newest first) and ``contacts``."""
 
     def __init__(self) -> None:
-        self.history = [_entry_of_kind(i) for i in range(NOT_ARCHIVED + ARCHIVED)]
-        self.contacts = [_first_contact()]
-
-    def entry(self, entry_id: str) -> Row | None:
-        return next((row for row in self.history if row["id"] == entry_id), None)
-
-    def sent(self, kind: str, *, source: str, target: str, extension: str, **more: Any) -> Row:
-        """Note what a person has just sent, and return it."""
-        row = _entry(
-            str(uuid.uuid4()), kind, "OUTGOING", source, target, datetime.now(UTC), extension
-        )
-        row |= more
-        self.history.insert(0, row)
-        return row
+        self.history = [_earlier(i) for i in range(NOT_ARCHIVED + ARCHIVED)]
+        number = {"number": CUSTOMER, "type": ["cell"]}
+        self.contacts = [contact(name="Ada Lovelace", scope="SHARED", numbers=[number])]
 
 
 _companies: dict[str, Company] = {}
@@ -72,51 +60,42 @@ def extension(letter: str, person: Person) -> str:
     return f"{letter}{person.sub[1:]}"
 
 
+def user(person: Person) -> Row:
+    return {
+        "id": person.sub,
+        "firstname": person.firstname,
+        "lastname": person.lastname,
+        "email": person.email,
+        "defaultDevice": extension("e", person),
+        "busyOnBusy": False,
+        "addressId": "1",
+        "directDialIds": [],
+        "timezone": "Europe/Berlin",
+        "admin": person.admin,
+    }
+
+
 def numbers(person: Person) -> list[Row]:
     """Return the numbers of a person's company. All belong to the line of its first person."""
+    shared = {"type": "LANDLINE", "endpointId": "p0", "endpointAlias": "Line 0"}
+    shared["endpointUrl"] = "https://api.sipgate.com/v2/w0/phonelines/p0"
     return [
-        {
-            "id": f"n{i}",
-            "number": number,
-            "localized": f"0211 {number[6:]}",
-            "type": "LANDLINE",
-            "endpointId": "p0",
-            "endpointAlias": "Line 0",
-            "endpointUrl": f"https://api.sipgate.com/v2/{person.sub}/phonelines/p0",
-        }
+        {"id": f"n{i}", "number": number, "localized": f"0211 {number[6:]}", **shared}
         for i, number in enumerate(OWN_NUMBERS)
     ]
 
 
 def devices(person: Person) -> list[Row]:
-    shared = {"dnd": False, "activeGroups": []}
-    line = {"id": extension("p", person), "alias": f"Line {person.sub[1:]}"}
-    desk = {
-        "id": extension("e", person),
-        "alias": "Desk",
-        "type": "REGISTER",
-        "online": True,
-        "activePhonelines": [line],
-        "registered": [],
-        "credentials": {
-            "username": f"{person.master_sip_id}{extension('e', person)}",
-            "password": "sandbox-sip-password",
-            "sipServer": "sipgate.example",
-            "outboundProxy": "proxy.sipgate.example",
-            "sipServerWebsocketUrl": "wss://sipgate.example",
-        },
-    }
-    mobile = {
-        "id": extension("y", person),
-        "alias": "Mobile",
-        "type": "MOBILE",
-        "online": False,
-        "activePhonelines": [],
-        "simState": "ACTIVE",
-        "esim": False,
-        "credentials": {"simId": "1234567", "puk1": "11112222", "puk2": "33334444"},
-    }
-    return [desk | shared, mobile | shared]
+    desk, mobile = extension("e", person), extension("y", person)
+    shared = {"dnd": False, "activePhonelines": [], "activeGroups": []}
+    sip = {"username": f"{person.master_sip_id}{desk}", "password": "sandbox-sip-password"}
+    sim = {"simId": "1234567", "puk1": "11112222", "puk2": "33334444"}
+    return [
+        {"id": desk, "alias": "Desk", "type": "REGISTER", "online": True, "credentials": sip}
+        | shared,
+        {"id": mobile, "alias": "Mobile", "type": "MOBILE", "online": False, "credentials": sim}
+        | shared,
+    ]
 
 
 def sms_extensions(person: Person) -> list[Row]:
@@ -125,19 +104,36 @@ def sms_extensions(person: Person) -> list[Row]:
 
 
 def faxlines(person: Person) -> list[Row]:
-    alias, tagline = f"Fax of {person.name}", person.account.get("company") or ""
-    return [
-        {
-            "id": extension("f", person),
-            "alias": alias,
-            "tagline": tagline,
-            "canSend": True,
-            "canReceive": True,
-        }
-    ]
+    alias = f"Fax of {person.name}"
+    rights = {"tagline": "", "canSend": True, "canReceive": True}
+    return [{"id": extension("f", person), "alias": alias, **rights}]
 
 
-def goes_on(fax: Row) -> None:
+def contact(*, given: str = "", family: str = "", owner: str | None = None, **fields: Any) -> Row:
+    """Return a new contact; ``owner`` is the only person who sees it."""
+    return {
+        "id": str(uuid.uuid4()),
+        "owner": owner,
+        "name": f"{given or ''} {family or ''}".strip(),
+        "picture": None,
+        "emails": [],
+        "numbers": [],
+        "addresses": [],
+        "organization": [],
+        **fields,
+    }
+
+
+# --- history ----------------------------------------------------------------------------------------------------------
+
+
+def sent(kind: str, extension: str, target: str) -> Row:
+    """Return the entry of what a person has just sent."""
+    ends = OWN_NUMBERS[0], target
+    return _entry(str(uuid.uuid4()), kind, "OUTGOING", ends, datetime.now(UTC), extension)
+
+
+def go_on(fax: Row) -> None:
     """Move a fax that was sent one status further."""
     status = fax.get("faxStatusType")
     if status in FAX_STATUSES[:-1]:
@@ -146,39 +142,24 @@ def goes_on(fax: Row) -> None:
         fax["faxStatusType"] = "FAILED" if failed else further
 
 
-def _first_contact() -> Row:
-    return {
-        "id": str(uuid.uuid4()),
-        "name": "Ada Lovelace",
-        "picture": None,
-        "emails": [{"email": "ada@lovelace.example", "type": []}],
-        "numbers": [{"number": CUSTOMER, "type": ["cell"]}],
-        "addresses": [],
-        "organization": [["Analytical Engines Ltd"]],
-        "scope": "SHARED",
-    }
-
-
-def _entry_of_kind(i: int) -> Row:
+def _earlier(i: int) -> Row:
+    """Return the entry of ``i`` hours before the newest one."""
     kind, direction, status = KINDS[i % len(KINDS)]
     ends = (CUSTOMER, OWN_NUMBERS[1])
-    source, target = ends if "INCOMING" in direction else reversed(ends)
-    created = NEWEST - timedelta(hours=i)
-    row = _entry(str(1000 + i), kind, direction, source, target, created, f"{EXTENSIONS[kind]}0")
+    if "OUTGOING" in direction:
+        ends = ends[::-1]
+    letter = {"CALL": "p", "SMS": "s", "FAX": "f", "VOICEMAIL": "v"}[kind]
+    at = NEWEST - timedelta(hours=i)
+    row = _entry(str(1000 + i), kind, direction, ends, at, f"{letter}0")
     row |= {"status": status, "archived": i >= NOT_ARCHIVED}
     return row | {"starred": i % 5 == 0, "read": i % 3 > 0}
 
 
 def _entry(
-    entry_id: str,
-    kind: str,
-    direction: str,
-    source: str,
-    target: str,
-    created: datetime,
-    extension: str,
+    entry_id: str, kind: str, direction: str, ends: tuple[str, str], at: datetime, extension: str
 ) -> Row:
-    written = created.strftime("%Y-%m-%dT%H:%M:%SZ")
+    source, target = ends
+    written = at.strftime("%Y-%m-%dT%H:%M:%SZ")
     of_kind: dict[str, Row] = {
         "CALL": {"callId": entry_id, "duration": 61, "callStatus": "SUCCESS", "recordings": []},
         "SMS": {"smsContent": "Hello!"},

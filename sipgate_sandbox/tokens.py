@@ -1,8 +1,7 @@
-"""Issues codes and tokens in Keycloak's form, and looks up those that were issued."""
+"""Issues codes and tokens in Keycloak's form."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
 import uuid
@@ -10,50 +9,37 @@ from datetime import timedelta
 from typing import Any
 
 import jwt
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.asymmetric import rsa
 from django.conf import settings
 from django.utils import timezone
 from jwt.algorithms import RSAAlgorithm
 
-from . import behaviour, counters
+from . import counters, realm
 from .models import Credential, Grant, digest
-from .people import BY_UID
+from .people import Person
 
 CODE_LIFETIME = 60
-
-_pem = settings.SANDBOX_PRIVATE_KEY.encode()
-_loaded = load_pem_private_key(_pem, password=None)
-assert isinstance(_loaded, RSAPrivateKey)  # noqa: S101  # narrows the type: we made it
-_private_key = _loaded
-_public_jwk: dict[str, Any] = json.loads(RSAAlgorithm.to_jwk(_private_key.public_key()))
-_key_id = hashlib.sha256(_public_jwk["n"].encode()).hexdigest()[:32]
-_refresh_key = hashlib.sha512(_pem).digest()
+KEY_ID = secrets.token_hex(16)
+_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)  # as new at each start
 
 
 def key_set() -> dict[str, Any]:
     """Return the public key, as a JSON Web Key Set."""
-    return {"keys": [_public_jwk | {"kid": _key_id, "use": "sig", "alg": "RS256"}]}
-
-
-def _signed(claims: dict[str, Any]) -> str:
-    return jwt.encode(claims, _private_key, algorithm="RS256", headers={"kid": _key_id})
+    public = json.loads(RSAAlgorithm.to_jwk(_key.public_key()))
+    return {"keys": [public | {"kid": KEY_ID, "use": "sig", "alg": "RS256"}]}
 
 
 def issue_code(grant: Grant) -> str:
-    """Return a code for ``grant``, of Keycloak's form."""
     code = f"{uuid.uuid4()}.{grant.session_id}.{uuid.uuid4()}"
     _keep(code, Credential.Kind.CODE, grant, [], CODE_LIFETIME)
     return code
 
 
 def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
-    """Return an answer of the token endpoint: a new pair of ``grant`` whose access token has ``scopes``."""
-    now, session, chosen = timezone.now(), grant.session, behaviour.current
-    left = session.seconds_left
-    access_seconds = chosen.access_lifetime if grant.offline else min(chosen.access_lifetime, left)
-    refresh_seconds = 0 if grant.offline else min(chosen.refresh_lifetime, left)
-    person, issued = BY_UID[session.person], int(now.timestamp())
+    """Return an answer of the token endpoint: new tokens whose access token has ``scopes``."""
+    session, person = grant.session, grant.session.person
+    access_seconds, refresh_seconds = _lifetimes(grant)
+    issued = int(timezone.now().timestamp())
     shared = {
         "iss": settings.SANDBOX_ISSUER,
         "aud": grant.client_id,
@@ -62,43 +48,51 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
         "iat": issued,
         "sid": session.pk,
         "session_state": session.pk,
+        "jti": str(uuid.uuid4()),
     }
     access = {
         "typ": "Bearer",
-        "jti": str(uuid.uuid4()),
         "exp": issued + access_seconds,
         "scope": " ".join(scopes),
-        "acr": "1",
-        "allowed-origins": [],
         "realm_access": {"roles": scopes},
-        "resource_access": {},
         "featureScope": person.feature_scope,
         "preferred_username": person.uid,
     }
     refresh: dict[str, Any] = {
         "typ": "Offline" if grant.offline else "Refresh",
-        "jti": str(uuid.uuid4()),
         "scope": " ".join(grant.scopes),
         "reuse_id": secrets.token_urlsafe(32),
     }
-    refresh |= {} if grant.offline else {"exp": issued + refresh_seconds}
     answer: dict[str, Any] = {
         "access_token": _signed(shared | access),
         "expires_in": access_seconds,
         "refresh_expires_in": refresh_seconds,
-        "refresh_token": jwt.encode(shared | refresh, _refresh_key, algorithm="HS512"),
+        "refresh_token": jwt.encode(shared | refresh, "x" * 64, algorithm="HS512"),
         "token_type": "Bearer",
-        "not-before-policy": chosen.not_before,
+        "not-before-policy": realm.current.not_before,
         "session_state": session.pk,
         "scope": " ".join(scopes),
     }
     if "openid" in scopes:
         identity = {"typ": "ID", "exp": issued + access_seconds, "nonce": grant.nonce}
-        answer["id_token"] = _signed(shared | identity | claims_of(session.person, scopes))
+        answer["id_token"] = _signed(shared | identity | claims_of(person, scopes))
     _keep(answer["access_token"], Credential.Kind.ACCESS, grant, scopes, access_seconds)
     _keep(answer["refresh_token"], Credential.Kind.REFRESH, grant, [], refresh_seconds)
     counters.add("issued")
     return answer
+
+
+def _lifetimes(grant: Grant) -> tuple[int, int]:
+    """Return how long (seconds) both tokens live: no longer than the session, unless offline."""
+    access, refresh = realm.current.access_lifetime, realm.current.refresh_lifetime
+    if grant.offline:
+        return access, 0
+    left = grant.session.seconds_left
+    return min(access, left), min(refresh, left)
+
+
+def _signed(claims: dict[str, Any]) -> str:
+    return jwt.encode(claims, _key, algorithm="RS256", headers={"kid": KEY_ID})
 
 
 def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], seconds: int) -> None:
@@ -108,24 +102,12 @@ def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], se
     )
 
 
-def claims_of(uid: str, scopes: list[str]) -> dict[str, Any]:
+def claims_of(person: Person, scopes: list[str]) -> dict[str, Any]:
     """Return the OpenID Connect claims about a person for a client with ``scopes``."""
-    person = BY_UID[uid]
     claims: dict[str, Any] = {"sub": person.keycloak_sub, "preferred_username": person.uid}
     if "email" in scopes and person.email:
         claims |= {"email": person.email, "email_verified": person.email_verified}
     if "profile" in scopes:
-        claims |= {
-            "given_name": person.firstname,
-            "family_name": person.lastname,
-            "name": person.name,
-        }
+        first, last = person.firstname, person.lastname
+        claims |= {"given_name": first, "family_name": last, "name": person.name}
     return claims
-
-
-def living_access_token(value: str) -> Credential | None:
-    """Return the access token ``value`` if it is valid now."""
-    found = Credential.find(value, Credential.Kind.ACCESS)
-    if found is None or found.has_expired or found.is_stale or not found.grant.is_usable:
-        return None
-    return None if found.grant.session.person in behaviour.current.disabled_people else found

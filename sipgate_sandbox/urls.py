@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.urls import path
 
-from . import (
-    authorization,
-    control_views,
-    discovery,
-    pages,
-    rest_api,
-    telephony,
-    token_endpoint,
-)
-from .rest_api import methods
+from . import authorization, orders, pages, rest_api, telephony, token_endpoint
+from .rest_api import methods, of_user
 
-REALM = "auth/realms/third-party"
-OIDC = f"{REALM}/protocol/openid-connect"
+OIDC = f"{settings.SANDBOX_REALM}/protocol/openid-connect"
 
 urlpatterns = [
     path("", pages.start),
-    path("static/<path:name>", pages.static),
+    path("_sandbox/<str:name>", orders.order),
     path(f"{OIDC}/auth", authorization.authorize),
     path(f"{OIDC}/token", token_endpoint.token),
     path(f"{OIDC}/token/introspect", token_endpoint.introspect),
@@ -28,8 +20,8 @@ urlpatterns = [
     path(f"{OIDC}/logout", authorization.logout),
     path(f"{OIDC}/logout/confirm", authorization.confirm_logout, name="confirm_logout"),
     path(f"{OIDC}/userinfo", rest_api.oidc_userinfo),
-    path(f"{OIDC}/certs", discovery.keys),
-    path(f"{REALM}/.well-known/openid-configuration", discovery.configuration),
+    path(f"{OIDC}/certs", authorization.keys),
+    path(f"{settings.SANDBOX_REALM}/.well-known/openid-configuration", authorization.configuration),
     path("v2/account", methods(GET=rest_api.account)),
     path("v2/authorization/userinfo", methods(GET=rest_api.userinfo)),
     path("v2/users", methods(GET=rest_api.users)),
@@ -45,24 +37,9 @@ urlpatterns = [
     path("v2/calls", methods(POST=rest_api.call)),
     path("v2/contacts", methods(GET=rest_api.contacts, POST=rest_api.new_contact)),
     path("v2/contacts/<str:contact_id>", methods(DELETE=rest_api.delete_contact)),
-    *(
-        path(f"v2/<str:user_id>/{name}", methods(GET=rest_api.extensions(scope, items_of)))
-        for name, scope, items_of in (
-            ("devices", "devices:read", telephony.devices),
-            ("numbers", "numbers:read", telephony.numbers),
-            ("sms", "sms:read", telephony.sms_extensions),
-            ("faxlines", "faxlines:read", telephony.faxlines),
-        )
-    ),
-    path("_sandbox/state", control_views.state),
-    path("_sandbox/faults", control_views.switch),
-    path("_sandbox/reset", control_views.reset),
-    path("_sandbox/expire-access", control_views.expire_access),
-    path("_sandbox/expire-refresh", control_views.expire_refresh),
-    path("_sandbox/kill-session", control_views.kill_session),
-    path("_sandbox/withdraw-consent", control_views.withdraw_consent),
-    path("_sandbox/person", control_views.person),
-    path("_sandbox/client", control_views.client),
-    path("_sandbox/behaviour", control_views.change_behaviour),
+    path("v2/<str:user_id>/devices", methods(GET=of_user("devices:read", telephony.devices))),
+    path("v2/<str:user_id>/numbers", methods(GET=of_user("numbers:read", telephony.numbers))),
+    path("v2/<str:user_id>/sms", methods(GET=of_user("sms:read", telephony.sms_extensions))),
+    path("v2/<str:user_id>/faxlines", methods(GET=of_user("faxlines:read", telephony.faxlines))),
     path("<path:path>", rest_api.nothing),
 ]

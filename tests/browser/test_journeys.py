@@ -168,7 +168,6 @@ def test_the_sandboxs_own_pages(
         page.get_by_role("button", name=re.compile("Until I end it|Bis ich es beende")).first
     )
     expect(page.locator(".armed li")).to_have_count(1)
-    page.locator("summary").click()
     person.look("start")
     person.press(page.get_by_role("button", name=re.compile("^(End all|Alles beenden)$")))
     expect(page.locator(".armed li")).to_have_count(0)

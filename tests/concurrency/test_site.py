@@ -100,7 +100,7 @@ def test_other_pages_stay_quick_while_sipgate_hangs(
         make_stale()
         running.get("/account.json", session=session)  # the last known data is there
         make_stale()
-        browser.sandbox.control.fault("hang", on="all", times=None, seconds=6)
+        browser.sandbox.control.fault("slow", on="all", times=None, seconds=6)
         pages = [people.submit(running.get, "/account", session=session) for _ in range(4)]
         answers = [page.result() for page in pages]
         assert {answer.status_code for answer in answers} == {200}

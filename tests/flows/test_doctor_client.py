@@ -239,7 +239,7 @@ class TestDiscovery:
     ) -> None:
         import requests
 
-        document = requests.get(sandbox.discovery_url, timeout=10)
+        document = requests.get(f"{sandbox.issuer}/.well-known/openid-configuration", timeout=10)
         data = {**document.json(), **change}
         with serving(of_json(data)) as server:
             if "issuer" not in change:

@@ -142,7 +142,9 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     secrets.assert_absent("standard output", captured.out + captured.err)
 
 
-@pytest.mark.parametrize("fault", ["hang", "malformed-json", "unknown-error", "reset", "huge"])
+@pytest.mark.parametrize(
+    "fault", ["slow", "malformed-json", "unknown-error", "lose-answer", "huge"]
+)
 def test_not_in_error_reports(
     browser: Browser, secrets: Secrets, settings, fault: str, monkeypatch
 ) -> None:

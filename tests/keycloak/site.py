@@ -15,10 +15,12 @@ CLIENT_ID, CLIENT_SECRET = "1000000-1-keycloak:third-party", "keycloak-secret"
 @contextmanager
 def rest_api(keycloak: Keycloak) -> Iterator[Running]:
     """Yield a sandbox whose REST API accepts Keycloak's access tokens."""
-    variables = {"SANDBOX_CLIENT_ID": "rest-api", "SANDBOX_CLIENT_SECRET": "rest-api-secret"}
-    with launch(
-        "--introspect", f"{keycloak.oidc_url}/token/introspect", variables=variables
-    ) as sandbox:
+    variables = {
+        "SANDBOX_CLIENT_ID": "rest-api",
+        "SANDBOX_CLIENT_SECRET": "rest-api-secret",
+        "SANDBOX_INTROSPECT_URL": f"{keycloak.oidc_url}/token/introspect",
+    }
+    with launch(variables=variables) as sandbox:
         yield sandbox
 
 

@@ -63,7 +63,7 @@ def test_wrong_parameters_are_named(ask: Ask) -> None:
         "/history?types=CALL,FAX": "types must be one of CALL",
         "/history?types=call": "VOICEMAIL",
         "/history?starred=true": "STARRED",
-        "/history?archived=False": "true, false",
+        "/history?archived=False": "true or false",
         "/history?from=2026-01-01T10:00:00": "zone",
         "/history?to=yesterday": "zone",
         "/history?limit=1001": "1000",
