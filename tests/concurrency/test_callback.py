@@ -5,74 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from urllib.parse import urljoin, urlsplit
 
 import pytest
-import requests
 from allauth.socialaccount.models import SocialAccount
 
-from sipgate_sandbox.launch import Running, sign_in
+from sipgate_sandbox.launch import Running
+from tests.journey import Person
 from tests.processes import site
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
-HOST = {"Host": "localhost:8080"}
 SLOW = 1.5
 """Seconds that sipgate takes for a code."""
-
-
-class Person:
-    """A browser with one cookie jar for all its tabs; it follows redirects at the site and at sipgate."""
-
-    def __init__(self, url: str, sandbox: Running) -> None:
-        self.site, self.sipgate = requests.Session(), requests.Session()
-        self.url, self.sandbox = url, sandbox
-
-    def get(self, path: str, *, timeout: float = 60) -> requests.Response:
-        return self.site.get(
-            f"{self.url}{path}", headers=HOST, timeout=timeout, allow_redirects=False
-        )
-
-    def press(self) -> str:
-        """Press *Sign in with sipgate*; return sipgate's address."""
-        path = "/accounts/sipgate/login/"
-        self.get(path)
-        data = {"csrfmiddlewaretoken": self.site.cookies["sipgate_csrf"]}
-        answer = self.site.post(
-            f"{self.url}{path}", data, headers=HOST, timeout=60, allow_redirects=False
-        )
-        assert answer.status_code == 302, answer.text[:500]
-        return answer.headers["Location"]
-
-    def allow(self, address: str, person: str = "1000000w0") -> str:
-        """Sign in at sipgate; return path and query of the callback."""
-        back = urlsplit(sign_in(self.sipgate, address, person=person))
-        return f"{back.path}?{back.query}"
-
-    def follow(self, path: str) -> tuple[int, str]:
-        """Ask for a page and go wherever it leads; return the status and the path of the last page."""
-        for _ in range(10):
-            answer = self.get(path)
-            if answer.status_code != 302:
-                return answer.status_code, urlsplit(path).path
-            target = urlsplit(urljoin("http://localhost:8080/", answer.headers["Location"]))
-            path = f"{target.path}?{target.query}" if target.query else target.path
-            if target.netloc != "localhost:8080":
-                path = self.allow(target.geturl())
-        raise AssertionError("sent in circles")
-
-    def drop(self, path: str, after: float) -> None:
-        """Ask for a page and go away before it is there, as F5 does: its cookies never arrive."""
-        with pytest.raises(requests.ReadTimeout):
-            self.get(path, timeout=after)
-
-    def forget(self, name: str) -> None:
-        for cookie in [cookie for cookie in self.site.cookies if cookie.name == name]:
-            self.site.cookies.clear(cookie.domain, cookie.path, cookie.name)
-
-    def close(self) -> None:
-        self.site.close()
-        self.sipgate.close()
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""What Sentry sends of the deployed site, with everything switched on: no code, state, verifier, token or secret."""
+"""What Sentry is sent of the deployed site: no code, state, token or client secret, however it is set."""
 
 from __future__ import annotations
 
 import gzip
-import json
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,12 +20,141 @@ from django.utils import timezone
 
 from sipgate_provider.models import SipgateToken
 from sipgate_sandbox.launch import Running
-from tests.concurrency.test_callback import Person
-from tests.journey import Browser
+from tests.journey import Browser, Person
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
+
+
+class TestWithEverythingOn:
+    """Request bodies, the address and name of the user, each frame's variables, each request's trace."""
+
+    def test_traces_of_a_sign_in(self, watch: Watch) -> None:
+        with watch(EVERYTHING) as watched:
+            assert watched.person.follow(watched.callback()) == (200, "/account")
+        watched.assert_silent(about='"/oauth"')
+
+    def test_a_rejected_client(self, watch: Watch, sandbox: Running) -> None:
+        """Logged as an error, while the code is unredeemed."""
+        with watch(EVERYTHING) as watched:
+            callback = watched.callback()
+            sandbox.control.fault("invalid-client", on="token")
+            assert watched.person.follow(callback)[0] == 401
+        watched.assert_silent(about="A sign-in failed")
+
+    @pytest.mark.parametrize("fault", ["BUG", "INTERRUPTION"])
+    def test_a_callback_that_breaks_down(self, watch: Watch, fault: str) -> None:
+        with watch(EVERYTHING + FAULTS[fault]) as watched:
+            assert watched.person.follow(watched.callback())[0] == 500
+        watched.assert_silent(about=fault)
+
+    def test_an_interrupted_refresh(self, watch: Watch, browser: Browser) -> None:
+        browser.sign_in()
+        moment = timezone.now() - timedelta(seconds=400)
+        SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+        session = str(browser.site.cookies[django_settings.SESSION_COOKIE_NAME].value)
+        with watch(EVERYTHING + FAULTS["INTERRUPTION"]) as watched:
+            watched.site.get("/account", session=session)
+            give_up = time.monotonic() + 10
+            while b"INTERRUPTION" not in b"".join(watched.sent) and time.monotonic() < give_up:
+                time.sleep(0.1)
+        watched.assert_silent(about="INTERRUPTION")
+
+
+def test_the_documents_sample(watch: Watch, sandbox: Running) -> None:
+    """An error arrives without the person, too; what psycopg's pool repeats does not."""
+    [sample] = [
+        block
+        for block in blocks(ROOT / "docs" / "monitoring.md")
+        if block.heading == "Error reports"
+    ]
+    with watch(f"{sample.text}\n{POOL_FAILS}\n") as watched:
+        callback = watched.callback()
+        sandbox.control.fault("invalid-client", on="token")
+        assert watched.person.follow(callback)[0] == 401
+        for cookie in watched.person.site.cookies:
+            watched.secrets[cookie.name] = str(cookie.value)
+    watched.secrets |= {"address": "REMOTE_ADDR", "pool": "error connecting in pool"}
+    watched.assert_silent(about="A sign-in failed")
+
+
+EVERYTHING = """
+import os, sentry_sdk
+from django.core.wsgi import get_wsgi_application
+sentry_sdk.init(
+    dsn=os.environ["SENTRY_DSN"], send_default_pii=True, include_local_variables=True,
+    attach_stacktrace=True, max_request_body_size="always", traces_sample_rate=1.0,
+    max_value_length=100_000,
+)
+application = get_wsgi_application()
+"""
+FAULTS = {
+    "BUG": """
+from allauth.socialaccount.signals import pre_social_login
+def fail(**everything):
+    raise RuntimeError("BUG")
+pre_social_login.connect(fail)
+""",
+    # As Celery's time limit, while an answer is awaited: no error of the network.
+    "INTERRUPTION": """
+import http.client
+getresponse = http.client.HTTPConnection.getresponse
+def interrupt(connection):
+    if f":{connection.port}/" in os.environ["SENTRY_DSN"]:
+        return getresponse(connection)
+    raise Exception("INTERRUPTION")
+http.client.HTTPConnection.getresponse = interrupt
+""",
+}
+POOL_FAILS = 'import logging; logging.getLogger("psycopg.pool").error("error connecting in pool")'
+
+
+class Watched:
+    """A deployed site, somebody who visits it, what Sentry was sent, and what must not be in it."""
+
+    def __init__(self, running: Site, sandbox: Running, sent: list[bytes]) -> None:
+        self.site, self.person, self.sent = running, Person(running.url, sandbox), sent
+        self.secrets = {"client secret": "sandbox-secret"}
+
+    def callback(self) -> str:
+        """Press the button and allow it; return path and query of the callback."""
+        callback = self.person.allow(self.person.press())
+        query = parse_qs(urlsplit(callback).query)
+        self.secrets |= {"code": query["code"][0], "state": query["state"][0]}
+        return callback
+
+    def assert_silent(self, *, about: str) -> None:
+        """``about`` is what the reports do show, lest this test sees nothing."""
+        sent = b"".join(self.sent)
+        assert about.encode() in sent
+        assert not re.search(rb"eyJ[\w-]+\.eyJ[\w-]+", sent), "a token: the sandbox's are JWTs"
+        for kind, value in self.secrets.items():
+            where = sent.find(value[:40].encode())
+            assert where < 0, f"{kind} in {sent[max(0, where - 300) : where]!r}"
+
+
+Watch = Any
+
+
+@pytest.fixture
+def watch(
+    sandbox: Running, transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Watch:
+    """Serve the site by a module with this text; when the site has stopped, all is sent."""
+
+    @contextmanager
+    def watching(text: str) -> Iterator[Watched]:
+        (tmp_path / "watched.py").write_text(text)
+        with sentry() as (address, arrived):
+            monkeypatch.setenv("SENTRY_DSN", address)
+            monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+            with site(processes=1, threads=4, application="watched") as running:
+                one = Watched(running, sandbox, arrived)
+                yield one
+                one.person.close()
+
+    return watching
 
 
 @contextmanager
@@ -36,9 +165,8 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            arrived.append(
-                gzip.decompress(body) if self.headers.get("Content-Encoding") == "gzip" else body
-            )
+            is_packed = self.headers.get("Content-Encoding") == "gzip"
+            arrived.append(gzip.decompress(body) if is_packed else body)
             self.send_response(200)
             self.end_headers()
 
@@ -53,119 +181,3 @@ def sentry() -> Iterator[tuple[str, list[bytes]]]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.mark.usefixtures("transactional_db")
-def test_the_documents_sample(
-    sandbox: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An error arrives, without secrets and without the person; what psycopg's pool repeats does not."""
-    [sample] = [
-        block
-        for block in blocks(ROOT / "docs" / "monitoring.md")
-        if block.heading == "Error reports"
-    ]
-    assert sample.name == "watched.py"
-    pool_fails = (
-        'import logging; logging.getLogger("psycopg.pool").error("error connecting in pool")'
-    )
-    (tmp_path / "watched.py").write_text(f"{sample.text}\n{pool_fails}\n")
-    with sentry() as (address, arrived):
-        monkeypatch.setenv("SENTRY_DSN", address)
-        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-        with site(processes=1, threads=4, application="watched") as running:
-            person = Person(running.url, sandbox)
-            callback = person.allow(person.press())
-            sandbox.control.fault("invalid-client", on="token")
-            assert person.follow(callback)[0] == 401
-            cookies = [str(cookie.value) for cookie in person.site.cookies]
-            person.close()
-        sent = b"".join(arrived).decode()
-    assert "A sign-in failed" in sent
-    query = parse_qs(urlsplit(callback).query)
-    for secret in [query["code"][0], query["state"][0], "sandbox-secret", "REMOTE_ADDR", *cookies]:
-        assert secret not in sent
-    assert "error connecting in pool" not in sent
-
-
-class Watched:
-    def __init__(self, running: Site, sandbox: Running, folder: Path) -> None:
-        self.site, self.person, self.folder = running, Person(running.url, sandbox), folder
-        self.secrets: dict[str, str] = {}
-
-    def callback(self) -> str:
-        callback = self.person.allow(self.person.press())
-        query = parse_qs(urlsplit(callback).query)
-        self.secrets |= {"code": query["code"][0], "state": query["state"][0]}
-        return callback
-
-    def assert_silent(self, *, about: str) -> None:
-        """Stop the site, so that all is sent. ``about`` is what the envelopes show, lest this test sees nothing."""
-        self.site.stop()
-        sent = (self.folder / "envelopes").read_bytes()
-        assert about.encode() in sent
-        learnt = self.folder / "secrets"
-        found = (
-            [json.loads(line) for line in learnt.read_text().splitlines()]
-            if learnt.exists()
-            else []
-        )
-        for kind, value in [*self.secrets.items(), *found]:
-            # A JWT's beginning is the same in all of them.
-            needle = (value.split(".")[1][-40:] if value.count(".") == 2 else value[:40]).encode()
-            where = sent.find(needle)
-            assert where < 0, f"{kind} in {sent[max(0, where - 300) : where]!r}"
-
-
-@pytest.fixture
-def watched(
-    sandbox: Running, transactional_db: None, tmp_path: Path, monkeypatch: Any, request: Any
-) -> Iterator[Watched]:
-    monkeypatch.setenv("SIPGATE_WATCHED", str(tmp_path))
-    monkeypatch.setenv("SIPGATE_FAULT", getattr(request, "param", ""))
-    with site(processes=1, threads=4, application="tests.concurrency.watched") as running:
-        one = Watched(running, sandbox, tmp_path)
-        yield one
-        one.person.close()
-
-
-def test_traces_of_a_sign_in(watched: Watched) -> None:
-    assert watched.person.follow(watched.callback()) == (200, "/account")
-    watched.assert_silent(about='"/oauth"')
-
-
-def test_a_client_that_sipgate_refuses(watched: Watched, sandbox: Running) -> None:
-    """Logged as an error, while the code is unredeemed."""
-    callback = watched.callback()
-    sandbox.control.fault("invalid-client", on="token")
-    assert watched.person.follow(callback)[0] == 401
-    watched.assert_silent(about="A sign-in failed")
-
-
-@pytest.mark.parametrize("watched", ["bug"], indirect=True)
-def test_a_bug_in_the_callback(watched: Watched) -> None:
-    assert watched.person.follow(watched.callback())[0] == 500
-    watched.assert_silent(about="a bug")
-
-
-@pytest.mark.parametrize("watched", ["interrupted"], indirect=True)
-def test_an_interrupted_exchange(watched: Watched) -> None:
-    assert watched.person.follow(watched.callback())[0] == 500
-    watched.assert_silent(about="time is over")
-
-
-@pytest.mark.parametrize("watched", ["interrupted"], indirect=True)
-def test_an_interrupted_refresh(watched: Watched, browser: Browser) -> None:
-    browser.sign_in()
-    moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
-    session = str(browser.site.cookies[django_settings.SESSION_COOKIE_NAME].value)
-    watched.site.get("/account", session=session)
-    give_up = time.monotonic() + 10
-    while (
-        b"time is over" not in (watched.folder / "envelopes").read_bytes()
-        and time.monotonic() < give_up
-    ):
-        time.sleep(0.1)
-    watched.secrets |= {"client": "sandbox-secret"}
-    watched.assert_silent(about="time is over")
