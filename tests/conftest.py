@@ -1,4 +1,7 @@
-"""Shared fixtures: the strict server, and users whose connections are in a given state."""
+"""Fixtures that several folders use: users with connections, their browsers, and sipgate's servers.
+
+``strict`` and ``connect`` are for tests of tokens, ``sandbox`` and ``browser`` for whole journeys.
+"""
 
 from __future__ import annotations
 
@@ -23,26 +26,10 @@ from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
 from tests.keycloak.server import Keycloak
 
-LONG = ("browser", "concurrency", "package", "outage", "sandbox")
-"""Folders whose files take long begin first, so that no process is left alone with one of them at the end."""
-
-FILLED_BY_MIGRATE = {"auth_permission", "django_content_type"}
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def rank(item: pytest.Item) -> int:
-        return next(
-            (place for place, name in enumerate(LONG) if f"tests/{name}/" in item.path.as_posix()),
-            len(LONG),
-        )
-
-    items.sort(key=rank)
-
 
 @pytest.fixture(scope="session")
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
-    """Let what the last test began end: PostgreSQL drops no database that somebody is connected to."""
+    """Let what the last test began end: PostgreSQL drops no database that is in use."""
     yield
     for queue in (threads.refreshes, threads.pages, threads.operations, threads.errands):
         queue.wait_idle(20)
@@ -56,15 +43,20 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[N
 
 @pytest.fixture(scope="session", autouse=True)
 def _urls_are_those_of_the_settings() -> None:
-    """Load the URL configuration before a test overrides ``SIPGATE_REDIRECT_URI``: it is loaded once, and the
-    callback's path is that of the setting at that moment."""
+    """Load the URL configuration before a test overrides ``SIPGATE_REDIRECT_URI``.
+
+    It is loaded once, and the callback's path is that of the setting at that moment.
+    """
     assert get_resolver().url_patterns
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _what_migrate_made_stays() -> Iterator[None]:
-    """Empty all tables after a test that commits, but for those that ``migrate`` filled: to fill them again after each
-    test takes longer than most tests do, and so does ``TRUNCATE``, which makes new files for each table and index."""
+    """Empty all tables after a test that commits, but for those that ``migrate`` filled.
+
+    To fill these again takes longer than most tests do. So does ``TRUNCATE``, which makes new files
+    for each table and index.
+    """
 
     def sql_flush(_style: Any, connection: Any, **_options: Any) -> list[str]:
         tables = connection.introspection.django_table_names(
@@ -72,7 +64,7 @@ def _what_migrate_made_stays() -> Iterator[None]:
         )
         return [
             f"DELETE FROM {connection.ops.quote_name(table)}"
-            for table in sorted({*tables} - FILLED_BY_MIGRATE)
+            for table in sorted({*tables} - {"auth_permission", "django_content_type"})
         ]
 
     with pytest.MonkeyPatch.context() as patch:
@@ -101,7 +93,7 @@ Connect = Callable[..., SocialAccount]
 
 @pytest.fixture
 def connect(strict: rotating_server.Strict) -> Connect:
-    """Make a user with a connection whose pair the strict server has issued; ``age`` seconds old."""
+    """Make a user with a connection whose tokens the strict server issued ``age`` seconds ago."""
 
     def make(*, age: float = 0, **changes: Any) -> SocialAccount:
         number = SocialAccount.objects.count()
@@ -153,6 +145,7 @@ def browser(sandbox: Running, transactional_db: None) -> Iterator[Browser]:
 
 @pytest.fixture
 def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browser]:
+    """A browser of somebody else, or the same person's second one."""
     one = Browser(sandbox)
     yield one
     one.close()
@@ -160,7 +153,7 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:
-    """Work behind a test must not meet the next test's database, nor allauth's rate limits the next test's people."""
+    """Keep a test's work in threads, and allauth's rate limits, from the next test."""
     cache.clear()
     pauses.forget_faults()
     gate.rejections.forget()

@@ -1,7 +1,7 @@
 """The whole journey over HTTP.
 
-Django's client is the browser at the site, ``requests`` the browser at the sandbox, and at a deployed
-site.
+Django's client is the browser at the site, ``requests`` the browser at the sandbox, and at a
+deployed site.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Browser:
 
 
 class Person:
-    """Somebody at a deployed site: one cookie jar for all tabs of a browser that follows redirects."""
+    """Somebody at a deployed site: one cookie jar for all tabs, and redirects are followed."""
 
     def __init__(self, url: str, sandbox: Running) -> None:
         self.site, self.sipgate = requests.Session(), requests.Session()
@@ -83,7 +83,7 @@ class Person:
         return f"{back.path}?{back.query}"
 
     def follow(self, path: str) -> tuple[int, str]:
-        """Ask for a page and go wherever it leads; return the status and the path of the last page."""
+        """Ask for a page, go wherever it leads; return the status and the path of the last page."""
         for _ in range(10):
             answer = self.get(path)
             if answer.status_code != 302:

@@ -1,7 +1,7 @@
 """Breaks one thing after another, and looks whether the tests notice: ``make mutate``.
 
-``tests.mutations`` has the rules. First their tests must pass with nothing broken. Words as arguments choose the rules
-that contain one of them.
+``tests.mutations`` has the rules. First their tests must pass with nothing broken. Words as
+arguments choose the rules that contain one of them.
 """
 
 from __future__ import annotations

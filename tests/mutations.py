@@ -1,7 +1,8 @@
 """What ``make mutate`` breaks, by name, and which tests have to notice.
 
-Each rule says in words what is wrong then. ``SIPGATE_BROKEN`` has the words of one rule: with ``-p tests.mutations`` its
-breakage holds from the start of a test process, and in the workers that it forks. A name that is gone is an error.
+Each rule says in words what is wrong then. ``SIPGATE_BROKEN`` has the words of one rule: with
+``-p tests.mutations`` it is broken from the start of a test process, and in the workers that it
+forks. A name that is gone is an error.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def forgets(*conditions: str) -> Breaker:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """``says`` what is wrong, once each name in ``breaks`` is broken; one of ``tests`` has to fail."""
+    """It ``says`` what is wrong once each name in ``breaks`` is broken; one of ``tests`` fails."""
 
     says: str
     breaks: dict[str, Breaker]

@@ -1,4 +1,4 @@
-"""A throwaway PostgreSQL server, from a package of the test requirements: nothing has to be installed or running."""
+"""A throwaway PostgreSQL server, from a package of the test requirements."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import psycopg
 
 
 class Server:
-    """A running server; ``url`` is that of its database, and stays the same when it is stopped and started."""
+    """A running server. ``url`` is that of its database; it outlives a restart."""
 
     def __init__(self, server: Any) -> None:
         self._server = server
@@ -42,8 +42,6 @@ class Server:
 
     def run(self, statement: str) -> Any:
         """Run one statement; return the first value of its answer, or None."""
-        import psycopg
-
         with psycopg.connect(self.url, autocommit=True) as connection:
             cursor = connection.execute(statement)
             return (cursor.fetchone() or (None,))[0] if cursor.description else None
@@ -64,10 +62,8 @@ class Server:
         subprocess.run(
             command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL
         )
-        for name in (
-            ".s.PGSQL.5432.lock",
-            ".handle_pids.json",
-        ):  # of the running server, whose socket lies here, too
+        # Of the running server, whose socket lies in the same folder.
+        for name in (".s.PGSQL.5432.lock", ".handle_pids.json"):
             (folder / name).unlink(missing_ok=True)
 
     def promote(self) -> None:
@@ -108,7 +104,7 @@ def server(*, copy_of: Server | None = None) -> Iterator[Server]:
 
 
 def _switch_off_autovacuum(url: str) -> None:
-    """It counts a table between two tests, finds no rows, and the next test's thousands are joined row by row."""
+    """It would count tables between tests, and let thousands of rows be joined one by one."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("ALTER SYSTEM SET autovacuum = off")
         connection.execute("SELECT pg_reload_conf()")

@@ -1,7 +1,8 @@
 """Starts processes that use the same database and counterpart as the test.
 
-A worker is forked from a server that has imported everything: that takes a twentieth of the time of a new process. What
-must be a program that is executed gets the test's settings by ``environment`` and ``tests.worker_settings``.
+A worker is forked from a server that has imported everything: that takes a twentieth of the time of
+a new process. A program that has to be executed gets the test's settings by ``environment`` and
+``tests.worker_settings``.
 """
 
 from __future__ import annotations
@@ -138,7 +139,7 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
 
 
 def die_at(point: str, **order: Any) -> None:
-    """Let a process do what it is told, and be killed at a point of ``tests.concurrency.points``."""
+    """Let a process do what it is told, and be killed at a point (``tests.concurrency.points``)."""
     with workers(1) as [worker]:
         worker.die_at(point, **order)
 

@@ -1,7 +1,7 @@
-"""Runs the tests: everything once on SQLite, which is the quicker one, then what a database decides on PostgreSQL.
+"""Runs the tests: everything on SQLite, which is quicker, then some of it on PostgreSQL.
 
-Arguments are handed to pytest; paths choose a part. ``--only=sqlite`` and ``--only=postgresql`` run on one database,
-``--long`` runs the long proofs instead of the usual tests.
+Arguments are handed to pytest; paths choose a part. ``--only=sqlite`` and ``--only=postgresql`` run
+on one database, ``--long`` runs the long proofs instead of the usual tests.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ ALSO_ON_POSTGRESQL = (
     "tests/flows/test_statements.py",
     "tests/flows/test_store.py",
 )
-"""Locks, statements, plans, connections, and one journey. Words, pages and HTTP are the same on each database."""
+"""What a database decides: locks, statements, connections, and one journey."""
 
 TWO_AT_ONCE = ("-n", "2", "--dist", "worksteal")
-"""Each with a database and servers of its own: much of the time goes into waiting for others."""
+"""Each has a database and servers for itself. Much of the time goes into waiting for others."""
 
 
 def pytest(arguments: list[str], database: str = "") -> int:

@@ -1,6 +1,6 @@
-"""The site's own settings with what tests need: a database of the run's choice, quick password hashing, known keys.
+"""The site's own settings with what tests need: known keys, quick hashing of passwords, a database.
 
-``SIPGATE_TEST_DATABASE`` = ``postgresql`` runs everything on the throwaway server that ``conftest`` starts.
+``SIPGATE_TEST_DATABASE_URL`` names a PostgreSQL server; without it, the database is SQLite.
 """
 
 from __future__ import annotations
@@ -45,8 +45,9 @@ PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):  # noqa: F405  # from the site's settings
-    # A file: refreshes run in threads of their own, which an in-memory database would not show to each other.
-    DATABASES["default"]["TEST"] = {"NAME": str(BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3")}  # noqa: F405
+    # A file: threads would not see each other's rows in a database in memory.
+    _file = BASE_DIR / "var" / f"test-{os.getpid()}.sqlite3"  # noqa: F405
+    DATABASES["default"]["TEST"] = {"NAME": str(_file)}  # noqa: F405
     # Nobody pulls the plug, and waiting for the disk at each commit takes a quarter of the time.
     DATABASES["default"]["OPTIONS"]["init_command"] += "PRAGMA synchronous=OFF;"  # noqa: F405
 SIPGATE_JOURNAL_DIR = None  # tests that need it set a folder of their own

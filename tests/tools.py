@@ -1,4 +1,4 @@
-"""Programs of the system that some tests need. Where one is missing, CI fails; a person's run says so and goes on."""
+"""Programs that some tests need. If one is missing, CI fails; a person's run goes on."""
 
 from __future__ import annotations
 

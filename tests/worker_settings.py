@@ -8,7 +8,8 @@ import os
 from tests.settings import *  # noqa: F403  # the same, but for what follows
 
 _told = json.loads(os.environ["SIPGATE_WORKER"])
-DATABASES["default"]["NAME"] = _told["database"]  # noqa: F405  # from the settings above
-DATABASES["default"]["ATOMIC_REQUESTS"] = _told.get("atomic_requests", False)  # noqa: F405  # from the settings above
+_database = DATABASES["default"]  # noqa: F405  # from the settings above
+_database["NAME"] = _told["database"]
+_database["ATOMIC_REQUESTS"] = _told.get("atomic_requests", False)
 for _name, _value in _told.get("settings", {}).items():
     globals()[_name] = _value
