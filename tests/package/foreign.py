@@ -25,8 +25,8 @@ from sipgate_sandbox.launch import Running
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / "tests" / "foreign_site"
 TOKEN_KEY = base64.urlsafe_b64encode(b"tests-only-tests-only-tests-only").decode()
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", "sipgate_provider")
-NOT_SOURCES = ("sipgate_project", "sipgate_sandbox", "templates", "tests", "bench")
+SOURCES = ("pyproject.toml", "README.md", "LICENSE", "sipgate_provider", "sipgate_sandbox")
+NOT_SOURCES = ("sipgate_project", "templates", "tests", "bench")
 WITHOUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 PINNED = os.environ.get("PIP_CONSTRAINT") or str(ROOT / "requirements.txt")
 """The versions that a foreign site gets; make test-newest and make test-oldest choose others."""

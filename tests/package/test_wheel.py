@@ -9,11 +9,15 @@ import tomllib
 import zipfile
 from pathlib import Path
 
+import requests
+
 from tests.package import foreign
+
+PACKAGES = ("sipgate_provider", "sipgate_sandbox")
 
 
 class TestContents:
-    def test_the_wheel_holds_the_app_and_nothing_else(self, wheel: Path) -> None:
+    def test_the_wheel_holds_app_and_sandbox_and_nothing_else(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
             names = set(archive.namelist())
         info = {name for name in names if name.startswith("django_sipgate_provider-")}
@@ -49,6 +53,17 @@ class TestContents:
             "setup.cfg",
         }
 
+    def test_the_sandbox_starts_in_any_folder(self, python: Path, tmp_path: Path) -> None:
+        """Needs the extra ``sandbox``, whose only package allauth brings as well."""
+        command = [str(python), "-m", "sipgate_sandbox", "serve", "--port", "0"]
+        with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().split()[-1]
+            assert "Rosa Gärtner" in requests.get(url, timeout=20).text
+            process.terminate()
+        assert process.returncode == 0
+        assert (tmp_path / "sandbox.sqlite3").exists()
+
     def test_every_template_and_static_file_belongs_to_the_app_alone(self) -> None:
         """A file with a general name would take the place of a site's own.
 
@@ -57,7 +72,7 @@ class TestContents:
         for name in tracked():
             parts = Path(name).parts
             if parts[1] in {"templates", "static"}:
-                assert parts[2] == "sipgate_provider", name
+                assert parts[2] in {"sipgate_provider", "sandbox"}, name
 
 
 class TestMetadata:
@@ -68,7 +83,7 @@ class TestMetadata:
         assert said["License-Expression"] == "Unlicense"
         assert said["Description-Content-Type"] == "text/markdown"
         assert len(said.get_payload()) > 1000
-        assert said.get_all("Provides-Extra") == ["metrics"]
+        assert said.get_all("Provides-Extra") == ["metrics", "sandbox"]
         named = {
             line.partition(" ")[0].partition(">")[0].partition("<")[0]
             for line in said.get_all("Requires-Dist")
@@ -79,7 +94,9 @@ class TestMetadata:
             "requests",
             "urllib3",
             "cryptography",
+            "cattrs",
             "prometheus-client",
+            "pyjwt",
         }
 
     def test_addresses_are_real_ones(self, wheel: Path) -> None:
@@ -109,9 +126,9 @@ class TestMetadata:
 
 
 def tracked() -> set[str]:
-    """Return the app's files as the repository has them."""
+    """Return the packages' files as the repository has them."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "sipgate_provider"],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
         cwd=foreign.ROOT,
         capture_output=True,
         text=True,
