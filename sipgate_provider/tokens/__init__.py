@@ -9,7 +9,7 @@ This is the only door: no module outside of this folder imports one inside it. A
     sign-in       store  declines  discard  cancel_endings  seal_text  open_text
     ending        end  require_sign_in  deliver_endings
     operating     status  journal_waiting  client  pause  key_ids  recover  reseal
-    threads       in_thread  pages  errands  operations  begin_process  end_process
+    threads       in_thread  refreshes  pages  errands  operations  begin_process  end_process
     database      using  release_connections  own_connections
 """
 
@@ -31,7 +31,7 @@ from .revocation import drop_pending as cancel_endings
 from .revocation import sent_since as ended_since
 from .rows import load
 from .sealing import open_text, seal_text
-from .threads import errands, in_thread, operations, pages, seconds_under_way
+from .threads import errands, in_thread, operations, pages, refreshes, seconds_under_way
 
 __all__ = [
     "AccessToken",
@@ -61,6 +61,7 @@ __all__ = [
     "pause",
     "recover",
     "refresh",
+    "refreshes",
     "release_connections",
     "require_sign_in",
     "reseal",

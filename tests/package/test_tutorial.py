@@ -32,7 +32,7 @@ from tests.package import foreign
 from tests.project.pages import ROOT, Block, blocks, section
 
 PAGE = ROOT / "docs" / "tutorial.md"
-TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site against the sandbox")
+TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site")
 
 
 @pytest.mark.timeout(400)
@@ -79,9 +79,9 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         at_site.run(tutorial.shell())
         assert tutorial.files_into(at_site.folder) == [
             "pyproject.toml",
-            "crm/settings.py",
-            "conftest.py",
             "test_numbers.py",
+            "crm/settings.py",
+            "test_sign_in.py",
         ]
         assert "3 passed" in at_site.run(tutorial.shell())
     assert tutorial.left == []

@@ -27,6 +27,7 @@ class TestContents:
             "RECORD",
             "WHEEL",
             "top_level.txt",
+            "entry_points.txt",
             "licenses/LICENSE",
         }
         assert {

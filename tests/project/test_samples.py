@@ -54,7 +54,7 @@ TUTORIAL = "tests/package/test_tutorial.py"
 REPORTS = "tests/concurrency/test_reports.py"
 ELSEWHERE = {
     "docs/tutorial.md": ("", TUTORIAL),
-    "docs/how-to-site.md": ("Test your own site against the sandbox", TUTORIAL),
+    "docs/how-to-site.md": ("Test your own site", TUTORIAL),
     "docs/monitoring.md": ("Error reports", REPORTS),
 }
 """Pages, or one section of a page, whose blocks another test runs, all of them and in order."""
