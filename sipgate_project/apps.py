@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.core.management import call_command
 from django.db.models.signals import post_migrate
 
@@ -16,7 +16,8 @@ class SiteConfig(AppConfig):
         from sipgate_project import checks
 
         checks.register_checks()
-        post_migrate.connect(_make_cache_table, sender=self)
+        # Django sends the signal for apps with models only, and this one has none.
+        post_migrate.connect(_make_cache_table, sender=apps.get_app_config("sipgate_provider"))
 
 
 def _make_cache_table(using: str, **_kwargs: Any) -> None:
