@@ -34,20 +34,43 @@ def becomes(value: Any) -> Breaker:
     return lambda _real: value
 
 
-def forgets(*conditions: str) -> Breaker:
-    """Its queries lack some conditions."""
+def lacks(*names: str) -> Breaker:
+    """The dictionary that it returns lacks some names."""
+
+    def breaker(real: Any) -> Any:
+        def broken(*args: Any, **kwargs: Any) -> Any:
+            found = real(*args, **kwargs)
+            return {name: value for name, value in found.items() if name not in names}
+
+        return broken
+
+    return breaker
+
+
+def forgets(*columns: str) -> Breaker:
+    """Its queries have no condition on some columns."""
     from django.db.models import QuerySet
 
-    find = QuerySet.filter
+    def without(ask: Any) -> Any:
+        def broken(rows: Any, *args: Any, **kwargs: Any) -> Any:
+            kept = {
+                name: value
+                for name, value in kwargs.items()
+                if name.partition("__")[0] not in columns
+            }
+            others = [one for one in args if not any(column in str(one) for column in columns)]
+            # ``exclude`` without a condition would leave nothing.
+            return ask(rows, *others, **kept) if others or kept else rows.all()
 
-    def without(rows: Any, *args: Any, **kwargs: Any) -> Any:
-        kept = {name: value for name, value in kwargs.items() if name not in conditions}
-        return find(rows, *args, **kept)
+        return broken
 
     def breaker(real: Any) -> Any:
         @functools.wraps(real)
         def broken(*args: Any, **kwargs: Any) -> Any:
-            with mock.patch.object(QuerySet, "filter", without):
+            with (
+                mock.patch.object(QuerySet, "filter", without(QuerySet.filter)),
+                mock.patch.object(QuerySet, "exclude", without(QuerySet.exclude)),
+            ):
                 return real(*args, **kwargs)
 
         return broken

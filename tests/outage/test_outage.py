@@ -68,16 +68,8 @@ def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[i
     number = process.hear()["connection"]
     process.end()
     yield number
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import psycopg, sys; c = psycopg.connect(sys.argv[1], autocommit=True); "
-            "c.execute('DROP SCHEMA public CASCADE'); c.execute('CREATE SCHEMA public')",
-            server.url,
-        ],
-        check=True,
-    )
+    server.run("DROP SCHEMA public CASCADE")
+    server.run("CREATE SCHEMA public")
 
 
 def renew_while_the_database_is_away(process: Process, server: postgres.Server) -> None:
