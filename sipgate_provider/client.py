@@ -10,15 +10,17 @@
     await in_thread(client.account)()                     # without blocking the event loop
     await in_thread(list)(client.numbers())
 
-Every call asks ``tokens`` for an access token. A valid one costs one query, an old one is refreshed. While sipgate is
-asked, this thread holds no database connection, unless the caller is inside a transaction. So do not call from within
-``QuerySet.iterator()`` on PostgreSQL, whose cursor would be gone; make a list first.
+Every call asks ``tokens`` for an access token. A valid one costs one query, an old one is
+refreshed. While sipgate is asked, this thread holds no database connection, unless the caller is
+inside a transaction. So do not call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor
+would be gone; make a list first.
 
-A 401 is answered with one refreshed token and one more try, also of a POST: sipgate did nothing. A POST whose
-connection breaks is *not* repeated, since it may have been carried out; reads are, once.
+A 401 is answered with one refreshed token and one more try, also of a POST: sipgate did nothing. A
+POST whose connection breaks is *not* repeated, since it may have been carried out; reads are, once.
 
-Nothing here is a coroutine: ``in_thread`` makes one of any callable, which runs in a thread of a pool of its own and
-gives its database connections back. The work goes on in its thread if the task is cancelled.
+Nothing here is a coroutine: ``in_thread`` makes one of any callable, which runs in a thread of a
+pool of its own and gives its database connections back. The work goes on in its thread if the task
+is cancelled.
 """
 
 from __future__ import annotations
@@ -38,14 +40,15 @@ __all__ = ["SipgateClient", "TokenClient", "in_thread"]
 
 
 class SipgateClient(Resources):
-    """Calls the API on behalf of one connection. Cheap to make, safe to share between threads; keeps no token."""
+    """Calls the API on behalf of one connection. Threads may share it; it keeps no token."""
 
     def __init__(self, connection: SocialAccount, *, wait: float | None = None) -> None:
         """Make a client. sipgate and the database are not asked yet.
 
         Args:
             connection: allauth's ``SocialAccount`` of a sipgate identity, stored.
-            wait: seconds that a call waits for a refreshed token, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default.
+            wait: seconds that a call waits for a refreshed token, 0 or more;
+                ``SIPGATE_WAIT_SECONDS`` by default.
 
         Raises:
             ValueError: the connection is another provider's, or not stored.
@@ -62,7 +65,7 @@ class SipgateClient(Resources):
 
     @classmethod
     def for_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        """Return the client of a user's connection, the oldest if there are several (see ``all_for_user``). One query.
+        """Return the client of a user's connection, the oldest if there are several. One query.
 
         Raises:
             errors.NotConnected: there is none, or ``user`` is anonymous.
@@ -82,7 +85,7 @@ class SipgateClient(Resources):
 
     @classmethod
     def for_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
-        """Return the client of a sipgate uid, such as ``1234567w0`` (a webhook's full user id). One query.
+        """Return the client of a sipgate uid (a webhook's full user id): ``1234567w0``. One query.
 
         Raises:
             errors.NotConnected: nobody is connected to it.
@@ -94,7 +97,7 @@ class SipgateClient(Resources):
 
     @property
     def product_line(self) -> str:
-        """``CLASSIC_PBX`` or ``NEO_PBX``, as sipgate's tokens say; empty if they do not. One query."""
+        """``CLASSIC_PBX`` or ``NEO_PBX``, as sipgate's tokens say, or empty. One query."""
         row = tokens.load(self.connection.pk)
         return row.product_line if row else ""
 
@@ -108,7 +111,7 @@ class SipgateClient(Resources):
 
 
 class TokenClient(Resources):
-    """Calls the API with an access token that the caller holds, as a sign-in does before anything is stored.
+    """Calls the API with an access token that the caller holds, as a sign-in does.
 
     ``scopes`` are those that were granted. Paths with the person's id need one as a parameter.
     """

@@ -1,4 +1,4 @@
-"""sipgate's resources as methods: what ``SipgateClient`` can ask for, whoever's access token it asks with."""
+"""sipgate's resources as methods: what ``SipgateClient`` and ``TokenClient`` can ask for."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Member = TypeVar("Member", bound=StrEnum)
 
 
 class Resources(ABC):
-    """Methods for sipgate's resources. Those with a path take any; the others send and return values.
+    """Methods for sipgate's resources. Those with a path take any; the others return values.
 
     Each raises what ``get`` raises. Telephone numbers are E.164 (``+4921199990000``).
     """
 
     user_id: str
-    """sipgate's id of the person inside their account, such as ``w0``, which paths of the API need."""
+    """sipgate's id of the person inside their account, such as ``w0``; paths of the API need it."""
 
     @property
     @abstractmethod
@@ -50,27 +50,30 @@ class Resources(ABC):
 
         Args:
             path: below the API's base, such as ``"/numbers"``; without query.
-            params: the query; lists repeat a parameter, booleans and aware datetimes are written as sipgate wants
-                them.
+            params: the query; lists repeat a parameter, booleans and aware datetimes are written as
+                sipgate wants them.
 
         Raises:
             ValueError: ``path`` is not one, or a datetime is naive.
-            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401 for a refreshed token.
-            errors.MissingPermission: 403; ``scopes`` names those of the specification. ``NotAvailable``: 403 although
-                one of them was granted, or because the resource is not for this product line.
-            errors.PaymentRequired, errors.NotFound, errors.Conflict, errors.RequestFailed: 402, 404, 409, other 4xx;
-                ``detail`` has sipgate's words.
+            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401
+                for a refreshed token.
+            errors.MissingPermission: 403; ``scopes`` names those of the specification.
+                ``NotAvailable``: 403 although one of them was granted, or because the resource is
+                not for this product line.
+            errors.PaymentRequired, errors.NotFound, errors.Conflict, errors.RequestFailed: 402,
+                404, 409, other 4xx; ``detail`` has sipgate's words.
             errors.RateLimited, errors.SipgateUnavailable: 429; network, time-out, 5xx.
             errors.UnexpectedResponse: an answer that is not understood.
-            errors.Misconfigured: this site's settings; ``CallerHoldsLock``: leave the transaction (SQLite).
+            errors.Misconfigured: this site's settings. ``CallerHoldsLock``: leave the transaction
+                (SQLite).
         """
         return self._request("GET", path, params=params)
 
     def post(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
         """Send ``json`` to ``path``; parameters, result and errors are those of ``get``.
 
-        It is not repeated if the connection breaks: ``SipgateUnavailable.sent`` tells whether sipgate may have carried
-        it out. This holds for everything that is not a read.
+        It is not repeated if the connection breaks: ``SipgateUnavailable.sent`` tells whether
+        sipgate may have carried it out. This holds for everything that is not a read.
         """
         return self._request("POST", path, params=params, json=json)
 
@@ -101,8 +104,9 @@ class Resources(ABC):
             page_size: items per request, 1 to 1000.
             limit: at most this many items, 0 or more.
 
-        The list may change while it is read, as when the caller archives what it has read: no item comes twice, and
-        none is left out if sipgate tells the list's total, as it does for history and contacts.
+        The list may change while it is read, as when the caller archives what it has read: no item
+        comes twice, and none is left out if sipgate tells the list's total, as it does for history
+        and contacts.
         """
         if not 1 <= page_size <= rest.LONGEST_PAGE:
             raise ValueError(f"page_size must be from 1 to {rest.LONGEST_PAGE}.")
@@ -120,11 +124,11 @@ class Resources(ABC):
         """Write a document (a fax, a recording) of any size to a binary file.
 
         Args:
-            path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if it lies there; the
-                access token is sent nowhere else.
+            path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if
+                it lies there; the access token is sent nowhere else.
 
-        Raises also what ``to.write`` raises, and ``ValueError`` for an address outside of the API. After an error the
-        file has a part of the document.
+        Raises also what ``to.write`` raises, and ``ValueError`` for an address outside of the API.
+        After an error the file has a part of the document.
         """
         path, query = _place(path)
         self._request("GET", path, params=query + rest.query_of(params), to=to)
@@ -175,7 +179,7 @@ class Resources(ABC):
         extensions: Iterable[str] = (),
         limit: int | None = None,
     ) -> Iterator[values.HistoryEntry]:
-        """Yield calls, faxes, SMS and voicemails, newest first (``history:read``). Accounts of the line *neo* have none.
+        """Yield calls, faxes, SMS and voicemails, newest first (``history:read``); none on *neo*.
 
         Args:
             types, directions: only these; words as in ``EntryType`` and ``Direction``.
@@ -215,9 +219,10 @@ class Resources(ABC):
         starred: bool | None = None,
         note: str | None = None,
     ) -> None:
-        """Mark an entry, put it into the archive, write a note (``history:write``). Only what is given is sent.
+        """Mark an entry, put it into the archive, write a note (``history:write``).
 
-        Not sure: the specification does not say whether sipgate keeps what is not sent.
+        Only what is given is sent. Not sure: the specification does not say whether sipgate keeps
+        what is not sent.
         """
         body = {"read": read, "archived": archived, "starred": starred, "note": note}
         self.put(f"/history/{_segment(entry_id)}", json=_given(body))
@@ -225,14 +230,16 @@ class Resources(ABC):
     # --- calls, SMS, faxes ----------------------------------------------------------------------
 
     def dial(self, device_id: str, number: str, *, caller_id: str = "") -> str:
-        """Call ``number`` from a telephone of this person (``devices``); return sipgate's id of the call.
+        """Call ``number`` from a telephone of this person; return sipgate's id of the call.
 
-        On *classic* (``sessions:calls:write``), the telephone rings first; whoever picks it up is connected. On *neo*
-        (``rtcm:write``), sipgate calls the number at once. Not sure: neo's path is newer than the specification, and
-        what it answers is not known; the id is empty if there is none.
+        On *classic* (``sessions:calls:write``), the telephone rings first; whoever picks it up is
+        connected. On *neo* (``rtcm:write``), sipgate calls the number at once. Not sure: neo's path
+        is newer than the specification, and what it answers is not known; the id is empty if there
+        is none.
 
         Args:
-            caller_id: a number of the account, shown to whom is called; by default the telephone's own.
+            device_id: a telephone, such as ``e0`` (``devices``).
+            caller_id: a number of the account that is shown; by default the telephone's own.
         """
         if self.product_line == NEO:
             body = {"deviceId": device_id, "targetNumber": number, "callerId": caller_id or None}
@@ -246,7 +253,8 @@ class Resources(ABC):
         """Send an SMS (``sessions:sms:write``), now or at a moment with a time zone.
 
         Args:
-            sms_id: the SMS extension that sends, such as ``s0``; by default this person's first (``sms:read``).
+            sms_id: the SMS extension that sends, such as ``s0``; by default this person's first
+                (``sms:read``).
         """
         if send_at is not None and send_at.tzinfo is None:
             raise ValueError("send_at needs its time zone: django.utils.timezone.make_aware.")
@@ -266,11 +274,12 @@ class Resources(ABC):
         filename: str = "fax.pdf",
         faxline_id: str = "",
     ) -> str:
-        """Send a PDF as a fax (``sessions:fax:write``); return the id of the session for ``fax_status``.
+        """Send a PDF as a fax (``sessions:fax:write``); return the id for ``fax_status``.
 
         Args:
             document: the PDF, up to 21 MB.
-            faxline_id: the line that sends, such as ``f0``; by default this person's first (``faxlines:read``).
+            faxline_id: the line that sends, such as ``f0``; by default this person's first
+                (``faxlines:read``).
 
         Raises also ``ValueError`` if the document is too large.
         """
@@ -286,7 +295,7 @@ class Resources(ABC):
         return _id_in(self.post("/sessions/fax", json=body), "sessionId")
 
     def fax_status(self, session_id: str) -> FaxStatus | str:
-        """Return how far a fax is (``history:read``): ``PENDING`` … ``SENT`` or ``FAILED``; empty if it is no fax."""
+        """Return how far a fax is: ``PENDING`` to ``SENT`` or ``FAILED`` (``history:read``)."""
         return self.history_entry(session_id).fax_status
 
     # --- contacts -------------------------------------------------------------------------------
@@ -294,7 +303,7 @@ class Resources(ABC):
     def contacts(
         self, *, numbers: Iterable[str] = (), limit: int | None = None
     ) -> Iterator[values.Contact]:
-        """Yield the contacts that this person sees, or those with one of ``numbers`` (``contacts:read``)."""
+        """Yield the contacts, or those with one of ``numbers`` (``contacts:read``)."""
         wanted = list(numbers)
         params = {"phonenumbers": wanted} if wanted else None
         return map(values.Contact.parse, self.iterate("/contacts", params, limit=limit))
@@ -349,7 +358,7 @@ def _id_in(answer: Any, name: str) -> str:
 
 
 def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
-    """Return path and query, below the API's base, of a path or of an address as sipgate writes it."""
+    """Return path and query, below the API's base, of a path or a whole address."""
     base, parts = urlsplit(conf.api_url()), urlsplit(address)
     origin = (parts.scheme, parts.netloc)
     below = parts.path.startswith(f"{base.path}/")

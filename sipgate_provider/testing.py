@@ -1,4 +1,4 @@
-"""For the tests of a site: a connection without HTTP, a sipgate that answers as the test says, and the sandbox.
+"""For the tests of a site: a sipgate that answers as the test says, and the sandbox.
 
 ::
 
@@ -8,7 +8,8 @@
         client.force_login(admin_user)
         assert "+4921199990000" in client.get("/numbers").content.decode()
 
-pytest finds the fixtures ``sipgate`` and ``sipgate_sandbox`` by itself; without pytest, use ``fake_sipgate``.
+pytest finds the fixtures ``sipgate`` and ``sipgate_sandbox`` by itself; without pytest, use
+``fake_sipgate``.
 """
 
 from __future__ import annotations
@@ -106,13 +107,13 @@ class FakeSipgate:
         """Answer ``path`` with ``data`` from now on.
 
         Args:
-            data: what the body would be as JSON; a list is answered page by page, ``bytes`` are a document, and a
-                function gets the ``Request`` and returns one of these.
+            data: what the body would be as JSON; a list is answered page by page, ``bytes`` are a
+                document, and a function gets the ``Request`` and returns one of these.
         """
         self._answers[method.upper(), path] = data
 
     def fails(self, error: errors.SipgateError, *, path: str = "") -> None:
-        """Fail with ``error`` from now on, at every path or at one: ``sipgate.fails(errors.RateLimited("Slow down."))``."""
+        """Fail with ``error`` from now on, at every path or at one."""
         self._failures[path] = error
 
     def call(
@@ -153,9 +154,8 @@ class FakeSipgate:
 
     def _data(self, request: Request) -> Any:
         if (request.method, request.path) not in self._answers:
-            raise AssertionError(
-                f"What does sipgate answer? sipgate.answers({request.path!r}, …, method={request.method!r})"
-            )
+            how = f"sipgate.answers({request.path!r}, …, method={request.method!r})"
+            raise AssertionError(f"What does sipgate answer? {how}")
         data = self._answers[request.method, request.path]
         return data(request) if callable(data) else data
 
@@ -176,7 +176,7 @@ def fake_sipgate() -> Iterator[FakeSipgate]:
 
 
 def _keys() -> dict[str, list[str]]:
-    """Return a setting with a key unless the site has one: tests run with ``DEBUG`` off, which needs it."""
+    """Return a setting with a key unless the site has one, as it need not with ``DEBUG``."""
     return {} if conf.token_keys() else {"SIPGATE_TOKEN_KEYS": [KEY]}
 
 
@@ -189,7 +189,7 @@ class Sandbox:
         self._sign_in = sign_in
 
     def sign_in(self, client: Any, *, person: str = "1000000w0", next_url: str = "") -> Any:
-        """Sign one of the sandbox's people in, in Django's test client; return the answer to the callback."""
+        """Sign a person of the sandbox in, in Django's test client; return the last answer."""
         started = client.post(f"{reverse('sipgate_login')}?next={next_url}")
         with requests.Session() as browser:
             return client.get(self._sign_in(browser, started["Location"], person=person))
@@ -197,7 +197,7 @@ class Sandbox:
 
 @contextmanager
 def pointed_at(running: Any, sign_in: Callable[..., str]) -> Iterator[Sandbox]:
-    """Let the settings name a running sandbox and its client. Redirects come back to Django's test client."""
+    """Let the settings name a running sandbox, which sends people back to Django's test client."""
     running.control.reset(people=True)
     ours = settings.SOCIALACCOUNT_PROVIDERS.get(conf.PROVIDER_ID, {})
     ours = {name: value for name, value in ours.items() if name != "APP"}

@@ -1,7 +1,8 @@
 """Values of sipgate's REST API v2: an answer's JSON in, a typed value out.
 
-Every field may be missing, null, of another type, or new. What cannot be read is empty or None; ``raw`` has all that
-sipgate sent. A field is read by its annotation, under its own name in camel case unless its ``metadata`` says otherwise.
+Every field may be missing, null, of another type, or new. What cannot be read is empty or None;
+``raw`` has all that sipgate sent. A field is read by its annotation, under its own name in camel
+case unless its ``metadata`` says otherwise.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Value:
         """Return the value of a JSON object.
 
         Raises:
-            errors.UnexpectedResponse: ``data`` is no JSON object, or lacks what the value cannot be without.
+            errors.UnexpectedResponse: ``data`` is no JSON object, or lacks what the value needs.
         """
         if not isinstance(data, Mapping):
             raise errors.UnexpectedResponse(
@@ -111,7 +112,7 @@ class Identity(Value):
 
     @property
     def uid(self) -> str:
-        """``masterSipId`` + ``sub``: unique everywhere; sipgate's webhooks call it the full user id."""
+        """``masterSipId`` + ``sub``: unique everywhere; webhooks call it the full user id."""
         return f"{self.master_sip_id}{self.sub}"
 
 
@@ -138,7 +139,7 @@ class Account(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Value):
-    """A person in the account (``GET /users/{id}``). sipgate does not say whether the address is verified."""
+    """A person in the account (``GET /users/{id}``), whose address may be unverified."""
 
     id: str = ""
     firstname: str = ""
@@ -198,7 +199,7 @@ class Recording(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry(Value):
-    """A call, fax, SMS or voicemail (``GET /history``). What was said or written stays out of ``repr``.
+    """A call, fax, SMS or voicemail (``GET /history``). ``repr`` leaves out what was said.
 
     The specification lacks the fields from ``call_id`` on; sipgate's own client library has them.
     """
@@ -264,7 +265,7 @@ class Contact(Value):
 
 
 def _text(value: object, _type: object = None) -> str:
-    """Return text; numbers count as text (the specification's examples mix them), anything else is empty."""
+    """Return text. Numbers count: the specification's examples mix them. Anything else is empty."""
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
@@ -323,7 +324,7 @@ def _is_tuple(kind: Any) -> bool:
 
 
 _converter = Converter(detailed_validation=False)
-"""Reads a field by its annotation. One that is not listed here raises an error with the first value of that kind."""
+"""Reads fields by annotation. One that is not listed here is an error at the first value."""
 _converter.register_structure_hook(str, _text)
 _converter.register_structure_hook(bool | None, _flag)
 _converter.register_structure_hook(int | None, _number)

@@ -1,8 +1,8 @@
-"""Asks sipgate, without a person, whether it knows this site's client, secret, redirect URI and scopes.
+"""Asks sipgate, without a person, about this site's client, secret, redirect URI and scopes.
 
-Two questions, which change nothing at sipgate: a sign-in for which nobody may be asked anything, so that it comes
-straight back; and the exchange of a code that nobody has issued, which must be rejected as *invalid_grant*. If the
-client is wrong, the answer says so instead (RFC 6749 §5.2).
+Two questions, which change nothing at sipgate: a sign-in for which nobody may be asked anything, so
+that it comes straight back; and the exchange of a code that nobody has issued, which must be
+rejected as *invalid_grant*. If the client is wrong, the answer says so instead (RFC 6749 §5.2).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """What one endpoint said: a verdict, and a short printable text without secrets; empty if there is none."""
+    """What one endpoint said: a verdict, and a short printable text without secrets, or none."""
 
     verdict: Verdict
     detail: str = ""
@@ -43,7 +43,7 @@ class Reply:
 NEEDS_PERSON = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
-"""Answers to ``prompt=none`` when everything but the person is there (OpenID Connect Core §3.1.2.6)."""
+"""Answers to ``prompt=none`` when all but the person is there (OpenID Connect Core §3.1.2.6)."""
 PAGES = {
     "client not found": Verdict.CLIENT_ID,
     "invalid parameter: redirect_uri": Verdict.REDIRECT_URI,
@@ -144,7 +144,7 @@ def _of_redirect(target: str, redirect_uri: str) -> Reply:
 
 
 def _visible_text(body: bytes) -> str:
-    """Return the text of an HTML page without what a browser does not show, such as links, which quote the query."""
+    """Return the text of an HTML page as a browser shows it: its links quote the query."""
     page = body[:200_000].decode("utf-8", "replace")
     page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", page)
     return _plain(re.sub(r"(?s)<[^>]*>", " ", page))

@@ -1,4 +1,4 @@
-"""Sends one request to sipgate's REST API, and returns the answer or raises the error that its status means."""
+"""Asks sipgate's REST API: an answer's JSON, or the error that its status means."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 STATUSES = [*(str(status.value) for status in HTTPStatus), "timeout", "connection", "too_large"]
 REQUESTS = metrics.Counter(
     "api_requests_total",
-    "Requests to sipgate's REST API, by template of the path and by status, or what there was instead of an answer.",
+    "Requests to sipgate's REST API, by template of the path, and by status or why there is none.",
     {"endpoint": None, "status": STATUSES},
 )
 SECONDS = metrics.Histogram(
@@ -32,7 +32,7 @@ SECONDS = metrics.Histogram(
 )
 
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
-"""A query: lists repeat a parameter, booleans and aware datetimes are written as sipgate wants them."""
+"""A query. Lists repeat a parameter; booleans and datetimes are written as sipgate wants them."""
 DOCUMENT_TIMEOUT = (5.0, 30.0)
 LONGEST_DETAIL = 500
 LONGEST_PAGE = 1000
@@ -53,11 +53,12 @@ def call(
     json: Any = None,
     to: SupportsWrite | None = None,
 ) -> Any:
-    """Ask once (reads: twice at most); return the parsed JSON of a successful answer, None for an empty one.
+    """Ask once (reads: twice at most); return the parsed JSON, None for an empty answer.
 
     Args:
         path: below ``base_url``, starting with a slash, without query; never a full address.
-        to: a binary file that the body is written to as it comes, of any media type and size; then None is returned.
+        to: a binary file that the body is written to as it comes, of any media type and size; then
+            None is returned.
 
     Raises:
         ValueError: the path is not one, or a datetime in ``params`` is naive.
@@ -118,7 +119,7 @@ def check_path(path: str) -> None:
         or re.search(r"[?#\\\s\x00-\x1f\x7f-\x9f%]", path)
     ):
         raise ValueError(
-            "A path below the API base is needed, such as '/numbers', without query and host; pass params instead."
+            "A path below the API base is needed, such as '/numbers'; pass params for a query."
         )
 
 
@@ -153,7 +154,7 @@ KINDS: dict[int, type[errors.SipgateError]] = {
 def error_of(
     answer: session.Answer, endpoint: str, scopes: tuple[str, ...] = ()
 ) -> errors.SipgateError:
-    """Return the error for an unsuccessful answer. Its status alone decides, but for one sentence of neo's."""
+    """Return the error that a status means. Of the words, one sentence of neo's is looked at."""
     status = answer.status
     text = f"sipgate answered {endpoint} with HTTP {status}."
     told: errors.Details = {"endpoint": endpoint, "status": status, "detail": _detail(answer.body)}
@@ -177,7 +178,7 @@ def error_of(
 
 
 def _detail(body: bytes) -> str:
-    """Return the beginning of what sipgate says, on one line. Printed as dots: it may quote what was sent."""
+    """Return the beginning of what sipgate says. Printed as dots: it may quote what was sent."""
     words = " ".join(body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace").split())
     return Secret("".join(c for c in words if c.isprintable())[:LONGEST_DETAIL])
 
@@ -202,11 +203,12 @@ def items_of(answer: Any, *, endpoint: str | None = None) -> list[Any]:
 def paged(
     ask: Callable[[int, int], Any], *, page_size: int, endpoint: str | None = None
 ) -> Iterator[Any]:
-    """Yield the items of all pages, each item with an ``id`` once. ``ask`` returns the answer for offset and limit.
+    """Yield the items of all pages, each ``id`` once. ``ask`` gets the answer for offset and limit.
 
-    A list may change while it is read. If its total has become smaller, what moved up is asked for again; if it grows
-    at its front, known items are left out. Without a total only an empty page is the end, because a short one may be
-    a limit of sipgate's. A server that ignores the offset sends the same page again, which is an end, too.
+    A list may change while it is read. If its total has become smaller, what moved up is asked for
+    again; if it grows at its front, known items are left out. Without a total only an empty page is
+    the end, because a short one may be a limit of sipgate's. A server that ignores the offset sends
+    the same page again, which is an end, too.
     """
     offset = 0
     total: int | None = None

@@ -1,10 +1,12 @@
 """Speaks HTTP to sipgate for everything but a refresh: plain requests, with limits.
 
-There are no redirects (a 307 would carry secrets to another origin), no cookies and no ``.netrc``. Proxies and
-certificates of the environment count, as in any program that uses requests. A read is sent once more if its connection
-breaks or a gateway answers for sipgate; whatever changes something is sent once.
+There are no redirects (a 307 would carry secrets to another origin), no cookies and no ``.netrc``.
+Proxies and certificates of the environment count, as in any program that uses requests. A read is
+sent once more if its connection breaks or a gateway answers for sipgate; whatever changes something
+is sent once.
 
-Errors hold neither address nor header nor body: the exceptions of requests, which hold all of them, are not chained.
+Errors hold neither address nor header nor body: the exceptions of requests, which hold all of them,
+are not chained.
 """
 
 from __future__ import annotations
@@ -100,12 +102,14 @@ def send(
     Args:
         endpoint: what errors call it.
         timeout: seconds to connect, and seconds of silence.
-        to: a binary file for the body of a successful answer, which may then have any size; ``Answer.body`` is empty.
+        to: a binary file for the body of a successful answer, which may then have any size;
+            ``Answer.body`` is empty.
         options: ``params``, ``json``, ``data``, ``headers``, as in requests.
 
     Raises:
         ValueError: ``json`` cannot be written as JSON.
-        errors.SipgateUnavailable: there is no complete answer; ``sent`` tells whether the request may have arrived.
+        errors.SipgateUnavailable: there is no complete answer; ``sent`` tells whether the request
+            may have arrived.
         errors.UnexpectedResponse: the answer is too large.
     """
     tries = 2 if method in READS and to is None else 1
@@ -234,8 +238,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
 def json_of(raw: bytes) -> Any:
     """Return the value of a JSON text as plain data that a database can hold.
 
-    Odd parts are replaced and the rest is kept: bytes that are not UTF-8 become U+FFFD, numbers without a value (``NaN``,
-    ``1e999``) None; NUL and lone surrogates are removed.
+    Odd parts are replaced and the rest is kept: bytes that are not UTF-8 become U+FFFD, numbers
+    without a value (``NaN``, ``1e999``) None; NUL and lone surrogates are removed.
 
     Raises:
         ValueError: no JSON.

@@ -1,4 +1,4 @@
-"""What sipgate's specification says of each operation: its name for logs and errors, and the scopes that it needs."""
+"""What sipgate's specification says of each operation: its name, and the scopes that it needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OPERATIONS: dict[str, tuple[str, ...]] = {
         Path(__file__).with_name("required_scopes.json").read_text(encoding="utf-8")
     ).items()
 }
-"""Scopes by operation, such as ``GET /users/{userId}``; any one of them suffices, and so does ``all``."""
+"""Scopes by operation, such as ``GET /users/{userId}``; any one suffices, and so does ``all``."""
 
 
 def scopes_for(method: str, path: str) -> tuple[str, ...]:
@@ -22,9 +22,10 @@ def scopes_for(method: str, path: str) -> tuple[str, ...]:
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """Return a name for logs and errors: the template of the path, so that no id of a person gets there.
+    """Return a name for logs and errors: the template of the path, without any person's id.
 
-    Of a path that is not in the specification, plain words stay; whatever else is between slashes becomes ``{id}``.
+    Of a path that is not in the specification, plain words stay; whatever else is between slashes
+    becomes ``{id}``.
     """
     unknown = re.sub(r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path)
     return _operation(method, path) or f"{method.upper()} {unknown}"

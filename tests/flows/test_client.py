@@ -1,4 +1,4 @@
-"""The client over real HTTP: what an integrator gets from the sandbox, from a server of tokens, and from bare answers."""
+"""The client over real HTTP: what an integrator gets of it."""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
     curl -o swagger.json https://api.sipgate.com/v2/swagger.json
     python -m tests.project.specification swagger.json
 
-``sipgate_provider/remote/required_scopes.json`` has the scopes of each operation, of which any one suffices, and
-``tests/data/sipgate_fields.json`` the properties of the answers that ``sipgate_provider.values`` reads.
+``sipgate_provider/remote/required_scopes.json`` has the scopes of each operation, of which any one
+suffices, and ``tests/data/sipgate_fields.json`` the properties of the answers that
+``sipgate_provider.values`` reads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the doctor's questions make of answers, those of Keycloak that the sandbox does not give included."""
+"""What the doctor's questions make of answers, also of those that the sandbox does not give."""
 
 from __future__ import annotations
 

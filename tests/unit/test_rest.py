@@ -165,7 +165,7 @@ def test_no_id_of_a_person_gets_into_a_name() -> None:
 
 
 class List:
-    """A list at sipgate that a test may change between two requests. ``total``: None, or what it says of its length."""
+    """A list that a test may change between two requests. ``total``: what it says of its length."""
 
     def __init__(self, numbers: range, *, total: Callable[[list[int]], Any] | None = None) -> None:
         self.numbers = list(numbers)

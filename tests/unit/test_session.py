@@ -1,4 +1,4 @@
-"""The session for everything but a refresh, against a server that says wrong things over a real socket."""
+"""The session for everything but a refresh, against a server that says wrong things."""
 
 from __future__ import annotations
 
