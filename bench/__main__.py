@@ -52,10 +52,10 @@ def _set_up(sandbox: Running, url: str, folder: str) -> None:
     os.environ |= {
         **dict.fromkeys(re.findall(r"^([A-Z_]+)=", example, flags=re.MULTILINE), ""),
         "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",
-        "SECRET_KEY": "bench-only",
+        "SECRET_KEY": "bench-only-" * 4,
         "SIPGATE_TOKEN_KEYS": "YmVuY2gtb25seS1iZW5jaC1vbmx5LWJlbmNoLW9ubHk=",
         "REDIRECT_URI": "http://localhost:8080/oauth",
-        "SANDBOX_URL": sandbox.url,
+        "SANDBOX_PORT": sandbox.url.rpartition(":")[2],
         "DATABASE_URL": url,
         "SIPGATE_JOURNAL_DIR": f"{folder}/journal",
         "LOG_LEVEL": "WARNING",

@@ -13,9 +13,8 @@ class SiteConfig(AppConfig):
     name = "sipgate_project"
 
     def ready(self) -> None:
-        from sipgate_project import checks
+        from . import checks  # noqa: F401  # which registers itself
 
-        checks.register_checks()
         # Django sends the signal for apps with models only, and this one has none.
         post_migrate.connect(_make_cache_table, sender=apps.get_app_config("sipgate_provider"))
 

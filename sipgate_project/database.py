@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dj_database_url
@@ -28,10 +29,13 @@ def settings_from(url: str, *, pool_size: int) -> dict[str, Any]:
         pool_size: how many connections a process may have (PostgreSQL).
 
     Raises:
-        ValueError: the URL names neither PostgreSQL nor SQLite, or cannot be parsed.
+        ValueError: the URL names neither PostgreSQL nor SQLite, cannot be parsed, or names a file
+            in a folder that does not exist.
     """
     found: dict[str, Any] = dict(dj_database_url.parse(url))
     if found["ENGINE"] == "django.db.backends.sqlite3":
+        if not Path(found["NAME"]).parent.is_dir():
+            raise ValueError("no such folder")
         # Opening the file takes as long as three queries: each thread keeps it open.
         found["CONN_MAX_AGE"] = None
         # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction waits for

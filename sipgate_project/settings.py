@@ -5,199 +5,99 @@ Environments differ by the values of variables; there is one settings file. ``.e
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
 from csp.constants import NONE, SELF
-from django.core.exceptions import ImproperlyConfigured
-from django.http.request import split_domain_port, validate_host
 from django.utils.translation import gettext_lazy as _
 
-from sipgate_provider.endpoints import is_loopback, realm_of, realm_of_client
-
+from . import env
 from .database import settings_from
-from .env import Env, mail, sender, split_url, time_zone
 
-BASE_DIR = Path(__file__).resolve().parent.parent
-env = Env(BASE_DIR)
+env.load()
+BASE_DIR = env.BASE_DIR
+VAR = BASE_DIR / "var"
+with suppress(OSError):  # a read-only container has variables for all paths
+    (VAR / "static").mkdir(parents=True, exist_ok=True)
 
-# --- sipgate: the names of sipgate's own Python example ------------------------------------------------------------
+# --- sipgate: the names of sipgate's own Python example ------------------------------------------
 
-CLIENT_ID = env.credential("CLIENT_ID")
-CLIENT_SECRET = env.credential("CLIENT_SECRET")
-if bool(CLIENT_ID) != bool(CLIENT_SECRET):
-    _missing = "CLIENT_SECRET" if CLIENT_ID else "CLIENT_ID"
-    raise ImproperlyConfigured(
-        f"{_missing} is not set. Copy Id and Secret of your client from console.sipgate.com, or set neither to use "
-        f"the local sandbox.{env.hint(_missing)}"
-    )
-
-_redirect_parts = split_url("REDIRECT_URI", env.url("REDIRECT_URI", "http://localhost:8080/oauth"))
-LOOPBACK = is_loopback(_redirect_parts.hostname or "")
-"""The site is used on this machine only, so generated secrets are allowed."""
-
-_redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
-PORT = env.number(
-    "PORT", _redirect_port if LOOPBACK and env.text("REDIRECT_URI") else 8080, low=1, high=65535
-)
-SIPGATE_REDIRECT_URI = env.url("REDIRECT_URI", f"http://localhost:{PORT}/oauth")
-_redirect_parts = split_url("REDIRECT_URI", SIPGATE_REDIRECT_URI)
-_redirect_port = _redirect_parts.port or (443 if _redirect_parts.scheme == "https" else 80)
-if LOOPBACK and _redirect_parts.scheme == "https" and not env.flag("BEHIND_PROXY"):
-    raise ImproperlyConfigured(
-        "REDIRECT_URI starts with https:// but this site itself speaks http only: use http:// on this machine, or set "
-        "BEHIND_PROXY=on if a proxy in front ends TLS."
-    )
-if LOOPBACK and _redirect_port != PORT and not env.flag("BEHIND_PROXY"):
-    raise ImproperlyConfigured(
-        f"REDIRECT_URI names port {_redirect_port} but PORT is {PORT}: make them equal, here and in sipgate's console."
-    )
-if (
-    _redirect_parts.query
-    or _redirect_parts.path
-    in {"", "/", "/account", "/account.json", "/livez", "/readyz", "/metrics"}
-    or _redirect_parts.path.startswith(("/admin/", "/account/", "/i18n/", "/static/"))
-    # allauth's own path for the callback is fine; others below /accounts/ could hide a page of allauth.
-    or _redirect_parts.path.removeprefix("/accounts/")
-    not in {_redirect_parts.path, "sipgate/login/callback/"}
-):
-    raise ImproperlyConfigured(
-        "REDIRECT_URI must have a path of its own and no query, such as http://localhost:8080/oauth."
-    )
-
+CLIENT_ID, CLIENT_SECRET = env.client()
 SANDBOX = not CLIENT_ID
 """Without credentials the site uses the local sandbox instead of sipgate."""
-if SANDBOX:
-    # A deployment that lost its CLIENT_ID would send its users' tokens to whatever listens on the sandbox's port.
-    for _name, _hosts in {
-        "REDIRECT_URI": [_redirect_parts.hostname or ""],
-        "ALLOWED_HOSTS": env.words("ALLOWED_HOSTS"),
-    }.items():
-        if not all(is_loopback(_host.strip("[]")) for _host in _hosts):
-            raise ImproperlyConfigured(
-                f"CLIENT_ID is not set, but {_name} names a host other than this machine: set CLIENT_ID and "
-                f"CLIENT_SECRET, since the sandbox is used on a loopback address only.{env.hint('CLIENT_ID')}"
-            )
-SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 1 if PORT < 65535 else PORT - 1, low=1, high=65535)
-if SANDBOX and SANDBOX_PORT == PORT:
-    raise ImproperlyConfigured("SANDBOX_PORT must differ from PORT.")
-SANDBOX_URL = env.url("SANDBOX_URL", f"http://localhost:{SANDBOX_PORT}").rstrip("/")
-if SANDBOX and not is_loopback(split_url("SANDBOX_URL", SANDBOX_URL).hostname):
-    raise ImproperlyConfigured("SANDBOX_URL must name this machine, such as http://localhost:8081.")
+ADDRESS = env.address(sandbox=SANDBOX)
+PORT = ADDRESS.port
+SIPGATE_REDIRECT_URI = ADDRESS.redirect_uri
+SIPGATE_SITE_NAME = "sipgate for Django"
 
-_realm = realm_of_client(CLIENT_ID)
-_oidc = f"https://login.sipgate.com/auth/realms/{_realm or 'third-party'}/protocol/openid-connect"
+SANDBOX_PORT = env.number("SANDBOX_PORT", PORT + 1, low=1, high=65535)
+SANDBOX_URL = f"http://localhost:{SANDBOX_PORT}"
 if SANDBOX:
-    # The .env of sipgate's example has the addresses even if the credentials are empty. They are ignored then.
-    CLIENT_ID, CLIENT_SECRET = (
-        "1000000-1-sandbox:third-party",
-        "sandbox-secret",
-    )  # public, as is the sandbox
-    _sandbox = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
-    SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_sandbox}/auth", f"{_sandbox}/token"
+    CLIENT_ID, CLIENT_SECRET = "1000000-1-sandbox:third-party", "sandbox-secret"  # both public
+    # The .env of sipgate's example has sipgate's addresses even while its credentials are empty.
+    _realm = f"{SANDBOX_URL}/auth/realms/third-party/protocol/openid-connect"
+    SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL = f"{_realm}/auth", f"{_realm}/token"
     SIPGATE_API_URL = f"{SANDBOX_URL}/v2"
-    SIPGATE_LOGOUT_URL = SIPGATE_REVOKE_URL = ""
 else:
-    SIPGATE_AUTH_URL = env.url("AUTH_URL", f"{_oidc}/auth")
-    SIPGATE_TOKEN_URL = env.url("TOKEN_URL", f"{_oidc}/token")
-    _endpoint = env.url("TEST_API_ENDPOINT", "https://api.sipgate.com/v2/account").rstrip("/")
-    if split_url("TEST_API_ENDPOINT", _endpoint).path.count("/") < 2:
-        raise ImproperlyConfigured(
-            "TEST_API_ENDPOINT must be the address of the account resource, such as https://api.sipgate.com/v2/account."
-        )
-    SIPGATE_API_URL = env.url("SIPGATE_API_URL", _endpoint.rpartition("/")[0]).rstrip("/")
+    SIPGATE_AUTH_URL, SIPGATE_TOKEN_URL, SIPGATE_API_URL = env.endpoints(CLIENT_ID)
     SIPGATE_REVOKE_URL = env.url("SIPGATE_REVOKE_URL", may_be_off=True)
     SIPGATE_LOGOUT_URL = env.url("SIPGATE_LOGOUT_URL", may_be_off=True)
 
-for _name, _url, _end in (
-    ("AUTH_URL", SIPGATE_AUTH_URL, "auth"),
-    ("TOKEN_URL", SIPGATE_TOKEN_URL, "token"),
-):
-    if not realm_of(_url) or not _url.endswith(f"/protocol/openid-connect/{_end}"):
-        raise ImproperlyConfigured(
-            f"{_name} must end in /realms/third-party/protocol/openid-connect/{_end}, with the realm of your client. "
-            "Remove it to use sipgate's own address."
-        )
-if realm_of(SIPGATE_AUTH_URL) != realm_of(SIPGATE_TOKEN_URL):
-    raise ImproperlyConfigured(
-        "AUTH_URL and TOKEN_URL name different realms: both must be those of your client."
-    )
-if _realm and realm_of(SIPGATE_TOKEN_URL) not in {"", _realm}:
-    raise ImproperlyConfigured(
-        f"CLIENT_ID ends in :{_realm} but TOKEN_URL names the realm {realm_of(SIPGATE_TOKEN_URL)}: "
-        "sipgate would answer 'client not found'. Remove AUTH_URL and TOKEN_URL, or correct the realm in them."
-    )
-
-# A second instance of this checkout, on another port, has a sandbox with other data, so it needs its own database.
-_apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
-SIPGATE_JOURNAL_DIR = (
-    None
-    if env.text("SIPGATE_JOURNAL_DIR").lower() == "off"
-    else str(env.folder("SIPGATE_JOURNAL_DIR", BASE_DIR / "var" / f"journal{_apart}"))
-)
-
-SIPGATE_SITE_NAME = "sipgate for Django"
-
-# With the sandbox the name is asked for, too, so that people are greeted by it.
-SIPGATE_SCOPE = env.scopes("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
-
-# With the sandbox every page asks, so that people see the effect of its buttons.
+# With the sandbox the name is asked for as well, so that people are greeted by it, and every page
+# asks, so that people see the effect of its buttons.
+SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 SIPGATE_ACCOUNT_MAX_AGE_SECONDS = env.number(
     "SIPGATE_ACCOUNT_MAX_AGE_SECONDS", 0 if SANDBOX else 60, low=0, high=86_400
 )
+SIPGATE_HISTORY_DAYS = env.number("SIPGATE_HISTORY_DAYS", 365, low=0, high=36_500)
 
-# --- the site -------------------------------------------------------------------------------------------------------
+# A second instance of this checkout, on another port, has a sandbox with other data, so it needs
+# its own database.
+_apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
+SIPGATE_JOURNAL_DIR = env.path("SIPGATE_JOURNAL_DIR", VAR / f"journal{_apart}")
+
+# --- the site ------------------------------------------------------------------------------------
 
 DEBUG = env.flag("DEBUG")
-SECRET_KEY = env.text("SECRET_KEY") or (env.local_secret("SECRET_KEY") if LOOPBACK else "")
-if not SECRET_KEY:
-    raise ImproperlyConfigured(
-        f"SECRET_KEY is not set. Use a long random value and keep it secret.{env.hint('SECRET_KEY')}"
-    )
-if not LOOPBACK and len(SECRET_KEY) < 32:
-    raise ImproperlyConfigured(
-        "SECRET_KEY is shorter than 32 characters: sessions could be forged."
-    )
-
-SIPGATE_TOKEN_KEYS = env.words("SIPGATE_TOKEN_KEYS")
-if not SIPGATE_TOKEN_KEYS and LOOPBACK and not DEBUG:
-    SIPGATE_TOKEN_KEYS = [env.local_secret("SIPGATE_TOKEN_KEYS")]
-
-ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS")
-if ALLOWED_HOSTS and not validate_host(split_domain_port(_redirect_parts.netloc)[0], ALLOWED_HOSTS):
-    raise ImproperlyConfigured(
-        f"ALLOWED_HOSTS does not contain {_redirect_parts.hostname}, the host of REDIRECT_URI: "
-        "every page would be refused."
-    )
-if not ALLOWED_HOSTS:
-    ALLOWED_HOSTS = [_redirect_parts.hostname or "localhost"]
-    if LOOPBACK:
-        ALLOWED_HOSTS += ["localhost", "127.0.0.1", "[::1]"]
-
-HTTPS = _redirect_parts.scheme == "https"
+_local = VAR / "local.env" if ADDRESS.is_loopback else None
+SECRET_KEY = env.secret("SECRET_KEY", local=_local)
+SIPGATE_TOKEN_KEYS = env.words("SIPGATE_TOKEN_KEYS") or [
+    env.secret("SIPGATE_TOKEN_KEYS", local=_local)
+]
 BEHIND_PROXY = env.flag("BEHIND_PROXY")
+ALLOWED_HOSTS = [
+    ADDRESS.host,
+    *(["localhost", "127.0.0.1", "[::1]"] if ADDRESS.is_loopback else []),
+    *env.words("ALLOWED_HOSTS", each=r"\.?[\w.-]+|\[[\w:.]+\]", such_as="crm.example.org"),
+]
 
 ATOMIC_REQUESTS = env.flag("ATOMIC_REQUESTS")
 DATABASE_POOL = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
-DATABASES: dict[str, dict[str, Any]] = {
+DATABASES = {
     "default": {
-        **env.parsed(
+        **env.read(
             "DATABASE_URL",
             f"sqlite:///{BASE_DIR / 'var' / f'db{_apart}.sqlite3'}",
             partial(settings_from, pool_size=DATABASE_POOL),
-            "something like postgres://user:password@host/name or sqlite:////folder/file.sqlite3",
+            "be like postgres://user:password@host/name, or sqlite:////folder/file.sqlite3 "
+            "in a folder that exists",
         ),
         "ATOMIC_REQUESTS": ATOMIC_REQUESTS,
     }
 }
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    if not env.text("DATABASE_URL"):
-        with contextlib.suppress(OSError):  # the next line reports what cannot be made
-            (BASE_DIR / "var").mkdir(exist_ok=True)
-    if not Path(DATABASES["default"]["NAME"]).parent.is_dir():
-        raise ImproperlyConfigured("DATABASE_URL names a file in a folder that does not exist.")
+
+_mail = env.mail()
+EMAIL_BACKEND = _mail["EMAIL_BACKEND"]
+EMAIL_HOST, EMAIL_PORT = _mail["EMAIL_HOST"], _mail["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail["EMAIL_HOST_USER"], _mail["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL = _mail["EMAIL_USE_TLS"], _mail["EMAIL_USE_SSL"]
+EMAIL_FILE_PATH = _mail["EMAIL_FILE_PATH"]
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.read("DEFAULT_FROM_EMAIL", f"sipgate@{ADDRESS.host}")
+_admins = env.words("ADMINS", each=r"[^@\s]+@[^@\s]+", such_as="you@example.org")
+ADMINS = MANAGERS = [(address, address) for address in _admins]
 
 # In the database, so that all processes count wrong passwords together. `migrate` makes the table.
 CACHES = {
@@ -206,24 +106,6 @@ CACHES = {
         "LOCATION": "site_cache",
     }
 }
-
-_email = env.parsed(
-    "EMAIL_URL", "console:", mail, "something like submission://user:password@host:587"
-)
-EMAIL_BACKEND = _email["EMAIL_BACKEND"]
-EMAIL_HOST, EMAIL_PORT = _email["EMAIL_HOST"], _email["EMAIL_PORT"]
-EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
-EMAIL_USE_TLS, EMAIL_USE_SSL = _email["EMAIL_USE_TLS"], _email["EMAIL_USE_SSL"]
-EMAIL_FILE_PATH = _email["EMAIL_FILE_PATH"]
-EMAIL_TIMEOUT = 10
-DEFAULT_FROM_EMAIL = SERVER_EMAIL = env.parsed(
-    "DEFAULT_FROM_EMAIL",
-    f"sipgate@{_redirect_parts.hostname}",
-    sender,
-    "something like Company <sipgate@example.org>",
-)
-ADMINS = [(address, address) for address in env.addresses("ADMINS")]
-MANAGERS = ADMINS
 
 INSTALLED_APPS = [
     "sipgate_project",
@@ -281,7 +163,7 @@ ROOT_URLCONF = "sipgate_project.urls"
 WSGI_APPLICATION = "sipgate_project.wsgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-# --- accounts --------------------------------------------------------------------------------------------------------
+# --- accounts ------------------------------------------------------------------------------------
 
 AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
@@ -319,7 +201,7 @@ SOCIALACCOUNT_PROVIDERS = {
     }
 }
 
-# --- languages and time -----------------------------------------------------------------------------------------------
+# --- languages and time --------------------------------------------------------------------------
 
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("de", _("German"))]
@@ -327,17 +209,13 @@ LOCALE_PATHS = [
     BASE_DIR / "sipgate_project" / "locale",  # the site's own texts, collected by make messages
     BASE_DIR / "sipgate_project" / "wording",  # allauth's and Django's in our words, kept by hand
 ]
-TIME_ZONE = env.parsed("TIME_ZONE", "Europe/Berlin", time_zone, "a name such as Europe/Berlin")
+TIME_ZONE = env.read("TIME_ZONE", "Europe/Berlin")
 USE_TZ = True
 
-# --- static files -----------------------------------------------------------------------------------------------------
+# --- static files --------------------------------------------------------------------------------
 
 STATIC_URL = "static/"
-STATIC_ROOT = env.folder("STATIC_ROOT", BASE_DIR / "var" / "static")
-with contextlib.suppress(
-    OSError
-):  # whitenoise warns if the folder is missing, although pages look the same
-    STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+STATIC_ROOT = Path(env.path("STATIC_ROOT", VAR / "static") or VAR)
 # It works without collectstatic, and better with it: hashed names, long caching, compression.
 WHITENOISE_USE_FINDERS = True
 _collected = (STATIC_ROOT / "staticfiles.json").is_file() and not DEBUG
@@ -352,22 +230,23 @@ STORAGES = {
     },
 }
 
-# --- security ---------------------------------------------------------------------------------------------------------
+# --- security ------------------------------------------------------------------------------------
 
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 # Otherwise every visitor has the proxy's address, and ten wrong passwords lock everybody out for a minute.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
-SECURE_SSL_REDIRECT = HTTPS
-SECURE_HSTS_SECONDS = env.number("HSTS_SECONDS", 31_536_000 if HTTPS else 0, low=0, high=63_072_000)
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ADDRESS.is_https
+SECURE_HSTS_SECONDS = env.number(
+    "HSTS_SECONDS", 31_536_000 if ADDRESS.is_https else 0, low=0, high=63_072_000
+)
 # Both concern more than this site, and cannot be undone for a long time, so the owner of the domain switches them on.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 # Cookies are shared by all ports of a host. These names keep other local projects and other checkouts apart.
-_at_port = f"_{PORT}" if LOOPBACK and PORT != 8080 else ""
+_at_port = f"_{PORT}" if ADDRESS.is_loopback and PORT != 8080 else ""
 SESSION_COOKIE_NAME = f"sipgate_session{_at_port}"
 CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
 LANGUAGE_COOKIE_NAME = "sipgate_language"
@@ -375,7 +254,7 @@ SESSION_COOKIE_SAMESITE = "Lax"  # with Strict, browsers would not send it to th
 X_FRAME_OPTIONS = "DENY"
 CSRF_FAILURE_VIEW = "sipgate_project.views.csrf_failure"
 
-_authorize = split_url("AUTH_URL", SIPGATE_AUTH_URL)
+_sipgate = urlsplit(SIPGATE_AUTH_URL)
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -388,18 +267,14 @@ CONTENT_SECURITY_POLICY = {
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         # Browsers apply form-action to the redirect that follows: the sign-in button posts here, then goes to sipgate.
-        "form-action": [SELF, f"{_authorize.scheme}://{_authorize.netloc}"],
+        "form-action": [SELF, f"{_sipgate.scheme}://{_sipgate.netloc}"],
     }
 }
 
-# --- logs -------------------------------------------------------------------------------------------------------------
+# --- logs ----------------------------------------------------------------------------------------
 
-LOG_LEVEL = env.text("LOG_LEVEL", "INFO").upper()
-if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}:
-    raise ImproperlyConfigured("LOG_LEVEL must be DEBUG, INFO, WARNING, ERROR or CRITICAL.")
-LOG_FORMAT = env.text("LOG_FORMAT", "line").lower()
-if LOG_FORMAT not in {"line", "json"}:
-    raise ImproperlyConfigured("LOG_FORMAT must be line or json.")
+LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", "DEBUG", "WARNING", "ERROR", "CRITICAL")
+LOG_FORMAT = env.choice("LOG_FORMAT", "line", "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -430,25 +305,9 @@ LOGGING = {
     },
 }
 
-# --- metrics ----------------------------------------------------------------------------------------------------------
+# --- metrics -------------------------------------------------------------------------------------
 
-METRICS_TOKEN = env.text("METRICS_TOKEN")
-if METRICS_TOKEN and not (
-    len(METRICS_TOKEN) >= 16
-    and METRICS_TOKEN.isascii()
-    and METRICS_TOKEN.isprintable()
-    and " " not in METRICS_TOKEN
-):
-    raise ImproperlyConfigured(
-        "METRICS_TOKEN must have at least 16 characters: ASCII, without blanks."
-    )
+METRICS_TOKEN = env.read(
+    "METRICS_TOKEN", "", env.at_least(16), "have at least 16 characters: ASCII, without blanks"
+)
 SIPGATE_METRICS = bool(METRICS_TOKEN)
-
-# --- personal data ------------------------------------------------------------------------------------------
-
-SIPGATE_HISTORY_DAYS = env.number("SIPGATE_HISTORY_DAYS", 365, low=0, high=36_500)
-
-# --- .env -------------------------------------------------------------------------------------------------------------
-
-ENV_REMARKS = env.remarks()
-"""What has no effect in ``.env``, one sentence each. A system check reports it."""

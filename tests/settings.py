@@ -9,7 +9,7 @@ import os
 
 os.environ.update(
     {
-        "SECRET_KEY": "tests-only",
+        "SECRET_KEY": "tests-only-" * 4,
         "SIPGATE_TOKEN_KEYS": "dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk=",
         "REDIRECT_URI": "http://localhost:8080/oauth",
         "PORT": "8080",
@@ -31,7 +31,6 @@ os.environ.update(
                 "LOG_FORMAT",
                 "METRICS_TOKEN",
                 "SANDBOX_PORT",
-                "SANDBOX_URL",
             ),
             "",
         ),

@@ -72,7 +72,7 @@ def stand(**variables: str) -> Iterator[Stand]:
             "REDIRECT_URI": f"http://localhost:{port}/oauth",
             "DATABASE_URL": f"sqlite:///{folder}/site.sqlite3",
             "SIPGATE_JOURNAL_DIR": f"{folder}/journal",
-            "SECRET_KEY": "stand",
+            "SECRET_KEY": "stand-" * 6,
             "EMAIL_URL": f"file:///{folder}/mails",
             "SIPGATE_TOKEN_KEYS": "c3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtc3RhbmQtMTI=",
             "DJANGO_SETTINGS_MODULE": "sipgate_project.settings",

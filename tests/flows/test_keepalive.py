@@ -457,14 +457,16 @@ class TestFolder:
                 "PATH": os.environ["PATH"],
                 "STATIC_ROOT": str(tmp_path),
                 "DATABASE_URL": f"sqlite:///{tmp_path}/db.sqlite3",
-                "SIPGATE_JOURNAL_DIR": "/proc/nowhere",
+                "SIPGATE_JOURNAL_DIR": "/etc/passwd/journal",
             },
             capture_output=True,
             text=True,
             timeout=60,
             check=False,
         )
-        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /proc/nowhere" in done.stderr
+        assert (
+            "SIPGATE_JOURNAL_DIR: this user cannot keep files in /etc/passwd/journal" in done.stderr
+        )
         sample = Path("docs/how-to.md").read_text(encoding="utf-8")
         assert str(done.returncode) not in re.findall(r"SuccessExitStatus=(.*)", sample)[0].split()
 
