@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -21,14 +20,78 @@ from sipgate_sandbox.launch import sign_in
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    for name in ("sipgate_project", "sipgate_sandbox"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("sipgate_provider", "templates"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    shutil.copy(ROOT / "manage.py", tmp_path)
-    return tmp_path
+def test_two_instances_of_a_checkout(checkout: Path) -> None:
+    """Each ends its start with four lines, and signs people in; SIGTERM leaves nothing behind."""
+    ports = free_ports(4)
+    with requests.Session() as browser, run(checkout, *ports[:2]) as first:
+        names = [line.split()[0] for line in first.lines[-4:]]
+        assert names == ["Site", "Sandbox", "Administrator", "Tutorial"]
+        assert f"{first.url}/" in first.lines[-4]
+        assert first.sign_in(browser) == "/account"
+        with run(checkout, *ports[2:]) as second:
+            assert second.sign_in(browser) == "/account"
+            assert second.is_signed_in(browser)
+            assert first.is_signed_in(browser), "the same browser is still signed in at the first"
+        with requests.Session() as another:
+            wrong = first.post(another, "/accounts/login/", login="erika", password="wrong")
+            assert (wrong.status_code, "not correct" in wrong.text) == (200, True), "it is counted"
+    for port in ports:
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=5)
+
+
+class Site:
+    def __init__(self, process: subprocess.Popen[str], port: int) -> None:
+        self.port, self.url = port, f"http://localhost:{port}"
+        assert process.stdout is not None
+        self.lines: list[str] = []
+        for line in process.stdout:
+            self.lines.append(line.strip())
+            if line.strip().startswith("Tutorial"):
+                break
+
+    def post(self, browser: requests.Session, path: str, **form: str) -> requests.Response:
+        browser.get(f"{self.url}/accounts/login/", timeout=30)
+        [token] = [
+            value
+            for name, value in browser.cookies.items()
+            if name.startswith(f"sipgate_csrf_{self.port}")
+        ]
+        form["csrfmiddlewaretoken"] = token
+        return browser.post(f"{self.url}{path}", form, allow_redirects=False, timeout=30)
+
+    def sign_in(self, browser: requests.Session) -> str:
+        """Sign in as Rosa with this site's sandbox; return where the site sends her."""
+        begun = self.post(browser, "/accounts/sipgate/login/?process=login")
+        back = sign_in(browser, begun.headers["Location"])
+        return browser.get(back, allow_redirects=False, timeout=30).headers["Location"]
+
+    def is_signed_in(self, browser: requests.Session) -> bool:
+        page = browser.get(f"{self.url}/account", allow_redirects=False, timeout=30)
+        return page.status_code == 200 and "Rosenduft" in page.text
+
+
+@contextmanager
+def run(checkout: Path, port: int, sandbox_port: int) -> Iterator[Site]:
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    numbers = {"PORT": str(port), "SANDBOX_PORT": str(sandbox_port)}
+    environment = kept | numbers | {"PYTHONUNBUFFERED": "1"}
+    manage = [sys.executable, "manage.py"]
+    migrate = [*manage, "migrate", "--verbosity", "0"]
+    subprocess.run(migrate, cwd=checkout, env=environment, check=True, timeout=60)
+    process = subprocess.Popen(
+        [*manage, "runserver"],
+        cwd=checkout,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield Site(process, port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
 
 
 def free_ports(number: int) -> list[int]:
@@ -39,86 +102,11 @@ def free_ports(number: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-class Site:
-    def __init__(self, process: subprocess.Popen[str], port: int, sandbox_port: int) -> None:
-        self.process, self.port, self.sandbox_port = process, port, sandbox_port
-        assert process.stdout is not None
-        self.lines: list[str] = []
-        for line in process.stdout:
-            self.lines.append(line.strip())
-            if line.strip().startswith("Tutorial"):
-                break
-
-    def sign_in(self, browser: requests.Session) -> str:
-        """Sign in as Rosa with this site's sandbox; return where the site sends her."""
-        url = f"http://localhost:{self.port}"
-        browser.get(f"{url}/accounts/login/", timeout=30)
-        token = next(
-            value
-            for name, value in browser.cookies.items()
-            if name.startswith(f"sipgate_csrf_{self.port}")
-        )
-        begun = browser.post(
-            f"{url}/accounts/sipgate/login/?{urlencode({'process': 'login'})}",
-            {"csrfmiddlewaretoken": token},
-            allow_redirects=False,
-            timeout=30,
-        )
-        back = sign_in(browser, begun.headers["Location"])
-        return browser.get(back, allow_redirects=False, timeout=30).headers["Location"]
-
-    def is_signed_in(self, browser: requests.Session) -> bool:
-        page = browser.get(
-            f"http://localhost:{self.port}/account", allow_redirects=False, timeout=30
-        )
-        return page.status_code == 200 and "Rosenduft" in page.text
-
-
-@contextmanager
-def run(checkout: Path, port: int, sandbox_port: int) -> Iterator[Site]:
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-    environment = kept | {
-        "PORT": str(port),
-        "SANDBOX_PORT": str(sandbox_port),
-        "PYTHONUNBUFFERED": "1",
-    }
-    command = [sys.executable, "manage.py"]
-    subprocess.run(
-        [*command, "migrate", "--verbosity", "0"],
-        cwd=checkout,
-        env=environment,
-        check=True,
-        timeout=60,
-    )
-    process = subprocess.Popen(
-        [*command, "runserver"],
-        cwd=checkout,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
-        yield Site(process, port, sandbox_port)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
-
-
-def test_two_instances_of_a_checkout(checkout: Path) -> None:
-    """Each ends its start with four lines, both sign people in side by side, and SIGTERM leaves nothing behind."""
-    ports = free_ports(4)
-    with requests.Session() as browser, run(checkout, *ports[:2]) as first:
-        names = [line.split()[0] for line in first.lines[-4:]]
-        assert names == ["Site", "Sandbox", "Administrator", "Tutorial"]
-        assert f"http://localhost:{first.port}/" in first.lines[-4]
-        assert first.sign_in(browser) == "/account"
-        with run(checkout, *ports[2:]) as second:
-            assert second.sign_in(browser) == "/account"
-            assert second.is_signed_in(browser)
-            assert first.is_signed_in(browser), "the same browser is still signed in at the first"
-            with requests.Session() as another:
-                assert first.sign_in(another) == "/account"
-    for port in ports:
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", port), timeout=5)
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("sipgate_project", "sipgate_sandbox"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("sipgate_provider", "templates"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "manage.py", tmp_path)
+    return tmp_path
