@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
 from typing import Any
@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from sipgate_provider import accounts, errors, problems, scopes
+from sipgate_provider import accounts, errors, links, problems, scopes
 from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import TokenEvent
 
@@ -112,30 +112,17 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Problem | None:
-    """Return what is wrong with a connection."""
-    if view.error is None or view.is_access_ended:
-        if view.is_fresh:
-            problems.over(request, view.connection.pk)
+    """Return what is wrong with a connection; the problem's button asks for a missing permission."""
+    error = view.error
+    if error is None or view.is_access_ended:
         return None
-    problem = problems.describe(view.error, next_url=reverse("account"), connect=True)
-    if type(view.error) is errors.MissingPermission and view.token is not None:
-        problem = _with_wish(request, problem, view.error, view)
-    return problems.shown(request, problem, view.error)
-
-
-def _with_wish(
-    request: HttpRequest,
-    problem: problems.Problem,
-    error: errors.MissingPermission,
-    view: accounts.AccountView,
-) -> problems.Problem:
-    """Let the problem's button ask for what is missing."""
-    granted = view.token.scopes if view.token else ()
-    wish = scopes.signed(request, scopes.widened(granted, needed=scopes.narrowest(error.scopes)))
-    address = problems.sign_in_url(
-        reverse("account"), process="connect", wish=wish, repairs=view.connection.pk
-    )
-    return replace(problem, action_url=address)
+    wish, error.connection_id = "", view.connection.pk
+    if type(error) is errors.MissingPermission and view.token is not None:
+        needed = scopes.narrowest(error.scopes)
+        wish = links.signed_scopes(request, scopes.widened(view.token.scopes, needed=needed))
+    problem = problems.describe(error, next_url=reverse("account"), connect=True, wish=wish)
+    problems.log(problem, error)
+    return problem
 
 
 def _reachable(user: Any) -> dict[str, Any]:
@@ -161,7 +148,7 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
         raise Http404 from None
     except errors.SipgateError as error:
         error.connection_id = number
-        problems.shown(request, problems.describe(error), error)
+        problems.log(problems.describe(error), error)
     else:
         request.session[REFRESHED] = {
             "connection": number,
@@ -337,6 +324,6 @@ def server_error(request: HttpRequest) -> HttpResponse:
     """
     failure = sys.exc_info()[0]
     kind = failure.__name__ if failure is not None else "no exception"
-    reference = problems.reference_of(request, request.path, kind)
+    reference = errors.new_reference()
     logger.error("A page failed [%s]: %s %s, %s", reference, request.method, request.path, kind)
     return HttpResponse(loader.render_to_string("500.html", {"reference": reference}), status=500)

@@ -1,56 +1,34 @@
-"""The adapter for allauth: it seals pending sign-ins at sipgate and shows problem pages. Other providers do not notice it.
+"""The adapter for allauth: it stores new users completely, and shows problem pages. Other providers do not notice it.
 
 A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it.
 """
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from allauth import app_settings
-from allauth.core.exceptions import ImmediateHttpResponse
+from allauth.core.exceptions import ImmediateHttpResponse, SignupClosedException
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
-from allauth.socialaccount.models import SocialApp, SocialLogin, SocialToken
-from django.http import HttpRequest
+from allauth.socialaccount.models import SocialApp, SocialLogin
+from allauth.socialaccount.providers.base import AuthProcess
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from sipgate_provider import conf, errors, problems, tokens
-from sipgate_provider.remote import oauth
-from sipgate_provider.remote.secret import Secret
-from sipgate_provider.sign_in import callback_problems, receivers
-
-PENDING = "sipgate_provider.pending_sign_in"
+from sipgate_provider import conf, links, tokens
+from sipgate_provider.sign_in import receivers, trouble
 
 
 class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
-    def serialize_instance(self, instance: Any) -> Any:
-        """Seal the token of a pending sign-in at sipgate, because allauth puts the result into the session."""
-        grant = receivers.attached(instance) if isinstance(instance, SocialToken) else None
-        serialize = super().serialize_instance
-        if grant is None:
-            return serialize(instance)  # type: ignore[no-untyped-call]  # allauth is untyped
-        # No variable holds the token in clear: an error report shows the variables of every frame.
-        plain = Secret(json.dumps({"token": serialize(instance), "grant": grant.to_dict()}))  # type: ignore[no-untyped-call]  # allauth is untyped
-        return {"sealed": tokens.seal_text(plain, context=PENDING)}
-
-    def deserialize_instance(self, model: Any, data: Any) -> Any:
-        """Open what ``serialize_instance`` sealed.
-
-        Raises:
-            ValueError: it does not open (the keys changed meanwhile); allauth then starts the sign-up over.
-        """
-        if model is not SocialToken or not isinstance(data, dict) or "sealed" not in data:
-            return super().deserialize_instance(model, data)  # type: ignore[no-untyped-call]  # allauth is untyped
-        try:
-            plain = json.loads(tokens.open_text(data["sealed"], context=PENDING))
-        except errors.Misconfigured:
-            raise ValueError(
-                "The pending sign-in was sealed with a key that is not known any more."
-            ) from None
-        token = super().deserialize_instance(model, plain["token"])  # type: ignore[no-untyped-call]  # allauth is untyped
-        receivers.attach(token, oauth.Grant.from_dict(plain["grant"]))
-        return token
+    def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> Any:
+        """Save a new user with connection and tokens, or nothing of it."""
+        if sociallogin.account.provider != conf.PROVIDER_ID:
+            return super().save_user(request, sociallogin, form)
+        with transaction.atomic(using=tokens.using()):
+            user = super().save_user(request, sociallogin, form)
+            receivers.store(sociallogin)
+        return user
 
     def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
         """Suggest the address that sipgate returned: the person confirms it, and allauth verifies it."""
@@ -60,25 +38,23 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         return initial
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Tell a person whose sipgate account is connected to another user of this site what they can do about it.
-
-        allauth would send them back with one sentence, and the next attempt would end in the same way.
+        """End what a stranger granted who cannot sign up. Tell somebody whose sipgate account is connected to another
+        user what they can do: allauth would send them back with one sentence, and the next attempt would end the same.
         """
         super().pre_social_login(request, sociallogin)
-        connection = sociallogin.account
-        is_connect = sociallogin.state.get("process") == "connect" and request.user.is_authenticated
-        if connection.provider != conf.PROVIDER_ID or not is_connect or not sociallogin.is_existing:
+        connection, process = sociallogin.account, sociallogin.state.get("process")
+        if connection.provider != conf.PROVIDER_ID or process == AuthProcess.REDIRECT:
             return
-        if sociallogin.user == request.user or sociallogin.state.get("headless"):
-            return
-        next_url = sociallogin.get_redirect_url(request) or ""
-        context = {
-            "name": connection.get_provider_account().to_str(),
-            "another_url": f"{problems.sign_in_url(next_url, process='connect')}&another=1",
-            "that_url": problems.sign_in_url("", process="login"),
-        }
-        page = render(request, "sipgate_provider/belongs_to_another_user.html", context, status=409)
-        raise ImmediateHttpResponse(page)
+        if process == AuthProcess.CONNECT:
+            is_headless = sociallogin.state.get("headless")
+            is_others = connection.pk and sociallogin.user != request.user
+            if is_others and request.user.is_authenticated and not is_headless:
+                raise ImmediateHttpResponse(_belongs_to_another_user(request, sociallogin))
+        elif not connection.pk and not sociallogin.is_existing:
+            if self.is_open_for_signup(request, sociallogin):
+                return
+            receivers.discard(sociallogin, why="sign-up is closed")
+            raise SignupClosedException
 
     def on_authentication_error(
         self,
@@ -94,9 +70,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 request, provider, error=error, exception=exception, extra_context=extra_context
             )
         state = (extra_context or {}).get("state")
-        problem = callback_problems.of_callback(
-            request, error=error, failure=exception, state=state
-        )
+        problem = trouble.of_callback(request, error=error, failure=exception, state=state)
         # An answer that belongs to no sign-in has no state to look at. allauth then decides by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect
@@ -125,6 +99,17 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             request, provider=provider, client_id=client_id
         )
         return apps_of_both
+
+
+def _belongs_to_another_user(request: HttpRequest, login: SocialLogin) -> HttpResponse:
+    next_url = login.get_redirect_url(request) or ""
+    context = {
+        "name": login.account.get_provider_account().to_str(),
+        "another_url": links.sign_in_url(next_url, process="connect", another="1"),
+        "that_url": links.sign_in_url("", process="login"),
+    }
+    page = "sipgate_provider/belongs_to_another_user.html"
+    return render(request, page, context, status=409)
 
 
 def _apps_of_settings() -> list[SocialApp]:

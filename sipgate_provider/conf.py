@@ -160,6 +160,12 @@ def wait_seconds() -> float:
     return float(_get("WAIT_SECONDS", 25))
 
 
+def callbacks_at_once() -> int:
+    """``SIPGATE_CALLBACKS_AT_ONCE``: how many callbacks of sign-ins may wait for sipgate in one process; others are told
+    to try again. Half of the process's threads is a good value: the other half answers everything else. Read once."""
+    return int(_get("CALLBACKS_AT_ONCE", 4))
+
+
 def page_wait() -> float:
     """``SIPGATE_PAGE_WAIT_SECONDS``: how long a page waits for sipgate before it shows the last known data."""
     return float(_get("PAGE_WAIT_SECONDS", 0.8))

@@ -62,6 +62,7 @@ class Kind(StrEnum):
     EXPIRED = "expired"
     DENIED = "denied"
     STATE = "state"
+    BUSY = "busy"
 
 
 class LogFields(TypedDict, total=False):

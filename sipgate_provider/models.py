@@ -394,23 +394,13 @@ class UsedState(models.Model):
     """The ``state`` of a callback that brought a code. It is used once, even if the callback is repeated.
 
     The row is inserted before the code is sent, so that only one of several equal callbacks sends it. It holds no
-    secret: hashes of the state and of the cookie of the browser that began, what the sign-in asked for, where it ended.
+    secret: hashes of the state and of the session's cookie, and what the sign-in asked for.
     """
 
-    class Outcome(models.TextChoices):
-        UNDER_WAY = "under_way"
-        COMPLETED = "completed"
-        FAILED = "failed"
-
     state_hash = models.CharField(max_length=64, primary_key=True)
-    browser_hash = models.CharField(max_length=64, blank=True)
+    session_hash = models.CharField(max_length=64, blank=True)
     used_at = models.DateTimeField(db_index=True)
     asked = models.JSONField(default=dict)
-    outcome = models.CharField(max_length=10, choices=Outcome.choices, default=Outcome.UNDER_WAY)
-    location = models.TextField(blank=True)
-    former = models.JSONField(default=dict)
-    destination = models.TextField(blank=True)
-    begun_again_at = models.DateTimeField(null=True, blank=True)
 
     objects = OfOneDatabase["UsedState"]()
 

@@ -12,9 +12,10 @@ from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
-from sipgate_provider import conf, scopes, tokens
-from sipgate_provider.sign_in import another_account, repair, states
-from sipgate_provider.sign_in.views import VERIFIER, SipgateOAuth2Adapter
+from sipgate_provider import conf, links, tokens
+from sipgate_provider.sign_in import once, receivers
+from sipgate_provider.sign_in.asked import Asked
+from sipgate_provider.sign_in.oauth import VERIFIER, SipgateOAuth2Adapter
 
 KEPT = (
     "sub",
@@ -63,26 +64,18 @@ class SipgateProvider(OAuth2Provider):
         return conf.scope()
 
     def get_scope_from_request(self, request: HttpRequest) -> list[str]:
-        """Return the configured scopes and those that a page of this site asked for. ``?scope=``, which allauth would
+        """Return the configured scopes and those that a page of this site asks for. ``?scope=``, which allauth would
         add, is ignored: a crafted link could ask a person for everything.
         """
-        return sorted({*self.get_scope(), *scopes.pending(request)})  # type: ignore[no-untyped-call]  # allauth is untyped
+        return sorted({*self.get_scope(), *(links.wanted_scopes(request) or ())})  # type: ignore[no-untyped-call]  # allauth is untyped
 
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
         """Return the configured parameters. ``?auth_params=`` is ignored, because it could even replace
         ``redirect_uri``.
-
-        With ``?another=`` sipgate asks who signs in (OpenID Connect Core §3.1.2.1): somebody who is still signed in
-        there would connect the same account once more. ``another_account`` does the rest.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
-        return {**params, "prompt": "login"} if request.GET.get(another_account.FIELD) else params
-
-    def get_redirect_from_request_kwargs(self, request: HttpRequest) -> dict[str, Any]:
-        """Return what the sign-in's address asks for, with the connection that it is to repair."""
-        asked: dict[str, Any] = super().get_redirect_from_request_kwargs(request)
-        connection = repair.named(request)
-        return {**asked, "data": {repair.MARK: connection.pk}} if connection is not None else asked
+        is_to_ask = request.GET.get(links.PROMPT) == "login"
+        return {**params, "prompt": "login"} if is_to_ask else params
 
     def redirect(
         self,
@@ -92,27 +85,26 @@ class SipgateProvider(OAuth2Provider):
         data: Any = None,
         **kwargs: Any,
     ) -> HttpResponse:
-        """Go to sipgate; what is asked for is remembered with the state, to compare with what will be granted."""
-        asked = kwargs.get("scope") or self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
-        remembered = (
-            {**data, "sipgate_scope": asked} if isinstance(data, dict) else {"sipgate_scope": asked}
-        )
-        states.forget_old()
-        browser = states.new_browser(request)
+        """Go to sipgate; what is asked for is remembered with the state, to compare with what comes back."""
+        scope = kwargs.pop("scope", None) or self.get_scope_from_request(request)
+        asked = Asked.of({"data": data})
+        if not asked.again:
+            connection = links.to_repair(request)
+            asked = Asked(tuple(scope), connection.pk if connection is not None else None)
+        once.forget_old()
+        receivers.shorten(request)
         response: HttpResponse = super().redirect(
-            request, process, next_url=next_url, data=remembered, **kwargs
+            request, process, next_url=next_url, data=asked.in_data(data), scope=scope, **kwargs
         )
-        states.set_browser(response, browser)
         return response
 
     def stash_redirect_state(
         self, request: HttpRequest, process: str, *args: Any, **kwargs: Any
     ) -> str:
         """Remember the state in the session, the PKCE verifier sealed."""
-        if kwargs.get("pkce_code_verifier"):
-            kwargs["pkce_code_verifier"] = tokens.seal_text(
-                kwargs["pkce_code_verifier"], context=VERIFIER
-            )
+        verifier = kwargs.get("pkce_code_verifier")
+        if verifier:
+            kwargs["pkce_code_verifier"] = tokens.seal_text(verifier, context=VERIFIER)
         return str(super().stash_redirect_state(request, process, *args, **kwargs))
 
     def get_callback_url(self) -> str:
@@ -121,8 +113,8 @@ class SipgateProvider(OAuth2Provider):
     def extract_uid(self, data: dict[str, Any]) -> str:
         """Return ``masterSipId`` + ``sub``, such as ``1234567w0``; ``sub`` alone repeats in every company.
 
-        The domain is not included: one API serves both regions, and its webhooks call exactly this the full user id. A
-        sign-in with a known uid from another domain is refused.
+        The domain is not included: one API serves both regions, and its webhooks call exactly this the full user id.
+        If this site knows the same id from another domain, ``sign_in.oauth`` adds it.
         """
         master, sub = str(data.get("masterSipId") or ""), str(data.get("sub") or "")
         if not master or not sub:

@@ -1,4 +1,4 @@
-"""A site that uses decorator, mixin and tags in every form: the URL configuration of ``test_decorators``."""
+"""A site that uses decorator and tags in every form: the URL configuration of ``test_decorators``."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.template import engines
 from django.urls import include, path
+from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.csrf import csrf_exempt
 
 from sipgate_project.urls import urlpatterns as site
 from sipgate_provider import errors
 from sipgate_provider.client import in_thread
-from sipgate_provider.decorators import SipgateRequiredMixin, sipgate_required
+from sipgate_provider.decorators import sipgate_required
 
 SMS = "sessions:sms:write"
 TEMPLATE = """{% load sipgate %}{% sipgate_connection scopes="sessions:sms:write" as sipgate %}
@@ -62,26 +63,14 @@ async def company_async(request: Any) -> HttpResponse:
     return JsonResponse({"company": account.company, "ticks": ticks})
 
 
-@sipgate_required(scopes=SMS)
+@method_decorator(sipgate_required(scopes=SMS), name="dispatch")
 class Sms(View):
     def get(self, request: Any) -> HttpResponse:
         return HttpResponse(f"may send as {request.sipgate.connection.uid}")
 
 
-@sipgate_required
+@method_decorator(sipgate_required, name="get")
 class CompanyAsync(View):
-    async def get(self, request: Any) -> HttpResponse:
-        return JsonResponse({"company": (await in_thread(request.sipgate.account)()).company})
-
-
-class SmsMixed(SipgateRequiredMixin, View):
-    sipgate_scopes = (SMS,)
-
-    def get(self, request: Any) -> HttpResponse:
-        return HttpResponse(f"may send as {request.sipgate.connection.uid}")
-
-
-class CompanyMixedAsync(SipgateRequiredMixin, View):
     async def get(self, request: Any) -> HttpResponse:
         return JsonResponse({"company": (await in_thread(request.sipgate.account)()).company})
 
@@ -115,8 +104,6 @@ urlpatterns = [
     path("company-async", company_async),
     path("class/sms", Sms.as_view()),
     path("class/company-async", CompanyAsync.as_view()),
-    path("mixin/sms", SmsMixed.as_view()),
-    path("mixin/company-async", CompanyMixedAsync.as_view()),
     path("write-and-fail", write_and_fail),
     path("never-atomic", never_atomic),
     path("tags", tags),

@@ -26,7 +26,7 @@ from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from sipgate_provider import conf, problems, signals, tokens
+from sipgate_provider import conf, links, signals, tokens
 from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -222,5 +222,5 @@ def sign_in_address(connection: SocialAccount) -> str:
 
     Empty if the site's address is not known. It is no credential: whoever follows it has to sign in at sipgate.
     """
-    path = problems.sign_in_url("", process="login", repairs=connection.pk)
+    path = links.sign_in_url("", process="login", repairs=connection.pk)
     return f"{conf.site_url()}{path}" if conf.site_url() and path else ""

@@ -1,84 +1,118 @@
-"""Receives allauth's signals about consent and disconnect, and lets the keeper change the token rows.
+"""Hands the tokens of a completed sign-in to ``tokens.store``.
 
-A token is stored when a sign-in or connect is *complete*, not while allauth still checks it. allauth itself stores
-tokens earlier, so that an anonymous redirect or somebody else's connect can overwrite a row.
+allauth completes a sign-in in four ways: it saves a new user, signs a known one in, or connects a new or a known
+identity to the user who is signed in. Before that nothing is stored, so an anonymous redirect or somebody else's
+connect changes no row.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
-from allauth.account.signals import user_logged_in, user_signed_up
+from allauth.account.signals import user_logged_in
 from allauth.socialaccount.models import SocialLogin
+from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.signals import social_account_added, social_account_updated
+from django.contrib.auth import signals as auth_signals
+from django.db import transaction
+from django.http import HttpRequest
 
-from sipgate_provider import conf, tokens
-from sipgate_provider.remote import oauth
+from sipgate_provider import conf, errors, scopes, tokens
+from sipgate_provider.models import SipgateToken, State
 
-GRANT = "_sipgate_grant"
-"""Attribute of a pending ``SocialToken`` that carries the whole grant from the callback to here."""
+from . import oauth
+from .asked import Asked
 
+logger = logging.getLogger(__name__)
 
-def attach(token: Any, grant: oauth.Grant) -> None:
-    """Let ``grant`` travel with allauth's unsaved token."""
-    setattr(token, GRANT, grant)
-
-
-def attached(token: Any) -> oauth.Grant | None:
-    return getattr(token, GRANT, None)
+SHORT = "sipgate_short_session"
+"""Session key: this session was made for a visitor who only began to sign in."""
+SHORT_LIFE = 3600
+"""Seconds for which it lives; allauth keeps a state for 600."""
 
 
 def connect_signals() -> None:
-    """Called once, when the app is ready."""
-    user_signed_up.connect(_signed_in, dispatch_uid="sipgate_provider.signed_up")
+    """Called once, when the app is ready. New users are stored by ``adapter.save_user``."""
     user_logged_in.connect(_signed_in, dispatch_uid="sipgate_provider.logged_in")
     social_account_added.connect(_connected, dispatch_uid="sipgate_provider.added")
     social_account_updated.connect(_reconnected, dispatch_uid="sipgate_provider.updated")
+    auth_signals.user_logged_in.connect(_lengthen, dispatch_uid="sipgate_provider.lengthen")
 
 
 def _signed_in(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
     if sociallogin is not None:
-        _store(sociallogin)
+        store(sociallogin)
 
 
 def _connected(sociallogin: SocialLogin, **_kwargs: Any) -> None:
-    _store(sociallogin)
+    store(sociallogin)
 
 
-def _reconnected(request: Any, sociallogin: SocialLogin, **_kwargs: Any) -> None:
+def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any) -> None:
     # Also sent for sign-ins, before they are allowed, and for a connect that will be refused because the connection
     # is another user's. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
-    user = getattr(request, "user", None)
-    is_connect = sociallogin.state.get("process") == "connect"
-    if (
-        is_connect
-        and user is not None
-        and user.is_authenticated
-        and sociallogin.account.user_id == user.pk
-    ):
-        _store(sociallogin)
+    is_connect = sociallogin.state.get("process") == AuthProcess.CONNECT
+    is_own = request.user.is_authenticated and sociallogin.account.user_id == request.user.pk
+    if is_connect and is_own:
+        store(sociallogin)
 
 
-def _store(sociallogin: SocialLogin) -> None:
-    if (
-        sociallogin.account is None
-        or sociallogin.account.provider != conf.PROVIDER_ID
-        or not sociallogin.account.pk
-    ):
+def store(login: SocialLogin) -> None:
+    """Store the tokens that ``login`` brought, and take them from it: allauth may announce a sign-in twice.
+
+    A grant that allows less than a living connection without having been asked for the rest is not stored.
+    """
+    if login.account.provider != conf.PROVIDER_ID or login.token is None:
         return
-    grant = attached(sociallogin.token)
-    if grant is None:
+    sealed, login.token = login.token.token, None
+    try:
+        grant = oauth.opened(sealed)
+    except errors.Misconfigured as error:
+        # The key is gone since the sign-up form was shown. The person signs in once more.
+        logger.error(
+            "The tokens of a pending sign-up do not open [%s]: %s",
+            error.reference,
+            error,
+            extra=errors.log_fields(error),
+        )
         return
-    setattr(sociallogin.token, GRANT, None)  # sign-up announces itself twice
-    row = tokens.load(sociallogin.account.pk)
-    if sociallogin.state.get("process") != "connect" and tokens.declines(
-        sociallogin.account, grant, row
-    ):
-        return
-    requested = sociallogin.state.get("data") or {}
-    tokens.store(
-        sociallogin.account,
-        grant,
-        scope=requested.get("sipgate_scope", ()) if isinstance(requested, dict) else (),
-        seen=row,
-    )
+    requested = Asked.of(login.state).scope
+    granted = requested if grant.scope is None else grant.scope
+    with transaction.atomic(using=tokens.using(), savepoint=False):
+        row = tokens.load(login.account.pk)
+        is_connect = login.state.get("process") == AuthProcess.CONNECT
+        if not is_connect and tokens.declines(login.account, grant, row):
+            return
+        if not _narrows(row, granted, requested):
+            tokens.store(login.account, grant, scope=requested, seen=row)
+
+
+def discard(login: SocialLogin, *, why: str) -> None:
+    """End what ``login`` brought: nobody signs in with it. ``why``: at most 40 characters, for the history."""
+    if login.token is not None:
+        sealed, login.token = login.token.token, None
+        tokens.discard(oauth.opened(sealed), uid=login.account.uid, user=None, why=why)
+
+
+def _narrows(
+    row: SipgateToken | None, granted: tuple[str, ...], requested: tuple[str, ...]
+) -> bool:
+    """Tell whether a grant lacks scopes of a living row that it did not ask for. What sipgate denied is denied."""
+    if row is None or row.state != State.ACTIVE:
+        return False
+    lost = scopes.missing(granted, needed=row.scopes)
+    return bool(scopes.missing(requested, needed=lost))
+
+
+def shorten(request: HttpRequest) -> None:
+    """Give a session that is made for a visitor who only begins to sign in a short life."""
+    if request.session.is_empty():
+        request.session[SHORT] = True
+        request.session.set_expiry(SHORT_LIFE)
+
+
+def _lengthen(request: HttpRequest, **_kwargs: Any) -> None:
+    """Give the session of whoever has signed in, in any way, the usual life."""
+    if request is not None and request.session.pop(SHORT, False):
+        request.session.set_expiry(None)

@@ -1,90 +1,87 @@
-"""A sign-in that repairs one connection: its address names the connection, and the identity is compared on return.
+"""Tells people who came back from sipgate as somebody else than they wanted what they can do.
 
-If somebody else comes back from sipgate, nobody is connected, signed in or signed up: a page says who is still needed.
+Keycloak keeps one session for each browser: it answers for whoever is signed in there, and ``prompt=login`` asks for
+that person's password. So a page says so, with the ways that there are.
 """
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from typing import Any
 
+from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib import messages
-from django.core import signing
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import resolve_url
+from django.shortcuts import render, resolve_url
 from django.utils.translation import gettext as _
 
-from sipgate_provider import conf, tokens
+from sipgate_provider import conf, errors, links, tokens
+from sipgate_provider.client import TokenClient
+from sipgate_provider.remote import oauth
 
-FIELD = "repair"
-"""Query parameter of the sign-in's address. Signed: a link in a mail is followed by somebody who is not signed in."""
-MARK = "sipgate_repair"
-"""Key in the data of allauth's state: which connection this sign-in is to repair."""
-MET = "sipgate_met"
-"""Session key: who came back from sipgate instead."""
-REMEMBERED = 600
-"""Seconds for which that page is shown."""
+from .asked import Asked
 
 
-def signed(connection_id: int) -> str:
-    """Return a connection's signed name for an address. It does not expire: whoever follows it has to sign in."""
-    return _signer().sign(str(connection_id))
+def refuse_others(
+    request: HttpRequest, account: SocialAccount, grant: oauth.Grant, state: dict[str, Any]
+) -> None:
+    """Connect, sign in and sign up nobody if this sign-in is to repair the connection of somebody else.
+
+    What was granted is ended.
+
+    Raises:
+        ImmediateHttpResponse: somebody else came back, or the connection is gone; it has where to go.
+        errors.NeedsSignIn: the same, and the client is headless.
+    """
+    repairs = Asked.of(state).repairs
+    if repairs is None:
+        return
+    rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
+    needed = rows.filter(provider=account.provider, pk=repairs).first()
+    if needed is not None and needed.uid == account.uid:
+        return
+    met = _name(account, grant)
+    with transaction.atomic(using=tokens.using()):
+        user, why = request.user.pk, "somebody else was expected"
+        tokens.discard(grant, uid=account.uid, user=user, why=why)
+    if state.get("headless"):
+        text = "Somebody else came back from sipgate than the person of the connection to repair."
+        raise errors.NeedsSignIn(text)
+    if needed is None:
+        raise ImmediateHttpResponse(gone(request))
+    page = links.sign_in_url(
+        state.get("next") or "",
+        process=state.get("process") or "",
+        repairs=repairs,
+        another=links.signed_name(met),
+    )
+    raise ImmediateHttpResponse(HttpResponseRedirect(page))
 
 
-def named(request: HttpRequest) -> SocialAccount | None:
-    """Return the connection that this address names; None if it names none, or if that is gone."""
-    try:
-        pk = int(_signer().unsign(request.GET.get(FIELD, "")))
-    except (signing.BadSignature, ValueError):
-        return None
-    rows = _connections().filter(pk=pk).select_related("sipgate_account", "sipgate_token")
-    found: SocialAccount | None = rows.defer("sipgate_token__sealed").first()
-    return found
+def another_account(request: HttpRequest) -> HttpResponse:
+    """Return the page that says how to use another sipgate account in this browser.
 
-
-def is_for(connection_id: int | None, uid: str) -> bool:
-    """Tell whether ``uid`` is the one to sign in. Call it in the transaction that completes the sign-in."""
-    if connection_id is None:
-        return True
-    return bool(_connections().select_for_update().filter(pk=connection_id, uid=uid).exists())
-
-
-def asked_for(state: dict[str, Any]) -> int | None:
-    """Return the key of the connection that a sign-in is to repair, from what allauth's state remembers."""
-    data = state.get("data")
-    return data.get(MARK) if isinstance(data, dict) else None
-
-
-def note_met(request: HttpRequest, connection_id: int, name: str) -> None:
-    """Remember who came back instead of the person of ``connection_id``."""
-    request.session[MET] = {
-        "connection": connection_id,
-        "name": name,
-        "until": time.time() + REMEMBERED,
+    The address says whose connection is to be repaired, if any, and who came back instead. *Continue* is the same
+    sign-in, in which sipgate asks who signs in.
+    """
+    query = request.GET.copy()
+    del query[links.ANOTHER]
+    query[links.PROMPT] = "login"
+    needed = links.to_repair(request)
+    context = {
+        "needed": needed.get_provider_account().to_str() if needed else "",
+        "met": links.name_met(request),
+        "again_url": f"{request.path}?{query.urlencode()}",
+        "logout_url": _logout_url(),
     }
-
-
-def met(request: HttpRequest, connection_id: int) -> str:
-    """Return the name of who came back instead, a moment ago; empty if nobody did."""
-    known = request.session.get(MET)
-    if (
-        not isinstance(known, dict)
-        or known["connection"] != connection_id
-        or known["until"] < time.time()
-    ):
-        return ""
-    return str(known["name"])
-
-
-def forget_met(request: HttpRequest) -> bool:
-    """Forget who came back instead. Tell whether somebody did: they may have signed out of sipgate since."""
-    return request.session.pop(MET, None) is not None
+    return render(request, "sipgate_provider/another_account.html", context)
 
 
 def gone(request: HttpRequest) -> HttpResponse:
-    """Answer an address whose connection does not exist (any more). An ordinary sign-in would create a new account."""
+    """Answer for a connection that does not exist (any more). An ordinary sign-in would create a new account."""
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated
@@ -93,9 +90,21 @@ def gone(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _connections() -> Any:
-    return SocialAccount.objects.using(tokens.using()).filter(provider=conf.PROVIDER_ID)
+def _name(account: SocialAccount, grant: oauth.Grant) -> str:
+    """Return the name of a sipgate account that is not going to be connected."""
+    rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
+    known = rows.filter(provider=account.provider, uid=account.uid).first()
+    if known is not None:
+        return str(known.get_provider_account().to_str())
+    tokens.release_connections()
+    with suppress(errors.SipgateError):
+        company = TokenClient(grant.access_token).account().company
+        if company:
+            return company
+    return str(account.get_provider_account().to_str())
 
 
-def _signer() -> signing.Signer:
-    return signing.Signer(salt="sipgate_provider.repair")
+def _logout_url() -> str:
+    """Return the logout page of OpenID Connect, which Keycloak has beside its other endpoints; empty if unknown."""
+    head, found, _rest = conf.auth_url().partition("/protocol/openid-connect/")
+    return f"{head}{found}logout" if found else ""

@@ -23,10 +23,9 @@ from allauth.socialaccount.models import SocialAccount
 from django import template
 from django.http import HttpRequest
 
-from sipgate_provider import accounts, conf, problems
+from sipgate_provider import accounts, conf, links
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.models import SipgateToken
-from sipgate_provider.sign_in import repair
 
 register = template.Library()
 
@@ -109,14 +108,14 @@ def sipgate_sign_in_url(
     """
     request: HttpRequest | None = context.get("request")
     if request is None:
-        return problems.sign_in_url(next, process=process)
+        return links.sign_in_url(next, process=process)
     if not process:
         process = "connect" if _is_signed_in(request) else "login"
     back = next or (request.get_full_path() if request.method in {"GET", "HEAD"} else "")
     rows = _rows(request) if scopes else []
     about = connection or (rows[0] if rows else None)
     repairs = about.pk if about is not None else None
-    return problems.sign_in_url(
+    return links.sign_in_url(
         back, process=process, wish=_wish(request, _words(scopes)), repairs=repairs
     )
 
@@ -145,7 +144,7 @@ def sipgate_button(
 def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | None:
     """Return the connection that will be repaired, on allauth's page before a sign-in."""
     request: HttpRequest | None = context.get("request")
-    return repair.named(request) if request is not None else None
+    return links.to_repair(request) if request is not None else None
 
 
 @register.simple_tag(takes_context=True)
@@ -154,7 +153,7 @@ def sipgate_extra_scopes(context: template.Context) -> list[str]:
     request, provider = context.get("request"), context.get("provider")
     if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []
-    return sorted(set(scope_rules.pending(request)) - set(provider.get_scope()))
+    return sorted(set(links.wanted_scopes(request) or ()) - set(provider.get_scope()))
 
 
 def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
@@ -162,7 +161,7 @@ def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
         return ""
     rows = _rows(request)
     token = accounts.token_of(rows[0]) if rows else None
-    return scope_rules.signed(
+    return links.signed_scopes(
         request, scope_rules.widened(token.scopes if token else (), needed=needed)
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from sipgate_provider.remote import oauth
-from sipgate_provider.sign_in import views
+from sipgate_provider.remote.oauth import Grant
+from sipgate_provider.sign_in import oauth
 
 
 class Secrets:
@@ -34,7 +34,7 @@ class Secrets:
 def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
     """Learn every token, code, verifier and key that the test meets."""
     found = Secrets()
-    real = oauth.Grant.parse.__func__
+    real = Grant.parse.__func__
 
     def parse(cls, data, **options):
         grant = real(cls, data, **options)
@@ -42,15 +42,15 @@ def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
         found.learn("refresh token", grant.refresh_token)
         return grant
 
-    monkeypatch.setattr(oauth.Grant, "parse", classmethod(parse))
-    real_exchange = views.SipgateOAuth2Client.get_access_token
+    monkeypatch.setattr(Grant, "parse", classmethod(parse))
+    real_exchange = oauth.SipgateOAuth2Client.exchange
 
-    def exchange(self, code, pkce_code_verifier=None, extra_data=None):
+    def exchange(self, code, verifier):
         found.learn("code", code)
-        found.learn("verifier", pkce_code_verifier)
+        found.learn("verifier", verifier)
         found.learn("client secret", self.consumer_secret)
-        return real_exchange(self, code, pkce_code_verifier, extra_data)
+        return real_exchange(self, code, verifier)
 
-    monkeypatch.setattr(views.SipgateOAuth2Client, "get_access_token", exchange)
+    monkeypatch.setattr(oauth.SipgateOAuth2Client, "exchange", exchange)
     found.learn("key", settings.SIPGATE_TOKEN_KEYS[0])
     return found

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.utils.decorators import method_decorator
 from django.views import View
 
 from sipgate_provider import scopes
-from sipgate_provider.decorators import SipgateRequiredMixin, sipgate_required
+from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.doctor import Finding, Severity, permissions
 from sipgate_provider.remote import oauth, probes
@@ -77,19 +78,14 @@ class TestScopes:
         @sipgate_required(scopes=["balance:read"])
         def balance(request: Any) -> None: ...
 
-        @sipgate_required(scopes="contacts:read")
+        @method_decorator(sipgate_required(scopes="contacts:read"), name="dispatch")
         class Contacts(View): ...
 
-        class Numbers(SipgateRequiredMixin, View):
-            sipgate_scopes = ("numbers:read",)
-
-        class Dynamic(SipgateRequiredMixin, View):
-            @property
-            def sipgate_scopes(self) -> Any:  # type: ignore[override]  # known with a request only
-                raise AssertionError
+        sipgate_required(scopes=["numbers:read"])(lambda request: None)
 
         named = scopes.needed_by_code()
         assert [*named] == ["balance:read", "contacts:read", "numbers:read"]
+        assert named["contacts:read"] == ["a class-based view"]
         assert named["balance:read"] == [
             f"{__name__}.TestScopes.test_what_the_code_asks_for.<locals>.balance"
         ]

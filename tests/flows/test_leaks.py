@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from allauth.socialaccount.models import SocialAccount, SocialToken
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.oauth2 import views as allauth_views
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.core import mail
@@ -25,10 +26,9 @@ from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors, tokens
-from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
-from sipgate_provider.sign_in import receivers, views
+from sipgate_provider.sign_in import oauth as sign_in
 from sipgate_provider.tokens import journal, rows, sealing
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
@@ -176,7 +176,7 @@ def test_not_in_error_reports(
         pytest.fail("no error")
 
 
-@pytest.mark.parametrize("failing", ["complete_social_login", "exchange"])
+@pytest.mark.parametrize("failing", ["complete", "exchange"])
 def test_not_in_the_report_of_a_failing_sign_in(
     browser: Browser, secrets: Secrets, settings: Any, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
@@ -194,7 +194,7 @@ def test_not_in_the_report_of_a_failing_sign_in(
     if failing == "exchange":
         monkeypatch.setattr("sipgate_provider.remote.http._Stamped.getresponse", broken)
     else:
-        monkeypatch.setattr(views, failing, broken)
+        monkeypatch.setattr(allauth_views, "complete_social_login", broken)
     settings.ADMINS = [("me", "me@example.org")]
     handler = AdminEmailHandler(include_html=True)
     logger = logging.getLogger("django.request")
@@ -242,12 +242,10 @@ class TestFrames:
         )
         sealing.seal_pair(pair, connection_id=1, generation=1)
 
-    def serialize(self) -> None:
-        token = SocialToken(token=self.GRANT.access_token, token_secret=self.GRANT.refresh_token)
-        receivers.attach(token, self.GRANT)
-        SipgateSocialAccountAdapter().serialize_instance(token)
+    def seal_pending(self) -> None:
+        sign_in.sealed(self.GRANT)
 
-    @pytest.mark.parametrize("work", ["write", "seal", "serialize"])
+    @pytest.mark.parametrize("work", ["write", "seal", "seal_pending"])
     def test_show_no_token(self, settings: Any, tmp_path: Path, work: str) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         settings.SIPGATE_TOKEN_KEYS = ("not a key",)

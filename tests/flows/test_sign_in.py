@@ -16,7 +16,7 @@ from django.utils import timezone
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import http, oauth
-from sipgate_provider.sign_in import views
+from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
 from tests import scripted_server
 from tests.journey import Browser
 from tests.scripted_server import Answer
@@ -88,7 +88,7 @@ class TestSignUp:
         }
         assert browser.site.post("/accounts/signup/", form).headers["Location"] == "/account"
         assert tokens.errands.wait_idle(10)
-        assert "A mail could not be sent (ConnectionRefusedError)" in caplog.text
+        assert "ConnectionRefusedError" in caplog.text
 
     def test_name_comes_with_the_scope(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
@@ -125,7 +125,7 @@ class TestSignUp:
             script.answer = lambda asked: Answer(
                 data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"}
             )
-            identity = views.SipgateOAuth2Adapter(rf.get("/oauth")).identity(grant)
+            identity = SipgateOAuth2Adapter(rf.get("/oauth")).identity(grant)
         assert (identity["email"], identity["email_verified"]) == ("rosa@rosenduft.example", False)
 
     @pytest.mark.parametrize("atomic", [True, False])

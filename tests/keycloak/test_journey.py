@@ -83,9 +83,10 @@ class TestSignIn:
         assert set(shown["token"]["scope"]) == {"account:read", "balance:read"}
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
 
-    def test_a_narrower_sign_in_brings_back_what_was_allowed(
+    def test_a_narrower_sign_in_keeps_what_was_allowed(
         self, visitor: Visitor, settings: Any
     ) -> None:
+        """Two grants of one session rotate side by side, so the one that is kept lives on."""
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
         settings.SOCIALACCOUNT_PROVIDERS = {
             "sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}
@@ -93,12 +94,10 @@ class TestSignIn:
         visitor.sign_in()
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["account:read"]}}
         visitor.site.post("/accounts/logout/")
-        detour = visitor.site.get(visitor.sign_in().headers["Location"]).headers["Location"]
-        assert "prompt=none" in detour
-        assert visitor.keycloak.open(detour).kind == "callback"
-        assert visitor.site.get(visitor.callback()).headers["Location"] == "/account"
-        assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
+        assert visitor.sign_in().headers["Location"] == "/account"
+        make_stale()
         assert visitor.sees_its_account()
+        assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
 
     def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(
         self, visitor: Visitor
@@ -114,7 +113,7 @@ class TestSignIn:
                 tab = Client(headers={"host": HOST})
                 tab.cookies.load({name: morsel.value for name, morsel in before.items()})
                 try:
-                    assert tab.get(callback).status_code == 302
+                    assert tab.get(callback).status_code in {302, 401}
                     return tab
                 finally:
                     connections.close_all()
@@ -123,24 +122,9 @@ class TestSignIn:
                 asked = list(tabs.map(ask, range(6)))
             signed_in = [tab for tab in asked if tab.get("/account.json").status_code == 200]
             assert len(signed_in) == 1, (
-                "the one that sent the code; the others share its cookies in a real browser"
+                "the one that sent the code; another begins again, the rest are told to"
             )
             assert signed_in[0].get("/account.json").json()["connections"][0]["fresh"]
-
-    @pytest.mark.parametrize(
-        ("registered", "told"), [("-", "opens in a new tab"), ("+", "then sends you back here")]
-    )
-    def test_another_account_finds_out_what_works(
-        self, server: KeycloakServer, signed_in: Visitor, registered: str, told: str
-    ) -> None:
-        server.set_way_back(registered)
-        signed_in.company()
-        page = signed_in.site.get(
-            "/accounts/sipgate/login/?process=connect&another=1"
-        ).content.decode()
-        assert f"ends what was connected in this browser: {ROSAS_COMPANY}" in page
-        assert "Stay connected" in page
-        assert told in page
 
 
 class TestRefresh:

@@ -62,11 +62,11 @@ def test_signatures_in_the_text() -> None:
     required = reference.signature(decorators.sipgate_required, "sipgate_required").replace(
         "(view=None, ", "("
     )
-    assert required in section(PAGE, "## Decorator and mixin")
+    assert required in section(PAGE, "## Decorator")
 
 
 def test_statuses_of_the_decorator() -> None:
-    rows = {row[0]: row[2] for row in table(section(PAGE, "## Decorator and mixin"))}
+    rows = {row[0]: row[2] for row in table(section(PAGE, "## Decorator"))}
     for person, kinds in {
         "has no connection, or has to sign in": (errors.NotConnected, errors.NeedsSignIn),
         "lacks a scope": (errors.MissingPermission,),

@@ -1,0 +1,111 @@
+"""Builds and reads the address at which a sign-in begins.
+
+::
+
+    /accounts/sipgate/login/?process=connect&next=/sms&sipgate_scopes=…&repair=…
+
+*Scopes* beyond the configured ones are signed for one user, because a crafted link could otherwise ask somebody for
+everything. The connection that the sign-in is to *repair* is signed without a user: somebody who follows the link in a
+mail is not signed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.core import signing
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.http import urlencode
+
+from sipgate_provider import conf, tokens
+
+SCOPES = "sipgate_scopes"
+REPAIR = "repair"
+ANOTHER = "another"
+PROMPT = "prompt"
+"""As in OpenID Connect Core §3.1.2.1."""
+SIGNED_FOR = 86_400
+"""Seconds for which a button works on a page that stays open."""
+
+
+def sign_in_url(
+    next_url: str,
+    *,
+    process: str = "",
+    wish: str = "",
+    repairs: int | None = None,
+    another: str = "",
+    prompt: str = "",
+) -> str:
+    """Return the address that begins a sign-in (GET asks first, POST leaves), and comes back to ``next_url``.
+
+    Args:
+        process: allauth's: ``"connect"`` connects the user who is signed in here, ``""`` and ``"login"`` sign in.
+        wish: further scopes, as ``signed_scopes`` returns them.
+        repairs: key of a connection. If somebody else signs in at sipgate, nothing is changed, and a page says so.
+        another: ``"1"``, or a name from ``signed_name``: shows the page that says how to use another sipgate account.
+        prompt: ``"login"`` lets sipgate ask who signs in, even if somebody is signed in there.
+    """
+    try:
+        url = reverse("sipgate_login")
+    except NoReverseMatch:
+        return ""
+    named = _signer().sign(str(repairs)) if repairs is not None else ""
+    query = {"process": process, "next": next_url, SCOPES: wish, REPAIR: named}
+    query |= {ANOTHER: another, PROMPT: prompt}
+    words = urlencode({name: value for name, value in query.items() if value})
+    return f"{url}?{words}" if words else url
+
+
+def signed_scopes(request: HttpRequest, wanted: Iterable[str]) -> str:
+    """Return a parameter that asks for ``wanted`` beyond the configured scopes, for this user and for a day."""
+    return signing.dumps([_whose(request), *sorted(set(wanted))], salt=SCOPES)
+
+
+def wanted_scopes(request: HttpRequest) -> tuple[str, ...] | None:
+    """Return the further scopes that this address or form asks for; None if it has no valid signature for this user."""
+    value = request.POST.get(SCOPES) or request.GET.get(SCOPES)
+    if not value:
+        return None
+    try:
+        whose, *wanted = signing.loads(value, salt=SCOPES, max_age=SIGNED_FOR)
+    except (signing.BadSignature, ValueError, TypeError):
+        return None
+    return tuple(str(scope) for scope in wanted) if whose == _whose(request) else None
+
+
+def signed_name(name: str) -> str:
+    """Return a value of ``another``: the page then says that the person ``name`` came back from sipgate."""
+    return signing.dumps(name, salt=ANOTHER)
+
+
+def name_met(request: HttpRequest) -> str:
+    """Return the name that ``signed_name`` was given; empty if there is none of ours."""
+    try:
+        return str(signing.loads(request.GET.get(ANOTHER, ""), salt=ANOTHER))
+    except signing.BadSignature:
+        return ""
+
+
+def to_repair(request: HttpRequest) -> SocialAccount | None:
+    """Return the connection that this address names; None if it names none, or if that is gone."""
+    try:
+        pk = int(_signer().unsign(request.GET.get(REPAIR, "")))
+    except (signing.BadSignature, ValueError):
+        return None
+    rows = SocialAccount.objects.using(tokens.using()).filter(provider=conf.PROVIDER_ID, pk=pk)
+    rows = rows.select_related("sipgate_account", "sipgate_token")
+    return rows.defer("sipgate_token__sealed").first()
+
+
+def _signer() -> signing.Signer:
+    """Signs the key of a connection. It does not expire, since whoever follows the link has to sign in."""
+    return signing.Signer(salt="sipgate_provider.repair")
+
+
+def _whose(request: HttpRequest) -> str:
+    user: Any = getattr(request, "user", None)
+    return str(user.pk) if user is not None and user.pk is not None else ""

@@ -1,0 +1,48 @@
+"""Bounds what callbacks cost: how many wait for sipgate at once, and how often sign-ins from one address may fail.
+
+Otherwise a slow sipgate would take every thread of the process, and a visitor with invented codes would use up the
+requests that sipgate allows this site.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
+
+from allauth import app_settings
+from allauth.account.adapter import get_adapter
+from django.core.cache import cache
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+
+from sipgate_provider import conf
+
+places = threading.BoundedSemaphore(conf.callbacks_at_once())
+"""One for each callback that may wait for sipgate in this process."""
+MOST_FAILURES, WINDOW = 30, 60
+"""So many sign-ins from one address may fail within so many seconds. Those that succeed are not counted."""
+
+
+def note_failure(request: HttpRequest) -> None:
+    """Count a sign-in that failed after sipgate was asked."""
+    key = _key(request)
+    if key and not cache.add(key, 1, WINDOW):
+        with suppress(ValueError):  # its window has just ended
+            cache.incr(key)
+
+
+def failed_too_often(request: HttpRequest) -> bool:
+    key = _key(request)
+    return bool(key) and cache.get(key, 0) >= MOST_FAILURES
+
+
+def _key(request: HttpRequest) -> str:
+    """Return the cache's key for the visitor's address, or network for IPv6; empty if allauth cannot tell it."""
+    try:
+        address = ip_address(get_adapter(request).get_client_ip(request))
+    except (PermissionDenied, ValueError):
+        return ""
+    prefix = app_settings.RATE_LIMIT_IPV6_PREFIX if address.version == 6 else 32
+    network = ip_network(f"{address}/{prefix}", strict=False).network_address
+    return f"sipgate_provider.failed:{network}"

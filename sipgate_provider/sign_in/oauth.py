@@ -1,0 +1,238 @@
+"""Asks sipgate who has signed in, for allauth: exchanges the code, reads the identity, refuses what does not fit.
+
+Nothing in clear text leaves this module: allauth's token holds all that sipgate granted, sealed, so a session, table or
+report of allauth's cannot show it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
+from allauth.socialaccount.providers.oauth2.client import OAuth2Client
+from allauth.socialaccount.providers.oauth2.views import OAuth2Adapter
+from django.conf import settings
+from django.core.exceptions import MultipleObjectsReturned, ValidationError
+from django.db import transaction
+from django.http import HttpRequest
+from django.views.decorators.debug import sensitive_variables
+
+from sipgate_provider import conf, endpoints, errors, problems, scopes, tokens
+from sipgate_provider.client import TokenClient
+from sipgate_provider.remote import oauth
+from sipgate_provider.remote.secret import Secret
+
+from . import repair
+
+VERIFIER = "sipgate_provider.pkce_verifier"
+PENDING = "sipgate_provider.pending_sign_in"
+ELSEWHERE = (
+    "sipgate signs people in by its callback only. Use allauth's headless API "
+    "(auth/provider/redirect) instead of this address."
+)
+"""Answer to REST libraries that hand a browser's code or token to allauth's adapter."""
+
+
+class SipgateOAuth2Client(OAuth2Client):
+    def get_redirect_url(
+        self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]
+    ) -> str:
+        """Return the authorization URL; scopes are sorted, so that the same scopes give the same URL."""
+        params = {**extra_params, "scope": " ".join(sorted(set(scope)))}
+        url = str(super().get_redirect_url(authorization_url, [], params))
+        if "?" in authorization_url:  # allauth always begins a query
+            url = authorization_url + "&" + url.removeprefix(authorization_url + "?")
+        return url
+
+    def get_access_token(self, code: str, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuse a code that did not come to our callback: nobody has checked state, issuer and verifier."""
+        raise ValidationError(ELSEWHERE)
+
+    @sensitive_variables("code", "verifier")
+    def exchange(self, code: str, verifier: str | None) -> oauth.Grant:
+        """Exchange the code; raises as ``oauth.exchange_code``."""
+        client = oauth.Client(
+            client_id=self.consumer_key,
+            client_secret=self.consumer_secret,
+            token_url=self.access_token_url,
+        )
+        return oauth.exchange_code(
+            client, code=code, redirect_uri=self.callback_url, code_verifier=verifier
+        )
+
+
+class SipgateOAuth2Adapter(OAuth2Adapter):
+    """What allauth's callback view asks, in the order of the methods from ``get_access_token_data`` on."""
+
+    provider_id = conf.PROVIDER_ID
+    client_class = SipgateOAuth2Client
+    code = Secret("")
+    """The callback's code, which the view has taken out of the request."""
+    state: dict[str, Any] | None = None
+    """allauth's, of this sign-in, once it is used; set by the view."""
+    to_the_end: ExitStack
+    """The view's: what is entered here ends when the sign-in is completed, or is undone with it."""
+
+    @property  # read at the moment of use, as allauth's own OpenID Connect adapter does
+    def authorize_url(self) -> str:
+        return conf.auth_url()
+
+    @property
+    def access_token_url(self) -> str:  # type: ignore[override]  # allauth annotates an attribute
+        return conf.token_url()
+
+    def get_provider(self) -> Any:
+        """Return the provider.
+
+        Raises:
+            errors.Misconfigured: no client is configured, or more than one.
+        """
+        try:
+            return super().get_provider()  # type: ignore[no-untyped-call]  # allauth is untyped
+        except SocialApp.DoesNotExist:
+            text = "No sipgate client is configured."
+        except MultipleObjectsReturned:
+            text = "Two sipgate clients are configured."
+        raise errors.Misconfigured(text, setting=errors.CLIENT_ID)
+
+    def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
+        return conf.redirect_uri() or str(super().get_callback_url(request, app))
+
+    def get_access_token_data(
+        self,
+        request: HttpRequest,
+        app: SocialApp,
+        client: SipgateOAuth2Client,
+        pkce_code_verifier: str | None = None,
+    ) -> oauth.Grant:
+        """Exchange the callback's code. No database connection is held while sipgate is asked.
+
+        Raises:
+            errors.SipgateError, errors.TokenRefused: as ``oauth.exchange_code``.
+            errors.Misconfigured: the callback names another authorization server (RFC 9207, mix-up attack).
+        """
+        _check_issuer(request.GET.get("iss", ""))
+        verifier = None
+        if pkce_code_verifier:
+            verifier = tokens.open_text(pkce_code_verifier, context=VERIFIER)
+        tokens.release_connections()
+        self.did_fetch_access_token = True
+        return client.exchange(self.code, verifier)
+
+    def parse_token(self, data: Any) -> SocialToken:
+        """Return allauth's token value, with all that sipgate granted, sealed."""
+        if not isinstance(data, oauth.Grant):
+            raise ValidationError(ELSEWHERE)
+        return SocialToken(token=sealed(data))
+
+    def complete_login(
+        self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any
+    ) -> SocialLogin:
+        """Ask sipgate who signed in: one request, or two if the granted scopes include name and email.
+
+        Begins the transaction in which the sign-in is completed.
+
+        Raises:
+            errors.SipgateError: sipgate did not say.
+            ImmediateHttpResponse: somebody else was to repair a connection; nothing was changed.
+        """
+        grant: oauth.Grant = kwargs["response"]
+        identity = self.identity(grant)
+        login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)
+        login.account.uid = _uid(login.account)
+        repair.refuse_others(request, login.account, grant, self.state or {})
+        self.to_the_end.enter_context(transaction.atomic(using=tokens.using()))
+        return login
+
+    @sensitive_variables("grant")
+    def identity(self, grant: oauth.Grant) -> dict[str, Any]:
+        """Return sipgate's identity resource with what else is known about the person.
+
+        An email counts as verified only if OpenID Connect says so; its claims come straight from the token endpoint,
+        over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
+        """
+        who = TokenClient(grant.access_token).identity()
+        chosen = self.request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
+        data: dict[str, Any] = {
+            "sub": who.sub,
+            "masterSipId": who.master_sip_id,
+            "domain": who.domain,
+            "locale": who.locale,
+            "language": chosen if chosen in dict(settings.LANGUAGES) else "",
+            "oidc_sub": _text(oauth.jwt_claims(grant.access_token).get("sub")),
+        }
+        claims = oauth.jwt_claims(grant.id_token) if grant.id_token else {}
+        if _text(claims.get("email")):
+            return data | {
+                "email": _text(claims.get("email")),
+                "email_verified": claims.get("email_verified") is True,
+                "firstname": _text(claims.get("given_name")),
+                "lastname": _text(claims.get("family_name")),
+            }
+        granted = conf.scope() if grant.scope is None else grant.scope
+        if scopes.suffices(granted, needed="users:read"):
+            data |= self._person(grant.access_token, who.sub)
+        return data
+
+    def _person(self, access_token: str, sub: str) -> dict[str, Any]:
+        try:
+            user = TokenClient(access_token).user(sub)
+        except (errors.MissingPermission, errors.NotFound):
+            return {}  # a colleague without rights may sign in all the same, without a name
+        return {
+            "email": user.email,
+            "email_verified": False,
+            "firstname": user.firstname,
+            "lastname": user.lastname,
+        }
+
+
+def sealed(grant: oauth.Grant) -> str:
+    """Return all that sipgate granted as a text that only ``opened`` can read.
+
+    Raises:
+        errors.Misconfigured: ``SIPGATE_TOKEN_KEYS`` has no usable key.
+    """
+    return tokens.seal_text(Secret(json.dumps(grant.to_dict())), context=PENDING)
+
+
+def opened(text: str) -> oauth.Grant:
+    """Return what ``sealed`` was given.
+
+    Raises:
+        errors.Misconfigured: the text is another one, or its key is gone.
+    """
+    return oauth.Grant.from_dict(json.loads(tokens.open_text(text, context=PENDING)))
+
+
+class WrongIssuer(errors.Misconfigured):
+    """The callback names another authorization server. ``description`` has both values, for the page."""
+
+    def __init__(self, named: str, expected: str) -> None:
+        named = problems.printable(named)
+        derived = expected == endpoints.issuer_from(conf.auth_url())
+        setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
+        self.description = f"iss={named} ≠ {expected}"
+        text = f"The callback's iss is {named!r}, not {expected!r}, which follows from {setting}."
+        super().__init__(text, setting=setting, endpoint="callback", code="iss")
+
+
+def _check_issuer(named: str) -> None:
+    expected = conf.issuer()
+    if named and expected and named != expected:
+        raise WrongIssuer(named, expected)
+
+
+def _uid(account: SocialAccount) -> str:
+    """Return the account's uid, with its domain if this site knows the same id from another region of sipgate."""
+    uid, domain = account.uid, account.extra_data.get("domain", "")
+    known = SocialAccount.objects.using(tokens.using()).filter(provider=account.provider, uid=uid)
+    data = known.values_list("extra_data", flat=True).first() or {}
+    is_other = bool(domain and data.get("domain")) and domain != data["domain"]
+    return f"{uid}@{domain}"[:191] if is_other else uid
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,86 @@
+"""Uses each state once, even if its callback comes more than once (reload, double click, prefetch, *Back*).
+
+Whoever inserts the row sends the code. A request that comes later begins the sign-in again, once, if it carries the
+session cookie of the first: a browser that dropped the first answer does. Afterwards that cookie is of no use, since
+signing in replaces the session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import timedelta
+from typing import Any
+
+from allauth.socialaccount.providers.base import AuthProcess
+from django.conf import settings
+from django.db import IntegrityError, transaction
+from django.http import HttpRequest
+from django.utils import timezone
+
+from sipgate_provider import tokens
+from sipgate_provider.models import SipgateToken, UsedState
+
+STASHED = "socialaccount_states"
+"""Where allauth keeps states in the session: (what was asked for, when, by which provider) by the state's id. allauth
+offers no way to look at one without taking it out."""
+KEPT_FOR = timedelta(hours=1)
+"""How long a repeated callback is recognised."""
+
+
+def begun(request: HttpRequest, state_id: str) -> dict[str, Any] | None:
+    """Return what this browser's session knows of a state that was not used yet, and leave it there."""
+    stashed = request.session.get(STASHED, {}).get(state_id)
+    return dict(stashed[0]) if stashed else None
+
+
+def use(request: HttpRequest, state_id: str, asked: dict[str, Any]) -> bool:
+    """Use a state, and commit. False: another request has used it."""
+    row = UsedState(
+        state_hash=_digest(state_id),
+        session_hash=_of_session(request),
+        used_at=timezone.now(),
+        asked={
+            name: asked[name] for name in ("process", "next", "data", "headless") if name in asked
+        },
+    )
+    try:
+        with transaction.atomic(using=tokens.using()):
+            row.save(using=tokens.using(), force_insert=True)
+    except IntegrityError:
+        return False
+    return True
+
+
+def used(state_id: str) -> UsedState | None:
+    """Return the row of a state that was used; None for any other."""
+    return UsedState.objects.filter(pk=_digest(state_id)).first()
+
+
+def may_begin_again(request: HttpRequest, row: UsedState) -> bool:
+    """Tell whether the sign-in is to begin again: for the browser that began it, and once."""
+    if _has_connected(request, row):
+        return False
+    mine = UsedState.objects.filter(pk=row.pk, session_hash=_of_session(request))
+    return bool(mine.exclude(session_hash="").update(session_hash=""))
+
+
+def _has_connected(request: HttpRequest, row: UsedState) -> bool:
+    """Tell whether the first callback has connected something to this user, whose session stays the same then."""
+    if row.asked.get("process") != AuthProcess.CONNECT or not request.user.is_authenticated:
+        return False
+    connected = SipgateToken.objects.filter(connection__user=request.user.pk)
+    return connected.filter(consented_at__gte=row.used_at).exists()
+
+
+def forget_old() -> None:
+    """Delete the rows of states that are too old to come back."""
+    UsedState.objects.filter(used_at__lt=timezone.now() - KEPT_FOR).delete()
+
+
+def _of_session(request: HttpRequest) -> str:
+    return _digest(request.COOKIES.get(settings.SESSION_COOKIE_NAME, ""))
+
+
+def _digest(value: str) -> str:
+    """Return the hash of a state or cookie, which is stored. They are random, so a plain hash suffices."""
+    return hashlib.sha256(value.encode()).hexdigest() if value else ""

@@ -1,0 +1,86 @@
+"""Tells people why a sign-in failed, when the callback ends in an error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from allauth.socialaccount.providers.base import AuthError, AuthProcess
+from django.conf import settings
+from django.http import HttpRequest
+from django.shortcuts import resolve_url
+from django.utils.translation import gettext
+
+from sipgate_provider import conf, errors, links, problems
+from sipgate_provider.errors import Kind
+
+from .asked import Asked
+
+OUR_CLIENT = f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI"
+
+
+def of_callback(
+    request: HttpRequest,
+    *,
+    error: str | None,
+    failure: Exception | None,
+    state: dict[str, Any] | None,
+) -> problems.Problem:
+    """Return the problem of a sign-in that came back without success, and log it under its reference.
+
+    Its button begins the same sign-in again, as far as ``state`` (allauth's, None if it is not known) tells which.
+    """
+    code = problems.printable(request.GET.get("error", ""))[:80]
+    text = problems.printable(request.GET.get("error_description", ""))
+    if failure is None and code and error != AuthError.CANCELLED:
+        failure = _of_code(code)
+    if failure is not None:
+        problem = problems.describe(failure)
+    else:
+        cancelled = error == AuthError.CANCELLED
+        problem = problems.of_kind(Kind.DENIED if cancelled else Kind.STATE)
+    # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
+    changes: dict[str, Any] = {"action_url": again(request, state or {}), "action_post": True}
+    if state is None and request.user.is_authenticated:
+        # They are signed in, nobody knows what they wanted, and a sign-in could change who they are.
+        back = resolve_url(settings.LOGIN_REDIRECT_URL)
+        changes = {"action_url": back, "action_label": gettext("Continue"), "action_post": False}
+    problem = replace(problem, status=401, detail=text or problem.detail, **changes)
+    what = f"A sign-in failed (error={code!r} description={text!r})" if code else "A sign-in failed"
+    problems.log(problem, failure, what=what)
+    return problem
+
+
+def again(request: HttpRequest, state: dict[str, Any]) -> str:
+    """Return the address that begins the sign-in of ``state`` again."""
+    asked, process = Asked.of(state), state.get("process")
+    further = set(asked.scope) - set(conf.scope())
+    return links.sign_in_url(
+        state.get("next") or "",
+        process=process if process in {AuthProcess.LOGIN, AuthProcess.CONNECT} else "",
+        wish=links.signed_scopes(request, asked.scope) if further else "",
+        repairs=asked.repairs,
+    )
+
+
+def _of_code(code: str) -> errors.SipgateError:
+    """Return the error that an ``error`` of the authorization endpoint is (RFC 6749 §4.1.2.1)."""
+    match code:
+        case "server_error" | "temporarily_unavailable":
+            text = "The authorization server reported trouble of its own."
+            return errors.SipgateUnavailable(text, code=code)
+        case "invalid_scope":
+            text = "sipgate does not know a requested scope."
+            return errors.Misconfigured(text, setting="SIPGATE_SCOPE", code=code)
+        case (
+            "unauthorized_client"
+            | "invalid_request"
+            | "unsupported_response_type"
+            | "invalid_client"
+        ):
+            text = "sipgate does not accept this client's request."
+            return errors.Misconfigured(text, setting=OUR_CLIENT, code=code)
+        case "login_required" | "interaction_required" | "consent_required":
+            return errors.NeedsSignIn("sipgate wants the person to take part.", code=code)
+    text = "The authorization server answered with an unknown error code."
+    return errors.UnexpectedResponse(text)
