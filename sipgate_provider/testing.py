@@ -68,7 +68,7 @@ def connect(
     }
     sub = uid.lstrip("0123456789")
     known = {"sub": sub, "masterSipId": uid.removesuffix(sub), "domain": "sipgate.de"}
-    with transaction.atomic():
+    with transaction.atomic(using=tokens.using()):
         connection = SocialAccount.objects.create(
             user=user, provider=conf.PROVIDER_ID, uid=uid, extra_data=known
         )

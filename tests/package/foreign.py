@@ -139,6 +139,11 @@ class ForeignSite:
     def log(self) -> str:
         return (self._folder / "log").read_text()
 
+    def run(self, python: Path, code: str) -> str:
+        """Run code in the site's settings; return what it prints."""
+        command = (python, "manage.py", "shell", "--verbosity", "0", "--command", code)
+        return run(*command, cwd=self._folder, **self._environment).stdout
+
     def tables(self, database: str) -> set[str]:
         """Return the names of the tables in one of the site's databases."""
         with closing(sqlite3.connect(self._folder / database)) as connection:

@@ -118,6 +118,25 @@ class TestHeadless:
         assert headless.get("/company").status_code == 200
 
 
+def test_the_kit_for_tests_connects_people_of_any_model(awkward: ForeignSite, python: Path) -> None:
+    said = awkward.run(
+        python,
+        """
+from django.contrib.auth import get_user_model
+from django.test import Client
+from sipgate_provider.testing import fake_sipgate
+with fake_sipgate() as sipgate:
+    person = get_user_model().objects.create_user("kit@kit.example")
+    sipgate.connect(person)
+    sipgate.answers("/account", {"company": "Example GmbH"})
+    client = Client(headers={"host": "localhost"})
+    client.force_login(person)
+    print(client.get("/company").json())
+""",
+    )
+    assert said == "{'company': 'Example GmbH'}\n"
+
+
 def test_everything_about_people_is_in_their_database(awkward: ForeignSite) -> None:
     assert {"sipgate_provider_sipgatetoken", "people_person"} <= awkward.tables("archive.sqlite3")
     assert awkward.tables("db.sqlite3") <= {"django_migrations", "sqlite_sequence"}
