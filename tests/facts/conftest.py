@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.sandbox_server import SandboxServer
-from tests.facts.server import AuthorizationServer, Browser
+from tests.facts.server import AuthorizationServer, Browser, NewBrowser
 
 ON_KEYCLOAK = (pytest.mark.keycloak, pytest.mark.timeout(600))
 """The first test waits until Keycloak has started, which takes minutes on a machine that is busy with other things."""
@@ -27,7 +27,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
 
 
 @pytest.fixture
-def new_browser(server: AuthorizationServer) -> Iterator[Callable[[], Browser]]:
+def new_browser(server: AuthorizationServer) -> Iterator[NewBrowser]:
     made: list[Browser] = []
 
     def make() -> Browser:
@@ -40,5 +40,5 @@ def new_browser(server: AuthorizationServer) -> Iterator[Callable[[], Browser]]:
 
 
 @pytest.fixture
-def browser(new_browser: Callable[[], Browser]) -> Browser:
+def browser(new_browser: NewBrowser) -> Browser:
     return new_browser()

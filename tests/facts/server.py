@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any, Literal
@@ -191,8 +191,8 @@ class AuthorizationServer(ABC):
         assert answer.status_code == 200
         return bool(answer.json()["active"])
 
-    def is_refused(self, grant: dict[str, Any]) -> bool:
-        """Refresh; tell whether that is refused, which must then be ``invalid_grant``."""
+    def rejects(self, grant: dict[str, Any]) -> bool:
+        """Refresh; tell whether the server rejects it, which must then be ``invalid_grant``."""
         answer = self.refresh(grant)
         if answer.status_code == 200:
             return False
@@ -229,7 +229,7 @@ class AuthorizationServer(ABC):
 
     @abstractmethod
     def set_not_before(self, moment: int) -> None:
-        """Refuse all tokens issued before ``moment`` (seconds since 1970; 0: none)."""
+        """Reject all tokens issued before ``moment`` (seconds since 1970; 0: none)."""
 
     @abstractmethod
     def set_lifetimes(self, *, access: int = 300, session: int = 31_536_000) -> None:
@@ -247,6 +247,15 @@ class AuthorizationServer(ABC):
 
     @abstractmethod
     def set_consent_required(self, required: bool) -> None: ...
+
+
+Grant = dict[str, Any]
+NewBrowser = Callable[[], Browser]
+
+
+def error(response: requests.Response) -> tuple[int, str]:
+    """Return status and error of an answer."""
+    return response.status_code, response.json()["error"]
 
 
 def granted(response: requests.Response) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class TestRefresh:
             )
             visitor.sign_in()
             make_stale()
-            wait_until(lambda: not visitor.sees_its_account() and is_refused())
+            wait_until(lambda: not visitor.sees_its_account() and rejects())
             visitor.sign_in(process="connect")
             assert visitor.company() == ROSAS_COMPANY
 
@@ -201,7 +201,7 @@ def company_of(connection: SocialAccount) -> str:
         connections.close_all()
 
 
-def is_refused() -> bool:
+def rejects() -> bool:
     return SipgateToken.objects.get().state == "needs_sign_in"
 
 
@@ -216,7 +216,7 @@ class TestEnds:
             server.withdraw_consent(ROSA)
         make_stale()
         assert not signed_in.sees_its_account()
-        assert is_refused()
+        assert rejects()
         signed_in.sign_in(process="connect")
         assert signed_in.company() == ROSAS_COMPANY
         assert User.objects.count() == 1
@@ -227,7 +227,7 @@ class TestEnds:
         server.set_client_secret("another")
         make_stale()
         assert not signed_in.sees_its_account()
-        assert not is_refused()
+        assert not rejects()
         app = {"client_id": site.CLIENT_ID, "secret": "another"}
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app], "SCOPE": ["account:read"]}}
         wait_until(signed_in.sees_its_account)

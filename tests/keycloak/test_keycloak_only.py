@@ -28,7 +28,7 @@ def test_refresh_works_while_the_password_must_be_changed(
     finally:
         administrator.change_user(ROSA, requiredActions=[])
     administrator.set_password(ROSA, server.password)
-    assert not server.is_refused(grant)
+    assert not server.rejects(grant)
 
 
 @pytest.mark.parametrize("shown", [False, True])
@@ -46,13 +46,13 @@ def test_new_default_scope_that_nobody_consented_to(
         administrator.delete_scope(name)
     if shown:
         assert (answer.status_code, answer.json()["error"]) == (400, "invalid_scope")
-        assert not server.is_refused(grant)
+        assert not server.rejects(grant)
     else:
         assert "account:read" in scopes(granted(answer))
 
 
-def test_deleted_person_is_refused(server: KeycloakServer, browser: Browser) -> None:
+def test_deleted_person_rejects(server: KeycloakServer, browser: Browser) -> None:
     server.keycloak.create_person(GUEST)
     grant = server.grant(browser, person=GUEST)
     server.keycloak.administrator.delete_user(GUEST)
-    assert server.is_refused(grant)
+    assert server.rejects(grant)

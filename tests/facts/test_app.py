@@ -1,10 +1,13 @@
-"""What the app does at either server: it ends what is meant and no more, it knows how long a connection lives, and the
-doctor finds out without a person what the client may ask for."""
+"""What the app does at either server.
+
+It ends what is meant and no more, knows how long a connection lives, and its doctor finds out without a person what the
+client may ask for.
+"""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,45 +21,10 @@ from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.doctor import Severity
 from sipgate_provider.remote import oauth
-from tests.facts.server import ROSA, AuthorizationServer, Browser
+from tests.facts.server import ROSA, AuthorizationServer, Browser, NewBrowser
 from tests.raw_server import serving, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-NewBrowser = Callable[[], Browser]
-
-
-@pytest.fixture(autouse=True)
-def _site(server: AuthorizationServer, settings: Any) -> Iterator[None]:
-    """The settings of a site whose sipgate is this server."""
-    settings.SIPGATE_AUTH_URL = f"{server.oidc_url}/auth"
-    settings.SIPGATE_TOKEN_URL = f"{server.oidc_url}/token"
-    client = {"client_id": server.client.id, "secret": server.client.secret}
-    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
-    del settings.PORT
-    with serving(whole("401 Unauthorized", b"")) as rest_api:
-        settings.SIPGATE_API_URL = rest_api.url
-        yield
-
-
-def connect(server: AuthorizationServer, browser: Browser, **changes: str | None) -> SocialAccount:
-    """Sign in at the server and store what it brought, as a completed sign-in does."""
-    answer = server.grant(browser, **changes)
-    user, _ = get_user_model().objects.get_or_create(username="rosa")
-    connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)
-    tokens.store(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
-    return connection
-
-
-def disconnect(connection: SocialAccount) -> None:
-    connection.delete()
-    assert tokens.errands.wait_idle(60)
-
-
-def nowhere() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/revoke"
 
 
 class TestEnding:
@@ -66,7 +34,7 @@ class TestEnding:
         other = server.grant(browser, client=server.other_client)
         mine = server.grant(browser)
         disconnect(connect(server, browser))
-        assert server.is_refused(mine), "of the same browser session"
+        assert server.rejects(mine), "of the same browser session"
         server.refreshed(other, server.other_client)
 
     def test_where_there_is_no_revocation_it_does_not(
@@ -113,7 +81,7 @@ class TestEnding:
             revoke_url=f"{server.oidc_url}/revoke",
         )
         assert oauth.end_grant(client, grant["refresh_token"]) == oauth.EndedBy.REVOCATION
-        assert server.is_refused(newer)
+        assert server.rejects(newer)
         assert oauth.end_grant(client, "nonsense") == oauth.EndedBy.REVOCATION
 
 
@@ -182,3 +150,36 @@ class TestDoctor:
         client |= {"client_id": server.client.id, "secret": server.client.secret}
         settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
         assert [*self.troubles()] == ["sipgate.authorization"]
+
+
+@pytest.fixture(autouse=True)
+def _site(server: AuthorizationServer, settings: Any) -> Iterator[None]:
+    """The settings of a site whose sipgate is this server."""
+    settings.SIPGATE_AUTH_URL = f"{server.oidc_url}/auth"
+    settings.SIPGATE_TOKEN_URL = f"{server.oidc_url}/token"
+    client = {"client_id": server.client.id, "secret": server.client.secret}
+    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
+    del settings.PORT
+    with serving(whole("401 Unauthorized", b"")) as rest_api:
+        settings.SIPGATE_API_URL = rest_api.url
+        yield
+
+
+def connect(server: AuthorizationServer, browser: Browser, **changes: str | None) -> SocialAccount:
+    """Sign in at the server and store what it brought, as a completed sign-in does."""
+    answer = server.grant(browser, **changes)
+    user, _ = get_user_model().objects.get_or_create(username="rosa")
+    connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)
+    tokens.store(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
+    return connection
+
+
+def disconnect(connection: SocialAccount) -> None:
+    connection.delete()
+    assert tokens.errands.wait_idle(60)
+
+
+def nowhere() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/revoke"
