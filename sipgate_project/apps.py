@@ -1,4 +1,4 @@
-"""Registers the site's checks, and makes the table of the cache."""
+"""Makes the table of the cache."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ class SiteConfig(AppConfig):
     name = "sipgate_project"
 
     def ready(self) -> None:
-        from . import checks  # noqa: F401  # which registers itself
-
         # Django sends the signal for apps with models only, and this one has none.
         post_migrate.connect(_make_cache_table, sender=apps.get_app_config("sipgate_provider"))
 

@@ -20,7 +20,8 @@ class SipgateProviderConfig(AppConfig):
         receivers.connect_signals()
         notices.connect_signals()
         personal_data.connect_signals()
-        if conf.metrics() and metrics.switch_on():
+        if conf.metrics():
             from sipgate_provider import exposition  # needs prometheus-client
 
+            metrics.switch_on()
             exposition.register()

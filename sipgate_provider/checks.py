@@ -1,218 +1,310 @@
-"""System checks: configuration mistakes, found at start-up, each with its cure. docs/reference.md lists the ids."""
+"""System checks: settings that cannot work, found at each start, with their cure.
+
+Each line of the tables is one mistake. What only sipgate, the database or the client can tell is the
+doctor's (``ops.doctor``).
+"""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core import checks
 from django.db import connections
+from django.http.request import validate_host
+from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from sipgate_provider import conf, errors, metrics, tokens
-from sipgate_provider.remote import http
+from sipgate_provider import conf, endpoints, errors, scopes, tokens
 
-SUPPORTED = frozenset({"postgresql", "sqlite"})
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+CONNECT_SECONDS = 5
 
-Messages = Iterator[checks.CheckMessage]
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One mistake. ``is_wrong`` returns a true value, or a text for the ``{}`` of ``text``."""
+
+    id: str
+    is_wrong: Callable[[], object]
+    text: str
+    hint: str
 
 
 def register_checks() -> None:
-    for check in (
-        check_keys,
-        check_allauth,
-        check_refreshes,
-        check_apps_order,
-        check_time_zones,
-        check_metrics,
-    ):
-        checks.register(check, "sipgate")
-    checks.register(check_database, checks.Tags.database)
+    checks.register(check_settings, "sipgate")
     checks.register(check_deployment, "sipgate", deploy=True)
+    checks.register(check_database, checks.Tags.database)
 
 
-def _message(
-    kind: Callable[..., checks.CheckMessage], name: str, text: str, hint: str
-) -> checks.CheckMessage:
-    return kind(text, hint=hint, id=name)
+def check_settings(**_kwargs: Any) -> Iterator[checks.CheckMessage]:
+    return _messages(SETTINGS)
 
 
-def _error(name: str, text: str, hint: str) -> checks.CheckMessage:
-    return _message(checks.Error, name, text, hint)
+def check_deployment(**_kwargs: Any) -> Iterator[checks.CheckMessage]:
+    return _messages(DEPLOYMENT)
 
 
-def _warning(name: str, text: str, hint: str) -> checks.CheckMessage:
-    return _message(checks.Warning, name, text, hint)
+def check_database(
+    databases: Iterable[str] | None = None, **_kwargs: Any
+) -> Iterator[checks.CheckMessage]:
+    return _messages(DATABASE if tokens.using() in (databases or ()) else ())
 
 
-def check_keys(**_kwargs: Any) -> Messages:
-    if not conf.token_keys() and not settings.DEBUG:
-        yield _error(
-            "sipgate_provider.E001",
-            "SIPGATE_TOKEN_KEYS is empty: sipgate's tokens cannot be encrypted.",
-            f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
-        )
-        return
+def _messages(table: Iterable[Check]) -> Iterator[checks.CheckMessage]:
+    for check in table:
+        wrong = check.is_wrong()
+        if wrong:
+            kind = checks.Error if check.id.startswith("E") else checks.Warning
+            yield kind(check.text.format(wrong), hint=check.hint, id=f"sipgate_provider.{check.id}")
+
+
+# --- what is wrong ------------------------------------------------------------------------------
+
+
+def _bad_key() -> str:
     try:
         tokens.key_ids()
     except errors.Misconfigured as error:
-        yield _error(
-            "sipgate_provider.E002",
-            error.message,
-            "Each entry is 32 random bytes in URL-safe base64.",
-        )
+        return error.message if conf.token_keys() else ""
+    return ""
 
 
-def check_allauth(**_kwargs: Any) -> Messages:
-    if getattr(settings, "SOCIALACCOUNT_STORE_TOKENS", False):
-        yield _warning(
-            "sipgate_provider.W003",
-            "SOCIALACCOUNT_STORE_TOKENS is on: allauth also stores every token in clear text.",
-            "Switch it off; sipgate_provider stores sipgate's tokens encrypted.",
-        )
-    if not _uses_our_adapter():
-        yield _error(
-            "sipgate_provider.E004",
-            "SOCIALACCOUNT_ADAPTER is not sipgate_provider's: sessions would contain tokens in clear text.",
-            "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
-        )
-    if settings.SESSION_ENGINE.endswith("signed_cookies"):
-        yield _warning(
-            "sipgate_provider.W005",
-            "Sessions are stored in cookies: a pending sign-in is larger than a cookie may be.",
-            "Use database or cache sessions.",
-        )
-    if getattr(settings, "SOCIALACCOUNT_EMAIL_AUTHENTICATION", False):
-        yield _warning(
-            "sipgate_provider.W018",
-            "SOCIALACCOUNT_EMAIL_AUTHENTICATION is on: an e-mail address at sipgate is enough to sign in as its user.",
-            "Switch it off; users connect sipgate on their account page.",
-        )
-
-
-def _uses_our_adapter() -> bool:
+def _is_foreign_adapter() -> bool:
     from sipgate_provider.adapter import SipgateSocialAccountAdapter
 
     try:
         adapter = import_string(getattr(settings, "SOCIALACCOUNT_ADAPTER", ""))
     except ImportError:
-        return False
-    return issubclass(adapter, SipgateSocialAccountAdapter)
+        return True
+    return not issubclass(adapter, SipgateSocialAccountAdapter)
 
 
-def check_refreshes(**_kwargs: Any) -> Messages:
-    shortest = conf.answer_seconds() + 1 + conf.store_seconds()
-    if conf.lease().total_seconds() < shortest:
-        yield _error(
-            "sipgate_provider.E006",
-            "SIPGATE_LEASE_SECONDS is shorter than an answer and its storing may take: no token could be sent.",
-            f"Use at least {shortest:.0f} seconds.",
-        )
-    if conf.wait_seconds() < http.TOKEN.connect + conf.answer_seconds():
-        yield _warning(
-            "sipgate_provider.W019",
-            "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take: callers give up too early.",
-            f"Use at least {http.TOKEN.connect + conf.answer_seconds():.0f} seconds.",
-        )
-    if not 0 < conf.mandatory_share() < conf.advisory_share() < 1:
-        yield _error(
-            "sipgate_provider.E007",
-            "SIPGATE_MANDATORY_SHARE and SIPGATE_ADVISORY_SHARE must satisfy 0 < mandatory < advisory < 1.",
-            "Remove both to use the defaults.",
-        )
+def _is_before_allauth() -> bool:
+    apps = [name.partition(".apps.")[0] for name in settings.INSTALLED_APPS]
+    allauth = "allauth.socialaccount"
+    return allauth in apps and apps.index("sipgate_provider") < apps.index(allauth)
 
 
-def check_apps_order(**_kwargs: Any) -> Messages:
-    apps = list(settings.INSTALLED_APPS)
-    ours = next(
-        (i for i, name in enumerate(apps) if name.split(".apps.")[0] == "sipgate_provider"), -1
-    )
-    if "allauth.socialaccount" in apps and ours < apps.index("allauth.socialaccount"):
-        yield _error(
-            "sipgate_provider.E008",
-            "sipgate_provider is listed before allauth.socialaccount, whose token admin would replace ours.",
-            "List sipgate_provider after allauth.socialaccount in INSTALLED_APPS.",
-        )
+def _unsafe_addresses() -> str:
+    urls = {
+        "SIPGATE_AUTH_URL": conf.auth_url(),
+        "SIPGATE_TOKEN_URL": conf.token_url(),
+        "SIPGATE_API_URL": conf.api_url(),
+    }
+    return ", ".join(name for name, url in urls.items() if not _is_safe(url))
 
 
-def check_time_zones(**_kwargs: Any) -> Messages:
-    # Deadlines are compared between machines and with sipgate's clock; a local time repeats an hour each autumn.
-    if not settings.USE_TZ:
-        yield _error(
-            "sipgate_provider.E015",
-            "USE_TZ is off: the deadlines of tokens need time zones.",
-            "Set USE_TZ = True, Django's default.",
-        )
+def _is_safe(url: str) -> bool:
+    parts = urlsplit(url)
+    is_here = endpoints.is_loopback(parts.hostname)
+    return parts.scheme == "https" or (parts.scheme == "http" and is_here)
 
 
-def check_metrics(**_kwargs: Any) -> Messages:
-    if conf.metrics() and not metrics.is_on():
-        yield _warning(
-            "sipgate_provider.W016",
-            "SIPGATE_METRICS is on, but prometheus-client is not installed: nothing is counted.",
-            "pip install 'django-sipgate-provider[metrics]'",
-        )
-
-
-def check_database(databases: Iterable[str] | None = None, **_kwargs: Any) -> Messages:
-    for alias in databases or ():
-        options = connections[alias].settings_dict.get("OPTIONS", {})
-        if (
-            connections[alias].vendor == "sqlite"
-            and options.get("transaction_mode", "").upper() != "IMMEDIATE"
-        ):
-            yield _warning(
-                "sipgate_provider.W009",
-                f"SQLite database {alias!r} starts transactions without the write lock: "
-                "busy sites get 'database is locked'.",
-                "Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20} in DATABASES.",
-            )
-    alias = tokens.using()
-    if alias not in (databases or ()):
-        return
-    if connections[alias].vendor not in SUPPORTED:
-        yield _warning(
-            "sipgate_provider.W017",
-            f"Tokens are stored in database {alias!r}, a {connections[alias].vendor} database, which was never tested: "
-            "how a database counts and locks rows decides whether tokens are refreshed once and never lost.",
-            "Use PostgreSQL or SQLite; a database router may put sipgate_provider's and socialaccount's tables there.",
-        )
-    if connections[alias].vendor == "sqlite" and connections[alias].settings_dict.get(
-        "ATOMIC_REQUESTS"
-    ):
-        yield _warning(
-            "sipgate_provider.W011",
-            "ATOMIC_REQUESTS is on with SQLite: a view that has written holds the only write lock, "
-            "so no token can be refreshed in it.",
-            "Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
-        )
-
-
-def check_deployment(**_kwargs: Any) -> Messages:
+def _redirect_uri() -> str:
+    """Return why the callback would not arrive; empty if it does, or if allauth builds the address."""
     uri = conf.redirect_uri()
-    if uri and not uri.startswith("https://"):
-        yield _warning(
-            "sipgate_provider.W010",
-            "SIPGATE_REDIRECT_URI is not https: codes and session cookies are sent in clear text.",
-            "Use https://, here and in sipgate's console.",
-        )
-    if conf.cache_is_per_process():
-        yield _warning(
-            "sipgate_provider.W012",
-            "Each process has a default cache of its own: allauth's rate limits count in each process separately.",
-            "Configure a shared cache in CACHES.",
-        )
-    if conf.journal_directory() is None:
-        yield _warning(
-            "sipgate_provider.W013",
-            "There is no journal: a token pair is lost if the database fails while it is stored.",
-            "Set SIPGATE_JOURNAL_DIR to a folder on a disk that outlives the process.",
-        )
-    if not conf.token_keys():
-        yield _warning(
-            "sipgate_provider.W014",
-            "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.",
-            "Set a key of its own.",
-        )
+    parts = urlsplit(uri)
+    if not uri:
+        return ""
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+        return "it is not a full http(s) address"
+    local = [".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else []
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    if not validate_host(host, settings.ALLOWED_HOSTS or local):
+        return f"ALLOWED_HOSTS does not contain {parts.hostname}"
+    try:
+        found = resolve(parts.path).url_name
+    except Resolver404:
+        found = None
+    return "" if found == "sipgate_callback" else f"this site has no callback at {parts.path}"
+
+
+def _unwritable_journal() -> str:
+    """Return which folder cannot be written, and why; its parent is tried until it is made."""
+    folder = conf.journal_directory()
+    if folder is None:
+        return ""
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            return ""
+    except OSError as error:
+        return f"{folder} ({error.strerror or type(error).__name__})"
+
+
+def _has_per_process_sessions() -> bool:
+    return settings.SESSION_ENGINE.endswith(".cache") and conf.cache_is_per_process()
+
+
+def _is_insecure_with_secure_cookie() -> bool:
+    return settings.SESSION_COOKIE_SECURE and conf.redirect_uri().startswith("http://")
+
+
+def _shortest_lease() -> float:
+    shortest = conf.answer_seconds() + 1 + conf.store_seconds()
+    return shortest if conf.lease().total_seconds() < shortest else 0
+
+
+def _shortest_wait() -> float:
+    shortest = CONNECT_SECONDS + conf.answer_seconds()
+    return shortest if conf.wait_seconds() < shortest else 0
+
+
+def _database() -> tuple[str, dict[str, Any]]:
+    connection = connections[tokens.using()]
+    return connection.vendor, connection.settings_dict
+
+
+def _is_lazy_sqlite() -> bool:
+    vendor, options = _database()
+    mode = options.get("OPTIONS", {}).get("transaction_mode", "")
+    return vendor == "sqlite" and mode.upper() != "IMMEDIATE"
+
+
+def _is_atomic_sqlite() -> bool:
+    vendor, options = _database()
+    return vendor == "sqlite" and bool(options.get("ATOMIC_REQUESTS"))
+
+
+# --- the tables ---------------------------------------------------------------------------------
+
+SETTINGS = (
+    Check(
+        "E001",
+        lambda: not conf.token_keys() and not settings.DEBUG,
+        "SIPGATE_TOKEN_KEYS is empty: tokens cannot be encrypted.",
+        f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
+    ),
+    Check("E002", _bad_key, "A key cannot be used: {}", f"Make a key with: {NEW_KEY}"),
+    Check(
+        "E003",
+        _is_foreign_adapter,
+        "SOCIALACCOUNT_ADAPTER is not sipgate_provider's: sessions would hold tokens in clear text.",
+        "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
+    ),
+    Check(
+        "E004",
+        _is_before_allauth,
+        "sipgate_provider stands before allauth.socialaccount, whose admin would show tokens.",
+        "List sipgate_provider after allauth.socialaccount in INSTALLED_APPS.",
+    ),
+    Check(
+        "E005",
+        lambda: not settings.USE_TZ,
+        "USE_TZ is off: the deadlines of tokens need time zones.",
+        "Set USE_TZ = True, Django's default.",
+    ),
+    Check(
+        "E006",
+        _unsafe_addresses,
+        "{}: not an https address, although the client's secret and tokens are sent there.",
+        "Remove the setting to use sipgate's own address, or start it with https://.",
+    ),
+    Check(
+        "E007",
+        _unwritable_journal,
+        "SIPGATE_JOURNAL_DIR: this user cannot keep files in {}.",
+        "Name a folder that this user may write to, or None to do without the journal.",
+    ),
+    Check(
+        "E008",
+        _shortest_lease,
+        "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: no token could be sent.",
+        "Remove it to use the default.",
+    ),
+    Check(
+        "E009",
+        lambda: not 0 < conf.mandatory_share() < conf.advisory_share() < 1,
+        "SIPGATE_MANDATORY_SHARE and SIPGATE_ADVISORY_SHARE must be 0 < mandatory < advisory < 1.",
+        "Remove both to use the defaults.",
+    ),
+    Check(
+        "W010",
+        _redirect_uri,
+        "SIPGATE_REDIRECT_URI cannot bring users back: {}.",
+        "Correct it, ALLOWED_HOSTS, or *callback_urlpatterns() at the top of the root URLs.",
+    ),
+    Check(
+        "W011",
+        _shortest_wait,
+        "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take.",
+        "Remove it to use the default.",
+    ),
+    Check(
+        "W012",
+        lambda: settings.SESSION_ENGINE.endswith("signed_cookies"),
+        "SESSION_ENGINE keeps sessions in cookies: a pending sign-in is larger than a cookie.",
+        "Use database or cache sessions.",
+    ),
+    Check(
+        "W013",
+        _has_per_process_sessions,
+        "SESSION_ENGINE keeps sessions in a cache that each process has for itself.",
+        "Use database sessions, or a shared cache.",
+    ),
+    Check(
+        "W014",
+        _is_insecure_with_secure_cookie,
+        "SESSION_COOKIE_SECURE is on, but SIPGATE_REDIRECT_URI is http: the session is lost.",
+        "Use https, or switch it off on this machine.",
+    ),
+    Check(
+        "W015",
+        lambda: not scopes.suffices(conf.scope(), needed="account:read"),
+        "SIPGATE_SCOPE does not include account:read: sipgate will not show the account.",
+        "Add account:read.",
+    ),
+    Check(
+        "W016",
+        lambda: getattr(settings, "SOCIALACCOUNT_EMAIL_AUTHENTICATION", False),
+        "SOCIALACCOUNT_EMAIL_AUTHENTICATION: an email address at sipgate opens its user's account.",
+        "Switch it off; users connect sipgate on their account page.",
+    ),
+)
+
+DEPLOYMENT = (
+    Check(
+        "W021",
+        lambda: conf.redirect_uri() and not conf.redirect_uri().startswith("https://"),
+        "SIPGATE_REDIRECT_URI is not https: codes and session cookies travel in clear text.",
+        "Use https://, here and in sipgate's console.",
+    ),
+    Check(
+        "W022",
+        conf.cache_is_per_process,
+        "CACHES: each process has a default cache of its own, and counts allauth's rate limits.",
+        "Configure a shared cache.",
+    ),
+    Check(
+        "W023",
+        lambda: conf.journal_directory() is None,
+        "SIPGATE_JOURNAL_DIR is not set: tokens are lost if the database fails while storing them.",
+        "Name a folder on a disk that outlives the process.",
+    ),
+    Check(
+        "W024",
+        lambda: not conf.token_keys(),
+        "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.",
+        "Set a key of its own.",
+    ),
+)
+
+DATABASE = (
+    Check(
+        "W031",
+        _is_lazy_sqlite,
+        "DATABASES: SQLite starts transactions without the write lock, and 'database is locked'.",
+        "Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
+    ),
+    Check(
+        "W032",
+        _is_atomic_sqlite,
+        "ATOMIC_REQUESTS with SQLite: once a view has written, no token can be refreshed in it.",
+        "Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
+    ),
+)

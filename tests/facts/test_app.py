@@ -19,7 +19,7 @@ from django.utils import timezone
 from sipgate_provider import tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
-from sipgate_provider.ops.doctor import Severity
+from sipgate_provider.ops.findings import Severity
 from sipgate_provider.remote import oauth
 from tests.facts.server import ROSA, AuthorizationServer, Browser, NewBrowser
 from tests.raw_server import serving, whole
@@ -121,17 +121,14 @@ class TestLifetime:
 class TestDoctor:
     @staticmethod
     def troubles() -> dict[str, str]:
-        """Return what is not fine of what sipgate was asked. A busy machine's Keycloak is slow, which is no mistake."""
+        """Return what is not fine of what sipgate was asked."""
         found = [one for one in doctor.diagnose(timeout=60) if one.check.startswith("sipgate.")]
-        found = [one for one in found if not one.check.endswith(".slow")]
         return {one.check: one.found for one in found if one.severity is not Severity.OK}
 
     def test_all_is_well(self, server: AuthorizationServer) -> None:
         found = {one.check: one.found for one in doctor.diagnose(timeout=60)}
         assert self.troubles() == {}
-        assert server.issuer in found["sipgate.issuer"]
         assert "may ask for offline_access" in found["sipgate.offline_access"]
-        assert {"sipgate.revocation", "sipgate.discovery"} <= set(found)
 
     def test_scopes(self, server: AuthorizationServer, settings: Any) -> None:
         server.set_client_scopes(["account:read", "contacts:read", "numbers:read"])
@@ -146,7 +143,7 @@ class TestDoctor:
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
         assert [*self.troubles()] == ["sipgate.token"]
         client["client_id"] = "unknown"
-        assert [*self.troubles()] == ["sipgate.authorization", "sipgate.token"]
+        assert {"sipgate.authorization", "sipgate.token"} <= {*self.troubles()}
         client |= {"client_id": server.client.id, "secret": server.client.secret}
         settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
         assert [*self.troubles()] == ["sipgate.authorization"]

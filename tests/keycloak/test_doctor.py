@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sipgate_provider.ops import doctor
-from sipgate_provider.ops.doctor import Finding, Severity
+from sipgate_provider.ops.findings import Finding, Severity
 from sipgate_sandbox.scopes import SCOPES
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import ROSA
@@ -99,7 +99,6 @@ def test_a_scope_is_not_allowed_to_this_client(server: KeycloakServer, settings:
             "sipgate.token",
             "SIPGATE_TOKEN_URL",
         ),
-        ("SIPGATE_API_URL", "/v3", "sipgate.api", "TEST_API_ENDPOINT"),
     ],
 )
 def test_an_address_is_wrong(

@@ -20,6 +20,7 @@ from django.core.management.base import BaseCommand
 from django.test import override_settings
 from django.utils import translation
 
+from sipgate_provider import checks as of_app
 from sipgate_provider import conf, errors, models
 from sipgate_provider import values as of_sipgate
 from sipgate_provider.client import SipgateClient
@@ -222,14 +223,17 @@ def token() -> list[Row]:
 
 
 def checks() -> list[Row]:
-    """Return id and level of every system check that the package names."""
-    text = "".join(
-        file.read_text(encoding="utf-8") for file in (ROOT / "sipgate_provider").rglob("*.py")
+    """Return id, level, when it is run, text and cure of every system check."""
+    tables = (
+        ("check", of_app.SETTINGS),
+        ("--deploy", of_app.DEPLOYMENT),
+        ("--database", of_app.DATABASE),
     )
-    ids = sorted(
-        set(re.findall(r"sipgate_provider\.[EW]\d{3}\b", text)), key=lambda name: name[-3:]
-    )
-    return [[code(name), "error" if name[-4] == "E" else "warning"] for name in ids]
+    return [
+        [code(one.id), when, one.text.replace("{}", "…").replace("|", "/"), one.hint]
+        for when, table in tables
+        for one in table
+    ]
 
 
 PARTS: dict[str, Callable[..., list[Row] | str]] = {

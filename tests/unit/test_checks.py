@@ -1,37 +1,108 @@
-"""Configuration mistakes that no site of the tests can really make."""
+"""Each setting that cannot work is found, with its cure, and nothing else."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core import checks
 from django.db import connections
+from django.test import override_settings
 
 from sipgate_provider import tokens
 
+SITE = "https://crm.example/oauth"
+REALM = "https://sipgate.example/realms/x/protocol/openid-connect"
+MISTAKES: list[tuple[str, dict[str, Any], str]] = [
+    ("E001", {"SIPGATE_TOKEN_KEYS": []}, "SIPGATE_TOKEN_KEYS"),
+    ("E002", {"SIPGATE_TOKEN_KEYS": ["short"]}, "Entry 1"),
+    (
+        "E003",
+        {"SOCIALACCOUNT_ADAPTER": "allauth.socialaccount.adapter.DefaultSocialAccountAdapter"},
+        "SOCIALACCOUNT_ADAPTER",
+    ),
+    ("E005", {"USE_TZ": False}, "USE_TZ"),
+    ("W010", {"ALLOWED_HOSTS": ["example.org"]}, "ALLOWED_HOSTS does not contain localhost"),
+    ("W010", {"SIPGATE_REDIRECT_URI": "http://localhost:8080/elsewhere"}, "/elsewhere"),
+    ("W010", {"SIPGATE_REDIRECT_URI": "http://localhost:8080/account"}, "no callback at"),
+    ("W010", {"SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth/"}, "no callback at"),
+    ("W010", {"SIPGATE_REDIRECT_URI": "localhost/oauth"}, "not a full http(s) address"),
+    ("E006", {"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "SIPGATE_API_URL"),
+    ("E008", {"SIPGATE_LEASE_SECONDS": 10}, "SIPGATE_LEASE_SECONDS"),
+    ("E009", {"SIPGATE_ADVISORY_SHARE": 0.05}, "SIPGATE_ADVISORY_SHARE"),
+    ("W011", {"SIPGATE_WAIT_SECONDS": 1}, "SIPGATE_WAIT_SECONDS"),
+    ("W012", {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}, "cookie"),
+    ("W014", {"SESSION_COOKIE_SECURE": True}, "SESSION_COOKIE_SECURE"),
+    ("W015", {"SIPGATE_SCOPE": ["balance:read"]}, "account:read"),
+    ("W016", {"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "EMAIL_AUTHENTICATION"),
+]
+PER_PROCESS = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
+WHEN_DEPLOYED: list[tuple[str, dict[str, Any], str]] = [
+    ("W021", {}, "SIPGATE_REDIRECT_URI is not https"),
+    ("W022", {"CACHES": PER_PROCESS}, "CACHES"),
+    ("W023", {"SIPGATE_JOURNAL_DIR": None}, "SIPGATE_JOURNAL_DIR"),
+    ("W024", {"SIPGATE_TOKEN_KEYS": [], "DEBUG": True}, "SECRET_KEY"),
+]
 
-def found(*databases: str) -> set[str]:
-    messages = checks.run_checks(tags=[checks.Tags.database], databases=list(databases))
+
+def test_nothing_is_wrong_with_the_settings_of_the_tests() -> None:
+    assert found() == {}
+
+
+def test_each_mistake_alone() -> None:
+    for name, change, words in MISTAKES:
+        with override_settings(**change):
+            messages = found()
+        assert [*messages] == [name], (name, messages)
+        assert words in messages[name].msg, (name, messages)
+        assert messages[name].hint, name
+
+
+def test_what_is_wrong_for_a_site_that_others_use() -> None:
+    for name, change, words in WHEN_DEPLOYED:
+        with override_settings(**change):
+            messages = found(include_deployment_checks=True)
+        assert words in messages[name].msg, (name, messages)
+
+
+def test_a_folder_for_the_journal_is_looked_at_and_not_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with override_settings(SIPGATE_JOURNAL_DIR=tmp_path / "file" / "journal"):
+        assert [*found()] == ["E007"]
+    with override_settings(SIPGATE_JOURNAL_DIR=tmp_path / "new" / "journal"):
+        assert found() == {}
+    assert not (tmp_path / "new").exists()
+
+
+def test_strict_cookies_cost_a_click_and_are_no_mistake() -> None:
+    with override_settings(SESSION_COOKIE_SAMESITE="Strict"):
+        assert found() == {}
+
+
+def test_a_cache_that_each_process_has_for_itself_keeps_no_sessions() -> None:
+    engine = "django.contrib.sessions.backends.cache"
+    with override_settings(SESSION_ENGINE=engine, CACHES=PER_PROCESS):
+        assert [*found()] == ["W013"]
+
+
+def test_options_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+    alias = tokens.using()
+    connection = connections[alias]
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    for change, name in (({"OPTIONS": {}}, "W031"), ({"ATOMIC_REQUESTS": True}, "W032")):
+        good = {"OPTIONS": {"transaction_mode": "IMMEDIATE"}, "ATOMIC_REQUESTS": False}
+        values = {**connection.settings_dict, **good, **change}
+        monkeypatch.setattr(connection, "settings_dict", values)
+        asked = {"tags": [checks.Tags.database], "databases": [alias]}
+        assert [*found(**asked)] == [name]
+
+
+def found(**options: Any) -> dict[str, checks.CheckMessage]:
+    """Return what this app's checks find, by id."""
+    options = options or {"tags": ["sipgate"]}
     return {
-        message.id
-        for message in messages
-        if message.id and message.id.startswith("sipgate_provider.")
+        (message.id or "").partition(".")[2]: message
+        for message in checks.run_checks(**options)
+        if (message.id or "").startswith("sipgate_provider.")
     }
-
-
-@pytest.mark.parametrize(
-    ("vendor", "remarked"), [("sqlite", False), ("postgresql", False), ("mysql", True)]
-)
-def test_a_database_on_which_nothing_was_tried_is_remarked_on(
-    db: None, vendor: str, remarked: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # There is no such server here: only its name counts.
-    monkeypatch.setattr(connections[tokens.using()], "vendor", vendor)
-    assert ("sipgate_provider.W017" in found(tokens.using())) is remarked
-    assert "sipgate_provider.W017" not in found()
-
-
-def test_time_zones_are_needed(settings: Any) -> None:
-    settings.USE_TZ = False
-    assert "sipgate_provider.E015" in {message.id for message in checks.run_checks()}

@@ -1,0 +1,378 @@
+"""Tells how things are: the settings, the connections, and what sipgate says of this site's client.
+
+Settings are the system checks' (``checks``); sipgate is asked without a user (``remote.questions``).
+Nothing is changed, no finding holds a secret, and what cannot be looked at is a finding.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import allauth
+import django
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.models import SocialToken
+from django.conf import settings
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Count, Min, Q
+from django.urls import get_resolver
+from django.utils import timezone
+
+from sipgate_provider import conf, endpoints, errors, scopes, tokens
+from sipgate_provider.models import OFFLINE_ACCESS, Reason, Revocation, SipgateToken, State
+from sipgate_provider.ops.findings import Finding, error, ok, warning
+from sipgate_provider.remote import questions, session
+from sipgate_provider.remote.questions import Reply, Verdict
+
+TIMEOUT = 10.0
+"""Seconds that each question to sipgate may take."""
+AT_ONCE = 4
+"""Questions to sipgate at the same time."""
+TESTED = {"Django": ("5.2", "6.0", "6.1"), "allauth": ("65.21", "65.22")}
+"""The lines that the tests run with."""
+CONSOLE = "sipgate's console (Clients)"
+LONG_FAILING = timedelta(minutes=15)
+"""Shorter trouble ends by itself."""
+LATE = timedelta(days=1)
+"""So long after its time, keepalive has not run."""
+OLD_ENDING = timedelta(hours=1)
+"""After this time, an ending has been tried a dozen times."""
+
+
+JUDGEMENTS = {
+    Verdict.CLIENT_ID: (
+        "does not know this client{detail}.",
+        f"Compare {errors.CLIENT_ID}, with its suffix, with {CONSOLE}, and its realm with {{setting}}.",
+    ),
+    Verdict.CLIENT_SECRET: (
+        "rejects the client's credentials{detail}.",
+        f"Compare {errors.CLIENT_SECRET}, and {errors.CLIENT_ID}, with {CONSOLE}.",
+    ),
+    Verdict.REDIRECT_URI: (
+        "does not accept SIPGATE_REDIRECT_URI.",
+        f"Enter it in {CONSOLE} exactly as it is set here: {{redirect_uri}}",
+    ),
+    Verdict.ADDRESS: (
+        "is not at this address{detail}.",
+        "Correct {setting}, or remove it to use sipgate's own address.",
+    ),
+    Verdict.UNAVAILABLE: (
+        "is out of order, or cannot be reached{detail}.",
+        "Check {setting}, firewall, proxy (HTTPS_PROXY) and certificates; else try again later.",
+    ),
+    Verdict.UNCLEAR: (
+        "gives an unexpected answer{detail}.",
+        f"Compare the client's settings with {CONSOLE}, and {{setting}} with sipgate's own address.",
+    ),
+}
+
+
+def diagnose(*, offline: bool = False, timeout: float = TIMEOUT) -> list[Finding]:
+    """Look at everything and return what was found.
+
+    Args:
+        offline: leave out what needs sipgate.
+        timeout: seconds that each question to sipgate may take.
+    """
+    found = [*_versions(), *_system_checks(), *_client(), *_database()]
+    return found if offline else [*found, *_sipgate(timeout)]
+
+
+# --- this site ----------------------------------------------------------------------------------
+
+
+def _versions() -> Iterator[Finding]:
+    ours = session.user_agent().replace("/", " ")
+    known = {"Django": django.__version__, "allauth": allauth.__version__}
+    words = ", ".join(f"{name} {version}" for name, version in known.items())
+    yield ok("versions", f"{ours}, {words}, Python {platform.python_version()}")
+    for name, version in known.items():
+        if ".".join(version.split(".")[:2]) not in TESTED[name]:
+            lines = ", ".join(TESTED[name])
+            yield ok(
+                "versions.untested",
+                f"{name} {version} was not tested; the tests run with {lines}.",
+                "Report what does not work.",
+            )
+
+
+def is_deployed() -> bool:
+    """Tell whether the site is meant for anyone but the person at this machine."""
+    host = urlsplit(conf.redirect_uri()).hostname
+    return not endpoints.is_loopback(host) if host else not settings.DEBUG
+
+
+def _system_checks() -> Iterator[Finding]:
+    messages = checks.run_checks(include_deployment_checks=is_deployed())
+    with suppress(DatabaseError):  # a database that does not answer has a finding of its own
+        messages += checks.run_checks(tags=[checks.Tags.database], databases=list(connections))
+    found = [one for one in messages if not one.is_silenced() and one.level >= checks.WARNING]
+    for message in found:
+        make = error if message.level >= checks.ERROR else warning
+        cure = " ".join(str(message.hint or "See the documentation of this check.").split())
+        yield make(message.id or "django", " ".join(str(message.msg).split()), cure)
+    if not found:
+        yield ok("checks", "The system checks find nothing.")
+
+
+def _client() -> Iterator[Finding]:
+    try:
+        apps = get_adapter().list_apps(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
+        if len(apps) > 1:
+            yield _several(apps)
+            return
+        client = tokens.client()
+        if client.client_id and client.client_secret:
+            yield ok("client", "There is one client.")
+        else:
+            empty = errors.CLIENT_SECRET if client.client_id else errors.CLIENT_ID
+            yield error("client", f"{empty} is empty.", "Copy it from sipgate's console.")
+    except errors.Misconfigured as problem:
+        yield error("client", problem.message, "Copy Id and Secret from sipgate's console.")
+    except DatabaseError:
+        return  # the database has a finding of its own
+
+
+def _several(apps: list[Any]) -> Finding:
+    named = [
+        f"SocialApp row {app.pk} ({app.name}, {app.client_id})"
+        if app.pk
+        else f"SOCIALACCOUNT_PROVIDERS ({app.client_id})"
+        for app in apps
+    ]
+    return error(
+        "client",
+        f"{len(apps)} sipgate clients are configured: {'; '.join(named)}.",
+        "Keep one: delete the other rows (Social applications in the admin), or remove the client "
+        "from SOCIALACCOUNT_PROVIDERS.",
+    )
+
+
+def _database() -> list[Finding]:
+    """Look at the database and what is in it. Each query is quick, or has an index."""
+    try:
+        executor = MigrationExecutor(connections[tokens.using()])
+        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        pending = sorted({migration.app_label for migration, _backwards in plan})
+        if pending:
+            problem = f"{len(plan)} migrations are not applied: {', '.join(pending)}."
+            found = [error("database.migrations", problem, "Run manage.py migrate.")]
+            if {"sipgate_provider", "socialaccount"} & set(pending):
+                return found
+        else:
+            found = [ok("database", f"{executor.connection.vendor} answers.")]
+        known = counts()
+        found += [*_keys(), *_connections(known), *_endings(known), *_pauses(), *_clear_text()]
+    except DatabaseError as failure:
+        problem = f"The database does not answer ({type(failure).__name__})."
+        return [error("database", problem, "Check DATABASES, and that the database runs.")]
+    return found
+
+
+def counts() -> dict[str, Any]:
+    """Return the numbers that a monitor wants. Four queries, and the files of the journal."""
+    now, rows = timezone.now(), SipgateToken.objects.order_by()
+    grouped = rows.values_list("state", "reason").annotate(number=Count("pk"))
+    states = Counter({state.value: 0 for state in State})
+    reasons = Counter[str]()
+    for state, reason, number in grouped:
+        states[state] += number
+        if reason:
+            reasons[reason] += number
+    living = rows.filter(state__in=[State.ACTIVE, State.FAILING])
+    is_late = Q(keepalive_at__lte=now - LATE) & (
+        Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    )
+    failing = rows.filter(state=State.FAILING).aggregate(since=Min("failing_since"))
+    endings = Revocation.objects.filter(next_attempt_at__isnull=False)
+    waiting = endings.aggregate(number=Count("pk"), since=Min("created_at"))
+    return {
+        "connections": sum(states.values()),
+        "states": dict(states),
+        "reasons": dict(sorted(reasons.items())),
+        "failing_since": failing["since"],
+        "overdue": living.filter(is_late).count(),
+        "endings_waiting": waiting["number"],
+        "endings_since": waiting["since"],
+        "journal_waiting": tokens.journal_waiting(),
+    }
+
+
+def _keys() -> Iterator[Finding]:
+    try:
+        ring = tokens.key_ids()
+    except errors.Misconfigured:
+        return  # a system check says so
+    known = tokens.status()
+    if known.keys_missing:
+        number = sum(known.keys[key] for key in known.keys_missing)
+        yield error(
+            "keys.lost",
+            f"{number} sealed values need keys that are not in SIPGATE_TOKEN_KEYS: "
+            f"{', '.join(known.keys_missing)}.",
+            "Add these keys again behind the first one, then run manage.py sipgate_reseal.",
+        )
+    elif old := sum(number for key, number in known.keys.items() if key != ring[0]):
+        remark = "Run manage.py sipgate_reseal before you remove it."
+        yield ok("keys", f"{old} values are sealed with an old key.", remark)
+    else:
+        yield ok("keys", f"{len(ring)} {'key' if len(ring) == 1 else 'keys'}; the first seals all.")
+
+
+def _connections(known: dict[str, Any]) -> Iterator[Finding]:
+    states, since = known["states"], known["failing_since"]
+    numbers = [f"{number} {State(state).label}" for state, number in states.items() if number]
+    numbers += [f"{number} because {Reason(why).label}" for why, number in known["reasons"].items()]
+    yield ok("connections", f"{known['connections']} connections: {'; '.join(numbers) or 'none'}.")
+    if states[State.MISCONFIGURED]:
+        yield error(
+            "connections.misconfigured",
+            f"{states[State.MISCONFIGURED]} connections wait for a correct client or a missing key.",
+            "Correct the client's id and secret, or SIPGATE_TOKEN_KEYS, and run sipgate_keepalive.",
+        )
+    if since is not None and timezone.now() - since > LONG_FAILING:
+        yield warning(
+            "connections.failing",
+            f"{states[State.FAILING]} connections fail, the first since {when(since)}.",
+            "See their last error in the admin. If all fail, check whether sipgate is reachable.",
+        )
+    if known["overdue"]:
+        yield warning(
+            "connections.overdue",
+            f"Keepalive should have refreshed {known['overdue']} connections more than a day ago.",
+            "Run manage.py sipgate_keepalive regularly.",
+        )
+    if known["journal_waiting"]:
+        yield warning(
+            "journal",
+            f"The journal holds {known['journal_waiting']} tokens that the database may not have.",
+            "Run manage.py sipgate_keepalive to store them.",
+        )
+
+
+def _endings(known: dict[str, Any]) -> Iterator[Finding]:
+    since = known["endings_since"]
+    if since is not None and timezone.now() - since > OLD_ENDING:
+        yield warning(
+            "endings",
+            f"{known['endings_waiting']} endings wait for sipgate, the first since {when(since)}.",
+            "Run manage.py sipgate_keepalive; see their last error in the admin.",
+        )
+
+
+def _pauses() -> Iterator[Finding]:
+    with suppress(errors.Misconfigured):  # the client has a finding of its own
+        pause = tokens.pause(tokens.client())
+        if pause is not None:
+            yield error(
+                "client.paused",
+                f"sipgate has rejected this site's client since {when(pause.since)} "
+                f"({pause.error_code}); no token is refreshed.",
+                f"Correct {pause.setting}. Refreshing resumes by itself.",
+            )
+
+
+def _clear_text() -> Iterator[Finding]:
+    number = SocialToken.objects.filter(account__provider=conf.PROVIDER_ID).count()
+    if number:
+        yield warning(
+            "clear_text",
+            f"{number} of allauth's token rows hold sipgate's tokens in clear text.",
+            "Switch SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
+        )
+
+
+def when(moment: datetime) -> str:
+    return timezone.localtime(moment).strftime("%Y-%m-%d %H:%M")
+
+
+# --- sipgate ------------------------------------------------------------------------------------
+
+
+def _sipgate(timeout: float) -> Iterator[Finding]:
+    """Ask, without a database connection, what ``remote.questions`` can ask without a user."""
+    try:
+        client = tokens.client()
+    except (errors.Misconfigured, DatabaseError):
+        return  # there is nothing to ask with, and a finding says so
+    tokens.release_connections()
+
+    def begin(wanted: Iterable[str]) -> Reply:
+        return questions.authorization(
+            conf.auth_url(),
+            client_id=client.client_id,
+            redirect_uri=conf.redirect_uri(),
+            scope=" ".join(wanted),
+            timeout=timeout,
+        )
+
+    if conf.redirect_uri():
+        reply = begin(conf.scope())
+        yield from _judged("authorization", reply)
+        if reply.verdict in {Verdict.FINE, Verdict.SCOPE}:
+            yield from _scopes(reply, begin)
+    reply = questions.token(
+        client.token_url,
+        client_id=client.client_id,
+        client_secret=client.client_secret,
+        timeout=timeout,
+    )
+    yield from _judged("token", reply)
+
+
+def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
+    check, name = f"sipgate.{endpoint}", f"sipgate's {endpoint} endpoint"
+    if reply.verdict in {Verdict.FINE, Verdict.SCOPE}:
+        yield ok(check, f"{name} answers as it should.")
+        return
+    facts = {
+        "detail": f" ({reply.detail.rstrip('.')})" if reply.detail else "",
+        "setting": {"token": "SIPGATE_TOKEN_URL"}.get(endpoint, "SIPGATE_AUTH_URL"),
+        "redirect_uri": conf.redirect_uri(),
+    }
+    found, cure = (text.format(**facts) for text in JUDGEMENTS[reply.verdict])
+    yield error(check, f"{name} {found}", cure)
+
+
+def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[Finding]:
+    """Tell what the client may not ask for. sipgate rejects a list as a whole, so each is asked alone."""
+    with suppress(ImproperlyConfigured):  # a system check says so
+        get_resolver().url_patterns  # noqa: B018  # imports the views, which register their scopes
+    known = {*conf.scope(), OFFLINE_ACCESS}
+    needed = {scope: by for scope, by in scopes.needed_by_code().items() if scope not in known}
+    singly = [*(conf.scope() if reply.verdict is Verdict.SCOPE else ()), *needed, OFFLINE_ACCESS]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        replies = zip(singly, pool.map(lambda scope: begin([scope]), singly), strict=True)
+        rejected = {scope for scope, answer in replies if answer.verdict is Verdict.SCOPE}
+    ours = ", ".join(scope for scope in conf.scope() if scope in rejected)
+    if reply.verdict is Verdict.SCOPE:
+        yield error(
+            "sipgate.scopes",
+            f"This client may not ask for {ours or 'these scopes together'}: every sign-in fails.",
+            "Correct SIPGATE_SCOPE, see https://developer.sipgate.io/rest-api/oauth2-scopes/.",
+        )
+    else:
+        yield ok("sipgate.scopes", f"This client may ask for {' '.join(conf.scope())}.")
+    for scope in sorted(rejected & {*needed}):
+        yield error(
+            "sipgate.scopes.code",
+            f"This client may not ask for {scope}, which {', '.join(needed[scope][:3])} needs.",
+            "Correct the name of the scope there, or have sipgate allow it to your client.",
+        )
+    if OFFLINE_ACCESS not in conf.scope():
+        may = "may not ask" if OFFLINE_ACCESS in rejected else "may ask"
+        yield ok(
+            "sipgate.offline_access",
+            f"This client {may} for offline_access, without which signing out of sipgate in the "
+            "browser ends a connection.",
+        )
