@@ -14,6 +14,7 @@ from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import tokens
+from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import http, oauth
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
@@ -89,6 +90,23 @@ class TestSignUp:
         assert browser.site.post("/accounts/signup/", form).headers["Location"] == "/account"
         assert tokens.errands.wait_idle(10)
         assert "ConnectionRefusedError" in caplog.text
+
+    def test_tables_of_allauth_hold_no_token_either(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_STORE_TOKENS = True
+        browser.sign_in()
+        access = tokens.token(SocialAccount.objects.get()).value
+        stored = SocialToken.objects.get()
+        assert stored.token
+        assert access not in stored.token + stored.token_secret
+
+    def test_a_form_that_waits_while_the_key_is_lost(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_AUTO_SIGNUP = False
+        form = browser.sign_in().headers["Location"]
+        settings.SIPGATE_TOKEN_KEYS = [base64.urlsafe_b64encode(b"another key".ljust(32)).decode()]
+        assert browser.site.post(form, {"username": "rosa"}).headers["Location"] == "/account"
+        assert "Sign in again" in browser.site.get("/account").content.decode()
+        browser.sign_in()
+        assert SipgateToken.objects.get().state == "active"
 
     def test_name_comes_with_the_scope(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "users:read"])
@@ -201,6 +219,57 @@ class TestSecondSignIn:
         assert browser.site.get(browser.consent(other)).status_code == 302
         assert browser.site.get(browser.consent(one)).status_code == 302
         assert User.objects.count() == 1
+
+
+class TestNothingIsNarrowed:
+    """A sign-in asks for the configured scopes; the user had allowed more."""
+
+    @pytest.fixture
+    def wide(self, browser: Browser, settings) -> Browser:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "numbers:read"])
+        browser.sign_in()
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read"])
+        return browser
+
+    def test_a_living_connection_keeps_its_tokens(self, wide: Browser) -> None:
+        for process in ("login", "connect"):
+            assert wide.sign_in(process=process).status_code == 302
+            row = SipgateToken.objects.get()
+            assert (row.generation, set(row.scopes)) == (1, {"account:read", "numbers:read"})
+        assert tokens.refresh(row.connection).state == "active"
+
+    def test_one_that_needs_a_sign_in_takes_what_comes(self, wide: Browser) -> None:
+        SipgateToken.objects.update(state="needs_sign_in", reason="refused")
+        wide.sign_in()
+        row = SipgateToken.objects.get()
+        assert (row.state, row.scope) == ("active", "account:read")
+
+    def test_what_was_asked_for_and_not_granted_is_denied(self, wide: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(settings, ["account:read", "numbers:read"])
+        callback = wide.consent(wide.start())
+        wide.sandbox.control.fault("scope-less", on="token")
+        wide.site.get(callback)
+        assert SipgateToken.objects.get().generation == 2
+
+
+class TestClosedSignUp:
+    @pytest.fixture(autouse=True)
+    def _closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(SipgateSocialAccountAdapter, "is_open_for_signup", lambda *_args: False)
+
+    def test_what_a_stranger_granted_is_ended(self, browser: Browser) -> None:
+        answer = browser.sign_in()
+        assert "account/signup_closed.html" in [one.name for one in answer.templates]
+        assert not User.objects.exists()
+        assert tokens.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["sessions_alive"] == 0
+
+    def test_a_known_user_signs_in(self, browser: Browser, monkeypatch) -> None:
+        user = User.objects.create_user("local", password="correct horse battery")
+        browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+        browser.sign_in(process="connect")
+        browser.site.post("/accounts/logout/")
+        assert browser.sign_in().headers["Location"] == "/account"
 
 
 class TestConnect:

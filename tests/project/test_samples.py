@@ -44,6 +44,7 @@ from django.core.management.base import BaseCommand
 from django.template import engines
 from django.test import RequestFactory
 from django.urls import path
+from django.views import View
 
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import Reason
@@ -182,6 +183,9 @@ def test_python(
 def use(value: Any, block: Block, person: Browser, given: dict[str, Any], settings: Any) -> None:
     if isinstance(value, type) and issubclass(value, BaseCommand):
         call_command(value())
+        return
+    if isinstance(value, type) and issubclass(value, View):
+        visit(value.as_view(), person, settings)
         return
     assert inspect.isfunction(value), f"{block}: nobody knows how to call {value}"
     parameters = inspect.signature(value).parameters

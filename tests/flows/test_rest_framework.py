@@ -1,0 +1,161 @@
+"""REST framework authenticates its own way; then sipgate's permission and exception handler count."""
+
+from __future__ import annotations
+
+import base64
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from allauth.socialaccount.models import SocialApp
+from django.contrib.auth import get_user_model
+from django.test import Client
+from django.urls import include, path
+from rest_framework import serializers
+from rest_framework.authentication import (
+    BaseAuthentication,
+    BasicAuthentication,
+    SessionAuthentication,
+)
+from rest_framework.decorators import api_view, authentication_classes, permission_classes
+from rest_framework.permissions import IsAuthenticated
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from sipgate_provider.decorators import sipgate_required
+from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.rest_framework import exception_handler, sipgate_connection
+from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
+from tests.journey import HOST, Browser, asked_for
+from tests.sample_site import SMS
+
+pytestmark = pytest.mark.urls(__name__)
+
+User = get_user_model()
+WORDS = "correct horse battery"
+BEARER = {"authorization": "Bearer rosa"}
+
+
+class ByToken(BaseAuthentication):
+    def authenticate(self, request: Any) -> Any:
+        name = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        user = User.objects.filter(username=name).first()
+        return (user, None) if user else None
+
+    def authenticate_header(self, request: Any) -> str:
+        return "Bearer"
+
+
+class Company(APIView):
+    authentication_classes = [ByToken, BasicAuthentication, SessionAuthentication]
+    permission_classes = [IsAuthenticated, sipgate_connection("account:read")]
+
+    def get(self, request: Any) -> Response:
+        return Response({"company": request.sipgate.account().company})
+
+
+class Handled(Company):
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+
+@api_view(["GET"])
+@authentication_classes([ByToken])
+@permission_classes([sipgate_connection(SMS)])
+def sms(request: Any) -> Response:
+    return Response("may send")
+
+
+@api_view(["GET"])
+@authentication_classes([ByToken])
+@sipgate_required
+def decorated(request: Any) -> Response:
+    return Response({"company": request.sipgate.account().company})
+
+
+urlpatterns = [
+    path("company", Company.as_view()),
+    path("handled", Handled.as_view()),
+    path("sms", sms),
+    path("decorated", decorated),
+    path("", include("sipgate_project.urls")),
+]
+
+
+def test_whoever_it_authenticates_is_admitted(program: Client) -> None:
+    basic = base64.b64encode(f"rosa:{WORDS}".encode()).decode()
+    for headers in (BEARER, {"authorization": f"Basic {basic}"}):
+        answer = program.get("/company", headers=headers)
+        assert answer.json() == {"company": "Rosenduft Gartenbau GmbH"}, headers
+    answer = program.get("/decorated", headers=BEARER)
+    assert answer.json() == {"company": "Rosenduft Gartenbau GmbH"}
+
+
+def test_nobody_is_not(program: Client) -> None:
+    for headers in ({}, {"authorization": "Bearer nobody"}):
+        assert program.get("/company", headers=headers).status_code == 401
+        assert program.get("/sms", headers=headers).status_code == 401
+
+
+def test_what_is_missing_is_told_and_asked_for(program: Client, browser: Browser) -> None:
+    document = is_problem(program.get("/sms", headers=BEARER), 403, "missing_permission")
+    assert asked_for(browser.site.post(document["action"]).headers["Location"]) == {
+        "account:read",
+        SMS,
+    }
+    SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
+    is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
+    User.objects.create_user("paula")
+    paula = {"authorization": "Bearer paula"}
+    is_problem(program.get("/company", headers=paula), 403, "not_connected")
+
+
+def test_an_ending_token_is_refreshed_before_the_view(program: Client, browser: Browser) -> None:
+    row = SipgateToken.objects.get()
+    past = timedelta(seconds=400)
+    ended = {"issued_at": row.issued_at - past, "expires_at": row.expires_at - past}
+    SipgateToken.objects.update(**ended)
+    assert program.get("/company", headers=BEARER).status_code == 200
+    assert browser.sandbox.control.state()["refresh"] == 1
+    SipgateToken.objects.update(**ended)
+    browser.sandbox.control.kill_session()
+    is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
+
+
+def test_errors_in_the_view_are_problems(program: Client, browser: Browser) -> None:
+    browser.sandbox.control.fault("unknown-error", on="account", times=None)
+    is_problem(program.get("/handled", headers=BEARER), 503, "unavailable")
+    answer = program.post("/handled", headers=BEARER)
+    assert answer.status_code == 405, "other errors are REST framework's"
+
+
+@pytest.mark.parametrize("way", ["code", "access_token"])
+def test_a_code_or_token_of_a_browser_is_not_taken(rf: Any, way: str) -> None:
+    """dj-rest-auth's ``SocialLoginView`` hands both to allauth's adapter, in a serializer."""
+
+    class SocialLogin(serializers.Serializer[Any]):
+        def validate(self, attrs: Any) -> Any:
+            adapter = SipgateOAuth2Adapter(rf.post("/"))
+            if way == "code":
+                adapter.get_client(rf.post("/"), SocialApp()).get_access_token("x")
+            return adapter.parse_token({"access_token": "x"})
+
+    login = SocialLogin(data={})
+    assert not login.is_valid(), "REST framework answers 400"
+    assert "allauth's headless API" in str(login.errors["non_field_errors"])
+
+
+@pytest.fixture
+def program(browser: Browser) -> Client:
+    """A program of Rosa's, who has a password here and a sipgate connection."""
+    user = User.objects.create_user("rosa", password=WORDS)
+    browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    browser.sign_in(process="connect")
+    return Client(headers={"host": HOST})
+
+
+def is_problem(answer: Any, status: int, kind: str) -> Any:
+    document = answer.json()
+    found = (answer.status_code, document["type"].rpartition(":")[2])
+    assert found == (status, kind), document
+    return document
