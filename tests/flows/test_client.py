@@ -188,6 +188,7 @@ class TestDoing:
         with pytest.raises(errors.NotAvailable) as raised:
             client.post("/sessions/calls", json={"caller": "e0", "callee": "+4915799912345"})
         assert raised.value.code == "classic_required"
+        assert "booked" not in str(raised.value)
 
     def test_sends_an_sms(self, client: SipgateClient) -> None:
         client.send_sms("+4915799912345", "Hello!")

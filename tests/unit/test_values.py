@@ -133,6 +133,7 @@ def test_a_history_entry() -> None:
     entry = values.HistoryEntry.parse(
         {
             "id": 4711,
+            "source": True,
             "type": "CALL",
             "direction": "MISSED_SIDEWAYS",
             "created": "2026-01-01T12:00:00Z",
@@ -147,8 +148,9 @@ def test_a_history_entry() -> None:
             "faxStatusType": "SENT",
         }
     )
-    assert (entry.id, entry.type, entry.direction) == (
+    assert (entry.id, entry.source, entry.type, entry.direction) == (
         "4711",
+        "",
         values.EntryType.CALL,
         "MISSED_SIDEWAYS",
     )
