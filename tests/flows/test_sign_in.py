@@ -206,6 +206,13 @@ class TestSecondSignIn:
         assert not {"revoke", "logout"} & set(another_browser.sandbox.control.state())
         assert another_browser.site.get("/account.json").json()["connections"][0]["fresh"]
 
+    def test_that_allows_less_takes_nothing_away(self, browser: Browser) -> None:
+        browser.sign_in()
+        SipgateToken.objects.update(scope="account:read sessions:sms:write")
+        before = SipgateToken.objects.values().get()
+        assert browser.sign_in().headers["Location"] == "/account"
+        assert SipgateToken.objects.values().get() == before
+
     def test_in_the_same_sipgate_session_ends_nothing(self, browser: Browser) -> None:
         browser.sign_in()
         browser.site.post("/accounts/logout/")
