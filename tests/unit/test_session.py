@@ -6,6 +6,7 @@ import gzip
 import io
 import logging
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -100,6 +101,33 @@ def test_what_never_left_is_told() -> None:
         assert SECRET not in str(error)
 
 
+def test_a_certificate_has_to_be_trusted(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serving(whole(), context=context) as server:
+        error = failure("POST", server.url)
+        assert isinstance(error, errors.SipgateUnavailable)
+        assert (error.sent, server.asked) == (False, [])
+        assert "self-signed certificate" in str(error)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate))
+        before = server.connections
+        for _ in range(3):
+            assert send("POST", server.url).status == 200
+        assert server.connections == before + 1, "kept open"
+
+
+def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(of_json({"by": "proxy"})) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert send("GET", "http://api.sipgate.invalid/v2").json() == {"by": "proxy"}
+        assert proxy.asked[0].path == "http://api.sipgate.invalid/v2"
+    error = failure("POST", "http://api.sipgate.invalid/v2")
+    assert isinstance(error, errors.SipgateUnavailable)
+    assert error.sent is False
+
+
 def test_nothing_is_followed_and_nothing_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +178,7 @@ def test_a_document_may_take_its_time() -> None:
 
 def test_connections_are_kept_and_threads_get_their_own_answers() -> None:
     session.session.cache_clear()
+    session.session()  # else two threads may each make one
 
     def echo(asked: Asked) -> bool:
         asked.socket.sendall(message(body=asked.path.encode()))
