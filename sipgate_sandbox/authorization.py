@@ -158,7 +158,7 @@ def _code(asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
     return asked.back(code=tokens.issue_code(grant), session_state=session.pk)
 
 
-# --- logout -----------------------------------------------------------------------------------------------------------
+# --- logout ---------------------------------------------------------------------------------------
 
 
 def logout(request: HttpRequest) -> HttpResponse:
@@ -182,7 +182,7 @@ def confirm_logout(request: HttpRequest) -> HttpResponse:
     return render(request, "sandbox/log_out.html", {"done": True})
 
 
-# --- metadata ---------------------------------------------------------------------------------------------------------
+# --- metadata -------------------------------------------------------------------------------------
 
 
 def configuration(request: HttpRequest) -> HttpResponse:

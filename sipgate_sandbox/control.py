@@ -1,4 +1,4 @@
-"""The client of a running sandbox's control API. Standard library only, so that anything may import it."""
+"""The client of a sandbox's control API: standard library only, so anything may import it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ class NoSandbox(ConnectionError):
 class SandboxControl:
     """The control API of the sandbox at ``url``.
 
-    Every call raises ``ValueError`` with the sandbox's sentence if it rejects it, ``NoSandbox`` if there is none.
+    Every call raises ``ValueError`` with the sandbox's sentence if it rejects it, ``NoSandbox`` if
+    there is none.
     """
 
     def __init__(self, url: str) -> None:
@@ -61,7 +62,7 @@ class SandboxControl:
         self._order("withdraw-consent", uid=uid)
 
     def set_enabled(self, uid: str, enabled: bool) -> None:
-        """Disable a person, whose tokens are then rejected, or enable them again: the same tokens work."""
+        """Disable a person, whose tokens are then rejected, or enable them again."""
         self._order("person", uid=uid, enabled=enabled)
 
     def change_client(self, **changes: Any) -> None:

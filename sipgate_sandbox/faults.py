@@ -1,6 +1,7 @@
 """Faults that can be switched on: what goes wrong, at which endpoint, and how often.
 
-A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching requests.
+A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching
+requests.
 """
 
 from __future__ import annotations

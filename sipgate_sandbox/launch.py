@@ -1,4 +1,7 @@
-"""Starts a sandbox as a process of its own and signs people in there, for tests. Needs no Django, only requests."""
+"""Starts a sandbox as a process of its own and signs people in there, for tests.
+
+Needs no Django, only requests.
+"""
 
 from __future__ import annotations
 
@@ -56,8 +59,8 @@ class Running:
 def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Running:
     """Start a sandbox on a free port, with a database of its own, and wait until it answers.
 
-    ``arguments`` are those of ``python -m sipgate_sandbox serve``, ``variables`` are added to its environment.
-    Raises ``RuntimeError`` if it does not start.
+    ``arguments`` are those of ``python -m sipgate_sandbox serve``, ``variables`` are added to its
+    environment. Raises ``RuntimeError`` if it does not start.
     """
     folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
     database = str(Path(folder.name) / "sandbox.sqlite3")
@@ -79,7 +82,7 @@ def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Runni
 def sign_in(
     session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True
 ) -> str:
-    """Go through login and consent as a browser would; return the address that leads back to the client."""
+    """Sign in and answer the consent as a browser would; return the address that leads back."""
     response = session.get(authorize_url, allow_redirects=False)
     while True:
         if location := response.headers.get("Location"):

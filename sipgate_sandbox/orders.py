@@ -1,6 +1,7 @@
 """The control API: tests and the start page switch faults, end sessions and change lifetimes here.
 
-The counterpart of ``control.SandboxControl``: an order's name in the path, its arguments as JSON or form.
+The counterpart of ``control.SandboxControl``: an order's name in the path, its arguments as JSON or
+form.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .models import BrowserSession, Consent, Credential, Grant
 
 @require_POST
 def order(request: HttpRequest, name: str) -> HttpResponse:
-    """Carry an order out, and answer with what it returns; what is wrong with it is a 400 and a sentence."""
+    """Carry an order out, and answer with what it returns; a wrong one is a 400 and a sentence."""
     is_form = request.content_type == "application/x-www-form-urlencoded"
     try:
         answer = ORDERS[name](**(_fields(request) if is_form else json.loads(request.body or "{}")))

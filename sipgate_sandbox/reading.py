@@ -1,6 +1,7 @@
 """Reads queries and bodies of the REST API, and rejects what sipgate's specification does not know.
 
-sipgate may well ignore an unknown name. The sandbox says so, because code that misspells a filter would pass its tests.
+sipgate may well ignore an unknown name. The sandbox says so, because code that misspells a filter
+would pass its tests.
 """
 
 from __future__ import annotations

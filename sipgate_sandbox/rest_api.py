@@ -1,7 +1,7 @@
 """sipgate's REST API v2, as far as sites commonly use it.
 
-A view gets the person whose token was sent, ids from the path, and ``query`` or ``body`` if its resource has one. It
-returns JSON, a status, or a whole answer.
+A view gets the person whose token was sent, ids from the path, and ``query`` or ``body`` if its
+resource has one. It returns JSON, a status, or a whole answer.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def resource(
 
     Args:
         query: readers of the parameters; without, there may be none.
-        body: readers of the fields of a JSON object that must be there, ``optional`` of those that may.
+        body: readers of the fields that a JSON object must have; ``optional`` of those it may have.
     """
 
     def decorate(view: Callable[..., Any]) -> View:
@@ -121,7 +121,7 @@ OFFSET = reading.whole(2**31 - 1)
 PAGE = {"offset": OFFSET, "limit": reading.whole(1000)}
 
 
-# --- who --------------------------------------------------------------------------------------------------------------
+# --- who ------------------------------------------------------------------------------------------
 
 
 @resource("account:read")
@@ -178,7 +178,7 @@ def balance(person: Person) -> Json:
     return {"amount": 123_400, "currency": "EUR"}
 
 
-# --- numbers and extensions -------------------------------------------------------------------------------------------
+# --- numbers and extensions -----------------------------------------------------------------------
 
 
 @resource("numbers:read", query=PAGE)
@@ -198,7 +198,7 @@ def of_user(scope: str, items_of: Callable[[Person], list[Json]]) -> View:
     return listed
 
 
-# --- history ----------------------------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 FILTERS: Readers = {
     "types": [reading.one_of("CALL", "VOICEMAIL", "SMS", "FAX")],
@@ -264,7 +264,7 @@ def change_entry(person: Person, entry_id: str, body: Json) -> int:
     return DONE
 
 
-# --- calls, SMS and faxes ---------------------------------------------------------------------------------------------
+# --- calls, SMS and faxes -------------------------------------------------------------------------
 
 
 def _check_own(items: list[Json], extension: str) -> None:
@@ -304,7 +304,8 @@ def click_to_dial(person: Person, body: Json) -> Json:
 def call(person: Person, body: Json) -> Json:
     """Call ``targetNumber`` from a device: neo's way, which the specification is too old to know.
 
-    As sipgate says, the history does not show these calls. What it answers is not known: ``callId`` is a guess.
+    As sipgate says, the history does not show these calls. What it answers is not known: ``callId``
+    is a guess.
     """
     _check_own(telephony.devices(person), body["deviceId"])
     _caller_id(body)
@@ -352,7 +353,7 @@ def document(person: Person, name: str) -> StreamingHttpResponse:
     return StreamingHttpResponse(parts, content_type="application/pdf")
 
 
-# --- contacts ---------------------------------------------------------------------------------------------------------
+# --- contacts -------------------------------------------------------------------------------------
 
 
 def _contacts(person: Person) -> list[Json]:

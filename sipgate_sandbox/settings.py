@@ -15,9 +15,9 @@ SANDBOX_REDIRECT_URIS = (_get("SANDBOX_REDIRECT_URIS") or "http://localhost:8080
 SANDBOX_CLIENT_ID = _get("SANDBOX_CLIENT_ID") or "1000000-1-sandbox:third-party"
 SANDBOX_CLIENT_SECRET = _get("SANDBOX_CLIENT_SECRET") or "sandbox-secret"
 SANDBOX_INTROSPECT_URL = _get("SANDBOX_INTROSPECT_URL") or ""
-"""Where another authorization server tells whose a token is; the REST API then accepts its tokens."""
+"""Where another server tells whose a token is; the REST API then accepts that server's tokens."""
 
-SECRET_KEY = "sandbox: nothing here is secret"  # noqa: S105  # invented people, on this machine only
+SECRET_KEY = "sandbox: nothing here is secret"  # noqa: S105  # invented people, no network
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]
 ROOT_URLCONF = "sipgate_sandbox.urls"
 USE_TZ = True

@@ -1,7 +1,7 @@
 """What a company has at sipgate: people, numbers, extensions, history and contacts.
 
-All of it is invented, kept in this process, and as new after ``reset``. Extensions end in the number of their person:
-``e1`` is a telephone of ``w1``.
+All of it is invented, kept in this process, and as new after ``reset``. Extensions end in the
+number of their person: ``e1`` is a telephone of ``w1``.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def contact(*, given: str = "", family: str = "", owner: str | None = None, **fi
     }
 
 
-# --- history ----------------------------------------------------------------------------------------------------------
+# --- history --------------------------------------------------------------------------------------
 
 
 def sent(kind: str, extension: str, target: str) -> Row:

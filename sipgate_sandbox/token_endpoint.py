@@ -37,7 +37,7 @@ class Rejected(Exception):
 def for_clients(
     view: Callable[[HttpRequest, Client], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Pass ``view`` the authenticated client of a POST request; roll its changes back if it raises."""
+    """Pass ``view`` the authenticated client of a POST; roll its changes back if it raises."""
 
     @require_POST
     @wraps(view)
@@ -65,7 +65,7 @@ def _authenticated_client(request: HttpRequest) -> Client:
 
 
 def _basic(header: str) -> tuple[str, str]:
-    """Return id and secret of HTTP Basic. Both must be percent-encoded: the first colon ends the id."""
+    """Return id and secret of HTTP Basic. Both are percent-encoded: the first colon ends the id."""
     try:
         decoded = base64.b64decode(header.removeprefix("Basic "), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -158,7 +158,7 @@ def _problem_of_refresh(found: Credential, client: Client) -> str:
 
 
 def _scopes_for(grant: Grant, client: Client, asked: str = "") -> list[str]:
-    """Return what the client may have now: granted, still allowed and, if it asks for less, that."""
+    """Return scopes that were granted, are still allowed, and were asked for (if any were)."""
     wanted = set(asked.split()) or set(grant.scopes)
     return [scope for scope in grant.scopes if scope in wanted & client.scopes]
 
@@ -176,7 +176,7 @@ def _rejected_and_ended(grant: Grant, description: str) -> HttpResponse:
 
 @for_clients
 def logout(request: HttpRequest, client: Client) -> HttpResponse:
-    """End the browser session of a refresh token, for all applications. An offline grant ends alone."""
+    """End the browser session of a refresh token. An offline grant ends alone."""
     counters.add("logout")
     found = Credential.find(request.POST.get("refresh_token", ""), Credential.Kind.REFRESH)
     if found is None or found.grant.client_id != client.id:

@@ -1,1 +1,1 @@
-"""What an authorization server of sipgate's kind answers: facts that are asserted of the sandbox and of Keycloak."""
+"""What a server of sipgate's kind answers: facts asserted of the sandbox and of Keycloak."""

@@ -11,7 +11,7 @@ from tests.facts.sandbox_server import SandboxServer
 from tests.facts.server import AuthorizationServer, Browser, NewBrowser
 
 ON_KEYCLOAK = (pytest.mark.keycloak, pytest.mark.timeout(600))
-"""The first test waits until Keycloak has started, which takes minutes on a machine that is busy with other things."""
+"""The first test waits until Keycloak has started, which takes minutes on a busy machine."""
 
 
 @pytest.fixture(params=["sandbox", pytest.param("keycloak", marks=ON_KEYCLOAK)])

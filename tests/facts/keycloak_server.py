@@ -120,7 +120,7 @@ class KeycloakServer(AuthorizationServer):
         self._administrator.allow_scopes(self.client.id, SCOPES if scopes is None else scopes)
 
     def set_way_back(self, registered: str) -> None:
-        """Set where the logout page may lead back to: ``+`` means the redirect URIs, ``-`` nowhere."""
+        """Set where the logout page may lead to: ``+`` means the redirect URIs, ``-`` nowhere."""
         self._changed.add("client")
         self._administrator.change_client(
             self.client.id, attributes={"post.logout.redirect.uris": registered}

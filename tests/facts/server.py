@@ -1,4 +1,4 @@
-"""The interface of an authorization server under test, and what a client and a browser do at any of them."""
+"""An authorization server under test, and what a client and a browser do at any of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """Where a browser has arrived: a page of the server, or the client's callback with its query."""
+    """Where a browser has arrived: a page of the server, or the callback with its query."""
 
     kind: Kind
     response: requests.Response
@@ -51,7 +51,7 @@ class Browser(ABC):
         self.page: Page | None = None
 
     def open(self, url: str, **form: str) -> Page:
-        """Go to ``url`` (with ``form``: by POST) and follow redirects, though not out of the server."""
+        """Go to ``url`` (with ``form``: by POST) and follow redirects within the server."""
         response = self._send("POST" if form else "GET", url, form)
         while location := response.headers.get("Location", ""):
             target = urljoin(response.url, location)
@@ -82,7 +82,7 @@ class Browser(ABC):
         return self.open(target, **{name: unescape(value) for name, value in hidden}, **fields)
 
     def walk(self, url: str, *, person: str = ROSA, allow: bool = True) -> dict[str, str]:
-        """Go to ``url``, sign in and answer the consent as asked, and return the query of the callback."""
+        """Go to ``url``, sign in, answer the consent, and return the query of the callback."""
         page = self.open(url)
         while page.kind != "callback":
             assert page.kind in {"sign-in", "re-authentication", "consent"}, page.response.text
@@ -98,7 +98,7 @@ class Browser(ABC):
 
     @abstractmethod
     def sign_in(self, person: str) -> Page:
-        """Answer the sign-in page that is shown. On *re-authentication* the server decides whose it is."""
+        """Answer the sign-in page. On *re-authentication* the server decides whose it is."""
 
     @abstractmethod
     def answer_consent(self, allow: bool) -> Page: ...
@@ -112,7 +112,7 @@ class Browser(ABC):
 
 
 class AuthorizationServer(ABC):
-    """A server as a client sees it (written here), and as its administrator does (by each server's own ways)."""
+    """A server as a client sees it, and as its administrator does, which differs by server."""
 
     name: str
     issuer: str
@@ -120,7 +120,7 @@ class AuthorizationServer(ABC):
     client: Client
     other_client: Client
 
-    # --- as a client --------------------------------------------------------------------------------------------------
+    # --- as a client ------------------------------------------------------------------------------
 
     def authorize_url(self, client: Client | None = None, **changes: str | None) -> str:
         query: dict[str, str | None] = {
@@ -205,14 +205,14 @@ class AuthorizationServer(ABC):
         query = {"client_id": self.client.id, "post_logout_redirect_uri": REDIRECT_URI}
         return f"{self.oidc_url}/logout?{urlencode(query)}"
 
-    # --- as a person or an administrator ------------------------------------------------------------------------------
+    # --- as a person or an administrator ----------------------------------------------------------
 
     @abstractmethod
     def browser(self) -> Browser: ...
 
     @abstractmethod
     def let_time_pass(self) -> None:
-        """Wait until what comes next is later than what was before, also for a server that rounds its instants."""
+        """Wait until the next instant is later, also for a server that rounds to seconds."""
 
     @abstractmethod
     def reset(self) -> None:

@@ -1,7 +1,7 @@
 """What the app does at either server.
 
-It ends what is meant and no more, knows how long a connection lives, and its doctor finds out without a person what the
-client may ask for.
+It ends what is meant and no more, knows how long a connection lives, and its doctor finds out
+without a person what the client may ask for.
 """
 
 from __future__ import annotations

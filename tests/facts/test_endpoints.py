@@ -1,7 +1,8 @@
-"""Facts about the endpoints of a server like sipgate's, asserted of the sandbox and of a real Keycloak.
+"""Facts about endpoints of a server like sipgate's, asserted of sandbox and Keycloak alike.
 
-``make test`` runs the sandbox's column, ``make test-keycloak`` Keycloak's. Where the sandbox differs on purpose, the
-test says why. What is certain, likely and unknown about sipgate itself: ``docs/sipgates-server.md``.
+``make test`` runs the sandbox's column, ``make test-keycloak`` Keycloak's. Where the sandbox
+differs on purpose, the test says why. What is certain, likely and unknown about sipgate itself:
+``docs/sipgates-server.md``.
 """
 
 from __future__ import annotations
@@ -207,8 +208,8 @@ class TestToken:
         assert second["refresh_token"] != first["refresh_token"]
         assert second["session_state"] == first["session_state"]
         assert server.is_active(second["access_token"])
-        # sipgate's documentation says that a refresh ends the earlier access token, and so does the sandbox. Keycloak
-        # lets it live until it expires.
+        # sipgate's documentation says that a refresh ends the earlier access token, and so does the
+        # sandbox. Keycloak lets it live until it expires.
         assert server.is_active(first["access_token"]) == (server.name == "keycloak")
 
     def test_refresh_with_other_scopes(self, server: AuthorizationServer, browser: Browser) -> None:

@@ -1,6 +1,7 @@
 """Facts about what ends a grant at a server like sipgate's: see ``test_endpoints``.
 
-All grants of one browser and person share one session there, and its fate. ``offline_access`` cuts that tie.
+All grants of one browser and person share one session there, and its fate. ``offline_access`` cuts
+that tie.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ OFFLINE = "account:read offline_access"
 def grants(
     server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
 ) -> dict[str, Grant]:
-    """Rosa's grants: two of our client and one of another in one browser, one of ours in another."""
+    """Rosa's grants: three in one browser, one of them another client's; one in another."""
     return {
         "first": server.grant(browser),
         "second": server.grant(browser),
@@ -271,7 +272,7 @@ def alive(server: AuthorizationServer, grants: dict[str, Grant]) -> set[str]:
     }
 
 
-# --- ways to end a grant ----------------------------------------------------------------------------------------------
+# --- ways to end a grant --------------------------------------------------------------------------
 
 
 def reuse(server: AuthorizationServer, browser: Browser, grant: Grant) -> None:

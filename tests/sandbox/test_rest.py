@@ -1,4 +1,4 @@
-"""The sandbox's REST API answers as sipgate's specification says, and rejects what it does not know."""
+"""The REST API answers as sipgate's specification says, and rejects what it does not know."""
 
 from __future__ import annotations
 

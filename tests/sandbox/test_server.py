@@ -1,4 +1,4 @@
-"""The sandbox's people, its control API and its pages. What it has in common with Keycloak: tests/facts."""
+"""The sandbox's people, control API and pages. What it shares with Keycloak: tests/facts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A client of the sandbox in plain HTTP: what any language would do, with nothing of the project's own code."""
+"""A client of the sandbox in plain HTTP, as any language would write it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Visitor:
             "code_challenge": CHALLENGE,
             "code_challenge_method": "S256",
         } | changes
-        return f"{self.sandbox.oidc_url}/auth?{urlencode({k: v for k, v in query.items() if v is not None})}"
+        sent = {name: value for name, value in query.items() if value is not None}
+        return f"{self.sandbox.oidc_url}/auth?{urlencode(sent)}"
 
     def back(
         self, *, person: str = "1000000w0", allow: bool = True, **changes: Any
