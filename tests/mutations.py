@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -197,13 +196,13 @@ RULES = [
         SIGN_IN,
     ),
     Rule(
-        "any number of callbacks may wait for sipgate",
-        {"sign_in.limits.places": becomes(threading.BoundedSemaphore(10_000))},
+        "any number of sign-ins from one address may fail",
+        {"sign_in.limits.failed_too_often": answers(False)},
         LIMITS,
     ),
     Rule(
-        "any number of sign-ins from one address may fail",
-        {"sign_in.limits.failed_too_often": answers(False)},
+        "who only begins a sign-in gets a session of the usual length",
+        {"sign_in.receivers.shorten": answers()},
         LIMITS,
     ),
     # --- the sign-in: what is asked for, who comes back

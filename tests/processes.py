@@ -147,42 +147,12 @@ def die_at(point: str, **order: Any) -> None:
 class Site:
     """The site as it is deployed: gunicorn with several processes."""
 
-    def __init__(
-        self,
-        *,
-        processes: int,
-        threads: int,
-        application: str = "sipgate_project.wsgi",
-        **told: Any,
-    ) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "gunicorn",
-                application,
-                "--bind",
-                f"127.0.0.1:{port}",
-                "--workers",
-                str(processes),
-                "--threads",
-                str(threads),
-                "--log-level",
-                "error",
-                "--access-logfile",
-                "/dev/null",
-            ],
-            env=environment(**told),
-        )
-        self._wait()
+    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
+        self.process, self.url = process, f"http://127.0.0.1:{port}"
 
-    def _wait(self) -> None:
-        give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
+    def wait_until_ready(self) -> None:
+        give_up = time.monotonic() + 60
+        while time.monotonic() < give_up and self.process.poll() is None:
             try:
                 if self.get("/readyz").status_code == 200:
                     return
@@ -201,15 +171,27 @@ class Site:
 
     def stop(self) -> None:
         """Stop as an operator does: SIGTERM, and what runs is finished."""
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(80)
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(80)
 
 
 @contextmanager
-def site(*, processes: int = 3, threads: int = 16, **told: Any) -> Iterator[Site]:
-    running = Site(processes=processes, threads=threads, **told)
+def site(
+    *,
+    processes: int = 3,
+    threads: int = 16,
+    application: str = "sipgate_project.wsgi",
+    **told: Any,
+) -> Iterator[Site]:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "gunicorn", application, "--bind", f"127.0.0.1:{port}"]
+    command += ["--workers", str(processes), "--threads", str(threads)]
+    command += ["--log-level", "error", "--access-logfile", "/dev/null"]
+    running = Site(subprocess.Popen(command, env=environment(**told)), port)
     try:
+        running.wait_until_ready()
         yield running
     finally:
-        if running.process.poll() is None:
-            running.stop()
+        running.stop()
