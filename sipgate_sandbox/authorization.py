@@ -187,10 +187,9 @@ def confirm_logout(request: HttpRequest) -> HttpResponse:
 
 def configuration(request: HttpRequest) -> HttpResponse:
     """Return the server's metadata (OpenID Connect Discovery, RFC 8414)."""
-    if not realm.current.discovery:
-        return HttpResponse(status=404)
     oidc = f"{settings.SANDBOX_ISSUER}/protocol/openid-connect"
     document = {
+        "revocation_endpoint": f"{oidc}/revoke",
         "issuer": settings.SANDBOX_ISSUER,
         "authorization_endpoint": f"{oidc}/auth",
         "token_endpoint": f"{oidc}/token",
@@ -208,8 +207,6 @@ def configuration(request: HttpRequest) -> HttpResponse:
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
     }
-    if realm.current.revocation:
-        document["revocation_endpoint"] = f"{oidc}/revoke"
     return JsonResponse(document)
 
 

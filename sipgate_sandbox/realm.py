@@ -52,10 +52,6 @@ class Realm:
     not_before: int = 0
     """Tokens issued before this moment (seconds since 1970) are rejected."""
     consent_required: bool = True
-    revocation: bool = True
-    """There is a revocation endpoint (RFC 7009)."""
-    discovery: bool = True
-    """There is a discovery document."""
     disabled: frozenset[str] = frozenset()
     """People who may not sign in, and whose tokens are rejected."""
     clients: dict[str, Client] = field(default_factory=_clients)

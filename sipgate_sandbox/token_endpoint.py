@@ -190,14 +190,9 @@ def logout(request: HttpRequest, client: Client) -> HttpResponse:
     return HttpResponse(status=204)
 
 
-def revoke(request: HttpRequest) -> HttpResponse:
-    """The revocation endpoint (RFC 7009), if there is one."""
-    return _revoke(request) if realm.current.revocation else HttpResponse(status=404)
-
-
 @for_clients
-def _revoke(request: HttpRequest, client: Client) -> HttpResponse:
-    """End the client's grants in the browser session of a token. Those of other clients live on."""
+def revoke(request: HttpRequest, client: Client) -> HttpResponse:
+    """End the client's grants in the browser session of a token (RFC 7009), not other clients'."""
     counters.add("revoke")
     kinds = Credential.Kind.REFRESH, Credential.Kind.ACCESS
     found = Credential.find(request.POST.get("token", ""), *kinds)

@@ -79,14 +79,6 @@ class TestControl:
         grant = visitor.grant()
         assert (grant["expires_in"], grant["refresh_expires_in"]) == (7, 9)
 
-    def test_no_revocation_and_no_discovery(self, visitor: Visitor) -> None:
-        visitor.sandbox.control.behave(revocation=False)
-        assert visitor.end("revoke", token=visitor.grant()["refresh_token"]).status_code == 404
-        url = f"{visitor.sandbox.issuer}/.well-known/openid-configuration"
-        assert "revocation_endpoint" not in requests.get(url, timeout=10).json()
-        visitor.sandbox.control.behave(discovery=False)
-        assert requests.get(url, timeout=10).status_code == 404
-
     def test_state_counts(self, visitor: Visitor) -> None:
         visitor.refresh(visitor.grant()["refresh_token"])
         visitor.get("/account")
@@ -126,7 +118,7 @@ class TestControl:
             ("faults", ["slow"]),
             ("behaviour", {"access_lifetime": 0}),
             ("behaviour", {"access_lifetime": "1"}),
-            ("behaviour", {"revocation": 1}),
+            ("behaviour", {"consent_required": 1}),
             ("behaviour", {"nonsense": True}),
             ("person", {"uid": "nobody", "enabled": True}),
             ("dance", {}),
