@@ -10,7 +10,7 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.text import capfirst
 from django.utils.translation import get_language_info
 
-from sipgate_provider import accounts
+from sipgate_provider import connections
 
 from . import people
 
@@ -63,4 +63,4 @@ def _needing_sign_in(request: HttpRequest) -> list[Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated or here in TOLD_ANYWAY:
         return []
-    return accounts.needing_sign_in(user)
+    return connections.needing_sign_in(user)

@@ -8,7 +8,7 @@ from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.db import transaction
 
-from sipgate_provider import accounts
+from sipgate_provider import connections
 from sipgate_provider.ops import personal_data
 
 
@@ -42,7 +42,7 @@ def delete(user: Any) -> None:
     Its sessions here end at once. Its grants at sipgate go to the outbox, as at every disconnect, and end after the
     commit. The history keeps what happened, but not to whom.
     """
-    pk, uids = user.pk, [connection.uid for connection in accounts.connections_of(user)]
+    pk, uids = user.pk, [connection.uid for connection in connections.connections_of(user)]
     with transaction.atomic():
         for session in UserSession.objects.filter(user=user):
             session.end()

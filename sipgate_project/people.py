@@ -1,4 +1,4 @@
-"""Says how a person is addressed. Must not know: pages, tokens."""
+"""Says how a person is addressed: by a name, never by a number."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 
-from sipgate_provider import accounts
 from sipgate_provider.conf import PROVIDER_ID
 from sipgate_provider.provider import is_made_up
 
 
 def greeting_name(user: Any) -> str:
-    """Return what to say after "Hello": the first name, else the user name that the person chose, else nothing."""
+    """Return what to say after "Hello": the first name or the chosen user name, else nothing."""
     username = str(user.get_username())
     return user.get_short_name() or ("" if is_made_up(username) else username)
 
 
 def display_name(user: Any, connections: list[SocialAccount] | None = None) -> str:
-    """Return the name of a user that pages show; allauth uses it, too (``ACCOUNT_USER_DISPLAY``).
+    """Return the name of a user that pages show; allauth uses it as well (``ACCOUNT_USER_DISPLAY``).
 
-    The full name, else the user name that the person chose, else the name of the oldest connection (one query, unless
-    ``connections`` is given). A user name that was made from a sipgate id is shown to nobody.
+    The full name, else the chosen user name, else the name of the oldest connection (one query,
+    unless ``connections`` is given), else the email address, else nothing. A user name that was
+    made from a sipgate id is shown to nobody, nor is the id.
     """
     full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):
         return full or username
     if connections is None:
-        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID).select_related(
-            "sipgate_account"
-        )
-        connections = list(rows.order_by("pk")[:1])
-    return accounts.name_of(connections[0]) if connections else ""
+        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID)
+        connections = list(rows.select_related("sipgate_account").order_by("pk")[:1])
+    for connection in connections[:1]:
+        known = connection.get_provider_account()
+        if known.to_str() != known.readable_id:
+            return str(known.to_str())
+    return str(getattr(user, "email", ""))

@@ -16,7 +16,8 @@ from django.shortcuts import redirect
 from django.utils.translation import gettext, gettext_noop
 from requests import RequestException
 
-from sipgate_provider import accounts, errors, tokens
+from sipgate_provider import errors, tokens
+from sipgate_provider.connections import connections_of
 
 from . import sandbox
 from .views import posted
@@ -32,7 +33,7 @@ def try_out(request: HttpRequest) -> HttpResponse:
     if not settings.SANDBOX or request.POST.get("what") not in BUTTONS:
         raise Http404
     happen, said = BUTTONS[request.POST["what"]]
-    connections = accounts.connections_of(request.user)
+    connections = connections_of(request.user)
     try:
         happen(connections)
     except RequestException:

@@ -1,6 +1,7 @@
-"""The pages that people see. Each makes one call into the app; a form is answered with a redirect.
+"""The site's pages. Each makes one call into the app; a form is answered with a redirect.
 
-An address for forms redirects a GET to its page, so that a reload, *Back* or a bookmark is no error.
+An address for forms redirects a GET to its page, so that a reload, *Back* or a bookmark is no
+error.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from itertools import islice
 from typing import Any
@@ -29,7 +29,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from sipgate_provider import accounts, errors, links, problems, scopes
+from sipgate_provider import errors, links, problems, scopes, tokens
+from sipgate_provider.connections import (
+    ConnectionView,
+    connections_of,
+    demonstrate,
+    name_of,
+    views_of,
+)
 from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import TokenEvent
 
@@ -46,17 +53,8 @@ EVENTS_SHOWN = 50
 NUMBERS_SHOWN = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Card:
-    """One connection on a page: what is known of it, and what is wrong in words."""
-
-    view: accounts.AccountView
-    problem: problems.Problem | None = None
-    refreshed: dict[str, Any] | None = None
-
-
 def posted(*, instead: str) -> Callable[[Page], Page]:
-    """Restrict a view to POST. Other requests are redirected to the page named ``instead``, with the same arguments."""
+    """Restrict a view to POST; redirect other requests to the page named ``instead``."""
 
     def decorate(view: Page) -> Page:
         @wraps(view)
@@ -70,22 +68,18 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
     return decorate
 
 
-# --- the account ------------------------------------------------------------------------------------------------------
+# --- the account ----------------------------------------------------------------------------------
 
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "pages/home.html")
-    views = accounts.known_views_of(request.user)
-    return render(
-        request,
-        "pages/home.html",
-        {"cards": [Card(view=view) for view in views], **_named(request, views)},
-    )
+    views = views_of(request.user, ask=False)
+    return render(request, "pages/home.html", {"views": views, **_named(request, views)})
 
 
-def _named(request: HttpRequest, views: list[accounts.AccountView]) -> dict[str, Any]:
+def _named(request: HttpRequest, views: list[ConnectionView]) -> dict[str, Any]:
     """Return the name for the page's header, without another query."""
     return {"person_name": people.display_name(request.user, [view.connection for view in views])}
 
@@ -95,23 +89,16 @@ def _named(request: HttpRequest, views: list[accounts.AccountView]) -> dict[str,
 @login_required
 @transaction.non_atomic_requests
 def account(request: HttpRequest) -> HttpResponse:
-    views = accounts.views_of(request.user)
-    refreshed = request.session.pop(REFRESHED, None)
-    cards = [
-        Card(
-            view=view,
-            problem=_problem_of(request, view),
-            refreshed=refreshed
-            if refreshed and refreshed["connection"] == view.connection.pk
-            else None,
-        )
-        for view in views
-    ]
-    context = {"cards": cards, **_named(request, views), **_reachable(request.user)}
+    views, refreshed = views_of(request.user), request.session.pop(REFRESHED, None)
+    for view in views:
+        view.problem = _problem_of(request, view)
+        if refreshed and refreshed["connection"] == view.connection.pk:
+            view.refreshed = refreshed
+    context = {"views": views, **_named(request, views), **_reachable(request.user)}
     return render(request, "pages/account.html", context)
 
 
-def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Problem | None:
+def _problem_of(request: HttpRequest, view: ConnectionView) -> problems.Problem | None:
     """Return what is wrong with a connection; the problem's button asks for a missing permission."""
     error = view.error
     if error is None or view.is_access_ended:
@@ -126,7 +113,7 @@ def _problem_of(request: HttpRequest, view: accounts.AccountView) -> problems.Pr
 
 
 def _reachable(user: Any) -> dict[str, Any]:
-    """Return the context that asks for an e-mail address if there is none, or for its confirmation."""
+    """Return the context that asks for an email address, or for its confirmation."""
     rows = EmailAddress.objects.filter(user=user).order_by("-primary", "pk")
     addresses = list(rows.values_list("verified", "email"))
     if any(verified for verified, _email in addresses):
@@ -138,20 +125,18 @@ def _reachable(user: Any) -> dict[str, Any]:
 @login_required
 def account_refresh(request: HttpRequest) -> HttpResponse:
     """sipgate's own example as a button: account, refresh, account again."""
-    number = _number(request.POST.get("connection", ""))
-    key = f"{request.user.pk} {number}"
-    if too_many := ratelimit.consume_or_429(request, action="sipgate_refresh", key=key):
+    connection = _own(request, request.POST.get("connection", ""))
+    limit = {"action": "sipgate_refresh", "key": str(connection.pk)}
+    if too_many := ratelimit.consume_or_429(request, **limit):
         return too_many
     try:
-        done = accounts.demonstrate(request.user, number)
-    except errors.NotConnected:
-        raise Http404 from None
+        done = demonstrate(connection)
     except errors.SipgateError as error:
-        error.connection_id = number
+        error.connection_id = connection.pk
         problems.log(problems.describe(error), error)
     else:
         request.session[REFRESHED] = {
-            "connection": number,
+            "connection": connection.pk,
             "before": done.before,
             "after": done.after,
             "company_before": done.account_before.company,
@@ -159,11 +144,15 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
             "is_same": done.account_before == done.account_after,
             "duration_ms": done.duration_ms,
         }
-    return _to_card(number)
+    return HttpResponseRedirect(f"{reverse('account')}#connection-{connection.pk}")
 
 
-def _to_card(number: int) -> HttpResponse:
-    return HttpResponseRedirect(f"{reverse('account')}#connection-{number}")
+def _own(request: HttpRequest, pk: object) -> SocialAccount:
+    """Return this user's connection with a primary key. Raises ``Http404`` if there is none."""
+    for connection in connections_of(request.user):
+        if str(connection.pk) == str(pk):
+            return connection
+    raise Http404
 
 
 @never_cache
@@ -171,33 +160,24 @@ def _to_card(number: int) -> HttpResponse:
 @transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
+        body = {"type": "about:blank", "title": "Sign in first", "status": 401}
         return JsonResponse(
-            {
-                "type": "about:blank",
-                "title": "Sign in first",
-                "status": 401,
-                "action": reverse("account_login"),
-            },
+            {**body, "action": reverse("account_login")},
             status=401,
             content_type="application/problem+json",
         )
-    views = accounts.views_of(request.user)
+    views, here = views_of(request.user), reverse("account")
     if not views:
-        return problems.json(
-            request,
-            errors.NotConnected("This user has no sipgate connection."),
-            next_url=reverse("account"),
-        )
+        nobody = errors.NotConnected("This user has no sipgate connection.")
+        return problems.json(request, nobody, next_url=here)
     failed = [view.error for view in views if view.error is not None and view.account is None]
     if len(failed) == len(views):
-        return problems.json(request, failed[0], next_url=reverse("account"))
-    return JsonResponse(
-        {"connections": [_as_json(view, _problem_of(request, view)) for view in views]}
-    )
+        return problems.json(request, failed[0], next_url=here)
+    return JsonResponse({"connections": [_as_json(request, view) for view in views]})
 
 
-def _as_json(view: accounts.AccountView, problem: problems.Problem | None) -> dict[str, Any]:
-    token = view.token
+def _as_json(request: HttpRequest, view: ConnectionView) -> dict[str, Any]:
+    token, problem = view.token, _problem_of(request, view)
     return {
         "uid": view.connection.uid,
         "name": view.name,
@@ -218,26 +198,22 @@ def _as_json(view: accounts.AccountView, problem: problems.Problem | None) -> di
     }
 
 
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
-
-
-# --- one connection ---------------------------------------------------------------------------------------------------
+# --- one connection -------------------------------------------------------------------------------
 
 
 @never_cache
 @require_safe
 @login_required
 def connection(request: HttpRequest, pk: int) -> HttpResponse:
-    """State, permissions and history of one connection of this person, and the ways to end it. sipgate is not asked."""
-    views = accounts.known_views_of(request.user)
+    """State, permissions and history of one connection, and the ways to end it."""
+    views = views_of(request.user, ask=False)
     view = next((one for one in views if one.connection.pk == pk), None)
     if view is None:
         raise Http404
     user: Any = request.user
     others = SocialAccount.objects.filter(user=user).exclude(pk=pk).exists()
     context = {
-        "card": Card(view=view),
+        "view": view,
         **_named(request, views),
         "events": TokenEvent.objects.filter(connection_id=pk).order_by("-at", "-id")[:EVENTS_SHOWN],
         "is_only_way_in": not others and not user.has_usable_password(),
@@ -248,17 +224,13 @@ def connection(request: HttpRequest, pk: int) -> HttpResponse:
 @posted(instead="connection")
 @login_required
 def end_access(request: HttpRequest, pk: int) -> HttpResponse:
+    connection = _own(request, pk)
     try:
-        row = accounts.end_access(request.user, pk)
-    except errors.NotConnected:
-        raise Http404 from None
+        tokens.end_access(connection)
     except errors.SipgateError as error:
         return problems.page(request, error, next_url=reverse("connection", args=[pk]))
-    messages.success(
-        request,
-        _("This site can no longer use %(name)s. You can still sign in with it.")
-        % {"name": accounts.name_of(row)},
-    )
+    text = _("This site can no longer use %(name)s. You can still sign in with it.")
+    messages.success(request, text % {"name": name_of(connection)})
     return redirect("connection", pk)
 
 
@@ -267,16 +239,15 @@ def end_access(request: HttpRequest, pk: int) -> HttpResponse:
 def numbers(request: HttpRequest) -> HttpResponse:
     """Show the telephone numbers, which need a scope that was not asked for at first."""
     sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
-    found = list(islice(sipgate.numbers(), NUMBERS_SHOWN))
     context = {
-        "numbers": found,
-        "name": accounts.name_of(sipgate.connection),
+        "numbers": list(islice(sipgate.numbers(), NUMBERS_SHOWN)),
+        "name": name_of(sipgate.connection),
         "most": NUMBERS_SHOWN,
     }
     return render(request, "pages/numbers.html", context)
 
 
-# --- one's own account ------------------------------------------------------------------------------------------------
+# --- one's own account ----------------------------------------------------------------------------
 
 
 @never_cache
@@ -290,7 +261,7 @@ def own_settings(request: HttpRequest) -> HttpResponse:
 @require_safe
 @login_required
 def account_export(request: HttpRequest) -> HttpResponse:
-    """Everything this site knows of the person, as a file."""
+    """Return everything this site knows about the person, as a file."""
     response = JsonResponse(
         leaving.export(request.user), encoder=DjangoJSONEncoder, json_dumps_params={"indent": 2}
     )
@@ -304,12 +275,15 @@ def account_export(request: HttpRequest) -> HttpResponse:
 def account_delete(request: HttpRequest) -> HttpResponse:
     form = DeleteAccountForm(request.POST if request.method == "POST" else None, user=request.user)
     if not form.is_valid():
-        context = {"form": form, "connections": accounts.connections_of(request.user)}
+        context = {"form": form, "connections": connections_of(request.user)}
         return render(request, "pages/delete.html", context)
     leaving.delete(request.user)
     logout(request)
     messages.success(request, _("Your account was deleted. This site no longer knows you."))
     return redirect("home")
+
+
+# --- errors ---------------------------------------------------------------------------------------
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
@@ -318,7 +292,7 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Answer after an error in this site. The reference is on the page, and in the log beside the traceback.
+    """Answer after an error in this site. The reference is on the page and beside the traceback.
 
     Like Django's own, the page asks neither the database nor the session: they may be what failed.
     """

@@ -28,7 +28,7 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from sipgate_provider import accounts, conf, errors, tokens
+from sipgate_provider import conf, connections, errors, tokens
 from sipgate_provider.models import (
     ClientPause,
     LastKnownAccount,
@@ -250,18 +250,18 @@ class ConnectionAdmin(SocialAccountAdmin):
     @admin.display(description=gettext_lazy("connection"))
     def name(self, connection: SocialAccount) -> str:
         is_sipgate = connection.provider == conf.PROVIDER_ID
-        return accounts.name_of(connection) if is_sipgate else str(connection.user)
+        return connections.name_of(connection) if is_sipgate else str(connection.user)
 
     @admin.display(description=gettext_lazy("state"), ordering="sipgate_token__state")
     def state(self, connection: SocialAccount) -> SafeString | None:
-        row = accounts.token_of(connection)
+        row = connections.token_of(connection)
         return badge(row.state, row.reason) if row is not None else None
 
     @admin.display(
         description=gettext_lazy("ends unless used"), ordering="sipgate_token__refresh_expires_at"
     )
     def ends(self, connection: SocialAccount) -> Any:
-        row = accounts.token_of(connection)
+        row = connections.token_of(connection)
         end = row.refresh_expires_at if row is not None else None
         return timezone.localdate(end) if end is not None else None
 

@@ -48,9 +48,10 @@ from django.utils import timezone
 from django.utils.cache import add_never_cache_headers, patch_vary_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
-from sipgate_provider import accounts, errors, links, problems, tokens
+from sipgate_provider import errors, links, problems, tokens
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.client import SipgateClient
+from sipgate_provider.connections import connections_of, token_of
 from sipgate_provider.models import Freshness, SipgateToken
 
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
@@ -155,10 +156,10 @@ def look(request: Any, needed: Iterable[str]) -> tuple[errors.SipgateError, tupl
 
     Returns None, or why the user cannot use sipgate, with the scopes to ask for.
     """
-    rows, wish = accounts.connections_of(request.user), tuple(needed)
+    rows, wish = connections_of(request.user), tuple(needed)
     if not rows:
         return errors.NotConnected("This user has no sipgate connection."), wish
-    row = accounts.token_of(rows[0])
+    row = token_of(rows[0])
     error: errors.SipgateError | None = None
     if row is None or row.has_ended:
         text, reason = "This connection needs a new sign-in.", row.reason if row else ""

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 
-from sipgate_provider import accounts
+from sipgate_provider.connections import connections_of, name_of, token_of
 from sipgate_provider.models import LastKnownAccount, Revocation, SipgateToken, TokenEvent
 
 SECRETS = frozenset(
@@ -28,7 +28,7 @@ def export(user: Any) -> dict[str, Any]:
 
     The values are those of the database (dates are ``datetime``), for ``DjangoJSONEncoder``. It contains no token.
     """
-    connections = accounts.connections_of(user)
+    connections = connections_of(user)
     events = _events(user.pk, [row.uid for row in connections]).order_by("at", "pk")[:MOST_EVENTS]
     return {
         "connections": [_connection(row) for row in connections],
@@ -61,7 +61,7 @@ UIDS = "_sipgate_uids"
 
 
 def _before_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
-    setattr(instance, UIDS, [connection.uid for connection in accounts.connections_of(instance)])
+    setattr(instance, UIDS, [connection.uid for connection in connections_of(instance)])
 
 
 def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
@@ -75,9 +75,9 @@ def _events(user_id: Any, uids: Collection[str]) -> QuerySet[TokenEvent]:
 
 def _connection(row: SocialAccount) -> dict[str, Any]:
     known: LastKnownAccount | None = getattr(row, "sipgate_account", None)
-    token = accounts.token_of(row)
+    token = token_of(row)
     return {
-        "name": accounts.name_of(row),
+        "name": name_of(row),
         "uid": row.uid,
         "connected_at": row.date_joined,
         "last_sign_in_at": row.last_login,

@@ -23,8 +23,9 @@ from allauth.socialaccount.models import SocialAccount
 from django import template
 from django.http import HttpRequest
 
-from sipgate_provider import accounts, conf, links
+from sipgate_provider import conf, links
 from sipgate_provider import scopes as scope_rules
+from sipgate_provider.connections import connections_of, name_of, token_of
 from sipgate_provider.models import SipgateToken
 
 register = template.Library()
@@ -66,7 +67,7 @@ class Connection:
 
     @property
     def name(self) -> str:
-        return accounts.name_of(self.connection) if self.connection else ""
+        return name_of(self.connection) if self.connection else ""
 
     def __bool__(self) -> bool:
         return self.connected and not self.needs_sign_in and not self.missing
@@ -82,7 +83,7 @@ def sipgate_connection(
         return Connection(needed=_words(scopes))
     return Connection(
         connection=rows[0],
-        token=accounts.token_of(rows[0]),
+        token=token_of(rows[0]),
         needed=_words(scopes),
         others=tuple(rows[1:]),
     )
@@ -160,7 +161,7 @@ def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
     if not needed:
         return ""
     rows = _rows(request)
-    token = accounts.token_of(rows[0]) if rows else None
+    token = token_of(rows[0]) if rows else None
     return links.signed_scopes(
         request, scope_rules.widened(token.scopes if token else (), needed=needed)
     )
@@ -171,7 +172,7 @@ def _rows(request: HttpRequest | None) -> list[SocialAccount]:
         return []
     rows: list[SocialAccount] | None = getattr(request, ROWS, None)
     if rows is None:
-        rows = accounts.connections_of(request.user)
+        rows = connections_of(request.user)
         setattr(request, ROWS, rows)
     return rows
 

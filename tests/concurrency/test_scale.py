@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import connection
 from django.utils import timezone
 
-from sipgate_provider import accounts, tokens
+from sipgate_provider import connections, tokens
 from sipgate_provider.models import Revocation, SipgateToken
 from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
@@ -100,5 +100,5 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
     somebody = get_user_model().objects.create(username="somebody")
     started = time.monotonic()
     assert tokens.load(template.pk) is not None
-    assert accounts.connections_of(somebody) == []
+    assert connections.connections_of(somebody) == []
     print(f"a page's two lookups took {(time.monotonic() - started) * 1000:.1f} ms")

@@ -85,7 +85,7 @@ def test_a_new_consent_is_tried(person: Browser) -> None:
 def test_a_connection_in_trouble_is_asked_about(person: Browser, state: State) -> None:
     SipgateToken.objects.update(state=state)
     page = person.site.get("/account")
-    view = page.context["cards"][0].view
+    view = page.context["views"][0]
     assert view.is_fresh or view.error is not None
 
 
@@ -98,7 +98,7 @@ def test_of_two_connections_only_the_older_answer_is_asked_for(person: Browser) 
         fetched_at=timezone.now() - timedelta(minutes=2)
     )
     before = asked(person)
-    assert [card.view.is_fresh for card in person.site.get("/account").context["cards"]] == [
+    assert [view.is_fresh for view in person.site.get("/account").context["views"]] == [
         False,
         True,
     ]

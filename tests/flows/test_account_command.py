@@ -134,7 +134,10 @@ class TestTrouble:
         connect()
         strict.set(fault="client", times=1)
         text = self.sentence("person0")
-        assert ("CLIENT_SECRET" in text, "sipgate_doctor" in text) == (True, True)
+        assert ("secret in SOCIALACCOUNT_PROVIDERS" in text, "sipgate_doctor" in text) == (
+            True,
+            True,
+        )
 
     def test_sipgate_down(self, connect: Connect, strict: Strict) -> None:
         connect()

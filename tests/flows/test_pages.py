@@ -14,7 +14,7 @@ from allauth.usersessions.models import UserSession
 from django.contrib.auth import get_user_model
 from django.urls import get_resolver, reverse
 
-from sipgate_provider import accounts, tokens
+from sipgate_provider import connections, tokens
 from sipgate_provider.models import Reason, Revocation, SipgateToken, State, TokenEvent
 from tests.journey import Browser
 
@@ -45,7 +45,7 @@ class TestNames:
     def test_people_are_greeted_by_their_name(self, browser: Browser) -> None:
         page = text_of(browser.site.get(browser.sign_in().headers["Location"]))
         assert "You are signed in as Rosa Gärtner." in page
-        assert "Hello, Rosa<" in text_of(browser.site.get("/"))
+        assert "Hello, Rosa <" in text_of(browser.site.get("/"))
 
     @pytest.mark.usefixtures("nameless")
     @pytest.mark.parametrize(
@@ -61,9 +61,9 @@ class TestNames:
     def test_name_is_the_company_then_the_person_then_a_readable_id(self, browser: Browser) -> None:
         browser.sign_in(person="3000000w0")  # has no company
         connection = SocialAccount.objects.get()
-        assert accounts.name_of(connection) == "sipgate account 3000000w0"
+        assert connections.name_of(connection) == "sipgate account 3000000w0"
         connection.extra_data |= {"firstname": "Petra", "lastname": "Privat"}
-        assert accounts.name_of(connection) == "Petra Privat"
+        assert connections.name_of(connection) == "Petra Privat"
         browser.sign_in(person="2000000w0")
 
     def test_a_message_names_what_was_connected(self, browser: Browser) -> None:
@@ -273,7 +273,7 @@ class TestLeaving:
         client.force_login(get_user_model().objects.create_user("erika", password="right"))
         host = {"headers": {"host": "localhost:8080"}}
         refused = client.post("/accounts/delete", {"sure": "on", "password": "wrong"}, **host)
-        assert "This is not your password." in text_of(refused)
+        assert "That password is incorrect." in text_of(refused)
         assert (
             client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code
             == 302
@@ -328,12 +328,10 @@ class TestReachable:
     @pytest.mark.usefixtures("nameless")
     def test_asks_while_no_address_is_verified(self, browser: Browser) -> None:
         browser.sign_in()
-        assert "How may we reach you?" in text_of(browser.site.get("/account"))
+        assert "How can we reach you?" in text_of(browser.site.get("/account"))
         EmailAddress.objects.create(
             user=get_user_model().objects.get(), email="r@example.org", verified=False
         )
-        assert "We write to r@example.org once you have confirmed it." in text_of(
-            browser.site.get("/account")
-        )
+        assert "We sent a mail to r@example.org." in text_of(browser.site.get("/account"))
         EmailAddress.objects.update(verified=True)
-        assert "How may we reach you?" not in text_of(browser.site.get("/account"))
+        assert "How can we reach you?" not in text_of(browser.site.get("/account"))

@@ -187,9 +187,9 @@ class TestAccountPage:
             # a Retry-After beyond the deadline: the answer is taken as it is
             browser.sandbox.control.fault(fault, on="account", times=None, seconds=30)
             response = browser.site.get("/account")
-            page, card = response.content.decode(), response.context["cards"][0]
+            page, card = response.content.decode(), response.context["views"][0]
             assert (response.status_code, card.problem.kind) == (200, kind), fault
-            assert (card.view.is_fresh, card.view.is_pending) == (False, False)
+            assert (card.is_fresh, card.is_pending) == (False, False)
             assert "Rosenduft Gartenbau GmbH" in page
             assert card.problem.reference in page
             browser.sandbox.control.clear()
@@ -199,13 +199,13 @@ class TestAccountPage:
         browser.site.get("/account")
         browser.sandbox.control.fault("slow", on="account", seconds=4)
         response = browser.site.get("/account")
-        assert response.context["cards"][0].view.is_pending
+        assert response.context["views"][0].is_pending
         assert "Rosenduft Gartenbau GmbH" in response.content.decode()
 
     def test_an_ended_session_asks_for_one_click(self, browser: Browser) -> None:
         browser.sign_in()
         browser.sandbox.control.kill_session()
-        assert browser.site.get("/account").context["cards"][0].view.needs_sign_in
+        assert browser.site.get("/account").context["views"][0].needs_sign_in
         assert SipgateToken.objects.get().state == "needs_sign_in"
         browser.sign_in(process="connect")
         row = SipgateToken.objects.get()

@@ -14,8 +14,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.db import OperationalError, connections, transaction
 
-from sipgate_provider import accounts, errors, tokens
+from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
+from sipgate_provider.connections import views_of
 from sipgate_provider.models import State, TokenEvent
 from sipgate_provider.tokens import rows, threads
 from tests.conftest import Connect
@@ -64,9 +65,9 @@ class TestHeadOfLine:
         fresh = connect()
         strict.set(latency=3)
         for connection in stale:
-            assert accounts.views_of(connection.user, wait=0)[0].is_pending
+            assert views_of(connection.user, wait=0)[0].is_pending
         until_arrived(strict)
-        [view] = accounts.views_of(fresh.user, wait=2)
+        [view] = views_of(fresh.user, wait=2)
         assert view.is_fresh
         assert strict.counts()["rotated"] == 0, "the others still wait"
 

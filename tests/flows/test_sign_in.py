@@ -367,7 +367,7 @@ class TestAccount:
     def test_refresh_now_fetches_refreshes_and_fetches_again(self, browser: Browser) -> None:
         browser.sign_in()
         browser.site.post("/account/refresh", {"connection": SocialAccount.objects.get().pk})
-        refreshed = browser.site.get("/account").context["cards"][0].refreshed
+        refreshed = browser.site.get("/account").context["views"][0].refreshed
         assert (refreshed["before"], refreshed["after"]) == (1, 2)
         assert browser.sandbox.control.state()["reuses"] == 0
 

@@ -11,7 +11,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q
 from django.utils import timezone, translation
 
-from sipgate_provider import accounts, conf, errors, tokens, values
+from sipgate_provider import conf, errors, tokens, values
+from sipgate_provider.connections import connections_of, demonstrate, fetch
 from sipgate_provider.management.output import as_json, command_error
 from sipgate_provider.models import Reason
 
@@ -74,7 +75,7 @@ def find(name: str) -> list[SocialAccount]:
                 f"There is no user with the name, e-mail address or sipgate id {name}."
             )
         return found
-    connections = accounts.connections_of(users[0])
+    connections = connections_of(users[0])
     if not connections:
         raise CommandError(
             f"{name} has no sipgate connection: they have to sign in with sipgate or connect it first."
@@ -95,11 +96,14 @@ def _users(name: str) -> list[Any]:
 
 
 def answer(connection: SocialAccount, *, refresh: bool) -> dict[str, Any]:
-    """Return what is shown of one connection. Raises as ``accounts.demonstrate`` and ``accounts.fetch``."""
+    """Return what is shown of one connection. Raises as ``demonstrate`` and ``fetch``."""
     if not refresh:
-        fetched = accounts.fetch(connection)
-        return {**_about(connection), "account": dict(fetched.account.raw)}
-    shown = accounts.demonstrate(connection.user, connection.pk, actor=ACTOR)
+        fetched = fetch(connection)
+        return {
+            **_about(connection),
+            "account": dict(fetched.account.raw) if fetched.account else {},
+        }
+    shown = demonstrate(connection, by=ACTOR)
     return {
         **_about(connection),
         "account": dict(shown.account_before.raw),

@@ -1,0 +1,216 @@
+"""A user's connections, and what sipgate says about each, as fresh as a page can wait for.
+
+connection → token row → access token → ``GET /account`` → ``values.Account``. If sipgate does not
+answer in time, its last answer is shown with its date, and the request goes on behind the page.
+"""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from allauth.socialaccount.models import SocialAccount
+from django.utils import timezone
+
+from sipgate_provider import conf, errors, tokens, values
+from sipgate_provider.client import SipgateClient, TokenClient
+from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
+
+REWRITE_AFTER = timedelta(minutes=5)
+"""If every page asks sipgate, the date of an unchanged account is written only this often."""
+
+
+def connections_of(user: Any) -> list[SocialAccount]:
+    """Return a user's sipgate connections with tokens and last known account, oldest first.
+
+    One query.
+    """
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
+    # Sorted here: to build ORDER BY, Django compares every column.
+    return sorted(
+        rows.select_related("sipgate_token", "sipgate_account"), key=lambda row: int(row.pk)
+    )
+
+
+def needing_sign_in(user: Any) -> list[SocialAccount]:
+    """Return the user's connections that only a new sign-in can repair. One query."""
+    return [view.connection for view in views_of(user, ask=False) if view.needs_sign_in]
+
+
+def token_of(connection: SocialAccount) -> SipgateToken | None:
+    """Return the row that was read with the connection, or None."""
+    return getattr(connection, "sipgate_token", None)
+
+
+def name_of(connection: SocialAccount) -> str:
+    """Return the connection's name for people (``SipgateAccount.to_str``)."""
+    return str(connection.get_provider_account().to_str())
+
+
+@dataclass(kw_only=True)
+class ConnectionView:
+    """A connection with what is known of it now.
+
+    ``account`` is None if sipgate never answered; ``fetched_at`` is when it did. ``is_fresh``: just
+    now. ``is_pending``: not yet, and the request goes on. ``error``: why there is no fresh answer.
+    If none of these is set, sipgate was not asked. A page adds ``problem``, which is the error in
+    words, and ``refreshed``, which is what *Refresh now* did.
+    """
+
+    connection: SocialAccount
+    token: SipgateToken | None
+    account: values.Account | None = None
+    fetched_at: datetime | None = None
+    is_fresh: bool = False
+    is_pending: bool = False
+    error: errors.SipgateError | None = None
+    problem: Any = None
+    refreshed: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        return name_of(self.connection)
+
+    @property
+    def has_valid_access(self) -> bool:
+        return self.token is not None and self.token.expires_at > timezone.now()
+
+    @property
+    def is_access_ended(self) -> bool:
+        """The person ended access and goes on signing in with it: nothing is wrong."""
+        return self.token is not None and self.token.reason == Reason.ENDED_BY_PERSON
+
+    @property
+    def needs_sign_in(self) -> bool:
+        if self.is_access_ended:
+            return False
+        ended = self.token is None or self.token.state == State.NEEDS_SIGN_IN
+        return ended or isinstance(self.error, errors.NeedsSignIn)
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Refreshes fail at the moment, and sipgate has not answered just now either."""
+        return self.token is not None and self.token.state == State.FAILING and not self.is_fresh
+
+    @property
+    def can_refresh(self) -> bool:
+        """There are tokens, and sipgate accepts this site's client."""
+        known = self.token is not None and self.token.state in {State.ACTIVE, State.FAILING}
+        return known and not self.needs_sign_in
+
+    @property
+    def is_recent(self) -> bool:
+        """The last answer about a working connection is young enough; after a sign-in it is not."""
+        token, at = self.token, self.fetched_at
+        if token is None or at is None or token.state != State.ACTIVE or at < token.consented_at:
+            return False
+        return 0 <= (timezone.now() - at).total_seconds() < conf.account_max_age_seconds()
+
+
+def views_of(user: Any, *, ask: bool = True, wait: float | None = None) -> list[ConnectionView]:
+    """Return what is known of every connection of ``user``. sipgate's errors are in the views.
+
+    Args:
+        ask: ask sipgate about connections whose last answer is older than
+            ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``, or that do not work.
+        wait: seconds in all; ``SIPGATE_PAGE_WAIT_SECONDS`` by default.
+    """
+    views = [_stored(connection) for connection in connections_of(user)]
+    asked = [view for view in views if ask and not view.is_recent]
+    if asked:
+        tokens.release_connections()
+    futures = [
+        tokens.pages.submit_once(("account", view.connection.pk), partial(fetch, view.connection))
+        for view in asked
+    ]
+    patience = conf.page_wait() if wait is None else wait
+    for view, future in zip(asked, futures, strict=True):
+        # Counted from when sipgate was asked: whoever reloads while it hangs does not wait again.
+        left = max(patience - tokens.seconds_under_way(future), 0)
+        try:
+            views[views.index(view)] = future.result(timeout=left)
+        except FutureTimeout:
+            view.is_pending = True
+        except errors.SipgateError as error:
+            view.error = error
+            view.token = tokens.load(view.connection.pk) or view.token
+    return views
+
+
+def _stored(connection: SocialAccount) -> ConnectionView:
+    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    return ConnectionView(
+        connection=connection,
+        token=token_of(connection),
+        account=values.Account.parse(known.data) if known else None,
+        fetched_at=known.fetched_at if known else None,
+    )
+
+
+def fetch(connection: SocialAccount) -> ConnectionView:
+    """Ask sipgate about one connection, and remember its answer.
+
+    Raises:
+        errors.SipgateError: as ``SipgateClient.account``.
+    """
+
+    def ask(token: tokens.AccessToken) -> values.Account:
+        return TokenClient(token.value, scopes=token.scopes).account()
+
+    row = token_of(connection)
+    token, account = tokens.call(connection, ask, row=row)
+    if row is None or row.generation != token.generation:
+        row = tokens.load(connection.pk)
+    now = timezone.now()
+    _remember(connection, account, now)
+    return ConnectionView(
+        connection=connection, token=row, account=account, fetched_at=now, is_fresh=True
+    )
+
+
+def _remember(connection: SocialAccount, account: values.Account, now: datetime) -> None:
+    known: LastKnownAccount | None = getattr(connection, "sipgate_account", None)
+    columns = {"data": dict(account.raw), "company": account.company[:200], "fetched_at": now}
+    is_known = known and known.data == columns["data"] and now - known.fetched_at < REWRITE_AFTER
+    if is_known and not conf.account_max_age_seconds():
+        return
+    row = LastKnownAccount(connection_id=connection.pk, **columns)
+    is_stored = LastKnownAccount.objects.filter(pk=row.pk).update(**columns)
+    if not is_stored and SocialAccount.objects.filter(pk=row.pk).exists():
+        LastKnownAccount.objects.bulk_create([row], ignore_conflicts=True)
+    connection.sipgate_account = row  # where the page finds its name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstration:
+    """What sipgate's own example shows: account, refresh, account again."""
+
+    before: int
+    after: int
+    account_before: values.Account
+    account_after: values.Account
+    duration_ms: int
+
+
+def demonstrate(connection: SocialAccount, *, by: str = "person") -> Demonstration:
+    """Fetch the account, refresh the tokens, fetch again.
+
+    Raises:
+        errors.SipgateError: as ``SipgateClient.account`` and ``tokens.refresh``.
+    """
+    started, client = time.monotonic(), SipgateClient(connection)
+    tokens.release_connections()
+    account_before = client.account()
+    row = tokens.load(connection.pk)
+    after = tokens.refresh(connection, by=by)
+    return Demonstration(
+        before=row.generation if row else 0,
+        after=after.generation,
+        account_before=account_before,
+        account_after=client.account(),
+        duration_ms=round((time.monotonic() - started) * 1000),
+    )
