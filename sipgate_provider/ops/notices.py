@@ -1,21 +1,17 @@
-"""Tells people that they must sign in again, and operators that sipgate rejects the client: one mail per incident.
+"""Emails users that they must sign in again, and operators that sipgate rejects the client: once each.
 
-An incident begins when a connection falls into *needs sign-in* and ends with the next consent. The mail is sent when
-the trouble is found, and by keepalive if that failed. A refusal may be taken back, so its person is told by
-keepalive, after a second one; and while sipgate refuses more connections than it refreshes, the operators are told and
-people are not. Keepalive also tells people, days before, of an end that nothing can move. ``SIPGATE_NOTICES = False``
-switches mails off.
-
-Must not know: why the link ended in detail, pages.
+Keepalive emails users, a few in each run, so that a fault of sipgate does not turn into thousands of
+mails. sipgate may take a rejection back: its user is told after a second one, an hour later. Of an end
+that nothing can move, users are told days before. ``SIPGATE_NOTICES = False`` switches mails off.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import threading
 from datetime import datetime, timedelta
 from functools import partial
-from smtplib import SMTPException
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -31,26 +27,18 @@ from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, To
 
 logger = logging.getLogger(__name__)
 
-RETRY_AFTER = timedelta(minutes=5)
-RETRY_FOR = timedelta(days=3)
+MOST = 20
+"""Mails to users in one run."""
+TELL_FOR = timedelta(days=3)
 """A mail about something older is of no use."""
-
-
-STORM_WITHIN = timedelta(hours=1)
-STORM_FROM = 10
-"""If this many connections were refused, and more than were refreshed, people are not told."""
-STORM = "storm"
+UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
+"""Why sipgate rejected tokens, as far as is known; they may be good again."""
+CERTAIN_AFTER = timedelta(hours=1)
 
 
 def connect_signals() -> None:
     """Called once, when the app is ready."""
-    signals.needs_sign_in.connect(_person, dispatch_uid="sipgate_provider.notices.person")
     signals.misconfigured.connect(_operators, dispatch_uid="sipgate_provider.notices.operators")
-
-
-def _person(connection: SocialAccount, **_kwargs: Any) -> None:
-    if conf.notices():
-        tokens.errands.submit_once(("notice", connection.pk), partial(tell_person, connection.pk))
 
 
 def _operators(code: str, setting: str, **_kwargs: Any) -> None:
@@ -58,151 +46,90 @@ def _operators(code: str, setting: str, **_kwargs: Any) -> None:
         tokens.errands.submit_once(("notice", "operators"), partial(tell_operators, code, setting))
 
 
-UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
-"""Why sipgate refused a pair, as far as is known; it may be good again, if its person was suspended, say."""
-CERTAIN_AFTER = timedelta(hours=1)
+def tell_operators(code: str, setting: str) -> None:
+    """Mail ``ADMINS`` that sipgate rejects this site's client."""
+    context = {"code": code, "setting": setting, "site": conf.site_url()}
+    try:
+        with translation.override(settings.LANGUAGE_CODE):
+            mail_admins(*_written("misconfigured", context))
+    except OSError as error:  # an SMTPException is one
+        logger.error("The operators could not be emailed: %s", type(error).__name__)
 
 
-def due(limit: int = 100) -> list[int]:
-    """Return the connections whose person was not told yet, or has to be told of a fixed end."""
+def tell_users(stop: threading.Event) -> int:
+    """Mail users who were not told yet, at most ``MOST``; return how many mails went out."""
+    if not conf.notices():
+        return 0
     now = timezone.now()
-    is_time = Q(state=State.ACTIVE) | Q(
-        state_since__lte=now - RETRY_AFTER, state_since__gt=now - RETRY_FOR
-    )
-    rows = SipgateToken.objects.filter(not_yet_told(now), is_time).order_by("state_since")
-    return list(rows.values_list("pk", flat=True)[:limit]) if conf.notices() else []
+    is_recent = Q(state=State.ACTIVE) | Q(state_since__gt=now - TELL_FOR)
+    waiting = SipgateToken.objects.filter(untold(now), is_recent).order_by("state_since")
+    sent = 0
+    for connection_id in list(waiting.values_list("pk", flat=True)[:MOST]):
+        if stop.is_set():
+            break
+        try:
+            sent += tell_user(connection_id)
+        except OSError as error:
+            logger.warning("Users could not be emailed: %s", type(error).__name__)
+            break  # the mail server is away: the next run tries again
+    return sent
 
 
-def not_yet_told(now: datetime) -> Q:
-    """Return which connections have ended, or will soon for certain, without their person having been told of that.
-
-    A refusal may be taken back: it is certain when it was repeated, ``CERTAIN_AFTER`` later at the earliest. What was
-    never refused is known to be lost.
-    """
+def untold(now: datetime) -> Q:
+    """Return which connections have ended, or will for certain, without a mail about that."""
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
     is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
     is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
-    has_ended = (
-        Q(state=State.NEEDS_SIGN_IN)
-        & ~Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
-        & is_certain
-    )
-    will_end = Q(
-        state=State.ACTIVE, reason=Reason.FIXED_END, refresh_expires_at__lte=now + TELL_BEFORE
-    )
-    return is_new & (has_ended | will_end)
+    on_purpose = Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+    has_ended = Q(state=State.NEEDS_SIGN_IN) & ~on_purpose & is_certain
+    ends = Q(refresh_expires_at__lte=now + TELL_BEFORE, reason=Reason.FIXED_END)
+    return is_new & (has_ended | (ends & Q(state=State.ACTIVE)))
 
 
-def claim_notice(connection_id: int, *, now: datetime) -> bool:
-    """Take the task of telling the person about this incident. False: it is over, or somebody else tells them."""
-    rows = SipgateToken.objects.filter(not_yet_told(now), pk=connection_id)
-    return bool(rows.update(notified_at=now))
+def tell_user(connection_id: int) -> bool:
+    """Mail the user of a connection, unless that was done; True if a mail went out.
 
-
-def return_notice(connection_id: int, *, claimed_at: datetime) -> None:
-    """Give the task back: the person could not be told."""
-    SipgateToken.objects.filter(pk=connection_id, notified_at=claimed_at).update(notified_at=None)
-
-
-def is_storm(now: datetime) -> bool:
-    """Tell whether sipgate refuses more connections than it refreshes. Two queries."""
-    since, rows = now - STORM_WITHIN, SipgateToken.objects
-    refused = rows.filter(
-        state=State.NEEDS_SIGN_IN, reason__in=UNCERTAIN, last_refused_at__gte=since
-    ).count()
-    return (
-        refused >= STORM_FROM
-        and rows.filter(last_refreshed_at__gte=since)[:refused].count() < refused
-    )
-
-
-def tell_people(is_stopped: Callable[[], bool]) -> int:
-    """Mail whoever should be told, unless there is a storm; return how many mails went out."""
-    waiting = due()
-    if waiting and is_storm(timezone.now()):
-        _tell_of_storm()
-        return 0
-    return sum(tell_person(pk) for pk in waiting if not is_stopped())
-
-
-def _tell_of_storm() -> None:
-    """Tell the operators, at most once a day, that people are not told."""
-    events = TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED, note=STORM)
-    if events.filter(at__gte=timezone.now() - timedelta(days=1)).exists():
-        return
-    TokenEvent.objects.add(TokenEvent.Kind.NOTIFIED, actor="keepalive", note=STORM)
-    logger.error(
-        "sipgate refuses more connections than it refreshes: their people are not told yet"
-    )
-    if settings.ADMINS:
-        _mail_operators(STORM, {"site": conf.site_url()})
-
-
-def tell_person(connection_id: int) -> bool:
-    """Mail the person of a connection, once per incident; True if a mail went out."""
-    connection = (
-        SocialAccount.objects.using(tokens.using())
-        .select_related("user", "sipgate_account")
-        .filter(pk=connection_id)
-        .first()
-    )
-    now = timezone.now()
-    if connection is None or not claim_notice(connection_id, now=now):
+    Raises:
+        OSError: the mail server does not answer. The mail is still to be sent.
+    """
+    now, rows = timezone.now(), SipgateToken.objects.filter(pk=connection_id)
+    if not rows.filter(untold(now)).update(notified_at=now):  # or another process does it
         return False
-    address, token = _address(connection), tokens.load(connection_id)
-    if not address or token is None:
-        return False  # the banner on the site tells them
-    what = "needs_sign_in" if token.state == State.NEEDS_SIGN_IN else "ends_soon"
+    row = rows.select_related("connection__user", "connection__sipgate_account").get()
+    address = _address(row.connection)
+    if not address:
+        return False  # a banner on the site tells them
+    what = "needs_sign_in" if row.state == State.NEEDS_SIGN_IN else "ends_soon"
+    context = {
+        "token": row,
+        "url": sign_in_address(row.connection),
+        "site": conf.site_url(),
+        "site_name": conf.site_name(),
+    }
+    with translation.override(language_of(row.connection)):
+        context["name"] = row.connection.get_provider_account().to_str()
+        subject, message = _written(what, context)
+    tokens.release_connections()
     try:
-        with translation.override(language_of(connection)):
-            context = {"token": token, "name": connection.get_provider_account().to_str()}
-            context |= {
-                "url": sign_in_address(connection),
-                "site": conf.site_url(),
-                "site_name": conf.site_name(),
-            }
-            subject = " ".join(
-                render_to_string(f"sipgate_provider/email/{what}_subject.txt", context).split()
-            )
-            message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
-            html = _html(subject, message, context)
-        tokens.release_connections()
-        send_mail(subject, message, None, [address], html_message=html)
-    except (OSError, SMTPException) as error:
-        logger.warning("A person could not be told by mail: %s", type(error).__name__)
-        return_notice(connection_id, claimed_at=now)
+        send_mail(subject, message, None, [address])
+    except SMTPRecipientsRefused:
+        logger.warning("The mail server rejects the address of connection %s", connection_id)
         return False
-    TokenEvent.objects.add(TokenEvent.Kind.NOTIFIED, connection=connection, actor="gate")
+    except OSError:
+        rows.filter(notified_at=now).update(notified_at=None)
+        raise
+    TokenEvent.objects.add(TokenEvent.Kind.NOTIFIED, connection=row.connection, actor="keepalive")
     return True
 
 
-def _html(subject: str, message: str, context: dict[str, Any]) -> str:
-    """Return the same words as HTML: a paragraph for each, and the address as a button."""
-    parts = [" ".join(part.split()) for part in message.split("\n\n")]
-    return render_to_string(
-        "sipgate_provider/email/message.html",
-        {**context, "subject": subject, "parts": parts, "language": translation.get_language()},
-    )
-
-
-def tell_operators(code: str, setting: str) -> None:
-    """Mail ``ADMINS`` that sipgate refuses this site's client."""
-    context = {"code": code, "setting": setting, "site": conf.site_url()}
-    _mail_operators("misconfigured", context)
-
-
-def _mail_operators(what: str, context: dict[str, str]) -> None:
-    try:
-        with translation.override(settings.LANGUAGE_CODE):
-            subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
-            message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
-        mail_admins(" ".join(subject.split()), message)
-    except (OSError, SMTPException) as error:
-        logger.error("The operators could not be told by mail: %s", type(error).__name__)
+def _written(what: str, context: dict[str, Any]) -> tuple[str, str]:
+    subject = render_to_string(f"sipgate_provider/email/{what}_subject.txt", context)
+    message = render_to_string(f"sipgate_provider/email/{what}_message.txt", context)
+    return " ".join(subject.split()), message
 
 
 def language_of(connection: SocialAccount) -> str:
-    """Return the language that the person has chosen here, else theirs at sipgate (``de_DE``), else the site's."""
+    """Return the language that the user chose here, or theirs at sipgate (``de_DE``), or the site's."""
     data = connection.extra_data
     spoken = str(data.get("language") or data.get("locale") or "").replace("_", "-").lower()
     known = {code.lower(): code for code, _name in settings.LANGUAGES}
@@ -210,17 +137,16 @@ def language_of(connection: SocialAccount) -> str:
 
 
 def _address(connection: SocialAccount) -> str:
-    """Return where the person can be written to: an unverified address may be anybody's."""
-    verified = EmailAddress.objects.filter(user=connection.user_id, verified=True).order_by(
-        "-primary"
-    )
-    return str(verified.values_list("email", flat=True).first() or "")
+    """Return the user's verified address; any other may be anybody's."""
+    verified = EmailAddress.objects.filter(user=connection.user_id, verified=True)
+    return str(verified.order_by("-primary").values_list("email", flat=True).first() or "")
 
 
 def sign_in_address(connection: SocialAccount) -> str:
-    """Return an address for the connection's person, with which nothing but this connection can be repaired.
+    """Return an address with which the connection's user can repair it, and nothing else.
 
-    Empty if the site's address is not known. It is no credential: whoever follows it has to sign in at sipgate.
+    Empty if the site's address is not known. It is no credential: whoever follows it has to sign in
+    at sipgate.
     """
     path = links.sign_in_url("", process="login", repairs=connection.pk)
     return f"{conf.site_url()}{path}" if conf.site_url() and path else ""

@@ -149,7 +149,7 @@ def use(clients: list[SipgateClient], pause: float) -> None:
 
 def keep() -> None:
     while not ending.wait(3):
-        keepalive.run(rate=20, threads=2, stop=ending)
+        keepalive.run(rate=20, stop=ending)
     connections.close_all()
 
 

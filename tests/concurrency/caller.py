@@ -64,7 +64,7 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
 
 def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
-        return keepalive.run(rate=0, threads=order.get("threads", 1)).as_dict()
+        return keepalive.run(rate=0).as_dict()
     if order.get("reseal"):
         return tokens.reseal(batch=1).as_dict()
     return in_transaction(order) if order.get("roll_back") else round_of(order)

@@ -360,7 +360,7 @@ class TestNoDatabaseConnectionIsHeld:
             raise smtplib.SMTPException
 
         monkeypatch.setattr(notices, "send_mail", send_mail)
-        assert not notices.tell_person(connection.pk)
+        assert not notices.tell_user(connection.pk)
         assert held == [False]
 
     def test_nor_is_one_taken_from_a_transaction(self, db: None) -> None:

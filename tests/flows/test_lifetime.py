@@ -157,39 +157,39 @@ class TestPeopleAreTold:
     def test_days_before_once(self, limited: SocialAccount, strict: Strict) -> None:
         addressed(limited)
         refresh_after(limited, HOUR)
-        assert keepalive.run(rate=0).notified == 1
+        assert keepalive.run(rate=0).mails == 1
         [message] = mail.outbox
         assert message.subject.startswith("sipgate for Django: Your sipgate connection ends on ")
         assert "/accounts/sipgate/login/" in message.body
         for _ in range(2):
             refresh_after(limited, HOUR)
-            assert keepalive.run(rate=0).notified == 0
+            assert keepalive.run(rate=0).mails == 0
 
     def test_not_months_before(self, connect: Connect, strict: Strict) -> None:
         strict.set(fixed_end=time.time() + 20 * DAY)
         connection = addressed(connect())
         assert refresh_after(connection, HOUR).reason == Reason.FIXED_END
-        assert keepalive.run(rate=0).notified == 0
+        assert keepalive.run(rate=0).mails == 0
         assert "This connection ends on" not in account_page(connection)
 
     def test_again_when_it_has_ended(self, limited: SocialAccount, strict: Strict) -> None:
         addressed(limited)
         refresh_after(limited, HOUR)
-        assert notices.tell_person(limited.pk)
+        assert notices.tell_user(limited.pk)
         strict.control(kill=True)
         SipgateToken.objects.update(expires_at=timezone.now(), refresh_expires_at=timezone.now())
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(limited)
-        assert tokens.errands.wait_idle(10)
+        assert keepalive.run(rate=0).mails == 1
         assert [message.subject for message in mail.outbox][1:] == [AGAIN]
         assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
-        assert not notices.tell_person(limited.pk)
+        assert not notices.tell_user(limited.pk)
 
     def test_not_of_access_that_they_ended_themselves(self, connect: Connect) -> None:
         connection = addressed(connect())
         consent.end_access(connection)
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
-        assert keepalive.run(rate=0).notified == 0
+        assert keepalive.run(rate=0).mails == 0
 
     def test_a_consent_ends_the_incident(self, limited: SocialAccount, strict: Strict) -> None:
         addressed(limited)
@@ -198,7 +198,7 @@ class TestPeopleAreTold:
         tokens.store(limited, oauth.Grant.parse(strict.issue()[0], issued_at=datetime.now(UTC)))
         row = tokens.load(limited.pk)
         assert (row.reason, row.notified_at) == ("", None)
-        assert keepalive.run(rate=0).notified == 0
+        assert keepalive.run(rate=0).mails == 0
 
     def test_on_the_page(self, limited: SocialAccount, strict: Strict) -> None:
         refresh_after(limited, HOUR)

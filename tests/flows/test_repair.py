@@ -154,7 +154,7 @@ def link(browser: Browser) -> str:
     browser.site.get("/account")
     addresses = User.objects.get().emailaddress_set
     addresses.create(email="rosa@example.org", verified=True, primary=True)
-    assert notices.tell_person(end("1000000w0").pk)
+    assert notices.tell_user(end("1000000w0").pk)
     browser.site.post("/accounts/logout/")
     return re.search(r"http://localhost:8080(\S+)", mail.outbox[-1].body)[1]
 

@@ -115,7 +115,7 @@ class TestTheIdentityDecides:
             sign_in(strict)
             transaction.set_rollback(True)
         make_due()
-        assert keepalive.run(rate=0).revocations_done == 1
+        assert keepalive.run(rate=0).endings_done == 1
         assert strict.counts()["dead"] == 1
 
     def test_two_users_with_one_identity(self, pending: Revocation, strict: Strict) -> None:
@@ -137,7 +137,7 @@ class TestTheIdentityDecides:
             state=state, reason=Reason.REFUSED if state != State.ACTIVE else ""
         )
         make_due()
-        assert keepalive.run(rate=0).revocations_done == 1
+        assert keepalive.run(rate=0).endings_done == 1
         assert (strict.counts()["dead"], Revocation.objects.count()) == (0, 0)
         assert kinds()[-1] == "revocation_dropped"
 
@@ -397,7 +397,7 @@ class TestWhatCannotSucceed:
         assert pending.site == "http://localhost:8080"
         Revocation.objects.update(**origin)
         make_due()
-        assert keepalive.run(rate=0).revocations_waiting == 1
+        assert keepalive.run(rate=0).endings_waiting == 1
         assert strict.counts()["revoke_asked"] == 0
 
 
@@ -466,7 +466,7 @@ class TestTheCallback:
 
     def test_the_code_is_dead_already(self, browser: Browser) -> None:
         callback = self.begin(browser)
-        assert keepalive.run(rate=0).revocations_done == 1
+        assert keepalive.run(rate=0).endings_done == 1
         again = browser.site.get(callback)
         assert self.go_on(browser, again).headers["Location"] == "/?here=1"
         assert tokens.refresh(SocialAccount.objects.get(), by="test").generation == 2
@@ -485,7 +485,7 @@ class TestTheCallback:
 
     def test_a_sign_in_after_it_goes_straight_through(self, browser: Browser) -> None:
         self.begin(browser)
-        assert keepalive.run(rate=0).revocations_done == 1
+        assert keepalive.run(rate=0).endings_done == 1
         assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
 
     def test_a_sign_up_that_waits_for_a_form_keeps_its_grant(
@@ -494,7 +494,7 @@ class TestTheCallback:
         callback = self.begin(browser)
         settings.SOCIALACCOUNT_AUTO_SIGNUP = False
         form = browser.site.get(callback).headers["Location"]
-        assert keepalive.run(rate=0).revocations_done == 0
+        assert keepalive.run(rate=0).endings_done == 0
         answer = browser.site.post(form, {"username": "rosa", "email": "rosa@rosenduft.example"})
         assert answer.status_code == 302
         assert tokens.refresh(SocialAccount.objects.get(), by="test").generation == 2

@@ -105,5 +105,5 @@ def test_only_a_verified_address_is_written_to(browser: Browser, verified: bool)
     User.objects.update(email=VICTIM)
     EmailAddress.objects.create(user=user, email=VICTIM, verified=verified, primary=True)
     SipgateToken.objects.update(state="needs_sign_in", notified_at=None)
-    assert notices.tell_person(SocialAccount.objects.get().pk) is verified
+    assert notices.tell_user(SocialAccount.objects.get().pk) is verified
     assert len(mail.outbox) == verified

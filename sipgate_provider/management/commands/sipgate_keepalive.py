@@ -1,27 +1,31 @@
-"""``manage.py sipgate_keepalive``: refresh idle connections before they end, revoke, recover from the journal."""
+"""``manage.py sipgate_keepalive``: refresh idle connections before they end, and other regular work."""
 
 from __future__ import annotations
 
+import json
+import signal
 import sys
 import threading
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from sipgate_provider.management.output import Progress, as_json, stopping_cleanly
-from sipgate_provider.ops import keepalive, pace
+from sipgate_provider.ops import keepalive
 
 FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
-"""Not 1, with which any command ends that cannot start: failed refreshes that will be tried again are no emergency."""
+"""Not 1, with which any command ends that cannot start."""
 
 
 class Command(BaseCommand):
     help = (
-        "Refresh idle connections before they end, finish pending revocations, and store what "
-        "waits in the journal. Any number of machines may run it at once. Exit code: 0 all is well, 1 it could not "
-        "start, 2 stopped early (sipgate or the database does not answer), 3 sipgate refuses this site's client, 4 "
-        "some refreshes failed and will be tried again."
+        "Refresh idle connections before they end, end grants at sipgate, email users who must sign "
+        "in again, store what waits in the journal, and remove old history. Any number of machines "
+        "may run it at once. Exit code: 0 all is well, 1 it could not start, 2 stopped early (sipgate "
+        "or the database does not answer), 3 sipgate rejects this site's client, 4 some refreshes "
+        "failed and will be tried again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -30,113 +34,76 @@ class Command(BaseCommand):
         )
         parser.add_argument(
             "--interval",
-            type=_positive,
+            type=_number,
             default=60.0,
             metavar="SECONDS",
             help="Pause between two runs (default 60).",
         )
         parser.add_argument(
             "--rate",
-            type=_not_negative,
+            type=_number,
             default=keepalive.RATE,
             metavar="PER_SECOND",
-            help="At most this many refreshes per second (default 50; 0: no limit), half if sipgate asks for fewer.",
+            help="At most this many refreshes per second (default 50; 0: no limit).",
         )
         parser.add_argument(
-            "--threads",
-            type=int,
-            default=64,
-            help="At most this many refreshes at a time (default 64).",
-        )
-        parser.add_argument(
-            "--limit", type=int, default=None, help="Refresh at most this many connections."
-        )
-        parser.add_argument(
-            "--all",
-            action="store_true",
-            dest="everything",
-            help="Refresh every connection, due or not.",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="Only print how many connections are due."
+            "--all", action="store_true", dest="everything", help="Refresh all, due or not."
         )
         parser.add_argument(
             "--json", action="store_true", help="Write the report as one line of JSON."
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        if options["dry_run"]:
-            self._say_due(options)
-            return
-        with stopping_cleanly() as stop:
+        with _stopping_cleanly() as stop:
             code = self._run(options, stop)
-            while options["loop"] and not pace.Halt(stop).wait(options["interval"]):
+            while options["loop"] and not stop.wait(options["interval"]):
                 code = self._run(options, stop)
         sys.exit(code)
 
-    def _say_due(self, options: dict[str, Any]) -> None:
-        due = keepalive.count_due(everything=options["everything"])
-        self.stdout.write(
-            as_json({"due": due})
-            if options["json"]
-            else f"{due} connections are due; nothing was done."
-        )
-
     def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
-        progress = Progress(
-            self.stderr,
-            keepalive.count_due(everything=options["everything"]) if self.stderr.isatty() else 0,
-        )
-        report = keepalive.run(
-            rate=options["rate"],
-            threads=max(options["threads"], 1),
-            everything=options["everything"],
-            limit=options["limit"],
-            stop=stop,
-            progress=lambda report: progress.show(report.ended, f"{report.failed} failed"),
-        )
-        progress.clear()
-        self.stdout.write(as_json(report.as_dict()) if options["json"] else summary(report))
+        report = keepalive.run(rate=options["rate"], everything=options["everything"], stop=stop)
+        as_json = options["json"]
+        self.stdout.write(json.dumps(report.as_dict()) if as_json else summary(report))
         self.stdout.flush()
-        return exit_code(report)
+        if report.is_misconfigured:
+            return MISCONFIGURED
+        return STOPPED if report.stopped else FAILED if report.failed else FINE
 
 
 def summary(report: keepalive.Report) -> str:
-    """Return the one line of a run."""
-    parts = [f"{report.refreshed} refreshed"]
-    parts += [
-        f"{number} {words}"
-        for number, words in (
-            (report.needs_sign_in, "need a new sign-in"),
-            (report.failed, "failed"),
-            (report.skipped, "left for later"),
-            (report.recovered, "recovered from the journal"),
-            (report.revocations_done, "revocations done"),
-            (report.revocations_waiting, "revocations pending"),
-            (report.notified, "users notified by mail"),
-        )
-        if number
-    ]
-    text = f"{', '.join(parts)}, in {report.seconds:.1f} s."
+    """Return the one line of a run: what was done, and why it stopped."""
+    numbers = {
+        "refreshed": report.refreshed,
+        "failed": report.failed,
+        "need a new sign-in": report.needs_sign_in,
+        "recovered from the journal": report.recovered,
+        "grants ended": report.endings_done,
+        "endings wait": report.endings_waiting,
+        "users emailed": report.mails,
+        "old rows removed": report.forgotten,
+    }
+    parts = [f"{number} {words}" for words, number in numbers.items() if number]
+    text = f"{', '.join(parts) or 'Nothing to do'}, in {report.seconds:.1f} s."
     return f"{text} Stopped early: {report.stopped}" if report.stopped else text
 
 
-def exit_code(report: keepalive.Report) -> int:
-    if report.is_misconfigured:
-        return MISCONFIGURED
-    if report.stopped:
-        return STOPPED
-    return FAILED if report.failed else FINE
+@contextmanager
+def _stopping_cleanly() -> Iterator[threading.Event]:
+    """Inside this block, SIGTERM and Ctrl-C set the event and let the process finish its work."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stop.set()) for number in numbers]
+    try:
+        yield stop
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
-def _positive(text: str) -> float:
-    value = _not_negative(text)
-    if not value:
-        raise ArgumentTypeError("must be more than 0")
-    return value
-
-
-def _not_negative(text: str) -> float:
+def _number(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
