@@ -7,7 +7,8 @@ report of allauth's cannot show it.
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialLogin, SocialToken
@@ -24,7 +25,7 @@ from sipgate_provider.client import TokenClient
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
 
-from . import repair
+from . import repair, trouble
 
 VERIFIER = "sipgate_provider.pkce_verifier"
 PENDING = "sipgate_provider.pending_sign_in"
@@ -143,7 +144,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)
         login.account.uid = _uid(login.account)
         repair.refuse_others(request, login.account, grant, self.state or {})
-        self.to_the_end.enter_context(transaction.atomic(using=tokens.using()))
+        self.to_the_end.enter_context(_all_or_nothing(request))
         return login
 
     @sensitive_variables("grant")
@@ -187,6 +188,15 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             "firstname": user.firstname,
             "lastname": user.lastname,
         }
+
+
+@contextmanager
+def _all_or_nothing(request: HttpRequest) -> Iterator[None]:
+    """Undo what was written if the sign-in ends in an error, even if allauth has caught it."""
+    with transaction.atomic(using=tokens.using()):
+        yield
+        if trouble.has_failed(request):
+            transaction.set_rollback(True, using=tokens.using())
 
 
 def sealed(grant: oauth.Grant) -> str:

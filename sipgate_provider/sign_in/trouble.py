@@ -16,6 +16,8 @@ from sipgate_provider.errors import Kind
 
 from .asked import Asked
 
+FAILED = "sipgate_sign_in_failed"
+"""Attribute of the request."""
 OUR_CLIENT = f"{errors.CLIENT_ID}, SIPGATE_REDIRECT_URI"
 
 
@@ -48,7 +50,13 @@ def of_callback(
     problem = replace(problem, status=401, detail=text or problem.detail, **changes)
     what = f"A sign-in failed (error={code!r} description={text!r})" if code else "A sign-in failed"
     problems.log(problem, failure, what=what)
+    setattr(request, FAILED, True)
     return problem
+
+
+def has_failed(request: HttpRequest) -> bool:
+    """Tell whether this callback has ended in a problem."""
+    return hasattr(request, FAILED)
 
 
 def again(request: HttpRequest, state: dict[str, Any]) -> str:

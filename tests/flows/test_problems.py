@@ -8,8 +8,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+from allauth.account.signals import user_signed_up
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError
 
 from sipgate_provider.models import SipgateToken
@@ -218,6 +220,17 @@ class TestAccountPage:
         kind = response.headers["Content-Type"]
         assert (response.status_code, kind) == (503, "application/problem+json")
         assert response.json()["type"].endswith(":unavailable")
+
+
+def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser: Browser, failed: Any) -> None:
+    def forbid(**_kwargs: Any) -> None:
+        raise PermissionDenied
+
+    user_signed_up.connect(forbid)
+    try:
+        failed(browser.sign_in(), "unexpected")
+    finally:
+        user_signed_up.disconnect(forbid)
 
 
 def test_two_tabs_that_sign_up_at_once(

@@ -236,6 +236,7 @@ class Person:
 
     def __init__(self, origin: str) -> None:
         self.site, self.sipgate = requests.Session(), requests.Session()
+        self.site.headers["Accept"] = "text/html,*/*;q=0.8"
         self.origin = origin
 
     def open(self, path: str) -> requests.Response:

@@ -19,6 +19,7 @@ class Visitor:
     def __init__(self, site: ForeignSite) -> None:
         self.site = site
         self._session = requests.Session()
+        self._session.headers["Accept"] = "text/html,application/xhtml+xml,*/*;q=0.8"
         self._sipgate = requests.Session()
 
     def get(self, path: str, **options: Any) -> requests.Response:
