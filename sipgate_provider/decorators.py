@@ -139,7 +139,13 @@ def _admit(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | N
     if user is None or not user.is_authenticated:
         return _login_first(request)
     lacking = look(request, needed)
-    return None if lacking is None else _send(request, *lacking)
+    if lacking is not None:
+        return _send(request, *lacking)
+    if ASKED in request.GET and request.method == "GET":  # it has helped: the mark may go
+        query = request.GET.copy()
+        del query[ASKED]
+        return _uncached(HttpResponseRedirect(f"{request.path}?{query.urlencode()}".rstrip("?")))
+    return None
 
 
 def _freshen(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | None:
