@@ -235,7 +235,7 @@ class TestLeaving:
         response = browser.site.get("/accounts/export")
         assert response.headers["Content-Disposition"].startswith("attachment")
         data = response.json()
-        assert data["connections"][0]["account"]["company"] == "Rosenduft Gartenbau GmbH"
+        assert data["accounts"][0]["data"]["company"] == "Rosenduft Gartenbau GmbH"
         assert data["sessions"][0]["ip"] == "127.0.0.1"
         assert [event["kind"] for event in data["history"]] == ["connected"]
         row = SipgateToken.objects.get()
