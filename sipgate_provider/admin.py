@@ -18,7 +18,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import BaseModelAdmin
 from django.db import transaction
-from django.db.models import BinaryField, F, Model, QuerySet
+from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
@@ -56,8 +56,8 @@ NEXT_STEPS = {
 
 
 def readable(model: type[Model]) -> list[str]:
-    """Return the names of a model's columns, without those that hold ciphertext."""
-    return [one.name for one in model._meta.fields if not isinstance(one, BinaryField)]
+    """Return the names of a model's columns. Those that hold ciphertext are not editable."""
+    return [one.name for one in model._meta.fields if one.editable]
 
 
 def note(connection: SocialAccount, request: HttpRequest, text: str) -> None:

@@ -231,7 +231,7 @@ class TestPermissions:
         page = client.get("/admin/", follow=True)
         assert page.status_code == 403
         assert "You are signed in as visitor" in text_of(page)
-        (target,) = re.findall(r'name="next" value="(/accounts/[^"]+)"', page.content.decode())
+        (target,) = re.findall(r'name="next"\s+value="(/accounts/[^"]+)"', page.content.decode())
         way_on = client.post("/accounts/logout/", {"next": html.unescape(target)}, follow=True)
         assert way_on.request["PATH_INFO"] == "/accounts/login/"
 
