@@ -54,7 +54,7 @@ def test_the_secret_is_wrong(server: KeycloakServer, settings: Any) -> None:
 def test_the_redirect_uri_is_not_registered(server: KeycloakServer, settings: Any) -> None:
     settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/elsewhere"
     found = findings()
-    assert "redirect_uri" in found["sipgate.authorization"].found
+    assert "SIPGATE_REDIRECT_URI" in found["sipgate.authorization"].found
     assert "http://127.0.0.1:8080/elsewhere" in found["sipgate.authorization"].cure
 
 
