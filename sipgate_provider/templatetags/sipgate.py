@@ -31,12 +31,12 @@ from sipgate_provider.models import SipgateToken
 register = template.Library()
 
 ROWS = "_sipgate_connections"
-"""Attribute of the request that holds the connections, so that they are read once per page."""
+"""Attribute of the request that holds the connections."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A person's connection, the oldest if there are several. False in an ``if`` unless it can be used now."""
+    """A person's connection, the oldest of several. False in an ``if`` unless it can be used now."""
 
     connection: SocialAccount | None = None
     token: SipgateToken | None = None
@@ -77,15 +77,16 @@ class Connection:
 def sipgate_connection(
     context: template.Context, *, scopes: str | Iterable[str] = ()
 ) -> Connection:
-    """Return what is known about this person's connection; ``scopes`` (words or a list) are those the page needs."""
-    rows = _rows(context.get("request"))
+    """Return what is known about this person's connection.
+
+    Args:
+        scopes: words or a list: those that the page needs.
+    """
+    rows, needed = _rows(context.get("request")), _words(scopes)
     if not rows:
-        return Connection(needed=_words(scopes))
+        return Connection(needed=needed)
     return Connection(
-        connection=rows[0],
-        token=token_of(rows[0]),
-        needed=_words(scopes),
-        others=tuple(rows[1:]),
+        connection=rows[0], token=token_of(rows[0]), needed=needed, others=tuple(rows[1:])
     )
 
 
@@ -104,40 +105,39 @@ def sipgate_sign_in_url(
         next: where to come back to; this page by default.
         scopes: what to ask for beyond the configured scopes, and beyond what was granted already.
         process: allauth's; ``connect`` for a signed-in user and ``login`` for others by default.
-        connection: the one to repair or to allow more: if somebody else signs in at sipgate, nothing is changed. With
-            ``scopes`` the person's oldest by default.
+        connection: the one to repair or to allow more: if somebody else signs in at sipgate,
+            nothing is changed. With ``scopes`` the person's oldest by default.
     """
     request: HttpRequest | None = context.get("request")
     if request is None:
         return links.sign_in_url(next, process=process)
-    if not process:
-        process = "connect" if _is_signed_in(request) else "login"
-    back = next or (request.get_full_path() if request.method in {"GET", "HEAD"} else "")
-    rows = _rows(request) if scopes else []
-    about = connection or (rows[0] if rows else None)
-    repairs = about.pk if about is not None else None
+    needed, wish = _words(scopes), ""
+    if needed:
+        rows = _rows(request)
+        connection = connection or (rows[0] if rows else None)
+        token = token_of(connection) if connection else None
+        wish = links.signed_scopes(
+            request, scope_rules.widened(token.scopes if token else (), needed=needed)
+        )
     return links.sign_in_url(
-        back, process=process, wish=_wish(request, _words(scopes)), repairs=repairs
+        next or (request.get_full_path() if request.method in {"GET", "HEAD"} else ""),
+        process=process or ("connect" if _is_signed_in(request) else "login"),
+        wish=wish,
+        repairs=connection.pk if connection else None,
     )
 
 
 @register.inclusion_tag("sipgate_provider/snippets/button.html", takes_context=True)
 def sipgate_button(
-    context: template.Context,
-    label: str,
-    *,
-    next: str = "",  # noqa: A002  # allauth's word
-    scopes: str | Iterable[str] = (),
-    process: str = "",
-    connection: SocialAccount | None = None,
-    tags: str = "",  # allauth's word
+    context: template.Context, label: str, *, tags: str = "", **options: Any
 ) -> dict[str, Any]:
-    """Show a button that starts a sign-in with one click (a form that posts); arguments as for ``sipgate_sign_in_url``.
-    ``tags`` go to allauth's ``button`` element.
+    """Show a button that starts a sign-in with one click (a form that posts).
+
+    Args:
+        tags: for allauth's ``button`` element.
+        options: as for ``sipgate_sign_in_url``.
     """
-    url = sipgate_sign_in_url(
-        context, next=next, scopes=scopes, process=process, connection=connection
-    )
+    url = sipgate_sign_in_url(context, **options)
     return {"url": url, "label": label, "tags": tags, "csrf_token": context.get("csrf_token", "")}
 
 
@@ -150,30 +150,20 @@ def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | N
 
 @register.simple_tag(takes_context=True)
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
-    """Return the scopes that will be asked for beyond the configured ones, on allauth's page before a sign-in."""
+    """Return the scopes to be asked for beyond the configured ones, on the page before a sign-in."""
     request, provider = context.get("request"), context.get("provider")
     if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []
     return sorted(set(links.wanted_scopes(request) or ()) - set(provider.get_scope()))
 
 
-def _wish(request: HttpRequest, needed: tuple[str, ...]) -> str:
-    if not needed:
-        return ""
-    rows = _rows(request)
-    token = token_of(rows[0]) if rows else None
-    return links.signed_scopes(
-        request, scope_rules.widened(token.scopes if token else (), needed=needed)
-    )
-
-
 def _rows(request: HttpRequest | None) -> list[SocialAccount]:
+    """Return the person's connections, which are read once per page."""
     if request is None or not _is_signed_in(request):
         return []
-    rows: list[SocialAccount] | None = getattr(request, ROWS, None)
-    if rows is None:
-        rows = connections_of(request.user)
-        setattr(request, ROWS, rows)
+    if not hasattr(request, ROWS):
+        setattr(request, ROWS, connections_of(request.user))
+    rows: list[SocialAccount] = getattr(request, ROWS)
     return rows
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.text import capfirst
@@ -11,6 +11,9 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from sipgate_provider.models import Reason, State, TokenEvent
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
 
 register = template.Library()
 
@@ -45,31 +48,48 @@ PERMISSIONS = {
 }
 """What a scope allows, to be read after "may". https://developer.sipgate.io/rest-api/oauth2-scopes/"""
 
-PRODUCTS = {
-    "TEAM": "team",
-    "SIMQUADRAT": "simquadrat",
-    "BASIC": "basic",
-    "TRUNKING": "trunking",
-    "NEO": "neo",
+HISTORY_LIFETIMES = {
+    "": "–",
+    "NONE": gettext_lazy("not kept"),
+    "THIRTY_DAYS": gettext_lazy("30 days"),
+    "UNLIMITED": gettext_lazy("without limit"),
 }
-"""sipgate's own spelling of its products."""
+
+HAPPENED: dict[str, StrPromise] = {
+    TokenEvent.Kind.CONSENT: gettext_lazy("You signed in at sipgate."),
+    TokenEvent.Kind.CONNECTED: gettext_lazy("You connected sipgate."),
+    TokenEvent.Kind.REPAIRED: gettext_lazy("The connection works again."),
+    TokenEvent.Kind.FAILED: gettext_lazy("This site could not refresh the connection."),
+    TokenEvent.Kind.RECOVERED: gettext_lazy("This site completed a refresh after an interruption."),
+    TokenEvent.Kind.DISCONNECTED: gettext_lazy("The connection was removed."),
+    TokenEvent.Kind.REVOCATION: gettext_lazy("This site ended its access at sipgate."),
+    TokenEvent.Kind.REVOCATION_FAILED: gettext_lazy(
+        "This site could not end its access at sipgate, which will expire."
+    ),
+    TokenEvent.Kind.RESEALED: gettext_lazy("This site encrypted the tokens with a new key."),
+    TokenEvent.Kind.ADMIN: gettext_lazy("An administrator of this site worked on the connection."),
+    TokenEvent.Kind.NOTIFIED: gettext_lazy("This site sent you a mail."),
+}
+
+CHANGED: dict[str, StrPromise] = {
+    State.ACTIVE: gettext_lazy("The connection works."),
+    State.FAILING: gettext_lazy("This site could not refresh the connection, and keeps trying."),
+    State.NEEDS_SIGN_IN: gettext_lazy("The connection ended: sign in again to repair it."),
+    State.MISCONFIGURED: gettext_lazy(
+        "The connection paused: sipgate rejected the way this site is set up."
+    ),
+}
 
 
 @register.filter
 def history_lifetime(value: str) -> str:
-    known = {
-        "NONE": _("not kept"),
-        "THIRTY_DAYS": _("30 days"),
-        "UNLIMITED": _("without limit"),
-        "": "–",
-    }
-    return known.get(value, value)
+    return str(HISTORY_LIFETIMES.get(value, value))
 
 
 @register.filter
 def product(value: str) -> str:
-    """Return ``sipgate team`` for ``TEAM``; an unknown product is written in small letters."""
-    return f"sipgate {PRODUCTS.get(value, value.replace('_', ' ').lower())}" if value else "–"
+    """Return ``sipgate team`` for ``TEAM``: sipgate writes its products in small letters."""
+    return f"sipgate {value.replace('_', ' ').lower()}" if value else "–"
 
 
 @register.filter
@@ -79,57 +99,28 @@ def permission(scope: str) -> str:
 
 @register.filter
 def plainly(value: Any) -> str:
-    """Return a value of sipgate's JSON for people: texts and numbers unchanged, lists with commas, others as JSON."""
-    if value is None or value == "":
+    """Return a value of sipgate's JSON for people."""
+    if value is None or value in ("", []):
         return "–"
     if isinstance(value, bool):
         return _("yes") if value else _("no")
     if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
-        return ", ".join(str(part) for part in value) or "–"
+        return ", ".join(str(part) for part in value)
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 @register.filter
 def happened(event: TokenEvent) -> str:
     """Describe an event of the history in words for the connection's person."""
-    if event.kind == TokenEvent.Kind.CONSENT and event.reason == Reason.ENDED_BY_PERSON:
-        return _("You signed in. As you wished, this site kept no access.")
-    if event.kind == TokenEvent.Kind.STATE:
-        return _state_changed(event)
-    words = {
-        TokenEvent.Kind.CONSENT: _("You signed in at sipgate."),
-        TokenEvent.Kind.CONNECTED: _("You connected sipgate."),
-        TokenEvent.Kind.REPAIRED: _("The connection works again."),
-        TokenEvent.Kind.FAILED: _("The connection could not be renewed."),
-        TokenEvent.Kind.RECOVERED: _("A renewal was completed after an interruption of this site."),
-        TokenEvent.Kind.DISCONNECTED: _("The connection was removed."),
-        TokenEvent.Kind.REVOCATION: _("This site's access was ended at sipgate."),
-        TokenEvent.Kind.REVOCATION_FAILED: _(
-            "This site's access could not be ended at sipgate; it ends by itself."
-        ),
-        TokenEvent.Kind.RESEALED: _("The stored tokens were sealed with a new key."),
-        TokenEvent.Kind.ADMIN: _("An administrator of this site worked on the connection."),
-        TokenEvent.Kind.NOTIFIED: _("A mail was sent to you."),
-    }
-    text = words.get(TokenEvent.Kind(event.kind)) if event.kind in TokenEvent.Kind.values else None
-    text = text or capfirst(event.get_kind_display()) + "."
-    return f"{text} {_because(event)}".strip() if event.kind == TokenEvent.Kind.FAILED else text
-
-
-def _state_changed(event: TokenEvent) -> str:
-    if event.reason == Reason.ENDED_BY_PERSON:
+    kind, is_change = event.kind, event.kind == TokenEvent.Kind.STATE
+    if event.reason == Reason.ENDED_BY_PERSON and kind == TokenEvent.Kind.CONSENT:
+        return _("You signed in. This site kept no access, as you asked.")
+    if event.reason == Reason.ENDED_BY_PERSON and is_change:
         return _("You ended this site's access.")
-    words = {
-        State.ACTIVE: _("The connection works."),
-        State.FAILING: _("The connection could not be renewed; it is tried again."),
-        State.NEEDS_SIGN_IN: _("The connection ended, and a new sign-in is needed."),
-        State.MISCONFIGURED: _(
-            "The connection paused: this site's set-up at sipgate was not accepted."
-        ),
-    }
-    text = words.get(State(event.state), "") if event.state in State.values else ""
-    return f"{text} {_because(event)}".strip()
-
-
-def _because(event: TokenEvent) -> str:
-    return _("Reason: %(reason)s.") % {"reason": event.get_reason_display()} if event.reason else ""
+    if is_change:
+        text = str(CHANGED.get(event.state, ""))
+    else:
+        text = str(HAPPENED.get(kind, f"{capfirst(event.get_kind_display())}."))
+    if event.reason and (is_change or kind == TokenEvent.Kind.FAILED):
+        text += " " + _("Reason: %(reason)s.") % {"reason": event.get_reason_display()}
+    return text.strip()

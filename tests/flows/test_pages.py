@@ -66,6 +66,15 @@ class TestNames:
         assert connections.name_of(connection) == "Petra Privat"
         browser.sign_in(person="2000000w0")
 
+    @pytest.mark.usefixtures("nameless")
+    def test_no_message_greets_anybody_by_a_number(self, browser: Browser) -> None:
+        first = text_of(browser.site.get(browser.sign_in(person="3000000w0").headers["Location"]))
+        assert '<div class="alert alert-success">You are signed in.</div>' in first
+        browser.sign_in(person="3000000w0", process="connect")
+        again = text_of(browser.site.get("/accounts/settings/"))
+        assert '<div class="alert alert-info">sipgate is connected.</div>' in again
+        assert "3000000w0" not in again + text_of(browser.site.get("/")).partition("<main")[0]
+
     def test_a_message_names_what_was_connected(self, browser: Browser) -> None:
         browser.sign_in(person="2000000w0")
         browser.site.get("/account")
