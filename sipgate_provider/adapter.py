@@ -1,6 +1,6 @@
-"""The adapter for allauth: it stores new users completely, and shows problem pages. Other providers do not notice it.
+"""The adapter for allauth: it stores new users completely, and shows problem pages.
 
-A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it.
+A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it. Other providers do not notice.
 """
 
 from __future__ import annotations
@@ -31,15 +31,17 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         return user
 
     def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
-        """Suggest the address that sipgate returned: the person confirms it, and allauth verifies it."""
+        """Suggest the address that sipgate returned; the person confirms, allauth verifies it."""
         initial: dict[str, Any] = super().get_signup_form_initial_data(sociallogin)
         if sociallogin.account.provider == conf.PROVIDER_ID and not initial.get("email"):
             initial["email"] = sociallogin.account.extra_data.get("email", "")
         return initial
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """End what a stranger granted who cannot sign up. Tell somebody whose sipgate account is connected to another
-        user what they can do: allauth would send them back with one sentence, and the next attempt would end the same.
+        """Deal with strangers who may not sign up, and with the connections of other users.
+
+        What a stranger granted is ended. Whoever comes with somebody else's connection reads what
+        to do; allauth would send them back with one sentence, and the next attempt would end alike.
         """
         super().pre_social_login(request, sociallogin)
         connection, process = sociallogin.account, sociallogin.state.get("process")
@@ -71,34 +73,26 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             )
         state = (extra_context or {}).get("state")
         problem = trouble.of_callback(request, error=error, failure=exception, state=state)
-        # An answer that belongs to no sign-in has no state to look at. allauth then decides by the site's setting.
+        # Without a state allauth decides by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth answers a headless client itself, with a redirect
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
-        raise ImmediateHttpResponse(
-            render(
-                request,
-                "sipgate_provider/authentication_error.html",
-                context,
-                status=problem.status,
-            )
-        )
+        page = "sipgate_provider/authentication_error.html"
+        raise ImmediateHttpResponse(render(request, page, context, status=problem.status))
 
     def list_apps(
         self, request: HttpRequest, provider: str | None = None, client_id: str | None = None
     ) -> list[SocialApp]:
-        """Return the configured clients. For sipgate the settings win if they name one, and no query is made.
+        """Return the configured clients. If the settings name one for sipgate, no query is made.
 
         allauth would combine rows and settings, and end in a server error if both name a client.
         """
         if provider == conf.PROVIDER_ID and client_id is None:
-            apps = _apps_of_settings()
-            if apps:
-                return apps
-        apps_of_both: list[SocialApp] = super().list_apps(
-            request, provider=provider, client_id=client_id
-        )
-        return apps_of_both
+            configured = _apps_of_settings()
+            if configured:
+                return configured
+        apps: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
+        return apps
 
 
 def _belongs_to_another_user(request: HttpRequest, login: SocialLogin) -> HttpResponse:

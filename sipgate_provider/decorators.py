@@ -1,4 +1,4 @@
-"""Views that need sipgate: users who cannot use it yet are sent to the page that changes that, and come back.
+"""Views that need sipgate. Users who cannot use it yet go to the page that changes that, and back.
 
 ::
 
@@ -17,15 +17,16 @@ meets a sipgate     the problem page                       its problem document
 error in the view
 ==================  =====================================  ========================
 
-Every way leads back to the page, with its query; from a form that was posted, to the page it was on. Nobody is sent in
-circles: the way back has a mark, and with it the problem page says what is still missing.
+Every way leads back to the page, with its query; from a form that was posted, to the page it was
+on. Nobody is sent in circles: with the mark that the way back has, the problem page says what is
+still missing.
 
-*Classes.* ``@method_decorator(sipgate_required, name="dispatch")``; of an asynchronous class, decorate its handlers
-(``name="get"``). For REST framework there is ``sipgate_provider.rest_framework``.
+*Classes.* ``@method_decorator(sipgate_required, name="dispatch")``; of an asynchronous class,
+decorate its handlers (``name="get"``). REST framework has ``sipgate_provider.rest_framework``.
 
-*Transactions.* With ``ATOMIC_REQUESTS`` the connection is checked, and an expiring token refreshed, before the view's
-transaction begins. The view itself runs in it as usual, and a sipgate error rolls it back. Of several connections the
-oldest counts, as in ``SipgateClient.for_user``.
+*Transactions.* With ``ATOMIC_REQUESTS`` the connection is checked, and an expiring token refreshed,
+before the view's transaction begins. The view itself runs in it as usual, and a sipgate error rolls
+it back. Of several connections the oldest counts, as in ``SipgateClient.for_user``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, is_valid_path
 from django.utils import timezone
-from django.utils.cache import add_never_cache_headers, patch_vary_headers
+from django.utils.cache import add_never_cache_headers
 from django.utils.http import url_has_allowed_host_and_scheme
 
 from sipgate_provider import errors, links, problems, tokens
@@ -57,7 +58,7 @@ from sipgate_provider.models import Freshness, SipgateToken
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 
 ASKED = "sipgate_asked"
-"""Query parameter of the way back from the connect page: whoever comes with it is not sent there again."""
+"""Query parameter of the way back: whoever comes with it is not sent to the connect page again."""
 
 
 class SipgateRequest(HttpRequest):
@@ -72,13 +73,15 @@ def sipgate_required(view: AnyView) -> AnyView: ...
 @overload
 def sipgate_required(*, scopes: Iterable[str] = ()) -> Callable[[AnyView], AnyView]: ...
 def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
-    """Let a view be used only with a living sipgate connection; ``request.sipgate`` is its ``SipgateClient``.
+    """Let a view be used only with a living sipgate connection; ``request.sipgate`` is its
+    ``SipgateClient``.
 
-    For functions, synchronous or not; for classes see above. With ``LoginRequiredMiddleware`` the view does not need
-    ``login_not_required``: this decorator asks for the login itself.
+    For functions, synchronous or not; for classes see above. With ``LoginRequiredMiddleware`` the
+    view does not need ``login_not_required``: this decorator asks for the login itself.
 
     Args:
-        scopes: all of these are needed; a parent covers its children (``sessions:write``, ``sessions:sms:write``).
+        scopes: all of these are needed; a parent covers its children (``sessions:write``,
+        ``sessions:sms:write``).
     """
     needed = words(scopes)
 
@@ -182,7 +185,7 @@ def look(request: Any, needed: Iterable[str]) -> tuple[errors.SipgateError, tupl
 
 
 def freshen(request: Any) -> None:
-    """Refresh an ending token now: the view may be inside a transaction, in which SQLite could not store a new one.
+    """Refresh an ending token now: in the view's transaction SQLite could not store a new one.
 
     Raises:
         errors.SipgateError: the token could not be refreshed.
@@ -209,7 +212,7 @@ def _atomic_aliases(view: Any) -> tuple[str, ...]:
     )
 
 
-# --- where to instead -------------------------------------------------------------------------------------------------
+# --- where to instead -----------------------------------------------------------------------------
 
 
 def _login_first(request: HttpRequest) -> HttpResponse:
@@ -226,9 +229,7 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 def _send(
     request: HttpRequest, error: errors.SipgateError, scopes: tuple[str, ...]
 ) -> HttpResponse:
-    """Send a browser to the connect page once, which asks for ``scopes``. Tell programs, and users whom that did not
-    help, what is missing.
-    """
+    """Send a browser to the connect page, which asks for ``scopes``, once. Else say what lacks."""
     back, wish = back_to(request), links.signed_scopes(request, scopes) if scopes else ""
     if wants_document(request):
         return _uncached(problems.json(request, error, next_url=back, wish=wish))
@@ -248,7 +249,7 @@ def _trouble(request: HttpRequest, error: errors.SipgateError) -> HttpResponse:
 
 
 def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
-    """Return what a problem's button asks for: the narrowest scope that may help, in addition to what was granted."""
+    """Return what a problem's button asks for: what was granted, and what may help."""
     if type(error) is not errors.MissingPermission or not error.scopes:
         return ""
     row: SipgateToken | None = getattr(request, "sipgate_token", None)
@@ -257,25 +258,25 @@ def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:
-    patch_vary_headers(response, ("Accept", "X-Requested-With"))
-    add_never_cache_headers(response)
+    add_never_cache_headers(response)  # it is this user's, and for now
     return response
 
 
 def wants_document(request: HttpRequest) -> bool:
     """Tell whether a program asks: it says so, brings a token, or does not accept HTML by name."""
     headers = request.headers
-    if headers.get("X-Requested-With") == "XMLHttpRequest" or "Bearer " in headers.get(
-        "Authorization", ""
-    ):
-        return True
-    accept = headers.get("Accept", "text/html")
-    return headers.get("Sec-Fetch-Mode") == "cors" or "text/html" not in accept
+    return (
+        headers.get("X-Requested-With") == "XMLHttpRequest"
+        or headers.get("Sec-Fetch-Mode") == "cors"
+        or headers.get("Authorization", "").startswith("Bearer ")
+        or "text/html" not in headers.get("Accept", "text/html")
+    )
 
 
 def back_to(request: HttpRequest) -> str:
-    """Return where to come back to: this page with its query; from a form that was posted, or for a program, the page
-    on which that was; or ``/``.
+    """Return where to come back to: this page with its query, or ``/``.
+
+    From a form that was posted, and for a program, it is the page on which that was.
     """
     if request.method in {"GET", "HEAD"} and not wants_document(request):
         return request.get_full_path()

@@ -7,9 +7,9 @@ from allauth.account.models import EmailAddress
 
 
 class VerifiedResetPasswordForm(ResetPasswordForm):
-    """Sends the link for a new password to verified addresses only. Otherwise a stranger could sign up with somebody
-    else's address and connect a sipgate account. Once the owner of the address has set a password and uses the account,
-    the stranger could still sign in with sipgate.
+    """Sends the link for a new password to verified addresses only. Otherwise a stranger could sign
+    up with somebody else's address and connect a sipgate account. Once the owner of the address has
+    set a password and uses the account, the stranger could still sign in with sipgate.
     """
 
     def clean_email(self) -> str:

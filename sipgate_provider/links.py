@@ -4,9 +4,9 @@
 
     /accounts/sipgate/login/?process=connect&next=/sms&sipgate_scopes=…&repair=…
 
-*Scopes* beyond the configured ones are signed for one user, because a crafted link could otherwise ask somebody for
-everything. The connection that the sign-in is to *repair* is signed without a user: somebody who follows the link in a
-mail is not signed in.
+*Scopes* beyond the configured ones are signed for one user, because a crafted link could otherwise
+ask somebody for everything. The connection that the sign-in is to *repair* is signed without a
+user: somebody who follows the link in a mail is not signed in.
 """
 
 from __future__ import annotations
@@ -40,13 +40,17 @@ def sign_in_url(
     another: str = "",
     prompt: str = "",
 ) -> str:
-    """Return the address that begins a sign-in (GET asks first, POST leaves), and comes back to ``next_url``.
+    """Return the address that begins a sign-in: GET asks first, POST goes to sipgate.
 
     Args:
-        process: allauth's: ``"connect"`` connects the user who is signed in here, ``""`` and ``"login"`` sign in.
+        next_url: where the person comes back to.
+        process: allauth's: ``"connect"`` connects the user who is signed in here, ``""`` and
+            ``"login"`` sign in.
         wish: further scopes, as ``signed_scopes`` returns them.
-        repairs: key of a connection. If somebody else signs in at sipgate, nothing is changed, and a page says so.
-        another: ``"1"``, or a name from ``signed_name``: shows the page that says how to use another sipgate account.
+        repairs: key of a connection. If somebody else signs in at sipgate, nothing is changed, and
+            a page says so.
+        another: ``"1"``, or what ``signed_name`` returns: the page that says how to use another
+            sipgate account comes first.
         prompt: ``"login"`` lets sipgate ask who signs in, even if somebody is signed in there.
     """
     try:
@@ -61,12 +65,12 @@ def sign_in_url(
 
 
 def signed_scopes(request: HttpRequest, wanted: Iterable[str]) -> str:
-    """Return a parameter that asks for ``wanted`` beyond the configured scopes, for this user and for a day."""
+    """Return a parameter that asks for ``wanted`` beyond what is configured; for this user."""
     return signing.dumps([_whose(request), *sorted(set(wanted))], salt=SCOPES)
 
 
 def wanted_scopes(request: HttpRequest) -> tuple[str, ...] | None:
-    """Return the further scopes that this address or form asks for; None if it has no valid signature for this user."""
+    """Return what this address or form asks for; None if it is not signed for this user."""
     value = request.POST.get(SCOPES) or request.GET.get(SCOPES)
     if not value:
         return None
@@ -78,7 +82,7 @@ def wanted_scopes(request: HttpRequest) -> tuple[str, ...] | None:
 
 
 def signed_name(name: str) -> str:
-    """Return a value of ``another``: the page then says that the person ``name`` came back from sipgate."""
+    """Return a value of ``another`` for the page to say who came back from sipgate."""
     return signing.dumps(name, salt=ANOTHER)
 
 
@@ -102,7 +106,7 @@ def to_repair(request: HttpRequest) -> SocialAccount | None:
 
 
 def _signer() -> signing.Signer:
-    """Signs the key of a connection. It does not expire, since whoever follows the link has to sign in."""
+    """Signs a connection's key. It does not expire: whoever follows the link has to sign in."""
     return signing.Signer(salt="sipgate_provider.repair")
 
 

@@ -60,8 +60,8 @@ TEXTS: dict[Kind, Text] = {
         _("Not available for this sipgate account"),
         _("The permission was granted, but sipgate did not allow this request of this account."),
         _(
-            "Check in your sipgate account whether the feature is booked. If it is, the request itself may be wrong: "
-            "tell us the reference number."
+            "Check in your sipgate account whether the feature is booked. If it is, the request "
+            "itself may be wrong: tell us the reference number."
         ),
     ),
     Kind.MISSING_PERMISSION: Text(
@@ -119,8 +119,8 @@ TEXTS: dict[Kind, Text] = {
         401,
         _("This sign-in does not belong to this browser session"),
         _(
-            "This sign-in was not started here. Usually an old tab or link was used again, the site was restarted, or "
-            "the sign-in began under another host name."
+            "This sign-in was not started here. Usually an old tab or link was used again, the "
+            "site was restarted, or the sign-in began under another host name."
         ),
         _("Start the sign-in again from this site."),
         by_sign_in=True,
@@ -137,7 +137,7 @@ TEXTS: dict[Kind, Text] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What the page says. ``detail`` is sipgate's own text: escape it. ``action_post``: the action is a form."""
+    """What the page says. Escape ``detail``, sipgate's text. ``action_post``: it is a form."""
 
     kind: Kind
     title: str
@@ -152,7 +152,7 @@ class Problem:
 
     @property
     def level(self) -> int:
-        """The level for the log: what only the operator can repair is an error, everything else a warning."""
+        """The level for the log: what only the operator can repair is an error."""
         return (
             logging.ERROR if self.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED} else logging.WARNING
         )
@@ -180,7 +180,7 @@ def of_kind(
     connect: bool = False,
     wish: str = "",
 ) -> Problem:
-    """Return the problem of a kind; ``error`` fills in what its text leaves open. Arguments as ``describe``."""
+    """Return the problem of a kind; ``error`` fills the gaps of its text. Else as ``describe``."""
     text = TEXTS[kind]
     facts = {
         "scopes": ", ".join(getattr(error, "scopes", ())) or "–",
@@ -213,8 +213,9 @@ def describe(
 
     Args:
         next_url: where the person comes back to.
-        connect: the person is signed in here, so a sign-in at sipgate has to connect this user, and must not find or
-            create another one. If the error is about a connection, the sign-in repairs that connection.
+        connect: the person is signed in here, so a sign-in at sipgate has to connect this user, and
+            must not find or create another one. If the error is about a connection, the sign-in
+            repairs that connection.
         wish: further scopes that the sign-in asks for, as ``links.signed_scopes`` returns them.
     """
     unknown = Kind.UNAVAILABLE if isinstance(error, RequestException) else Kind.UNEXPECTED
@@ -230,7 +231,7 @@ def page(
     wish: str = "",
     template: str = "sipgate_provider/problem.html",
 ) -> HttpResponse:
-    """Return the page of a problem, and log it under its reference. Arguments as ``describe``."""
+    """Return an error's page, and log it. Arguments as ``describe``."""
     problem = explain(request, error, next_url=next_url, wish=wish)
     return render(request, template, {"problem": problem}, status=problem.status)
 
@@ -238,7 +239,7 @@ def page(
 def json(
     request: HttpRequest, error: Exception, *, next_url: str = "", wish: str = ""
 ) -> HttpResponse:
-    """Return the problem document of an error, and log it under its reference. Arguments as ``describe``."""
+    """Return an error's problem document, and log it. Arguments as ``describe``."""
     return document(explain(request, error, next_url=next_url, wish=wish))
 
 
@@ -251,7 +252,7 @@ def document(problem: Problem) -> HttpResponse:
 def explain(
     request: HttpRequest, error: Exception, *, next_url: str = "", wish: str = ""
 ) -> Problem:
-    """Return the problem that an error is for whoever made this request, and log it. Arguments as ``describe``."""
+    """Return an error's problem for whoever made this request, and log it; as ``describe``."""
     user = getattr(request, "user", None)
     connect = user is not None and user.is_authenticated
     if connect and app_settings.HEADLESS_ONLY:
@@ -282,7 +283,7 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
 
 
 def cause(failure: Exception | None) -> str:
-    """Return what may be logged about a failure: the message of the app's own errors, and only the kind of others."""
+    """Return what may be logged: the message of our own errors, and only the kind of others."""
     if isinstance(failure, errors.SipgateError | errors.TokenRefused | ProviderException):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"

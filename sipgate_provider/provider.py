@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
 
 from sipgate_provider import conf, links, tokens
-from sipgate_provider.sign_in import once, receivers
+from sipgate_provider.sign_in import limits, once
 from sipgate_provider.sign_in.asked import Asked
 from sipgate_provider.sign_in.oauth import VERIFIER, SipgateOAuth2Adapter
 
@@ -32,10 +32,10 @@ KEPT = (
 
 class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
-        """Return the connection's name for people: company, else person, else e-mail address, else a readable id.
+        """Return the connection's name for people: company, person, email, or a readable id.
 
-        Pages, mails, messages, the admin and allauth's own texts all take it from here. The
-        company is known once ``/account`` was read; read ``sipgate_account`` with the connection to save a query.
+        Pages, mails, messages, the admin and allauth's own texts all take it from here. The company
+        is known once ``/account`` was read; select ``sipgate_account`` to save a query.
         """
         known = getattr(self.account, "sipgate_account", None)
         company = known.company if known is not None else ""
@@ -43,7 +43,7 @@ class SipgateAccount(ProviderAccount):
 
     @property
     def person(self) -> str:
-        """The person's name at sipgate; empty unless the granted scopes allow the site to read it."""
+        """The person's name at sipgate; empty unless a granted scope allows the site to read it."""
         data = self.account.extra_data
         return f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
 
@@ -64,14 +64,17 @@ class SipgateProvider(OAuth2Provider):
         return conf.scope()
 
     def get_scope_from_request(self, request: HttpRequest) -> list[str]:
-        """Return the configured scopes and those that a page of this site asks for. ``?scope=``, which allauth would
-        add, is ignored: a crafted link could ask a person for everything.
+        """Return the configured scopes and those that a page of this site asks for.
+
+        ``?scope=``, which allauth would add, is ignored: a crafted link could ask for everything.
         """
-        return sorted({*self.get_scope(), *(links.wanted_scopes(request) or ())})  # type: ignore[no-untyped-call]  # allauth is untyped
+        configured = self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
+        return sorted({*configured, *(links.wanted_scopes(request) or ())})
 
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
-        """Return the configured parameters. ``?auth_params=`` is ignored, because it could even replace
-        ``redirect_uri``.
+        """Return the configured parameters.
+
+        ``?auth_params=``, which allauth would add, is ignored: it could replace ``redirect_uri``.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
         is_to_ask = request.GET.get(links.PROMPT) == "login"
@@ -85,14 +88,14 @@ class SipgateProvider(OAuth2Provider):
         data: Any = None,
         **kwargs: Any,
     ) -> HttpResponse:
-        """Go to sipgate; what is asked for is remembered with the state, to compare with what comes back."""
+        """Go to sipgate, and remember with the state what is asked for."""
         scope = kwargs.pop("scope", None) or self.get_scope_from_request(request)
         asked = Asked.of({"data": data})
         if not asked.again:
             connection = links.to_repair(request)
             asked = Asked(tuple(scope), connection.pk if connection is not None else None)
         once.forget_old()
-        receivers.shorten(request)
+        limits.shorten(request)
         response: HttpResponse = super().redirect(
             request, process, next_url=next_url, data=asked.in_data(data), scope=scope, **kwargs
         )
@@ -108,13 +111,14 @@ class SipgateProvider(OAuth2Provider):
         return str(super().stash_redirect_state(request, process, *args, **kwargs))
 
     def get_callback_url(self) -> str:
-        return conf.redirect_path() or str(super().get_callback_url())  # type: ignore[no-untyped-call]  # allauth is untyped
+        path = conf.redirect_path()
+        return path or str(super().get_callback_url())  # type: ignore[no-untyped-call]  # untyped
 
     def extract_uid(self, data: dict[str, Any]) -> str:
-        """Return ``masterSipId`` + ``sub``, such as ``1234567w0``; ``sub`` alone repeats in every company.
+        """Return ``masterSipId`` + ``sub``, such as ``1234567w0``. Each company has a ``w0``.
 
-        The domain is not included: one API serves both regions, and its webhooks call exactly this the full user id.
-        If this site knows the same id from another domain, ``sign_in.oauth`` adds it.
+        The domain is not included: one API serves both regions, and its webhooks call exactly this
+        the full user id. If this site knows the id from another domain, ``sign_in.oauth`` adds it.
         """
         master, sub = str(data.get("masterSipId") or ""), str(data.get("sub") or "")
         if not master or not sub:
@@ -142,10 +146,10 @@ class SipgateProvider(OAuth2Provider):
     def _verified_address(self, data: dict[str, Any]) -> str:
         """Return the person's address if somebody has verified it, else nothing.
 
-        An administrator of a sipgate account can give its users any address. If it counted as verified, the owner of
-        the address could reset the password and use an account that the administrator can also open with sipgate.
-        Verified addresses are those that OpenID Connect calls so, and those that the site vouches for (allauth's
-        ``VERIFIED_EMAIL``).
+        An administrator of a sipgate account can give its users any address. If it counted as
+        verified, the owner of the address could reset the password and use an account that the
+        administrator can also open with sipgate. Verified addresses are those that OpenID Connect
+        calls so, and those that the site vouches for (allauth's ``VERIFIED_EMAIL``).
         """
         address = str(data.get("email") or "")
         vouched = data.get("email_verified") is True or get_adapter().is_email_verified(
@@ -155,13 +159,13 @@ class SipgateProvider(OAuth2Provider):
 
 
 def _username(first: str, last: str, uid: str) -> str:
-    """Return a name that a person recognises: ``erika.mustermann``, else the uid, ``sipgate-1234567w0``."""
+    """Return a name that a person recognises: ``erika.mustermann``, else ``sipgate-1234567w0``."""
     name = re.sub(r"[^\w]+", ".", f"{first} {last}".strip().lower()).strip("._")
     return name[:100] or f"sipgate-{uid}"
 
 
 def is_made_up(username: str) -> bool:
-    """Tell whether ``username`` was made from a sipgate id, because nothing better was known: people never see it."""
+    """Tell whether ``username`` was made from a sipgate id, which people never see."""
     return re.fullmatch(r"sipgate-\d+[a-z]+\d+", username) is not None
 
 

@@ -10,8 +10,8 @@
 
     REST_FRAMEWORK = {"EXCEPTION_HANDLER": "sipgate_provider.rest_framework.exception_handler"}
 
-REST framework authenticates first, so tokens and Basic passwords count, and then asks for permissions. Both answer with
-the problem documents of ``sipgate_required``.
+REST framework authenticates first, so tokens and Basic passwords count, and then asks for
+permissions. Both answer with the problem documents of ``sipgate_required``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from sipgate_provider import decorators, errors, links, problems, scopes
 
 
 class SipgateProblem(APIException):
-    """What keeps a user from using sipgate. REST framework answers with it, whatever the exception handler is."""
+    """What keeps a user from using sipgate, as an answer of any exception handler."""
 
     def __init__(self, problem: problems.Problem) -> None:
         self.status_code = problem.status
@@ -35,7 +35,9 @@ class SipgateProblem(APIException):
 
 
 def sipgate_connection(*needed: str) -> type[BasePermission]:
-    """Return a permission for users with a living sipgate connection; ``request.sipgate`` is its ``SipgateClient``.
+    """Return a permission for users with a living sipgate connection, a class.
+
+    The view has ``request.sipgate``, its ``SipgateClient``.
 
     Args:
         needed: scopes, all of which must be granted; a parent covers its children.
@@ -60,7 +62,7 @@ def sipgate_connection(*needed: str) -> type[BasePermission]:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer sipgate's errors in views with their problem documents, and all others as REST framework does."""
+    """Answer sipgate's errors in views with problem documents, all others as usual."""
     if not isinstance(exc, errors.SipgateError):
         usual: Response | None = usual_handler(exc, context)
         return usual

@@ -1,4 +1,4 @@
-"""Tells which scopes a page needs beyond the configured ones, and whether the granted ones suffice."""
+"""Tells which scopes a page needs beyond the configured ones, and whether those granted suffice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _needed: dict[str, set[str]] = {}
 
 
 def note_needed(needed: Iterable[str], *, by: object) -> None:
-    """Remember that a view of this site asks for scopes, so that the doctor can find out whether sipgate has them."""
+    """Remember that a view asks for scopes, so that the doctor can find out if sipgate has them."""
     name = f"{getattr(by, '__module__', '')}.{getattr(by, '__qualname__', '')}"
     if name.startswith("django.utils.decorators"):  # method_decorator shows a stand-in
         name = "a class-based view"
@@ -19,12 +19,12 @@ def note_needed(needed: Iterable[str], *, by: object) -> None:
 
 
 def needed_by_code() -> dict[str, list[str]]:
-    """Return the scopes that ``sipgate_required`` names in the code loaded so far, and by which views."""
+    """Return the scopes that the code loaded so far asks for, and which views do."""
     return {scope: sorted(views) for scope, views in sorted(_needed.items())}
 
 
 def suffices(granted: Iterable[str], *, needed: str) -> bool:
-    """Tell whether ``needed``, its parent (``sessions:write`` for ``sessions:sms:write``) or ``all`` was granted."""
+    """Tell whether ``needed`` was granted, ``all``, or a parent (``sessions:write`` for SMS)."""
     have = set(granted)
     if "all" in have or needed in have:
         return True
@@ -40,14 +40,14 @@ def missing(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]
 
 
 def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
-    """Tell a scope that was not granted from a feature that is not there: return ``NotAvailable`` for the latter."""
+    """Return ``NotAvailable`` instead if the scope was granted, so the feature is not there."""
     have = tuple(granted)
     is_granted = any(suffices(have, needed=scope) for scope in error.scopes)
     if isinstance(error, errors.NotAvailable) or not is_granted:
         return error
     return errors.NotAvailable(
-        f"{error.message} The scope was granted: perhaps the feature is not booked, or the request is wrong, such as "
-        "an id of somebody else.",
+        f"{error.message} The scope was granted: perhaps the feature is not booked, or the request "
+        "is wrong, such as an id of somebody else.",
         scopes=error.scopes,
         endpoint=error.endpoint,
         status=error.status,
@@ -57,12 +57,12 @@ def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors
 
 
 def narrowest(alternatives: Iterable[str]) -> tuple[str, ...]:
-    """Return the one of ``alternatives`` that allows least, as any one suffices; ``()`` if none can be asked for."""
+    """Return the one of ``alternatives`` that allows least, if one can be asked for."""
     possible = [scope for scope in alternatives if scope != "internal"]
     return (max(possible, key=lambda scope: scope.count(":")),) if possible else ()
 
 
 def widened(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]:
-    """Return what to ask for so that ``needed`` is added to what was granted: a new consent replaces the former one."""
+    """Return what to ask for so that ``needed`` comes on top: a consent replaces the former one."""
     have = tuple(granted)
     return tuple(sorted({*have, *missing(have, needed=needed)}))

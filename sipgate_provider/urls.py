@@ -1,7 +1,8 @@
 """The provider's URL patterns, included by ``allauth.urls``.
 
-The path of the callback is that of ``SIPGATE_REDIRECT_URI``, so a site adds ``callback_urlpatterns()`` to its root URL
-configuration. Without the setting it is allauth's usual ``sipgate/login/callback/``.
+The path of the callback is that of ``SIPGATE_REDIRECT_URI``, so a site adds
+``callback_urlpatterns()`` to its root URL configuration. Without the setting it is allauth's usual
+``sipgate/login/callback/``.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ if not conf.redirect_uri():
 
 
 class _WholePath(RoutePattern):
-    """A route that includes the path below which the site is served (``SCRIPT_NAME``), as the redirect URI does.
+    """A route that includes the path below which the site is served (``SCRIPT_NAME``), as the
+    redirect URI does.
 
     That path is known with a request at the earliest.
     """
@@ -33,7 +35,9 @@ class _WholePath(RoutePattern):
 
 
 def callback_urlpatterns() -> list[URLPattern]:
-    """Return the route of ``SIPGATE_REDIRECT_URI``: exactly its path, no slash added. Empty without the setting."""
+    """Return the route of ``SIPGATE_REDIRECT_URI``: exactly its path, no slash added. Empty without
+    the setting.
+    """
     if not conf.redirect_uri():
         return []
     route = _WholePath(conf.redirect_path().removeprefix("/"), name=NAME, is_endpoint=True)

@@ -1,14 +1,15 @@
-"""Fits sipgate into allauth's sign-in: what is asked of sipgate, what is refused, and what a completed sign-in stores.
+"""Fits sipgate into allauth's sign-in.
 
 ::
 
-    the button      views.SipgateLoginView       → provider → sipgate
-    the callback    views.SipgateCallbackView    allauth's own view, with the steps that it leaves to us:
-                      once, limits               the state is used once; not too often, not too many at a time
-                      oauth                      code → tokens → identity; then one transaction to the end
-                      repair                     somebody else came back
-                      trouble                    what went wrong, in words
-    the completion  receivers                    tokens.store
+    the button      views.SipgateLoginView     → provider → sipgate
+    the callback    views.SipgateCallbackView  allauth's view, with the steps that it leaves open:
+                      once, limits             a state is used once; not too often, not too many
+                      oauth                    code → tokens → identity; then one transaction
+                      repair                   somebody else came back
+                      trouble                  what went wrong, in words
+    the completion  receivers                  tokens.store
 
-Only ``urls``, ``provider``, ``adapter`` and ``apps``, which Django and allauth look for by name, use it.
+Only the modules that Django and allauth look for by name use it: ``urls``, ``provider``,
+``adapter`` and ``apps``.
 """

@@ -1,4 +1,4 @@
-"""Remembers what a sign-in asks for, in the data of allauth's state, from the button to the callback."""
+"""Remembers with allauth's state what a sign-in asks for, from the button to the callback."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Bounds what callbacks cost: how many wait for sipgate at once, and how often sign-ins from one address may fail.
+"""Bounds what visitors cost who only begin to sign in, fail, or wait for a slow sipgate.
 
-Otherwise a slow sipgate would take every thread of the process, and a visitor with invented codes would use up the
-requests that sipgate allows this site.
+Otherwise a slow sipgate would take every thread of the process, a visitor with invented codes would
+use up the requests that sipgate allows this site, and passers-by would fill the table of sessions.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from sipgate_provider import conf
 places = threading.BoundedSemaphore(conf.callbacks_at_once())
 """One for each callback that may wait for sipgate in this process."""
 MOST_FAILURES, WINDOW = 30, 60
-"""So many sign-ins from one address may fail within so many seconds. Those that succeed are not counted."""
+"""So many sign-ins from one address may fail in so many seconds. Only failures are counted."""
+SHORT = "sipgate_short_session"
+"""Session key: this session was made for a visitor who only began to sign in."""
+SHORT_LIFE = 3600
+"""Seconds for which it lives; allauth keeps a state for 600."""
 
 
 def note_failure(request: HttpRequest) -> None:
@@ -37,8 +41,21 @@ def failed_too_often(request: HttpRequest) -> bool:
     return bool(key) and cache.get(key, 0) >= MOST_FAILURES
 
 
+def shorten(request: HttpRequest) -> None:
+    """Give a session that is made for a visitor who only begins to sign in a short life."""
+    if request.session.is_empty():
+        request.session[SHORT] = True
+        request.session.set_expiry(SHORT_LIFE)
+
+
+def lengthen(request: HttpRequest | None, **_kwargs: object) -> None:
+    """Give the session of whoever has signed in, in any way, the usual life."""
+    if request is not None and request.session.pop(SHORT, False):
+        request.session.set_expiry(None)
+
+
 def _key(request: HttpRequest) -> str:
-    """Return the cache's key for the visitor's address, or network for IPv6; empty if allauth cannot tell it."""
+    """Return the cache's key for the visitor's network; empty if allauth cannot tell it."""
     try:
         address = ip_address(get_adapter(request).get_client_ip(request))
     except (PermissionDenied, ValueError):

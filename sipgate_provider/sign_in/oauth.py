@@ -1,7 +1,7 @@
-"""Asks sipgate who has signed in, for allauth: exchanges the code, reads the identity, refuses what does not fit.
+"""Asks sipgate, for allauth, who has signed in: exchanges the code and reads the identity.
 
-Nothing in clear text leaves this module: allauth's token holds all that sipgate granted, sealed, so a session, table or
-report of allauth's cannot show it.
+Nothing in clear text leaves this module: allauth's token holds all that sipgate granted, sealed, so
+a session, table or report of allauth's cannot show it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class SipgateOAuth2Client(OAuth2Client):
     def get_redirect_url(
         self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]
     ) -> str:
-        """Return the authorization URL; scopes are sorted, so that the same scopes give the same URL."""
+        """Return the authorization URL; the same scopes give the same URL."""
         params = {**extra_params, "scope": " ".join(sorted(set(scope)))}
         url = str(super().get_redirect_url(authorization_url, [], params))
         if "?" in authorization_url:  # allauth always begins a query
@@ -48,7 +48,7 @@ class SipgateOAuth2Client(OAuth2Client):
         return url
 
     def get_access_token(self, code: str, *_args: Any, **_kwargs: Any) -> Any:
-        """Refuse a code that did not come to our callback: nobody has checked state, issuer and verifier."""
+        """Reject a code that did not come to our callback: nobody has checked state and issuer."""
         raise ValidationError(ELSEWHERE)
 
     @sensitive_variables("code", "verifier")
@@ -65,7 +65,7 @@ class SipgateOAuth2Client(OAuth2Client):
 
 
 class SipgateOAuth2Adapter(OAuth2Adapter):
-    """What allauth's callback view asks, in the order of the methods from ``get_access_token_data`` on."""
+    """What allauth's callback view asks for, from ``get_access_token_data`` on in its order."""
 
     provider_id = conf.PROVIDER_ID
     client_class = SipgateOAuth2Client
@@ -73,6 +73,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
     """The callback's code, which the view has taken out of the request."""
     state: dict[str, Any] | None = None
     """allauth's, of this sign-in, once it is used; set by the view."""
+    _provider: Any = None
     to_the_end: ExitStack
     """The view's: what is entered here ends when the sign-in is completed, or is undone with it."""
 
@@ -90,13 +91,14 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         Raises:
             errors.Misconfigured: no client is configured, or more than one.
         """
+        provider_of_allauth: Any = super().get_provider
         try:
-            return super().get_provider()  # type: ignore[no-untyped-call]  # allauth is untyped
-        except SocialApp.DoesNotExist:
-            text = "No sipgate client is configured."
-        except MultipleObjectsReturned:
-            text = "Two sipgate clients are configured."
-        raise errors.Misconfigured(text, setting=errors.CLIENT_ID)
+            self._provider = self._provider or provider_of_allauth()
+        except (SocialApp.DoesNotExist, MultipleObjectsReturned) as error:
+            number = "No" if isinstance(error, SocialApp.DoesNotExist) else "More than one"
+            text = f"{number} sipgate client is configured."
+            raise errors.Misconfigured(text, setting=errors.CLIENT_ID) from error
+        return self._provider
 
     def get_callback_url(self, request: HttpRequest, app: SocialApp) -> str:
         return conf.redirect_uri() or str(super().get_callback_url(request, app))
@@ -112,7 +114,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
         Raises:
             errors.SipgateError, errors.TokenRefused: as ``oauth.exchange_code``.
-            errors.Misconfigured: the callback names another authorization server (RFC 9207, mix-up attack).
+            errors.Misconfigured: the callback names another authorization server (RFC 9207).
         """
         _check_issuer(request.GET.get("iss", ""))
         verifier = None
@@ -131,9 +133,9 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
     def complete_login(
         self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any
     ) -> SocialLogin:
-        """Ask sipgate who signed in: one request, or two if the granted scopes include name and email.
+        """Ask sipgate who signed in, and begin the transaction in which the sign-in is completed.
 
-        Begins the transaction in which the sign-in is completed.
+        One request, or two if the granted scopes include name and email.
 
         Raises:
             errors.SipgateError: sipgate did not say.
@@ -143,7 +145,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         identity = self.identity(grant)
         login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)
         login.account.uid = _uid(login.account)
-        repair.refuse_others(request, login.account, grant, self.state or {})
+        repair.turn_away_others(request, login.account, grant, self.state or {})
         self.to_the_end.enter_context(_all_or_nothing(request))
         return login
 
@@ -151,8 +153,8 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
     def identity(self, grant: oauth.Grant) -> dict[str, Any]:
         """Return sipgate's identity resource with what else is known about the person.
 
-        An email counts as verified only if OpenID Connect says so; its claims come straight from the token endpoint,
-        over TLS, so their signature need not be checked (OpenID Connect Core §3.1.3.7).
+        An email counts as verified only if OpenID Connect says so. Its claims come straight from
+        the token endpoint, so their signature need not be checked (Core §3.1.3.7).
         """
         who = TokenClient(grant.access_token).identity()
         chosen = self.request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
@@ -218,7 +220,7 @@ def opened(text: str) -> oauth.Grant:
 
 
 class WrongIssuer(errors.Misconfigured):
-    """The callback names another authorization server. ``description`` has both values, for the page."""
+    """The callback names another authorization server. ``description``, for the page: both."""
 
     def __init__(self, named: str, expected: str) -> None:
         named = problems.printable(named)
@@ -236,7 +238,7 @@ def _check_issuer(named: str) -> None:
 
 
 def _uid(account: SocialAccount) -> str:
-    """Return the account's uid, with its domain if this site knows the same id from another region of sipgate."""
+    """Return the account's uid, with its domain if the same id is known from another region."""
     uid, domain = account.uid, account.extra_data.get("domain", "")
     known = SocialAccount.objects.using(tokens.using()).filter(provider=account.provider, uid=uid)
     data = known.values_list("extra_data", flat=True).first() or {}

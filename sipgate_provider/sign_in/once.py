@@ -1,8 +1,8 @@
-"""Uses each state once, even if its callback comes more than once (reload, double click, prefetch, *Back*).
+"""Uses each state once, however often its callback comes (reload, double click, prefetch, *Back*).
 
-Whoever inserts the row sends the code. A request that comes later begins the sign-in again, once, if it carries the
-session cookie of the first: a browser that dropped the first answer does. Afterwards that cookie is of no use, since
-signing in replaces the session.
+Whoever inserts the row sends the code. A request that comes later begins the sign-in again, once,
+if it carries the session cookie of the first: a browser that dropped the first answer does.
+Afterwards that cookie is of no use, since signing in replaces the session.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, UsedState
 
 STASHED = "socialaccount_states"
-"""Where allauth keeps states in the session: (what was asked for, when, by which provider) by the state's id. allauth
-offers no way to look at one without taking it out."""
+"""Session key of allauth's states: (what was asked for, when, by which provider) by the state's id.
+
+allauth offers no way to look at one without taking it out.
+"""
 KEPT_FOR = timedelta(hours=1)
 """How long a repeated callback is recognised."""
 
 
 def begun(request: HttpRequest, state_id: str) -> dict[str, Any] | None:
-    """Return what this browser's session knows of a state that was not used yet, and leave it there."""
+    """Return what this browser's session knows of an unused state, and leave it there."""
     stashed = request.session.get(STASHED, {}).get(state_id)
     return dict(stashed[0]) if stashed else None
 
 
 def use(request: HttpRequest, state_id: str, asked: dict[str, Any]) -> bool:
     """Use a state, and commit. False: another request has used it."""
+    kept = ("process", "next", "data", "headless")
     row = UsedState(
         state_hash=_digest(state_id),
         session_hash=_of_session(request),
         used_at=timezone.now(),
-        asked={
-            name: asked[name] for name in ("process", "next", "data", "headless") if name in asked
-        },
+        asked={name: asked[name] for name in kept if name in asked},
     )
     try:
         with transaction.atomic(using=tokens.using()):
@@ -65,7 +66,7 @@ def may_begin_again(request: HttpRequest, row: UsedState) -> bool:
 
 
 def _has_connected(request: HttpRequest, row: UsedState) -> bool:
-    """Tell whether the first callback has connected something to this user, whose session stays the same then."""
+    """Tell whether the first callback has connected something to the user of this session."""
     if row.asked.get("process") != AuthProcess.CONNECT or not request.user.is_authenticated:
         return False
     connected = SipgateToken.objects.filter(connection__user=request.user.pk)
@@ -82,5 +83,5 @@ def _of_session(request: HttpRequest) -> str:
 
 
 def _digest(value: str) -> str:
-    """Return the hash of a state or cookie, which is stored. They are random, so a plain hash suffices."""
+    """Return the hash that is stored. States and cookies are random, so a plain one suffices."""
     return hashlib.sha256(value.encode()).hexdigest() if value else ""

@@ -1,8 +1,8 @@
 """Hands the tokens of a completed sign-in to ``tokens.store``.
 
-allauth completes a sign-in in four ways: it saves a new user, signs a known one in, or connects a new or a known
-identity to the user who is signed in. Before that nothing is stored, so an anonymous redirect or somebody else's
-connect changes no row.
+allauth completes a sign-in in four ways: it saves a new user, signs a known one in, or connects a
+new or a known identity to the user who is signed in. Before that nothing is stored, so an anonymous
+redirect or somebody else's connect changes no row.
 """
 
 from __future__ import annotations
@@ -21,37 +21,28 @@ from django.http import HttpRequest
 from sipgate_provider import conf, errors, scopes, tokens
 from sipgate_provider.models import SipgateToken, State
 
-from . import oauth
+from . import limits, oauth
 from .asked import Asked
 
 logger = logging.getLogger(__name__)
 
-SHORT = "sipgate_short_session"
-"""Session key: this session was made for a visitor who only began to sign in."""
-SHORT_LIFE = 3600
-"""Seconds for which it lives; allauth keeps a state for 600."""
-
 
 def connect_signals() -> None:
-    """Called once, when the app is ready. New users are stored by ``adapter.save_user``."""
-    user_logged_in.connect(_signed_in, dispatch_uid="sipgate_provider.logged_in")
-    social_account_added.connect(_connected, dispatch_uid="sipgate_provider.added")
+    """Called once, when the app is ready. ``adapter.save_user`` stores the tokens of new users."""
+    user_logged_in.connect(_completed, dispatch_uid="sipgate_provider.logged_in")
+    social_account_added.connect(_completed, dispatch_uid="sipgate_provider.added")
     social_account_updated.connect(_reconnected, dispatch_uid="sipgate_provider.updated")
-    auth_signals.user_logged_in.connect(_lengthen, dispatch_uid="sipgate_provider.lengthen")
+    auth_signals.user_logged_in.connect(limits.lengthen, dispatch_uid="sipgate_provider.lengthen")
 
 
-def _signed_in(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
+def _completed(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
     if sociallogin is not None:
         store(sociallogin)
 
 
-def _connected(sociallogin: SocialLogin, **_kwargs: Any) -> None:
-    store(sociallogin)
-
-
 def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any) -> None:
-    # Also sent for sign-ins, before they are allowed, and for a connect that will be refused because the connection
-    # is another user's. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
+    # Also sent for sign-ins, before they are allowed, and for somebody else's connection. Only this
+    # user's own second connect counts; sign-ins arrive as user_logged_in.
     is_connect = sociallogin.state.get("process") == AuthProcess.CONNECT
     is_own = request.user.is_authenticated and sociallogin.account.user_id == request.user.pk
     if is_connect and is_own:
@@ -59,11 +50,16 @@ def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any)
 
 
 def store(login: SocialLogin) -> None:
-    """Store the tokens that ``login`` brought, and take them from it: allauth may announce a sign-in twice.
+    """Store the tokens that ``login`` brought, and take them from it, as allauth may announce it
+    twice.
 
-    A grant that allows less than a living connection without having been asked for the rest is not stored.
+    They are not stored if they allow less than those of a living connection, unless sipgate was
+    asked for the rest. They are ended if nothing is connected: allauth found the user by email.
     """
     if login.account.provider != conf.PROVIDER_ID or login.token is None:
+        return
+    if not login.account.pk:
+        discard(login, why="signed in by email only")
         return
     sealed, login.token = login.token.token, None
     try:
@@ -89,7 +85,7 @@ def store(login: SocialLogin) -> None:
 
 
 def discard(login: SocialLogin, *, why: str) -> None:
-    """End what ``login`` brought: nobody signs in with it. ``why``: at most 40 characters, for the history."""
+    """End what ``login`` brought. ``why``: at most 40 characters, for the history."""
     if login.token is not None:
         sealed, login.token = login.token.token, None
         tokens.discard(oauth.opened(sealed), uid=login.account.uid, user=None, why=why)
@@ -98,21 +94,8 @@ def discard(login: SocialLogin, *, why: str) -> None:
 def _narrows(
     row: SipgateToken | None, granted: tuple[str, ...], requested: tuple[str, ...]
 ) -> bool:
-    """Tell whether a grant lacks scopes of a living row that it did not ask for. What sipgate denied is denied."""
+    """Tell whether a grant lacks scopes of a living row that were not asked for."""
     if row is None or row.state != State.ACTIVE:
         return False
     lost = scopes.missing(granted, needed=row.scopes)
     return bool(scopes.missing(requested, needed=lost))
-
-
-def shorten(request: HttpRequest) -> None:
-    """Give a session that is made for a visitor who only begins to sign in a short life."""
-    if request.session.is_empty():
-        request.session[SHORT] = True
-        request.session.set_expiry(SHORT_LIFE)
-
-
-def _lengthen(request: HttpRequest, **_kwargs: Any) -> None:
-    """Give the session of whoever has signed in, in any way, the usual life."""
-    if request is not None and request.session.pop(SHORT, False):
-        request.session.set_expiry(None)

@@ -1,7 +1,7 @@
 """Tells people who came back from sipgate as somebody else than they wanted what they can do.
 
-Keycloak keeps one session for each browser: it answers for whoever is signed in there, and ``prompt=login`` asks for
-that person's password. So a page says so, with the ways that there are.
+Keycloak keeps one session for each browser: it answers for whoever is signed in there, and
+``prompt=login`` asks for that person's password. So a page says so, with the ways that there are.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from sipgate_provider.remote import oauth
 from .asked import Asked
 
 
-def refuse_others(
+def turn_away_others(
     request: HttpRequest, account: SocialAccount, grant: oauth.Grant, state: dict[str, Any]
 ) -> None:
-    """Connect, sign in and sign up nobody if this sign-in is to repair the connection of somebody else.
+    """Make sure that ``account`` is the one that this sign-in is to repair, if it is to repair one.
 
-    What was granted is ended.
+    Of anybody else nothing is connected, signed in or signed up, and what was granted is ended.
 
     Raises:
-        ImmediateHttpResponse: somebody else came back, or the connection is gone; it has where to go.
+        ImmediateHttpResponse: somebody else came back, or the connection is gone.
         errors.NeedsSignIn: the same, and the client is headless.
     """
     repairs = Asked.of(state).repairs
@@ -45,8 +45,8 @@ def refuse_others(
         return
     met = _name(account, grant)
     with transaction.atomic(using=tokens.using()):
-        user, why = request.user.pk, "somebody else was expected"
-        tokens.discard(grant, uid=account.uid, user=user, why=why)
+        why = "somebody else was expected"
+        tokens.discard(grant, uid=account.uid, user=request.user.pk, why=why)
     if state.get("headless"):
         text = "Somebody else came back from sipgate than the person of the connection to repair."
         raise errors.NeedsSignIn(text)
@@ -64,8 +64,8 @@ def refuse_others(
 def another_account(request: HttpRequest) -> HttpResponse:
     """Return the page that says how to use another sipgate account in this browser.
 
-    The address says whose connection is to be repaired, if any, and who came back instead. *Continue* is the same
-    sign-in, in which sipgate asks who signs in.
+    The address says whose connection is to be repaired, if any, and who came back instead.
+    *Continue* is the same sign-in, in which sipgate asks who signs in.
     """
     query = request.GET.copy()
     del query[links.ANOTHER]
@@ -81,7 +81,7 @@ def another_account(request: HttpRequest) -> HttpResponse:
 
 
 def gone(request: HttpRequest) -> HttpResponse:
-    """Answer for a connection that does not exist (any more). An ordinary sign-in would create a new account."""
+    """Answer for a connection that is gone. An ordinary sign-in would create a new account."""
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated
@@ -105,6 +105,6 @@ def _name(account: SocialAccount, grant: oauth.Grant) -> str:
 
 
 def _logout_url() -> str:
-    """Return the logout page of OpenID Connect, which Keycloak has beside its other endpoints; empty if unknown."""
+    """Return OpenID Connect's logout page, which Keycloak has beside its other endpoints."""
     head, found, _rest = conf.auth_url().partition("/protocol/openid-connect/")
     return f"{head}{found}logout" if found else ""

@@ -28,9 +28,10 @@ def of_callback(
     failure: Exception | None,
     state: dict[str, Any] | None,
 ) -> problems.Problem:
-    """Return the problem of a sign-in that came back without success, and log it under its reference.
+    """Return the problem of a sign-in that came back without success, and log it.
 
-    Its button begins the same sign-in again, as far as ``state`` (allauth's, None if it is not known) tells which.
+    Its button begins the same sign-in again, as far as ``state`` (allauth's, None if it is not
+    known) tells which.
     """
     code = problems.printable(request.GET.get("error", ""))[:80]
     text = problems.printable(request.GET.get("error_description", ""))
@@ -44,7 +45,7 @@ def of_callback(
     # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
     changes: dict[str, Any] = {"action_url": again(request, state or {}), "action_post": True}
     if state is None and request.user.is_authenticated:
-        # They are signed in, nobody knows what they wanted, and a sign-in could change who they are.
+        # Nobody knows what they wanted, and a sign-in could change who they are.
         back = resolve_url(settings.LOGIN_REDIRECT_URL)
         changes = {"action_url": back, "action_label": gettext("Continue"), "action_post": False}
     problem = replace(problem, status=401, detail=text or problem.detail, **changes)

@@ -1,8 +1,8 @@
 """The two views of a sign-in, on top of allauth's own. allauth fixes the names.
 
-The callback is allauth's: it finds the state, exchanges the code, asks who signed in, and completes the sign-in. Added
-are the steps that it leaves open: a state is used once, callbacks are bounded, no answer of sipgate ends in a server
-error, and what is stored is stored completely or not at all.
+The callback is allauth's: it finds the state, exchanges the code, asks who signed in, and completes
+the sign-in. Added are the steps that it leaves open: a state is used once, callbacks are bounded,
+no answer of sipgate ends in a server error, and what is stored is stored completely or not at all.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class SipgateLoginView(OAuth2LoginView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in {"GET", "POST"}:
-            # allauth takes whatever is not GET for the confirmed form; HEAD and OPTIONS pass without a CSRF token.
+            # allauth takes them for the confirmed form, and they pass without a CSRF token.
             return HttpResponseNotAllowed(["GET", "POST"])
         elsewhere = _canonical_url(request)
         if elsewhere:
@@ -66,7 +66,7 @@ class SipgateLoginView(OAuth2LoginView):
             return repair.another_account(request)
         is_ours = request.user.is_authenticated and links.wanted_scopes(request) is not None
         if app_settings.HEADLESS_ONLY and is_ours:
-            # A problem document's ``action``, signed for this user: there is no page that could ask first.
+            # A problem document's action, signed for this user: no page could ask first.
             begun: HttpResponse = self.adapter.get_provider().redirect_from_request(request)
             return begun
         return super().dispatch(request, *args, **kwargs)
@@ -108,13 +108,13 @@ class SipgateCallbackView(OAuth2CallbackView):
         begun = once.begun(request, state_id)
         if begun is None:
             return None, self._without_state(provider, once.used(state_id))
-        if self.adapter.code and "error" not in request.GET:
+        if "code" in request.GET and "error" not in request.GET:
             if limits.failed_too_often(request):
                 return None, respond_429(request)
             if not limits.places.acquire(blocking=False):
                 return None, self._busy(begun)
             self.place.callback(limits.places.release)
-            # Used before it leaves the session, so that a request that does not find it there finds the row.
+            # Before it leaves the session: a request that does not find it there finds the row.
             if not once.use(request, state_id, begun):
                 return None, self._without_state(provider, once.used(state_id))
         try:
@@ -139,33 +139,37 @@ class SipgateCallbackView(OAuth2CallbackView):
             return HttpResponseRedirect((used.asked.get("next") if used else "") or home)
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
         if strict and "state" in request.GET and "_redir" not in request.GET:
-            # Browsers do not send the session's cookie with a redirect from another site, but do with one from here.
+            # The cookie does not come along from another site; from a page of this site it does.
             here = {"provider": provider, "redirect_to": f"{request.path}?{self.query}&_redir="}
             return render(request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
         return self._failed(provider)
 
     def _begin_again(self, provider: Any, asked: State) -> HttpResponse:
-        """Begin the same sign-in again. sipgate usually answers without a page, since its session lives."""
+        """Begin the same sign-in again. sipgate knows the browser, and answers without a page."""
         request = self.request
         if not request.user.is_authenticated:
-            # The first callback may replace this session at any moment, and the new state would be lost with it.
+            # The first callback may replace this session at any moment, with the new state in it.
             data = dict(request.session.items())
             request.session = request.session.__class__()
             request.session.update(data)
         before = Asked.of(asked)
-        again: HttpResponse = provider.redirect(
-            request,
-            asked.get("process", AuthProcess.LOGIN),
-            next_url=asked.get("next"),
-            data=replace(before, again=True).in_data(asked.get("data")),
-            scope=list(before.scope) or None,
-            state_id=AGAIN + secrets.token_urlsafe(16),
-            **({"headless": True} if asked.get("headless") else {}),
-        )
+        try:
+            again: HttpResponse = provider.redirect(
+                request,
+                asked.get("process", AuthProcess.LOGIN),
+                next_url=asked.get("next"),
+                data=replace(before, again=True).in_data(asked.get("data")),
+                scope=list(before.scope) or None,
+                state_id=AGAIN + secrets.token_urlsafe(16),
+                **({"headless": True} if asked.get("headless") else {}),
+            )
+        except UpdateError:
+            request.session = request.session.__class__()
+            return self._failed(provider)
         return again
 
     def _busy(self, begun: State) -> HttpResponse:
-        """Tell somebody at once that too many callbacks wait for sipgate. Nothing is used: the same address works."""
+        """Say at once that too many callbacks wait for sipgate. The same address works later."""
         url = trouble.again(self.request, begun)
         problem = replace(problems.of_kind(Kind.BUSY), action_url=url)
         problems.log(problem, None, what="A sign-in was told to wait")
@@ -188,7 +192,7 @@ class SipgateCallbackView(OAuth2CallbackView):
 
 
 def _canonical_url(request: HttpRequest) -> str:
-    """Return where a sign-in must begin, if not here: the session's cookie belongs to the host of the redirect URI."""
+    """Return where a sign-in must begin, if not here: the cookie is for the redirect URI's host."""
     target = urlsplit(conf.redirect_uri())
     if not target.netloc or conf.is_own_host(request.get_host()):
         return ""
@@ -196,7 +200,7 @@ def _canonical_url(request: HttpRequest) -> str:
 
 
 def _take(request: HttpRequest, name: str) -> Secret:
-    """Return a parameter of the query, and remove it from the request, which error reports show."""
+    """Return a parameter, and remove it from the request, which error reports show."""
     value, query = Secret(request.GET.get(name, "")), request.META.get("QUERY_STRING", "")
     if not value:
         return value
@@ -204,7 +208,7 @@ def _take(request: HttpRequest, name: str) -> Secret:
     kept[name] = TAKEN
     request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
     for key, text in request.META.items():
-        # Whatever a server or proxy calls the address: RAW_URI, REQUEST_URI, HTTP_X_ORIGINAL_URI …
+        # Whatever a server or proxy calls the address: RAW_URI, HTTP_X_ORIGINAL_URI …
         if isinstance(text, str) and query in text:
             request.META[key] = text.replace(query, kept.urlencode())
     scope: dict[str, Any] | None = getattr(request, "scope", None)
@@ -215,7 +219,7 @@ def _take(request: HttpRequest, name: str) -> Secret:
 
 
 def _keep_from_sentry(kept: str) -> None:
-    """Let Sentry, if this site uses it, report only the rest of the query: it reads the query before Django runs."""
+    """Let Sentry, which reads the query before Django runs, report only the rest of it."""
     sentry = sys.modules.get("sentry_sdk")
     if sentry is None or not hasattr(sentry, "get_isolation_scope"):
         return
@@ -229,18 +233,20 @@ def _keep_from_sentry(kept: str) -> None:
     sentry.get_isolation_scope().add_event_processor(strip)
 
 
-def _guarded(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Hold no transaction while sipgate is asked, and explain what goes wrong before there is a provider."""
+def _view(view_class: Any) -> Callable[..., HttpResponse]:
+    """Return allauth's view function. No transaction is held while sipgate is asked."""
+    inner = view_class.adapter_view(SipgateOAuth2Adapter)
 
-    @wraps(view)
-    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+    @wraps(inner)
+    def view(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
-            return view(request, *args, **kwargs)
-        except errors.SipgateError as error:
+            response: HttpResponse = inner(request, *args, **kwargs)
+            return response
+        except errors.SipgateError as error:  # no client is configured
             return problems.page(request, error)
 
-    return transaction.non_atomic_requests(never_cache(guarded))
+    return transaction.non_atomic_requests(never_cache(view))
 
 
-oauth2_login = _guarded(SipgateLoginView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
-oauth2_callback = _guarded(SipgateCallbackView.adapter_view(SipgateOAuth2Adapter))  # type: ignore[no-untyped-call]  # allauth is untyped
+oauth2_login = _view(SipgateLoginView)
+oauth2_callback = _view(SipgateCallbackView)

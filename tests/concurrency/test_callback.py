@@ -1,4 +1,4 @@
-"""A callback that is asked for again while another process still waits for sipgate, over real HTTP."""
+"""A callback that is asked for again while another process waits for sipgate, over real HTTP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Views that need sipgate, as browsers and programs meet them: where one is sent, and that one comes back."""
+"""Views that need sipgate, as browsers and programs meet them: where one is sent, and that one
+comes back.
+"""
 
 from __future__ import annotations
 
@@ -366,7 +368,9 @@ def sent_to(response: Any) -> dict[str, str]:
 
 
 def arrive(browser: Browser, back: str) -> tuple[str, int]:
-    """Come back from the connect page; return where one ends, without the mark, and the status there."""
+    """Come back from the connect page; return where one ends, without the mark, and the status
+    there.
+    """
     address = browser.site.get(back).headers["Location"]
     return address, browser.site.get(address).status_code
 

@@ -1,4 +1,6 @@
-"""A site without allauth's pages (``HEADLESS_ONLY``): problem documents lead on, and wished scopes are asked for."""
+"""A site without allauth's pages (``HEADLESS_ONLY``): problem documents lead on, and wished scopes
+are asked for.
+"""
 
 from __future__ import annotations
 

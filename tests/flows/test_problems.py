@@ -1,4 +1,6 @@
-"""Whatever goes wrong on the way: a page that says what to do, a reference in the log, no half-made user."""
+"""Whatever goes wrong on the way: a page that says what to do, a reference in the log, no half-made
+user.
+"""
 
 from __future__ import annotations
 
@@ -251,7 +253,9 @@ def test_two_tabs_that_sign_up_at_once(
 
 
 class TestWayOut:
-    """Who is signed in here connects sipgate to this user; a sign-in would find or make another one."""
+    """Who is signed in here connects sipgate to this user; a sign-in would find or make another
+    one.
+    """
 
     def test_of_a_user_without_a_connection(self, browser: Browser) -> None:
         user = User.objects.create_user("local", password="correct horse battery")

@@ -1,4 +1,6 @@
-"""*Sign in again* repairs the connection it is about, or a page says who came instead, and nothing changes."""
+"""*Sign in again* repairs the connection it is about, or a page says who came instead, and nothing
+changes.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +139,9 @@ def test_another_account_is_explained_before_one_leaves(browser: Browser, method
 
 @pytest.fixture
 def both(browser: Browser, another_browser: Browser) -> Browser:
-    """Somebody with two connections; the first ended, and this browser is signed in at sipgate as the second."""
+    """Somebody with two connections; the first ended, and this browser is signed in at sipgate as
+    the second.
+    """
     browser.sign_in()
     browser.site.get("/account")
     another_browser.site = browser.site

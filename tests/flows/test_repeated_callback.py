@@ -23,7 +23,9 @@ User = get_user_model()
 
 @pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "signed_cookies"])
 def test_the_first_answer_was_dropped(browser: Browser, settings: Any, engine: str) -> None:
-    """F5 on a slow page: the first answer never arrives, and its session has replaced that of the browser."""
+    """F5 on a slow page: the first answer never arrives, and its session has replaced that of the
+    browser.
+    """
     if engine == "signed_cookies":  # the site's list of sessions has no room for a cookie
         settings.MIDDLEWARE = [one for one in settings.MIDDLEWARE if "usersessions" not in one]
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"

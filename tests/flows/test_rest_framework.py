@@ -1,4 +1,4 @@
-"""REST framework authenticates its own way; then sipgate's permission and exception handler count."""
+"""REST framework authenticates in its own way; then our permission and handler count."""
 
 from __future__ import annotations
 

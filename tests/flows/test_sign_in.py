@@ -130,6 +130,18 @@ class TestSignUp:
         assert browser.sandbox.control.state()["token"] == 1
         assert "GET v2/users/<str:user_id>" not in browser.sandbox.control.state()
 
+    def test_who_is_found_by_email_only_connects_nothing(self, browser: Browser, settings) -> None:
+        settings.SOCIALACCOUNT_PROVIDERS = _with_scope(
+            settings, ["account:read", "openid", "email"]
+        )
+        settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION = True
+        user = User.objects.create_user("rosa", email="rosa@rosenduft.example")
+        user.emailaddress_set.create(email=user.email, verified=True, primary=True)
+        assert browser.sign_in().headers["Location"] == "/account"
+        assert not SocialAccount.objects.exists()
+        assert tokens.errands.wait_idle(10)
+        assert browser.sandbox.control.state()["sessions_alive"] == 0, "what was granted is ended"
+
     @pytest.mark.parametrize("said", ["false", "true", 1, None])
     def test_nothing_but_true_means_verified(self, settings, rf, said: object) -> None:
         """With e-mail authentication of allauth's, it opens the account that has the address."""

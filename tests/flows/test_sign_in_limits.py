@@ -1,4 +1,6 @@
-"""What strangers and a slow sipgate may cost: failing sign-ins, callbacks that wait, sessions of passers-by."""
+"""What strangers and a slow sipgate may cost: failing sign-ins, callbacks that wait, sessions of
+passers-by.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Pre-hijacking: an address that nobody has verified must neither reset a password nor be written to."""
+"""Pre-hijacking: an address that nobody has verified must neither reset a password nor be written
+to.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def _configure(settings: Any, **more: Any) -> None:
 
 
 def reset_password(address: str) -> Client:
-    """Ask for a new password as the owner of ``address``, follow the mail if there is one, and sign in with it."""
+    """Ask for a new password as the owner of ``address``, follow the mail if there is one, and sign
+    in with it.
+    """
     client = Client(headers={"host": HOST})
     assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
     assert tokens.errands.wait_idle(10)
@@ -59,8 +63,10 @@ def is_signed_in(client: Client) -> bool:
 def test_the_attack_with_a_sipgate_user_of_that_address(
     browser: Browser, another_browser: Browser
 ) -> None:
-    """1. A stranger gives a sipgate user of his the victim's address and signs in. 2. The victim, who knows of nothing,
-    asks for a new password. 3. She uses the account. 4. The stranger's sipgate opens it, too."""
+    """1. A stranger gives a sipgate user of his the victim's address and signs in. 2. The victim,
+    who knows of nothing, asks for a new password. 3. She uses the account. 4. The stranger's
+    sipgate opens it, too.
+    """
     browser.sign_in()
     assert User.objects.get().email == ""
     assert not EmailAddress.objects.exists()
