@@ -70,7 +70,7 @@ def contention(sandbox: Running, number: int) -> None:
 
 
 def page(_sandbox: Running, number: int) -> None:
-    """/account.json with data of the last minute, beside a view that loads a row and asks sipgate"""
+    """/account.json with data of the last minute, beside a view that asks sipgate"""
     connection = person("1000000w0")
     headers = {"Authorization": f"Bearer {tokens.token(connection).value}"}
 

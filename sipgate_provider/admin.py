@@ -1,8 +1,8 @@
 """The admin. It answers an operator's questions without decrypting a secret.
 
-A connection is one of allauth's social accounts. Its list has the states, its page the token row, the
-last known account and the history. Only the app writes these rows: an operator uses actions. A column
-with ciphertext is neither shown nor fetched nor filtered by.
+A connection is one of allauth's social accounts. Its list has the states, its page the token row,
+the last known account and the history. Only the app writes these rows: an operator uses actions. No
+page shows, fetches or filters by a column with ciphertext.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class ReadOnly(BaseModelAdmin):  # type: ignore[type-arg]  # generic only in the
         return super().get_queryset(request).only(*readable(self.model))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Refuse to filter by ciphertext: each answer would tell a part of it."""
+        """Allow no filter by ciphertext: each answer would tell a part of it."""
         if lookup.partition("__")[0] not in readable(self.model):
             return False
         return super().lookup_allowed(lookup, value, request)
@@ -307,17 +307,17 @@ class ConnectionAdmin(SocialAccountAdmin):
         ask: str = "",
     ) -> HttpResponse | None:
         """Do it to each connection and say what became of it; with ``ask``, show a page before."""
-        connections = list(rows.filter(provider=conf.PROVIDER_ID)[: MOST + 1])
-        if len(connections) > MOST:
+        chosen = list(rows.filter(provider=conf.PROVIDER_ID)[: MOST + 1])
+        if len(chosen) > MOST:
             text = _("Select at most %(number)s connections. Nothing was done.")
             messages.error(request, text % {"number": MOST})
             return None
         if ask and "confirmed" not in request.POST:
             context = {**self.admin_site.each_context(request), "opts": self.opts, "text": ask}
-            context |= {"connections": connections, "action": request.POST["action"]}
+            context |= {"connections": chosen, "action": request.POST["action"]}
             context["title"] = _("Are you sure?")
             return TemplateResponse(request, "sipgate_provider/admin/confirm.html", context)
-        for connection in connections:
+        for connection in chosen:
             # The uid first: the page gives each message a capital, which would change a name.
             name = f"{connection.uid} ({connection.user})"
             try:
@@ -339,11 +339,11 @@ class HistoryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as 
     search_fields = ("uid__startswith", "reference__exact")
 
 
-class RevocationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
+class RevocationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     list_display = ("uid", "why", "created_at", "attempts", "next_attempt_at", "last_error_code")
 
 
-class ClientPauseAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # generic only in the stubs
+class ClientPauseAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     list_display = ("since", "until", "error_code", "setting")
 
 
@@ -373,8 +373,8 @@ class ClientAdmin(SocialAppAdmin):
     form = ClientForm
 
 
-# There is deliberately no check whether these are registered. If INSTALLED_APPS has the wrong order,
-# this fails; with a check, allauth's page with tokens in clear text would stay reachable.
+# There is deliberately no check whether these are registered. If INSTALLED_APPS has the wrong
+# order, this fails; with a check, allauth's page with tokens in clear text would stay reachable.
 admin.site.unregister(SocialToken)
 admin.site.unregister(SocialApp)
 admin.site.unregister(SocialAccount)

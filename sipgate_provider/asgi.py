@@ -10,10 +10,10 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 def ending_in_order(application: Application) -> Application:
-    """Return an ASGI application that also answers the server's *lifespan* protocol, which Django does not.
+    """Return an ASGI application that also answers the *lifespan* protocol, which Django does not.
 
-    When the server is about to end, queued refreshes are cancelled, and those that were sent are waited for. Otherwise
-    uvicorn ends at SIGTERM without waiting for threads.
+    When the server is about to end, queued refreshes are cancelled, and the process waits for those
+    that were sent. uvicorn by itself ends at SIGTERM without waiting for threads.
     """
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:

@@ -1,7 +1,7 @@
 """System checks: settings that cannot work, found at each start, with their cure.
 
-Each line of the tables is one mistake. What only sipgate, the database or the client can tell is the
-doctor's (``ops.doctor``).
+Each entry of the tables is one mistake. The doctor (``ops.doctor``) finds out what only sipgate or
+the database can tell.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _is_safe(url: str) -> bool:
 
 
 def _redirect_uri() -> str:
-    """Return why the callback would not arrive; empty if it does, or if allauth builds the address."""
+    """Return why the callback would not arrive; empty if it would, or if allauth builds the URI."""
     uri = conf.redirect_uri()
     parts = urlsplit(uri)
     if not uri:
@@ -184,7 +184,7 @@ SETTINGS = (
     Check(
         "E003",
         _is_foreign_adapter,
-        "SOCIALACCOUNT_ADAPTER is not sipgate_provider's: sessions would hold tokens in clear text.",
+        "SOCIALACCOUNT_ADAPTER is not this app's: sessions would hold tokens in clear text.",
         "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
     ),
     Check(

@@ -73,7 +73,7 @@ def render(accept: str = "") -> tuple[bytes, str]:
 def _registry() -> CollectorRegistry:
     every_process = CollectorRegistry()
     try:
-        MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]  # of prometheus-client
+        MultiProcessCollector(every_process)  # type: ignore[no-untyped-call]  # of the client
     except ValueError:  # no folder that processes share
         return REGISTRY
     every_process.register(GAUGES)

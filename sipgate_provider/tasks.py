@@ -7,7 +7,7 @@ from sipgate_provider.ops import keepalive as keeping
 
 
 def keepalive() -> dict[str, object]:
-    """Do what ``manage.py sipgate_keepalive`` does once; return its report, as ``--json`` writes it.
+    """Do once what ``manage.py sipgate_keepalive`` does; return its report as ``--json`` has it.
 
     Two may run at once.
 

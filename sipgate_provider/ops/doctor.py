@@ -1,7 +1,7 @@
 """Tells how things are: the settings, the connections, and what sipgate says of this site's client.
 
-Settings are the system checks' (``checks``); sipgate is asked without a user (``remote.questions``).
-Nothing is changed, no finding holds a secret, and what cannot be looked at is a finding.
+The system checks (``checks``) judge the settings. The doctor asks sipgate without a user, changes
+nothing, and shows no secret. What it cannot look at is a finding.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ OLD_ENDING = timedelta(hours=1)
 JUDGEMENTS = {
     Verdict.CLIENT_ID: (
         "does not know this client{detail}.",
-        f"Compare {errors.CLIENT_ID}, with its suffix, with {CONSOLE}, and its realm with {{setting}}.",
+        f"Compare {errors.CLIENT_ID} with {CONSOLE}, and the realm in it with {{setting}}.",
     ),
     Verdict.CLIENT_SECRET: (
         "rejects the client's credentials{detail}.",
@@ -72,7 +72,7 @@ JUDGEMENTS = {
     ),
     Verdict.UNCLEAR: (
         "gives an unexpected answer{detail}.",
-        f"Compare the client's settings with {CONSOLE}, and {{setting}} with sipgate's own address.",
+        f"Compare the client's settings with {CONSOLE}, and {{setting}} with sipgate's address.",
     ),
 }
 
@@ -127,7 +127,8 @@ def _system_checks() -> Iterator[Finding]:
 
 def _client() -> Iterator[Finding]:
     try:
-        apps = get_adapter().list_apps(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
+        adapter = get_adapter()
+        apps = adapter.list_apps(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # works
     except DatabaseError:
         return  # the database has a finding of its own
     names = "; ".join(map(_named, apps))
@@ -136,8 +137,8 @@ def _client() -> Iterator[Finding]:
     except errors.Misconfigured as problem:
         found = f"This site cannot tell its client among {len(apps)}: {names}."
         cure = (
-            "Keep one for each Django site: delete the other rows (Social applications in the admin), "
-            "give each row its site and set SITE_ID, or clear SOCIALACCOUNT_PROVIDERS."
+            "Keep one for each Django site: delete the other rows (Social applications in the "
+            "admin), give each row its site and set SITE_ID, or clear SOCIALACCOUNT_PROVIDERS."
         )
         if len(apps) < 2:
             found, cure = problem.message, "Copy Id and Secret from sipgate's console."
@@ -234,7 +235,7 @@ def _connections(known: dict[str, Any]) -> Iterator[Finding]:
     if states[State.MISCONFIGURED]:
         yield error(
             "connections.misconfigured",
-            f"{states[State.MISCONFIGURED]} connections wait for a correct client or a missing key.",
+            f"{states[State.MISCONFIGURED]} connections need a correct client or a missing key.",
             "Correct the client's id and secret, or SIPGATE_TOKEN_KEYS, and run sipgate_keepalive.",
         )
     if since is not None and timezone.now() - since > LONG_FAILING:
@@ -342,7 +343,7 @@ def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
 
 
 def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[Finding]:
-    """Tell what the client may not ask for. sipgate rejects a list as a whole, so each is asked alone."""
+    """Tell what the client may not ask for. sipgate rejects a list as a whole: ask each alone."""
     with suppress(ImproperlyConfigured):  # a system check says so
         get_resolver().url_patterns  # noqa: B018  # imports the views, which register their scopes
     known = {*conf.scope(), OFFLINE_ACCESS}

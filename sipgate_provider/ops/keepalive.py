@@ -197,7 +197,7 @@ def _count(report: Report, error: errors.SipgateError | None, in_a_row: int) -> 
 
 
 def _respect_pause() -> None:
-    """Raise ``errors.Misconfigured`` if nothing can be refreshed: no client, no key, a rejected client."""
+    """Raise ``errors.Misconfigured`` if there is no key, no client, or sipgate rejects it."""
     tokens.key_ids()
     pause = tokens.pause(tokens.client())
     if pause is not None:

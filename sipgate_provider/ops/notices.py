@@ -1,8 +1,9 @@
-"""Emails users that they must sign in again, and operators that sipgate rejects the client: once each.
+"""Emails users that they must sign in again, and operators that sipgate rejects the client.
 
-Keepalive emails users, a few in each run, so that a fault of sipgate does not turn into thousands of
-mails. sipgate may take a rejection back: its user is told after a second one, an hour later. Of an end
-that nothing can move, users are told days before. ``SIPGATE_NOTICES = False`` switches mails off.
+Keepalive emails users, once per incident and a few in each run, so that a fault of sipgate does not
+turn into thousands of mails. sipgate may take a rejection back: keepalive tells the user after a
+second one, an hour later. Of an end that nothing can move, it tells users days before.
+``SIPGATE_NOTICES = False`` switches mails off.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def _written(what: str, context: dict[str, Any]) -> tuple[str, str]:
 
 
 def language_of(connection: SocialAccount) -> str:
-    """Return the language that the user chose here, or theirs at sipgate (``de_DE``), or the site's."""
+    """Return the language the user chose here, else theirs at sipgate, else the site's."""
     data = connection.extra_data
     spoken = str(data.get("language") or data.get("locale") or "").replace("_", "-").lower()
     known = {code.lower(): code for code, _name in settings.LANGUAGES}

@@ -1,4 +1,4 @@
-"""``sipgate_account``: what sipgate's own example shows, for any user, and a sentence for any trouble."""
+"""``sipgate_account`` does what sipgate's own example does, for any user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The admin answers an operator's questions without opening a secret; it asks before grave actions."""
+"""The admin answers an operator's questions, opens no secret, and asks before grave actions."""
 
 from __future__ import annotations
 
@@ -147,6 +147,7 @@ class TestSearchAndFilters:
         for url in (
             f"{LIST}?sipgate_token__sealed__regex=^s",
             f"{LIST}?sipgate_token__sealed__gte=a",
+            f"{LIST}?socialtoken__token__startswith=a",
             f"{REVOCATIONS}?sealed__regex=^s",
             f"{REVOCATIONS}?sealed__gte=a",
             f"{REVOCATIONS}?sealed__in=a",

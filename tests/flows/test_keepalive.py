@@ -147,7 +147,7 @@ class TestTrouble:
         assert ClientPause.objects.get().error_code == "invalid_scope"
 
     def test_rows_of_another_client_or_site_are_not_sent(self, idle: Idle, strict: Strict) -> None:
-        """Production's database with staging's credentials: sipgate would reject, and blame users."""
+        """Production's database with staging's credentials: sipgate would reject users' tokens."""
         idle(client_id="other:third-party")
         idle(issuer="https://evil.example")
         idle(site="https://www.example.org")
@@ -229,7 +229,7 @@ class TestCommand:
             assert code == expected, (fault, report)
         assert "secret in SOCIALACCOUNT_PROVIDERS" in report["stopped"]
 
-    def test_one_line_for_people(self, idle: Idle) -> None:
+    def test_one_line_for_operators(self, idle: Idle) -> None:
         idle()
         assert output().startswith("1 refreshed, in ")
         assert output().startswith("Nothing to do, in ")

@@ -1,4 +1,4 @@
-"""No secret gets anywhere but where it belongs: real ones are collected on their way in, then looked for everywhere."""
+"""No secret gets anywhere but where it belongs: collect real ones, then look everywhere."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_not_in_error_reports(
 def test_not_in_the_report_of_a_failing_sign_in(
     browser: Browser, secrets: Secrets, settings: Any, monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    """A fault of our own in the callback: neither the frames nor the request show a secret in the mail to the admins.
+    """A fault of our own in the callback: the mail to the admins shows no secret.
 
     Servers and proxies keep the address in more places than ``QUERY_STRING``.
     """
@@ -218,7 +218,7 @@ def test_not_in_the_report_of_a_failing_sign_in(
 
 
 class TestFrames:
-    """A crash report prints the local variables of every frame; of ours, when the keys fail while a pair is sealed."""
+    """A crash report prints the local variables of every frame; ours hold no token."""
 
     GRANT = oauth.Grant.parse(
         {

@@ -1,4 +1,4 @@
-"""What is counted while real refreshes and requests happen, who may read it, what log records tell."""
+"""What real refreshes and requests count, who may read it, and what log records tell."""
 
 from __future__ import annotations
 

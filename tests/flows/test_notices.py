@@ -1,4 +1,4 @@
-"""A connection that needs its user: one mail and one banner per incident, one click to repair it."""
+"""A connection needs its user: one mail and one banner per incident, one click to repair it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_account USER``: what sipgate's own example shows: account, refresh, account again."""
+"""``manage.py sipgate_account USER``: do what sipgate's own example does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sipgate_provider.client import SipgateClient
 
 class Command(BaseCommand):
     help = (
-        "Show sipgate's account of a user, refresh the token, and show the account again, as sipgate's "
-        "own Python example does. Tokens are never shown."
+        "Show sipgate's account of a user, refresh the token, and show the account again, as "
+        "sipgate's own Python example does. Tokens are never shown."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -19,9 +19,10 @@ EXIT_CODES = {Severity.OK: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
 class Command(BaseCommand):
     help = (
-        "Tell how things are: settings, keys, database, journal, connections. Ask sipgate, without a "
-        "user, whether it knows client, secret, redirect URI and every scope that settings and code "
-        "ask for. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, 2 errors."
+        "Tell how things are: settings, keys, database, journal, connections. Ask sipgate, without "
+        "a user, whether it knows client, secret, redirect URI and every scope that settings and "
+        "code ask for. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, "
+        "2 errors."
     )
     # The doctor runs the system checks itself. One that fails must not keep it from running.
     requires_system_checks = []

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_keepalive``: refresh idle connections before they end, and other regular work."""
+"""``manage.py sipgate_keepalive``: do the regular work, once or in a loop."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
 
 class Command(BaseCommand):
     help = (
-        "Refresh idle connections before they end, end grants at sipgate, email users who must sign "
-        "in again, store what waits in the journal, and remove old history. Any number of machines "
-        "may run it at once. Exit code: 0 all is well, 1 it could not start, 2 stopped early (sipgate "
-        "or the database does not answer), 3 sipgate rejects this site's client, 4 some refreshes "
-        "failed and will be tried again."
+        "Refresh idle connections before they end, end grants at sipgate, email users who must "
+        "sign in again, store what waits in the journal, and remove old history. Any number of "
+        "machines may run it at once. Exit code: 0 all is well, 1 it could not start, 2 stopped "
+        "early (sipgate or the database does not answer), 3 sipgate rejects this site's client, "
+        "4 some refreshes failed and will be tried again."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

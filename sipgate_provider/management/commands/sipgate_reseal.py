@@ -1,4 +1,4 @@
-"""``manage.py sipgate_reseal``: seal everything with the first key of the ring, while the site runs."""
+"""``manage.py sipgate_reseal``: seal everything with the first key, while the site runs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sipgate_provider import errors, tokens
 
 class Command(BaseCommand):
     help = (
-        "Encrypt everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending endings, and the "
-        "journal of this machine. Run it on each machine that has a journal. It may be interrupted and "
-        "repeated, and the site may be in use. Exit code: 0 neither the database nor this machine needs "
-        "another key, 1 something still does."
+        "Encrypt everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending endings, and "
+        "the journal of this machine. Run it on each machine that has a journal. You may interrupt "
+        "and repeat it, and the site may be in use. Exit code: 0 neither the database nor this "
+        "machine needs another key, 1 something still does."
     )
 
     def handle(self, *_args: Any, **_options: Any) -> None:
@@ -36,8 +36,8 @@ class Command(BaseCommand):
             self.stdout.write(f"{report.left} still need another key: keep it, and run this again.")
         else:
             self.stdout.write(
-                "Neither the database nor this machine's journal needs another key. The old ones may be "
-                "removed when this command has said so on each machine that has a journal, some minutes "
-                "later: sign-ins that began before are sealed with them."
+                "Neither the database nor this machine's journal needs another key. The old ones "
+                "may be removed when this command has said so on each machine that has a journal, "
+                "some minutes later: sign-ins that began before are sealed with them."
             )
         sys.exit(1 if report.left else 0)
