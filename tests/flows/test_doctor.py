@@ -191,6 +191,11 @@ class TestConnections:
         assert (counted["connections"], counted["states"]["needs_sign_in"]) == (2, 1)
         assert counted["reasons"] == {"expired_idle": 1}
 
+    def test_tokens_that_wait_in_the_journal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(tokens, "journal_waiting", lambda: 3)
+        assert "holds 3 tokens" in findings(offline=True)["journal"].found
+        assert doctor.counts()["journal_waiting"] == 3
+
     def test_an_ending_that_waits_for_hours(self) -> None:
         then = timezone.now() - timedelta(hours=2)
         moments = {"created_at": then, "give_up_at": then, "next_attempt_at": then}

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -260,6 +261,17 @@ class TestCommand:
 
 
 class TestJournal:
+    def test_newer_tokens_of_a_restored_database_are_taken_from_it(
+        self, idle: Idle, strict: Strict, settings: Any, tmp_path: Path
+    ) -> None:
+        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+        rows = SipgateToken.objects.filter(pk=idle())
+        backup = rows.values().get()
+        assert keepalive.run(rate=0).refreshed == 1
+        rows.update(**backup)
+        keepalive.run(rate=0)
+        assert (versions(backup["connection_id"]), strict.counts()["refresh"]) == ([2], 1)
+
     def test_a_folder_that_cannot_be_written_stops_nothing_and_is_logged(
         self, idle: Idle, settings: Any, caplog: pytest.LogCaptureFixture
     ) -> None:
