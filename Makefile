@@ -8,7 +8,7 @@ T ?=
 # B=… are options of the bench: make bench B=--quick
 B ?=
 
-.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long test-newest test-oldest mutate check format lock messages reference bench screenshots clean ci
+.PHONY: help install install-dev run run-keycloak test test-browser test-keycloak test-long test-newest test-oldest mutate check format lock messages reference docs bench screenshots clean ci
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F '\t' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -50,7 +50,7 @@ test-long: $(VENV)/.dev  ## the long proofs: all pairs of points, chaos, a milli
 	@$(BIN)/python -m tests.run --long $(T)
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
-	@SCREENSHOTS=1 $(BIN)/python -m tests.run --only=sqlite tests/browser
+	@$(BIN)/python -m tests.run --only=sqlite tests/browser
 
 test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is downloaded once (needs Java 17 and Maven)
 	@$(BIN)/python -m tests.keycloak.distribution
@@ -80,10 +80,15 @@ messages: $(VENV)/.dev  ## collect what is to be translated, and compile the cat
 reference: $(VENV)/.dev  ## write the tables of docs/reference.md that the code knows
 	@DJANGO_SETTINGS_MODULE=tests.settings $(BIN)/python manage.py shell --verbosity 0 -c "from tests.project import reference; reference.main()"
 
+DOCS := $(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --builder html --conf-dir docs . build/docs
+docs: $(VENV)/.dev  ## build the documentation as a searchable site in build/docs/ (warnings are errors)
+	@$(DOCS)
+	@echo "Built. Open build/docs/README.html."
+
 screenshots: $(VENV)/.dev  ## make the README's pictures anew, from the running project
 	@$(BIN)/python -m tests.browser.screenshots
 
-check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missing migrations, pinned requirements
+check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missing migrations, pinned requirements, documentation
 	@echo "→ ruff"; $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "→ mypy"; $(BIN)/mypy && $(BIN)/mypy --config-file mypy-sandbox.ini
 	@echo "→ import contracts"; $(BIN)/lint-imports
@@ -91,6 +96,7 @@ check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missi
 	@$(BIN)/python -m tests.project.deploy_check
 	@echo "→ migrations"; $(BIN)/python manage.py makemigrations --check --dry-run
 	@echo "→ requirements"; $(BIN)/python -m tests.project.locked
+	@echo "→ documentation"; $(DOCS)
 	@echo "All checks passed. Next: make test."
 
 format: $(VENV)/.dev  ## let ruff correct what it can
