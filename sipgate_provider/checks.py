@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core import checks
 from django.db import connections
 from django.http.request import validate_host
-from django.urls import Resolver404, get_script_prefix, resolve
+from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
 from sipgate_provider import conf, endpoints, errors, scopes, tokens
@@ -117,11 +117,8 @@ def _redirect_uri() -> str:
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     if not validate_host(host, settings.ALLOWED_HOSTS or local):
         return f"ALLOWED_HOSTS does not contain {parts.hostname}"
-    prefix = get_script_prefix().rstrip("/")  # FORCE_SCRIPT_NAME; a server's own is not known yet
-    if not parts.path.startswith(f"{prefix}/"):
-        return f"this site is below {prefix}"
     try:
-        found = resolve(parts.path.removeprefix(prefix)).url_name
+        found = resolve(parts.path).url_name
     except Resolver404:
         found = None
     return "" if found == "sipgate_callback" else f"this site has no callback at {parts.path}"
@@ -187,7 +184,7 @@ SETTINGS = (
     Check(
         "E003",
         _is_foreign_adapter,
-        "SOCIALACCOUNT_ADAPTER is not this app's: a sign-up may be stored in part.",
+        "SOCIALACCOUNT_ADAPTER is not this app's: sessions would hold tokens in clear text.",
         "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
     ),
     Check(

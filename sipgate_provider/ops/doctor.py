@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import allauth
 import django
 from allauth.socialaccount.adapter import get_adapter
-from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.models import SocialApp, SocialToken
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -170,7 +170,7 @@ def _database() -> list[Finding]:
         else:
             found = [ok("database", f"{executor.connection.vendor} answers.")]
         known = counts()
-        found += [*_keys(), *_connections(known), *_endings(known), *_pauses()]
+        found += [*_keys(), *_connections(known), *_endings(known), *_pauses(), *_clear_text()]
     except DatabaseError as failure:
         problem = f"The database does not answer ({type(failure).__name__})."
         return [error("database", problem, "Check DATABASES, and that the database runs.")]
@@ -278,6 +278,16 @@ def _pauses() -> Iterator[Finding]:
                 f"({pause.error_code}); no token is refreshed.",
                 f"Correct {pause.setting}. Refreshing resumes by itself.",
             )
+
+
+def _clear_text() -> Iterator[Finding]:
+    number = SocialToken.objects.filter(account__provider=conf.PROVIDER_ID).count()
+    if number:
+        yield warning(
+            "clear_text",
+            f"{number} of allauth's token rows hold sipgate's tokens in clear text.",
+            "Switch SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
+        )
 
 
 def when(moment: datetime) -> str:

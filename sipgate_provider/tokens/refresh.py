@@ -14,7 +14,7 @@ looked at after it::
     journal    the new pair, in a file
     store      the new pair, in the row
 
-``docs/protocol.md`` tells why each is needed, ``tests/protocol`` shows it. Runs in a thread of its own (``threads``);
+``docs/how-it-works.md`` tells why each is needed, ``tests/protocol`` shows it. Runs in a thread of its own (``threads``);
 no database connection is held while sipgate is asked.
 
 Must not know: requests of visitors, pages, what a caller wants the token for.

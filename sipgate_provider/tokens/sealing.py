@@ -4,7 +4,7 @@ A sealed value is ``version (1 byte) | key id (4 bytes) | nonce (12 bytes) | cip
 connection, which generation) is authenticated but not stored: a value that is moved to another row, or put back from an
 older generation, does not open. Nothing here falls back to clear text.
 
-``docs/explanation.md`` says why not Fernet, and why keys are not derived from ``SECRET_KEY``.
+``docs/how-it-works.md`` says why keys are not derived from ``SECRET_KEY``.
 
 Must not know: rows, connections, HTTP.
 """

@@ -2,40 +2,68 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Page, sync_playwright
+import sys
 
-from tests.browser.stand import ROOT, stand
-from tests.browser.visitor import Visitor, launch
+from playwright.sync_api import sync_playwright
+
+from tests import tools
+from tests.browser.conftest import QUIET, Visitor
+from tests.browser.stand import PASSWORD, ROOT, Stand, stand
 
 IMAGES = ROOT / "docs" / "images"
 
 
-def main() -> None:
+def main() -> int:
     IMAGES.mkdir(parents=True, exist_ok=True)
-    with stand() as project, sync_playwright() as playwright, launch(playwright) as browser:
-
-        def window(width: int, height: int, **looks: str) -> Visitor:
-            size = {"width": width, "height": height}
-            return Visitor(browser.new_context(viewport=size, **looks), project)
-
-        person = window(1000, 700, locale="en-GB")
-        picture(person.go("/"), "home")
+    path = tools.needed("chromium", "chromium-browser", "google-chrome", package="chromium")
+    with stand() as project, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(QUIET))
+        person = Visitor(
+            browser.new_context(locale="en-GB", viewport={"width": 1000, "height": 700}),
+            project,
+            "",
+        )
+        person.go("/")
+        _picture(person, "home")
         person.sign_in("1000000w0")
-        picture(person.go("/account"), "account")
-        phone = window(390, 844, locale="de-DE", color_scheme="dark")
-        picture(phone.go("/oauth?code=old&state=old"), "problem-phone")
-        boss = window(1200, 800, locale="en-GB")
-        boss.enter_admin()
-        page = boss.go("/admin/socialaccount/socialaccount/")
-        boss.press(page.locator("#result_list tbody th a").first)
-        picture(page, "admin")
+        person.go("/account")
+        _picture(person, "account")
+        phone = Visitor(
+            browser.new_context(
+                locale="de-DE", viewport={"width": 390, "height": 844}, color_scheme="dark"
+            ),
+            project,
+            "",
+        )
+        phone.go("/oauth?code=old&state=old")
+        _picture(phone, "problem-phone")
+        _admin(
+            Visitor(
+                browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 800}),
+                project,
+                "",
+            ),
+            project,
+        )
+        browser.close()
+    return 0
 
 
-def picture(page: Page, name: str) -> None:
+def _admin(boss: Visitor, project: Stand) -> None:
+    page = boss.go("/admin/")
+    page.fill("input[name=login]", "olga")
+    page.fill("input[name=password]", PASSWORD)
+    boss.press(page.locator("form[action*='login'] button[type=submit]").last)
+    boss.go("/admin/socialaccount/socialaccount/")
+    boss.press(page.locator("#result_list tbody th a").first)
+    _picture(boss, "admin")
+
+
+def _picture(visitor: Visitor, name: str) -> None:
     path = IMAGES / f"{name}.png"
-    page.screenshot(path=path)
+    visitor.page.screenshot(path=path)
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size // 1024} KB")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Two machines, one database, one strict server, and everything that goes wrong: what is lost, and why.
 
 ``SIPGATE_CHAOS_MINUTES`` (10) and ``SIPGATE_SOAK_MINUTES`` (60) tell how long. Each prints a table (``pytest -s``).
-Lost beyond the windows that docs/explanation.md names: none.
+Lost beyond the windows that docs/how-it-works.md names: none.
 """
 
 from __future__ import annotations

@@ -65,9 +65,7 @@ class TestWithEverythingOn:
 def test_the_documents_sample(watch: Watch, sandbox: Running) -> None:
     """An error arrives without the person, too; what psycopg's pool repeats does not."""
     [sample] = [
-        block
-        for block in blocks(ROOT / "docs" / "monitoring.md")
-        if block.heading == "Error reports"
+        block for block in blocks(ROOT / "docs" / "operate.md") if block.heading == "Error reports"
     ]
     with watch(f"{sample.text}\n{POOL_FAILS}\n") as watched:
         callback = watched.callback()

@@ -2,7 +2,7 @@
 
 ``make test`` runs the sandbox's column, ``make test-keycloak`` Keycloak's. Where the sandbox
 differs on purpose, the test says why. What is certain, likely and unknown about sipgate itself:
-``docs/sipgates-server.md``.
+``docs/how-it-works.md``.
 """
 
 from __future__ import annotations

@@ -7,10 +7,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.core.checks import run_checks
 from django.core.handlers.wsgi import WSGIHandler
 from django.test import RequestFactory
-from django.urls import clear_script_prefix, set_script_prefix
+from django.urls import clear_script_prefix
 
 from sipgate_project import urls as site
 from sipgate_provider import urls
@@ -37,21 +36,6 @@ def test_sipgate_is_told_the_whole_address(client: Any) -> None:
     begun = client.post("/accounts/sipgate/login/", headers={"host": HOST})
     query = parse_qs(urlsplit(begun.headers["Location"]).query)
     assert query["redirect_uri"] == [f"http://{HOST}/crm/oauth"]
-
-
-def test_a_check_tells_when_it_would_not_be_found(settings: Any) -> None:
-    assert callback_complaints() == []
-    set_script_prefix("/crm/")  # as at the start, with FORCE_SCRIPT_NAME
-    assert callback_complaints() == []
-    set_script_prefix("/shop/")
-    assert "below /shop" in callback_complaints()[0]
-    settings.SIPGATE_REDIRECT_URI = f"http://{HOST}/shop/elsewhere"
-    assert "no callback at /shop/elsewhere" in callback_complaints()[0]
-
-
-def callback_complaints() -> list[str]:
-    found = run_checks(tags=["sipgate"])
-    return [one.msg for one in found if "SIPGATE_REDIRECT_URI" in one.msg]
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from allauth.socialaccount.models import SocialApp
+from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
+from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
@@ -208,6 +209,12 @@ class TestConnections:
         assert findings(offline=True) == {}
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]
         assert [*findings(offline=True)] == ["keys.lost"]
+
+    def test_tokens_in_clear_text(self) -> None:
+        user = get_user_model().objects.create(username="rosa")
+        account = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
+        SocialToken.objects.create(account=account, token="clear", token_secret="text")
+        assert [*findings(offline=True)] == ["clear_text"]
 
 
 class TestDatabase:

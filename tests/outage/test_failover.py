@@ -1,4 +1,4 @@
-"""The database server is lost and its replica takes over: what docs/backup.md says of each way to replicate."""
+"""The database server is lost and its replica takes over: what docs/operate.md says of each way to replicate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site works through pgbouncer in transaction mode, with the configuration that docs/backup.md shows."""
+"""The site works through pgbouncer in transaction mode, with the configuration that docs/operate.md shows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
     """Run pgbouncer before a server; yield the database's address there."""
     program = tools.needed("pgbouncer", "/usr/sbin/pgbouncer", package="pgbouncer")
-    text = (ROOT / "docs/backup.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     shown = re.search(r"^\[databases\]\n.*?(?=^```)", text, flags=re.MULTILINE | re.DOTALL)
     assert shown
     with socket.create_server(("127.0.0.1", 0)) as probe:

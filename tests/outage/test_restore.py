@@ -1,4 +1,4 @@
-"""Yesterday's database is restored: what docs/backup.md promises of connections that were refreshed since."""
+"""Yesterday's database is restored: what docs/operate.md promises of connections that were refreshed since."""
 
 from __future__ import annotations
 

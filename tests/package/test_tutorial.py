@@ -1,6 +1,6 @@
 """Does what docs/tutorial.md says, block by block, in an empty folder, and signs in as a person would.
 
-Then it does what docs/how-to-site.md says about tests, in the same site.
+Then it does what docs/code.md says about tests, in the same site.
 
 Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are,
 with the newest Python that is at hand and what pip brings today; the first one, which makes the
@@ -32,7 +32,7 @@ from tests.package import foreign
 from tests.project.pages import ROOT, Block, blocks, section
 
 PAGE = ROOT / "docs" / "tutorial.md"
-TESTS = (ROOT / "docs" / "how-to-site.md", "Test your own site")
+TESTS = (ROOT / "docs" / "code.md", "Test your own site")
 
 
 @pytest.mark.timeout(400)

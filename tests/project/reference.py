@@ -20,7 +20,6 @@ from django.core.management.base import BaseCommand
 from django.test import override_settings
 from django.utils import translation
 
-from sipgate_provider import checks as of_app
 from sipgate_provider import conf, errors, models
 from sipgate_provider import values as of_sipgate
 from sipgate_provider.client import SipgateClient
@@ -207,33 +206,8 @@ def error_tree() -> list[Row]:
 
 
 def choices(name: str) -> list[Row]:
-    kind: Any = {"State": models.State, "Reason": models.Reason, "Event": models.TokenEvent.Kind}[
-        name
-    ]
+    kind: Any = {"State": models.State, "Reason": models.Reason}[name]
     return [[code(value), str(label)] for value, label in kind.choices if value]
-
-
-def token() -> list[Row]:
-    shown = [
-        field
-        for field in models.SipgateToken._meta.fields
-        if field.name not in {"connection", "sealed"}
-    ]
-    return [[code(field.name), str(field.verbose_name)] for field in shown]
-
-
-def checks() -> list[Row]:
-    """Return id, level, when it is run, text and cure of every system check."""
-    tables = (
-        ("check", of_app.SETTINGS),
-        ("--deploy", of_app.DEPLOYMENT),
-        ("--database", of_app.DATABASE),
-    )
-    return [
-        [code(one.id), when, one.text.replace("{}", "…").replace("|", "/"), one.hint]
-        for when, table in tables
-        for one in table
-    ]
 
 
 PARTS: dict[str, Callable[..., list[Row] | str]] = {
@@ -247,8 +221,6 @@ PARTS: dict[str, Callable[..., list[Row] | str]] = {
         tags,
         error_tree,
         choices,
-        token,
-        checks,
     )
 }
 
