@@ -40,7 +40,7 @@ urlpatterns = [
     path("accounts/delete", views.account_delete, name="account_delete"),
     *callback_urlpatterns(),
     path("accounts/", include("allauth.urls")),
-    path("i18n/", include("django.conf.urls.i18n")),
+    path("i18n/setlang/", views.set_language, name="set_language"),
     path("admin/", admin.site.urls),
 ]
 

@@ -16,6 +16,7 @@ from typing import Any
 from allauth.account.models import EmailAddress
 from allauth.core import ratelimit
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
@@ -26,6 +27,7 @@ from django.shortcuts import redirect, render
 from django.template import loader
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.views import i18n
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
@@ -39,6 +41,7 @@ from sipgate_provider.connections import (
 )
 from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import TokenEvent
+from sipgate_provider.ops import notices
 
 from . import leaving, people
 from .forms import DeleteAccountForm
@@ -301,3 +304,12 @@ def server_error(request: HttpRequest) -> HttpResponse:
     reference = errors.new_reference()
     logger.error("A page failed [%s]: %s %s, %s", reference, request.method, request.path, kind)
     return HttpResponse(loader.render_to_string("500.html", {"reference": reference}), status=500)
+
+
+def set_language(request: HttpRequest) -> HttpResponse:
+    """Choose a language, which mails use as well."""
+    answer = i18n.set_language(request)
+    chosen = answer.cookies.get(settings.LANGUAGE_COOKIE_NAME)
+    if chosen is not None and request.user.is_authenticated:
+        notices.remember_language(request.user, chosen.value)
+    return answer

@@ -129,6 +129,13 @@ def _written(what: str, context: dict[str, Any]) -> tuple[str, str]:
     return " ".join(subject.split()), message
 
 
+def remember_language(user: Any, language: str) -> None:
+    """Let mails to ``user`` be in this language from now on."""
+    for connection in SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID):
+        connection.extra_data["language"] = language
+        connection.save(update_fields=["extra_data"])
+
+
 def language_of(connection: SocialAccount) -> str:
     """Return the language the user chose here, else theirs at sipgate, else the site's."""
     data = connection.extra_data

@@ -70,6 +70,16 @@ class TestUsers:
         keepalive.run(rate=0)
         assert "anmelden" in mail.outbox[0].subject
 
+    def test_in_the_language_that_was_chosen_after_the_sign_in(self, browser: Browser) -> None:
+        browser.sign_in()
+        for language, word in (("de", "anmelden"), ("en", "sign in again")):
+            browser.site.post("/i18n/setlang/", {"language": language})
+            connection = ended(SocialAccount.objects.get(), notified_at=None)
+            email = {"email": f"{language}@example.org", "verified": True}
+            EmailAddress.objects.update_or_create(user=connection.user, defaults=email)
+            keepalive.run(rate=0)
+            assert word in mail.outbox[-1].subject
+
     def test_a_mail_server_that_is_away_is_tried_again(
         self, connect: Connect, settings: Any
     ) -> None:
