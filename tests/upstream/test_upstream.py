@@ -33,7 +33,6 @@ def source() -> Path:
                 "download",
                 "--quiet",
                 "--no-deps",
-                "--no-build-isolation",
                 "--no-binary",
                 ":all:",
                 f"django-allauth=={version}",
