@@ -207,7 +207,7 @@ class ConnectionAdmin(SocialAccountAdmin):
     )
     search_fields = ["uid", "sipgate_account__company"]
     show_full_result_count = False
-    inlines = (TokenInline, AccountInline, HistoryInline)
+    inlines = (TokenInline, HistoryInline, AccountInline)
     actions = ("refresh", "require_sign_in", "end_access")
 
     class Media:
@@ -313,9 +313,14 @@ class ConnectionAdmin(SocialAccountAdmin):
             messages.error(request, text % {"number": MOST})
             return None
         if ask and "confirmed" not in request.POST:
-            context = {**self.admin_site.each_context(request), "opts": self.opts, "text": ask}
-            context |= {"connections": chosen, "action": request.POST["action"]}
-            context["title"] = _("Are you sure?")
+            context = {
+                **self.admin_site.each_context(request),
+                "title": _("Are you sure?"),
+                "text": ask,
+                "connections": chosen,
+                "action": request.POST["action"],
+                "media": self.media,
+            }
             return TemplateResponse(request, "sipgate_provider/admin/confirm.html", context)
         for connection in chosen:
             # The uid first: the page gives each message a capital, which would change a name.
