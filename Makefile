@@ -85,7 +85,7 @@ docs: $(VENV)/.dev  ## build the documentation as a searchable site in build/doc
 	@$(DOCS)
 	@echo "Built. Open build/docs/README.html."
 
-screenshots: $(VENV)/.dev  ## make the README's pictures anew, from the running project
+screenshots: $(VENV)/.dev  ## make the documents' pictures anew, from the running project
 	@$(BIN)/python -m tests.browser.screenshots
 
 check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missing migrations, pinned requirements, documentation

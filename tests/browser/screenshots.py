@@ -1,4 +1,4 @@
-"""``make screenshots``: the README's pictures, made from the running project (``docs/images``)."""
+"""``make screenshots``: the documents' pictures, made from the running project (``docs/images``)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,9 @@ def main() -> int:
             project,
             "",
         )
-        person.go("/")
-        _picture(person, "home")
         person.sign_in("1000000w0")
         person.go("/account")
         _picture(person, "account")
-        phone = Visitor(
-            browser.new_context(
-                locale="de-DE", viewport={"width": 390, "height": 844}, color_scheme="dark"
-            ),
-            project,
-            "",
-        )
-        phone.go("/oauth?code=old&state=old")
-        _picture(phone, "problem-phone")
         _admin(
             Visitor(
                 browser.new_context(locale="en-GB", viewport={"width": 1200, "height": 800}),

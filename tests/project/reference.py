@@ -1,17 +1,16 @@
 """Writes the tables of docs/reference.md that the code knows: ``make reference``.
 
-A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Its first columns come from the code;
-the rows keep what the page says in further columns. ``test_reference`` fails while the page differs.
+A generated part stands between ``<!-- generated: NAME -->`` and ``<!-- end -->``. Its first columns
+come from the code; the rows keep what the page says in further columns. ``test_reference`` fails
+while the page differs.
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from argparse import Action
 from collections.abc import Callable, Iterable
 from dataclasses import fields, is_dataclass
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings as of_site
@@ -31,51 +30,39 @@ PAGE = ROOT / "docs" / "reference.md"
 PART = re.compile(r"(?<=<!-- generated: )([\w ]+)( -->\n)(.*?)(?=<!-- end -->)", re.DOTALL)
 MISSING = "…"
 """What a new row says in a column that is written by hand, until somebody writes it."""
-TYPES = {
-    "str": "text",
-    "float": "number",
-    "timedelta": "seconds",
-    "Path | None": "path or None",
-    "dict[str, str]": "dict of texts",
-}
-
 Row = list[str]
+
+
+def main() -> None:
+    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def rendered(page: str) -> str:
     """Return the text of the page with its generated parts as the code has them now."""
 
     def render(found: re.Match[str]) -> str:
-        name, lines = found[1], found[3].splitlines()
-        kind, _, argument = name.partition(" ")
+        kind, _, argument = found[1].partition(" ")
         made = PARTS[kind](*argument.split())
-        body = f"{made}\n" if isinstance(made, str) else _table(lines, made)
-        return f"{name}{found[2]}{body}"
+        body = f"{made}\n" if isinstance(made, str) else _table(found[3].splitlines(), made)
+        return f"{found[1]}{found[2]}{body}"
 
     with translation.override("en"):
         return PART.sub(render, page)
 
 
 def _table(old: list[str], rows: Iterable[Row]) -> str:
-    """Return a Markdown table of ``rows``, with the head and the hand-written columns of the one that is there."""
+    """Return a table of ``rows``, with head and hand-written columns of the one that is there."""
     head = [line for line in old if is_row(line)][:2]
     columns = head[0].count("|") - 1
     kept = {row[0]: row for row in table("\n".join(old))}
     made = [[*row, *kept.get(row[0], [MISSING] * columns)[len(row) :]] for row in rows]
-    return (
-        "\n".join(
-            [
-                *head,
-                *("".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in made),
-            ]
-        )
-        + "\n"
-    )
+    lines = ["".join(f"| {cell} " if cell else "| " for cell in row) + "|" for row in made]
+    return "\n".join([*head, *lines, ""])
 
 
-def words(text: str | None) -> str:
+def words(text: object) -> str:
     """Return a docstring's first paragraph as a line of Markdown, fit for a table's cell."""
-    first = inspect.cleandoc(text or "").partition("\n\n")[0]
+    first = inspect.cleandoc(str(text or "")).partition("\n\n")[0]
     return " ".join(first.replace("``", "`").split()).replace("|", "\\|").removesuffix("::")
 
 
@@ -83,61 +70,44 @@ def code(value: object) -> str:
     return f"`{value}`"
 
 
-# --- settings, commands -----------------------------------------------------------------------------------------------
+# --- the parts ------------------------------------------------------------------------------------
 
 
 def settings() -> list[Row]:
-    """Return name, type, default and meaning of every setting: ``conf`` asked in a site that sets none."""
+    """Return name, default and meaning of every setting: ``conf`` asked in a site that sets none."""
     rows = []
     with override_settings():
         for name in [name for name in dir(of_site) if name.startswith("SIPGATE_")]:
             delattr(of_site, name)
         for function in vars(conf).values():
-            described = re.match(
-                r"`(SIPGATE_\w+)`[^:]*: (.*)", words(getattr(function, "__doc__", ""))
-            )
-            if described and function.__module__ == conf.__name__:
-                kind = function.__annotations__["return"]
-                kind = (
-                    "list of texts" if kind.startswith(("list", "tuple")) else TYPES.get(kind, kind)
+            said = re.match(r"`(SIPGATE_\w+)`[^:]*: (.*)", words(getattr(function, "__doc__", "")))
+            if said and function.__module__ == conf.__name__:
+                value = function()
+                value = f"{value:g}" if isinstance(value, float) else value
+                default = "empty" if value in ("", ()) else code(value).replace("'", '"')
+                rows.append(
+                    [code(said[1]), "derived" if "derived" in said[2] else default, said[2]]
                 )
-                kind = "seconds" if described[1].endswith("_SECONDS") else kind
-                default = "derived" if "derived" in described[2] else _default(function())
-                rows.append([code(described[1]), kind, default, described[2]])
     return rows
-
-
-def _default(value: Any) -> str:
-    if value in ("", ()):
-        return "empty"
-    if isinstance(value, timedelta | float):
-        value = f"{value.total_seconds() if isinstance(value, timedelta) else value:g}"
-    return code(value).replace("'", '"')
 
 
 def options(name: str) -> list[Row]:
     """Return each option of a command as it is written, and its help."""
     parser = load_command_class(get_commands()[name], name).create_parser("manage.py", name)
     general = {action.dest for action in BaseCommand().create_parser("manage.py", name)._actions}
-    return [
-        [_written(action), words(action.help)]
-        for action in parser._actions
-        if action.dest not in general
-    ]
-
-
-def _written(action: Action) -> str:
-    value = "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
-    return code(" ".join([*action.option_strings[:1], *([value] if value else [])]))
+    rows = []
+    for action in (one for one in parser._actions if one.dest not in general):
+        value = "" if action.nargs == 0 else str(action.metavar or action.dest.upper())
+        rows.append(
+            [code(" ".join([*action.option_strings[:1], value]).strip()), words(action.help)]
+        )
+    return rows
 
 
 def exits(name: str) -> str:
     """Return what a command's help says of its exit codes."""
     found = re.search(r"Exit code: .*", str(load_command_class(get_commands()[name], name).help))
     return found[0] if found else MISSING
-
-
-# --- client, template tags --------------------------------------------------------------------------------------------
 
 
 def signature(function: Callable[..., Any], name: str) -> str:
@@ -148,82 +118,58 @@ def signature(function: Callable[..., Any], name: str) -> str:
         for one in given.parameters.values()
         if one.name not in {"self", "context"}
     ]
-    return code(
-        f"{name}{given.replace(parameters=kept, return_annotation=given.empty)}".replace("'", '"')
-    )
+    short = given.replace(parameters=kept, return_annotation=given.empty)
+    return code(f"{name}{short}".replace("'", '"'))
 
 
 def client() -> list[Row]:
-    both = [*vars(SipgateClient), *vars(Resources)]
-    public = [name for name in dict.fromkeys(both) if not name.startswith("_")]
-    members = [(name, getattr(SipgateClient, name)) for name in public]
+    names = dict.fromkeys([*vars(SipgateClient), *vars(Resources)])
+    members = {name: getattr(SipgateClient, name) for name in names if not name.startswith("_")}
     return [
-        [
-            code(name) if isinstance(member, property) else signature(member, name),
-            words(member.__doc__),
-        ]
-        for name, member in members
+        [code(name) if isinstance(one, property) else signature(one, name), words(one.__doc__)]
+        for name, one in members.items()
     ]
 
 
 def values() -> list[Row]:
+    kinds = [
+        kind
+        for kind in vars(of_sipgate).values()
+        if getattr(kind, "__module__", "") == of_sipgate.__name__
+    ]
     return [
         [code(kind.__name__), ", ".join(code(field.name) for field in fields(kind))]
-        for kind in vars(of_sipgate).values()
-        if is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == of_sipgate.__name__
+        for kind in kinds
+        if is_dataclass(kind)
     ]
 
 
 def tags() -> list[Row]:
     functions = {name: getattr(sipgate, name) for name in sipgate.register.tags}
-    return [
-        [signature(function, name), words(function.__doc__)] for name, function in functions.items()
-    ]
-
-
-# --- errors, models ---------------------------------------------------------------------------------------------------
+    return [[signature(one, name), words(one.__doc__)] for name, one in functions.items()]
 
 
 def error_tree() -> list[Row]:
-    """Return the tree: class, what its constructor adds; what happened and what helps, from the module's docstring."""
-    lines = re.findall(
-        r"^ *[├└│─ ]*(\w+) {2,}(.*?)(?: +→ (.*))?$", errors.__doc__ or "", flags=re.MULTILINE
-    )
-    said = {name: (words(meaning), words(remedy)) for name, meaning, remedy in lines}
+    """Return each class, what happened and what helps (its module's docstring), what it adds."""
+    drawn = re.compile(r"^ *[├└│─ ]*(\w+) {2,}(.*?)(?: +→ (.*))?$", re.MULTILINE)
+    said = {
+        found[1]: [words(found[2]), words(found[3])] for found in drawn.finditer(errors.__doc__)
+    }
 
     def rows(kind: type, depth: int) -> list[Row]:
-        known = {"self", "message", "details"}
-        new = [name for name in inspect.signature(kind.__init__).parameters if name not in known]
-        own = ", ".join(map(code, new)) if "__init__" in vars(kind) else ""
-        meaning, remedy = said[kind.__name__]
+        new = [*inspect.signature(kind.__init__).parameters] if "__init__" in vars(kind) else []
+        own = ", ".join(code(name) for name in new if name not in {"self", "message", "details"})
         below = [child for child in kind.__subclasses__() if child.__module__ == kind.__module__]
-        return [
-            [f"{'· ' * depth}{code(kind.__name__)}", meaning, remedy, own],
-            *(row for child in below for row in rows(child, depth + 1)),
-        ]
+        row = [f"{'· ' * depth}{code(kind.__name__)}", *said[kind.__name__], own]
+        return [row, *(line for child in below for line in rows(child, depth + 1))]
 
     return rows(errors.SipgateError, 0)
 
 
 def choices(name: str) -> list[Row]:
-    kind: Any = {"State": models.State, "Reason": models.Reason}[name]
+    kind: Any = getattr(models, name)
     return [[code(value), str(label)] for value, label in kind.choices if value]
 
 
-PARTS: dict[str, Callable[..., list[Row] | str]] = {
-    function.__name__: function
-    for function in (
-        settings,
-        options,
-        exits,
-        client,
-        values,
-        tags,
-        error_tree,
-        choices,
-    )
-}
-
-
-def main() -> None:
-    PAGE.write_text(rendered(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+_PARTS = (settings, options, exits, client, values, tags, error_tree, choices)
+PARTS: dict[str, Callable[..., list[Row] | str]] = {one.__name__: one for one in _PARTS}
