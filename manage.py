@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Run a management command of the site. If the configuration cannot work, it says so in one sentence."""
+"""Run a management command of the site; a wrong configuration ends it with one sentence."""
 
 import io
 import os

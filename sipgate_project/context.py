@@ -10,24 +10,12 @@ from django.utils.functional import SimpleLazyObject
 from django.utils.text import capfirst
 from django.utils.translation import get_language_info
 
-from sipgate_provider import connections
+from sipgate_provider.connections import needing_sign_in
 
 from . import people
 
 TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
-"""Pages that show every connection with its state, or are about a sign-in, so that a banner would repeat it."""
-
-SETTINGS_PAGES = frozenset(
-    {
-        "settings",
-        "socialaccount_connections",
-        "account_email",
-        "account_change_password",
-        "account_set_password",
-        "usersessions_list",
-        "account_delete",
-    }
-)
+"""Pages that show every connection with its state, or are about a sign-in: no banner repeats it."""
 
 LANGUAGES = [
     (code, capfirst(get_language_info(code)["name_local"])) for code, _name in settings.LANGUAGES
@@ -40,7 +28,6 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "SANDBOX": settings.SANDBOX,
         "SANDBOX_URL": settings.SANDBOX_URL,
         "SITE_NAME": settings.SIPGATE_SITE_NAME,
-        "SETTINGS_PAGES": SETTINGS_PAGES,
         "LANGUAGES": LANGUAGES,
         "here": _here(request),
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
@@ -59,8 +46,8 @@ def _here(request: HttpRequest) -> str:
 
 
 def _needing_sign_in(request: HttpRequest) -> list[Any]:
-    here = request.resolver_match.url_name if request.resolver_match else ""
+    page = request.resolver_match.url_name if request.resolver_match else ""
     user = getattr(request, "user", None)
-    if user is None or not user.is_authenticated or here in TOLD_ANYWAY:
+    if user is None or not user.is_authenticated or page in TOLD_ANYWAY:
         return []
-    return connections.needing_sign_in(user)
+    return needing_sign_in(user)

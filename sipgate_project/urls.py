@@ -24,7 +24,7 @@ admin.site.unregister(
     UserSession
 )  # people see and end their own; deleting a user takes them along, unasked
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's documented way
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's way
 
 urlpatterns = [
     path("", views.home, name="home"),

@@ -102,7 +102,7 @@ def account(request: HttpRequest) -> HttpResponse:
 
 
 def _problem_of(request: HttpRequest, view: ConnectionView) -> problems.Problem | None:
-    """Return what is wrong with a connection; the problem's button asks for a missing permission."""
+    """Return what is wrong with a connection. Its button asks for a missing permission."""
     error = view.error
     if error is None or view.is_access_ended:
         return None

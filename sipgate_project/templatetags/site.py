@@ -15,7 +15,7 @@ register = template.Library()
 
 @register.filter
 def moment(at: datetime | None) -> str:
-    """Return how long ago ``at`` was, or how long it still takes; the pointer shows the exact time."""
+    """Return how long ago ``at`` was, or how far off it is; the pointer shows the exact time."""
     if at is None:
         return "–"
     local = localtime(at)

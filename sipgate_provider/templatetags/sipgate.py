@@ -1,16 +1,18 @@
-"""Template tags that tell what is known about a person's connection, and show the button that starts a sign-in.
+"""Template tags that tell about a person's connection, and show the button that starts a sign-in.
 
 ::
 
     {% load sipgate %}
     {% sipgate_connection scopes="sessions:sms:write" as sipgate %}
     {% if not sipgate.connected %}     {% sipgate_button "Connect sipgate" %}
-    {% elif sipgate.needs_sign_in %}   {% sipgate_button "Sign in again" connection=sipgate.connection %}
+    {% elif sipgate.needs_sign_in %}
+        {% sipgate_button "Sign in again" connection=sipgate.connection %}
     {% elif sipgate.missing %}         {% sipgate_button "Allow SMS" scopes="sessions:sms:write" %}
     {% else %}                         {{ sipgate.name }}
     {% endif %}
 
-The tags need the ``request`` context processor, as allauth does; without a request everybody is anonymous.
+The tags need the ``request`` context processor, as allauth does; without a request everybody is
+anonymous.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ ROWS = "_sipgate_connections"
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A person's connection, the oldest of several. False in an ``if`` unless it can be used now."""
+    """A person's connection, the oldest of several. False in an ``if`` unless it works now."""
 
     connection: SocialAccount | None = None
     token: SipgateToken | None = None
@@ -150,7 +152,7 @@ def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | N
 
 @register.simple_tag(takes_context=True)
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
-    """Return the scopes to be asked for beyond the configured ones, on the page before a sign-in."""
+    """Return the scopes that a sign-in asks for beyond the configured ones."""
     request, provider = context.get("request"), context.get("provider")
     if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []

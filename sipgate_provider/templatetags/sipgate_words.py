@@ -1,4 +1,4 @@
-"""Words for sipgate's codes and for the events of the history. Unknown values are shown as they are."""
+"""Words for sipgate's codes and the history's events. Unknown values are shown as they are."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PERMISSIONS = {
     "users:read": gettext_lazy("read the names and email addresses of your company's users"),
     "voicemails:read": gettext_lazy("read your voicemails"),
 }
-"""What a scope allows, to be read after "may". https://developer.sipgate.io/rest-api/oauth2-scopes/"""
+"""What a scope allows, after "may": https://developer.sipgate.io/rest-api/oauth2-scopes/"""
 
 HISTORY_LIFETIMES = {
     "": "–",

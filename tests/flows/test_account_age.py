@@ -1,4 +1,4 @@
-"""A page shows what sipgate said a moment ago, dated, instead of asking again (``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``)."""
+"""A page shows sipgate's last answer, dated, for ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``."""
 
 from __future__ import annotations
 

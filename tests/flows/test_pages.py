@@ -1,4 +1,4 @@
-"""The pages that people see: nobody meets an error by going back, names instead of numbers, and ways out."""
+"""The pages: nobody meets an error by going back, names instead of numbers, ways out."""
 
 from __future__ import annotations
 

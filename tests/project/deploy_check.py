@@ -1,4 +1,4 @@
-"""``manage.py check --deploy`` with the variables of a real deployment: not a single remark. Run by ``make check``."""
+"""``manage.py check --deploy`` with a real deployment's variables: no remark (``make check``)."""
 
 from __future__ import annotations
 

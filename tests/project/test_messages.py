@@ -1,4 +1,4 @@
-"""Every language is complete: nothing untranslated, fuzzy or forgotten, and compiled as it is written."""
+"""Every language is complete: nothing untranslated, fuzzy or forgotten, compiled as written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``make run`` starts: four lines at the end, nothing left behind, and a second one beside it."""
+"""What ``make run`` starts: four lines at its end, nothing left behind, a second one beside it."""
 
 from __future__ import annotations
 

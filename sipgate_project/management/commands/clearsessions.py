@@ -1,4 +1,4 @@
-"""``clearsessions`` that also removes what allauth stored about ended sessions: addresses and browsers."""
+"""``clearsessions`` that also removes the addresses and browsers of ended sessions."""
 
 from __future__ import annotations
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from django.conf import settings
 from django.core.management.base import CommandError
@@ -24,7 +23,7 @@ class Command(RunserverCommand):
     addr: str
     port: str
     use_ipv6: bool
-    help = "Serve the site for development, on PORT unless told otherwise; without credentials the sandbox runs beside it."
+    help = "Serve the site for development; without credentials the sandbox runs beside it."
     default_port = str(settings.PORT)
 
     def add_arguments(self, parser: Any) -> None:
@@ -36,7 +35,8 @@ class Command(RunserverCommand):
         )
 
     def run(self, **options: Any) -> None:
-        # The reloader runs this method in a parent and in a child; the parent checks the port and owns the sandbox.
+        # The reloader runs this method in a parent and in a child; the parent checks the port and
+        # owns the sandbox.
         if os.environ.get("RUN_MAIN") == "true":
             super().run(**options)
             return
@@ -46,17 +46,16 @@ class Command(RunserverCommand):
         with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
             super().run(**options)
 
-    @contextlib.contextmanager
+    @contextmanager
     def _sandbox(self, *, wanted: bool) -> Any:
         if not wanted:
-            if not settings.SANDBOX:
-                self.stdout.write("Signing in goes to sipgate, with the client in .env.")
             yield
             return
         self.stdout.write(
-            "No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts beside the site."
+            "No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts "
+            "beside the site."
         )
-        signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
         process = sandbox.start()
         try:
             yield
@@ -64,22 +63,20 @@ class Command(RunserverCommand):
             sandbox.stop(process)
 
     def on_bind(self, server_port: int) -> None:
+        """Say what somebody who has just started the site needs to know next."""
         super().on_bind(server_port)
+        site = urljoin(settings.SIPGATE_REDIRECT_URI, "/")
+        lines = {
+            "Site": f"{site}   (stop with Ctrl-C)",
+            "Sandbox": f"{settings.SANDBOX_URL}/   (invented people, faults to try)",
+            "Administrator": f"{python()} manage.py createsuperuser, then {site}admin/",
+            "Tutorial": "docs/tutorial.md",
+        }
+        if not settings.SANDBOX:
+            lines["Sandbox"] = "not used: signing in goes to sipgate, with the client in .env"
         self.stdout.write("")
-        for name, what in self._last_lines():
+        for name, what in lines.items():
             self.stdout.write(f"  {name:<15}{self.style.SUCCESS(what)}")
-
-    def _last_lines(self) -> Iterator[tuple[str, str]]:
-        """Yield what somebody who has just started the site needs to know next."""
-        yield "Site", f"{site_url()}   (stop with Ctrl-C)"
-        if settings.SANDBOX:
-            yield "Sandbox", f"{settings.SANDBOX_URL}/   (invented people, faults to try)"
-        yield "Administrator", f"{python()} manage.py createsuperuser, then {site_url()}admin/"
-        yield "Tutorial", "docs/tutorial.md"
-
-
-def _leave(_signal: int, _frame: object) -> None:
-    raise SystemExit(0)
 
 
 def python() -> str:
@@ -90,11 +87,6 @@ def python() -> str:
         return sys.executable
 
 
-def site_url() -> str:
-    scheme, _, rest = settings.SIPGATE_REDIRECT_URI.partition("://")
-    return f"{scheme}://{rest.partition('/')[0]}/"
-
-
 def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
     """Raise ``CommandError`` with one sentence if the port cannot be listened on."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
@@ -103,15 +95,8 @@ def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((host.strip("[]"), port))
     except OSError as error:
-        raise CommandError(_why_not(error, port)) from None
-
-
-def _why_not(error: OSError, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"Port {port} is in use by another program, or by this site in another window. Stop it, or take another "
-            "port: PORT=8090 make run. With a CLIENT_ID, REDIRECT_URI has to name it, too, also in sipgate's console."
-        )
-    if error.errno == errno.EACCES:
-        return f"Port {port} needs more rights than this user has: set PORT and REDIRECT_URI to a port from 1024 upwards."
-    return f"Port {port} cannot be used: {error.strerror}."
+        raise CommandError(
+            f"Port {port} cannot be used ({error.strerror}): stop the program that uses it, or "
+            "take another port from 1024 upwards, such as PORT=8090 make run. With a CLIENT_ID, "
+            "REDIRECT_URI has to name it as well, here and in sipgate's console."
+        ) from None
