@@ -10,7 +10,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.core import mail
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.formats import date_format
 
 from sipgate_provider import errors, tokens
@@ -40,7 +40,8 @@ class TestUsers:
         assert message.to == ["erika@example.org"]
         assert message.subject == "sipgate for Django: sipgate needs you to sign in again"
         since = timezone.localtime(tokens.load(connection.pk).state_since)
-        assert date_format(since, "DATETIME_FORMAT") in message.body
+        with translation.override("en"):
+            assert date_format(since, "DATETIME_FORMAT") in message.body
         assert "sipgate account <b>Erika & Co." in message.body
         assert "http://localhost:8080/accounts/sipgate/login/?process=login" in message.body
         assert not re.search(r"at-|rt-|Session not active", message.body)
