@@ -68,7 +68,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
 
         said = at_site.run(tutorial.shell())
         assert "Rosenduft Gartenbau GmbH" in said
-        assert "generation 2 → 3" in said
+        assert "Refreshed." in said
         assert "All is well" in said
 
         at_sandbox.run(f"{tutorial.shell()} --url http://localhost:{tutorial.sandbox_port}")
