@@ -23,6 +23,7 @@ def main() -> int:
             project,
             "",
         )
+        person.go("/")
         person.sign_in("1000000w0")
         person.go("/account")
         _picture(person, "account")
