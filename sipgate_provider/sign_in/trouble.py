@@ -76,7 +76,7 @@ def _of_code(code: str) -> errors.SipgateError:
     """Return the error that an ``error`` of the authorization endpoint is (RFC 6749 §4.1.2.1)."""
     match code:
         case "server_error" | "temporarily_unavailable":
-            text = "The authorization server reported trouble of its own."
+            text = "The authorization server is in trouble."
             return errors.SipgateUnavailable(text, code=code)
         case "invalid_scope":
             text = "sipgate does not know a requested scope."

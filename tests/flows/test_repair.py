@@ -113,7 +113,7 @@ class TestWhoFollowsTheMail:
         assert not SocialAccount.objects.exists()
 
     @pytest.mark.parametrize("value", ["1", "1:forged", "", "x" * 3000])
-    def test_a_forged_link_is_refused(self, browser: Browser, value: str) -> None:
+    def test_a_forged_link_leads_nowhere(self, browser: Browser, value: str) -> None:
         response = browser.site.post(f"/accounts/sipgate/login/?repair={value}")
         assert response.headers["Location"] == "/accounts/login/"
 

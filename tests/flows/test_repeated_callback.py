@@ -26,8 +26,6 @@ def test_the_first_answer_was_dropped(browser: Browser, settings: Any, engine: s
     """F5 on a slow page: the first answer never arrives, and its session has replaced that of the
     browser.
     """
-    if engine == "signed_cookies":  # the site's list of sessions has no room for a cookie
-        settings.MIDDLEWARE = [one for one in settings.MIDDLEWARE if "usersessions" not in one]
     settings.SESSION_ENGINE = f"django.contrib.sessions.backends.{engine}"
     callback = browser.consent(browser.start(next_url="/?here=1"))
     reloaded = as_it_is(browser)

@@ -145,7 +145,7 @@ class TestSignUp:
 
     @pytest.mark.parametrize("said", ["false", "true", 1, None])
     def test_nothing_but_true_means_verified(self, settings, rf, said: object) -> None:
-        """With e-mail authentication of allauth's, it opens the account that has the address."""
+        """With email authentication of allauth's, it opens the account that has the address."""
         claims = json.dumps({"email": "rosa@rosenduft.example", "email_verified": said}).encode()
         id_token = f"e30.{base64.urlsafe_b64encode(claims).decode()}.x"
         grant = oauth.Grant(
@@ -320,7 +320,7 @@ class TestConnect:
         }
         assert len(another_browser.site.get("/account.json").json()["connections"]) == 2
 
-    def test_what_belongs_to_somebody_else_is_refused_and_unchanged(
+    def test_what_belongs_to_somebody_else_stays_as_it_is(
         self, browser: Browser, another_browser: Browser
     ) -> None:
         browser.sign_in()
@@ -390,7 +390,7 @@ class TestAccount:
         assert (refreshed["before"], refreshed["after"]) == (1, 2)
         assert browser.sandbox.control.state()["reuses"] == 0
 
-    def test_refresh_of_somebody_elses_connection_is_refused(
+    def test_refresh_of_somebody_elses_connection_is_not_found(
         self, browser: Browser, another_browser: Browser
     ) -> None:
         browser.sign_in()
@@ -402,7 +402,7 @@ class TestAccount:
         )
         assert tokens.load(other.pk).generation == 1
 
-    def test_rejected_access_token_is_renewed_behind_the_page(self, browser: Browser) -> None:
+    def test_rejected_access_token_is_refreshed_behind_the_page(self, browser: Browser) -> None:
         browser.sign_in()
         browser.sandbox.control.expire_access()
         assert browser.site.get("/account.json").json()["connections"][0]["fresh"]

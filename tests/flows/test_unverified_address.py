@@ -65,7 +65,7 @@ def test_the_attack_with_a_sipgate_user_of_that_address(
 ) -> None:
     """1. A stranger gives a sipgate user of his the victim's address and signs in. 2. The victim,
     who knows of nothing, asks for a new password. 3. She uses the account. 4. The stranger's
-    sipgate opens it, too.
+    sipgate opens it as well.
     """
     browser.sign_in()
     assert User.objects.get().email == ""
