@@ -119,13 +119,6 @@ class KeycloakServer(AuthorizationServer):
         self._changed.add("scopes")
         self._administrator.allow_scopes(self.client.id, SCOPES if scopes is None else scopes)
 
-    def set_way_back(self, registered: str) -> None:
-        """Set where the logout page may lead to: ``+`` means the redirect URIs, ``-`` nowhere."""
-        self._changed.add("client")
-        self._administrator.change_client(
-            self.client.id, attributes={"post.logout.redirect.uris": registered}
-        )
-
     def set_consent_required(self, required: bool) -> None:
         self._changed.add("client")
         self._administrator.change_client(self.client.id, consentRequired=required)

@@ -1,6 +1,4 @@
-"""Pre-hijacking: an address that nobody has verified must neither reset a password nor be written
-to.
-"""
+"""Pre-hijacking: an address that nobody has verified gets neither a password nor a mail."""
 
 from __future__ import annotations
 
@@ -22,42 +20,6 @@ from tests.journey import HOST, Browser
 User = get_user_model()
 VICTIM = "rosa@rosenduft.example"
 PASSWORD = "correct horse battery"
-
-
-@pytest.fixture(autouse=True)
-def _scope(settings: Any) -> None:
-    _configure(settings)
-
-
-def _configure(settings: Any, **more: Any) -> None:
-    app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-    settings.SOCIALACCOUNT_PROVIDERS = {
-        "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], **more}
-    }
-
-
-def reset_password(address: str) -> Client:
-    """Ask for a new password as the owner of ``address``, follow the mail if there is one, and sign
-    in with it.
-    """
-    client = Client(headers={"host": HOST})
-    assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
-    assert tokens.errands.wait_idle(10)
-    links = re.findall(
-        r"http://localhost:8080(/accounts/password/reset/key/\S+)",
-        "".join(m.body for m in mail.outbox),
-    )
-    if links:
-        form = client.get(links[0], follow=True).redirect_chain[-1][0]
-        client.post(
-            form, {"password1": "another horse battery", "password2": "another horse battery"}
-        )
-    client.post("/accounts/login/", {"login": address, "password": "another horse battery"})
-    return client
-
-
-def is_signed_in(client: Client) -> bool:
-    return client.get("/account.json").status_code != 401
 
 
 def test_the_attack_with_a_sipgate_user_of_that_address(
@@ -113,3 +75,37 @@ def test_only_a_verified_address_is_written_to(browser: Browser, verified: bool)
     SipgateToken.objects.update(state="needs_sign_in", notified_at=None)
     assert notices.tell_user(SocialAccount.objects.get().pk) is verified
     assert len(mail.outbox) == verified
+
+
+@pytest.fixture(autouse=True)
+def _scope(settings: Any) -> None:
+    _configure(settings)
+
+
+def _configure(settings: Any, **more: Any) -> None:
+    app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+    settings.SOCIALACCOUNT_PROVIDERS = {
+        "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], **more}
+    }
+
+
+def reset_password(address: str) -> Client:
+    """Ask for a new password as the owner of ``address``, and sign in with it if a mail came."""
+    client = Client(headers={"host": HOST})
+    assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
+    assert tokens.errands.wait_idle(10)
+    links = re.findall(
+        r"http://localhost:8080(/accounts/password/reset/key/\S+)",
+        "".join(m.body for m in mail.outbox),
+    )
+    if links:
+        form = client.get(links[0], follow=True).redirect_chain[-1][0]
+        client.post(
+            form, {"password1": "another horse battery", "password2": "another horse battery"}
+        )
+    client.post("/accounts/login/", {"login": address, "password": "another horse battery"})
+    return client
+
+
+def is_signed_in(client: Client) -> bool:
+    return client.get("/account.json").status_code != 401
