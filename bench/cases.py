@@ -123,7 +123,7 @@ def person(uid: str) -> SocialAccount:
 def bare_refresh(connection: SocialAccount) -> Work:
     """Return a function that refreshes a person's tokens and keeps the new ones in a variable."""
     row = SipgateToken.objects.get(pk=connection.pk)
-    pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
+    pair = sealing.open_pair(row.sealed, connection_id=row.pk, number=row.number)
     session, held = requests.Session(), str(pair.refresh_token)
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0]
     client = {"client_id": app["client_id"], "client_secret": app["secret"]}

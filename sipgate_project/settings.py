@@ -104,8 +104,6 @@ CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.db.DatabaseCache",
         "LOCATION": "site_cache",
-        # Django's 300 would let whoever has 300 addresses push out what is counted of others.
-        "OPTIONS": {"MAX_ENTRIES": 100_000},
     }
 }
 

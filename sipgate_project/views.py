@@ -196,7 +196,7 @@ def _as_json(request: HttpRequest, view: ConnectionView) -> dict[str, Any]:
             "scope": list(token.scopes),
             "access_expires_at": token.expires_at,
             "link_expires_at": token.refresh_expires_at,
-            "generation": token.generation,
+            "number": token.number,
         },
     }
 
@@ -229,7 +229,7 @@ def connection(request: HttpRequest, pk: int) -> HttpResponse:
 def end_access(request: HttpRequest, pk: int) -> HttpResponse:
     connection = _own(request, pk)
     try:
-        tokens.end_access(connection)
+        tokens.end(connection, by="user")
     except errors.SipgateError as error:
         return problems.page(request, error, next_url=reverse("connection", args=[pk]))
     text = _("This site can no longer use %(name)s. You can still sign in with it.")

@@ -54,6 +54,8 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 raise ImmediateHttpResponse(_belongs_to_another_user(request, sociallogin))
         elif not connection.pk and not sociallogin.is_existing:
             if self.is_open_for_signup(request, sociallogin):
+                # While it waits for a form, the end of an older grant would end this one as well.
+                tokens.cancel_endings(connection.uid)
                 return
             receivers.discard(sociallogin, why="sign-up is closed")
             raise SignupClosedException

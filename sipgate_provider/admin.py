@@ -31,9 +31,9 @@ from django.utils.translation import gettext_lazy
 from sipgate_provider import conf, connections, errors, tokens
 from sipgate_provider.models import (
     ClientPause,
+    Ending,
     LastKnownAccount,
     Reason,
-    Revocation,
     SipgateToken,
     State,
     TokenEvent,
@@ -74,7 +74,7 @@ def name_of(request: HttpRequest) -> str:
 def badge(state: str, reason: str) -> SafeString:
     """Return a state as word and colour, with its reason."""
     html = '<span class="sipgate-badge sipgate-{}">{}</span> <span class="sipgate-why">{}</span>'
-    if reason == Reason.ENDED_BY_PERSON:
+    if reason == Reason.ENDED_BY_USER:
         return format_html(html, "plain", _("Sign-in only"), "")
     why = Reason(reason).label if reason else ""
     return format_html(html, TONES.get(State(state), "bad"), capfirst(State(state).label), why)
@@ -135,7 +135,7 @@ class TokenInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]  # a
 
 def is_content(row: SipgateToken) -> bool:
     """Tell whether the user ended access on purpose and goes on signing in."""
-    return row.reason == Reason.ENDED_BY_PERSON
+    return row.reason == Reason.ENDED_BY_USER
 
 
 class AccountInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]  # as above
@@ -167,7 +167,7 @@ class AttentionFilter(admin.SimpleListFilter):
             return rows
         troubled = [state for state in State if state != State.ACTIVE]
         rows = rows.filter(sipgate_token__state__in=troubled)
-        return rows.exclude(sipgate_token__reason=Reason.ENDED_BY_PERSON)
+        return rows.exclude(sipgate_token__reason=Reason.ENDED_BY_USER)
 
 
 class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only in the stubs
@@ -344,7 +344,7 @@ class HistoryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as 
     search_fields = ("uid__startswith", "reference__exact")
 
 
-class RevocationAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
+class EndingAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
     list_display = ("uid", "why", "created_at", "attempts", "next_attempt_at", "last_error_code")
 
 
@@ -387,5 +387,5 @@ admin.site.unregister(SocialAccount)
 admin.site.register(SocialApp, ClientAdmin)
 admin.site.register(SocialAccount, ConnectionAdmin)
 admin.site.register(TokenEvent, HistoryAdmin)
-admin.site.register(Revocation, RevocationAdmin)
+admin.site.register(Ending, EndingAdmin)
 admin.site.register(ClientPause, ClientPauseAdmin)

@@ -12,7 +12,7 @@ class SipgateProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sipgate_provider import checks, conf, metrics
+        from sipgate_provider import checks, conf
         from sipgate_provider.ops import notices, personal_data
         from sipgate_provider.sign_in import receivers
 
@@ -21,7 +21,6 @@ class SipgateProviderConfig(AppConfig):
         notices.connect_signals()
         personal_data.connect_signals()
         if conf.metrics():
-            from sipgate_provider import exposition  # needs prometheus-client
+            from sipgate_provider import exposition
 
-            metrics.switch_on()
             exposition.register()

@@ -20,9 +20,9 @@ from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
 from sipgate_provider import conf, endpoints, errors, scopes, tokens
+from sipgate_provider.remote import line, oauth
 
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-CONNECT_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,14 +145,8 @@ def _is_insecure_with_secure_cookie() -> bool:
     return settings.SESSION_COOKIE_SECURE and conf.redirect_uri().startswith("http://")
 
 
-def _shortest_lease() -> float:
-    shortest = conf.answer_seconds() + 1 + conf.store_seconds()
-    return shortest if conf.lease().total_seconds() < shortest else 0
-
-
-def _shortest_wait() -> float:
-    shortest = CONNECT_SECONDS + conf.answer_seconds()
-    return shortest if conf.wait_seconds() < shortest else 0
+def _is_impatient() -> bool:
+    return conf.wait_seconds() < line.CONNECT_SECONDS + oauth.ANSWER_SECONDS
 
 
 def _database() -> tuple[str, dict[str, Any]]:
@@ -212,18 +206,6 @@ SETTINGS = (
         "Name a folder that this user may write to, or None to do without the journal.",
     ),
     Check(
-        "E008",
-        _shortest_lease,
-        "SIPGATE_LEASE_SECONDS is shorter than one refresh may take: no token could be sent.",
-        "Remove it to use the default.",
-    ),
-    Check(
-        "E009",
-        lambda: not 0 < conf.mandatory_share() < conf.advisory_share() < 1,
-        "SIPGATE_MANDATORY_SHARE and SIPGATE_ADVISORY_SHARE must be 0 < mandatory < advisory < 1.",
-        "Remove both to use the defaults.",
-    ),
-    Check(
         "W010",
         _redirect_uri,
         "SIPGATE_REDIRECT_URI cannot bring users back: {}.",
@@ -231,7 +213,7 @@ SETTINGS = (
     ),
     Check(
         "W011",
-        _shortest_wait,
+        _is_impatient,
         "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take.",
         "Remove it to use the default.",
     ),

@@ -6,7 +6,6 @@ Must not know: the environment (the site reads that), models, allauth.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -103,59 +102,11 @@ def scope() -> list[str]:
     return list(_get("SCOPE", ["account:read"]))
 
 
-def advisory_share() -> float:
-    """``SIPGATE_ADVISORY_SHARE`` (0–1): the last part of an access token's life, as a share, in which one caller
-    refreshes it and the others use it."""
-    return float(_get("ADVISORY_SHARE", 0.4))
-
-
-def mandatory_share() -> float:
-    """``SIPGATE_MANDATORY_SHARE`` (0–1, below the advisory one): the last part, as a share, in which callers wait for a
-    new token.
-
-    A tenth is 30 s of sipgate's 300 s. It must be longer than one API call, which may still use the token.
-    """
-    return float(_get("MANDATORY_SHARE", 0.1))
-
-
-def assumed_lifetime() -> timedelta:
-    """``SIPGATE_ASSUMED_LIFETIME`` (seconds): lifetime of an access token whose ``expires_in`` is missing or odd."""
-    return timedelta(seconds=float(_get("ASSUMED_LIFETIME", 300)))
-
-
-def answer_seconds() -> float:
-    """``SIPGATE_ANSWER_SECONDS``: how long a refresh waits for sipgate's answer, from the first byte that is sent.
-
-    It is long because giving up early would turn a slow answer into a lost one.
-    """
-    return float(_get("ANSWER_SECONDS", 20))
-
-
-def store_seconds() -> float:
-    """``SIPGATE_STORE_SECONDS``: how long the app tries to store a new pair if the database does not answer; then the
-    pair waits in the journal."""
-    return float(_get("STORE_SECONDS", 5))
-
-
-def lease() -> timedelta:
-    """``SIPGATE_LEASE_SECONDS``: how long one refresh may hold a connection, by the database's clock.
-
-    It must be longer than answer and storing may take; a system check adds them up. On one machine a killed process is
-    noticed at once, so the lease matters between machines.
-    """
-    return timedelta(seconds=float(_get("LEASE_SECONDS", 45)))
-
-
-def grace() -> timedelta:
-    """``SIPGATE_GRACE_SECONDS``: how long another machine waits after the end of a lease that was not returned, so that
-    the first machine can store what is in its journal."""
-    return timedelta(seconds=float(_get("GRACE_SECONDS", 120)))
-
-
 def wait_seconds() -> float:
     """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise.
 
-    It covers connecting (5 s) and the answer, and is less than the 30 s after which gunicorn ends a worker by default.
+    It covers connecting (5 s) and the answer (20 s), and is less than the 30 s after which gunicorn ends a worker by
+    default.
     """
     return float(_get("WAIT_SECONDS", 25))
 
@@ -178,7 +129,8 @@ def account_max_age_seconds() -> float:
 
 
 def journal_directory() -> Path | None:
-    """``SIPGATE_JOURNAL_DIR``: folder that keeps each new pair, encrypted, until the next one; ``None`` for none."""
+    """``SIPGATE_JOURNAL_DIR``: folder that keeps new tokens, encrypted, until the next ones, and the locks by which the
+    processes of this machine exclude each other; ``None`` for none: then the lease in the row alone excludes."""
     value = _get("JOURNAL_DIR", None)
     return _path(value) if value else None
 
@@ -203,7 +155,7 @@ def history_days() -> int:
 
 
 def metrics() -> bool:
-    """``SIPGATE_METRICS``: whether metrics for Prometheus are counted; read once, when the app is ready."""
+    """``SIPGATE_METRICS``: whether Prometheus may read the metrics; read once, when the app is ready."""
     return bool(_get("METRICS", False))
 
 

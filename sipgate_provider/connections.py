@@ -82,7 +82,7 @@ class ConnectionView:
     @property
     def is_access_ended(self) -> bool:
         """The person ended access and goes on signing in with it: nothing is wrong."""
-        return self.token is not None and self.token.reason == Reason.ENDED_BY_PERSON
+        return self.token is not None and self.token.reason == Reason.ENDED_BY_USER
 
     @property
     def needs_sign_in(self) -> bool:
@@ -127,11 +127,10 @@ def views_of(user: Any, *, ask: bool = True, wait: float | None = None) -> list[
         tokens.pages.submit_once(("account", view.connection.pk), partial(fetch, view.connection))
         for view in asked
     ]
-    patience = conf.page_wait() if wait is None else wait
+    give_up = time.monotonic() + (conf.page_wait() if wait is None else wait)
     for view, future in zip(asked, futures, strict=True):
-        # Counted from when sipgate was asked: whoever reloads while it hangs does not wait again.
-        left = max(patience - tokens.seconds_under_way(future), 0)
         try:
+            left = max(give_up - time.monotonic(), 0)
             views[views.index(view)] = future.result(timeout=left)
         except FutureTimeout:
             view.is_pending = True
@@ -163,7 +162,7 @@ def fetch(connection: SocialAccount) -> ConnectionView:
 
     row = token_of(connection)
     token, account = tokens.call(connection, ask, row=row)
-    if row is None or row.generation != token.generation:
+    if row is None or row.number != token.number:
         row = tokens.load(connection.pk)
     now = timezone.now()
     _remember(connection, account, now)
@@ -208,8 +207,8 @@ def demonstrate(connection: SocialAccount, *, by: str = "person") -> Demonstrati
     row = tokens.load(connection.pk)
     after = tokens.refresh(connection, by=by)
     return Demonstration(
-        before=row.generation if row else 0,
-        after=after.generation,
+        before=row.number if row else 0,
+        after=after.number,
         account_before=account_before,
         account_after=client.account(),
         duration_ms=round((time.monotonic() - started) * 1000),

@@ -13,12 +13,12 @@
     ├─ Misconfigured               this site's client or settings             → the operator: see ``setting``
     │  └─ CallerHoldsLock          SQLite: the caller holds the write lock    → the developer: leave the transaction
     ├─ UnexpectedResponse          an answer that is not understood           → apologise; the reference is in the log
-    └─ RequestFailed               sipgate refused this request               → depends on the request
+    └─ RequestFailed               sipgate rejected this request              → depends on the request
        ├─ PaymentRequired          402, balance too low
        ├─ NotFound                 404
        └─ Conflict                 409
 
-    TokenRefused                   not a SipgateError: the token endpoint refused a token or a code; the refresh
+    TokenRejected                   not a SipgateError: the token endpoint rejected a token or a code; the refresh
                                    and the callback deal with it
 
 No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token: they name the
@@ -55,7 +55,7 @@ class Kind(StrEnum):
     MISSING_PERMISSION = "missing_permission"
     UNAVAILABLE = "unavailable"
     MISCONFIGURED = "misconfigured"
-    REFUSED = "refused"
+    REJECTED = "rejected"
     UNEXPECTED = "unexpected"
     NOT_SIGNED_IN = "not_signed_in"
     # Only at the end of a sign-in:
@@ -72,14 +72,14 @@ class LogFields(TypedDict, total=False):
     """The eight characters that an error page shows as well."""
     connection: int | None
     """Primary key."""
-    generation: int | None
-    """Of its token row."""
+    number: int | None
+    """Of the version of its tokens."""
     outcome: str
     """Of the work, or what is done next; in the words of the metrics if they have one."""
     kind: str
     """Of the problem that a person was shown."""
     actor: str
-    """Who wanted it: gate, keepalive, person or other."""
+    """Who wanted it: caller, user, keepalive or other."""
     endpoint: str | None
     status: int | None
     code: str | None
@@ -146,7 +146,7 @@ class NotConnected(SipgateError):
 class NeedsSignIn(SipgateError):
     """The connection ended. Remedy: sign in at sipgate again; the same connection then works again.
 
-    ``reason`` is one of ``models.Reason``'s values (``"refused"``, ``"lost_rotation"`` …).
+    ``reason`` is one of ``models.Reason``'s values (``"rejected"``, ``"lost_rotation"`` …).
     """
 
     kind = Kind.NEEDS_SIGN_IN
@@ -157,7 +157,7 @@ class NeedsSignIn(SipgateError):
 
 
 class AccessRejected(NeedsSignIn):
-    """The API answered 401. The gate is asked once for a newer token; a second 401 reaches the caller."""
+    """The API answered 401. A newer token is tried once; a second 401 reaches the caller."""
 
 
 class MissingPermission(SipgateError):
@@ -217,7 +217,7 @@ class Misconfigured(SipgateError):
 
 
 class CallerHoldsLock(Misconfigured):
-    """On SQLite the caller's own open transaction holds the only write lock, so a new pair could not be stored.
+    """On SQLite the caller's own open transaction holds the only write lock, so new tokens could not be stored.
 
     Raised before sipgate is asked, so nothing is lost. Remedy: call outside ``transaction.atomic`` (and without
     ``ATOMIC_REQUESTS``), or use PostgreSQL.
@@ -229,9 +229,9 @@ class UnexpectedResponse(SipgateError):
 
 
 class RequestFailed(SipgateError):
-    """sipgate understood this one request and refused it (400, 402, 404, 409 …)."""
+    """sipgate understood this one request and rejected it (400, 402, 404, 409 …)."""
 
-    kind = Kind.REFUSED
+    kind = Kind.REJECTED
 
 
 class PaymentRequired(RequestFailed):
@@ -246,8 +246,8 @@ class Conflict(RequestFailed):
     """409: there is one already."""
 
 
-class TokenRefused(Exception):
-    """The token endpoint refused a refresh token or a code (RFC 6749 §5.2).
+class TokenRejected(Exception):
+    """The token endpoint rejected a refresh token or a code (RFC 6749 §5.2).
 
     ``description`` is sipgate's text; it is shown to operators, escaped, and never matched on.
     """
@@ -255,7 +255,7 @@ class TokenRefused(Exception):
     kind = Kind.EXPIRED
 
     def __init__(self, *, code: str, description: str = "", status: int | None = None) -> None:
-        super().__init__(f"The token endpoint refused what it was sent ({code}).")
+        super().__init__(f"The token endpoint rejected what it was sent ({code}).")
         self.code = code
         self.description = description
         self.status = status

@@ -3,7 +3,6 @@
 With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only prometheus-client reads, one answer
 has the counts of every process; without it, those of the process that answers.
 
-Needs prometheus-client: import it only if ``conf.metrics()``.
 """
 
 from __future__ import annotations
@@ -20,31 +19,32 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from sipgate_provider import tokens
-from sipgate_provider.models import Revocation, SipgateToken, State
+from sipgate_provider.models import Ending, SipgateToken, State
 
 logger = logging.getLogger(__name__)
 
 
 class Gauges(Collector):
-    """Counts connections, endings and the journal. While the database is away, only the journal."""
+    """Counts connections, endings and the journal. While the database is away, nothing."""
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return ()  # a registry asks for names at the start, when there may be no database
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        yield GaugeMetricFamily(
-            "sipgate_journal_entries",
-            "Tokens in this machine's journal that the database may not have.",
-            tokens.journal_waiting(),
-        )
         try:
             with tokens.own_connections():
+                waiting = tokens.journal_waiting()
                 rows = SipgateToken.objects.order_by().values_list("state")
                 states = dict(rows.annotate(number=Count("pk")))
-                endings = Revocation.objects.filter(next_attempt_at__isnull=False).count()
+                endings = Ending.objects.count()
         except DatabaseError as error:
             logger.error("The connections could not be counted: %s", type(error).__name__)
             return
+        yield GaugeMetricFamily(
+            "sipgate_journal_entries",
+            "Tokens in this machine's journal that the database does not have.",
+            waiting,
+        )
         connections = GaugeMetricFamily(
             "sipgate_connections", "Connections by state.", labels=["state"]
         )

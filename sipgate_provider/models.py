@@ -1,6 +1,6 @@
-"""What is stored: one token row per connection, its history, the last known account, and pending revocations.
+"""What is stored: one row of tokens per connection, its history, the last known account, and pending endings.
 
-Rows of ``SipgateToken`` are written by ``store`` only. Must not know: HTTP, requests, templates.
+Rows of ``SipgateToken`` are written by ``tokens`` only.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
@@ -17,12 +17,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
-from sipgate_provider import conf
-
 OFFLINE_ACCESS = "offline_access"
 """Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
 TELL_BEFORE = timedelta(days=7)
-"""How long before a fixed end its person is told."""
+"""How long before a fixed end its user is told."""
+ADVISORY_SHARE = 0.4
+"""The last part of an access token's life in which one caller refreshes it and the others use it."""
+MANDATORY_SHARE = 0.1
+"""The last part in which callers wait for a new one: 30 s of 300. Longer than an API call, which may still use it."""
 
 
 def database() -> str:
@@ -53,20 +55,31 @@ class Reason(models.TextChoices):
     """Why a connection is in its state."""
 
     NONE = "", "–"
-    REFUSED = "refused", _("sipgate refused to renew it")
+    REJECTED = "rejected", _("sipgate rejected it")
     LOST_ROTATION = "lost_rotation", _("sipgate's last answer was lost on its way")
     EXPIRED_IDLE = "expired_idle", _("it was not used for too long")
     FIXED_END = "fixed_end", _("sipgate limits how long a sign-in lasts")
-    NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to renew it with")
+    NO_REFRESH_TOKEN = "no_refresh_token", _("sipgate gave no token to refresh it with")
     REVOKED = "revoked", _("it was revoked")
     SIGN_IN_REQUIRED = "sign_in_required", _("an administrator asked for a new sign-in")
     UNREACHABLE = "unreachable", _("sipgate cannot be reached")
     UNEXPECTED = "unexpected", _("sipgate answered something unexpected")
     RATE_LIMITED = "rate_limited", _("sipgate asks to wait")
-    ENDED_BY_PERSON = "ended_by_person", _("the user ended access")
-    CLIENT_REFUSED = "client_refused", _("sipgate does not accept this site's client id or secret")
+    ENDED_BY_USER = "ended_by_user", _("the user ended access")
+    CLIENT_REJECTED = (
+        "client_rejected",
+        _("sipgate does not accept this site's client id or secret"),
+    )
     KEY_MISSING = "key_missing", _("the key that sealed its tokens is missing")
     OTHER_CLIENT = "other_client", _("its tokens belong to another client, server or site")
+
+
+class Version(NamedTuple):
+    """Names tokens: those of a connection, of one consent. Numbers only grow."""
+
+    connection: int
+    consent: uuid.UUID
+    number: int
 
 
 class Freshness(StrEnum):
@@ -81,9 +94,9 @@ class Freshness(StrEnum):
 
 
 class SipgateToken(models.Model):
-    """The token of one connection: the sealed pair, and what may be read about it.
+    """The tokens of one connection, sealed, and what may be read about them.
 
-    Never ``save()`` a row: a stale instance would put a spent refresh token back. ``store`` writes, conditionally.
+    Never ``save()`` a row: a stale instance would put a spent refresh token back.
     """
 
     connection = models.OneToOneField(
@@ -93,9 +106,8 @@ class SipgateToken(models.Model):
         related_name="sipgate_token",
         verbose_name=_("connection"),
     )
-    sealed = models.BinaryField(_("sealed pair"), editable=False)
+    sealed = models.TextField(_("sealed tokens"), editable=False)
     key_id = models.CharField(_("key"), max_length=8)
-    token_type = models.CharField(_("token type"), max_length=40, default="Bearer")
     scope = models.TextField(_("granted scope"), blank=True)
     issued_at = models.DateTimeField(_("issued"))
     expires_at = models.DateTimeField(_("access token ends"))
@@ -108,13 +120,12 @@ class SipgateToken(models.Model):
             "If the connection is not used before, it is refreshed then, so that it does not end."
         ),
     )
-    generation = models.PositiveBigIntegerField(_("generation"), default=1)
-    consent_id = models.UUIDField(_("consent"), default=uuid.uuid4)
+    number = models.PositiveBigIntegerField(_("version"), default=1)
+    consent = models.UUIDField(_("consent"), default=uuid.uuid4)
     consented_at = models.DateTimeField(_("consented"))
-    lease_owner = models.CharField(_("lease owner"), max_length=80, blank=True)
+    lease_holder = models.CharField(_("lease held by"), max_length=32, blank=True)
     lease_until = models.DateTimeField(_("lease ends"), null=True, blank=True)
-    mark_owner = models.CharField(_("may have been sent by"), max_length=80, blank=True)
-    mark_until = models.DateTimeField(_("may have been sent until"), null=True, blank=True)
+    unanswered = models.BooleanField(_("sent, not answered"), default=False)
     state = models.CharField(_("state"), max_length=20, choices=State.choices, default=State.ACTIVE)
     reason = models.CharField(
         _("reason"), max_length=30, choices=Reason.choices, blank=True, default=Reason.NONE
@@ -124,14 +135,10 @@ class SipgateToken(models.Model):
     last_used_at = models.DateTimeField(_("last used"), null=True, blank=True)
     last_refreshed_at = models.DateTimeField(_("last refreshed"), null=True, blank=True)
     refresh_count = models.PositiveBigIntegerField(_("refreshes"), default=0)
-    last_refused_at = models.DateTimeField(_("last refused"), null=True, blank=True)
+    last_rejected_at = models.DateTimeField(_("last rejected"), null=True, blank=True)
     failing_since = models.DateTimeField(_("failing since"), null=True, blank=True)
     next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
-    access_fingerprint = models.CharField(_("access token fingerprint"), max_length=12, blank=True)
-    refresh_fingerprint = models.CharField(
-        _("refresh token fingerprint"), max_length=12, blank=True
-    )
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     site = models.CharField(_("consented to at"), max_length=200, blank=True)
@@ -161,15 +168,19 @@ class SipgateToken(models.Model):
         return f"sipgate token of connection {self.connection_id}"
 
     def __repr__(self) -> str:
-        return f"<SipgateToken {self.connection_id} generation {self.generation} {self.state}>"
+        return f"<SipgateToken {self.connection_id} version {self.number} {self.state}>"
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """Refuse, except to insert: Django's ``save`` writes every column, unconditionally."""
+        """Insert only: Django's ``save`` writes every column, without a condition."""
         if not self._state.adding and not kwargs.get("force_insert"):
             raise TypeError(
-                "SipgateToken rows are written by sipgate_provider.tokens.store, conditionally; save() is refused."
+                "SipgateToken rows are written by sipgate_provider.tokens alone, each with a condition."
             )
         super().save(*args, **kwargs)
+
+    @property
+    def version(self) -> Version:
+        return Version(self.connection_id, self.consent, self.number)
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -181,16 +192,13 @@ class SipgateToken(models.Model):
         return self.state == State.NEEDS_SIGN_IN
 
     def freshness(self, now: datetime) -> Freshness:
-        """Return how fresh the access token is at ``now``. Both deadlines scale with its lifetime (300 s at sipgate)."""
-        lifetime = (self.expires_at - self.issued_at).total_seconds()
-        left = (self.expires_at - now).total_seconds()
-        if left <= 0:
+        """Return how fresh the access token is at ``now``. Both limits scale with its lifetime, 300 s at sipgate."""
+        lifetime, left = self.expires_at - self.issued_at, self.expires_at - now
+        if left <= timedelta():
             return Freshness.OVER
-        if left <= lifetime * conf.mandatory_share():
+        if left <= lifetime * MANDATORY_SHARE:
             return Freshness.MANDATORY
-        if left <= lifetime * conf.advisory_share():
-            return Freshness.ADVISORY
-        return Freshness.FRESH
+        return Freshness.ADVISORY if left <= lifetime * ADVISORY_SHARE else Freshness.FRESH
 
     @property
     def has_fixed_end(self) -> bool:
@@ -210,10 +218,10 @@ class SipgateToken(models.Model):
 
     @property
     def is_likely_signed_out(self) -> bool:
-        """Whether the likely reason for a refusal is that its person signed out of sipgate in that browser."""
+        """Whether it was probably rejected because its user signed out of sipgate in that browser."""
         return (
             self.state == State.NEEDS_SIGN_IN
-            and self.reason == Reason.REFUSED
+            and self.reason == Reason.REJECTED
             and self.is_tied_to_browser
         )
 
@@ -282,12 +290,9 @@ class TokenEvent(models.Model):
         FAILED = "failed", _("refresh failed")
         RECOVERED = "recovered", _("recovered from the journal")
         DISCONNECTED = "disconnected", _("disconnected")
-        REVOCATION = "revocation", _("access ended at sipgate")
-        REVOCATION_FAILED = "revocation_failed", _("access could not be ended at sipgate")
-        REVOCATION_DROPPED = (
-            "revocation_dropped",
-            _("access not ended at sipgate: it is connected again"),
-        )
+        ENDING = "ending", _("access ended at sipgate")
+        ENDING_FAILED = "ending_failed", _("access could not be ended at sipgate")
+        ENDING_DROPPED = "ending_dropped", _("access not ended at sipgate: it is connected again")
         RESEALED = "resealed", _("sealed with another key")
         ADMIN = "admin", _("administrator acted")
         NOTIFIED = "notified", _("user notified")
@@ -316,12 +321,12 @@ class TokenEvent(models.Model):
     actor = models.CharField(
         _("actor"),
         max_length=80,
-        help_text=_("person, gate, keepalive, a command, or an administrator"),
+        help_text=_("user, caller, keepalive, a command, or an administrator"),
     )
     state = models.CharField(_("state"), max_length=20, choices=State.choices, blank=True)
     reason = models.CharField(_("reason"), max_length=30, choices=Reason.choices, blank=True)
     error_code = models.CharField(_("error"), max_length=80, blank=True)
-    generation = models.PositiveBigIntegerField(_("generation"), null=True, blank=True)
+    number = models.PositiveBigIntegerField(_("version"), null=True, blank=True)
     duration_ms = models.PositiveIntegerField(_("duration (ms)"), null=True, blank=True)
     note = models.CharField(_("note"), max_length=300, blank=True)
     reference = models.CharField(_("reference"), max_length=12, blank=True)
@@ -351,11 +356,8 @@ class TokenEvent(models.Model):
         raise TypeError("The history is append-only.")
 
 
-class Revocation(models.Model):
-    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate.
-
-    A finished row has no secret and no next attempt. It stays for some minutes because sign-ins under way look for it.
-    """
+class Ending(models.Model):
+    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate."""
 
     ERASED = "account deleted"
     """Value of ``why`` once its user is deleted: it is ended, and noted without a name."""
@@ -365,29 +367,24 @@ class Revocation(models.Model):
     issuer = models.CharField(_("issuer"), max_length=200, blank=True)
     client_id = models.CharField(_("client"), max_length=191, blank=True)
     site = models.CharField(_("consented to at"), max_length=200, blank=True)
-    connection_key = models.BigIntegerField(
-        _("former connection"), null=True, blank=True, editable=False
-    )
     user_key = models.CharField(_("user"), max_length=64, blank=True)
-    sealed = models.BinaryField(_("sealed refresh token"), editable=False)
+    sealed = models.TextField(_("sealed tokens"), editable=False)
     created_at = models.DateTimeField(_("created"))
     give_up_at = models.DateTimeField(_("tried until"))
-    next_attempt_at = models.DateTimeField(_("next attempt"), null=True, blank=True, db_index=True)
-    sent_at = models.DateTimeField(_("last sent"), null=True, blank=True)
-    answered_at = models.DateTimeField(_("last answered"), null=True, blank=True)
+    next_attempt_at = models.DateTimeField(_("next attempt"), db_index=True)
     attempts = models.PositiveIntegerField(_("attempts"), default=0)
     last_error_code = models.CharField(_("last error"), max_length=80, blank=True)
     why = models.CharField(_("why"), max_length=40, blank=True)
 
-    objects = OfOneDatabase["Revocation"]()
+    objects = OfOneDatabase["Ending"]()
 
     class Meta:
-        verbose_name = _("pending revocation")
-        verbose_name_plural = _("pending revocations")
+        verbose_name = _("pending ending")
+        verbose_name_plural = _("pending endings")
         default_permissions = ("view",)
 
     def __str__(self) -> str:
-        return f"revocation for {self.uid}"
+        return f"ending for {self.uid}"
 
 
 class UsedState(models.Model):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise as StrPromise
 
 logger = logging.getLogger(__name__)
-SHOWN = metrics.Counter("problems_total", "Problems that users were shown.", {"kind": Kind})
+SHOWN = metrics.counter("problems_total", "Problems that users were shown.", {"kind": [*Kind]})
 
 
 class Text(NamedTuple):
@@ -83,7 +83,7 @@ TEXTS: dict[Kind, Text] = {
         _("This is not your fault, and your connection is kept."),
         _("Tell the operator of this site the reference number. Operators: check %(setting)s."),
     ),
-    Kind.REFUSED: Text(
+    Kind.REJECTED: Text(
         502,
         _("sipgate rejected this request"),
         _("sipgate understood the request but did not carry it out."),
@@ -279,12 +279,12 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
         cause(error),
         extra=errors.log_fields(known, reference=problem.reference, kind=problem.kind),
     )
-    SHOWN.count(problem.kind)
+    SHOWN.labels(problem.kind).inc()
 
 
 def cause(failure: Exception | None) -> str:
     """Return what may be logged: the message of our own errors, and only the kind of others."""
-    if isinstance(failure, errors.SipgateError | errors.TokenRefused | ProviderException):
+    if isinstance(failure, errors.SipgateError | errors.TokenRejected | ProviderException):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"
 

@@ -107,7 +107,7 @@ class SipgateProvider(OAuth2Provider):
         """Remember the state in the session, the PKCE verifier sealed."""
         verifier = kwargs.get("pkce_code_verifier")
         if verifier:
-            kwargs["pkce_code_verifier"] = tokens.seal_text(verifier, context=VERIFIER)
+            kwargs["pkce_code_verifier"] = tokens.seal_text(verifier, place=VERIFIER)
         return str(super().stash_redirect_state(request, process, *args, **kwargs))
 
     def get_callback_url(self) -> str:

@@ -72,7 +72,7 @@ def connect(
         connection = SocialAccount.objects.create(
             user=user, provider=conf.PROVIDER_ID, uid=uid, extra_data=known
         )
-        tokens.store(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
+        tokens.store(connection, oauth.Tokens.parse(answer, issued_at=datetime.now(UTC)))
     return connection
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,7 +20,7 @@ from django.urls import get_resolver
 
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import gate, journal, pauses, rows, threads
+from sipgate_provider.tokens import access, background, rows
 from sipgate_sandbox.launch import Running, launch
 from tests import rotating_server
 from tests.journey import Browser
@@ -31,8 +32,7 @@ from tests.keycloak.server import Keycloak
 def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
     """Let what the last test began end: PostgreSQL drops no database that is in use."""
     yield
-    for queue in (threads.refreshes, threads.pages, threads.operations, threads.errands):
-        queue.wait_idle(20)
+    _wait_idle()
     if connection.vendor == "postgresql":
         with django_db_blocker.unblock(), connection.cursor() as cursor:
             cursor.execute(
@@ -102,8 +102,8 @@ def connect(strict: rotating_server.Strict) -> Connect:
             user=user, provider="sipgate", uid=f"{1000000 + number}w0"
         )
         issued = datetime.now(UTC) - timedelta(seconds=age)
-        grant = oauth.Grant.parse(strict.issue()[0], issued_at=issued)
-        rows.consent(connection, grant, scope=["account:read"], now=datetime.now(UTC))
+        made = oauth.Tokens.parse(strict.issue()[0], issued_at=issued)
+        rows.store_consent(connection, made, scope=["account:read"])
         if changes:
             SipgateToken.objects.filter(pk=connection.pk).update(**changes)
         return connection
@@ -155,11 +155,20 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 def _nothing_left_running() -> Iterator[None]:
     """Keep a test's work in threads, and allauth's rate limits, from the next test."""
     cache.clear()
-    pauses.forget_faults()
-    gate.rejections.forget()
-    journal._has_begun.get()[:] = [
-        True
-    ]  # else the journal of the first test is recovered behind it
+    access.recover_at_start()  # else the journal of the first test is recovered behind it
     yield
-    for flights in (threads.operations, threads.refreshes, threads.pages, threads.errands):
-        flights.wait_idle(20)
+    _wait_idle()
+
+
+def _wait_idle() -> None:
+    queues = background.operations, background.refreshes, background.pages, background.errands
+    for queue in queues:
+        queue.wait_idle(20)
+
+
+def wait_for(happened: Callable[[], Any]) -> None:
+    """Wait until something has happened; fail after ten seconds."""
+    give_up = time.monotonic() + 10
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,6 @@ PASSED_ON = (
     "SIPGATE_AUTH_URL",
     "SIPGATE_API_URL",
     "SIPGATE_TOKEN_KEYS",
-    "SIPGATE_LEASE_SECONDS",
-    "SIPGATE_ANSWER_SECONDS",
-    "SIPGATE_GRACE_SECONDS",
     "SIPGATE_JOURNAL_DIR",
     "SIPGATE_WAIT_SECONDS",
     "SIPGATE_LOGOUT_URL",
@@ -102,7 +99,7 @@ class Worker:
     def is_stopped(self) -> bool:
         try:
             told = Path(f"/proc/{self.process.pid}/stat").read_text()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
         return told.rpartition(")")[2].split()[0] == "T"
 
@@ -113,7 +110,8 @@ class Worker:
 
     def send_signal(self, number: int) -> None:
         if self.process.pid and not self.has_died:
-            os.kill(self.process.pid, number)
+            with suppress(ProcessLookupError):  # it dies at this moment
+                os.kill(self.process.pid, number)
 
     def resume(self) -> None:
         self.send_signal(signal.SIGCONT)

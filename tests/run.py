@@ -16,13 +16,12 @@ ALSO_ON_POSTGRESQL = (
     "tests/concurrency/test_once.py",
     "tests/concurrency/test_pairs.py",
     "tests/concurrency/test_scale.py",
-    "tests/flows/test_fence.py",
-    "tests/flows/test_interleavings.py",
+    "tests/flows/test_journal.py",
     "tests/flows/test_keepalive.py",
     "tests/flows/test_queues.py",
+    "tests/flows/test_refresh.py",
     "tests/flows/test_sign_in.py",
-    "tests/flows/test_statements.py",
-    "tests/flows/test_store.py",
+    "tests/flows/test_token.py",
 )
 """What a database decides: locks, statements, connections, and one journey."""
 

@@ -29,7 +29,7 @@ from django.urls import get_resolver
 from django.utils import timezone
 
 from sipgate_provider import conf, endpoints, errors, scopes, tokens
-from sipgate_provider.models import OFFLINE_ACCESS, Reason, Revocation, SipgateToken, State
+from sipgate_provider.models import OFFLINE_ACCESS, Ending, Reason, SipgateToken, State
 from sipgate_provider.ops.findings import Finding, error, ok, warning
 from sipgate_provider.remote import questions, session
 from sipgate_provider.remote.questions import Reply, Verdict
@@ -192,7 +192,7 @@ def counts() -> dict[str, Any]:
         Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
     )
     failing = rows.filter(state=State.FAILING).aggregate(since=Min("failing_since"))
-    endings = Revocation.objects.filter(next_attempt_at__isnull=False)
+    endings = Ending.objects.filter(next_attempt_at__isnull=False)
     waiting = endings.aggregate(number=Count("pk"), since=Min("created_at"))
     return {
         "connections": sum(states.values()),

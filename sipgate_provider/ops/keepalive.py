@@ -20,7 +20,7 @@ from sipgate_provider import conf, errors, metrics, tokens
 from sipgate_provider.models import LastKnownAccount, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import notices
 
-RUNS = metrics.Counter(
+RUNS = metrics.counter(
     "keepalive_runs_total",
     "Runs of keepalive.",
     {"outcome": ("finished", "stopped", "misconfigured")},
@@ -87,9 +87,9 @@ def run(
         connections[tokens.using()].close()  # it may be dead, and the next run would use it
         report.stopped = f"The database does not answer ({type(error).__name__})."
     report.seconds = round(time.monotonic() - began, 3)
-    RUNS.count(
+    RUNS.labels(
         "misconfigured" if report.is_misconfigured else "stopped" if report.stopped else "finished"
-    )
+    ).inc()
     return report
 
 
@@ -142,7 +142,7 @@ def _due(everything: bool) -> list[tuple[int, int]]:
     if everything:
         rows = SipgateToken.objects.filter(_may_be_tried(now), issued_at__lt=now)
         found = rows.exclude(state=State.NEEDS_SIGN_IN).order_by("issued_at", "pk")
-    columns = ("pk", "generation")
+    columns = ("pk", "number")
     return [
         *found.values_list(*columns)[:MOST],
         *rejected(now).values_list(*columns)[:MOST],

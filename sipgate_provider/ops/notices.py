@@ -32,7 +32,7 @@ MOST = 20
 """Mails to users in one run."""
 TELL_FOR = timedelta(days=3)
 """A mail about something older is of no use."""
-UNCERTAIN = (Reason.REFUSED, Reason.LOST_ROTATION)
+UNCERTAIN = (Reason.REJECTED, Reason.LOST_ROTATION)
 """Why sipgate rejected tokens, as far as is known; they may be good again."""
 CERTAIN_AFTER = timedelta(hours=1)
 
@@ -79,9 +79,9 @@ def tell_users(stop: threading.Event) -> int:
 def untold(now: datetime) -> Q:
     """Return which connections have ended, or will for certain, without a mail about that."""
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
-    is_repeated = Q(last_refused_at__gte=F("state_since") + CERTAIN_AFTER)
-    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_refused_at=None) | is_repeated
-    on_purpose = Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_PERSON))
+    is_repeated = Q(last_rejected_at__gte=F("state_since") + CERTAIN_AFTER)
+    is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_rejected_at=None) | is_repeated
+    on_purpose = Q(reason__in=(Reason.REVOKED, Reason.ENDED_BY_USER))
     has_ended = Q(state=State.NEEDS_SIGN_IN) & ~on_purpose & is_certain
     ends = Q(refresh_expires_at__lte=now + TELL_BEFORE, reason=Reason.FIXED_END)
     return is_new & (has_ended | (ends & Q(state=State.ACTIVE)))

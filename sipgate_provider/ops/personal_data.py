@@ -11,7 +11,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
 
 from sipgate_provider import conf
-from sipgate_provider.models import LastKnownAccount, Revocation, TokenEvent
+from sipgate_provider.models import Ending, LastKnownAccount, TokenEvent
 
 CONNECTION = (
     *("uid", "date_joined", "last_login", "extra_data"),
@@ -42,7 +42,7 @@ def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     Kind, moment, state, reason and error stay. Grants that still have to be ended at sipgate are
     ended, and noted without their user.
     """
-    Revocation.objects.filter(uid__in=[*uids]).update(why=Revocation.ERASED, user_key="")
+    Ending.objects.filter(uid__in=[*uids]).update(why=Ending.ERASED, user_key="")
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
 
 

@@ -19,15 +19,15 @@ from sipgate_provider.remote.specification import endpoint_of, is_known, scopes_
 logger = logging.getLogger(__name__)
 
 STATUSES = [*(str(status.value) for status in HTTPStatus), "timeout", "connection", "too_large"]
-REQUESTS = metrics.Counter(
+REQUESTS = metrics.counter(
     "api_requests_total",
     "Requests to sipgate's REST API, by template of the path, and by status or why there is none.",
-    {"endpoint": None, "status": STATUSES},
+    {"endpoint": (), "status": STATUSES},
 )
-SECONDS = metrics.Histogram(
+SECONDS = metrics.histogram(
     "api_seconds",
     "Duration of requests to sipgate's REST API.",
-    {"endpoint": None},
+    {"endpoint": ()},
     buckets=(0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0),
 )
 
@@ -93,8 +93,8 @@ def call(
 
 
 def _count(endpoint: str, status: str, started: float) -> None:
-    REQUESTS.count(endpoint, status)
-    SECONDS.observe(time.monotonic() - started, endpoint)
+    REQUESTS.labels(endpoint, metrics.one_of(status, STATUSES)).inc()
+    SECONDS.labels(endpoint).observe(time.monotonic() - started)
 
 
 def _log(endpoint: str, status: str, started: float) -> None:

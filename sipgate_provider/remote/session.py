@@ -84,8 +84,9 @@ def session() -> Session:
     return Session()
 
 
-# A child must not share sockets with its parent: each would read the other's answers.
-os.register_at_fork(after_in_child=session.cache_clear)
+if hasattr(os, "register_at_fork"):
+    # A child must not share sockets with its parent: each would read the other's answers.
+    os.register_at_fork(after_in_child=session.cache_clear)
 
 
 def send(

@@ -6,7 +6,6 @@ a session, table or report of allauth's cannot show it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -52,7 +51,7 @@ class SipgateOAuth2Client(OAuth2Client):
         raise ValidationError(ELSEWHERE)
 
     @sensitive_variables("code", "verifier")
-    def exchange(self, code: str, verifier: str | None) -> oauth.Grant:
+    def exchange(self, code: str, verifier: str | None) -> oauth.Tokens:
         """Exchange the code; raises as ``oauth.exchange_code``."""
         client = oauth.Client(
             client_id=self.consumer_key,
@@ -109,24 +108,24 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         app: SocialApp,
         client: SipgateOAuth2Client,
         pkce_code_verifier: str | None = None,
-    ) -> oauth.Grant:
+    ) -> oauth.Tokens:
         """Exchange the callback's code. No database connection is held while sipgate is asked.
 
         Raises:
-            errors.SipgateError, errors.TokenRefused: as ``oauth.exchange_code``.
+            errors.SipgateError, errors.TokenRejected: as ``oauth.exchange_code``.
             errors.Misconfigured: the callback names another authorization server (RFC 9207).
         """
         _check_issuer(request.GET.get("iss", ""))
         verifier = None
         if pkce_code_verifier:
-            verifier = tokens.open_text(pkce_code_verifier, context=VERIFIER)
+            verifier = tokens.open_text(pkce_code_verifier, place=VERIFIER)
         tokens.release_connections()
         self.did_fetch_access_token = True
         return client.exchange(self.code, verifier)
 
     def parse_token(self, data: Any) -> SocialToken:
         """Return allauth's token value, with all that sipgate granted, sealed."""
-        if not isinstance(data, oauth.Grant):
+        if not isinstance(data, oauth.Tokens):
             raise ValidationError(ELSEWHERE)
         return SocialToken(token=sealed(data))
 
@@ -141,7 +140,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             errors.SipgateError: sipgate did not say.
             ImmediateHttpResponse: somebody else was to repair a connection; nothing was changed.
         """
-        grant: oauth.Grant = kwargs["response"]
+        grant: oauth.Tokens = kwargs["response"]
         identity = self.identity(grant)
         login: SocialLogin = self.get_provider().sociallogin_from_response(request, identity)
         login.account.uid = _uid(login.account)
@@ -150,7 +149,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         return login
 
     @sensitive_variables("grant")
-    def identity(self, grant: oauth.Grant) -> dict[str, Any]:
+    def identity(self, grant: oauth.Tokens) -> dict[str, Any]:
         """Return sipgate's identity resource with what else is known about the person.
 
         An email counts as verified only if OpenID Connect says so. Its claims come straight from
@@ -201,22 +200,22 @@ def _all_or_nothing(request: HttpRequest) -> Iterator[None]:
             transaction.set_rollback(True, using=tokens.using())
 
 
-def sealed(grant: oauth.Grant) -> str:
+def sealed(grant: oauth.Tokens) -> str:
     """Return all that sipgate granted as a text that only ``opened`` can read.
 
     Raises:
         errors.Misconfigured: ``SIPGATE_TOKEN_KEYS`` has no usable key.
     """
-    return tokens.seal_text(Secret(json.dumps(grant.to_dict())), context=PENDING)
+    return tokens.seal_text(grant.to_text(), place=PENDING)
 
 
-def opened(text: str) -> oauth.Grant:
+def opened(text: str) -> oauth.Tokens:
     """Return what ``sealed`` was given.
 
     Raises:
         errors.Misconfigured: the text is another one, or its key is gone.
     """
-    return oauth.Grant.from_dict(json.loads(tokens.open_text(text, context=PENDING)))
+    return oauth.Tokens.from_text(tokens.open_text(text, place=PENDING))
 
 
 class WrongIssuer(errors.Misconfigured):

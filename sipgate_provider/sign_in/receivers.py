@@ -81,7 +81,7 @@ def store(login: SocialLogin) -> None:
         if not is_connect and tokens.declines(login.account, grant, row):
             return
         if not _narrows(row, granted, requested):
-            tokens.store(login.account, grant, scope=requested, seen=row)
+            tokens.store(login.account, grant, scope=requested)
 
 
 def discard(login: SocialLogin, *, why: str) -> None:

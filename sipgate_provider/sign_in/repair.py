@@ -26,7 +26,7 @@ from .asked import Asked
 
 
 def turn_away_others(
-    request: HttpRequest, account: SocialAccount, grant: oauth.Grant, state: dict[str, Any]
+    request: HttpRequest, account: SocialAccount, grant: oauth.Tokens, state: dict[str, Any]
 ) -> None:
     """Make sure that ``account`` is the one that this sign-in is to repair, if it is to repair one.
 
@@ -90,7 +90,7 @@ def gone(request: HttpRequest) -> HttpResponse:
     )
 
 
-def _name(account: SocialAccount, grant: oauth.Grant) -> str:
+def _name(account: SocialAccount, grant: oauth.Tokens) -> str:
     """Return the name of a sipgate account that is not going to be connected."""
     rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
     known = rows.filter(provider=account.provider, uid=account.uid).first()

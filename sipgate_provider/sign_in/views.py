@@ -89,7 +89,7 @@ class SipgateCallbackView(OAuth2CallbackView):
                 with ExitStack() as self.adapter.to_the_end:
                     response: HttpResponse = super().dispatch(request, *args, **kwargs)
                     return response
-            except (errors.SipgateError, errors.TokenRefused) as failure:
+            except (errors.SipgateError, errors.TokenRejected) as failure:
                 if self.adapter.did_fetch_access_token:
                     limits.note_failure(request)
                 return self._failed(provider, failure=failure)

@@ -49,7 +49,7 @@ def sipgate_overview(context: template.Context) -> dict[str, Any]:
 
 def _states() -> list[dict[str, Any]]:
     """Return each state's number of connections, and the address of their list."""
-    rows = SipgateToken.objects.exclude(reason=Reason.ENDED_BY_PERSON).order_by()
+    rows = SipgateToken.objects.exclude(reason=Reason.ENDED_BY_USER).order_by()
     counted = dict(rows.values_list("state").annotate(number=Count("pk")))
     url = reverse("admin:socialaccount_socialaccount_changelist")
     return [

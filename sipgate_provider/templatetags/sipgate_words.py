@@ -62,8 +62,8 @@ HAPPENED: dict[str, StrPromise] = {
     TokenEvent.Kind.FAILED: gettext_lazy("This site could not refresh the connection."),
     TokenEvent.Kind.RECOVERED: gettext_lazy("This site completed a refresh after an interruption."),
     TokenEvent.Kind.DISCONNECTED: gettext_lazy("The connection was removed."),
-    TokenEvent.Kind.REVOCATION: gettext_lazy("This site ended its access at sipgate."),
-    TokenEvent.Kind.REVOCATION_FAILED: gettext_lazy(
+    TokenEvent.Kind.ENDING: gettext_lazy("This site ended its access at sipgate."),
+    TokenEvent.Kind.ENDING_FAILED: gettext_lazy(
         "This site could not end its access at sipgate, which will expire."
     ),
     TokenEvent.Kind.RESEALED: gettext_lazy("This site encrypted the tokens with a new key."),
@@ -113,9 +113,9 @@ def plainly(value: Any) -> str:
 def happened(event: TokenEvent) -> str:
     """Describe an event of the history in words for the connection's person."""
     kind, is_change = event.kind, event.kind == TokenEvent.Kind.STATE
-    if event.reason == Reason.ENDED_BY_PERSON and kind == TokenEvent.Kind.CONSENT:
+    if event.reason == Reason.ENDED_BY_USER and kind == TokenEvent.Kind.CONSENT:
         return _("You signed in. This site kept no access, as you asked.")
-    if event.reason == Reason.ENDED_BY_PERSON and is_change:
+    if event.reason == Reason.ENDED_BY_USER and is_change:
         return _("You ended this site's access.")
     if is_change:
         text = str(CHANGED.get(event.state, ""))

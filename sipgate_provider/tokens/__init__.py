@@ -15,23 +15,20 @@ This is the only door: no module outside of this folder imports one inside it. A
 
 from __future__ import annotations
 
-from .authorization_server import client
-from .consent import declines, discard, end, end_access, require_sign_in
-from .consent import record_consent as store
-from .database import alias as using
-from .database import own_connections, release_connections
-from .gate import AccessToken, call, refresh
-from .gate import usable as token
+from .access import AccessToken, begin_process, call, refresh, token
+from .background import end_process, errands, in_thread, operations, pages, refreshes
+from .clients import client, pause
+from .consent import declines, discard, end, require_sign_in, store
+from .database import own_connections, release_connections, using
+from .endings import cancel as cancel_endings
+from .endings import deliver_endings
 from .journal import recover_all as recover
 from .journal import waiting as journal_waiting
-from .operate import Resealed, Status, key_ids, pause, reseal, status
-from .process import begin_process, end_process
-from .revocation import deliver_endings, may_have_ended
-from .revocation import drop_pending as cancel_endings
-from .revocation import sent_since as ended_since
 from .rows import load
-from .sealing import open_text, seal_text
-from .threads import errands, in_thread, operations, pages, refreshes, seconds_under_way
+from .sealing import key_ids
+from .sealing import seal as seal_text
+from .sealing import unseal as open_text
+from .status import Resealed, Status, reseal, status
 
 __all__ = [
     "AccessToken",
@@ -45,15 +42,12 @@ __all__ = [
     "deliver_endings",
     "discard",
     "end",
-    "end_access",
     "end_process",
-    "ended_since",
     "errands",
     "in_thread",
     "journal_waiting",
     "key_ids",
     "load",
-    "may_have_ended",
     "open_text",
     "operations",
     "own_connections",
@@ -66,7 +60,6 @@ __all__ = [
     "require_sign_in",
     "reseal",
     "seal_text",
-    "seconds_under_way",
     "status",
     "store",
     "token",

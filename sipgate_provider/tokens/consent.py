@@ -1,113 +1,69 @@
-"""Stores what a person's consent changes: the token row, its history, and the revocations that are still pending."""
+"""Stores tokens at a sign-in, and ends access: when its user, an administrator or a disconnect asks for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 from django.db import transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
-from django.utils import timezone
 
 from sipgate_provider import errors, signals
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import database, journal, revocation, rows, sealing
+from sipgate_provider.remote.oauth import Tokens
+from sipgate_provider.tokens import database, endings, journal, rows
+
+USER = "user"
+"""Who ends access: the connection's own user. Any other text is an administrator's name."""
 
 
-def record_consent(
-    connection: SocialAccount,
-    grant: oauth.Grant,
-    *,
-    scope: Iterable[str] = (),
-    seen: SipgateToken | None = None,
-) -> SipgateToken:
-    """Store the grant of a person's consent, and note it in the history. Runs in the caller's transaction.
+def store(connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str] = ()) -> SipgateToken:
+    """Store the tokens of a consent, note it in the history, and tell who listens. Runs in the caller's transaction.
 
-    ``scope``: what was asked for; it was granted if the grant names none. ``seen``: the row, if the caller has just read
-    it.
+    Args:
+        scope: what was asked for; it was granted if the tokens name none.
     """
-    now = timezone.now()
-    row, before = rows.consent(connection, grant, scope=scope, now=now, seen=seen)
+    row, before = rows.store_consent(connection, tokens, scope=scope)
     broken = before is not None and before.state != State.ACTIVE
+    kind = TokenEvent.Kind.CONSENT if before else TokenEvent.Kind.CONNECTED
     TokenEvent.objects.add(
-        TokenEvent.Kind.REPAIRED
-        if broken
-        else TokenEvent.Kind.CONSENT
-        if before
-        else TokenEvent.Kind.CONNECTED,
+        TokenEvent.Kind.REPAIRED if broken else kind,
         connection=connection,
-        actor="person",
-        generation=row.generation,
-        at=now,
+        actor=USER,
+        number=row.number,
+        at=row.consented_at,
         note=row.scope,
         reason=before.reason if broken and before else "",
     )
-    revocation.drop_pending(connection.uid)
+    endings.cancel(connection.uid)
     signals.announce(signals.connected, connection=connection, token=row, first=before is None)
     if broken:
         signals.announce(signals.repaired, connection=connection, token=row)
     return row
 
 
-def declines(connection: SocialAccount, grant: oauth.Grant, row: SipgateToken | None) -> bool:
-    """Tell whether the person ended this site's access and only signs in. The grant is then handed to the outbox.
+def declines(connection: SocialAccount, tokens: Tokens, row: SipgateToken | None) -> bool:
+    """Tell whether the user has ended this site's access and only signs in. The tokens are then ended.
 
-    Runs in the caller's transaction. A connect, which only the signed-in person can begin, allows access again.
+    Runs in the caller's transaction. A connect, which only the signed-in user can begin, allows access again.
     """
-    if row is None or row.reason != Reason.ENDED_BY_PERSON:
+    if row is None or row.reason != Reason.ENDED_BY_USER:
         return False
-    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-    revocation.enqueue(
-        pair, uid=connection.uid, user=connection.user_id, why="signed in only", row=row
-    )
+    discard(tokens, uid=connection.uid, user=connection.user_id, why="signed in only", row=row)
     TokenEvent.objects.add(
         TokenEvent.Kind.CONSENT,
         connection=connection,
-        actor="person",
+        actor=USER,
         reason=row.reason,
-        generation=row.generation,
+        number=row.number,
     )
     return True
 
 
-def end_access(connection: SocialAccount) -> bool:
-    """Delete the pair at the person's request and hand its grant to the outbox; sign-ins go on. False: there is no row.
-
-    Raises:
-        errors.SipgateUnavailable: the pair was being refreshed all the time.
-    """
-    for _attempt in range(10):
-        row = rows.load(connection.pk)
-        if row is None:
-            return False
-        with transaction.atomic(using=database.alias()):
-            if rows.clear(row, reason=Reason.ENDED_BY_PERSON, now=timezone.now()):
-                _hand_over(
-                    row,
-                    uid=connection.uid,
-                    user=connection.user_id,
-                    why="access ended by its person",
-                )
-                TokenEvent.objects.add(
-                    TokenEvent.Kind.STATE,
-                    connection=connection,
-                    actor="person",
-                    state=State.NEEDS_SIGN_IN,
-                    reason=Reason.ENDED_BY_PERSON,
-                    generation=row.generation + 1,
-                )
-                return True
-    raise errors.SipgateUnavailable(
-        "The connection was refreshed each time its access was to be ended; try again."
-    )
-
-
 def discard(
-    tokens: oauth.Grant, *, uid: str, user: object, why: str, row: SipgateToken | None = None
+    tokens: Tokens, *, uid: str, user: object, why: str, row: SipgateToken | None = None
 ) -> None:
     """Put tokens that nobody will use into the outbox, to be ended at sipgate. Runs in the caller's transaction.
 
@@ -117,148 +73,105 @@ def discard(
         why: at most 40 characters, for the history.
         row: the row of that identity's connection, if there is one.
     """
-    pair = sealing.Pair(access_token=tokens.access_token, refresh_token=tokens.refresh_token)
-    revocation.enqueue(pair, uid=uid, user=user, why=why, row=row)
+    endings.add(tokens, uid=uid, user=user, why=why, row=row)
 
 
-def end(connection_id: int, *, by: str) -> bool:
-    """Forget a connection's tokens at an administrator's request, and put their ending into the outbox.
+def end(connection: SocialAccount | int, *, by: str) -> bool:
+    """Forget a connection's tokens, and put their ending into the outbox. Sign-ins go on.
 
     Args:
-        by: the administrator's name, for the history.
+        by: ``"user"`` for the connection's own user, or an administrator's name; for the history.
 
     Returns False if there were no tokens any more.
 
     Raises:
         errors.NotConnected: there is no row.
-        errors.SipgateUnavailable: the connection was being refreshed at each attempt.
     """
-    row = rows.load(connection_id)
-    if row is not None:
-        journal.recover_row(row)  # the newest pair is revoked
-    return _end_once(
-        connection_id,
-        partial(_clear, by=by),
-        Reason.REVOKED,
-        is_over=lambda row: not row.sealed,
-    )
-
-
-def require_sign_in(connection_id: int, *, by: str) -> bool:
-    """Ask for a new sign-in at an administrator's request, without asking sipgate; the tokens stay.
-
-    Arguments, result and errors as ``end``; False if it needs a sign-in already.
-    """
-    return _end_once(
-        connection_id,
-        partial(_require, by=by),
-        Reason.SIGN_IN_REQUIRED,
-        is_over=lambda row: row.state == State.NEEDS_SIGN_IN,
-    )
-
-
-def _end_once(
-    connection_id: int,
-    change: Callable[[SipgateToken], bool],
-    reason: Reason,
-    *,
-    is_over: Callable[[SipgateToken], bool],
-) -> bool:
-    for _attempt in range(10):
-        row = rows.load(connection_id)
-        if row is None:
-            raise errors.NotConnected("The sipgate connection is gone.")
-        if is_over(row):
+    connection_id = connection if isinstance(connection, int) else connection.pk
+    present = rows.load(connection_id)
+    newer = journal.newer(present) if present is not None else None
+    if newer is not None:
+        journal.try_to_recover(newer)  # the newest tokens are ended
+    by_user = by == USER
+    reason = Reason.ENDED_BY_USER if by_user else Reason.REVOKED
+    with transaction.atomic(using=database.using()):
+        row = rows.locked(connection_id)
+        if not row.sealed:
             return False
-        with transaction.atomic(using=database.alias()):
-            changed = change(row)
-        if changed:
-            if row.state != State.NEEDS_SIGN_IN:
-                signals.announce(
-                    signals.needs_sign_in,
-                    connection=row.connection,
-                    token=rows.load(row.pk),
-                    reason=reason,
-                )
-            return True
-    raise errors.SipgateUnavailable(
-        "The connection was being refreshed at each attempt to end it; try again."
-    )
-
-
-def _clear(row: SipgateToken, *, by: str) -> bool:
-    if not rows.clear(row, reason=Reason.REVOKED, now=timezone.now()):
-        return False
-    connection, note = row.connection, "revoke: done"
-    try:
-        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-    except errors.Misconfigured:
-        note = (
-            "revoke: here only; the key that sealed it is gone, so access at sipgate ends by itself"
-        )
-    else:
-        revocation.enqueue(
-            pair,
-            uid=connection.uid,
-            user=connection.user_id,
-            why="revoked by an administrator",
-            row=row,
-        )
-    _note(row, by, note, reason=Reason.REVOKED, generation=row.generation + 1)
+        why = "access ended by its user" if by_user else "ended by an administrator"
+        is_ended = _hand_over(row, row.connection, why)
+        rows.forget(row, reason=reason)
+        note = "" if by_user else "revoke: done" if is_ended else "revoke: here only, a key is gone"
+        _note(row, by, reason, note, number=row.number + 1)
+    if not by_user:
+        _tell(row, reason)
     return True
 
 
-def _require(row: SipgateToken, *, by: str) -> bool:
-    if not rows.end(row.pk, row.generation, reason=Reason.SIGN_IN_REQUIRED, now=timezone.now()):
-        return False
-    _note(
-        row,
-        by,
-        "require_sign_in: done",
-        reason=Reason.SIGN_IN_REQUIRED,
-        generation=row.generation,
-    )
+def require_sign_in(connection: SocialAccount | int, *, by: str) -> bool:
+    """Ask for a new sign-in, without asking sipgate; the tokens stay. Arguments and errors as ``end``.
+
+    Returns False if it needs a sign-in already.
+    """
+    connection_id = connection if isinstance(connection, int) else connection.pk
+    with transaction.atomic(using=database.using()):
+        row = rows.locked(connection_id)
+        if row.state == State.NEEDS_SIGN_IN:
+            return False
+        rows.require_sign_in(row)
+        _note(row, by, Reason.SIGN_IN_REQUIRED, "require_sign_in: done", number=row.number)
+    _tell(row, Reason.SIGN_IN_REQUIRED)
     return True
 
 
-def _note(row: SipgateToken, by: str, note: str, *, reason: Reason, generation: int) -> None:
+def _note(row: SipgateToken, by: str, reason: Reason, note: str, *, number: int) -> None:
     TokenEvent.objects.add(
-        TokenEvent.Kind.ADMIN,
+        TokenEvent.Kind.STATE if by == USER else TokenEvent.Kind.ADMIN,
         connection=row.connection,
         actor=by,
         note=note,
         state=State.NEEDS_SIGN_IN,
         reason=reason,
-        generation=generation,
+        number=number,
     )
 
 
-def _hand_over(row: SipgateToken, *, uid: str, user: int | None, why: str) -> None:
-    if not row.sealed:
-        return
+def _tell(row: SipgateToken, reason: Reason) -> None:
+    if row.state != State.NEEDS_SIGN_IN:
+        signals.announce(
+            signals.needs_sign_in,
+            connection=row.connection,
+            token=rows.load(row.pk),
+            reason=reason,
+        )
+
+
+def _hand_over(row: SipgateToken, connection: SocialAccount | None, why: str) -> bool:
+    """Put the ending of a row's tokens into the outbox. False: there are none, or they do not open; access ends by
+    itself then."""
     try:
-        pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-    except errors.Misconfigured:
-        return  # sealed with a key that is gone: the grant ends by itself
-    revocation.enqueue(pair, uid=uid, user=user, why=why, row=row)
+        tokens = rows.opened(row)
+    except (errors.NeedsSignIn, errors.Misconfigured):
+        return False
+    uid, user = (connection.uid, connection.user_id) if connection else ("", None)
+    endings.add(tokens, uid=uid, user=user, why=why, row=row)
+    return True
 
 
 @receiver(pre_delete, sender=SipgateToken, dispatch_uid="sipgate_provider.pre_delete")
 def before_row_is_deleted(instance: SipgateToken, **_kwargs: Any) -> None:
-    """Hand the grant over to the outbox: the connection or its user is being deleted."""
+    """End the grant: the connection or its user is being deleted."""
     row = rows.load(instance.pk) or instance
-    connection = SocialAccount.objects.using(database.alias()).filter(pk=row.pk).first()
-    uid = connection.uid if connection else ""
-    user = connection.user_id if connection else None
-    _hand_over(row, uid=uid, user=user, why="disconnected")
+    connection = SocialAccount.objects.using(database.using()).filter(pk=row.pk).first()
+    _hand_over(row, connection, "disconnected")
     TokenEvent.objects.add(
         TokenEvent.Kind.DISCONNECTED,
-        uid=uid,
-        actor="person",
-        generation=row.generation,
+        uid=connection.uid if connection else "",
+        actor=USER,
+        number=row.number,
         state=row.state,
         reason=row.reason,
-        note=f"user {user}",
+        note=f"user {connection.user_id if connection else None}",
     )
     if connection is not None:
         signals.announce(signals.disconnected, connection=connection, token=row)

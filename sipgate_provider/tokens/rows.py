@@ -1,451 +1,297 @@
-"""Writes token rows, which no other module does. Every change is one conditional UPDATE.
+"""Reads and writes the rows of tokens, which no other module does. Every change is one UPDATE with a condition.
 
-If an UPDATE changes no row, the row has changed meanwhile, and the newer state stays.
-
-*Fencing.* The lease decides who may send a refresh token; consent and generation decide whose answer counts, no
-matter which process has the lease by then. Nothing here takes a lock that outlives its statement, and nothing talks to
-sipgate.
+If an UPDATE changes no row, somebody else has changed it, and the newer state stays. The lease decides who may send a
+refresh token; consent and number decide whose answer counts, whoever has the lease by then.
 """
 
 from __future__ import annotations
 
 import copy
 import random
-import time
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
-from django.db import (
-    DatabaseError,
-    IntegrityError,
-    InterfaceError,
-    OperationalError,
-    connections,
-    transaction,
-)
-from django.db.models import Case, Exists, F, Q, Value, When
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, Q, Value, When
+from django.db.models.functions import Now
+from django.utils import timezone
 
-from sipgate_provider import conf, errors
-from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
+from sipgate_provider import errors
+from sipgate_provider.models import Reason, SipgateToken, State, Version
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import database
+from sipgate_provider.remote.oauth import Tokens
+from sipgate_provider.tokens import clients, database, sealing
 
-from . import authorization_server, sealing, statements
-
+LEASE = timedelta(seconds=45)
+"""How long one refresh may hold a connection, by the database's clock; longer than answer and journal may take."""
+ASSUMED_LIFETIME = timedelta(seconds=300)
+"""Of an access token whose ``expires_in`` is missing or odd."""
 KEEP_SHARE = 0.5
 """An idle connection is refreshed when this share of its refresh token's life is over; it then survives outages."""
-KEEP_JITTER = 0.1
-"""Jitter, so that connections made at the same time are not due at the same time."""
 UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end is unknown, which is then refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
 """Two refreshes within this time do not show whether the end moves, because servers count whole seconds."""
-AS_SEEN = ("consent_id", "generation", "state", "next_attempt_at", "lease_owner", "mark_owner")
-"""Columns that must be as they were read when a lease is taken."""
-SOME_PAUSE = Exists(ClientPause.objects.all())
-ONE_MORE = F("refresh_count") + 1
-NOT_IN_USE = {"lease_owner": "", "lease_until": None, "mark_owner": "", "mark_until": None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sent:
-    """Names a refresh token that was sent, or is about to be: that of this generation of this consent."""
-
-    connection_id: int
-    consent_id: uuid.UUID
-    generation: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim(Sent):
-    """The right to send one refresh token once."""
-
-    owner: str
-    """``machine.boot.random``; machine and boot are empty without a lock (see ``machine``)."""
-    is_marked: bool
-    """The token may have been sent before."""
+FREE = {"lease_holder": "", "lease_until": None}
+WORKS = {
+    **FREE,
+    "unanswered": False,
+    "failing_since": None,
+    "last_rejected_at": None,
+    "next_attempt_at": None,
+    "last_error_code": "",
+    "notified_at": None,
+}
+ASKED = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
+"""An administrator has asked for a new sign-in: a refresh under way keeps its tokens, and the wish stays."""
 
 
 def load(connection_id: int) -> SipgateToken | None:
     """Return the row of a connection, or None. One query."""
-    return statements.get(SipgateToken, connection_id)
+    return SipgateToken.objects.filter(pk=connection_id).first()
 
 
-def load_with_clock(connection_id: int) -> SipgateToken | None:
-    """As ``load``; ``database_now`` of the row is the database's clock, by which leases are judged, and
-    ``is_some_client_paused`` tells whether it pays to look at ``pauses``."""
-    return statements.get(
-        SipgateToken,
-        connection_id,
-        database_now=statements.database_time(),
-        is_some_client_paused=SOME_PAUSE,
-    )
+def load_with_connection(connection_id: int) -> SipgateToken | None:
+    """As ``load``; whose identity it is stays known even if the connection is deleted."""
+    return SipgateToken.objects.select_related("connection").filter(pk=connection_id).first()
 
 
-def is_free(row: SipgateToken, *, place: str) -> bool:
-    """Tell whether the lease of a row (``load_with_clock``) may be taken by somebody at ``place``.
+def opened(row: SipgateToken) -> Tokens:
+    """Return the tokens of a row.
 
-    ``place`` is ``machine.boot`` of the lock that the caller holds, or will hold when it claims; empty without one. A
-    lease taken under the same lock is over, since its holder has lost the lock. Any other is over by time, and that of
-    another machine only after its grace: its journal may hold the pair. So is another machine's mark.
+    Raises:
+        errors.NeedsSignIn: it has none (any more).
+        sealing.SealError: they do not open.
     """
-    is_foreign = _is_foreign(row.mark_owner, place)
-    if is_foreign and not _is_over(row, row.mark_owner, row.mark_until, conf.grace()):
-        return False
-    if not row.lease_owner or (place and row.lease_owner.rpartition(".")[0] == place):
-        return True
-    grace = conf.grace() if _is_foreign(row.lease_owner, place) else timedelta()
-    return _is_over(row, row.lease_owner, row.lease_until, grace)
+    if not row.sealed:
+        raise errors.NeedsSignIn("This connection was ended.", reason=row.reason)
+    return Tokens.from_text(sealing.unseal(row.sealed, place=place(row.version)))
 
 
-def _is_foreign(owner: str, place: str) -> bool:
-    machine = owner.partition(".")[0]
-    return bool(machine) and machine != place.partition(".")[0]
+def place(version: Version) -> str:
+    return f"tokens {version.connection} {version.number}"
 
 
-_first_seen: dict[tuple[int, str, datetime], float] = {}
-"""When this process first saw a lease or mark."""
+# --- the lease ------------------------------------------------------------------------------------
 
 
-def _is_over(row: Any, owner: str, until: datetime | None, grace: timedelta) -> bool:
-    """Tell whether a lease or mark and its grace are over, by the database's clock or because this process has looked
-    at the same one for as long as it may last at most: a clock that was wrong when it was written must not block a
-    row."""
-    if until is None or until + grace <= row.database_now:
-        return True
-    now = time.monotonic()
-    if len(_first_seen) > 10_000:
-        _first_seen.clear()
-    since = _first_seen.setdefault((row.pk, owner, until), now)
-    return now - since >= (conf.lease() + grace).total_seconds()
+def _as_read(row: SipgateToken) -> dict[str, Any]:
+    names = ("consent", "number", "state", "next_attempt_at", "unanswered")
+    return {"pk": row.pk, **{name: getattr(row, name) for name in names}}
 
 
-def new_owner(place: str) -> str:
-    """Return a name for a lease that nobody has had before."""
-    return f"{place or '.'}.{uuid.uuid4().hex[:16]}"
-
-
-def claim(row: SipgateToken, *, owner: str) -> Claim | None:
-    """Take the lease of a row for which ``is_free`` holds, if it is still as it was read. None: it is not.
-
-    A lease that was not returned, and is taken over, leaves a mark: its token may have been sent.
-    """
-    values: dict[str, Any] = {
-        "lease_owner": owner,
-        "lease_until": statements.database_time(conf.lease()),
-    }
-    if row.lease_owner:
-        values |= {"mark_owner": row.lease_owner, "mark_until": row.lease_until}
-    seen = {name: getattr(row, name) for name in AS_SEEN}
-    try:
-        taken = statements.update(SipgateToken, {"connection": row.pk, **seen}, values)
-    except (OperationalError, InterfaceError):
-        if connections[database.alias()].in_atomic_block:
-            raise
-        # Either the statement failed, or only its confirmation was lost. A new connection shows which.
-        connections[database.alias()].close()
-        taken = SipgateToken.objects.filter(pk=row.pk, lease_owner=owner).count()
-        if not taken:
-            raise
-    if not taken:
-        return None
-    return Claim(
-        connection_id=row.pk,
-        consent_id=row.consent_id,
-        generation=row.generation,
-        owner=owner,
-        is_marked=bool(row.lease_owner or row.mark_owner),
-    )
-
-
-def give_back(claim: Claim, **changes: Any) -> bool:
-    """Return the lease, with what else is to be noted; a mark stays. False: it is no longer ours, or an administrator
-    has asked for a new sign-in meanwhile. Then nothing is noted but a mark."""
-    rows = SipgateToken.objects.filter(pk=claim.connection_id, lease_owner=claim.owner)
-    free: dict[str, Any] = {"lease_owner": "", "lease_until": None}
-    asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
-    if rows.exclude(asked).update(**free, **changes):
-        return True
-    marks = {name: value for name, value in changes.items() if name in {"mark_owner", "mark_until"}}
-    rows.update(**free, **marks)
-    return False
-
-
-def mark(claim: Claim) -> dict[str, Any]:
-    """Return what notes that the token of a claim was sent and not answered."""
-    return {"mark_owner": claim.owner, "mark_until": statements.database_time()}
-
-
-def note_fault(row: SipgateToken, **changes: Any) -> bool:
-    """Note what keeps a row from being refreshed, found before anything was claimed. False: it has changed."""
-    seen = {name: getattr(row, name) for name in AS_SEEN}
-    return bool(SipgateToken.objects.filter(pk=row.pk, **seen).update(**changes))
-
-
-def save_refreshed(
-    sent: Sent,
-    grant: oauth.Grant,
-    pair: sealing.Pair,
-    *,
-    now: datetime,
-    is_use: bool = False,
-    before: SipgateToken | None = None,
-) -> SipgateToken | None:
-    """Store the pair that a refresh token was exchanged for, whoever has the lease by now.
-
-    ``before``: what was refreshed, if that is known. ``is_use``: somebody uses the connection now.
-
-    Returns the row as it is now; None if it is newer, or of another consent, or gone.
-    """
-    columns = _columns(
-        grant, pair, connection_id=sent.connection_id, generation=sent.generation + 1, before=before
-    )
-    values = {
-        **{
-            name: value
-            for name, value in columns.items()
-            if value or name not in authorization_server.WHOSE
-        },
-        "last_refreshed_at": now,
-        "refresh_count": ONE_MORE,
-    }
-    if is_use:
-        values["last_used_at"] = now
-    not_newer = {
-        "connection": sent.connection_id,
-        "consent_id": sent.consent_id,
-        "generation__lte": sent.generation,
-    }
-    # The usual case has a statement of its own, because the conditional assignments of the other one are slow.
-    if statements.update(SipgateToken, {**not_newer, "state": State.ACTIVE}, values):
-        if before is None:
-            return load(sent.connection_id)
-        return _changed(before, {**values, "refresh_count": before.refresh_count + 1})
-    values |= _active_unless_asked(now, reason=values["reason"])
-    rows = SipgateToken.objects.filter(**not_newer)
-    return load(sent.connection_id) if rows.update(**values) else None
-
-
-def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:
-    """Return a copy of a row with the values that were just written, so that it need not be read again."""
-    changed = copy.copy(row)
-    for name, value in values.items():
-        setattr(changed, name, value)
-    return changed
-
-
-def end(connection_id: int, generation: int, *, reason: str, now: datetime) -> bool:
-    """Put a connection into *needs sign-in* without asking sipgate; the pair stays. False: it changed meanwhile.
-
-    A refresh under way keeps its pair and does not undo the wish (``_active_unless_asked``).
-    """
-    rows = SipgateToken.objects.filter(pk=connection_id, generation=generation)
+def take_lease(row: SipgateToken, holder: str) -> bool:
+    """Take the lease if the row is as it was read and no other lease runs; *unanswered* is set with it."""
+    is_free = Q(lease_until=None) | Q(lease_until__lte=Now())
     return bool(
-        rows.update(
-            state=State.NEEDS_SIGN_IN,
-            reason=reason,
-            state_since=now,
-            next_attempt_at=None,
+        SipgateToken.objects.filter(is_free, **_as_read(row)).update(
+            lease_holder=holder, lease_until=Now() + LEASE, unanswered=True
         )
     )
 
 
-def clear(row: SipgateToken, *, reason: str, now: datetime) -> bool:
-    """Put a connection into *needs sign-in* and forget its pair. False: it changed since ``row`` was read.
+def give_back(row: SipgateToken, holder: str, *, unanswered: bool, **changes: Any) -> bool:
+    """Give the lease back, with what is to be noted. False: somebody else has it, or an administrator has asked for a
+    new sign-in; then nothing else is noted."""
+    held = SipgateToken.objects.filter(pk=row.pk, lease_holder=holder)
+    if held.exclude(ASKED).update(**FREE, unanswered=unanswered, **changes):
+        return True
+    held.update(**FREE, unanswered=unanswered)
+    return False
 
-    Consent and generation move on, so that the answer of a running refresh finds no place. The caller sees to it, in
-    the same transaction, that the session at sipgate is ended.
+
+def note(row: SipgateToken, **changes: Any) -> bool:
+    """Note what was found before there was a lease. False: the row has changed."""
+    return bool(SipgateToken.objects.filter(**_as_read(row)).update(**changes))
+
+
+# --- tokens ---------------------------------------------------------------------------------------
+
+
+def store_refreshed(
+    new: Version, tokens: Tokens, *, before: SipgateToken | None = None, is_use: bool = False
+) -> SipgateToken | None:
+    """Store what a refresh brought, whoever has the lease by now.
+
+    Args:
+        new: the version that these tokens are.
+        before: the row that was refreshed, if that is known.
+        is_use: somebody uses the connection now.
+
+    Returns the row as it is now; None if it is as new, or of another consent, or gone.
     """
-    rows = SipgateToken.objects.filter(pk=row.pk, generation=row.generation)
-    values: dict[str, Any] = {
-        "sealed": b"",
-        "key_id": sealing.first_key_id(),
-        "consent_id": uuid.uuid4(),
-        "generation": row.generation + 1,
-        "expires_at": now,
-        **NOT_IN_USE,
-        "state": State.NEEDS_SIGN_IN,
-        "reason": reason,
-        "failing_since": None,
-        "next_attempt_at": None,
-        "access_fingerprint": "",
-        "refresh_fingerprint": "",
+    now = timezone.now()
+    values = _columns(new, tokens, before=before)
+    if not tokens.client_id:
+        values = {name: value for name, value in values.items() if name not in clients.OF}
+    if is_use:
+        values["last_used_at"] = now
+    values |= {
+        "last_refreshed_at": now,
+        "refresh_count": F("refresh_count") + 1,
+        "state": Case(When(ASKED, then=F("state")), default=Value(State.ACTIVE.value)),
+        "reason": Case(When(ASKED, then=F("reason")), default=Value(str(values["reason"]))),
+        "state_since": Case(
+            When(ASKED | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)
+        ),
     }
-    if row.state != State.NEEDS_SIGN_IN:
-        values["state_since"] = now
-    return bool(rows.update(**values))
+    older = SipgateToken.objects.filter(
+        pk=new.connection, consent=new.consent, number__lt=new.number
+    )
+    return load(new.connection) if older.update(**values) else None
 
 
-def consent(
-    connection: SocialAccount,
-    grant: oauth.Grant,
-    *,
-    scope: Iterable[str],
-    now: datetime,
-    seen: SipgateToken | None = None,
+def store_consent(
+    connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str]
 ) -> tuple[SipgateToken, SipgateToken | None]:
-    """Store the pair of a sign-in or connect. It is newer than whatever a running refresh stores later.
+    """Store the tokens of a sign-in or connect: newer than whatever a refresh under way stores later.
 
-    Runs in the caller's transaction, with the connection it belongs to. Without a ``scope`` in the grant, what was
-    asked for was granted (RFC 6749 §5.1). ``seen``: the row, if the caller has just read it (saves a query).
+    Without a ``scope`` in the tokens, what was asked for was granted (RFC 6749 §5.1).
 
     Returns the row as stored, and as it was before (None at first).
     """
-    pair = sealing.Pair(access_token=grant.access_token, refresh_token=grant.refresh_token)
-    for _attempt in range(10):
-        row, seen = seen or load(connection.pk), None
-        generation = row.generation + 1 if row else 1
-        values = {
-            **_columns(grant, pair, connection_id=connection.pk, generation=generation),
-            "consent_id": uuid.uuid4(),
-            "consented_at": now,
-            "last_used_at": now,
-            "state_since": row.state_since if row and row.state == State.ACTIVE else now,
-        }
-        if grant.scope is None:
-            values["scope"] = " ".join(scope)
-        if row is None:
+    now, rows = timezone.now(), SipgateToken.objects.filter(pk=connection.pk)
+    with transaction.atomic(using=database.using(), savepoint=False):
+        before = rows.select_for_update().first()
+        if before is None:
             try:
-                with transaction.atomic(using=database.alias()):
+                with transaction.atomic(using=database.using()):
+                    new = Version(connection.pk, uuid.uuid4(), 1)
+                    values = _consented(new, tokens, scope, now)
                     return SipgateToken.objects.create(connection_id=connection.pk, **values), None
             except IntegrityError:
-                continue  # another tab stored its consent a moment ago: go on top of it
-        rows = SipgateToken.objects.filter(pk=connection.pk, generation=row.generation)
-        if rows.update(**values):
-            return _changed(row, values), row
-    raise DatabaseError("The token row changed ten times while a consent was stored.")
+                # Another tab has stored its consent a moment ago: go on top of it.
+                before = rows.select_for_update().get()
+        new = Version(connection.pk, uuid.uuid4(), before.number + 1)
+        values = _consented(new, tokens, scope, now)
+        if before.state == State.ACTIVE:
+            values["state_since"] = before.state_since
+        rows.update(**values)
+    row = copy.copy(before)
+    for name, value in values.items():
+        setattr(row, name, value)
+    return row, before
 
 
-def reseal(rows: Iterable[SipgateToken]) -> tuple[int, int, int]:
-    """Seal pairs with the first key of the ring, in one go.
-
-    Returns how many were sealed anew, how many changed meanwhile (whoever changed them sealed them with the first key),
-    and how many do not open. A refresh that runs is not disturbed: the generation stays.
-    """
-    first, changes, unreadable, number = sealing.first_key_id(), [], 0, 0
-    for row in rows:
-        number += 1
-        try:
-            changes.append((*_resealed(row), first, row.pk, row.generation, row.key_id))
-        except errors.Misconfigured:
-            unreadable += 1
-    connection = connections[database.alias()]
-    quote, names = (
-        connection.ops.quote_name,
-        ("sealed", "access_fingerprint", "refresh_fingerprint", "key_id"),
-    )
-    assignments = ", ".join(f"{quote(name)} = %s" for name in names)
-    # The ORM has no conditional UPDATE of many rows, each with values of its own.
-    statement = (
-        f"UPDATE {quote(SipgateToken._meta.db_table)} SET {assignments} "  # noqa: S608  # names of columns only
-        f"WHERE {quote('connection_id')} = %s AND {quote('generation')} = %s AND {quote('key_id')} = %s"
-    )
-    done = 0
-    if changes:
-        with transaction.atomic(using=database.alias()), connection.cursor() as cursor:
-            cursor.executemany(statement, changes)
-            done = cursor.rowcount
-    return done, number - unreadable - done, unreadable
-
-
-def _resealed(row: SipgateToken) -> tuple[bytes, str, str]:
-    if not row.sealed:  # revoked: there is nothing to seal
-        return b"", "", ""
-    pair = sealing.open_pair(row.sealed, connection_id=row.pk, generation=row.generation)
-    return (
-        sealing.seal_pair(pair, connection_id=row.pk, generation=row.generation),
-        sealing.fingerprint(pair.access_token),
-        sealing.fingerprint(pair.refresh_token),
-    )
-
-
-def _active_unless_asked(now: datetime, *, reason: str) -> dict[str, Any]:
-    """Return what a refreshed pair makes of the state. An administrator's wish for a new sign-in outlives a refresh
-    that was under way: its pair is kept, the wish too."""
-    asked = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
+def _consented(new: Version, tokens: Tokens, scope: Iterable[str], now: datetime) -> dict[str, Any]:
+    granted = tokens.scope if tokens.scope is not None else scope
     return {
-        "state": Case(When(asked, then=F("state")), default=Value(State.ACTIVE.value)),
-        "reason": Case(When(asked, then=F("reason")), default=Value(str(reason))),
-        "state_since": Case(
-            When(asked | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)
-        ),
+        **_columns(new, tokens),
+        "scope": " ".join(granted),
+        "consent": new.consent,
+        "consented_at": now,
+        "last_used_at": now,
+        "state_since": now,
     }
 
 
-def _columns(
-    grant: oauth.Grant,
-    pair: sealing.Pair,
-    *,
-    connection_id: int,
-    generation: int,
-    before: SipgateToken | None = None,
-) -> dict[str, Any]:
-    """Everything that a stored grant changes, by consent or by refresh. ``before``: what was refreshed."""
-    lifetime = timedelta(seconds=grant.expires_in) if grant.expires_in else conf.assumed_lifetime()
-    refresh_ends = None
-    if grant.refresh_expires_in:
-        refresh_ends = grant.issued_at + timedelta(seconds=grant.refresh_expires_in)
-    sealed = sealing.seal_pair(pair, connection_id=connection_id, generation=generation)
+def forget(row: SipgateToken, *, reason: Reason) -> None:
+    """Forget the tokens of a row that the caller has locked; it needs a new sign-in.
+
+    Consent and number move on, so that the answer of a refresh under way finds no place.
+    """
+    now = timezone.now()
+    SipgateToken.objects.filter(pk=row.pk).update(
+        **WORKS,
+        sealed="",
+        consent=uuid.uuid4(),
+        number=F("number") + 1,
+        expires_at=now,
+        state=State.NEEDS_SIGN_IN,
+        reason=reason,
+        state_since=row.state_since if row.state == State.NEEDS_SIGN_IN else now,
+    )
+
+
+def require_sign_in(row: SipgateToken) -> None:
+    """Put a row that the caller has locked into *needs sign-in* without asking sipgate; the tokens stay."""
+    SipgateToken.objects.filter(pk=row.pk).update(
+        state=State.NEEDS_SIGN_IN,
+        reason=Reason.SIGN_IN_REQUIRED,
+        state_since=timezone.now(),
+        next_attempt_at=None,
+    )
+
+
+def locked(connection_id: int) -> SipgateToken:
+    """Return the row, locked until the caller's transaction ends (SQLite locks the whole database for that).
+
+    Raises:
+        errors.NotConnected: there is none.
+    """
+    row = SipgateToken.objects.select_for_update().filter(pk=connection_id).first()
+    if row is None:
+        raise errors.NotConnected("The sipgate connection is gone.")
+    return row
+
+
+def reseal(row: SipgateToken) -> bool:
+    """Seal a row's tokens with the first key. A refresh that runs is not disturbed: the version stays.
+
+    Returns False if the row has changed: whoever changed it has sealed it.
+
+    Raises:
+        sealing.SealError: they do not open.
+    """
+    sealed = sealing.resealed(row.sealed, place=place(row.version)) if row.sealed else ""
+    as_read = SipgateToken.objects.filter(pk=row.pk, number=row.number, key_id=row.key_id)
+    return bool(as_read.update(sealed=sealed, key_id=sealing.key_ids()[0]))
+
+
+# --- what tokens say ------------------------------------------------------------------------------
+
+
+def _columns(new: Version, tokens: Tokens, *, before: SipgateToken | None = None) -> dict[str, Any]:
+    """Return everything that stored tokens change, after a consent or a refresh."""
+    lifetime = timedelta(seconds=tokens.expires_in) if tokens.expires_in else ASSUMED_LIFETIME
+    life = _seconds(tokens.refresh_expires_in)
+    ends = tokens.issued_at + life if life else None
+    sealed = sealing.seal(tokens.to_text(), place=place(new))
     values: dict[str, Any] = {
+        **WORKS,
+        **clients.recorded(tokens.client_id),
         "sealed": sealed,
-        "key_id": sealing.key_id(sealed),
-        "token_type": grant.token_type[:40],
-        "issued_at": grant.issued_at,
-        "expires_at": grant.issued_at + lifetime,
-        "refresh_expires_at": refresh_ends,
-        "keepalive_at": _keepalive_at(grant),
-        "generation": generation,
-        **NOT_IN_USE,
+        "key_id": sealing.key_of(sealed),
+        "issued_at": tokens.issued_at,
+        "expires_at": tokens.issued_at + lifetime,
+        "refresh_expires_at": ends,
+        "keepalive_at": _keepalive_at(tokens.issued_at, life or UNKNOWN_LIFE),
+        "number": new.number,
         "state": State.ACTIVE,
         "reason": Reason.NONE,
-        "failing_since": None,
-        "last_refused_at": None,
-        "next_attempt_at": None,
-        "last_error_code": "",
-        "notified_at": None,
-        "access_fingerprint": sealing.fingerprint(pair.access_token),
-        "refresh_fingerprint": sealing.fingerprint(pair.refresh_token),
-        **authorization_server.recorded(grant.client_id),
     }
-    if grant.scope is not None:
-        values["scope"] = " ".join(grant.scope)
-    if (
-        before is not None
-        and refresh_ends is not None
-        and has_fixed_end(before, grant.issued_at, refresh_ends)
-    ):
-        # Refreshing more often would not help, and the pair lives until then: nothing to do before.
-        values |= {"reason": Reason.FIXED_END, "keepalive_at": refresh_ends}
+    if tokens.scope is not None:
+        values["scope"] = " ".join(tokens.scope)
+    if before is not None and ends is not None and _has_fixed_end(before, tokens.issued_at, ends):
+        # Refreshing more often would not help, and the tokens live until then: nothing to do before.
+        values |= {"reason": Reason.FIXED_END, "keepalive_at": ends}
         if before.state != State.NEEDS_SIGN_IN:
-            del values[
-                "notified_at"
-            ]  # whoever was told of this end is not told again with each refresh
+            # Whoever was told of this end is not told again with each refresh.
+            values["notified_at"] = F("notified_at")
     # Of the access token's claims, read while it is in hand anyway.
-    line = oauth.jwt_claims(grant.access_token).get("featureScope")
+    line = oauth.jwt_claims(tokens.access_token).get("featureScope")
     if isinstance(line, str):
         values["product_line"] = line[:40]
     return values
 
 
-def has_fixed_end(before: SipgateToken, issued_at: datetime, refresh_ends: datetime) -> bool:
-    """Tell whether a refresh has not moved the end of a connection: then the server limits how long a sign-in lasts.
-
-    Args:
-        before: the row that was refreshed.
-        issued_at, refresh_ends: of the pair that came back.
-    """
+def _has_fixed_end(before: SipgateToken, issued_at: datetime, ends: datetime) -> bool:
+    """Tell whether a refresh has not moved the end: then the server limits how long a sign-in lasts."""
     if before.refresh_expires_at is None:
         return False
     elapsed = issued_at - before.issued_at
     if elapsed < TELLS_NOTHING:
         return before.has_fixed_end
-    return refresh_ends - before.refresh_expires_at < elapsed / 2
+    return ends - before.refresh_expires_at < elapsed / 2
 
 
-def _keepalive_at(grant: oauth.Grant) -> datetime:
-    life = timedelta(seconds=grant.refresh_expires_in) if grant.refresh_expires_in else UNKNOWN_LIFE
-    return grant.issued_at + life * KEEP_SHARE * random.uniform(1 - KEEP_JITTER, 1 + KEEP_JITTER)  # noqa: S311  # jitter
+def _seconds(value: float | None) -> timedelta | None:
+    return timedelta(seconds=value) if value else None
+
+
+def _keepalive_at(issued_at: datetime, life: timedelta) -> datetime:
+    # A tenth more or less, so that connections made at the same time are not due at the same time.
+    return issued_at + life * KEEP_SHARE * random.uniform(0.9, 1.1)  # noqa: S311  # jitter

@@ -126,9 +126,9 @@ def test_trouble(visit: Visit, project: Stand, language: str, phone: bool, dark:
 
 STATES = {
     "failing": ("failing", "unreachable"),
-    "paused": ("misconfigured", "client_refused"),
+    "paused": ("misconfigured", "client_rejected"),
     "lost": ("needs_sign_in", "lost_rotation"),
-    "ended": ("needs_sign_in", "ended_by_person"),
+    "ended": ("needs_sign_in", "ended_by_user"),
 }
 
 

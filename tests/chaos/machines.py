@@ -22,14 +22,8 @@ from tests.chaos.proxy import Proxy
 from tests.postgres import Server
 from tests.rotating_server import Strict
 
-SETTINGS = {
-    "SIPGATE_ANSWER_SECONDS": 3,
-    "SIPGATE_STORE_SECONDS": 2,
-    "SIPGATE_LEASE_SECONDS": 8,
-    "SIPGATE_GRACE_SECONDS": 15,
-    "SIPGATE_WAIT_SECONDS": 4,
-}
-"""The promises' times, shortened as far as they go: connecting stays at 5 s."""
+LEASE, ANSWER = 8.0, 3.0
+"""The promises' times, in seconds, shortened as far as they go: connecting stays at 5 s."""
 WINDOW_KILLED = "killed between sending and journal"
 WINDOW_ANSWER = "the answer was lost on its way"
 WINDOW_WENT_BACK = "the database lost commits"
@@ -58,7 +52,7 @@ class Record:
         """What ended a thread of a worker that should have gone on."""
         self.figures: dict[int, dict[str, Any]] = {}
         self.went_back: set[int] = set()
-        """Connections whose newest pair the database had lost at some time."""
+        """Connections whose newest tokens the database had lost at some time."""
 
     def take(self, pid: int, told: dict[str, Any]) -> None:
         with self.lock:
@@ -70,7 +64,7 @@ class Record:
             elif what == "figures":
                 self.figures[pid] = told
             elif "connection" in told:
-                token = (told["connection"], told["consent"], told["generation"])
+                token = (told["connection"], told["consent"], told["number"])
                 if what == "sent":
                     self.sendings[token].append(Sending(told["at"], pid))
                 else:
@@ -91,12 +85,12 @@ class Record:
             for first, second in pairwise(sorted(sendings, key=lambda one: one.at)):
                 was_over = first.killed_at is not None or set(first.known) & {
                     "unanswered",
-                    "refused",
+                    "rejected",
                     "answered",
                 }
                 if token[0] not in self.went_back and ("kept" in first.known or not was_over):
                     found.append(
-                        f"connection {token[0]}, generation {token[2]}: {first}, then {second}"
+                        f"connection {token[0]}, number {token[2]}: {first}, then {second}"
                     )
         return found
 
@@ -134,7 +128,7 @@ class Worker:
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.order(**order)
+        self.order(**order, seconds={"lease": LEASE, "answer": ANSWER})
 
     def order(self, **what: Any) -> None:
         assert self.process.stdin is not None
@@ -215,7 +209,7 @@ class Machine:
         # By name: somebody has to resolve it.
         url = f"http://localhost:{self.to_sipgate.port}"
         settings = {
-            **SETTINGS,
+            "SIPGATE_WAIT_SECONDS": 4,
             "SIPGATE_TOKEN_URL": f"{url}/auth/realms/third-party/protocol/openid-connect/token",
             "SIPGATE_API_URL": f"{url}/v2",
             "SIPGATE_JOURNAL_DIR": str(self.folder),

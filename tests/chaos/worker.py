@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,10 +32,10 @@ from django.db import DatabaseError, InterfaceError, connections  # noqa: E402
 
 from sipgate_provider import errors, tokens  # noqa: E402
 from sipgate_provider.client import SipgateClient  # noqa: E402
+from sipgate_provider.models import Version  # noqa: E402
 from sipgate_provider.ops import keepalive  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
-from sipgate_provider.tokens import journal, rows, threads  # noqa: E402
-from sipgate_provider.tokens.refresh import LeftToOthers, _Refresh  # noqa: E402
+from tests.named import replace  # noqa: E402
 
 orders = open(0, "rb", buffering=0)  # noqa: SIM115  # for as long as the process lives; without a lock at its end
 ending = threading.Event()
@@ -51,84 +52,89 @@ def crashed(what: threading.ExceptHookArgs) -> None:
     tell("crashed", trace="".join(trace)[-2000:])
 
 
-# --- what becomes of each token ---------------------------------------------------------------------------------------
+# --- what becomes of each token -------------------------------------------------------------------
 
 
-def of(token: rows.Sent) -> dict[str, Any]:
-    return {
-        "connection": token.connection_id,
-        "consent": token.consent_id.hex,
-        "generation": token.generation,
-    }
+def of(sent: Version) -> dict[str, Any]:
+    return {"connection": sent.connection, "consent": sent.consent.hex, "number": sent.number}
 
 
 def watch_for_crashes() -> None:
-    run = _Refresh.run
+    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
+        def refresh(*args: Any, **options: Any) -> Any:
+            try:
+                return real(*args, **options)
+            except (errors.SipgateError, DatabaseError, InterfaceError):
+                raise
+            except BaseException:
+                # Nobody asks for what comes of a refresh behind.
+                tell("crashed", trace=traceback.format_exc()[-2000:])
+                raise
 
-    def runs(self: Any) -> Any:
-        try:
-            return run(self)
-        except (errors.SipgateError, LeftToOthers, DatabaseError, InterfaceError):
-            raise
-        except BaseException:
-            tell(
-                "crashed", trace=traceback.format_exc()[-2000:]
-            )  # nobody asks for what comes of a refresh behind
-            raise
+        return refresh
 
-    _Refresh.run = runs  # type: ignore[method-assign]  # watched
+    replace("tokens.refresh.refresh", watched)
     threading.excepthook = crashed
+
+
+leased = threading.local()
 
 
 def watch() -> None:
     """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
-    before_sending, write, save = (
-        _Refresh._before_sending,
-        journal.write,
-        rows.save_refreshed,
-    )
-    no_answer, refused, resolve = (
-        _Refresh.no_answer,
-        _Refresh.refused,
-        socket.getaddrinfo,
-    )
-
-    def sends(self: Any) -> None:
-        before_sending(self)
-        tell("sent", **of(self.token))
-
-    def journals(sent: rows.Sent, *args: Any) -> Any:
-        entry = write(sent, *args)
-        tell("not journaled" if entry is None else "kept", **of(sent))
-        return entry
-
-    def saves(sent: rows.Sent, *args: Any, **options: Any) -> bool:
-        stored = save(sent, *args, **options)
-        if stored:
-            tell("kept", **of(sent))
-        return stored
-
-    def unanswered(self: Any, error: errors.SipgateError) -> None:
-        if self.claim is not None:
-            tell(
-                "unanswered" if oauth.is_unanswered(error) else "answered",
-                **of(self.token),
-                why=error.message,
-            )
-        no_answer(self, error)
-
-    def is_refused(self: Any, *args: Any) -> Any:
-        tell("refused", **of(self.token))
-        return refused(self, *args)
+    replace("tokens.rows.take_lease", takes)
+    replace("remote.oauth.refresh", asks)
+    replace("tokens.journal.write", keeps)
+    replace("tokens.rows.store_refreshed", keeps)
+    resolve = socket.getaddrinfo
 
     def resolves(*args: Any, **options: Any) -> Any:
         names_are_resolved.wait()
         return resolve(*args, **options)
 
-    _Refresh._before_sending = sends  # type: ignore[method-assign]  # watched
-    _Refresh.no_answer = unanswered  # type: ignore[method-assign]  # watched
-    _Refresh.refused = is_refused  # type: ignore[method-assign]  # watched
-    journal.write, rows.save_refreshed, socket.getaddrinfo = journals, saves, resolves
+    socket.getaddrinfo = resolves
+
+
+def takes(real: Callable[..., bool]) -> Callable[..., bool]:
+    def take_lease(row: Any, holder: str) -> bool:
+        leased.version = row.version
+        return real(row, holder)
+
+    return take_lease
+
+
+def asks(real: Callable[..., Any]) -> Callable[..., Any]:
+    def refresh(*args: Any) -> Any:
+        tell("sent", **of(leased.version))
+        answer = real(*args)
+        if isinstance(answer, errors.TokenRejected):
+            tell("rejected", **of(leased.version))
+        elif isinstance(answer, errors.SipgateError):
+            what = "unanswered" if oauth.is_unanswered(answer) else "answered"
+            tell(what, **of(leased.version), why=answer.message)
+        return answer
+
+    return refresh
+
+
+def keeps(real: Callable[..., Any]) -> Callable[..., Any]:
+    def keep(new: Version, *args: Any, **options: Any) -> Any:
+        kept = real(new, *args, **options)
+        sent = new._replace(number=new.number - 1)
+        if kept:
+            tell("kept", **of(sent))
+        elif real.__name__ == "write":
+            tell("not journaled", **of(sent))
+        return kept
+
+    return keep
+
+
+def shorten(seconds: dict[str, float]) -> None:
+    """Let leases and answers last for some seconds only, as far as the promises' times can be shortened."""
+    replace("tokens.rows.LEASE", lambda _real: timedelta(seconds=seconds["lease"]))
+    replace("remote.oauth.ANSWER_SECONDS", lambda _real: seconds["answer"])
+    replace("tokens.refresh.LATEST", lambda _real: seconds["lease"] - seconds["answer"] - 1)
 
 
 # --- load -------------------------------------------------------------------------------------------------------------
@@ -184,7 +190,7 @@ def listen() -> None:
 def work(told: dict[str, Any]) -> None:
     # Not by an exception, which the main thread may meet anywhere, also where exceptions are ignored.
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
-    threads.end_at_sigterm()
+    tokens.begin_process()
     clients = [SipgateClient(connection) for connection in SocialAccount.objects.order_by("pk")]
     tell("ready")
     users = [
@@ -210,18 +216,13 @@ def prepare(answers: list[dict[str, Any]]) -> None:
         connection = SocialAccount.objects.create(
             user=user, provider="sipgate", uid=f"{1000000 + number}w0"
         )
-        now = datetime.now(UTC)
-        rows.consent(
-            connection,
-            oauth.Grant.parse(answer, issued_at=now),
-            scope=["account:read"],
-            now=now,
-        )
+        issued = oauth.Tokens.parse(answer, issued_at=datetime.now(UTC))
+        tokens.store(connection, issued, scope=["account:read"])
     tell("prepared")
 
 
 def recover() -> None:
-    tell("recovered", number=tokens.recover(), waiting=journal.waiting())
+    tell("recovered", number=tokens.recover(), waiting=tokens.journal_waiting())
 
 
 def verify() -> None:
@@ -251,6 +252,7 @@ def main() -> None:
     faulthandler.register(signal.SIGUSR1)
     told = json.loads(orders.readline())
     names_are_resolved.set()
+    shorten(told["seconds"])
     if told.get("ahead"):
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=told["ahead"])).start()
     if told["do"] == "work":

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -19,7 +20,7 @@ from django.db import connections, transaction
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.ops import keepalive
-from sipgate_provider.tokens import journal
+from sipgate_provider.tokens import access
 from tests.concurrency import points
 
 
@@ -28,7 +29,7 @@ def use(connection: int, wait: float | None, outcomes: list[Any], start: threadi
     began = time.monotonic()
     try:
         token = tokens.token(connection, wait=wait)
-        outcomes.append(["ok", token.generation, time.monotonic() - began])
+        outcomes.append(["ok", token.number, time.monotonic() - began])
     except errors.SipgateError as error:
         outcomes.append(
             [type(error).__name__, str(getattr(error, "reason", "")), time.monotonic() - began]
@@ -57,7 +58,7 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
             token = tokens.token(order["connection"])
             raise RuntimeError("rolled back")
     except RuntimeError:
-        return ["ok", token.generation]
+        return ["ok", token.number]
     except errors.SipgateError as error:
         return [type(error).__name__, ""]
 
@@ -66,7 +67,7 @@ def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
         return keepalive.run(rate=0).as_dict()
     if order.get("reseal"):
-        return tokens.reseal(batch=1).as_dict()
+        return asdict(tokens.reseal(batch=1))
     return in_transaction(order) if order.get("roll_back") else round_of(order)
 
 
@@ -75,7 +76,7 @@ def serve(line: Connection, told: dict[str, Any]) -> None:
     connections.settings["default"]["NAME"] = told["database"]
     for name, value in told["settings"].items():
         setattr(settings, name, value)
-    journal.recover_at_start = lambda: None  # it would hide what a refresh has to find by itself
+    access.recover_at_start()  # now: later it would hide what a refresh has to find by itself
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     while True:
         try:

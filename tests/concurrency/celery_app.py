@@ -39,15 +39,11 @@ def use(connection: int) -> list[Any]:
     from sipgate_provider.models import Freshness
 
     token = tokens.token(connection)
-    while (
-        (row := tokens.load(connection))
-        and not row.lease_owner
-        and row.generation == token.generation
-    ):
+    while (row := tokens.load(connection)) and not row.lease_holder and row.number == token.number:
         if row.freshness(timezone.now()) is Freshness.FRESH:
             break
         time.sleep(0.01)
-    return [token.generation, os.getpid()]
+    return [token.number, os.getpid()]
 
 
 @signals.worker_init.connect

@@ -55,7 +55,8 @@ def let_run(workers: list[Worker], seconds: float) -> bool:
         for worker in unfinished:
             if worker.is_stopped:
                 worker.resume()
-        time.sleep(0.005)
+        end_leases()
+        time.sleep(0.01)
     return True
 
 
@@ -65,13 +66,18 @@ def until_it_stops(worker: Worker) -> None:
         time.sleep(0.002)
 
 
+def end_leases() -> None:
+    """Make each lease look long over, whether its holder is paused, dead or at work."""
+    SipgateToken.objects.exclude(lease_holder="").update(
+        lease_until=timezone.now() - timedelta(hours=1)
+    )
+
+
 def meet(crew: Crew, connection: int, first: tuple[str, str], second: tuple[str, str]) -> None:
     """Let the first one run until its point, then the second one until its own and to its end, then the first one."""
     for worker, (point, how) in ((crew.first, first), (crew.second, second)):
         worker.tell(connection=connection, wait=10, stop_at=point, how=how)
         until_it_stops(worker)
-        SipgateToken.objects.exclude(lease_owner="").update(
-            lease_until=timezone.now() - timedelta(hours=1)
-        )
+        end_leases()
     let_run([crew.second], BLOCKED)  # it may have to wait for the first one
     assert let_run([crew.first, crew.second], PATIENCE), "somebody waits for ever"

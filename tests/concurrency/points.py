@@ -11,33 +11,28 @@ from typing import Any
 from tests.named import replace
 
 POINTS = {
-    "before the row is read": "before tokens.rows.load_with_clock",
-    "after the row is read": "after tokens.rows.load_with_clock",
-    "after the pair is opened": "after tokens.sealing.open_pair",
-    "before connecting": "before remote.oauth.refresh",
-    "connected": "before tokens.machine.lock",
-    "locked": "after tokens.machine.lock",
-    "before the claim": "before tokens.rows.claim",
-    "claimed": "after tokens.rows.claim",
-    "before the journal is looked into": "before tokens.journal.proof",
-    "the journal was looked into": "after tokens.journal.proof",
-    "the time was checked": "after tokens.refresh._Refresh._check_time",
-    "half sent": "after remote.http._Stamped.send",
-    "sent": "before remote.http._Stamped.getresponse",
+    "before the row is read": "before tokens.rows.load_with_connection",
+    "read": "after tokens.rows.load_with_connection",
+    "opened": "after tokens.rows.opened",
+    "before connecting": "before remote.line.connect",
+    "connected": "after remote.line.connect",
+    "locked": "before tokens.rows.take_lease",
+    "leased": "after tokens.rows.take_lease",
+    "looked": "after tokens.journal.newer",
+    "checked": "before remote.oauth.refresh",
+    "sent": "after remote.line.Line.send",
     "answered": "after remote.oauth.refresh",
     "before the journal is written": "before tokens.journal.write",
     "journaled": "after tokens.journal.write",
-    "before the pair is stored": "before tokens.rows.save_refreshed",
-    "stored": "after tokens.rows.save_refreshed",
-    "before the journal is told": "before tokens.journal.confirm",
-    "the journal was told": "after tokens.journal.confirm",
+    "before the tokens are stored": "before tokens.rows.store_refreshed",
+    "stored": "after tokens.rows.store_refreshed",
+    "told": "after tokens.journal.forget_older",
 }
 """Before or after which function of the app each point lies."""
 OF_KEY_CHANGE = {
     "some rows were sealed anew": "after tokens.rows.reseal",
-    "before the revocations": "before tokens.revocation.reseal",
-    "before an entry takes its place": "before tokens.journal.Path.rename",
-    "an entry has taken its place": "after tokens.journal.Path.rename",
+    "before the endings": "before tokens.endings.reseal",
+    "an entry has taken its place": "after tokens.journal.Path.replace",
 }
 LOST = ("sent", "answered", "before the journal is written")
 """Between sending and the journal: a strict server leaves no way back to somebody who is killed here."""

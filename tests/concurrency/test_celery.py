@@ -63,7 +63,7 @@ def test_a_soft_time_limit_inside_a_refresh(start: Start, connect: Connect, stri
         assert generations() == {1}, "it is still being refreshed"
         assert worker.use(connection).get(timeout=60)[0] == 2
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-    assert tokens.load(connection).lease_owner == ""
+    assert tokens.load(connection).lease_holder == ""
 
 
 @pytest.mark.long
@@ -137,4 +137,4 @@ def wait_for(happened: Callable[[], Any], worker: Worker) -> None:
 
 
 def generations() -> set[int]:
-    return set(SipgateToken.objects.values_list("generation", flat=True))
+    return set(SipgateToken.objects.values_list("number", flat=True))

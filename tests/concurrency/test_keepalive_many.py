@@ -27,4 +27,4 @@ def test_machines_share_the_work(connect: Connect, strict: Strict) -> None:
     assert (counts["rotated"], counts["reuse"], counts["refused"]) == (ROWS, 0, 0)
     assert sum(report["refreshed"] for report in reports) >= ROWS - 20
     assert sum(report["failed"] + report["needs_sign_in"] for report in reports) == 0
-    assert set(SipgateToken.objects.values_list("generation", "lease_owner")) == {(2, "")}
+    assert set(SipgateToken.objects.values_list("number", "lease_holder")) == {(2, "")}

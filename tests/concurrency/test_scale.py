@@ -13,7 +13,7 @@ from django.db import connection
 from django.utils import timezone
 
 from sipgate_provider import connections, tokens
-from sipgate_provider.models import Revocation, SipgateToken
+from sipgate_provider.models import Ending, SipgateToken
 from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
 
@@ -82,7 +82,7 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
             )[:100]
         ),
         "outbox": plan(
-            Revocation.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at")[:100]
+            Ending.objects.filter(next_attempt_at__lte=now).order_by("next_attempt_at")[:100]
         ),
     }
     for name, text in plans.items():
@@ -91,7 +91,7 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
             assert "Seq Scan on sipgate_provider_sipgatetoken" not in text, text
             assert "SCAN sipgate_provider_sipgatetoken\n" not in text + "\n", text
     started = time.monotonic()
-    listed = list(keepalive.idle(now).values_list("pk", "generation")[:600])
+    listed = list(keepalive.idle(now).values_list("pk", "number")[:600])
     print(
         f"listing {len(listed)} of {ROWS[connection.vendor]} rows took {(time.monotonic() - started) * 1000:.1f} ms"
     )

@@ -87,7 +87,7 @@ def test_what_was_sent_is_stored(
         process.send_signal(how)
         if how != signal.SIGHUP:
             process.wait(60)
-        wait_for(lambda: tokens.load(connection.pk).generation == 2)
+        wait_for(lambda: tokens.load(connection.pk).number == 2)
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)

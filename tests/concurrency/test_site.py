@@ -18,7 +18,6 @@ from django.utils import timezone
 
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from sipgate_provider.tokens import threads
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import site
@@ -32,10 +31,10 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
         make_stale()
         browser.sandbox.control.fault("slow", on="refresh", seconds=2)
         answer = people.submit(running.get, "/account.json", session=session)
-        wait_for(lambda: SipgateToken.objects.get().lease_owner)
+        wait_for(lambda: SipgateToken.objects.get().lease_holder)
         running.stop()
         assert answer.result().json()["connections"][0]["fresh"]
-    assert (SipgateToken.objects.get().generation, browser.sandbox.control.state()["reuses"]) == (
+    assert (SipgateToken.objects.get().number, browser.sandbox.control.state()["reuses"]) == (
         2,
         0,
     )
@@ -56,20 +55,20 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(
     session = str(person.cookies[django_settings.SESSION_COOKIE_NAME].value)
     with site(processes=1, threads=4) as running:
         assert running.get("/account.json", session=session).status_code == 200
-        wait_for(lambda: strict.counts()["arrived"] == threads.THREADS)
+        wait_for(lambda: strict.counts()["arrived"] == 32)
         started = time.monotonic()
         running.stop()
         assert time.monotonic() - started < 8
     counts = strict.counts()
     assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (
-        threads.THREADS,
-        threads.THREADS,
+        32,
+        32,
         0,
     )
-    rows = SipgateToken.objects.values_list("generation", "state", "lease_owner")
+    rows = SipgateToken.objects.values_list("number", "state", "lease_holder")
     assert Counter(rows) == {
-        (2, "active", ""): threads.THREADS,
-        (1, "active", ""): 100 - threads.THREADS,
+        (2, "active", ""): 32,
+        (1, "active", ""): 100 - 32,
     }
 
 
@@ -84,8 +83,8 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
             tab.sendall(
                 f"GET /account HTTP/1.1\r\nHost: localhost:8080\r\nCookie: {cookie}\r\n\r\n".encode()
             )
-            wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).lease_owner)
-        wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).generation == 2)
+            wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).lease_holder)
+        wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).number == 2)
         assert running.get("/account.json", session=session).json()["connections"][0]["fresh"]
     assert browser.sandbox.control.state()["reuses"] == 0
 

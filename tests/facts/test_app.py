@@ -17,7 +17,7 @@ from django.contrib.auth import get_user_model
 from django.utils import timezone
 
 from sipgate_provider import tokens
-from sipgate_provider.models import Reason, Revocation, SipgateToken
+from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.findings import Severity
 from sipgate_provider.remote import oauth
@@ -50,14 +50,12 @@ class TestEnding:
     ) -> None:
         settings.SIPGATE_REVOKE_URL = nowhere()
         disconnect(connect(server, browser))
-        assert Revocation.objects.get().last_error_code == "connection"
+        assert Ending.objects.get().last_error_code == "connection"
         settings.SIPGATE_REVOKE_URL = ""
         connection = connect(server, browser)
-        Revocation.objects.filter(next_attempt_at__isnull=False).update(
-            next_attempt_at=timezone.now()
-        )
+        Ending.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
         keepalive.run(rate=0)
-        assert tokens.refresh(connection, by="test").generation == 2
+        assert tokens.refresh(connection, by="test").number == 2
 
     def test_a_second_sign_in_ends_nothing(
         self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
@@ -66,8 +64,8 @@ class TestEnding:
         for other in (browser, new_browser()):
             connect(server, other)
         assert tokens.errands.wait_idle(60)
-        assert Revocation.objects.count() == 0
-        assert tokens.refresh(connection, by="test").generation == 4
+        assert Ending.objects.count() == 0
+        assert tokens.refresh(connection, by="test").number == 4
 
     def test_a_spent_token_ends_the_grant_too(
         self, server: AuthorizationServer, browser: Browser
@@ -167,7 +165,7 @@ def connect(server: AuthorizationServer, browser: Browser, **changes: str | None
     answer = server.grant(browser, **changes)
     user, _ = get_user_model().objects.get_or_create(username="rosa")
     connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)
-    tokens.store(connection, oauth.Grant.parse(answer, issued_at=datetime.now(UTC)))
+    tokens.store(connection, oauth.Tokens.parse(answer, issued_at=datetime.now(UTC)))
     return connection
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sipgate_provider.remote.oauth import Grant
+from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.sign_in import oauth
 
 
@@ -34,7 +34,7 @@ class Secrets:
 def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
     """Learn every token, code, verifier and key that the test meets."""
     found = Secrets()
-    real = Grant.parse.__func__
+    real = Tokens.parse.__func__
 
     def parse(cls, data, **options):
         grant = real(cls, data, **options)
@@ -42,7 +42,7 @@ def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
         found.learn("refresh token", grant.refresh_token)
         return grant
 
-    monkeypatch.setattr(Grant, "parse", classmethod(parse))
+    monkeypatch.setattr(Tokens, "parse", classmethod(parse))
     real_exchange = oauth.SipgateOAuth2Client.exchange
 
     def exchange(self, code, verifier):

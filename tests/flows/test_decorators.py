@@ -122,7 +122,7 @@ class TestNotConnected:
 
 class TestNeedsSignIn:
     def test_one_signs_in_again_and_comes_back(self, signed_in: Browser) -> None:
-        SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REFUSED)
+        SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REJECTED)
         is_document(signed_in.site.get("/company", headers=JSON), "needs_sign_in")
         response = signed_in.site.get("/company?a=1")
         assert sent_to(response) == CONNECT | {"next": "/company?a=1&sipgate_asked=1"}

@@ -18,7 +18,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from sipgate_provider import errors, scopes, tokens
-from sipgate_provider.models import ClientPause, Reason, Revocation, State
+from sipgate_provider.models import ClientPause, Ending, Reason, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.findings import Finding, Severity
 from sipgate_sandbox.launch import Running
@@ -200,7 +200,7 @@ class TestConnections:
     def test_an_ending_that_waits_for_hours(self) -> None:
         then = timezone.now() - timedelta(hours=2)
         moments = {"created_at": then, "give_up_at": then, "next_attempt_at": then}
-        Revocation.objects.create(sealed=b"x", **moments)
+        Ending.objects.create(sealed=b"x", **moments)
         assert "endings" in findings(offline=True)
 
     def test_a_key_that_rows_need_is_gone(self, connect: Connect, settings: Any) -> None:

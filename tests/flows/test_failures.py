@@ -107,7 +107,7 @@ def test_a_missing_key_is_noted_once_and_looked_for_at_each_use(
     assert 13 * MINUTE < (row.next_attempt_at - timezone.now()).total_seconds() < 17 * MINUTE
     assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
     settings.SIPGATE_TOKEN_KEYS = keys
-    assert tokens.token(connection).generation == 2
+    assert tokens.token(connection).number == 2
 
 
 class TestSignals:
@@ -136,7 +136,7 @@ class TestSignals:
         heard.clear()
 
         def sign_in() -> None:
-            grant = oauth.Grant.parse(strict.issue()[0], issued_at=timezone.now())
+            grant = oauth.Tokens.parse(strict.issue()[0], issued_at=timezone.now())
             tokens.store(connection, grant)
 
         sign_in()
@@ -158,7 +158,7 @@ class TestSignals:
         connection.delete()
         assert heard == [
             ("connected", True),
-            ("needs_sign_in", Reason.REFUSED),
+            ("needs_sign_in", Reason.REJECTED),
             ("repaired", None),
             ("misconfigured", errors.CLIENT_SECRET),
             ("connected", False),

@@ -26,10 +26,10 @@ from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors, tokens
-from sipgate_provider.models import SipgateToken
-from sipgate_provider.remote import oauth
+from sipgate_provider.models import SipgateToken, Version
+from sipgate_provider.remote import line, oauth
 from sipgate_provider.sign_in import oauth as sign_in
-from sipgate_provider.tokens import journal, rows, sealing
+from sipgate_provider.tokens import journal, sealing
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
 
@@ -119,7 +119,7 @@ def test_nowhere(browser: Browser, secrets: Secrets, caplog, settings, capfd) ->
     for path in (
         "",
         "sipgate_provider/tokenevent/",
-        "sipgate_provider/revocation/",
+        "sipgate_provider/ending/",
         "socialaccount/socialaccount/",
         f"socialaccount/socialaccount/{connection.pk}/change/",
         f"socialaccount/socialaccount/{connection.pk}/delete/",
@@ -152,11 +152,8 @@ def test_not_in_error_reports(
     browser.sign_in()
     connection = SocialAccount.objects.get()
     secrets.learn("access token", tokens.token(connection).value)
-    monkeypatch.setattr(
-        "sipgate_provider.remote.http.TOKEN",
-        type(oauth.http.TOKEN)(connect=1, read=0.5, total=1, max_bytes=1000),
-    )
-    monkeypatch.setattr(oauth.refresh, "__kwdefaults__", {"limits": oauth.http.TOKEN})
+    monkeypatch.setattr(oauth, "ANSWER_SECONDS", 1)
+    monkeypatch.setattr(line, "LONGEST_BODY", 1000)
     browser.sandbox.control.fault(fault, on="refresh", times=2, seconds=3)
     request = RequestFactory().get("/account")
     try:
@@ -192,7 +189,7 @@ def test_not_in_the_report_of_a_failing_sign_in(
         raise RuntimeError("a bug")
 
     if failing == "exchange":
-        monkeypatch.setattr("sipgate_provider.remote.http._Stamped.getresponse", broken)
+        monkeypatch.setattr("sipgate_provider.remote.session.send", broken)
     else:
         monkeypatch.setattr(allauth_views, "complete_social_login", broken)
     settings.ADMINS = [("me", "me@example.org")]
@@ -220,7 +217,7 @@ def test_not_in_the_report_of_a_failing_sign_in(
 class TestFrames:
     """A crash report prints the local variables of every frame; ours hold no token."""
 
-    GRANT = oauth.Grant.parse(
+    GRANT = oauth.Tokens.parse(
         {
             "access_token": "at-unmistakable",
             "refresh_token": "rt-unmistakable",
@@ -230,22 +227,18 @@ class TestFrames:
     )
 
     def write(self) -> None:
-        claim = rows.Sent(connection_id=1, consent_id=uuid.uuid4(), generation=1)
-        pair = sealing.Pair(
-            access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token
-        )
-        journal.write(claim, self.GRANT, pair)
+        journal.write(Version(1, uuid.uuid4(), 1), self.GRANT)
 
     def seal(self) -> None:
-        pair = sealing.Pair(
-            access_token=self.GRANT.access_token, refresh_token=self.GRANT.refresh_token
-        )
-        sealing.seal_pair(pair, connection_id=1, generation=1)
+        sealing.seal(self.GRANT.to_text(), place="somewhere")
+
+    def unseal(self) -> None:
+        sealing.unseal("12345678.x", place="somewhere")
 
     def seal_pending(self) -> None:
         sign_in.sealed(self.GRANT)
 
-    @pytest.mark.parametrize("work", ["write", "seal", "seal_pending"])
+    @pytest.mark.parametrize("work", ["write", "seal", "unseal", "seal_pending"])
     def test_show_no_token(self, settings: Any, tmp_path: Path, work: str) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         settings.SIPGATE_TOKEN_KEYS = ("not a key",)

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the gate ends where a simple model says (Hypothesis, stateful)."""
+"""Whatever happens in whatever order, a connection ends where a simple model says (Hypothesis, stateful)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import rows, threads
+from sipgate_provider.tokens import background
 from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
@@ -37,7 +37,7 @@ GOOD, SPENT, ENDED = "good", "spent", "ended"
 """What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link known to be over."""
 
 
-class Gate(RuleBasedStateMachine):
+class Connection(RuleBasedStateMachine):
     strict: Strict
     site: Any
 
@@ -47,10 +47,10 @@ class Gate(RuleBasedStateMachine):
         self.site.SIPGATE_TOKEN_KEYS = KEYS[:1]
         self.person = get_user_model().objects.create(username="erika")
         self.connection: SocialAccount | None = None
-        self.held, self.generation, self.refused = ENDED, 0, False
+        self.held, self.number, self.refused = ENDED, 0, False
 
     def teardown(self) -> None:
-        threads.refreshes.wait_idle(10)
+        background.refreshes.wait_idle(10)
         tokens.errands.wait_idle(10)
         self.person.delete()
         ClientPause.objects.all().delete()
@@ -64,7 +64,7 @@ class Gate(RuleBasedStateMachine):
             self.connection = SocialAccount.objects.create(
                 user=self.person, provider="sipgate", uid="1000000w0"
             )
-        grant = oauth.Grant.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
+        grant = oauth.Tokens.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
         tokens.store(self.connection, grant)
         tokens.errands.wait_idle(10)
         self.held = GOOD
@@ -74,20 +74,15 @@ class Gate(RuleBasedStateMachine):
     def disconnect(self) -> None:
         self.connection.delete()  # type: ignore[union-attr]  # see the precondition
         tokens.errands.wait_idle(10)
-        self.connection, self.held, self.generation = None, ENDED, 0
+        self.connection, self.held, self.number = None, ENDED, 0
 
     @precondition(lambda self: self.connection)
     @rule(forget=st.booleans())
     def administrator_ends_it(self, forget: bool) -> None:
         if forget:
-            rows.clear(self.row, reason=Reason.REVOKED, now=timezone.now())
+            tokens.end(self.connection.pk, by="olga")  # type: ignore[union-attr]  # see the precondition
         else:
-            rows.end(
-                self.connection.pk,
-                self.row.generation,
-                reason=Reason.SIGN_IN_REQUIRED,
-                now=timezone.now(),
-            )  # type: ignore[union-attr]
+            tokens.require_sign_in(self.connection.pk, by="olga")  # type: ignore[union-attr]
         self.held = ENDED
 
     @rule()
@@ -134,11 +129,11 @@ class Gate(RuleBasedStateMachine):
             if self.connection is None:
                 raise errors.NotConnected("nobody")
             tokens.refresh(self.connection) if force else tokens.token(self.connection)
-            threads.refreshes.wait_idle(20)
+            background.refreshes.wait_idle(20)
             outcome = "ok"
         except errors.SipgateError as error:
             outcome = type(error).__name__
-        threads.refreshes.wait_idle(20)
+        background.refreshes.wait_idle(20)
         tokens.errands.wait_idle(20)
         self.strict.set(fault="", times=0)
         self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
@@ -157,7 +152,7 @@ class Gate(RuleBasedStateMachine):
             assert outcome != "ok" or before.reason != Reason.REVOKED
         elif renewed and fault in {"lose", "garbage"}:
             self.held = SPENT
-            assert (row.state, bool(row.mark_owner)) == (State.FAILING, True), (
+            assert (row.state, row.unanswered) == (State.FAILING, True), (
                 fault,
                 outcome,
                 row.state,
@@ -167,7 +162,7 @@ class Gate(RuleBasedStateMachine):
             assert row.state == State.NEEDS_SIGN_IN, (fault, outcome, row.state)
         if self.held == GOOD:
             assert row.state != State.NEEDS_SIGN_IN
-        if outcome == "ok" and renewed and row.generation > before.generation:
+        if outcome == "ok" and renewed and row.number > before.number:
             assert row.state == State.ACTIVE
 
     # --- what always holds
@@ -181,13 +176,13 @@ class Gate(RuleBasedStateMachine):
 
     @invariant()
     def no_lease_is_left(self) -> None:
-        assert not SipgateToken.objects.exclude(lease_owner="").exists()
+        assert not SipgateToken.objects.exclude(lease_holder="").exists()
 
     @invariant()
     def generations_only_grow(self) -> None:
         if self.connection is not None:
-            assert self.row.generation >= self.generation
-            self.generation = self.row.generation
+            assert self.row.number >= self.number
+            self.number = self.row.number
 
     @invariant()
     def what_is_good_works(self) -> None:
@@ -197,18 +192,18 @@ class Gate(RuleBasedStateMachine):
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
         ClientPause.objects.all().delete()
         token = tokens.token(self.connection)
-        threads.refreshes.wait_idle(20)
+        background.refreshes.wait_idle(20)
         answer = requests.get(
             f"{self.strict.api_url}/account",
             headers={"Authorization": f"Bearer {tokens.token(self.connection).value}"},
             timeout=5,
         )
-        assert answer.status_code == 200, token.generation
+        assert answer.status_code == 200, token.number
 
 
-def test_the_gate_does_what_the_model_says(strict: Strict, settings: Any) -> None:
+def test_it_does_what_the_model_says(strict: Strict, settings: Any) -> None:
     run_state_machine_as_test(
-        type("Bound", (Gate,), {"strict": strict, "site": settings}), settings=EXAMPLES
+        type("Bound", (Connection,), {"strict": strict, "site": settings}), settings=EXAMPLES
     )
 
 

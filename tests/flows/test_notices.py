@@ -164,4 +164,4 @@ def an_hour_later() -> None:
     """Let an hour pass, after which keepalive tries again what sipgate rejected."""
     now = timezone.now()
     then = now - timedelta(minutes=61)
-    SipgateToken.objects.update(state_since=then, last_refused_at=then, next_attempt_at=now)
+    SipgateToken.objects.update(state_since=then, last_rejected_at=then, next_attempt_at=now)

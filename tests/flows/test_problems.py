@@ -104,7 +104,7 @@ class TestCallback:
         uids = dict(SocialAccount.objects.values_list("uid", "user"))
         assert set(uids) == {"1000000w0", "1000000w0@sipgate.de"}
         assert len(set(uids.values())) == 2
-        assert SipgateToken.objects.get(connection__uid="1000000w0").generation == 1
+        assert SipgateToken.objects.get(connection__uid="1000000w0").number == 1
 
 
 def test_trouble_at_the_token_endpoint(browser: Browser, failed: Any) -> None:
@@ -213,7 +213,7 @@ class TestAccountPage:
         assert SipgateToken.objects.get().state == "needs_sign_in"
         browser.sign_in(process="connect")
         row = SipgateToken.objects.get()
-        assert (row.state, row.generation) == ("active", 2)
+        assert (row.state, row.number) == ("active", 2)
 
     def test_json_errors_are_problem_documents(self, browser: Browser) -> None:
         browser.sign_in()

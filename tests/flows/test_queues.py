@@ -5,22 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
-from django.db import OperationalError, connections, transaction
+from django.db import connections, transaction
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.connections import views_of
-from sipgate_provider.models import State, TokenEvent
-from sipgate_provider.tokens import rows, threads
 from tests.conftest import Connect
-from tests.journey import Browser
 from tests.rotating_server import Strict
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -61,7 +57,7 @@ class TestHeadOfLine:
     def test_a_page_with_a_valid_token_passes_those_that_wait(
         self, connect: Connect, strict: Strict
     ) -> None:
-        stale = [connect(age=400) for _ in range(threads.THREADS + 4)]
+        stale = [connect(age=400) for _ in range(36)]
         fresh = connect()
         strict.set(latency=3)
         for connection in stale:
@@ -70,78 +66,6 @@ class TestHeadOfLine:
         [view] = views_of(fresh.user, wait=2)
         assert view.is_fresh
         assert strict.counts()["rotated"] == 0, "the others still wait"
-
-
-class TestNoThread:
-    """The operating system gives this process no further threads (a limit of the container, say)."""
-
-    @pytest.fixture
-    def refused(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-        """Begin to refuse."""
-        start = threading.Thread.start
-
-        def refuse(thread: threading.Thread) -> None:
-            if thread.name.startswith("sipgate-"):
-                raise RuntimeError("can't start new thread")
-            start(thread)
-
-        return lambda: monkeypatch.setattr(threading.Thread, "start", refuse)
-
-    @pytest.mark.parametrize("age", [0, 240, 280])
-    def test_a_usable_token_is_used(
-        self, connect: Connect, strict: Strict, refused: Callable[[], None], age: int
-    ) -> None:
-        """Fresh, near its end, and where callers usually wait for a new one."""
-        refused()
-        assert SipgateClient(connect(age=age)).account().company == "Strict GmbH"
-
-    def test_an_ended_token_is_an_error_of_ours(
-        self, connect: Connect, strict: Strict, refused: Callable[[], None]
-    ) -> None:
-        connection = connect(age=400)
-        refused()
-        with pytest.raises(errors.SipgateUnavailable) as caught:
-            tokens.token(connection)
-        assert (caught.value.code, caught.value.sent) == ("busy", False)
-        assert strict.counts()["refresh"] == 0
-
-    def test_an_async_call_is_an_error_of_ours(
-        self, connect: Connect, strict: Strict, refused: Callable[[], None]
-    ) -> None:
-        async def journey() -> None:
-            await in_thread(client.get)("/account")
-
-        client = SipgateClient(connect())
-        refused()
-        with pytest.raises(errors.SipgateUnavailable):
-            asyncio.run(journey())
-
-    def test_a_page_shows_what_is_known(
-        self, browser: Browser, refused: Callable[[], None]
-    ) -> None:
-        browser.sign_in()
-        assert browser.site.get("/account").status_code == 200
-        refused()
-        answer = browser.site.get("/account")
-        assert answer.status_code == 200
-        assert "Rosenduft Gartenbau GmbH" in answer.content.decode()
-        assert "sipgate cannot be reached" in answer.content.decode()
-
-
-def test_a_process_that_ends_leaves_the_row_as_it_is(
-    connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It has not asked, so nothing has failed: the next process goes on at once."""
-    connection = connect(age=400)
-    with monkeypatch.context() as patch:
-        patch.setattr(threads, "_is_ending", True)
-        with pytest.raises(errors.SipgateUnavailable, match="about to end"):
-            tokens.token(connection)
-    row = tokens.load(connection.pk)
-    assert (row.state, row.lease_owner, row.next_attempt_at) == (State.ACTIVE, "", None)
-    assert not TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).exists()
-    assert tokens.token(connection).generation == 2
-    assert strict.counts()["refresh"] == 1
 
 
 class TestPool:
@@ -195,61 +119,12 @@ class TestPool:
                 over.set()
             for future in holding:
                 future.result(20)
-        assert tokens.token(connection).generation == 2
+        assert tokens.token(connection).number == 2
         assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-        assert tokens.load(connection.pk).lease_owner == ""
+        assert tokens.load(connection.pk).lease_holder == ""
 
 
 class TestTransactions:
-    @pytest.fixture
-    def autocommit_off(self, transactional_db: None) -> Iterator[None]:
-        """As with ``AUTOCOMMIT: False`` in ``DATABASES``: of this thread and of those that are started."""
-        wrapper = connections["default"]
-        wrapper.settings_dict["AUTOCOMMIT"] = False
-        wrapper.close()
-        yield
-        wrapper.rollback()
-        wrapper.settings_dict["AUTOCOMMIT"] = True
-        wrapper.close()
-
-    @pytest.mark.parametrize("ends", ["commit", "rollback"])
-    def test_a_caller_that_commits_by_itself(
-        self, connect: Connect, strict: Strict, autocommit_off: None, ends: str
-    ) -> None:
-        """Its work stays its own, and the new pair is stored, whatever it does with the one."""
-        pk = connect(age=400).pk
-        transaction.commit()
-        User.objects.create(username="written before")
-        if connections["default"].vendor == "sqlite":
-            with pytest.raises(errors.CallerHoldsLock):
-                tokens.token(pk)
-            assert strict.counts()["refresh"] == 0
-        else:
-            assert tokens.token(pk).generation == 2
-            assert (
-                SipgateClient(SocialAccount.objects.get(pk=pk)).account().company == "Strict GmbH"
-            )
-        getattr(transaction, ends)()
-        assert User.objects.filter(username="written before").exists() == (ends == "commit")
-        transaction.commit()
-        assert tokens.token(pk).generation == 2
-        assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-
-    def test_a_database_that_goes_away_is_not_taken_for_the_lock_of_a_caller(
-        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def goes_away(*_args: Any, **_how: Any) -> None:
-            with connections["default"].cursor() as cursor:
-                cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-
-        if connections["default"].vendor != "postgresql":
-            pytest.skip("SQLite's database is a file")
-        connection = connect(age=400)
-        monkeypatch.setattr(rows, "claim", goes_away)
-        with transaction.atomic(), pytest.raises(OperationalError):
-            tokens.token(connection)
-        assert strict.counts()["arrived"] == 0
-
     def test_a_persistent_connection_stays_open_outside_of_a_transaction(
         self, connect: Connect, strict: Strict
     ) -> None:

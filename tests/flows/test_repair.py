@@ -14,7 +14,7 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 
 from sipgate_provider import tokens
-from sipgate_provider.models import Reason, Revocation, SipgateToken, State
+from sipgate_provider.models import Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
 from tests.journey import Browser
 
@@ -53,7 +53,7 @@ class TestWhoIsSignedIn:
         is_of_the_wrong_account(another_browser, press(another_browser, action))
         tokens.errands.wait_idle(10)
         assert [row.uid for row in SocialAccount.objects.all()] == ["1000000w0"]
-        assert Revocation.objects.get().sealed == b""
+        assert not Ending.objects.exists()
         assert browser.sandbox.control.state()["sessions_alive"] == 1
 
     def test_ended_access_is_allowed_again_by_the_same_person_only(
@@ -66,7 +66,7 @@ class TestWhoIsSignedIn:
         assert f"You use {ROSE} only to sign in." in plain(browser.site.get(action))
         another_browser.site = browser.site
         is_of_the_wrong_account(another_browser, press(another_browser, action))
-        assert SipgateToken.objects.get().reason == Reason.ENDED_BY_PERSON
+        assert SipgateToken.objects.get().reason == Reason.ENDED_BY_USER
 
     def test_a_denied_repair_can_be_tried_again_and_is_still_one(self, both: Browser) -> None:
         begun = both.site.post(actions(both.site.get("/account"))[1]).headers["Location"]

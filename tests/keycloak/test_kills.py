@@ -84,11 +84,11 @@ def test_pairs_of_points_around_the_send(crew: Crew, visitor: Visitor) -> None:
     lost = 0
     for first, second in PAIRS:
         make_stale()
-        generation = tokens.load(connection).generation
+        generation = tokens.load(connection).number
         meet(crew, connection, first, second)
         crew.go_on()
         try:
-            assert tokens.token(connection).generation == generation + 1, (first, second)
+            assert tokens.token(connection).number == generation + 1, (first, second)
         except errors.NeedsSignIn:
             assert any(point in LOST and how == KILL for point, how in (first, second)), (
                 first,
@@ -130,14 +130,14 @@ def test_shut_out_and_let_in_again(
         worker.tell(connection=connection, stop_at=point, how=KILL)
         assert worker.read() is None
         if point == "journaled":
-            assert tokens.token(connection).generation == 2
+            assert tokens.token(connection).number == 2
             make_stale()
     shut(True)
     with pytest.raises(errors.NeedsSignIn):
         tokens.refresh(connection)
     row = tokens.load(connection)
     assert row.state == State.NEEDS_SIGN_IN
-    assert row.reason == (Reason.LOST_ROTATION if point == "claimed" else Reason.REFUSED)
+    assert row.reason == (Reason.LOST_ROTATION if point == "claimed" else Reason.REJECTED)
     assert row.sealed
     shut(False)
     assert tokens.refresh(connection).state == State.ACTIVE
@@ -156,7 +156,7 @@ def test_shut_out_while_a_process_is_about_to_send(
     server.set_enabled(ROSA, False)
     worker.resume()
     [[kind, reason, _]] = worker.read()
-    assert (kind, reason) == ("NeedsSignIn", Reason.REFUSED)
+    assert (kind, reason) == ("NeedsSignIn", Reason.REJECTED)
     server.set_enabled(ROSA, True)
     assert tokens.refresh(connection).state == State.ACTIVE
     assert lives(visitor)

@@ -1,4 +1,4 @@
-"""The process of ``test_outage``: renews one connection, and tells at which point it is, so that the database can be
+"""The process of ``test_outage``: refreshes one connection, and tells at which point it is, so that the database can be
 taken away there. ``DATABASE_URL`` names the database; speaks lines of JSON.
 """
 
@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -14,14 +15,15 @@ import django
 django.setup()
 
 from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after the set-up
-from django.conf import settings  # noqa: E402
 from django.contrib.auth import get_user_model  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
 from sipgate_provider import errors, tokens  # noqa: E402
+from sipgate_provider.models import SipgateToken  # noqa: E402
 from sipgate_provider.remote import oauth  # noqa: E402
-from sipgate_provider.tokens import journal, rows  # noqa: E402
+from tests.concurrency.crew import end_leases  # noqa: E402
+from tests.named import replace  # noqa: E402
 
 
 def tell(**what: Any) -> None:
@@ -29,57 +31,58 @@ def tell(**what: Any) -> None:
 
 
 def prepare(answer: dict[str, Any]) -> None:
-    """Create the tables and one connection with a stale pair."""
+    """Create the tables and one connection with stale tokens."""
     call_command("migrate", verbosity=0)
     user = get_user_model().objects.create(username="erika")
     connection = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
     issued = timezone.now() - timedelta(seconds=400)
-    rows.consent(
-        connection,
-        oauth.Grant.parse(answer, issued_at=issued),
-        scope=[],
-        now=timezone.now(),
-    )
+    tokens.store(connection, oauth.Tokens.parse(answer, issued_at=issued))
     tell(connection=connection.pk)
 
 
 def announce_points() -> None:
-    real_save, real_sync = rows.save_refreshed, journal.sync
-
-    def save(*args: Any, **kwargs: Any) -> bool:
-        if not announced:
-            announced.append(True)
-            tell(at="store")
-            sys.stdin.readline()
-        return real_save(*args, **kwargs)
-
-    def sync(entry: Any) -> None:
-        real_sync(entry)
-        tell(at="synced")
-
     announced: list[bool] = []
-    rows.save_refreshed, journal.sync = save, sync
+
+    def waits(real: Callable[..., Any]) -> Callable[..., Any]:
+        def store(*args: Any, **kwargs: Any) -> Any:
+            if not announced:
+                announced.append(True)
+                tell(at="store")
+                sys.stdin.readline()
+            return real(*args, **kwargs)
+
+        return store
+
+    def tells(real: Callable[..., Any]) -> Callable[..., Any]:
+        def sync(path: Any) -> None:
+            real(path)
+            tell(at="synced")
+
+        return sync
+
+    replace("tokens.rows.store_refreshed", waits)
+    replace("tokens.journal.sync", tells)
 
 
 def use(connection: int) -> None:
+    tokens.recover()  # as a process does that starts
     try:
-        generation = tokens.token(connection).generation
-        tokens.errands.wait_idle(20)  # what is recovered at the start of a process
-        tokens.errands.wait_idle(10)  # a process that starts looks into the journal as well
+        number = tokens.token(connection).number
         row = tokens.load(connection)
-        tell(generation=generation, state=row.state if row else "", waiting=journal.waiting())
+        tell(number=number, state=row.state if row else "", waiting=tokens.journal_waiting())
     except errors.SipgateError as error:
-        tell(error=type(error).__name__, code=error.code, waiting=journal.waiting())
+        tell(error=type(error).__name__, code=error.code)
 
 
 def main() -> None:
     order = json.loads(sys.stdin.readline())
-    settings.SIPGATE_STORE_SECONDS = order.get("patience", 5)
     if "answer" in order:
         prepare(order["answer"])
     if order.get("points"):
         announce_points()
     if "use" in order:
+        if SipgateToken.objects.exclude(lease_holder="").exists():
+            end_leases()  # of a process that was killed: nobody waits for it here
         use(order["use"])
 
 

@@ -42,14 +42,14 @@ def test_a_synchronous_replica_has_every_pair(
         primary.run(f"ALTER SYSTEM SET synchronous_commit = {commit}")
         primary.run("SELECT pg_reload_conf()")
         used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
-        assert used.hear()["generation"] == 2
+        assert used.hear()["number"] == 2
         used.end()
         primary.stop()
         replica.promote()
         replica.run("ALTER SYSTEM RESET synchronous_standby_names")
         replica.run("SELECT pg_reload_conf()")
         after = Process(both(primary, replica), strict, tmp_path / journal, use=connection)
-        assert after.hear() == {"generation": 2, "state": "active", "waiting": 0}
+        assert after.hear() == {"number": 2, "state": "active", "waiting": 0}
         after.end()
     assert strict.counts()["reuse"] == 0
 
@@ -61,7 +61,7 @@ def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
     with pair(strict, tmp_path / "kept") as (primary, replica, connection):
         replica.stop()
         used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
-        assert used.hear()["generation"] == 2
+        assert used.hear()["number"] == 2
         used.end()
         primary.stop()
         replica.start()
@@ -70,7 +70,7 @@ def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
         told = after.hear()
         after.end()
         if journal == "kept":
-            assert (told["generation"], told["state"]) == (2, "active")
+            assert (told["number"], told["state"]) == (2, "active")
         else:
             assert told["error"] == "NeedsSignIn"
     assert strict.counts()["reuse"] == (0 if journal == "kept" else 1)

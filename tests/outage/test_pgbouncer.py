@@ -65,7 +65,7 @@ def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
         connection = first.hear()["connection"]
         first.end()
         used = Process(address, strict, tmp_path / "journal", database="sipgate", use=connection)
-        assert used.hear() == {"generation": 2, "state": "active", "waiting": 0}
+        assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
         used.end()
         with served(tmp_path, address, BEHIND_PROXY="on") as site:
             assert site.get("/readyz").json() == {"status": "ok"}

@@ -82,7 +82,7 @@ def check_restore(
 ) -> None:
     """Refresh after the backup, restore it, and use the connection with, with a copy of, or without the journal."""
     since = use(folder)
-    assert since.hear()["generation"] == 2
+    assert since.hear()["number"] == 2
     since.end()
     restore()
     if journal != "kept":
@@ -97,7 +97,7 @@ def check_restore(
         if journal == "lost":
             assert told["error"] == "NeedsSignIn"
         else:
-            assert (told["generation"], told["state"]) == (2, "active")
+            assert (told["number"], told["state"]) == (2, "active")
     assert strict.counts()["reuse"] == (1 if journal == "lost" else 0), (
         "a spent token is not sent for ever"
     )

@@ -10,8 +10,10 @@ import pytest
 from django.conf import settings as django_settings
 
 from sipgate_provider import conf
-from sipgate_provider.remote import http
-from sipgate_provider.tokens.refresh import MARGIN
+from sipgate_provider.models import ADVISORY_SHARE, MANDATORY_SHARE
+from sipgate_provider.remote import line, oauth, session
+from sipgate_provider.tokens import rows
+from sipgate_provider.tokens.refresh import LATEST
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
@@ -40,19 +42,11 @@ def test_a_site_need_not_set_anything(bare: Any) -> None:
 
 
 def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
-    assert 0 < conf.mandatory_share() < conf.advisory_share() < 1
-    assert conf.assumed_lifetime() == timedelta(seconds=300)
-    assert conf.assumed_lifetime() * conf.mandatory_share() > timedelta(seconds=http.API.total)
-    assert http.TOKEN.total == conf.answer_seconds()
-    assert http.TOKEN.connect + conf.answer_seconds() <= conf.wait_seconds()
-    assert http.TOKEN.connect + conf.answer_seconds() + conf.store_seconds() <= 30, (
-        "gunicorn's patience"
-    )
-    assert (
-        timedelta(seconds=conf.answer_seconds() + conf.store_seconds() + MARGIN)
-        < conf.lease()
-        < conf.grace()
-    )
+    longest_call = timedelta(seconds=sum(session.TIMEOUT))
+    assert longest_call < rows.ASSUMED_LIFETIME * MANDATORY_SHARE
+    assert 0 < MANDATORY_SHARE < ADVISORY_SHARE < 1
+    assert line.CONNECT_SECONDS + oauth.ANSWER_SECONDS <= conf.wait_seconds() < 30, "as gunicorn"
+    assert 0 < LATEST < rows.LEASE.total_seconds() - oauth.ANSWER_SECONDS
     assert conf.page_wait() < 2
 
 
@@ -64,10 +58,6 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("REDIRECT_URI", "https://x.example/a/b?c", conf.redirect_path, "/a/b"),
         ("TOKEN_KEYS", ["a", "", None, "b"], conf.token_keys, ("a", "b")),
         ("SCOPE", ("a", "b"), conf.scope, ["a", "b"]),
-        ("ADVISORY_SHARE", "0.3", conf.advisory_share, 0.3),
-        ("MANDATORY_SHARE", 0, conf.mandatory_share, 0.0),
-        ("ASSUMED_LIFETIME", "60", conf.assumed_lifetime, timedelta(minutes=1)),
-        ("LEASE_SECONDS", 50, conf.lease, timedelta(seconds=50)),
         ("WAIT_SECONDS", 1, conf.wait_seconds, 1.0),
         ("PAGE_WAIT_SECONDS", 2, conf.page_wait, 2.0),
         ("ACCOUNT_MAX_AGE_SECONDS", 30, conf.account_max_age_seconds, 30.0),

@@ -24,7 +24,7 @@ class Command(BaseCommand):
         except errors.Misconfigured as error:
             raise CommandError(error.message) from None
         self.stdout.write(
-            f"{report.done} tokens, {report.revocations} pending endings and {report.journal} "
+            f"{report.done} tokens, {report.endings} pending endings and {report.journal} "
             f"journal entries sealed with the first key in {report.seconds:.1f} s."
         )
         if report.unreadable:

@@ -1,0 +1,142 @@
+"""Finds the client of a connection, tells whether its tokens may be sent from here, and pauses a rejected client.
+
+allauth keeps clients in the settings and in ``SocialApp`` rows. A row recorded the client that its tokens were issued
+to: several clients, one for each Django site, may share a database.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+import allauth
+from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.models import SocialApp
+from django.conf import settings
+from django.utils import timezone
+from django.utils.crypto import salted_hmac
+
+from sipgate_provider import conf, endpoints, errors
+from sipgate_provider.models import ClientPause, Ending, SipgateToken
+from sipgate_provider.remote import oauth
+
+PAUSE = timedelta(seconds=60)
+OF = ("issuer", "client_id", "site")
+"""The columns that say where tokens came from. They are sent nowhere else."""
+
+
+def client(row: SipgateToken | Ending | None = None) -> oauth.Client:
+    """Return the client of a row: the one it recorded, else this site's. Without a row: this site's.
+
+    Raises:
+        errors.Misconfigured: there is none, or more than one that could be meant.
+    """
+    apps = get_adapter().list_apps(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
+    recorded = [app for app in apps if row is not None and app.client_id == row.client_id]
+    app = _only(recorded or apps)
+    return oauth.Client(
+        client_id=app.client_id,
+        client_secret=app.secret,
+        token_url=conf.token_url(),
+        logout_url=conf.logout_url() or None,
+        revoke_url=conf.revoke_url() or None,
+    )
+
+
+def _only(apps: list[SocialApp]) -> SocialApp:
+    visible = [app for app in apps if not app.settings.get("hidden")]
+    if len(visible) > 1 and allauth.app_settings.SITES_ENABLED:
+        here = getattr(settings, "SITE_ID", None)
+        of_site = SocialApp.objects.filter(sites__id=here).values_list("pk", flat=True)
+        # Those of the settings have no key, and belong to every site.
+        visible = [app for app in visible if app.pk is None or app.pk in {*of_site}]
+    if len(visible) == 1:
+        return visible[0]
+    if not apps:
+        raise errors.Misconfigured(
+            f"No sipgate client is configured: set {errors.CLIENT_ID}, and {errors.CLIENT_SECRET}.",
+            setting=errors.CLIENT_ID,
+        )
+    found = ", ".join(f"{app.client_id} ({_where(app)})" for app in apps)
+    raise errors.Misconfigured(
+        f"More than one sipgate client could be meant: {found}. Keep one for each site (SITE_ID).",
+        setting=errors.CLIENT_ID,
+    )
+
+
+def _where(app: SocialApp) -> str:
+    return f"SocialApp {app.pk}" if app.pk else "SOCIALACCOUNT_PROVIDERS"
+
+
+def recorded(client_id: str) -> dict[str, str]:
+    """Return where tokens come from, as far as it is known, for a row's columns."""
+    site = urlsplit(conf.redirect_uri())
+    return {
+        "issuer": (conf.issuer() or conf.token_url())[:200],
+        "client_id": client_id[:191],
+        "site": f"{site.scheme}://{site.netloc}"[:200] if site.netloc else "",
+    }
+
+
+def why_not_ours(row: SipgateToken | Ending, client: oauth.Client) -> errors.Misconfigured | None:
+    """Return why a row's refresh token must not be sent from here, or None if it may.
+
+    sipgate would answer ``invalid_grant`` to another client's token, and every user would have to sign in again. A
+    server that is not sipgate would get hold of the token.
+    """
+    ours = recorded(client.client_id)
+    if row.issuer not in {"", ours["issuer"]}:
+        text, setting = "was made at another authorization server", "SIPGATE_AUTH_URL"
+    elif row.client_id not in {"", client.client_id}:
+        text, setting = f"was made with another client ({row.client_id})", errors.CLIENT_ID
+    elif _is_local(ours["site"]) and row.site and not _is_local(row.site):
+        text = "was made on a public site, and is not refreshed from a developer's machine"
+        setting = "SIPGATE_REDIRECT_URI"
+    else:
+        return None
+    return errors.Misconfigured(f"This connection {text}.", setting=setting, code="other_client")
+
+
+def _is_local(url: str) -> bool:
+    return endpoints.is_loopback(urlsplit(url).hostname)
+
+
+# --- pauses ---------------------------------------------------------------------------------------
+
+
+def fingerprint(client: oauth.Client) -> str:
+    """Return a text that differs for other credentials, and does not contain them."""
+    credentials = f"{client.client_id}\n{client.client_secret}\n{client.token_url}"
+    return salted_hmac("sipgate_provider.client", credentials).hexdigest()[:12]
+
+
+def pause(client: oauth.Client) -> ClientPause | None:
+    """Return the pause of a client that sipgate rejects now, or None."""
+    return ClientPause.objects.filter(pk=fingerprint(client), until__gt=timezone.now()).first()
+
+
+def check_not_paused(client: oauth.Client) -> None:
+    """Raise ``errors.Misconfigured`` while sipgate is known to reject these credentials."""
+    found = pause(client)
+    if found is not None:
+        raise errors.Misconfigured(
+            f"sipgate rejects this site's client ({found.error_code}). No refresh is tried until that is corrected: "
+            f"see {found.setting}.",
+            setting=found.setting,
+            code=found.error_code,
+            endpoint="token",
+        )
+
+
+def begin_pause(client: oauth.Client, *, code: str, setting: str) -> bool:
+    """Pause the refreshes of a client for a minute. Return True if this begins an incident."""
+    now = timezone.now()
+    values = {"until": now + PAUSE, "error_code": code[:80], "setting": setting[:80]}
+    _row, is_new = ClientPause.objects.update_or_create(
+        pk=fingerprint(client), defaults=values, create_defaults={**values, "since": now}
+    )
+    return is_new
+
+
+def end_pause(client: oauth.Client) -> None:
+    ClientPause.objects.filter(pk=fingerprint(client)).delete()
