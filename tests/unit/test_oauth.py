@@ -9,14 +9,13 @@ from email.utils import format_datetime
 from typing import Any
 
 import pytest
-import requests
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.remote import line, oauth, session
-from sipgate_provider.remote.secret import Secret, without_frames
+from sipgate_provider.remote.secret import Secret
 from tests.raw_server import Answer, Asked, Wire, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -731,27 +730,3 @@ class TestSecrets:
         assert json.dumps(secret) == f'"{SECRET}"'
         for one in (parse().access_token, parse().refresh_token, parse(id_token="x").id_token):
             assert isinstance(one, Secret)
-
-    def test_bare_takes_frames_and_requests_of_all_causes(self) -> None:
-        def deepest() -> None:
-            hidden = SECRET
-            raise ValueError(len(hidden))
-
-        try:
-            try:
-                deepest()
-            except ValueError as error:
-                request = requests.Request("POST", "http://x/", data={"s": SECRET}).prepare()
-                raise requests.ConnectionError("no", request=request) from error
-        except requests.ConnectionError as error:
-            found = without_frames(error)
-        assert isinstance(found, requests.ConnectionError)
-        assert found.request is None
-        assert found.__traceback__ is None
-        assert found.__cause__ is not None
-        assert found.__cause__.__traceback__ is None
-
-    def test_bare_ends_on_a_circle(self) -> None:
-        one, other = ValueError(), ValueError()
-        one.__cause__, other.__cause__ = other, one
-        assert without_frames(one) is one
