@@ -65,7 +65,7 @@ test-oldest: $(VENV)/.dev  ## the same with the oldest releases that the app sup
 
 # W=… chooses some of the rules: make mutate W=journal
 W ?=
-mutate: $(VENV)/.dev  ## break what the rules of tests/mutations.py name, one after the other: the tests must notice (W=word for some)
+mutate: $(VENV)/.dev  ## break what the rules of tests/mutations name, one after the other: the tests must notice (W=word for some)
 	@$(BIN)/python -m tests.mutate $(W)
 
 bench: $(VENV)/.dev  ## measure the promises about speed, each beside a bare baseline (B=--quick for a smoke run)

@@ -6,6 +6,7 @@ arguments choose the rules that contain one of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -13,7 +14,10 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.mutations import RULES, Rule
+import django
+
+from tests import postgres
+from tests.mutations import Rule, rules
 
 AT_ONCE = 2
 LEAST_SHARE = 0.95
@@ -22,12 +26,12 @@ PATIENCE = 300
 PASSED, FAILED = 0, 1
 
 
-def run(tests: list[str], *options: str, broken: str = "") -> tuple[int, str]:
+def run(tests: list[str], *options: str, broken: str = "", database: str = "") -> tuple[int, str]:
     """Run tests; return pytest's exit code, and what it told."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "tests.mutations"]
     with subprocess.Popen(
         [*command, *options, *tests],
-        env={**os.environ, "SIPGATE_BROKEN": broken},
+        env={**os.environ, "SIPGATE_BROKEN": broken, "SIPGATE_TEST_DATABASE_URL": database},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -43,7 +47,9 @@ def run(tests: list[str], *options: str, broken: str = "") -> tuple[int, str]:
 
 def is_noticed(rule: Rule) -> bool:
     began = time.monotonic()
-    code, told = run(rule.tests.split(), "-p", "no:randomly", broken=rule.says)
+    with postgres.running() if rule.postgresql else contextlib.nullcontext("") as database:
+        order = ("-p", "no:randomly")
+        code, told = run(rule.tests.split(), *order, broken=rule.says, database=database)
     if code not in {PASSED, FAILED}:
         raise RuntimeError(f"“{rule.says}” cannot be tried:\n{told}")
     noticed = code == FAILED
@@ -55,7 +61,9 @@ def is_noticed(rule: Rule) -> bool:
 
 
 def main(words: list[str]) -> int:
-    chosen = [rule for rule in RULES if not words or any(word in rule.says for word in words)]
+    os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    django.setup()
+    chosen = [rule for rule in rules() if not words or any(word in rule.says for word in words)]
     began = time.monotonic()
     tests = sorted({test for rule in chosen for test in rule.tests.split()})
     code, told = run(tests, "-n", str(AT_ONCE))

@@ -68,13 +68,12 @@ class TestHeadOfLine:
         assert strict.counts()["rotated"] == 0, "the others still wait"
 
 
+@pytest.mark.postgresql
 class TestPool:
     @pytest.fixture
     def two_connections(self) -> Iterator[None]:
         """Let this process have two connections to the database at most."""
         wrapper = connections["default"]
-        if wrapper.vendor != "postgresql":
-            pytest.skip("SQLite has no pool")
         options = wrapper.settings_dict["OPTIONS"]
         before = options["pool"]
         options["pool"] = {"min_size": 0, "max_size": 2, "timeout": 1}
@@ -125,12 +124,11 @@ class TestPool:
 
 
 class TestTransactions:
+    @pytest.mark.postgresql
     def test_a_persistent_connection_stays_open_outside_of_a_transaction(
         self, connect: Connect, strict: Strict
     ) -> None:
         wrapper = connections["default"]
-        if wrapper.vendor != "postgresql":
-            pytest.skip("SQLite's connection is never given back")
         client = SipgateClient(connect(age=400))
         options, before = (
             wrapper.settings_dict["OPTIONS"],
