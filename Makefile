@@ -54,7 +54,7 @@ test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every 
 
 test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is downloaded once (needs Java 17 and Maven)
 	@$(BIN)/python -m tests.keycloak.distribution
-	@$(BIN)/python -m pytest -m keycloak $(or $(T),tests/facts tests/keycloak)
+	@$(BIN)/python -m tests.keycloak $(T)
 	@echo "All tests against Keycloak passed."
 
 test-newest: $(VENV)/.dev  ## the suite's core with the newest Python at hand, and the newest of everything

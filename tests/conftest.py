@@ -137,10 +137,12 @@ def sandbox(_sandbox_process: Running, settings: Any) -> Running:
 
 
 @pytest.fixture(scope="session")
-def keycloak() -> Iterator[Keycloak]:
-    """A real Keycloak, for the tests behind ``make test-keycloak``."""
-    with keycloak_server.running(["http://localhost:8080/oauth"]) as server:
-        yield server
+def keycloak(worker_id: str) -> Iterator[Keycloak]:
+    """A realm of this worker's own at a real Keycloak, for the tests behind ``make test-keycloak``."""
+    with keycloak_server.realm(
+        f"third-party-{worker_id}", ["http://localhost:8080/oauth"]
+    ) as realm:
+        yield realm
 
 
 @pytest.fixture

@@ -82,9 +82,6 @@ class KeycloakServer(AuthorizationServer):
             self._administrator.change_client(
                 self.client.id, enabled=True, secret=self.client.secret, consentRequired=True
             )
-            self._administrator.change_client(
-                self.client.id, attributes={"post.logout.redirect.uris": "+"}
-            )
         if "scopes" in self._changed:
             self.set_client_scopes(None)
         self._changed = set()

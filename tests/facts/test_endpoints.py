@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import requests
 
+from sipgate_sandbox.scopes import SCOPES
 from tests.facts.server import (
     OTTO,
     REDIRECT_URI,
@@ -60,7 +61,7 @@ class TestAuthorization:
         self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
     ) -> None:
         server.grant(browser)
-        server.set_client_scopes(["account:read"])
+        server.set_client_scopes(set(SCOPES) - {"offline_access"})
         for visitor in (browser, new_browser()):
             for prompt in (None, "none"):
                 url = server.authorize_url(scope="account:read offline_access", prompt=prompt)
@@ -225,7 +226,7 @@ class TestToken:
         self, server: AuthorizationServer, browser: Browser
     ) -> None:
         first = server.grant(browser)
-        server.set_client_scopes(["balance:read"])
+        server.set_client_scopes(set(SCOPES) - {"account:read"})
         second = server.refreshed(first)
         assert second["scope"] == ""
         server.set_client_scopes(None)

@@ -8,16 +8,18 @@ from typing import Any
 
 import requests
 
-REALM = "third-party"
 JSON = Any
 
 
 class Administrator:
-    """Signed in to the Keycloak at ``url``. Every call raises ``requests.HTTPError`` if Keycloak refuses it."""
+    """Signed in to the Keycloak at ``url``, for one realm.
 
-    def __init__(self, url: str, *, username: str, password: str) -> None:
-        self._url = url
-        self._credentials = {"username": username, "password": password}
+    Every call raises ``requests.HTTPError`` if Keycloak rejects it.
+    """
+
+    def __init__(self, url: str, *, password: str, realm: str) -> None:
+        self._url, self._realm = url, realm
+        self._credentials = {"username": "admin", "password": password}
         self._session = requests.Session()
         self._signed_in_at = float("-inf")
 
@@ -45,11 +47,11 @@ class Administrator:
     # --- the realm ----------------------------------------------------------------------------------------------------
 
     def create_realm(self, realm: JSON) -> None:
-        self.call("POST", "", realm)
+        self.call("POST", "", {**realm, "realm": self._realm})
 
     def change_realm(self, **settings: JSON) -> None:
         """Change settings of the realm, by the names of Keycloak's realm representation."""
-        self.call("PUT", f"/{REALM}", settings)
+        self.call("PUT", f"/{self._realm}", settings)
 
     def set_not_before(self, moment: int) -> None:
         """Refuse every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
@@ -61,87 +63,86 @@ class Administrator:
         attributes = {"display.on.consent.screen": shown, "include.in.token.scope": "true"}
         for name in names:
             scope = {"name": name, "protocol": "openid-connect", "attributes": attributes}
-            self.call("POST", f"/{REALM}/client-scopes", scope)
+            self.call("POST", f"/{self._realm}/client-scopes", scope)
 
     def delete_scope(self, name: str) -> None:
-        self.call("DELETE", f"/{REALM}/client-scopes/{self.scope_ids()[name]}")
+        self.call("DELETE", f"/{self._realm}/client-scopes/{self.scope_ids()[name]}")
 
     def add_default_scope(self, client_id: str, name: str) -> None:
         """Give a client a scope with every sign-in, whether it asks for it or not."""
-        place = f"/{REALM}/clients/{self.client(client_id)['id']}/default-client-scopes"
+        place = f"/{self._realm}/clients/{self.client(client_id)['id']}/default-client-scopes"
         self.call("PUT", f"{place}/{self.scope_ids()[name]}")
 
     def scope_ids(self) -> dict[str, str]:
-        return {scope["name"]: scope["id"] for scope in self.call("GET", f"/{REALM}/client-scopes")}
+        return {
+            scope["name"]: scope["id"]
+            for scope in self.call("GET", f"/{self._realm}/client-scopes")
+        }
 
     # --- clients ------------------------------------------------------------------------------------------------------
 
+    def create_client(self, **client: JSON) -> None:
+        """Create a client, by the names of Keycloak's client representation."""
+        self.call("POST", f"/{self._realm}/clients", client)
+
     def client(self, client_id: str) -> JSON:
         found = self.call(
-            "GET", f"/{REALM}/clients?clientId={requests.utils.quote(client_id, safe='')}"
+            "GET", f"/{self._realm}/clients?clientId={requests.utils.quote(client_id, safe='')}"
         )
         return found[0]
 
     def change_client(self, client_id: str, **settings: JSON) -> None:
         """Change settings of a client, by the names of Keycloak's client representation (``secret``, ``enabled`` …)."""
         client = self.client(client_id)
-        self.call("PUT", f"/{REALM}/clients/{client['id']}", client | settings)
+        self.call("PUT", f"/{self._realm}/clients/{client['id']}", client | settings)
 
     def allow_scopes(self, client_id: str, names: Iterable[str]) -> None:
         """Let a client ask for these scopes, and for no others."""
-        place, ids, wanted = (
-            f"/{REALM}/clients/{self.client(client_id)['id']}",
-            self.scope_ids(),
-            set(names),
-        )
-        allowed: set[str] = set()
-        for kind in ("default", "optional"):
-            for scope in self.call("GET", f"{place}/{kind}-client-scopes"):
-                # "basic" stays: without it tokens do not say whose they are.
-                if kind == "optional" and scope["name"] in wanted:
-                    allowed.add(scope["name"])
-                elif scope["name"] != "basic":
-                    self.call("DELETE", f"{place}/{kind}-client-scopes/{scope['id']}")
-        for name in (wanted - allowed) & set(ids):
-            self.call("PUT", f"{place}/optional-client-scopes/{ids[name]}")
+        place = f"/{self._realm}/clients/{self.client(client_id)['id']}/optional-client-scopes"
+        ids, wanted = self.scope_ids(), set(names)
+        allowed = {scope["name"] for scope in self.call("GET", place)}
+        for name in allowed - wanted:
+            self.call("DELETE", f"{place}/{ids[name]}")
+        for name in (wanted & set(ids)) - allowed:
+            self.call("PUT", f"{place}/{ids[name]}")
 
     # --- people -------------------------------------------------------------------------------------------------------
 
     def user(self, username: str) -> JSON:
-        return self.call("GET", f"/{REALM}/users?exact=true&username={username}")[0]
+        return self.call("GET", f"/{self._realm}/users?exact=true&username={username}")[0]
 
     def create_user(self, **user: JSON) -> None:
         """Create a person, by the names of Keycloak's user representation."""
-        self.call("POST", f"/{REALM}/users", user)
+        self.call("POST", f"/{self._realm}/users", user)
 
     def change_user(self, username: str, **settings: JSON) -> None:
         user = self.user(username)
-        self.call("PUT", f"/{REALM}/users/{user['id']}", user | settings)
+        self.call("PUT", f"/{self._realm}/users/{user['id']}", user | settings)
 
     def delete_user(self, username: str) -> None:
-        self.call("DELETE", f"/{REALM}/users/{self.user(username)['id']}")
+        self.call("DELETE", f"/{self._realm}/users/{self.user(username)['id']}")
 
     def set_password(self, username: str, password: str) -> None:
-        place = f"/{REALM}/users/{self.user(username)['id']}/reset-password"
+        place = f"/{self._realm}/users/{self.user(username)['id']}/reset-password"
         self.call("PUT", place, {"type": "password", "value": password, "temporary": False})
 
     def clients_in_use(self, username: str) -> set[str]:
         """Return the ids of the clients that have a part in any session of a person."""
-        sessions = self.call("GET", f"/{REALM}/users/{self.user(username)['id']}/sessions")
+        sessions = self.call("GET", f"/{self._realm}/users/{self.user(username)['id']}/sessions")
         return {client_id for session in sessions for client_id in session["clients"].values()}
 
     def log_out(self, username: str) -> None:
         """End all sessions of a person, as the button *Sign out* of the admin console does."""
-        self.call("POST", f"/{REALM}/users/{self.user(username)['id']}/logout")
+        self.call("POST", f"/{self._realm}/users/{self.user(username)['id']}/logout")
 
     def consents(self, username: str) -> list[str]:
         """Return the ids of the clients that a person has allowed something."""
-        found = self.call("GET", f"/{REALM}/users/{self.user(username)['id']}/consents")
+        found = self.call("GET", f"/{self._realm}/users/{self.user(username)['id']}/consents")
         return [str(consent["clientId"]) for consent in found]
 
     def withdraw_consent(self, username: str, client_id: str) -> None:
         quoted = requests.utils.quote(client_id, safe="")
-        self.call("DELETE", f"/{REALM}/users/{self.user(username)['id']}/consents/{quoted}")
+        self.call("DELETE", f"/{self._realm}/users/{self.user(username)['id']}/consents/{quoted}")
 
     def close(self) -> None:
         self._session.close()

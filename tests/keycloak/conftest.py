@@ -17,6 +17,52 @@ from tests.keycloak import site
 from tests.keycloak.server import Keycloak
 
 
+@pytest.fixture(scope="session")
+def rest_api(keycloak: Keycloak) -> Iterator[Running]:
+    with site.rest_api(keycloak) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def server(
+    keycloak: Keycloak, rest_api: Running, settings: Any, transactional_db: None
+) -> Iterator[KeycloakServer]:
+    """Keycloak, as new, with the settings pointing at it."""
+    settings.SIPGATE_AUTH_URL = f"{keycloak.oidc_url}/auth"
+    settings.SIPGATE_TOKEN_URL = f"{keycloak.oidc_url}/token"
+    settings.SIPGATE_API_URL = rest_api.api_url
+    settings.SIPGATE_PAGE_WAIT_SECONDS = 20
+    app = {"client_id": site.CLIENT_ID, "secret": site.CLIENT_SECRET}
+    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app], "SCOPE": ["account:read"]}}
+    one = KeycloakServer(keycloak)
+    yield one
+    one.reset()
+
+
+@pytest.fixture
+def new_visitor(server: KeycloakServer) -> Iterator[Callable[[], Visitor]]:
+    made: list[Visitor] = []
+
+    def make() -> Visitor:
+        made.append(Visitor())
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.keycloak.close()
+
+
+@pytest.fixture
+def visitor(new_visitor: Callable[[], Visitor]) -> Visitor:
+    return new_visitor()
+
+
+@pytest.fixture
+def signed_in(visitor: Visitor) -> Visitor:
+    assert visitor.sign_in().status_code == 302
+    return visitor
+
+
 class Visitor:
     """One person's browser: cookies at the site and at Keycloak."""
 
@@ -62,43 +108,3 @@ class Visitor:
         assert shown is not None
         assert shown["fresh"], shown["problem"]
         return str(shown["account"]["company"])
-
-
-@pytest.fixture(scope="session")
-def rest_api(keycloak: Keycloak) -> Iterator[Running]:
-    with site.rest_api(keycloak) as sandbox:
-        yield sandbox
-
-
-@pytest.fixture
-def server(
-    keycloak: Keycloak, rest_api: Running, settings: Any, transactional_db: None
-) -> Iterator[KeycloakServer]:
-    """Keycloak, as new, with the settings pointing at it."""
-    settings.SIPGATE_AUTH_URL = f"{keycloak.oidc_url}/auth"
-    settings.SIPGATE_TOKEN_URL = f"{keycloak.oidc_url}/token"
-    settings.SIPGATE_API_URL = rest_api.api_url
-    settings.SIPGATE_PAGE_WAIT_SECONDS = 20
-    app = {"client_id": site.CLIENT_ID, "secret": site.CLIENT_SECRET}
-    settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app], "SCOPE": ["account:read"]}}
-    one = KeycloakServer(keycloak)
-    yield one
-    one.reset()
-
-
-@pytest.fixture
-def new_visitor(server: KeycloakServer) -> Iterator[Callable[[], Visitor]]:
-    made: list[Visitor] = []
-
-    def make() -> Visitor:
-        made.append(Visitor())
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.keycloak.close()
-
-
-@pytest.fixture
-def visitor(new_visitor: Callable[[], Visitor]) -> Visitor:
-    return new_visitor()

@@ -24,7 +24,7 @@ def main() -> None:
     try:
         with (
             tempfile.TemporaryDirectory(prefix="sipgate-site-") as folder,
-            server.running([REDIRECT_URI]) as keycloak,
+            server.realm("third-party", [REDIRECT_URI]) as keycloak,
             site.rest_api(keycloak) as sandbox,
         ):
             values = site.variables(keycloak, sandbox, redirect_uri=REDIRECT_URI)

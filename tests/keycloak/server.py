@@ -1,4 +1,8 @@
-"""Starts Keycloak on a free port of this machine, with the realm of ``realm.json``; it is gone after the ``with``."""
+"""Starts Keycloak on a free port of this machine, and makes realms there like ``realm.json``.
+
+A server takes half a minute to start, a realm a second: pytest's workers share one server
+(``make test-keycloak``), and each has a realm of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,123 +25,42 @@ import requests
 from sipgate_sandbox.people import PEOPLE
 from sipgate_sandbox.scopes import SCOPES
 from tests.keycloak import distribution
-from tests.keycloak.admin import REALM, Administrator
+from tests.keycloak.admin import Administrator
 
 PASSWORD = "sipgate"
 """Of every person in the realm."""
 START_LIMIT = 300.0
+URL, ADMINISTRATOR_PASSWORD = "KEYCLOAK_URL", "KEYCLOAK_ADMINISTRATOR_PASSWORD"
+"""Variables that name a running server."""
 BUILT_IN_SCOPES = {"openid", "profile", "email", "offline_access"}
 
 
 class Keycloak:
-    """One Keycloak process with a database of its own below ``folder``."""
+    """A realm at a running Keycloak, and what its administrator can do there."""
 
-    def __init__(self, folder: Path) -> None:
-        self._home = distribution.installed()
-        self._folder = folder
-        self.administrator_password = secrets.token_urlsafe(16)
-        self._port, self._management_port = free_ports(2)
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"http://localhost:{self._port}"
-        self.administrator = Administrator(
-            self.url, username="admin", password=self.administrator_password
-        )
-
-    @property
-    def issuer(self) -> str:
-        return f"{self.url}/realms/{REALM}"
-
-    @property
-    def oidc_url(self) -> str:
-        return f"{self.issuer}/protocol/openid-connect"
-
-    def start(self) -> None:
-        """Start the server and wait until it answers; what was stored before is there again.
-
-        Raises:
-            RuntimeError: it ended, or did not answer within five minutes; the message ends with its log.
-        """
-        with (self._folder / "keycloak.log").open("ab") as log:
-            # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.
-            self._process = subprocess.Popen(
-                self._command(),
-                cwd=self._folder,
-                env=self._environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            self._wait()
-        except BaseException:
-            self.stop()
-            raise
-
-    def _command(self) -> list[str]:
-        return [
-            str(self._home / "bin" / "kc.sh"),
-            "start-dev",
-            "--http-host=127.0.0.1",
-            f"--http-port={self._port}",
-            f"--http-management-port={self._management_port}",
-            f"--db-url=jdbc:h2:file:{self._folder}/database;NON_KEYWORDS=VALUE",
-            "--cache=local",
-        ]
-
-    def _environment(self) -> dict[str, str]:
-        return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("KC_")},
-            "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
-            "KC_BOOTSTRAP_ADMIN_PASSWORD": self.administrator_password,
-            # The quick compiler only: the server runs for minutes, and starts a third faster.
-            "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
-        }
-
-    def _wait(self) -> None:
-        give_up = time.monotonic() + START_LIMIT
-        while (
-            time.monotonic() < give_up
-            and self._process is not None
-            and self._process.poll() is None
-        ):
-            try:
-                if requests.get(f"{self.url}/realms/master", timeout=5).ok:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.1)
-            except requests.Timeout:
-                continue
-        log = (self._folder / "keycloak.log").read_text(errors="replace")
-        raise RuntimeError(f"Keycloak did not start. Its log ends with:\n{log[-3000:]}")
-
-    def stop(self) -> None:
-        """Stop the server as an operator does; what is stored stays."""
-        if self._process is None:
-            return
-        group, process, self._process = self._process.pid, self._process, None
-        for how, seconds in ((signal.SIGTERM, 20), (signal.SIGKILL, 10)):
-            try:
-                os.killpg(group, how)
-                process.wait(seconds)
-            except ProcessLookupError:
-                return
-            except subprocess.TimeoutExpired:
-                continue
+    def __init__(self, url: str, administrator_password: str, realm: str = "third-party") -> None:
+        self.url, self.administrator_password = url, administrator_password
+        self.administrator = Administrator(url, password=administrator_password, realm=realm)
+        self.issuer = f"{url}/realms/{realm}"
+        self.oidc_url = f"{self.issuer}/protocol/openid-connect"
 
     def create_realm(self, redirect_uris: Iterable[str]) -> None:
         """Make the realm with its clients, sipgate's scopes and the sandbox's people."""
         realm = json.loads(Path(__file__).with_name("realm.json").read_text(encoding="utf-8"))
-        for client in realm["clients"]:
-            client["redirectUris"] = list(redirect_uris)
-            client["attributes"] = {"post.logout.redirect.uris": "+"}
-            client["protocolMappers"] = [
-                audience(name) for name in sorted({client["clientId"], "rest-api"})
-            ]
+        clients = realm.pop("clients")
         self.administrator.create_realm(realm)
         self.administrator.create_scopes(sorted(set(SCOPES) - BUILT_IN_SCOPES))
-        for client in realm["clients"]:
-            self.administrator.allow_scopes(client["clientId"], SCOPES)
+        for client in clients:
+            self.administrator.create_client(
+                **client,
+                redirectUris=list(redirect_uris),
+                attributes={"post.logout.redirect.uris": "+"},
+                protocolMappers=[
+                    audience(name) for name in sorted({client["clientId"], "rest-api"})
+                ],
+                defaultClientScopes=["basic"],  # without it tokens do not say whose they are
+                optionalClientScopes=sorted(set(SCOPES) - {"openid"}),
+            )
         for person in PEOPLE:
             self.create_person(
                 person.uid,
@@ -170,21 +93,101 @@ def audience(client_id: str) -> dict[str, Any]:
     }
 
 
+class Process:
+    """One Keycloak process with a database of its own below ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self._home = distribution.installed()
+        self._folder = folder
+        self.administrator_password = secrets.token_urlsafe(16)
+        self._port, self._management_port = free_ports(2)
+        self.url = f"http://localhost:{self._port}"
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Yield when the server answers; end it afterwards.
+
+        Raises:
+            RuntimeError: it ended, or did not answer within five minutes; the message ends with its log.
+        """
+        with (self._folder / "keycloak.log").open("ab") as log:
+            # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.
+            process = subprocess.Popen(
+                self._command(),
+                cwd=self._folder,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            self._wait(process)
+            yield
+        finally:
+            # Nothing of it is needed again.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def _command(self) -> list[str]:
+        return [
+            str(self._home / "bin" / "kc.sh"),
+            "start-dev",
+            "--http-host=127.0.0.1",
+            f"--http-port={self._port}",
+            f"--http-management-port={self._management_port}",
+            f"--db-url=jdbc:h2:file:{self._folder}/database;NON_KEYWORDS=VALUE",
+            "--cache=local",
+        ]
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            **{name: value for name, value in os.environ.items() if not name.startswith("KC_")},
+            "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
+            "KC_BOOTSTRAP_ADMIN_PASSWORD": self.administrator_password,
+            # The quick compiler only: the server runs for minutes, and starts a third faster.
+            "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
+        }
+
+    def _wait(self, process: subprocess.Popen[bytes]) -> None:
+        give_up = time.monotonic() + START_LIMIT
+        while time.monotonic() < give_up and process.poll() is None:
+            try:
+                if requests.get(f"{self.url}/realms/master", timeout=5).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+            except requests.Timeout:
+                continue
+        log = (self._folder / "keycloak.log").read_text(errors="replace")
+        raise RuntimeError(f"Keycloak did not start. Its log ends with:\n{log[-3000:]}")
+
+
 @contextmanager
-def running(redirect_uris: Iterable[str]) -> Iterator[Keycloak]:
-    """Yield a Keycloak whose clients may send people back to ``redirect_uris``."""
+def running() -> Iterator[Process]:
+    """Yield a Keycloak process without a realm; nothing of it is left afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="sipgate-keycloak-"))
     try:
-        keycloak = Keycloak(folder)
-        keycloak.start()
-        try:
-            keycloak.create_realm(redirect_uris)
-            yield keycloak
-        finally:
-            keycloak.stop()
-            keycloak.administrator.close()
+        process = Process(folder)
+        with process.running():
+            yield process
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def realm(name: str, redirect_uris: Iterable[str]) -> Iterator[Keycloak]:
+    """Yield a new realm: at the server that the environment names, else at one of its own."""
+    with ExitStack() as stack:
+        url, password = os.environ.get(URL), os.environ.get(ADMINISTRATOR_PASSWORD)
+        if url is None or password is None:
+            process = stack.enter_context(running())
+            url, password = process.url, process.administrator_password
+        keycloak = Keycloak(url, password, name)
+        stack.callback(keycloak.administrator.close)
+        keycloak.create_realm(redirect_uris)
+        yield keycloak
 
 
 def free_ports(number: int) -> list[int]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -31,36 +32,12 @@ User = get_user_model()
 ROSAS_COMPANY, OTTOS_COMPANY = "Rosenduft Gartenbau GmbH", "Schraube & Mutter KG"
 
 
-def make_stale() -> None:
-    """Let the site believe that every access token has expired."""
-    moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    give_up = time.monotonic() + 20
-    while not happened():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
-@pytest.fixture
-def signed_in(visitor: Visitor) -> Visitor:
-    assert visitor.sign_in().status_code == 302
-    return visitor
-
-
 class TestSignIn:
-    def test_signs_up_and_shows_the_account(self, visitor: Visitor) -> None:
-        assert visitor.sign_in().headers["Location"] == "/account"
-        assert ROSAS_COMPANY in visitor.site.get("/account").content.decode()
-        assert User.objects.count() == 1
-
-    def test_two_people_with_one_sub_are_two_users(
+    def test_two_people_with_one_sub_become_two_users(
         self, new_visitor: Callable[[], Visitor]
     ) -> None:
         rosa, otto = new_visitor(), new_visitor()
-        rosa.sign_in(person=ROSA)
+        assert rosa.sign_in(person=ROSA).headers["Location"] == "/account"
         otto.sign_in(person=OTTO)
         assert [rosa.company(), otto.company()] == [ROSAS_COMPANY, OTTOS_COMPANY]
         assert User.objects.count() == 2
@@ -133,11 +110,11 @@ class TestRefresh:
     ) -> None:
         server.set_lifetimes(access=3)
         visitor.sign_in()
-        until = time.monotonic() + 12
+        until = time.monotonic() + 7
         while time.monotonic() < until:
             assert visitor.company() == ROSAS_COMPANY
             time.sleep(0.05)  # a person, not a load test
-        assert SipgateToken.objects.get().number >= 3
+        assert SipgateToken.objects.get().number >= 2
 
     def test_32_callers_with_one_stale_token_make_one_refresh(self, signed_in: Visitor) -> None:
         connection = SocialAccount.objects.get()
@@ -169,40 +146,13 @@ class TestRefresh:
             return requests.post(f"{server.oidc_url}/token", data=asked.form, timeout=30)
 
         with raw_server.serving(relay, lose, relay) as between:
-            settings.SIPGATE_TOKEN_URL = (
-                f"{between.url}/realms/third-party/protocol/openid-connect/token"
-            )
+            path = urlsplit(server.oidc_url).path
+            settings.SIPGATE_TOKEN_URL = f"{between.url}{path}/token"
             visitor.sign_in()
             make_stale()
             wait_until(lambda: not visitor.sees_its_account() and rejects())
             visitor.sign_in(process="connect")
             assert visitor.company() == ROSAS_COMPANY
-
-    def test_restart_of_keycloak_under_reloads_loses_nothing(
-        self, server: KeycloakServer, visitor: Visitor
-    ) -> None:
-        server.set_lifetimes(access=3)
-        visitor.sign_in()
-        with ThreadPoolExecutor(1) as pool:
-            server.keycloak.stop()
-            restart = pool.submit(server.keycloak.start)
-            while not restart.done():
-                visitor.connection()
-                time.sleep(0.1)
-            restart.result()
-        wait_until(visitor.sees_its_account)
-        assert SipgateToken.objects.get().state == "active"
-
-
-def company_of(connection: SocialAccount) -> str:
-    try:
-        return str(SipgateClient(connection).account().company)
-    finally:
-        connections.close_all()
-
-
-def rejects() -> bool:
-    return SipgateToken.objects.get().state == "needs_sign_in"
 
 
 class TestEnds:
@@ -244,3 +194,27 @@ class TestEnds:
         wait_until(lambda: site.CLIENT_ID not in server.clients_in_use(ROSA))
         visitor.sign_in(process="connect")
         assert visitor.company() == ROSAS_COMPANY
+
+
+def make_stale() -> None:
+    """Let the site believe that every access token has expired."""
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def company_of(connection: SocialAccount) -> str:
+    try:
+        return str(SipgateClient(connection).account().company)
+    finally:
+        connections.close_all()
+
+
+def rejects() -> bool:
+    return SipgateToken.objects.get().state == "needs_sign_in"
