@@ -1,16 +1,15 @@
-"""The project as a stranger runs it: ``manage.py runserver`` with its sandbox, a database of its own, on free ports."""
+"""The project as a stranger runs it: ``manage.py runserver`` with its sandbox, on free ports."""
 
 from __future__ import annotations
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,44 +21,22 @@ ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
 
 
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+PREPARE = """
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+call_command("createsuperuser", interactive=False, username="olga", email="olga@example.org")
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Stand:
     url: str
     control: SandboxControl
-    environment: dict[str, str]
-
-    def manage(self, *arguments: str, **variables: str) -> str:
-        """Run ``manage.py`` beside the running site; return what it writes."""
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=ROOT,
-            env={**self.environment, **variables},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-
-    def execute(self, statement: str, *values: str) -> None:
-        """Change the site's database beside the running site."""
-        path = self.environment["DATABASE_URL"].removeprefix("sqlite:///")
-        with closing(sqlite3.connect(path, timeout=20)) as database, database:
-            database.execute(statement, values)
-
-    def shell(self, code: str) -> str:
-        return self.manage("shell", "--verbosity", "0", "--command", code).strip()
 
 
 @contextmanager
 def stand(**variables: str) -> Iterator[Stand]:
-    """Yield a running project; it and its sandbox are gone afterwards."""
+    """Yield a running project with the superuser *olga*; it and its sandbox are gone afterwards."""
     port, sandbox_port = free_ports(2)
     with tempfile.TemporaryDirectory(prefix="sipgate-stand-") as folder:
         environment = {
@@ -81,15 +58,12 @@ def stand(**variables: str) -> Iterator[Stand]:
             "TIME_ZONE": "Europe/Berlin",
             **variables,
         }
-        running = Stand(
-            f"http://localhost:{port}",
-            SandboxControl(f"http://localhost:{sandbox_port}"),
-            environment,
-        )
-        running.manage("migrate", "--verbosity", "0")
-        running.manage(
-            "createsuperuser", "--noinput", "--username", "olga", "--email", "olga@example.org"
-        )
+
+        def manage(*words: str) -> None:
+            command = [sys.executable, "manage.py", *words]
+            subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+
+        manage("shell", "--verbosity", "0", "--command", PREPARE)
         with (Path(folder) / "site.log").open("w") as log:
             process = subprocess.Popen(
                 [sys.executable, "manage.py", "runserver", "--noreload"],
@@ -98,20 +72,29 @@ def stand(**variables: str) -> Iterator[Stand]:
                 stdout=subprocess.DEVNULL,
                 stderr=log,
             )
+        url = f"http://localhost:{port}"
         try:
-            _wait(running, process)
-            yield running
+            wait(url, process)
+            yield Stand(url, SandboxControl(f"http://localhost:{sandbox_port}"))
         finally:
             process.terminate()  # not SIGINT, which a shell lets its background jobs ignore
             process.wait(60)
 
 
-def _wait(running: Stand, process: subprocess.Popen[bytes]) -> None:
+def wait(url: str, process: subprocess.Popen[bytes]) -> None:
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and process.poll() is None:
         try:
-            if requests.get(f"{running.url}/readyz", timeout=5).ok:
+            if requests.get(f"{url}/readyz", timeout=5).ok:
                 return
         except requests.ConnectionError:
             time.sleep(0.05)
     raise RuntimeError("The project did not start.")
+
+
+def free_ports(number: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
