@@ -22,46 +22,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.
 ROWS = {"postgresql": 1_000_000, "sqlite": 200_000}
 
 
-def fill(template: SipgateToken, rows: int) -> None:
-    """Copy one row very often, within the database; moments are spread over the life of a refresh token."""
-    user = template.connection.user
-    numbers = {
-        "postgresql": f"generate_series(1, {rows}) AS series(i)",
-        "sqlite": "(WITH RECURSIVE series(i) AS (SELECT 1 UNION ALL "
-        f"SELECT i + 1 FROM series WHERE i < {rows}) SELECT i FROM series)",
-    }[connection.vendor]
-    shift = {
-        "postgresql": "{} + (i % 2592000) * interval '1 second'",
-        "sqlite": "datetime({}, '+' || (i % 2592000) || ' seconds')",
-    }[connection.vendor]
-    first = template.pk + 1
-    moments = {"issued_at", "expires_at", "refresh_expires_at", "keepalive_at"}
-    table = SipgateToken._meta.db_table
-    columns = [
-        field.column for field in SipgateToken._meta.local_fields if field.column != "connection_id"
-    ]
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO socialaccount_socialaccount (id, user_id, provider, uid, last_login, date_joined, extra_data) "
-            f"SELECT {first} + i, a.user_id, a.provider, 'x' || i, a.last_login, a.date_joined, a.extra_data "
-            f"FROM socialaccount_socialaccount a, {numbers} WHERE a.id = {template.pk}"
-        )
-        values = ", ".join(
-            shift.format(f"t.{name}") if name in moments else f"t.{name}" for name in columns
-        )
-        names = ", ".join(columns)
-        cursor.execute(
-            f"INSERT INTO {table} (connection_id, {names}) SELECT {first} + i, {values} "
-            f"FROM {table} t, {numbers} WHERE t.connection_id = {template.pk}"
-        )
-        cursor.execute("ANALYZE")
-    assert get_user_model().objects.filter(pk=user.pk).exists()
-
-
-def plan(queryset: Any) -> str:
-    return str(queryset.explain())
-
-
 def test_plans_at_a_million_rows(connect: Connect) -> None:
     template = connect(age=29 * 86_400).sipgate_token
     fill(template, ROWS[connection.vendor])
@@ -101,3 +61,43 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
     assert tokens.load(template.pk) is not None
     assert connections.connections_of(somebody) == []
     print(f"a page's two lookups took {(time.monotonic() - started) * 1000:.1f} ms")
+
+
+def fill(template: SipgateToken, rows: int) -> None:
+    """Copy one row very often, within the database; moments are spread over the life of a refresh token."""
+    user = template.connection.user
+    numbers = {
+        "postgresql": f"generate_series(1, {rows}) AS series(i)",
+        "sqlite": "(WITH RECURSIVE series(i) AS (SELECT 1 UNION ALL "
+        f"SELECT i + 1 FROM series WHERE i < {rows}) SELECT i FROM series)",
+    }[connection.vendor]
+    shift = {
+        "postgresql": "{} + (i % 2592000) * interval '1 second'",
+        "sqlite": "datetime({}, '+' || (i % 2592000) || ' seconds')",
+    }[connection.vendor]
+    first = template.pk + 1
+    moments = {"issued_at", "expires_at", "refresh_expires_at", "keepalive_at"}
+    table = SipgateToken._meta.db_table
+    columns = [
+        field.column for field in SipgateToken._meta.local_fields if field.column != "connection_id"
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO socialaccount_socialaccount (id, user_id, provider, uid, last_login, date_joined, extra_data) "
+            f"SELECT {first} + i, a.user_id, a.provider, 'x' || i, a.last_login, a.date_joined, a.extra_data "
+            f"FROM socialaccount_socialaccount a, {numbers} WHERE a.id = {template.pk}"
+        )
+        values = ", ".join(
+            shift.format(f"t.{name}") if name in moments else f"t.{name}" for name in columns
+        )
+        names = ", ".join(columns)
+        cursor.execute(
+            f"INSERT INTO {table} (connection_id, {names}) SELECT {first} + i, {values} "
+            f"FROM {table} t, {numbers} WHERE t.connection_id = {template.pk}"
+        )
+        cursor.execute("ANALYZE")
+    assert get_user_model().objects.filter(pk=user.pk).exists()
+
+
+def plan(queryset: Any) -> str:
+    return str(queryset.explain())

@@ -45,15 +45,6 @@ SERVERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the servers, which nothing else here needs."""
-    made = tmp_path_factory.mktemp("servers")
-    words = ["-m", "pip", "install", "--quiet", "--target", str(made), "pyuwsgi", "uvicorn"]
-    subprocess.run([sys.executable, *words], check=True, timeout=120)
-    return made
-
-
 @pytest.mark.parametrize(
     ("server", "how"),
     [(name, signal.SIGTERM) for name in SERVERS]
@@ -93,6 +84,15 @@ def test_what_was_sent_is_stored(
             process.send_signal(signal.SIGTERM)
             process.wait(60)
     assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the servers, which nothing else here needs."""
+    made = tmp_path_factory.mktemp("servers")
+    words = ["-m", "pip", "install", "--quiet", "--target", str(made), "pyuwsgi", "uvicorn"]
+    subprocess.run([sys.executable, *words], check=True, timeout=120)
+    return made
 
 
 def wait_for(happened: Any) -> None:

@@ -16,22 +16,6 @@ from tests.rotating_server import Strict
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-@contextmanager
-def pair(strict: Strict, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
-    """Yield a server, its replica, and a connection with a stale pair."""
-    with postgres.server() as primary, postgres.server(copy_of=primary) as replica:
-        first = Process(primary.url, strict, folder, answer=strict.issue()[0])
-        connection = int(first.hear()["connection"])
-        first.end()
-        yield primary, replica, connection
-
-
-def both(*servers: postgres.Server) -> str:
-    """Return the address that names both and means the one that takes writes."""
-    folders = ",".join(parse_qs(urlsplit(server.url).query)["host"][0] for server in servers)
-    return f"postgresql:///postgres?host={folders}&port=5432,5432&user=postgres&target_session_attrs=read-write"
-
-
 @pytest.mark.parametrize("commit", ["on", "remote_write"])
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 def test_a_synchronous_replica_has_every_pair(
@@ -74,3 +58,19 @@ def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
         else:
             assert told["error"] == "NeedsSignIn"
     assert strict.counts()["reuse"] == (0 if journal == "kept" else 1)
+
+
+@contextmanager
+def pair(strict: Strict, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
+    """Yield a server, its replica, and a connection with a stale pair."""
+    with postgres.server() as primary, postgres.server(copy_of=primary) as replica:
+        first = Process(primary.url, strict, folder, answer=strict.issue()[0])
+        connection = int(first.hear()["connection"])
+        first.end()
+        yield primary, replica, connection
+
+
+def both(*servers: postgres.Server) -> str:
+    """Return the address that names both and means the one that takes writes."""
+    folders = ",".join(parse_qs(urlsplit(server.url).query)["host"][0] for server in servers)
+    return f"postgresql:///postgres?host={folders}&port=5432,5432&user=postgres&target_session_attrs=read-write"

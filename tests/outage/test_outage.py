@@ -18,6 +18,50 @@ from tests.rotating_server import Strict
 pytestmark = pytest.mark.timeout(120)
 
 
+def test_the_process_waits_and_stores(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
+    process = Process(server.url, strict, tmp_path, use=stale, points=True)
+    refresh_while_the_database_is_away(process, server)
+    server.start()
+    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
+    process.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
+@pytest.mark.long
+def test_what_it_cannot_store_the_next_process_does(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
+    process = Process(server.url, strict, tmp_path, use=stale, points=True)
+    refresh_while_the_database_is_away(process, server)
+    process.kill()
+    [file] = tmp_path.glob("*/*.sealed")
+    assert b"at-" not in file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+    server.start()
+    following = Process(server.url, strict, tmp_path, use=stale)
+    assert following.hear() == {"number": 2, "state": "active", "waiting": 0}
+    following.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
+@pytest.mark.long
+def test_without_a_journal_it_waits_as_well(
+    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+) -> None:
+    (tmp_path / "file").write_text("in the way of a journal")
+    folder = tmp_path / "file" / "journal"
+    process = Process(server.url, strict, folder, use=stale, points=True)
+    assert process.hear() == {"at": "store"}
+    server.stop()
+    process.say("go on")
+    server.start()
+    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
+    process.end()
+    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[postgres.Server]:
     with postgres.server() as one:
@@ -81,47 +125,3 @@ def refresh_while_the_database_is_away(process: Process, server: postgres.Server
     server.stop()
     process.say("go on")
     assert process.hear() == {"at": "synced"}
-
-
-def test_the_process_waits_and_stores(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
-) -> None:
-    process = Process(server.url, strict, tmp_path, use=stale, points=True)
-    refresh_while_the_database_is_away(process, server)
-    server.start()
-    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
-    process.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-
-
-@pytest.mark.long
-def test_what_it_cannot_store_the_next_process_does(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
-) -> None:
-    process = Process(server.url, strict, tmp_path, use=stale, points=True)
-    refresh_while_the_database_is_away(process, server)
-    process.kill()
-    [file] = tmp_path.glob("*/*.sealed")
-    assert b"at-" not in file.read_bytes()
-    assert file.stat().st_mode & 0o077 == 0
-    server.start()
-    following = Process(server.url, strict, tmp_path, use=stale)
-    assert following.hear() == {"number": 2, "state": "active", "waiting": 0}
-    following.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
-
-
-@pytest.mark.long
-def test_without_a_journal_it_waits_as_well(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
-) -> None:
-    (tmp_path / "file").write_text("in the way of a journal")
-    folder = tmp_path / "file" / "journal"
-    process = Process(server.url, strict, folder, use=stale, points=True)
-    assert process.hear() == {"at": "store"}
-    server.stop()
-    process.say("go on")
-    server.start()
-    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
-    process.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)

@@ -22,6 +22,26 @@ from tests.served import ROOT, served
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
+def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
+    (tmp_path / "bouncer").mkdir()
+    with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
+        first = Process(server.url, strict, tmp_path / "journal", answer=strict.issue()[0])
+        connection = first.hear()["connection"]
+        first.end()
+        used = Process(address, strict, tmp_path / "journal", database="sipgate", use=connection)
+        assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
+        used.end()
+        with served(tmp_path, address, BEHIND_PROXY="on") as site:
+            assert site.get("/readyz").json() == {"status": "ok"}
+            assert [site.page().status_code for _ in range(20)] == [200] * 20
+            site.wait_until(
+                lambda: (
+                    site.metric("sipgate_connections{")[0]
+                    == 'sipgate_connections{state="active"} 1.0'
+                )
+            )
+
+
 @contextmanager
 def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
     """Run pgbouncer before a server; yield the database's address there."""
@@ -56,23 +76,3 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
-
-
-def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
-    (tmp_path / "bouncer").mkdir()
-    with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
-        first = Process(server.url, strict, tmp_path / "journal", answer=strict.issue()[0])
-        connection = first.hear()["connection"]
-        first.end()
-        used = Process(address, strict, tmp_path / "journal", database="sipgate", use=connection)
-        assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
-        used.end()
-        with served(tmp_path, address, BEHIND_PROXY="on") as site:
-            assert site.get("/readyz").json() == {"status": "ok"}
-            assert [site.page().status_code for _ in range(20)] == [200] * 20
-            site.wait_until(
-                lambda: (
-                    site.metric("sipgate_connections{")[0]
-                    == 'sipgate_connections{state="active"} 1.0'
-                )
-            )

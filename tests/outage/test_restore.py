@@ -18,10 +18,6 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 Started = Callable[[Path], Process]
 
 
-def run(*command: str) -> None:
-    subprocess.run(command, check=True, timeout=60, capture_output=True)
-
-
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
     server: postgres.Server,  # noqa: F811  # the fixture
@@ -75,6 +71,10 @@ def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journa
         lambda folder: process(folder, use=connection),
         restore,
     )
+
+
+def run(*command: str) -> None:
+    subprocess.run(command, check=True, timeout=60, capture_output=True)
 
 
 def check_restore(

@@ -18,37 +18,6 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-@pytest.fixture(scope="module")
-def source() -> Path:
-    """allauth's source distribution of the installed version, unpacked; kept in var/ between runs."""
-    version = metadata.version("django-allauth")
-    folder = ROOT / "var" / "upstream"
-    unpacked = folder / f"django_allauth-{version}"
-    if not (unpacked / "tests").is_dir():
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--quiet",
-                "--no-deps",
-                "--no-binary",
-                ":all:",
-                f"django-allauth=={version}",
-                "--dest",
-                str(folder),
-            ],
-            check=True,
-            timeout=100,
-        )
-        with tarfile.open(folder / f"django_allauth-{version}.tar.gz") as archive:
-            # Python 3.11 learned of filters in its fourth release only.
-            options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-            archive.extractall(folder, **options)  # type: ignore[arg-type]
-    return unpacked
-
-
 def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
     # Outside of this package: upstream's package is called tests, too, and comes first there.
     for name in ("mixin_settings.py", "upstream_urls.py", "mixin_case.py"):
@@ -86,3 +55,34 @@ def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-2000:]
     assert "6 passed" in run.stdout
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    """allauth's source distribution of the installed version, unpacked; kept in var/ between runs."""
+    version = metadata.version("django-allauth")
+    folder = ROOT / "var" / "upstream"
+    unpacked = folder / f"django_allauth-{version}"
+    if not (unpacked / "tests").is_dir():
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "--no-binary",
+                ":all:",
+                f"django-allauth=={version}",
+                "--dest",
+                str(folder),
+            ],
+            check=True,
+            timeout=100,
+        )
+        with tarfile.open(folder / f"django_allauth-{version}.tar.gz") as archive:
+            # Python 3.11 learned of filters in its fourth release only.
+            options = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
+            archive.extractall(folder, **options)  # type: ignore[arg-type]
+    return unpacked
