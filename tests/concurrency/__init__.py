@@ -1,4 +1,5 @@
 """What if two things happen at once, or a process is killed?
 
-May use: threads, processes, signals, real databases, the strict server. Must not use: mocks, or sleeping and hoping.
+May use: threads, processes, signals, real databases, the strict server.
+Must not use: mocks, or sleeping and hoping.
 """

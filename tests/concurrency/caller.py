@@ -1,7 +1,7 @@
 """What a worker of ``tests.processes`` does: uses tokens in many threads at a signal, and reports.
 
-An order may name a point of a refresh (``stop_at``) at which the process kills itself, or stops until it is continued
-(``how``).
+An order may name a point of a refresh (``stop_at``) at which the process kills itself, or stops
+until it is continued (``how``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Celery application of ``test_celery``, as a site would have one. Settings as ``tests.worker_settings``.
+"""The Celery application of ``test_celery``, as a site would have one.
 
 ``SIPGATE_MESSAGES`` is the folder of its messages. ``SIPGATE_FIRST`` is a connection that the main
 process uses before it forks.

@@ -12,7 +12,7 @@ from sipgate_provider.models import SipgateToken
 from tests.processes import Worker
 
 BLOCKED = 0.3
-"""Seconds after which a process that neither answers nor stops is taken to wait for the other one."""
+"""Seconds after which a process that neither answers nor stops seems to wait for the other."""
 PATIENCE = 20.0
 
 
@@ -20,7 +20,7 @@ class Crew:
     """Two workers at a time; a dead one is replaced by one that was started in time."""
 
     def __init__(self, **settings: Any) -> None:
-        """Start three; ``settings`` are told them beside those of the test (``tests.processes``)."""
+        """Start three, with the test's settings and these."""
         self._settings = settings
         self.first, self.second, self._spare = self._worker(), self._worker(), self._worker()
 
@@ -47,7 +47,7 @@ class Crew:
 
 
 def let_run(workers: list[Worker], seconds: float) -> bool:
-    """Let workers finish, and continue whoever stops; return whether they did within so many seconds."""
+    """Let workers finish, and continue whoever stops; return whether they did in time."""
     give_up = time.monotonic() + seconds
     while unfinished := [worker for worker in workers if not worker.is_finished]:
         if time.monotonic() > give_up:
@@ -74,7 +74,10 @@ def end_leases() -> None:
 
 
 def meet(crew: Crew, connection: int, first: tuple[str, str], second: tuple[str, str]) -> None:
-    """Let the first one run until its point, then the second one until its own and to its end, then the first one."""
+    """Let the first one run until its point, then the second one until its own.
+
+    Then the second one runs to its end, unless it waits for the first one, which then goes on.
+    """
     for worker, (point, how) in ((crew.first, first), (crew.second, second)):
         worker.tell(connection=connection, wait=10, stop_at=point, how=how)
         until_it_stops(worker)

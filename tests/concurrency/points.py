@@ -35,7 +35,7 @@ OF_KEY_CHANGE = {
     "an entry has taken its place": "after tokens.journal.Path.replace",
 }
 LOST = ("sent", "answered", "before the journal is written")
-"""Between sending and the journal: a strict server leaves no way back to somebody who is killed here."""
+"""Between sending and the journal: whoever is killed here has lost the tokens."""
 KILL, PAUSE = "kill", "pause"
 SIGNALS = {KILL: signal.SIGKILL, PAUSE: signal.SIGSTOP}
 

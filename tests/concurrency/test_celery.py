@@ -32,7 +32,7 @@ Start = Callable[..., contextlib.AbstractContextManager["Worker"]]
 def test_children_that_end_while_they_refresh(
     start: Start, connect: Connect, strict: Strict
 ) -> None:
-    """Each task gets the present token, and its process ends while a refresh is under way or about to begin.
+    """Each task gets the present token; its process ends while a refresh is under way or begins.
 
     The main process has used threads and connections of its own before it forked.
     """

@@ -1,6 +1,7 @@
-"""A process is killed at every named point of a refresh: the connection survives, but for the one window that stays.
+"""A process is killed at every named point of a refresh: but for one window, the connection survives.
 
-The next refresh begins when the lease is over, after 45 seconds at most; here it is made to look over.
+The next refresh begins when the lease is over, after 45 seconds at most; here it is made to look
+over.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One stale token, many threads in many processes: one refresh, and everybody gets the new token."""
+"""One stale token, many threads in many processes: one refresh, and all get the new token."""
 
 from __future__ import annotations
 
@@ -139,8 +139,10 @@ while not Strict("{url}").counts()["arrived"]:
 
 
 def end_of_a_command(connection: int, strict: Strict) -> float:
-    """Run a command that uses a token near its end, and ends when the refresh behind it has been sent; return how many
-    seconds it took."""
+    """Run a command that ends when the refresh behind its token has been sent.
+
+    Returns how many seconds it took.
+    """
     code = COMMAND.format(connection=connection, url=strict.url)
     started = time.monotonic()
     words = [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", code]

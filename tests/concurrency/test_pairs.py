@@ -1,8 +1,8 @@
-"""Two processes refresh one connection; each is killed, or paused, at each named point: never two sends of one token.
+"""Two processes refresh one connection, killed or paused at each named point: no token is sent twice.
 
-The model of the protocol (``tests/protocol``) tries every order of its steps; this tries the real code at each pair of
-its points. While somebody is paused, and after a kill, the lease in the row is made to look long over: on one machine
-the lock alone excludes.
+The model of the protocol (``tests/protocol``) tries every order of its steps; this tries the real
+code at each pair of its points. While somebody is paused, and after a kill, the lease in the row is
+made to look long over: on one machine the lock alone excludes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def crew(settings: Any, strict: Strict, tmp_path: Path) -> Iterator[Crew]:
 
 
 def check(connection: int, strict: Strict, *, may_be_lost: bool) -> None:
-    """Nothing was lost, unless somebody was killed in the window that stays; then the row says so."""
+    """Nothing was lost but by a kill in the window that stays; then the row says so."""
     end_leases()
     try:
         token = tokens.token(connection)

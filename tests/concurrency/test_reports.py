@@ -1,4 +1,4 @@
-"""What Sentry is sent of the deployed site: no code, state, token or client secret, however it is set."""
+"""What Sentry is sent of the deployed site: no code, state, token or client secret."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.
 
 
 class TestWithEverythingOn:
-    """Request bodies, the address and name of the user, each frame's variables, each request's trace."""
+    """Request bodies, the user's name and address, variables of frames, traces of requests."""
 
     def test_traces_of_a_sign_in(self, watch: Watch) -> None:
         with watch(EVERYTHING) as watched:

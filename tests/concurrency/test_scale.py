@@ -64,7 +64,7 @@ def test_plans_at_a_million_rows(connect: Connect) -> None:
 
 
 def fill(template: SipgateToken, rows: int) -> None:
-    """Copy one row very often, within the database; moments are spread over the life of a refresh token."""
+    """Copy one row very often, within the database; moments spread over a refresh token's life."""
     user = template.connection.user
     numbers = {
         "postgresql": f"generate_series(1, {rows}) AS series(i)",
@@ -83,8 +83,10 @@ def fill(template: SipgateToken, rows: int) -> None:
     ]
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO socialaccount_socialaccount (id, user_id, provider, uid, last_login, date_joined, extra_data) "
-            f"SELECT {first} + i, a.user_id, a.provider, 'x' || i, a.last_login, a.date_joined, a.extra_data "
+            "INSERT INTO socialaccount_socialaccount "
+            "(id, user_id, provider, uid, last_login, date_joined, extra_data) "
+            f"SELECT {first} + i, a.user_id, a.provider, 'x' || i, "
+            "a.last_login, a.date_joined, a.extra_data "
             f"FROM socialaccount_socialaccount a, {numbers} WHERE a.id = {template.pk}"
         )
         values = ", ".join(

@@ -1,4 +1,4 @@
-"""The site under other servers than gunicorn, each of which ends in a way of its own: what was sent is stored."""
+"""The site under other servers, each of which ends in its own way: what was sent is stored."""
 
 from __future__ import annotations
 
@@ -53,13 +53,17 @@ SERVERS = {
 def test_what_was_sent_is_stored(
     connect: Connect, strict: Strict, settings: Any, folder: Path, server: str, how: signal.Signals
 ) -> None:
-    """A page has given up waiting for a refresh, and the server is told to stop (SIGHUP: uWSGI reloads)."""
+    """A page has given up waiting for a refresh, and the server is told to stop.
+
+    By SIGHUP, uWSGI reloads.
+    """
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.1
     strict.set(latency=3)
     connection = connect(age=400)
     person = Client()
     person.force_login(connection.user, backend="django.contrib.auth.backends.ModelBackend")
-    cookie = f"{django_settings.SESSION_COOKIE_NAME}={person.cookies[django_settings.SESSION_COOKIE_NAME].value}"
+    name = django_settings.SESSION_COOKIE_NAME
+    cookie = f"{name}={person.cookies[name].value}"
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     words = [word.format(port=port) for word in SERVERS[server]]

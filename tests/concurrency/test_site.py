@@ -44,7 +44,7 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
 def test_a_site_told_to_stop_does_not_work_off_its_queue(
     connect: Connect, strict: Strict, settings: Any
 ) -> None:
-    """100 connections need a refresh, 32 are asked for: the rest would take three times as long as one answer does."""
+    """100 connections need a refresh, 32 are asked for: the rest would take three answers' time."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
     strict.set(latency=4)
     user = connect(age=400).user
@@ -81,7 +81,8 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
         with socket.create_connection((host, int(port))) as tab:
             cookie = f"{django_settings.SESSION_COOKIE_NAME}={session}"
             tab.sendall(
-                f"GET /account HTTP/1.1\r\nHost: localhost:8080\r\nCookie: {cookie}\r\n\r\n".encode()
+                "GET /account HTTP/1.1\r\nHost: localhost:8080\r\n"
+                f"Cookie: {cookie}\r\n\r\n".encode()
             )
             wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).lease_holder)
         wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).number == 2)
@@ -93,7 +94,7 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
 def test_other_pages_stay_quick_while_sipgate_hangs(
     browser: Browser, session: str, settings: Any
 ) -> None:
-    """Four threads, four people who wait for sipgate: a page that does not need it is answered at once."""
+    """Four threads, four people who wait for sipgate: a page without it comes at once."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.8
     with site(processes=1, threads=4) as running, ThreadPoolExecutor(4) as people:
         make_stale()

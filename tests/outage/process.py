@@ -1,5 +1,6 @@
-"""The process of ``test_outage``: refreshes one connection, and tells at which point it is, so that the database can be
-taken away there. ``DATABASE_URL`` names the database; speaks lines of JSON.
+"""The process of ``test_outage``: refreshes one connection, and tells at which point it is.
+
+The database can be taken away there. ``DATABASE_URL`` names the database; speaks lines of JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The database server is lost and its replica takes over: what docs/operate.md says of each way to replicate."""
+"""The database is lost and its replica takes over: docs/operate.md says what that means."""
 
 from __future__ import annotations
 
@@ -73,4 +73,5 @@ def pair(strict: Strict, folder: Path) -> Iterator[tuple[postgres.Server, postgr
 def both(*servers: postgres.Server) -> str:
     """Return the address that names both and means the one that takes writes."""
     folders = ",".join(parse_qs(urlsplit(server.url).query)["host"][0] for server in servers)
-    return f"postgresql:///postgres?host={folders}&port=5432,5432&user=postgres&target_session_attrs=read-write"
+    where = f"host={folders}&port=5432,5432&user=postgres"
+    return f"postgresql:///postgres?{where}&target_session_attrs=read-write"

@@ -1,4 +1,4 @@
-"""PostgreSQL goes away between sipgate's answer and our write, and comes back: the tokens are stored."""
+"""PostgreSQL goes away between sipgate's answer and our write: the tokens are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site works through pgbouncer in transaction mode, with the configuration that docs/operate.md shows."""
+"""The site works through pgbouncer in transaction mode, as docs/operate.md configures it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Yesterday's database is restored: what docs/operate.md promises of connections that were refreshed since."""
+"""Yesterday's database is restored: what becomes of connections that were refreshed since."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def run(*command: str) -> None:
 def check_restore(
     strict: Strict, folder: Path, journal: str, use: Started, restore: Callable[[], None]
 ) -> None:
-    """Refresh after the backup, restore it, and use the connection with, with a copy of, or without the journal."""
+    """Refresh after the backup, restore it, and use the connection.
+
+    The journal is ``kept``, ``copied`` or ``lost``.
+    """
     since = use(folder)
     assert since.hear()["number"] == 2
     since.end()

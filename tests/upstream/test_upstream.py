@@ -59,7 +59,7 @@ def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def source() -> Path:
-    """allauth's source distribution of the installed version, unpacked; kept in var/ between runs."""
+    """allauth's source distribution of the installed version, unpacked; kept in var/."""
     version = metadata.version("django-allauth")
     folder = ROOT / "var" / "upstream"
     unpacked = folder / f"django_allauth-{version}"
