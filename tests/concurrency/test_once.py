@@ -21,37 +21,6 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
 PROCESSES, THREADS = 8, 8
 
 
-def make_stale(connection: int) -> None:
-    moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.filter(pk=connection).update(
-        issued_at=moment, expires_at=moment + timedelta(seconds=300)
-    )
-
-
-def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
-    """Let everybody ask for the stale token at once; check that all got the same new one."""
-    make_stale(connection)
-    for worker in crowd:
-        worker.tell(connection=connection, threads=THREADS)
-    outcomes = [outcome for worker in crowd for outcome in worker.read()]
-    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", generation)}
-    assert len(outcomes) == THREADS * len(crowd)
-
-
-def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) -> None:
-    first = tokens.load(connection).number
-    for number in range(rounds):
-        one_rotation(crowd, connection, first + number + 1)
-    counts = strict.counts()
-    assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
-    row = tokens.load(connection)
-    assert (row.state, row.lease_holder, row.refresh_count) == (
-        State.ACTIVE,
-        "",
-        first - 1 + rounds,
-    )
-
-
 def test_eight_processes_with_eight_threads(connect: Connect, strict: Strict) -> None:
     """Whatever sipgate's latency is."""
     with workers(PROCESSES) as crowd:
@@ -127,6 +96,53 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: St
     assert strict.counts()["reuse"] == 0
 
 
+def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Strict) -> None:
+    connection = connect(age=240).pk
+    strict.set(latency=1)
+    end_of_a_command(connection, strict)
+    assert (tokens.load(connection).number, tokens.load(connection).lease_holder) == (2, "")
+    assert strict.counts()["reuse"] == 0
+
+
+def test_a_command_ends_though_sipgate_hangs(connect: Connect, strict: Strict) -> None:
+    connection = connect(age=240).pk
+    strict.set(fault="hang", times=1, hang=20)
+    assert end_of_a_command(connection, strict) < 15
+    row = tokens.load(connection)
+    assert (row.number, row.state, row.unanswered) == (1, State.FAILING, True)
+
+
+def make_stale(connection: int) -> None:
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.filter(pk=connection).update(
+        issued_at=moment, expires_at=moment + timedelta(seconds=300)
+    )
+
+
+def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
+    """Let everybody ask for the stale token at once; check that all got the same new one."""
+    make_stale(connection)
+    for worker in crowd:
+        worker.tell(connection=connection, threads=THREADS)
+    outcomes = [outcome for worker in crowd for outcome in worker.read()]
+    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", generation)}
+    assert len(outcomes) == THREADS * len(crowd)
+
+
+def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) -> None:
+    first = tokens.load(connection).number
+    for number in range(rounds):
+        one_rotation(crowd, connection, first + number + 1)
+    counts = strict.counts()
+    assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
+    row = tokens.load(connection)
+    assert (row.state, row.lease_holder, row.refresh_count) == (
+        State.ACTIVE,
+        "",
+        first - 1 + rounds,
+    )
+
+
 COMMAND = """
 from sipgate_provider import tokens
 from sipgate_provider.remote import oauth
@@ -151,19 +167,3 @@ def end_of_a_command(connection: int, strict: Strict) -> float:
     )
     assert done.stdout == "1\n"
     return time.monotonic() - started
-
-
-def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Strict) -> None:
-    connection = connect(age=240).pk
-    strict.set(latency=1)
-    end_of_a_command(connection, strict)
-    assert (tokens.load(connection).number, tokens.load(connection).lease_holder) == (2, "")
-    assert strict.counts()["reuse"] == 0
-
-
-def test_a_command_ends_though_sipgate_hangs(connect: Connect, strict: Strict) -> None:
-    connection = connect(age=240).pk
-    strict.set(fault="hang", times=1, hang=20)
-    assert end_of_a_command(connection, strict) < 15
-    row = tokens.load(connection)
-    assert (row.number, row.state, row.unanswered) == (1, State.FAILING, True)

@@ -23,6 +23,28 @@ from tests.rotating_server import Strict
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
+NAMES = list(POINTS)
+HOWS = [(PAUSE, PAUSE), (PAUSE, KILL), (KILL, PAUSE), (KILL, KILL)]
+
+
+@pytest.mark.parametrize("hows", HOWS, ids="-".join)
+def test_some_pairs_of_points(
+    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+) -> None:
+    """Each point once as the first one's and once as the second one's, over the four tests."""
+    start = HOWS.index(hows)
+    pairs = [(name, NAMES[(number * 7 + 3) % len(NAMES)]) for number, name in enumerate(NAMES)]
+    try_pairs(pairs[start::4], hows, crew, connect, strict)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("hows", HOWS, ids="-".join)
+def test_all_pairs_of_points(
+    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+) -> None:
+    try_pairs([(first, second) for first in NAMES for second in NAMES], hows, crew, connect, strict)
+
 
 @pytest.fixture
 def crew(settings: Any, strict: Strict, tmp_path: Path) -> Iterator[Crew]:
@@ -77,26 +99,3 @@ def try_pairs(
                 f"{error}: the first one {first}, the second one {second}"
             ) from error
         crew.go_on()
-
-
-NAMES = list(POINTS)
-HOWS = [(PAUSE, PAUSE), (PAUSE, KILL), (KILL, PAUSE), (KILL, KILL)]
-
-
-@pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_some_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
-) -> None:
-    """Each point once as the first one's and once as the second one's, over the four tests."""
-    start = HOWS.index(hows)
-    pairs = [(name, NAMES[(number * 7 + 3) % len(NAMES)]) for number, name in enumerate(NAMES)]
-    try_pairs(pairs[start::4], hows, crew, connect, strict)
-
-
-@pytest.mark.long
-@pytest.mark.timeout(3600)
-@pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_all_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
-) -> None:
-    try_pairs([(first, second) for first in NAMES for second in NAMES], hows, crew, connect, strict)
