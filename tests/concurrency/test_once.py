@@ -24,24 +24,24 @@ PROCESSES, THREADS = 8, 8
 def test_eight_processes_with_eight_threads(connect: Connect, strict: Strict) -> None:
     """Whatever sipgate's latency is."""
     with workers(PROCESSES) as crowd:
-        for latency, rounds in ((0, 20), (0.05, 20), (1, 2), (5, 1)):
+        for latency, rounds in ((0, 20), (0.05, 10), (1, 1)):
             strict.reset()
             strict.set(latency=latency)
             rotate(crowd, connect().pk, strict, rounds)
 
 
-def test_three_hundred_rotations(connect: Connect, strict: Strict) -> None:
+def test_a_hundred_rotations(connect: Connect, strict: Strict) -> None:
     """Two processes with four threads each: as many rotations as fit, contended every time."""
     connection = connect().pk
     with workers(2) as crowd:
-        for _ in range(300):
+        for _ in range(100):
             make_stale(connection)
             for worker in crowd:
                 worker.tell(connection=connection, threads=4)
             assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
     counts = strict.counts()
-    assert (counts["refresh"], counts["reuse"]) == (300, 0)
-    assert tokens.load(connection).refresh_count == 300
+    assert (counts["refresh"], counts["reuse"]) == (100, 0)
+    assert tokens.load(connection).refresh_count == 100
 
 
 @pytest.mark.long
