@@ -84,7 +84,7 @@ class TestMetadata:
         assert said["License-Expression"] == "Unlicense"
         assert said["Description-Content-Type"] == "text/markdown"
         assert len(said.get_payload()) > 1000
-        assert said.get_all("Provides-Extra") == ["metrics", "sandbox"]
+        assert said.get_all("Provides-Extra") == ["sandbox"]
         named = {
             line.partition(" ")[0].partition(">")[0].partition("<")[0]
             for line in said.get_all("Requires-Dist")
@@ -112,7 +112,7 @@ class TestMetadata:
 
     def test_the_installed_package_is_all_there_is(self, python: Path, tmp_path: Path) -> None:
         """A foreign site reaches nothing of this checkout, and no package that only this site needs."""
-        names = [*foreign.NOT_SOURCES, "csp", "prometheus_client"]
+        names = [*foreign.NOT_SOURCES, "csp", "whitenoise"]
         code = (
             "import importlib.metadata, importlib.util, sipgate_provider\n"
             "print(importlib.metadata.version('django-sipgate-provider'))\n"
