@@ -1,4 +1,5 @@
-"""Typed settings, read from Django's settings at the moment of use, so that overriding one in a test works.
+"""Typed settings, read from Django's settings at the moment of use, so that overriding one in a
+test works.
 
 Must not know: the environment (the site reads that), models, allauth.
 """
@@ -26,7 +27,8 @@ def _get(name: str, default: Any) -> Any:
 
 
 def auth_url() -> str:
-    """``SIPGATE_AUTH_URL``: sipgate's authorization endpoint, by default that of the realm ``third-party``."""
+    """``SIPGATE_AUTH_URL``: sipgate's authorization endpoint, by default that of the realm
+    ``third-party``."""
     return str(_get("AUTH_URL", f"{REALM}/auth"))
 
 
@@ -44,8 +46,8 @@ OFF = "off"
 
 
 def revoke_url() -> str:
-    """``SIPGATE_REVOKE_URL``: the revocation endpoint (RFC 7009), which ends a grant; by default derived from the token
-    endpoint.
+    """``SIPGATE_REVOKE_URL``: the revocation endpoint (RFC 7009), which ends a grant; by default
+    derived from the token endpoint.
 
     ``off``: it is not used, and grants are ended by logout.
     """
@@ -53,10 +55,11 @@ def revoke_url() -> str:
 
 
 def logout_url() -> str:
-    """``SIPGATE_LOGOUT_URL``: Keycloak's logout endpoint, called if there is no revocation endpoint; by default derived
-    from the token endpoint.
+    """``SIPGATE_LOGOUT_URL``: Keycloak's logout endpoint, called if there is no revocation
+    endpoint; by default derived from the token endpoint.
 
-    ``off``: it is never used. It ends the person's session at sipgate, and what other applications were granted in it.
+    ``off``: it is never used. It ends the person's session at sipgate, and what other applications
+    were granted in it.
     """
     return _derived("LOGOUT_URL", endpoints.logout_url_from)
 
@@ -67,17 +70,20 @@ def _derived(name: str, derive: Callable[[str], str]) -> str:
 
 
 def userinfo_url() -> str:
-    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not like Keycloak's."""
+    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not like
+    Keycloak's."""
     return endpoints.userinfo_url_from(token_url())
 
 
 def issuer() -> str:
-    """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207); derived from the authorization URL."""
+    """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207); derived from the
+    authorization URL."""
     return str(_get("ISSUER", "")) or endpoints.issuer_from(auth_url())
 
 
 def redirect_uri() -> str:
-    """``SIPGATE_REDIRECT_URI``: the callback, exactly as registered at sipgate; if it is empty, allauth builds it."""
+    """``SIPGATE_REDIRECT_URI``: the callback, exactly as registered at sipgate; if it is empty,
+    allauth builds it."""
     return str(_get("REDIRECT_URI", ""))
 
 
@@ -86,51 +92,58 @@ def redirect_path() -> str:
 
 
 def is_own_host(host: str) -> bool:
-    """Tell whether a request's ``Host`` is that of the redirect URI; browsers leave a scheme's own port out."""
+    """Tell whether a request's ``Host`` is that of the redirect URI; browsers leave a scheme's own
+    port out."""
     parts = urlsplit(redirect_uri())
     port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     return host.lower().removesuffix(port) == parts.netloc.lower().removesuffix(port)
 
 
 def token_keys() -> tuple[str, ...]:
-    """``SIPGATE_TOKEN_KEYS``: keys, each 32 random bytes in URL-safe base64; the first encrypts, all decrypt."""
+    """``SIPGATE_TOKEN_KEYS``: keys, each 32 random bytes in URL-safe base64; the first encrypts,
+    all decrypt."""
     return tuple(str(key) for key in _get("TOKEN_KEYS", ()) if key)
 
 
 def scope() -> list[str]:
-    """``SIPGATE_SCOPE``: the scopes a sign-in asks for, unless allauth's own ``SCOPE`` setting names others."""
+    """``SIPGATE_SCOPE``: the scopes a sign-in asks for, unless allauth's own ``SCOPE`` setting
+    names others."""
     return list(_get("SCOPE", ["account:read"]))
 
 
 def wait_seconds() -> float:
-    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it says otherwise.
+    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it
+    says otherwise.
 
-    It covers connecting (5 s) and the answer (20 s), and is less than the 30 s after which gunicorn ends a worker by
-    default.
+    It covers connecting (5 s) and the answer (20 s), and is less than the 30 s after which gunicorn
+    ends a worker by default.
     """
     return float(_get("WAIT_SECONDS", 25))
 
 
 def callbacks_at_once() -> int:
-    """``SIPGATE_CALLBACKS_AT_ONCE``: how many callbacks of sign-ins may wait for sipgate in one process; others are told
-    to try again. Half of the process's threads is a good value: the other half answers everything else. Read once."""
+    """``SIPGATE_CALLBACKS_AT_ONCE``: how many callbacks of sign-ins may wait for sipgate in one
+    process; others are told to try again. Half of the process's threads is a good value: the other
+    half answers everything else. Read once."""
     return int(_get("CALLBACKS_AT_ONCE", 4))
 
 
 def page_wait() -> float:
-    """``SIPGATE_PAGE_WAIT_SECONDS``: how long a page waits for sipgate before it shows the last known data."""
+    """``SIPGATE_PAGE_WAIT_SECONDS``: how long a page waits for sipgate before it shows the last
+    known data."""
     return float(_get("PAGE_WAIT_SECONDS", 0.8))
 
 
 def account_max_age_seconds() -> float:
-    """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be for a page to show it without asking
-    again; 0: every page asks."""
+    """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be for a page to show
+    it without asking again; 0: every page asks."""
     return float(_get("ACCOUNT_MAX_AGE_SECONDS", 60))
 
 
 def journal_directory() -> Path | None:
-    """``SIPGATE_JOURNAL_DIR``: folder that keeps new tokens, encrypted, until the next ones, and the locks by which the
-    processes of this machine exclude each other; ``None`` for none: then the lease in the row alone excludes."""
+    """``SIPGATE_JOURNAL_DIR``: folder that keeps new tokens, encrypted, until the next ones, and
+    the locks by which the processes of this machine exclude each other; ``None`` for none: then the
+    lease in the row alone excludes."""
     value = _get("JOURNAL_DIR", None)
     return _path(value) if value else None
 
@@ -150,17 +163,20 @@ def notices() -> bool:
 
 
 def history_days() -> int:
-    """``SIPGATE_HISTORY_DAYS``: days that the history and sipgate's last answers are kept; 0: without end."""
+    """``SIPGATE_HISTORY_DAYS``: days that the history and sipgate's last answers are kept; 0:
+    without end."""
     return int(_get("HISTORY_DAYS", 365))
 
 
 def metrics() -> bool:
-    """``SIPGATE_METRICS``: whether Prometheus may read the metrics; read once, when the app is ready."""
+    """``SIPGATE_METRICS``: whether Prometheus may read the metrics; read once, when the app is
+    ready."""
     return bool(_get("METRICS", False))
 
 
 def site_url() -> str:
-    """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the redirect URI."""
+    """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the
+    redirect URI."""
     parts = urlsplit(redirect_uri())
     return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip(
         "/"

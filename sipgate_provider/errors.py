@@ -2,27 +2,27 @@
 
 ::
 
-    SipgateError                   catch this to mean "some trouble with sipgate"
-    ├─ NotConnected                no sipgate connection yet                  → connect
-    ├─ NeedsSignIn                 the connection ended (see ``reason``)      → sign in again, one click
-    │  └─ AccessRejected           the API answered 401 for a fresh token     → sign in again
-    ├─ MissingPermission           403, or a scope that was not granted       → sign in again, allowing that scope
-    │  └─ NotAvailable             403 although the scope was granted         → not booked, other product line, wrong request
-    ├─ SipgateUnavailable          network, time-out, 5xx                     → try again later
-    │  └─ RateLimited              429                                        → try again after ``retry_after``
-    ├─ Misconfigured               this site's client or settings             → the operator: see ``setting``
-    │  └─ CallerHoldsLock          SQLite: the caller holds the write lock    → the developer: leave the transaction
-    ├─ UnexpectedResponse          an answer that is not understood           → apologise; the reference is in the log
-    └─ RequestFailed               sipgate rejected this request              → depends on the request
-       ├─ PaymentRequired          402, balance too low
-       ├─ NotFound                 404
-       └─ Conflict                 409
+    SipgateError           catch this to mean "some trouble with sipgate"
+    ├─ NotConnected        no sipgate connection yet                → connect
+    ├─ NeedsSignIn         the connection ended (see ``reason``)    → sign in again, one click
+    │  └─ AccessRejected   the API answered 401 for a fresh token   → sign in again
+    ├─ MissingPermission   403, or a scope that was not granted     → sign in again, allow that scope
+    │  └─ NotAvailable     403 although the scope was granted       → not booked, or wrong request
+    ├─ SipgateUnavailable  network, time-out, 5xx                   → try again later
+    │  └─ RateLimited      429                                      → try again after ``retry_after``
+    ├─ Misconfigured       this site's client or settings           → the operator: see ``setting``
+    │  └─ CallerHoldsLock  SQLite: the caller holds the write lock  → leave the transaction
+    ├─ UnexpectedResponse  an answer that is not understood         → apologise; see the log
+    └─ RequestFailed       sipgate rejected this request            → depends on the request
+       ├─ PaymentRequired  402, balance too low
+       ├─ NotFound         404
+       └─ Conflict         409
 
-    TokenRejected                   not a SipgateError: the token endpoint rejected a token or a code; the refresh
-                                   and the callback deal with it
+    TokenRejected          not a SipgateError: the token endpoint rejected a token or a code; the
+                           refresh and the callback deal with it
 
-No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token: they name the
-endpoint and the HTTP status. ``detail`` has the beginning of what sipgate answered.
+No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token:
+they name the endpoint and the HTTP status. ``detail`` has the beginning of what sipgate answered.
 
 Must not know: Django, allauth, HTTP libraries.
 """
@@ -35,7 +35,8 @@ from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
 CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of a setting
-"""Where a Django project keeps its client at sipgate. Errors name Django settings, not environment variables."""
+"""Where a Django project keeps its client at sipgate. Errors name Django settings, not environment
+variables."""
 
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 """No look-alikes: a person reads the reference out over the telephone."""
@@ -47,7 +48,8 @@ def new_reference() -> str:
 
 
 class Kind(StrEnum):
-    """Kinds of problems that people are told of. ``problems.TEXTS`` has the words for each, and metrics count by it."""
+    """Kinds of problems that people are told of. ``problems.TEXTS`` has the words for each, and
+    metrics count by it."""
 
     NOT_CONNECTED = "not_connected"
     NEEDS_SIGN_IN = "needs_sign_in"
@@ -99,15 +101,18 @@ class SipgateError(Exception):
     """Some trouble with sipgate.
 
     Args:
-        message: one English sentence for the log; says what happened and, where there is one, the cure.
-        endpoint: name of the sipgate endpoint (``"token"``, ``"GET /account"``), never a URL with a query.
+        message: one English sentence for the log; says what happened and, where there is one, the
+            cure.
+        endpoint: name of the sipgate endpoint (``"token"``, ``"GET /account"``), never a URL with a
+            query.
         status: HTTP status of sipgate's answer, if there was one.
         code: the OAuth ``error`` code or another short machine-readable cause, if there is one.
-        detail: the first few hundred characters of sipgate's answer, for the developer. They may quote what was sent,
-            so they stay out of ``str``, ``repr``, pages, logs and metrics.
+        detail: the first few hundred characters of sipgate's answer, for the developer. They may
+            quote what was sent, so they stay out of ``str``, ``repr``, pages, logs and metrics.
 
-    ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for this error.
-    ``connection_id`` is the key of the connection that it is about, where that is known.
+    ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for
+    this error. ``connection_id`` is the key of the connection that it is about, where that is
+    known.
     """
 
     kind = Kind.UNEXPECTED
@@ -161,7 +166,8 @@ class AccessRejected(NeedsSignIn):
 
 
 class MissingPermission(SipgateError):
-    """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any one suffices."""
+    """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any
+    one suffices."""
 
     kind = Kind.MISSING_PERMISSION
 
@@ -173,8 +179,9 @@ class MissingPermission(SipgateError):
 
 
 class NotAvailable(MissingPermission):
-    """403 although the scope was granted: the feature is not booked, or belongs to another product line
-    (``code`` is ``classic_required`` if sipgate says so), or the request itself is wrong: an id of somebody else, say.
+    """403 although the scope was granted: the feature is not booked, or belongs to another product
+    line (``code`` is ``classic_required`` if sipgate says so), or the request itself is wrong: an
+    id of somebody else, say.
     """
 
     kind = Kind.NOT_AVAILABLE
@@ -207,7 +214,8 @@ class RateLimited(SipgateUnavailable):
 
 
 class Misconfigured(SipgateError):
-    """This site's client or settings are wrong; no user can help. ``setting`` names the Django setting to look at."""
+    """This site's client or settings are wrong; no user can help. ``setting`` names the Django
+    setting to look at."""
 
     kind = Kind.MISCONFIGURED
 
@@ -217,15 +225,17 @@ class Misconfigured(SipgateError):
 
 
 class CallerHoldsLock(Misconfigured):
-    """On SQLite the caller's own open transaction holds the only write lock, so new tokens could not be stored.
+    """On SQLite the caller's own open transaction holds the only write lock, so new tokens could
+    not be stored.
 
-    Raised before sipgate is asked, so nothing is lost. Remedy: call outside ``transaction.atomic`` (and without
-    ``ATOMIC_REQUESTS``), or use PostgreSQL.
+    Raised before sipgate is asked, so nothing is lost. Remedy: call outside ``transaction.atomic``
+    (and without ``ATOMIC_REQUESTS``), or use PostgreSQL.
     """
 
 
 class UnexpectedResponse(SipgateError):
-    """An answer that the app does not understand. Look at the log; probably the code has to change."""
+    """An answer that the app does not understand. Look at the log; probably the code has to
+    change."""
 
 
 class RequestFailed(SipgateError):

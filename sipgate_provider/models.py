@@ -1,4 +1,5 @@
-"""What is stored: one row of tokens per connection, its history, the last known account, and pending endings.
+"""What is stored: one row of tokens per connection, its history, the last known account, and
+pending endings.
 
 Rows of ``SipgateToken`` are written by ``tokens`` only.
 """
@@ -18,13 +19,16 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 OFFLINE_ACCESS = "offline_access"
-"""Scope that lets a connection outlive the browser session in which it was made (OpenID Connect Core §11)."""
+"""Scope that lets a connection outlive the browser session in which it was made (OpenID Connect
+Core §11)."""
 TELL_BEFORE = timedelta(days=7)
 """How long before a fixed end its user is told."""
 ADVISORY_SHARE = 0.4
-"""The last part of an access token's life in which one caller refreshes it and the others use it."""
+"""The last part of an access token's life in which one caller refreshes it and the others use
+it."""
 MANDATORY_SHARE = 0.1
-"""The last part in which callers wait for a new one: 30 s of 300. Longer than an API call, which may still use it."""
+"""The last part in which callers wait for a new one: 30 s of 300. Longer than an API call, which
+may still use it."""
 
 
 def database() -> str:
@@ -36,14 +40,16 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class OfOneDatabase(models.Manager[Row]):
-    """Reads where it writes: a replica may be behind, and a stale row has a refresh token that is spent."""
+    """Reads where it writes: a replica may be behind, and a stale row has a refresh token that is
+    spent."""
 
     def get_queryset(self) -> models.QuerySet[Row]:
         return super().get_queryset().using(database())
 
 
 class State(models.TextChoices):
-    """The state of a connection, as people are told. Each has a reason and a next step (docs/reference.md)."""
+    """The state of a connection, as people are told. Each has a reason and a next step
+    (docs/reference.md)."""
 
     ACTIVE = "active", pgettext_lazy("connection", "active")
     FAILING = "failing", _("failing, retrying")
@@ -155,7 +161,8 @@ class SipgateToken(models.Model):
             ("revoke_sipgatetoken", _("Can end access at sipgate and require a new sign-in")),
         ]
         indexes = [
-            # Keepalive lists rows in this order. Not partial: SQLite could not tell that a query's parameters fit it.
+            # Keepalive lists rows in this order. Not partial: SQLite could not tell that a query's
+            # parameters fit it.
             models.Index(fields=["keepalive_at", "connection"], name="sipgate_token_due"),
             models.Index(fields=["refresh_expires_at"], name="sipgate_token_link_ends"),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
@@ -174,7 +181,7 @@ class SipgateToken(models.Model):
         """Insert only: Django's ``save`` writes every column, without a condition."""
         if not self._state.adding and not kwargs.get("force_insert"):
             raise TypeError(
-                "SipgateToken rows are written by sipgate_provider.tokens alone, each with a condition."
+                "SipgateToken rows are written by sipgate_provider.tokens, each with a condition."
             )
         super().save(*args, **kwargs)
 
@@ -192,7 +199,8 @@ class SipgateToken(models.Model):
         return self.state == State.NEEDS_SIGN_IN
 
     def freshness(self, now: datetime) -> Freshness:
-        """Return how fresh the access token is at ``now``. Both limits scale with its lifetime, 300 s at sipgate."""
+        """Return how fresh the access token is at ``now``. Both limits scale with its lifetime, 300
+        s at sipgate."""
         lifetime, left = self.expires_at - self.issued_at, self.expires_at - now
         if left <= timedelta():
             return Freshness.OVER
@@ -202,7 +210,8 @@ class SipgateToken(models.Model):
 
     @property
     def has_fixed_end(self) -> bool:
-        """Whether refreshing does not move ``refresh_expires_at``: the connection then ends at that time."""
+        """Whether refreshing does not move ``refresh_expires_at``: the connection then ends at that
+        time."""
         return self.reason == Reason.FIXED_END
 
     @property
@@ -213,12 +222,14 @@ class SipgateToken(models.Model):
 
     @property
     def is_tied_to_browser(self) -> bool:
-        """Whether signing out of sipgate in the browser in which it was made ends it, as Keycloak does."""
+        """Whether signing out of sipgate in the browser in which it was made ends it, as Keycloak
+        does."""
         return OFFLINE_ACCESS not in self.scopes
 
     @property
     def is_likely_signed_out(self) -> bool:
-        """Whether it was probably rejected because its user signed out of sipgate in that browser."""
+        """Whether it was probably rejected because its user signed out of sipgate in that
+        browser."""
         return (
             self.state == State.NEEDS_SIGN_IN
             and self.reason == Reason.REJECTED
@@ -227,7 +238,8 @@ class SipgateToken(models.Model):
 
 
 class LastKnownAccount(models.Model):
-    """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be reached."""
+    """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be
+    reached."""
 
     connection = models.OneToOneField(
         SocialAccount,
@@ -263,7 +275,8 @@ class Events(OfOneDatabase["TokenEvent"]):
         note: object = "",
         **values: Any,
     ) -> None:
-        """Append to the history. ``actor`` is required among ``values``; secrets have no column to go to."""
+        """Append to the history. ``actor`` is required among ``values``; secrets have no column to
+        go to."""
         if connection is None and row is not None:
             connection = SocialAccount.objects.using(database()).filter(pk=row.pk).first()
         if connection is not None:
@@ -357,7 +370,8 @@ class TokenEvent(models.Model):
 
 
 class Ending(models.Model):
-    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on sipgate."""
+    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on
+    sipgate."""
 
     ERASED = "account deleted"
     """Value of ``why`` once its user is deleted: it is ended, and noted without a name."""
@@ -388,10 +402,12 @@ class Ending(models.Model):
 
 
 class UsedState(models.Model):
-    """The ``state`` of a callback that brought a code. It is used once, even if the callback is repeated.
+    """The ``state`` of a callback that brought a code. It is used once, even if the callback is
+    repeated.
 
-    The row is inserted before the code is sent, so that only one of several equal callbacks sends it. It holds no
-    secret: hashes of the state and of the session's cookie, and what the sign-in asked for.
+    The row is inserted before the code is sent, so that only one of several equal callbacks sends
+    it. It holds no secret: hashes of the state and of the session's cookie, and what the sign-in
+    asked for.
     """
 
     state_hash = models.CharField(max_length=64, primary_key=True)
@@ -409,8 +425,8 @@ class UsedState(models.Model):
 
 
 class ClientPause(models.Model):
-    """sipgate rejected this site's client: no refresh is tried before ``until``. The key is made of the credentials, so
-    that corrected ones are not held up."""
+    """sipgate rejected this site's client: no refresh is tried before ``until``. The key is made of
+    the credentials, so that corrected ones are not held up."""
 
     client_fingerprint = models.CharField(_("client fingerprint"), max_length=12, primary_key=True)
     since = models.DateTimeField(_("since"))

@@ -1,7 +1,9 @@
-"""Signals for sites, sent with ``connection`` (allauth's ``SocialAccount``) and ``token`` (``SipgateToken``).
+"""Signals for sites, sent with ``connection`` (allauth's ``SocialAccount``) and ``token``
+(``SipgateToken``).
 
-``connected`` and ``disconnected`` are sent in the transaction of the change; ``needs_sign_in`` and ``repaired`` after
-it, from a background thread if a refresh found out. A receiver that raises is logged and changes nothing.
+``connected`` and ``disconnected`` are sent in the transaction of the change; ``needs_sign_in`` and
+``repaired`` after it, from a background thread if a refresh found out. A receiver that raises is
+logged and changes nothing.
 """
 
 from __future__ import annotations
@@ -22,11 +24,13 @@ repaired = Signal()
 disconnected = Signal()
 """The connection is being deleted; ``token`` still has its state, but no secrets."""
 misconfigured = Signal()
-"""sipgate rejects this site's client. Sent with ``code`` and ``setting`` only, once per incident."""
+"""sipgate rejects this site's client. Sent with ``code`` and ``setting`` only, once per
+incident."""
 
 
 def announce(signal: Signal, **values: Any) -> None:
-    """Send to every receiver. If one raises an exception, it is logged, since the work is done already."""
+    """Send to every receiver. If one raises an exception, it is logged, since the work is done
+    already."""
     for receiver, outcome in signal.send_robust(sender=None, **values):
         if isinstance(outcome, Exception):
             logger.error(

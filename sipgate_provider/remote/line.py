@@ -1,9 +1,11 @@
 """Sends one request in two steps, connect and send, so that a lease can be taken in between.
 
-Names, addresses and TLS are slow and bind nobody; sending a refresh token cannot be undone. urllib3's connection class
-takes both steps apart in public. Proxies and certificates are those that requests finds in the environment.
+Names, addresses and TLS are slow and bind nobody; sending a refresh token cannot be undone.
+urllib3's connection class takes both steps apart in public. Proxies and certificates are those that
+requests finds in the environment.
 
-A line that is given up is reset, also if its process dies: what the server has not read by then it never reads.
+A line that is given up is reset, also if its process dies: what the server has not read by then it
+never reads.
 """
 
 from __future__ import annotations
@@ -133,7 +135,7 @@ def _connection(url: str) -> tuple[HTTPConnection, str, dict[str, str]]:
     via = parse_url(proxy) if proxy else None
     if via is not None and via.scheme not in {"http", "https"}:
         raise errors.Misconfigured(
-            f"Tokens are not refreshed through a proxy of the kind {via.scheme}: use an HTTP proxy.",
+            f"Tokens are not refreshed through a {via.scheme} proxy: use an HTTP proxy.",
             setting="HTTPS_PROXY",
         )
     first = via or at
@@ -171,7 +173,8 @@ def _proxy_headers(proxy: str) -> dict[str, str]:
 
 @functools.lru_cache(maxsize=4)
 def _certificates(verify: bool | str) -> ssl.SSLContext:
-    """Return a context that trusts what requests trusts. Reading the certificates takes milliseconds."""
+    """Return a context that trusts what requests trusts. Reading the certificates takes
+    milliseconds."""
     context = create_urllib3_context()
     path = verify if isinstance(verify, str) else DEFAULT_CA_BUNDLE_PATH
     is_folder = Path(path).is_dir()

@@ -1,4 +1,5 @@
-"""Asks the token endpoint and the endpoints that end a grant, and reads each answer as tokens or as an error.
+"""Asks the token endpoint and the endpoints that end a grant, and reads each answer as tokens or as
+an error.
 
 RFC 6749 §5 and §6, RFC 7009, and Keycloak's logout.
 """
@@ -23,7 +24,8 @@ from sipgate_provider.remote.secret import Secret
 LONGEST_TOKEN = 16_384
 LONGEST_LIFE = 10 * 365 * 86_400.0
 ANSWER_SECONDS = 20.0
-"""How long a refresh waits for the answer. Giving up early would turn a slow answer into a lost one."""
+"""How long a refresh waits for the answer. Giving up early would turn a slow answer into a lost
+one."""
 CLIENT_FAULTS = {
     "invalid_client": errors.CLIENT_ID,
     "unauthorized_client": errors.CLIENT_SECRET,
@@ -49,14 +51,16 @@ class Client:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """What the token endpoint gave for a code or a refresh token. What was absent or odd is ``None``.
+    """What the token endpoint gave for a code or a refresh token. What was absent or odd is
+    ``None``.
 
-    ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's ``refresh_expires_in: 0``
-    (``offline_access``) says nothing about the end and is ``None`` here.
+    ``expires_in`` and ``refresh_expires_in`` are seconds from ``issued_at``; Keycloak's
+    ``refresh_expires_in: 0`` (``offline_access``) says nothing about the end and is ``None`` here.
     """
 
     access_token: str = field(repr=False)
-    """Empty if a refresh brought none that can be used: the refresh token must not be lost for that."""
+    """Empty if a refresh brought none that can be used: the refresh token must not be lost for
+    that."""
     refresh_token: str | None = field(repr=False, default=None)
     scope: tuple[str, ...] | None = None
     expires_in: float | None = None
@@ -118,8 +122,8 @@ class Tokens:
 def jwt_claims(token: str) -> dict[str, object]:
     """Return a JWT's claims, unverified; ``{}`` for anything else.
 
-    Legitimate for display, and for an id_token that came straight from the token endpoint over TLS (OpenID Connect
-    Core §3.1.3.7). They never authenticate anybody.
+    Legitimate for display, and for an id_token that came straight from the token endpoint over TLS
+    (OpenID Connect Core §3.1.3.7). They never authenticate anybody.
     """
     parts = token.split(".")
     if len(parts) != 3 or len(token) > LONGEST_TOKEN:
@@ -135,12 +139,14 @@ Failure = errors.SipgateError | errors.TokenRejected
 
 
 def refresh(line: Line, client: Client, refresh_token: str) -> Tokens | Failure:
-    """Send a refresh token once over a line; return new tokens, or the error that the answer, or its lack, means.
+    """Send a refresh token once over a line; return new tokens, or the error that the answer, or
+    its lack, means.
 
-    The error is ``errors.TokenRejected`` for ``invalid_grant``, and for ``invalid_scope`` and ``invalid_request``,
-    which speak of this one grant here (Keycloak: "Client no longer has requested consent from user");
-    ``errors.Misconfigured`` if sipgate rejects our client or the address is wrong; ``errors.RateLimited``,
-    ``errors.SipgateUnavailable`` or ``errors.UnexpectedResponse`` otherwise.
+    The error is ``errors.TokenRejected`` for ``invalid_grant``, and for ``invalid_scope`` and
+    ``invalid_request``, which speak of this one grant here (Keycloak: "Client no longer has
+    requested consent from user"); ``errors.Misconfigured`` if sipgate rejects our client or the
+    address is wrong; ``errors.RateLimited``, ``errors.SipgateUnavailable`` or
+    ``errors.UnexpectedResponse`` otherwise.
     """
     form = {"grant_type": "refresh_token", "refresh_token": Secret(refresh_token)}
     # Measured before it is sent, so that a token is not taken for younger than it is.
@@ -186,19 +192,21 @@ class EndedBy(StrEnum):
     REVOCATION = "revocation"
     """RFC 7009: of this client alone."""
     LOGOUT = "logout"
-    """Keycloak's logout: the person's whole session there, with the grants of other applications."""
+    """Keycloak's logout: the person's whole session there, with the grants of other
+    applications."""
 
 
 def end_grant(client: Client, refresh_token: str) -> EndedBy | None:
-    """End the grant of a refresh token, by revocation; by logout only where there is no revocation endpoint.
+    """End the grant of a refresh token, by revocation; by logout only where there is no revocation
+    endpoint.
 
     A grant that is over already, or a token that nobody knows, counts as ended.
 
     Returns how it was ended, or None: neither endpoint exists.
 
     Raises:
-        errors.Misconfigured, errors.SipgateUnavailable, errors.UnexpectedResponse: it is not ended; it may be tried
-            again.
+        errors.Misconfigured, errors.SipgateUnavailable, errors.UnexpectedResponse: it is not ended;
+            it may be tried again.
     """
     hint: dict[str, str] = {"token": Secret(refresh_token), "token_type_hint": "refresh_token"}
     if client.revoke_url and _is_ended(client, client.revoke_url, hint, "revocation"):
@@ -239,9 +247,9 @@ def read(answer: session.Answer, *, issued_at: datetime, client_id: str = "") ->
 def is_unanswered(error: Failure) -> bool:
     """Tell whether sipgate may have rotated the refresh token although we hold no new one.
 
-    An answer is tokens, an error as in RFC 6749, a 429, or a status that says that the endpoint is elsewhere. Anything
-    else (5xx, a page of a proxy, a body that is cut, too large or not understood) may hide a rotation: Keycloak can
-    answer 500 after it.
+    An answer is tokens, an error as in RFC 6749, a 429, or a status that says that the endpoint is
+    elsewhere. Anything else (5xx, a page of a proxy, a body that is cut, too large or not
+    understood) may hide a rotation: Keycloak can answer 500 after it.
     """
     if isinstance(error, errors.RateLimited):
         return False
@@ -253,8 +261,9 @@ def is_unanswered(error: Failure) -> bool:
 def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
     """Return ``form`` with the client's credentials (RFC 6749 §2.3.1, ``client_secret_post``).
 
-    This is the one place that authenticates the client. The credentials go into the form and not into a Basic header:
-    the client id contains a colon, which would have to be percent-encoded first, and Keycloak compares it raw.
+    This is the one place that authenticates the client. The credentials go into the form and not
+    into a Basic header: the client id contains a colon, which would have to be percent-encoded
+    first, and Keycloak compares it raw.
     """
     return {**form, "client_id": client.client_id, "client_secret": Secret(client.client_secret)}
 
@@ -273,9 +282,9 @@ def error_of(answer: session.Answer, *, endpoint: str) -> Failure:
     told: errors.Details = {"endpoint": endpoint, "status": status, "code": code or None}
     if 300 <= status < 400 or status in {404, 405}:
         setting = SETTING_OF.get(endpoint, "SIPGATE_TOKEN_URL")
-        text = f"sipgate's {endpoint} endpoint is not at this address (HTTP {status}): correct {setting}."
+        text = f"sipgate's {endpoint} endpoint is not at this address (HTTP {status})"
         told["code"] = code or str(status)
-        return errors.Misconfigured(text, setting=setting, **told)
+        return errors.Misconfigured(f"{text}: correct {setting}.", setting=setting, **told)
     wish = session.retry_after(answer.headers)
     if status == 429:
         return errors.RateLimited("sipgate asks for fewer requests.", retry_after=wish, **told)
@@ -286,8 +295,9 @@ def error_of(answer: session.Answer, *, endpoint: str) -> Failure:
         return _rejection(answer, code)
     if code in CLIENT_FAULTS and status in {400, 401, 403}:
         setting = CLIENT_FAULTS[code]
-        text = f"sipgate rejects this site's client ({code}): check {setting} against sipgate's console."
-        return errors.Misconfigured(text, setting=setting, **told)
+        text = f"sipgate rejects this site's client ({code})"
+        cure = f"check {setting} against sipgate's console"
+        return errors.Misconfigured(f"{text}: {cure}.", setting=setting, **told)
     text = f"sipgate's {endpoint} endpoint answered HTTP {status}, which is not understood."
     return errors.UnexpectedResponse(text, **told)
 

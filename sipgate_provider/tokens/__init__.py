@@ -1,7 +1,8 @@
-"""Holds one value of tokens per connection: stores them sealed (encrypted), and refreshes them in time.
+"""Holds one value of tokens per connection: stores them sealed (encrypted), and refreshes them in
+time.
 
-This is the only door: no module outside of this folder imports one inside it. A *connection* is allauth's
-``SocialAccount`` or its primary key; a *row* is the connection's ``SipgateToken``.
+This is the only door: no module outside of this folder imports one inside it. A *connection* is
+allauth's ``SocialAccount`` or its primary key; a *row* is the connection's ``SipgateToken``.
 
 ::
 

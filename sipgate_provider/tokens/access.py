@@ -1,7 +1,8 @@
 """Hands out a usable access token for a connection. All code that needs one comes here.
 
-1. *Look.* Fresh: hand it out (one query, no write). Near its end: one caller starts a refresh, everybody goes on.
-2. Otherwise ``refresh`` does all that is to be done, in a thread of its own, once per connection and process; the
+1. *Look.* Fresh: hand it out (one query, no write). Near its end: one caller starts a refresh,
+everybody goes on. 2. Otherwise ``refresh`` does all that is to be done, in a thread of its own,
+once per connection and process; the
    caller waits here, without a database connection, for as long as it likes.
 """
 
@@ -65,15 +66,17 @@ def token(
     Args:
         connection: the connection, or its primary key.
         row: its row, if the caller has just read it (saves the one query).
-        rejected: an access token that sipgate's API has just answered with 401; it is not handed out again.
-        wait: seconds to wait for a refresh, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default. The refresh itself goes
-            on when the wait is over.
+        rejected: an access token that sipgate's API has just answered with 401; it is not handed
+            out again.
+        wait: seconds to wait for a refresh, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default. The
+            refresh itself goes on when the wait is over.
 
     Raises:
         errors.NotConnected: there are no tokens for this connection.
         errors.NeedsSignIn: only a new sign-in can help.
         errors.SipgateUnavailable, errors.UnexpectedResponse: no token now; later, perhaps.
-        errors.Misconfigured: our client, our keys, the database's pool, or a transaction of the caller is in the way.
+        errors.Misconfigured: our client, our keys, the database's pool, or a transaction of the
+            caller is in the way.
     """
     recover_at_start()
     with database.explained():
@@ -119,14 +122,15 @@ def call(
     row: SipgateToken | None = None,
     wait: float | None = None,
 ) -> tuple[AccessToken, Answer]:
-    """Call ``ask`` with a usable token; return the token and its result. After a 401, refresh and call it once more.
+    """Call ``ask`` with a usable token; return the token and its result. After a 401, refresh and
+    call it once more.
 
-    A 401 means that sipgate has done nothing, so any request may be repeated. No database connection is held while it
-    runs. Arguments as ``token``.
+    A 401 means that sipgate has done nothing, so any request may be repeated. No database
+    connection is held while it runs. Arguments as ``token``.
 
     Raises:
-        errors.SipgateError: as ``token``, and whatever ``ask`` raises; ``AccessRejected`` if the new token fails as
-            well. Its ``connection_id`` is set.
+        errors.SipgateError: as ``token``, and whatever ``ask`` raises; ``AccessRejected`` if the
+            new token fails as well. Its ``connection_id`` is set.
     """
     try:
         used = token(connection, row=row, wait=wait)
@@ -150,13 +154,15 @@ def refresh(
     wait: float | None = None,
     force: bool = True,
 ) -> SipgateToken:
-    """Refresh a connection now, even if its token is fresh; return the new row. Raises as ``token``.
+    """Refresh a connection now, even if its token is fresh; return the new row. Raises as
+    ``token``.
 
     Args:
         connection: the connection, or its primary key.
-        by: who wants it, for history and metrics: ``"user"``, ``"keepalive"``, or an administrator's name.
-        seen: the version's number that is not good enough; the present one by default. If the row has a later one,
-            that is returned, and sipgate is not asked.
+        by: who wants it, for history and metrics: ``"user"``, ``"keepalive"``, or an
+            administrator's name.
+        seen: the version's number that is not good enough; the present one by default. If the row
+            has a later one, that is returned, and sipgate is not asked.
         wait: as ``token``.
         force: do not wait for the next attempt that is due after a failure.
     """
@@ -191,7 +197,8 @@ def _opened(row: SipgateToken) -> AccessToken:
 def _check_not_too_soon(row: SipgateToken) -> None:
     """Raise if the rejected token is that of a refresh a moment ago."""
     recently = min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
-    # A refresh that lies in the future was noted by a clock that was wrong, here or on another machine.
+    # A refresh that lies in the future was noted by a clock that was wrong, here or on another
+    # machine.
     refreshed = row.last_refreshed_at if row.issued_at >= row.consented_at else None
     if refreshed is not None and abs(timezone.now() - refreshed) < recently:
         raise errors.AccessRejected(
@@ -202,7 +209,8 @@ def _check_not_too_soon(row: SipgateToken) -> None:
 
 
 def _refresh_behind(row: SipgateToken) -> None:
-    """Start a refresh and do not wait for it. If it fails, callers with a usable token do not notice."""
+    """Start a refresh and do not wait for it. If it fails, callers with a usable token do not
+    notice."""
     now = timezone.now()
     waits = row.next_attempt_at is not None and row.next_attempt_at > now
     is_under_way = row.lease_until is not None and row.lease_until > now
@@ -235,8 +243,9 @@ def _refreshed(
         )
     if database.caller_holds_lock():
         raise errors.CallerHoldsLock(
-            "The caller's open transaction holds SQLite's only write lock, so sipgate was not asked. Call outside of "
-            "transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use PostgreSQL.",
+            "The caller's open transaction holds SQLite's only write lock, so sipgate was not asked. "
+            "Call outside of transaction.atomic (switch ATOMIC_REQUESTS off for this view), or use "
+            "PostgreSQL.",
             setting="ATOMIC_REQUESTS",
         )
     future = _start(row, by=by, force=force)
@@ -245,7 +254,8 @@ def _refreshed(
         return future.result(timeout=conf.wait_seconds() if wait is None else wait)
     except TimeoutError:
         raise errors.SipgateUnavailable(
-            "Refreshing the access token takes longer than this caller waits; it goes on in the background.",
+            "Refreshing the access token takes longer than this caller waits; it goes on in the "
+            "background.",
             endpoint="token",
         ) from None
 
@@ -262,7 +272,8 @@ def _begin_again() -> None:
 
 
 def recover_at_start() -> None:
-    """Recover in a thread what waits in the journal: once per process, when it starts or first uses a connection."""
+    """Recover in a thread what waits in the journal: once per process, when it starts or first uses
+    a connection."""
     global _has_begun
     if not _has_begun:
         _has_begun = True
@@ -271,9 +282,11 @@ def recover_at_start() -> None:
 
 
 def begin_process() -> None:
-    """Recover in a thread what a killed process left in the journal, and let SIGTERM cancel what is queued.
+    """Recover in a thread what a killed process left in the journal, and let SIGTERM cancel what is
+    queued.
 
-    For the main thread of a server's worker. Without it, the journal is recovered at the first use of a connection.
+    For the main thread of a server's worker. Without it, the journal is recovered at the first use
+    of a connection.
     """
     recover_at_start()
     background.end_at_sigterm()

@@ -1,4 +1,5 @@
-"""Writes down what came of one attempt to refresh: in the row, the history, the log and the metrics; and tells."""
+"""Writes down what came of one attempt to refresh: in the row, the history, the log and the
+metrics; and tells."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Attempt:
         self._noted(unanswered=self.row.unanswered)
 
     def failed(self, outcome: Outcome, error: oauth.Failure) -> SipgateToken:
-        """Note what an outcome means and raise its error; or return the row, if that has changed and is newer."""
+        """Note what an outcome means and raise its error; or return the row, if that has changed
+        and is newer."""
         row, now = self.row, timezone.now()
         is_known = row.reason in FOUND_HERE and row.reason == outcome.value
         if is_known and not self.holder and row.next_attempt_at and row.next_attempt_at > now:
@@ -88,13 +90,15 @@ class Attempt:
         )
 
     def pause(self, client: oauth.Client, error: errors.Misconfigured) -> None:
-        """sipgate rejects our client: no refresh is tried for a minute, and the operators are told once."""
+        """sipgate rejects our client: no refresh is tried for a minute, and the operators are told
+        once."""
         code = error.code or "misconfigured"
         if clients.begin_pause(client, code=code, setting=error.setting):
             signals.announce(signals.misconfigured, code=code, setting=error.setting)
 
     def note(self, decision: Decision, error: oauth.Failure) -> bool:
-        """Carry out a decision, and give the lease back. False: the row has changed, which needs no note."""
+        """Carry out a decision, and give the lease back. False: the row has changed, which needs no
+        note."""
         row, now = self.row, timezone.now()
         code = error.code or (str(error.status) if error.status else "no answer")
         self._log(decision, error)
@@ -111,7 +115,8 @@ class Attempt:
         if not self._noted(unanswered=decision.unanswered, **changes):
             return False
         if (row.state, row.reason) != (decision.state, decision.reason):
-            # One event for each incident, not for each try: an outage of a day must not write a thousand rows.
+            # One event for each incident, not for each try: an outage of a day must not write a
+            # thousand rows.
             needs_sign_in = decision.state is State.NEEDS_SIGN_IN
             TokenEvent.objects.add(
                 TokenEvent.Kind.STATE if needs_sign_in else TokenEvent.Kind.FAILED,
@@ -134,8 +139,8 @@ class Attempt:
         return True
 
     def _noted(self, *, unanswered: bool, **changes: Any) -> bool:
-        """Give the lease back, if there is one. If the database is away, only the note is lost: the lease ends by
-        itself, and *unanswered* was set with it."""
+        """Give the lease back, if there is one. If the database is away, only the note is lost: the
+        lease ends by itself, and *unanswered* was set with it."""
         holder, self.holder = self.holder, ""
         try:
             if holder:

@@ -1,8 +1,9 @@
 """Runs work that must outlive the request that asked for it, once per key and process.
 
-A refresh runs here and not in the caller's thread, because the caller's transaction may roll back, its browser may go
-away and its async task may be cancelled: the new tokens have to be stored all the same. When the process ends in an
-orderly way, what is queued is cancelled and what runs is awaited; ``begin_process`` lets that begin at SIGTERM.
+A refresh runs here and not in the caller's thread, because the caller's transaction may roll back,
+its browser may go away and its async task may be cancelled: the new tokens have to be stored all
+the same. When the process ends in an orderly way, what is queued is cancelled and what runs is
+awaited; ``begin_process`` lets that begin at SIGTERM.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def is_ending() -> bool:
 
 
 def check_not_ending() -> None:
-    """Raise ``errors.SipgateUnavailable`` if this process is about to end: nothing is sent any more."""
+    """Raise ``errors.SipgateUnavailable`` if this process is about to end: nothing is sent any
+    more."""
     if _is_ending:
         raise _not_begun("This process is about to end.")
 
@@ -83,8 +85,8 @@ class Queue:
     def submit_once(self, key: Hashable, work: Callable[[], Result]) -> Future[Result]:
         """Start ``work`` unless work with the same key runs already; return its future.
 
-        The future fails with ``errors.SipgateUnavailable`` if too much waits, and when the process ends before the
-        work begins.
+        The future fails with ``errors.SipgateUnavailable`` if too much waits, and when the process
+        ends before the work begins.
         """
         with self._lock:
             known = self._known.get(key)
@@ -169,10 +171,11 @@ def end_process() -> None:
 
 
 def end_at_sigterm() -> None:
-    """Let ``begin_ending`` be called at SIGTERM, before the handler that is there; in the main thread only.
+    """Let ``begin_ending`` be called at SIGTERM, before the handler that is there; in the main
+    thread only.
 
-    A web server first waits for its own requests, and those for refreshes that are only queued: it would be killed in
-    the middle of the last ones.
+    A web server first waits for its own requests, and those for refreshes that are only queued: it
+    would be killed in the middle of the last ones.
     """
     before = signal.getsignal(signal.SIGTERM)
 
@@ -187,10 +190,11 @@ def end_at_sigterm() -> None:
 
 
 def in_thread(work: Callable[P, Result]) -> Callable[P, Coroutine[Any, Any, Result]]:
-    """Return ``work`` as a coroutine function that runs in a thread, and returns its database connections.
+    """Return ``work`` as a coroutine function that runs in a thread, and returns its database
+    connections.
 
-    Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not the loop's default
-    pool: it is small, and others use it.
+    Not asgiref's main thread: that one is shared by all requests, and would wait for sipgate. Not
+    the loop's default pool: it is small, and others use it.
     """
 
     def run(*args: P.args, **kwargs: P.kwargs) -> Result:

@@ -1,12 +1,14 @@
-"""Finds the client of a connection, tells whether its tokens may be sent from here, and pauses a rejected client.
+"""Finds the client of a connection, tells whether its tokens may be sent from here, and pauses a
+rejected client.
 
-allauth keeps clients in the settings and in ``SocialApp`` rows. A row recorded the client that its tokens were issued
-to: several clients, one for each Django site, may share a database.
+allauth keeps clients in the settings and in ``SocialApp`` rows. A row recorded the client that its
+tokens were issued to: several clients, one for each Django site, may share a database.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urlsplit
 
 import allauth
@@ -26,12 +28,14 @@ OF = ("issuer", "client_id", "site")
 
 
 def client(row: SipgateToken | Ending | None = None) -> oauth.Client:
-    """Return the client of a row: the one it recorded, else this site's. Without a row: this site's.
+    """Return the client of a row: the one it recorded, else this site's. Without a row: this
+    site's.
 
     Raises:
         errors.Misconfigured: there is none, or more than one that could be meant.
     """
-    apps = get_adapter().list_apps(None, provider=conf.PROVIDER_ID)  # type: ignore[arg-type]  # allauth copes without a request
+    no_request: Any = None  # allauth copes with that: it then returns the apps of all sites
+    apps = get_adapter().list_apps(no_request, provider=conf.PROVIDER_ID)
     recorded = [app for app in apps if row is not None and app.client_id == row.client_id]
     app = _only(recorded or apps)
     return oauth.Client(
@@ -81,8 +85,8 @@ def recorded(client_id: str) -> dict[str, str]:
 def why_not_ours(row: SipgateToken | Ending, client: oauth.Client) -> errors.Misconfigured | None:
     """Return why a row's refresh token must not be sent from here, or None if it may.
 
-    sipgate would answer ``invalid_grant`` to another client's token, and every user would have to sign in again. A
-    server that is not sipgate would get hold of the token.
+    sipgate would answer ``invalid_grant`` to another client's token, and every user would have to
+    sign in again. A server that is not sipgate would get hold of the token.
     """
     ours = recorded(client.client_id)
     if row.issuer not in {"", ours["issuer"]}:
@@ -120,8 +124,8 @@ def check_not_paused(client: oauth.Client) -> None:
     found = pause(client)
     if found is not None:
         raise errors.Misconfigured(
-            f"sipgate rejects this site's client ({found.error_code}). No refresh is tried until that is corrected: "
-            f"see {found.setting}.",
+            f"sipgate rejects this site's client ({found.error_code}). No refresh is tried until that "
+            f"is corrected: see {found.setting}.",
             setting=found.setting,
             code=found.error_code,
             endpoint="token",

@@ -1,4 +1,5 @@
-"""Stores tokens at a sign-in, and ends access: when its user, an administrator or a disconnect asks for it."""
+"""Stores tokens at a sign-in, and ends access: when its user, an administrator or a disconnect asks
+for it."""
 
 from __future__ import annotations
 
@@ -20,7 +21,8 @@ USER = "user"
 
 
 def store(connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str] = ()) -> SipgateToken:
-    """Store the tokens of a consent, note it in the history, and tell who listens. Runs in the caller's transaction.
+    """Store the tokens of a consent, note it in the history, and tell who listens. Runs in the
+    caller's transaction.
 
     Args:
         scope: what was asked for; it was granted if the tokens name none.
@@ -45,9 +47,11 @@ def store(connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str] = (
 
 
 def declines(connection: SocialAccount, tokens: Tokens, row: SipgateToken | None) -> bool:
-    """Tell whether the user has ended this site's access and only signs in. The tokens are then ended.
+    """Tell whether the user has ended this site's access and only signs in. The tokens are then
+    ended.
 
-    Runs in the caller's transaction. A connect, which only the signed-in user can begin, allows access again.
+    Runs in the caller's transaction. A connect, which only the signed-in user can begin, allows
+    access again.
     """
     if row is None or row.reason != Reason.ENDED_BY_USER:
         return False
@@ -65,7 +69,8 @@ def declines(connection: SocialAccount, tokens: Tokens, row: SipgateToken | None
 def discard(
     tokens: Tokens, *, uid: str, user: object, why: str, row: SipgateToken | None = None
 ) -> None:
-    """Put tokens that nobody will use into the outbox, to be ended at sipgate. Runs in the caller's transaction.
+    """Put tokens that nobody will use into the outbox, to be ended at sipgate. Runs in the caller's
+    transaction.
 
     Args:
         uid: the identity that they belong to.
@@ -109,7 +114,8 @@ def end(connection: SocialAccount | int, *, by: str) -> bool:
 
 
 def require_sign_in(connection: SocialAccount | int, *, by: str) -> bool:
-    """Ask for a new sign-in, without asking sipgate; the tokens stay. Arguments and errors as ``end``.
+    """Ask for a new sign-in, without asking sipgate; the tokens stay. Arguments and errors as
+    ``end``.
 
     Returns False if it needs a sign-in already.
     """
@@ -147,8 +153,8 @@ def _tell(row: SipgateToken, reason: Reason) -> None:
 
 
 def _hand_over(row: SipgateToken, connection: SocialAccount | None, why: str) -> bool:
-    """Put the ending of a row's tokens into the outbox. False: there are none, or they do not open; access ends by
-    itself then."""
+    """Put the ending of a row's tokens into the outbox. False: there are none, or they do not open;
+    access ends by itself then."""
     try:
         tokens = rows.opened(row)
     except (errors.NeedsSignIn, errors.Misconfigured):

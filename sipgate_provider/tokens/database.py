@@ -1,4 +1,5 @@
-"""Returns database connections before waiting for sipgate, and explains what a database has to say."""
+"""Returns database connections before waiting for sipgate, and explains what a database has to
+say."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from sipgate_provider import errors
 from sipgate_provider.models import database as using
 
 AWAY = (OperationalError, InterfaceError, InternalError)
-"""What the database raises when it does not take a statement now: it is away, or read-only in a failover."""
+"""What the database raises when it does not take a statement now: it is away, or read-only in a
+failover."""
 
 
 @contextmanager
@@ -27,8 +29,8 @@ def own_connections() -> Iterator[None]:
 def release_connections() -> None:
     """Return this thread's database connections before waiting for sipgate.
 
-    Those in a transaction of the caller stay, since closing would undo it. So do persistent ones (``CONN_MAX_AGE``),
-    and SQLite's, which nobody else waits for.
+    Those in a transaction of the caller stay, since closing would undo it. So do persistent ones
+    (``CONN_MAX_AGE``), and SQLite's, which nobody else waits for.
     """
     for connection in connections.all(initialized_only=True):
         in_use = connection.in_atomic_block or not connection.get_autocommit()
@@ -42,7 +44,8 @@ def _is_persistent(connection: BaseDatabaseWrapper) -> bool:
 
 
 def caller_holds_lock() -> bool:
-    """Tell whether the caller is in a transaction that keeps other threads from writing: SQLite has one write lock."""
+    """Tell whether the caller is in a transaction that keeps other threads from writing: SQLite has
+    one write lock."""
     connection = connections[using()]
     return connection.vendor == "sqlite" and connection.in_atomic_block
 
@@ -60,9 +63,9 @@ def explained() -> Iterator[None]:
         if type(error.__cause__).__name__ != "PoolTimeout":
             raise
         raise errors.Misconfigured(
-            "The pool had no database connection to give: all are in use, or the database does not answer. If it does, "
-            "make the pool larger than the number of threads: a transaction that waits for a token keeps its "
-            "connection, and the refresh needs another one.",
+            "The pool had no database connection to give: all are in use, or the database does not "
+            "answer. If it does, make the pool larger than the number of threads: a transaction that "
+            "waits for a token keeps its connection, and the refresh needs another one.",
             setting="pool in DATABASES",
             code="database_pool",
         ) from error

@@ -1,4 +1,5 @@
-"""Decides what the outcome of a refresh means: for the row, for the next attempt, and for whom it is news.
+"""Decides what the outcome of a refresh means: for the row, for the next attempt, and for whom it
+is news.
 
 Pure: answer × row → decision, by a table. ``refresh`` carries it out.
 """
@@ -19,7 +20,8 @@ class Outcome(StrEnum):
 
     REFRESHED = "refreshed"
     REJECTED = "rejected"
-    """sipgate rejects the refresh token. That is not spent: a suspended user may be let in again."""
+    """sipgate rejects the refresh token. That is not spent: a suspended user may be let in
+    again."""
     BROKEN = "broken"
     """The journal proves the token spent, and its file never opens."""
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105  # a name
@@ -49,7 +51,8 @@ class Rule:
     reason: Reason
     shortest: timedelta | None
     longest: timedelta | None
-    """The next attempt comes after as long as the trouble has lasted, within these; None: never by itself."""
+    """The next attempt comes after as long as the trouble has lasted, within these; None: never by
+    itself."""
     tell: Tell = Tell.NOBODY
 
 
@@ -69,7 +72,8 @@ TABLE = {
     Outcome.OTHER_CLIENT: Rule(MISCONFIGURED, Reason.OTHER_CLIENT, 15 * MINUTES, 15 * MINUTES),
 }
 FOUND_HERE = frozenset({Reason.KEY_MISSING, Reason.OTHER_CLIENT})
-"""Found without sipgate: looked at again at every use, so a row works as soon as they are corrected."""
+"""Found without sipgate: looked at again at every use, so a row works as soon as they are
+corrected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +120,8 @@ def decide(
         unanswered: whether the refresh token may have been spent before it was sent this time.
         is_answer: False if it was sent and may be spent by that.
         wish: seconds that sipgate asks to wait.
-        spread: makes the wait longer or shorter, so that rows that failed together do not come back together.
+        spread: makes the wait longer or shorter, so that rows that failed together do not come back
+            together.
     """
     rule = TABLE[outcome]
     state, reason, tell = rule.state, rule.reason, rule.tell
@@ -132,7 +137,8 @@ def decide(
     if row.state == State.NEEDS_SIGN_IN:
         tell = Tell.NOBODY if tell is Tell.USER else tell
         if state is not State.NEEDS_SIGN_IN:
-            # What sipgate has rejected stays so until it says otherwise: its user is not told twice.
+            # What sipgate has rejected stays so until it says otherwise: its user is not told
+            # twice.
             state, reason = State.NEEDS_SIGN_IN, Reason(row.reason)
             again = again or row.next_attempt_at
     return Decision(

@@ -1,11 +1,13 @@
-"""Ends grants at sipgate that this site no longer needs, from an outbox (a table of requests) after the commit.
+"""Ends grants at sipgate that this site no longer needs, from an outbox (a table of requests) after
+the commit.
 
-The tokens are moved to the outbox in the transaction that removes them. The request to sipgate is sent later and
-retried for a day, and the history has its outcome.
+The tokens are moved to the outbox in the transaction that removes them. The request to sipgate is
+sent later and retried for a day, and the history has its outcome.
 
-*The identity decides.* Keycloak keeps one session per browser and user, and ending an old grant of it ends the grants
-of a later sign-in too. So nothing is ended while this site has a connection of the same identity and client: this is
-checked directly before the request is sent, and a consent removes what is pending.
+*The identity decides.* Keycloak keeps one session per browser and user, and ending an old grant of
+it ends the grants of a later sign-in too. So nothing is ended while this site has a connection of
+the same identity and client: this is checked directly before the request is sent, and a consent
+removes what is pending.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ LONGEST_PAUSE = timedelta(minutes=30)
 def add(
     tokens: Tokens, *, uid: str, user: object, why: str, row: SipgateToken | None = None
 ) -> None:
-    """Note that the grant of ``tokens`` has to be ended, and try it right after the caller's commit.
+    """Note that the grant of ``tokens`` has to be ended, and try it right after the caller's
+    commit.
 
     Args:
         uid: whose identity it is.
@@ -69,7 +72,8 @@ def add(
 
 
 def add_late(row: SipgateToken, tokens: Tokens) -> None:
-    """End the grant of tokens that came when their connection was gone or ended; nothing if it has newer ones.
+    """End the grant of tokens that came when their connection was gone or ended; nothing if it has
+    newer ones.
 
     ``row`` is what was refreshed, with its connection.
     """
@@ -82,7 +86,8 @@ def add_late(row: SipgateToken, tokens: Tokens) -> None:
 
 
 def cancel(uid: str) -> None:
-    """Remove what is pending of an identity that has just consented, in the transaction that stores the consent."""
+    """Remove what is pending of an identity that has just consented, in the transaction that stores
+    the consent."""
     Ending.objects.filter(uid=uid).delete()
 
 
@@ -92,14 +97,16 @@ def _start(pk: uuid.UUID) -> None:
 
 
 def deliver_endings() -> Iterator[bool]:
-    """Try each ending whose time has come, and yield whether it is over. Whoever stops iterating stops here."""
+    """Try each ending whose time has come, and yield whether it is over. Whoever stops iterating
+    stops here."""
     due = Ending.objects.filter(next_attempt_at__lte=timezone.now()).order_by("next_attempt_at")
     for pk in list(due.values_list("pk", flat=True)[:100]):
         yield deliver(pk)
 
 
 def deliver(pk: uuid.UUID) -> bool:
-    """Try one ending now. Return True if no further attempt is needed here: done, given up, or somebody else's."""
+    """Try one ending now. Return True if no further attempt is needed here: done, given up, or
+    somebody else's."""
     ending = _taken(pk)
     if ending is None:
         return True
@@ -142,7 +149,8 @@ def _taken(pk: uuid.UUID) -> Ending | None:
 
 
 def _is_connected(ending: Ending) -> bool:
-    """Tell whether this site has tokens of this identity and client that were not ended here, even rejected ones."""
+    """Tell whether this site has tokens of this identity and client that were not ended here, even
+    rejected ones."""
     held = SipgateToken.objects.exclude(sealed="")
     held = held.filter(connection__provider=conf.PROVIDER_ID, connection__uid=ending.uid)
     if ending.client_id:

@@ -1,12 +1,15 @@
-"""Keeps new tokens until the database has them, and proves which refresh token is spent: one sealed file per version.
+"""Keeps new tokens until the database has them, and proves which refresh token is spent: one sealed
+file per version.
 
-sipgate has spent the old refresh token by the time its answer is here. The new tokens are written here before they are
-stored, so that a process may be killed in between. A file's name is the version of its tokens, which proves those of
-every earlier version spent, even to somebody who cannot open it. The newest file of a consent stays when the database
-has its tokens, since a database may lose commits (a failover, a restored backup).
+sipgate has spent the old refresh token by the time its answer is here. The new tokens are written
+here before they are stored, so that a process may be killed in between. A file's name is the
+version of its tokens, which proves those of every earlier version spent, even to somebody who
+cannot open it. The newest file of a consent stays when the database has its tokens, since a
+database may lose commits (a failover, a restored backup).
 
-Not synced to the disk at once: a killed process loses nothing that it has written, only a machine that loses power
-does. A sync costs milliseconds at every refresh; it is paid when the database does not take the tokens.
+Not synced to the disk at once: a killed process loses nothing that it has written, only a machine
+that loses power does. A sync costs milliseconds at every refresh; it is paid when the database does
+not take the tokens.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ FOLDERS = 256
 NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})-([0-9]{1,19})\.sealed")
 DRAFT = ".draft"
 DRAFT_LASTS, FOREIGN_LASTS = 3_600.0, 86_400.0
-"""Seconds after which a killed process's draft, and the files of a consent or connection that is gone, are removed."""
+"""Seconds after which a killed process's draft, and the files of a consent or connection that is
+gone, are removed."""
 
 
 class Broken(Exception):
@@ -43,7 +47,8 @@ class Broken(Exception):
 
 
 def write(version: Version, tokens: Tokens) -> Path | None:
-    """Write tokens to the journal; return the file. None: there is no journal, or the disk does not take it."""
+    """Write tokens to the journal; return the file. None: there is no journal, or the disk does not
+    take it."""
     folder = _folder(version.connection)
     if folder is None:
         return None
@@ -80,7 +85,8 @@ def sync(path: Path) -> None:
 
 
 def newer(row: SipgateToken) -> Path | None:
-    """Return the newest file that proves a row's refresh token spent: of its consent, and of a later version."""
+    """Return the newest file that proves a row's refresh token spent: of its consent, and of a
+    later version."""
     found = [path for path in _files(row.pk) if is_newer(path, row)]
     return max(found, key=lambda path: version_of(path).number, default=None)
 
@@ -99,7 +105,8 @@ def forget_older(version: Version) -> None:
 
 
 def recover(path: Path) -> SipgateToken | None:
-    """Store the tokens of a file; return the row. None: it is as new by now. Safe to repeat, and anywhere at once.
+    """Store the tokens of a file; return the row. None: it is as new by now. Safe to repeat, and
+    anywhere at once.
 
     Raises:
         errors.Misconfigured: the file cannot be read or opened yet: permission, or its key.
@@ -123,8 +130,8 @@ def recover(path: Path) -> SipgateToken | None:
 def recover_all() -> int:
     """Recover the files that are newer than their rows, and remove those that are not needed.
 
-    Runs when a worker starts and with every keepalive. Names are compared with rows in bulk; only what is newer is
-    opened. Returns how many were recovered.
+    Runs when a worker starts and with every keepalive. Names are compared with rows in bulk; only
+    what is newer is opened. Returns how many were recovered.
     """
     recovered = 0
     for path, row in _compared(_files()):
@@ -144,8 +151,8 @@ def recover_all() -> int:
 
 
 def _compared(paths: Iterable[Path]) -> Iterator[tuple[Path, SipgateToken | None]]:
-    """Yield files with their rows, without files of connections that are gone if no row is there at all: that is
-    another database, and not one that everybody has left."""
+    """Yield files with their rows, without files of connections that are gone if no row is there at
+    all: that is another database, and not one that everybody has left."""
     left = iter(paths)
     while batch := list(islice(left, 500)):
         ids = {version_of(path).connection for path in batch}
@@ -155,7 +162,8 @@ def _compared(paths: Iterable[Path]) -> Iterator[tuple[Path, SipgateToken | None
 
 
 def try_to_recover(path: Path) -> bool:
-    """As ``recover``; log what does not open. Returns whether the row has these tokens now and had not before."""
+    """As ``recover``; log what does not open. Returns whether the row has these tokens now and had
+    not before."""
     fields = errors.log_fields(connection=version_of(path).connection)
     try:
         return recover(path) is not None
@@ -172,7 +180,8 @@ def waiting() -> int:
 
 
 def reseal() -> tuple[int, int]:
-    """Seal this machine's files with the first key. Returns how many were, and how many do not open."""
+    """Seal this machine's files with the first key. Returns how many were, and how many do not
+    open."""
     done, unreadable, first = 0, 0, sealing.key_ids()[0]
     for path in _files():
         try:

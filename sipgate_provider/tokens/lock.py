@@ -1,8 +1,9 @@
-"""Excludes the other threads and processes of this machine from the refresh of a connection, however long it is paused.
+"""Excludes the other threads and processes of this machine from the refresh of a connection,
+however long it is paused.
 
-The lock ends with its holder, and it frees no lease. Byte *n* of one file belongs to connection *n*. Where Python has no
-``fcntl``, or there is no journal's folder to keep the file in, only threads exclude each other, and the lease does the
-rest.
+The lock ends with its holder, and it frees no lease. Byte *n* of one file belongs to connection
+*n*. Where Python has no ``fcntl``, or there is no journal's folder to keep the file in, only
+threads exclude each other, and the lease does the rest.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 _guard = threading.Lock()
 _held: set[int] = set()
 _file: tuple[str, int] | None = None
-"""Path and descriptor. Closing any descriptor of a file frees all of a process's locks on it, so it is opened once."""
+"""Path and descriptor. Closing any descriptor of a file frees all of a process's locks on it, so it
+is opened once."""
 
 
 class Busy(Exception):

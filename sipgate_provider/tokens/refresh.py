@@ -1,21 +1,22 @@
 """Refreshes one connection. No other code sends a refresh token, whatever asked for the refresh.
 
-sipgate spends a refresh token when the request arrives, and a token that is sent again may end every grant of the
-session. So everything slow comes before the lease, and everything that could prove the token spent comes after it::
+sipgate spends a refresh token when the request arrives, and a token that is sent again may end
+every grant of the session. So everything slow comes before the lease, and everything that could
+prove the token spent comes after it::
 
     read      the row, its client, its tokens
     connect   name, addresses, TLS: slow, and binds nobody
-    lock      excludes the other threads and processes of this machine, even while this one is paused
-    lease     one UPDATE excludes the other machines for 45 s, and notes *unanswered*: the token may be spent
-    look      a journal file of a later version proves the token spent: that is stored, and nothing is sent
+    lock      excludes the other threads and processes of this machine, also while one is paused
+    lease     one UPDATE excludes other machines for 45 s, and notes *unanswered*: may be spent
+    look      a journal file of a later version proves it spent: that is stored, nothing is sent
     check     enough of the lease is left for answer and journal
     send
     journal   the new tokens, in a file
     store     the new tokens, in the row
 
-The process may die at each line; a comment there says what is lost, and what the next process does. ``tests/protocol``
-shows why each line is needed. This runs in a thread of its own (``background``), so that it outlives its callers. No
-database connection is held while sipgate is asked.
+The process may die at each line; a comment there says what is lost, and what the next process does.
+``tests/protocol`` shows why each line is needed. This runs in a thread of its own (``background``),
+so that it outlives its callers. No database connection is held while sipgate is asked.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ logger = logging.getLogger(__name__)
 POLL_FIRST, POLL_LONGEST = 0.01, 0.08
 """Seconds between two looks at a row that somebody else is refreshing."""
 LATEST = rows.LEASE.total_seconds() - oauth.ANSWER_SECONDS - 1
-"""Seconds after the lease was asked for, after which nothing is sent: the answer and a second for the journal fit."""
+"""Seconds after the lease was asked for, after which nothing is sent: the answer and a second for
+the journal fit."""
 
 
 def clock() -> float:
@@ -67,11 +69,12 @@ def refresh(
         errors.NotConnected: there is no row (any more).
         errors.NeedsSignIn: only a new sign-in can repair it, as far as is known.
         errors.Misconfigured: sipgate rejects our client, or a key is missing.
-        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now; the row notes when to try again.
+        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now; the row notes when to
+            try again.
     """
     give_up, pause = time.monotonic() + patience, POLL_FIRST
     while True:
-        row = rows.load_with_connection(connection_id)
+        row = rows.load_to_refresh(connection_id)
         if row is None:
             raise errors.NotConnected("The sipgate connection is gone.")
         if row.number > seen:
@@ -93,41 +96,56 @@ def refresh(
 def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
     row = attempt.row
     client, old = _ready(attempt, force=force)
+    if getattr(row, "is_leased", False):
+        # Somebody is at it, or was killed. What they have journaled here need not wait.
+        return _recovered(attempt, journal.newer(row))
+    with lock(row.pk):
+        pass  # a look: whoever has to wait need not connect
     database.release_connections()
     # Connect. Whoever dies until here has changed nothing, and nobody has to wait for that.
     try:
         sipgate = line.connect(client.token_url)
     except errors.SipgateUnavailable as error:
         return attempt.failed(Outcome.UNAVAILABLE, error)
-    # Lock: the kernel holds it while this process lives, paused or not. ``Busy``: another process of this machine.
+    # Lock: the kernel holds it while this process lives, paused or not. ``Busy``: another process
+    # of this machine.
     with sipgate, lock(row.pk):
-        # Lease: only if the row is as read above and nobody's lease runs. From here, whoever dies leaves
-        # *unanswered*; when the 45 s are over, the next one goes on, and knows that the token may be spent.
+        # Lease: only if the row is as read above and nobody's lease runs. From here, whoever dies
+        # leaves *unanswered*; when the 45 s are over, the next one goes on, and knows that the
+        # token may be spent.
         asked, attempt.holder = clock(), uuid.uuid4().hex
         if not rows.take_lease(row, attempt.holder):
             raise Busy
-        try:
-            # Look, now that nobody else can write: whoever had the lease before may have died after the journal.
-            newer = journal.newer(row)
-            if newer is None:
-                database.release_connections()
-                background.check_not_ending()
-                # Check: a process that was paused for too long may not be the only one any more.
-                if clock() - asked > LATEST:
-                    raise Busy
-        except BaseException:
-            attempt.give_back()  # nothing was sent: *unanswered* is what it was
-            raise
+        newer = _checked(attempt, asked)
         if newer is not None:
             return _recovered(attempt, newer)
-        # Send. This cannot be undone. Without an answer, *unanswered* stays, and the next one asks once more: if
-        # sipgate has spent the token, it answers ``invalid_grant``, and the row says *lost rotation*.
+        # Send. This cannot be undone. Without an answer, *unanswered* stays, and the next one asks
+        # once more: if sipgate has spent the token, it answers ``invalid_grant``, and the row says
+        # *lost rotation*.
         answer = oauth.refresh(sipgate, client, old.refresh_token or "")
         if isinstance(answer, Tokens):
             return _keep(attempt, answer, old, client)
         if isinstance(answer, errors.Misconfigured):
             attempt.pause(client, answer)
         return attempt.failed(outcome_of(answer), answer)
+
+
+def _checked(attempt: Attempt, asked: float) -> Path | None:
+    """Return a journal file that proves the token spent. None: it may be sent, now."""
+    try:
+        # Look, now that nobody else can write: whoever had the lease before may have died after the
+        # journal.
+        newer = journal.newer(attempt.row)
+        if newer is None:
+            database.release_connections()
+            background.check_not_ending()
+            # Check: a process that was paused for too long may not be the only one any more.
+            if clock() - asked > LATEST:
+                raise Busy
+    except BaseException:
+        attempt.give_back()  # nothing was sent: *unanswered* is what it was
+        raise
+    return newer
 
 
 def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
@@ -157,9 +175,11 @@ def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
     return client, old
 
 
-def _recovered(attempt: Attempt, newer: Path) -> SipgateToken:
-    """Store what the journal has. If it does not open, its name still proves the refresh token spent: wait for the
-    key, or for the user."""
+def _recovered(attempt: Attempt, newer: Path | None) -> SipgateToken:
+    """Store what the journal has. If it does not open, its name still proves the refresh token
+    spent: wait for the key, or for the user."""
+    if newer is None:
+        raise Busy
     try:
         stored = journal.recover(newer)
     except errors.Misconfigured as error:
@@ -179,11 +199,13 @@ def _recovered(attempt: Attempt, newer: Path) -> SipgateToken:
 
 
 def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -> SipgateToken:
-    """Journal and store new tokens, which only this process has; return the row that counts afterwards."""
+    """Journal and store new tokens, which only this process has; return the row that counts
+    afterwards."""
     row = attempt.row
     tokens = replace(answer, refresh_token=answer.refresh_token or old.refresh_token)
     new = row.version._replace(number=row.number + 1)
-    # Journal. Whoever dies before this line is through has lost the tokens: the one window that nobody can close.
+    # Journal. Whoever dies before this line is through has lost the tokens: the one window that
+    # nobody can close.
     path = journal.write(new, tokens)
     # Store. Whoever dies from here on loses nothing: the next one finds the file when it looks.
     stored = _stored(attempt, new, tokens, path)
@@ -191,7 +213,8 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
     if stored is not None:
         attempt.succeeded(stored, client)
         return stored
-    # The row has a newer consent, or no tokens any more, or is gone: then access at sipgate is ended as well.
+    # The row has a newer consent, or no tokens any more, or is gone: then access at sipgate is
+    # ended as well.
     endings.add_late(row, tokens)
     return attempt.present()
 

@@ -1,7 +1,9 @@
-"""Reads and writes the rows of tokens, which no other module does. Every change is one UPDATE with a condition.
+"""Reads and writes the rows of tokens, which no other module does. Every change is one UPDATE with
+a condition.
 
-If an UPDATE changes no row, somebody else has changed it, and the newer state stays. The lease decides who may send a
-refresh token; consent and number decide whose answer counts, whoever has the lease by then.
+If an UPDATE changes no row, somebody else has changed it, and the newer state stays. The lease
+decides who may send a refresh token; consent and number decide whose answer counts, whoever has the
+lease by then.
 """
 
 from __future__ import annotations
@@ -26,15 +28,18 @@ from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.tokens import clients, database, sealing
 
 LEASE = timedelta(seconds=45)
-"""How long one refresh may hold a connection, by the database's clock; longer than answer and journal may take."""
+"""How long one refresh may hold a connection, by the database's clock; longer than answer and
+journal may take."""
 ASSUMED_LIFETIME = timedelta(seconds=300)
 """Of an access token whose ``expires_in`` is missing or odd."""
 KEEP_SHARE = 0.5
-"""An idle connection is refreshed when this share of its refresh token's life is over; it then survives outages."""
+"""An idle connection is refreshed when this share of its refresh token's life is over; it then
+survives outages."""
 UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end is unknown, which is then refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
-"""Two refreshes within this time do not show whether the end moves, because servers count whole seconds."""
+"""Two refreshes within this time do not show whether the end moves, because servers count whole
+seconds."""
 FREE = {"lease_holder": "", "lease_until": None}
 WORKS = {
     **FREE,
@@ -46,7 +51,8 @@ WORKS = {
     "notified_at": None,
 }
 ASKED = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
-"""An administrator has asked for a new sign-in: a refresh under way keeps its tokens, and the wish stays."""
+"""An administrator has asked for a new sign-in: a refresh under way keeps its tokens, and the wish
+stays."""
 
 
 def load(connection_id: int) -> SipgateToken | None:
@@ -54,9 +60,11 @@ def load(connection_id: int) -> SipgateToken | None:
     return SipgateToken.objects.filter(pk=connection_id).first()
 
 
-def load_with_connection(connection_id: int) -> SipgateToken | None:
-    """As ``load``; whose identity it is stays known even if the connection is deleted."""
-    return SipgateToken.objects.select_related("connection").filter(pk=connection_id).first()
+def load_to_refresh(connection_id: int) -> SipgateToken | None:
+    """As ``load``. The row's attribute ``is_leased`` tells, by the database's clock, whether a
+    lease runs; and whose identity it is stays known even if the connection is deleted."""
+    rows = SipgateToken.objects.select_related("connection").filter(pk=connection_id)
+    return rows.annotate(is_leased=Q(lease_until__gt=Now())).first()
 
 
 def opened(row: SipgateToken) -> Tokens:
@@ -84,7 +92,8 @@ def _as_read(row: SipgateToken) -> dict[str, Any]:
 
 
 def take_lease(row: SipgateToken, holder: str) -> bool:
-    """Take the lease if the row is as it was read and no other lease runs; *unanswered* is set with it."""
+    """Take the lease if the row is as it was read and no other lease runs; *unanswered* is set with
+    it."""
     is_free = Q(lease_until=None) | Q(lease_until__lte=Now())
     return bool(
         SipgateToken.objects.filter(is_free, **_as_read(row)).update(
@@ -94,8 +103,8 @@ def take_lease(row: SipgateToken, holder: str) -> bool:
 
 
 def give_back(row: SipgateToken, holder: str, *, unanswered: bool, **changes: Any) -> bool:
-    """Give the lease back, with what is to be noted. False: somebody else has it, or an administrator has asked for a
-    new sign-in; then nothing else is noted."""
+    """Give the lease back, with what is to be noted. False: somebody else has it, or an
+    administrator has asked for a new sign-in; then nothing else is noted."""
     held = SipgateToken.objects.filter(pk=row.pk, lease_holder=holder)
     if held.exclude(ASKED).update(**FREE, unanswered=unanswered, **changes):
         return True
@@ -147,7 +156,8 @@ def store_refreshed(
 def store_consent(
     connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str]
 ) -> tuple[SipgateToken, SipgateToken | None]:
-    """Store the tokens of a sign-in or connect: newer than whatever a refresh under way stores later.
+    """Store the tokens of a sign-in or connect: newer than whatever a refresh under way stores
+    later.
 
     Without a ``scope`` in the tokens, what was asked for was granted (RFC 6749 §5.1).
 
@@ -207,7 +217,8 @@ def forget(row: SipgateToken, *, reason: Reason) -> None:
 
 
 def require_sign_in(row: SipgateToken) -> None:
-    """Put a row that the caller has locked into *needs sign-in* without asking sipgate; the tokens stay."""
+    """Put a row that the caller has locked into *needs sign-in* without asking sipgate; the tokens
+    stay."""
     SipgateToken.objects.filter(pk=row.pk).update(
         state=State.NEEDS_SIGN_IN,
         reason=Reason.SIGN_IN_REQUIRED,
@@ -217,7 +228,8 @@ def require_sign_in(row: SipgateToken) -> None:
 
 
 def locked(connection_id: int) -> SipgateToken:
-    """Return the row, locked until the caller's transaction ends (SQLite locks the whole database for that).
+    """Return the row, locked until the caller's transaction ends (SQLite locks the whole database
+    for that).
 
     Raises:
         errors.NotConnected: there is none.
@@ -229,7 +241,8 @@ def locked(connection_id: int) -> SipgateToken:
 
 
 def reseal(row: SipgateToken) -> bool:
-    """Seal a row's tokens with the first key. A refresh that runs is not disturbed: the version stays.
+    """Seal a row's tokens with the first key. A refresh that runs is not disturbed: the version
+    stays.
 
     Returns False if the row has changed: whoever changed it has sealed it.
 
@@ -266,7 +279,8 @@ def _columns(new: Version, tokens: Tokens, *, before: SipgateToken | None = None
     if tokens.scope is not None:
         values["scope"] = " ".join(tokens.scope)
     if before is not None and ends is not None and _has_fixed_end(before, tokens.issued_at, ends):
-        # Refreshing more often would not help, and the tokens live until then: nothing to do before.
+        # Refreshing more often would not help, and the tokens live until then: nothing to do
+        # before.
         values |= {"reason": Reason.FIXED_END, "keepalive_at": ends}
         if before.state != State.NEEDS_SIGN_IN:
             # Whoever was told of this end is not told again with each refresh.
@@ -279,7 +293,8 @@ def _columns(new: Version, tokens: Tokens, *, before: SipgateToken | None = None
 
 
 def _has_fixed_end(before: SipgateToken, issued_at: datetime, ends: datetime) -> bool:
-    """Tell whether a refresh has not moved the end: then the server limits how long a sign-in lasts."""
+    """Tell whether a refresh has not moved the end: then the server limits how long a sign-in
+    lasts."""
     if before.refresh_expires_at is None:
         return False
     elapsed = issued_at - before.issued_at

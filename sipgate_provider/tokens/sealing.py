@@ -1,9 +1,9 @@
 """Seals (encrypts) text with the first of several keys, and binds it to its place.
 
-A sealed value is ``key id . Fernet token``. The *place* (which connection at which version, which file) is inside the
-plaintext and compared after opening: a value that was moved to another row, or put back from an older version, does not
-open. The id tells a missing key from an altered value, which a Fernet token alone cannot. Nothing falls back to clear
-text.
+A sealed value is ``key id . Fernet token``. The *place* (which connection at which version, which
+file) is inside the plaintext and compared after opening: a value that was moved to another row, or
+put back from an older version, does not open. The id tells a missing key from an altered value,
+which a Fernet token alone cannot. Nothing falls back to clear text.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def unseal(sealed: str, *, place: str) -> Secret:
         plain = Secret("")
     if not plain.startswith(f"{place}\n"):
         raise SealError(
-            "A sealed token was altered, or copied from another row or an older version; it is not used.",
+            "A sealed token was altered, or copied from another row or an older version; it is not "
+            "used.",
             setting=SETTING,
         )
     return Secret(plain[len(place) + 1 :])

@@ -20,8 +20,8 @@ from sipgate_provider.tokens import endings, journal, rows, sealing
 class Status:
     """What an operator wants to know of this machine and the database.
 
-    ``keys`` counts sealed values by the id of their key; ``keys_missing`` are those of them that this site does not
-    have. ``pauses`` are clients that sipgate rejects now.
+    ``keys`` counts sealed values by the id of their key; ``keys_missing`` are those of them that
+    this site does not have. ``pauses`` are clients that sipgate rejects now.
     """
 
     journal_waiting: int
@@ -32,7 +32,8 @@ class Status:
 
 
 def status() -> Status:
-    """Count now: four queries, and the files of the journal. Without a usable key, all keys are missing."""
+    """Count now: four queries, and the files of the journal. Without a usable key, all keys are
+    missing."""
     used, known = keys_in_use(), set[str]()
     with suppress(errors.Misconfigured):
         known = {*sealing.key_ids()}
@@ -47,7 +48,8 @@ def status() -> Status:
 
 @dataclass(slots=True, kw_only=True)
 class Resealed:
-    """What a run did. ``done``: rows; ``left``: values that another key still seals, ``keys`` tells which."""
+    """What a run did. ``done``: rows; ``left``: values that another key still seals, ``keys`` tells
+    which."""
 
     done: int = 0
     endings: int = 0
@@ -62,8 +64,8 @@ class Resealed:
 def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = None) -> Resealed:
     """Seal everything with the first key: rows, pending endings, and the journal of this machine.
 
-    It may run while the site is in use, be interrupted and be repeated. A value that changes while it runs is left to
-    whoever changed it. A value that does not open is left and counted.
+    It may run while the site is in use, be interrupted and be repeated. A value that changes while
+    it runs is left to whoever changed it. A value that does not open is left and counted.
     """
     report, started = Resealed(), time.monotonic()
     key, after = sealing.key_ids()[0], 0
@@ -90,7 +92,8 @@ def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = No
 
 
 def keys_in_use() -> dict[str, int]:
-    """Return how many values each key seals: rows, pending endings, and the journal of this machine."""
+    """Return how many values each key seals: rows, pending endings, and the journal of this
+    machine."""
     stored = SipgateToken.objects.exclude(sealed="").order_by()
     used = Counter(dict(stored.values_list("key_id").annotate(number=Count("pk"))))
     used.update(endings.keys())

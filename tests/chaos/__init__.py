@@ -1,1 +1,2 @@
-"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and why."""
+"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and
+why."""

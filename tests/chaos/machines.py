@@ -79,7 +79,8 @@ class Record:
                         one.killed_at = at
 
     def doubled(self) -> list[str]:
-        """Return which tokens were sent again although the first one was kept, or was still under way."""
+        """Return which tokens were sent again although the first one was kept, or was still under
+        way."""
         found = []
         for token, sendings in self.sendings.items():
             for first, second in pairwise(sorted(sendings, key=lambda one: one.at)):

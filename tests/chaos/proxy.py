@@ -1,7 +1,8 @@
-"""A TCP proxy between a process and what it talks to: the network of a test, which can stall and cut.
+"""A TCP proxy between a process and what it talks to: the network of a test, which can stall and
+cut.
 
-While it is stalled, nothing gets through. What a client has reset meanwhile is thrown away, as a network would: the
-packets of a connection that its owner has given up are not delivered later.
+While it is stalled, nothing gets through. What a client has reset meanwhile is thrown away, as a
+network would: the packets of a connection that its owner has given up are not delivered later.
 """
 
 from __future__ import annotations

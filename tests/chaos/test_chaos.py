@@ -1,7 +1,8 @@
-"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and why.
+"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and
+why.
 
-``SIPGATE_CHAOS_MINUTES`` (10) and ``SIPGATE_SOAK_MINUTES`` (60) tell how long. Each prints a table (``pytest -s``).
-Lost beyond the windows that docs/how-it-works.md names: none.
+``SIPGATE_CHAOS_MINUTES`` (10) and ``SIPGATE_SOAK_MINUTES`` (60) tell how long. Each prints a table
+(``pytest -s``). Lost beyond the windows that docs/how-it-works.md names: none.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ class Site:
         )
 
     def end(self) -> list[dict[str, Any]]:
-        """Stop the workers, let each machine recover what it has, then try every connection; return what is lost."""
+        """Stop the workers, let each machine recover what it has, then try every connection; return
+        what is lost."""
         for machine in self.machines:
             while machine.workers:
                 machine.workers.pop().stop()
@@ -206,7 +208,8 @@ class Chaos:
         rest(until - now())
 
     def wrong_clocks(self, until: float) -> None:
-        """One machine's clock is seven minutes ahead, then the other's; in the end both are right again."""
+        """One machine's clock is seven minutes ahead, then the other's; in the end both are right
+        again."""
         for ahead, machine in ((420, self.two), (-90, self.one), (0, self.two), (0, self.one)):
             machine.ahead = ahead
             for _ in range(WORKERS):
@@ -324,7 +327,8 @@ class Samples:
         self.found["database"].append(number)
 
     def growth(self, name: str) -> float:
-        """Return how much larger the last quarter is than the second one; the first one is for warming up."""
+        """Return how much larger the last quarter is than the second one; the first one is for
+        warming up."""
         found, quarter = self.found[name], max(len(self.found[name]) // 4, 1)
         return median(found[-quarter:]) / max(median(found[quarter : 2 * quarter]), 1)
 

@@ -1,4 +1,5 @@
-"""A process of the chaos proof: uses connections in several threads, and says what it does with tokens.
+"""A process of the chaos proof: uses connections in several threads, and says what it does with
+tokens.
 
 Reads orders and writes lines of JSON, each at once: what it wrote before ``kill -9`` is read.
 """
@@ -81,7 +82,8 @@ leased = threading.local()
 
 
 def watch() -> None:
-    """Have the points of a refresh told, at which it becomes true that a token is sent, answered, or kept."""
+    """Have the points of a refresh told, at which it becomes true that a token is sent, answered,
+    or kept."""
     replace("tokens.rows.take_lease", takes)
     replace("remote.oauth.refresh", asks)
     replace("tokens.journal.write", keeps)
@@ -131,13 +133,14 @@ def keeps(real: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def shorten(seconds: dict[str, float]) -> None:
-    """Let leases and answers last for some seconds only, as far as the promises' times can be shortened."""
+    """Let leases and answers last for some seconds only, as far as the promises' times can be
+    shortened."""
     replace("tokens.rows.LEASE", lambda _real: timedelta(seconds=seconds["lease"]))
     replace("remote.oauth.ANSWER_SECONDS", lambda _real: seconds["answer"])
     replace("tokens.refresh.LATEST", lambda _real: seconds["lease"] - seconds["answer"] - 1)
 
 
-# --- load -------------------------------------------------------------------------------------------------------------
+# --- load -----------------------------------------------------------------------------------------
 
 
 def use(clients: list[SipgateClient], pause: float) -> None:
@@ -172,7 +175,8 @@ def obey(order: dict[str, Any]) -> None:
     if "resolve" in order:
         (names_are_resolved.set if order["resolve"] else names_are_resolved.clear)()
     if "disk" in order:
-        # A file that may not grow at all behaves as on a full disk; what is told goes through a pipe.
+        # A file that may not grow at all behaves as on a full disk; what is told goes through a
+        # pipe.
         room = resource.getrlimit(resource.RLIMIT_FSIZE)[1] if order["disk"] else 0
         resource.setrlimit(
             resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1])
@@ -188,7 +192,8 @@ def listen() -> None:
 
 
 def work(told: dict[str, Any]) -> None:
-    # Not by an exception, which the main thread may meet anywhere, also where exceptions are ignored.
+    # Not by an exception, which the main thread may meet anywhere, also where exceptions are
+    # ignored.
     signal.signal(signal.SIGTERM, lambda *_: ending.set())
     tokens.begin_process()
     clients = [SipgateClient(connection) for connection in SocialAccount.objects.order_by("pk")]
@@ -203,7 +208,7 @@ def work(told: dict[str, Any]) -> None:
         pass  # a signal that another thread has received is looked at when this one goes on
 
 
-# --- before and after -------------------------------------------------------------------------------------------------
+# --- before and after -----------------------------------------------------------------------------
 
 
 def prepare(answers: list[dict[str, Any]]) -> None:
@@ -226,7 +231,8 @@ def recover() -> None:
 
 
 def verify() -> None:
-    """Refresh every connection and ask the API with what came of it: that is what counts as not lost."""
+    """Refresh every connection and ask the API with what came of it: that is what counts as not
+    lost."""
 
     def try_one(connection: SocialAccount) -> None:
         try:

@@ -65,7 +65,7 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
 
 def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
-        return keepalive.run(rate=0).as_dict()
+        return keepalive.run(rate=order.get("rate", 0)).as_dict()
     if order.get("reseal"):
         return asdict(tokens.reseal(batch=1))
     return in_transaction(order) if order.get("roll_back") else round_of(order)

@@ -11,8 +11,8 @@ from typing import Any
 from tests.named import replace
 
 POINTS = {
-    "before the row is read": "before tokens.rows.load_with_connection",
-    "read": "after tokens.rows.load_with_connection",
+    "before the row is read": "before tokens.rows.load_to_refresh",
+    "read": "after tokens.rows.load_to_refresh",
     "opened": "after tokens.rows.opened",
     "before connecting": "before remote.line.connect",
     "connected": "after remote.line.connect",

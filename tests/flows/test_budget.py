@@ -71,7 +71,8 @@ def test_requests_of_a_sign_in(
 def test_queries_of_a_callback(
     browser: Browser, statements: Counter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A known user's sign-in, beside that of allauth's dummy provider, which stores no token, on the same site."""
+    """A known user's sign-in, beside that of allauth's dummy provider, which stores no token, on
+    the same site."""
     monkeypatch.setitem(registry.provider_map, "dummy", DummyProvider)
     plain = Client(headers={"host": HOST})
     for _ in range(2):

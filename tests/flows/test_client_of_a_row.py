@@ -1,4 +1,5 @@
-"""Whose tokens are sent where: each connection's to the client that they were issued to, and nowhere else."""
+"""Whose tokens are sent where: each connection's to the client that they were issued to, and
+nowhere else."""
 
 from __future__ import annotations
 

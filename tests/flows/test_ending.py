@@ -1,4 +1,5 @@
-"""Ending grants at sipgate: what is meant and no more. An identity that is connected here is never ended."""
+"""Ending grants at sipgate: what is meant and no more. An identity that is connected here is never
+ended."""
 
 from __future__ import annotations
 

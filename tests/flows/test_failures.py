@@ -1,4 +1,5 @@
-"""What a failure costs: when it is tried again, what is noted, who hears of it (docs/how-it-works.md has the table)."""
+"""What a failure costs: when it is tried again, what is noted, who hears of it
+(docs/how-it-works.md has the table)."""
 
 from __future__ import annotations
 

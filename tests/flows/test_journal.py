@@ -1,4 +1,5 @@
-"""The journal: tokens survive the process, and a database that goes back; what cannot be opened is not sent again."""
+"""The journal: tokens survive the process, and a database that goes back; what cannot be opened is
+not sent again."""
 
 from __future__ import annotations
 
@@ -246,6 +247,7 @@ def waiting(connection: SocialAccount, strict: Strict) -> Path:
 
 
 def go_back(values: dict[str, Any]) -> None:
-    """Let the database lose the commits since ``values`` were read; the access token is over by now."""
+    """Let the database lose the commits since ``values`` were read; the access token is over by
+    now."""
     SipgateToken.objects.filter(pk=values["connection_id"]).update(**values)
     SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=100))

@@ -126,7 +126,8 @@ def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, 
 def test_what_another_process_with_other_keys_writes_meanwhile_stays(
     connect: Connect, strict: Strict, settings: Any
 ) -> None:
-    """Rolling: a process that was not restarted yet seals with the old key, and opens what the new one has sealed."""
+    """Rolling: a process that was not restarted yet seals with the old key, and opens what the new
+    one has sealed."""
     people = [connect(age=400) for _ in range(3)]
     settings.SIPGATE_TOKEN_KEYS = [OLD, NEW]
     with workers(1) as [worker]:
@@ -134,7 +135,8 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
         batches = []
 
         def between(report: tokens.Resealed) -> None:
-            """After the first row: the other process refreshes it, and the next one, which this one has not read."""
+            """After the first row: the other process refreshes it, and the next one, which this one
+            has not read."""
             if not batches:
                 for connection in people[:2]:
                     assert worker.ask(connection=connection.pk)[0][:2] == ["ok", 2]

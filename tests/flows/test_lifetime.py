@@ -1,4 +1,5 @@
-"""How long a connection lives: ends that are unknown, ends that refreshes move, ends that nothing moves."""
+"""How long a connection lives: ends that are unknown, ends that refreshes move, ends that nothing
+moves."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ MONTH = 30 * DAY
 
 
 def refresh_after(connection: SocialAccount, elapsed: float) -> SipgateToken:
-    """Let the row be as old as ``elapsed`` seconds, with what its server said then, and refresh it."""
+    """Let the row be as old as ``elapsed`` seconds, with what its server said then, and refresh
+    it."""
     row = tokens.load(connection.pk)
     moments = {"issued_at": row.issued_at - timedelta(seconds=elapsed)}
     SipgateToken.objects.filter(pk=row.pk).update(**moments)

@@ -1,4 +1,5 @@
-"""Whatever happens in whatever order, a connection ends where a simple model says (Hypothesis, stateful)."""
+"""Whatever happens in whatever order, a connection ends where a simple model says (Hypothesis,
+stateful)."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ KEYS = [
     "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI=",
 ]
 GOOD, SPENT, ENDED = "good", "spent", "ended"
-"""What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link known to be over."""
+"""What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link
+known to be over."""
 
 
 class Connection(RuleBasedStateMachine):

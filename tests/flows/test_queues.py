@@ -1,4 +1,5 @@
-"""Queues and pools that are full: who needs no refresh does not wait for those who do, and nobody loses anything."""
+"""Queues and pools that are full: who needs no refresh does not wait for those who do, and nobody
+loses anything."""
 
 from __future__ import annotations
 
@@ -85,7 +86,8 @@ class TestPool:
     @pytest.mark.usefixtures("two_connections")
     @pytest.mark.parametrize("is_in_transaction", [True, False])
     def test_exhausted(self, connect: Connect, strict: Strict, is_in_transaction: bool) -> None:
-        """Two transactions have both connections: a token that one of them waits for cannot be refreshed."""
+        """Two transactions have both connections: a token that one of them waits for cannot be
+        refreshed."""
         connection, both_hold, over = connect(age=400), threading.Barrier(3), threading.Event()
         tokens.release_connections()
 

@@ -1,6 +1,8 @@
-"""The refresh, one rule at a time: what has to be true before a token is sent, and what becomes of the answer.
+"""The refresh, one rule at a time: what has to be true before a token is sent, and what becomes of
+the answer.
 
-``tests/protocol`` tries all orders of its steps, ``tests/concurrency`` kills and pauses the real code.
+``tests/protocol`` tries all orders of its steps, ``tests/concurrency`` kills and pauses the real
+code.
 """
 
 from __future__ import annotations
@@ -81,10 +83,14 @@ class TestLease:
         assert (row.lease_holder, row.state, row.unanswered) == ("another", State.ACTIVE, True)
 
     def test_whoever_waits_for_it_does_not_connect(self, connect: Connect, strict: Strict) -> None:
-        connection = connect(age=400)
+        connection, until = connect(age=400), timezone.now() + timedelta(seconds=40)
+        before = strict.counts()["connections"] + 1  # with the one that asks for the counters
         with lock(connection.pk), pytest.raises(errors.SipgateUnavailable):
-            tokens.token(connection, wait=0.3)
-        assert strict.counts()["arrived"] == 0
+            refresh(connection.pk, seen=1, by="caller", patience=0.3)
+        SipgateToken.objects.update(lease_holder="other", lease_until=until, unanswered=True)
+        with pytest.raises(errors.SipgateUnavailable):
+            refresh(connection.pk, seen=1, by="caller", patience=0.3)
+        assert strict.counts()["connections"] == before
 
     def test_the_lock_excludes_however_long_its_holder_is_paused(
         self, connect: Connect, strict: Strict
@@ -100,7 +106,8 @@ class TestLease:
     def test_nothing_is_sent_when_too_little_of_it_is_left(
         self, connect: Connect, strict: Strict, broken: Callable[..., None]
     ) -> None:
-        """The process was paused between lease and send: the lease may be somebody else's by now."""
+        """The process was paused between lease and send: the lease may be somebody else's by
+        now."""
         connection, times = connect(age=400), iter([0.0, LATEST + 1])
         broken("tokens.refresh.clock", lambda _real: lambda: next(times))
         with pytest.raises(errors.SipgateUnavailable, match="still refreshing"):

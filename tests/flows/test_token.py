@@ -1,4 +1,5 @@
-"""An access token, asked for against a strict server: what callers get, what is stored, what is noted."""
+"""An access token, asked for against a strict server: what callers get, what is stored, what is
+noted."""
 
 from __future__ import annotations
 
@@ -87,7 +88,8 @@ class TestRefresh:
     def test_a_short_lived_token_that_ended_on_its_way_is_refreshed(
         self, connect: Connect, strict: Strict
     ) -> None:
-        """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate looks at it."""
+        """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate
+        looks at it."""
         strict.set(lifetime=4)
         connection = connect(age=10)
         first = tokens.token(connection)
@@ -112,7 +114,8 @@ class TestRefresh:
                 raise RuntimeError
 
         if connections["default"].vendor == "sqlite":
-            # IMMEDIATE: the caller holds the only write lock. A clear error, and sipgate is not asked.
+            # IMMEDIATE: the caller holds the only write lock. A clear error, and sipgate is not
+            # asked.
             with pytest.raises(errors.CallerHoldsLock):
                 caller()
             assert strict.counts()["refresh"] == 0
@@ -365,7 +368,8 @@ class TestNewerTruth:
     def test_a_worker_with_yesterdays_keys_does_not_hide_its_key(
         self, connect: Connect, strict: Strict, settings
     ) -> None:
-        """Another process seals the row anew while this one, not restarted yet, refreshes it with the old keys."""
+        """Another process seals the row anew while this one, not restarted yet, refreshes it with
+        the old keys."""
         connection, old = connect(age=400), settings.SIPGATE_TOKEN_KEYS
         row = tokens.load(connection.pk)
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *old]
@@ -380,7 +384,8 @@ class TestNewerTruth:
 
 
 def answer_late(strict: Strict, connection: SocialAccount) -> None:
-    """Have a refresh under way whose tokens sipgate has rotated already, and will answer with in a moment."""
+    """Have a refresh under way whose tokens sipgate has rotated already, and will answer with in a
+    moment."""
     strict.set(fault="late", times=1, late=1)
     with pytest.raises(errors.SipgateUnavailable, match="longer than this caller waits"):
         tokens.token(connection, wait=0)

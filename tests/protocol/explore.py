@@ -1,4 +1,5 @@
-"""Exhaustive, breadth-first search: every state that can be reached, the shortest way to a bad one first."""
+"""Exhaustive, breadth-first search: every state that can be reached, the shortest way to a bad one
+first."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ World = TypeVar("World", bound=Hashable)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found(Generic[World]):
-    """What a search found: how many states, and the shortest trace to a violation (empty: there is none)."""
+    """What a search found: how many states, and the shortest trace to a violation (empty: there is
+    none)."""
 
     states: int
     violation: str = ""
@@ -29,7 +31,8 @@ def explore(
     *,
     limit: int = 1_000_000,
 ) -> Found[World]:
-    """Visit every state reachable from ``start`` by ``steps`` (label, next state) until one violates something.
+    """Visit every state reachable from ``start`` by ``steps`` (label, next state) until one
+    violates something.
 
     Raises:
         RuntimeError: more than ``limit`` states; the scenario is too large.

@@ -1,18 +1,21 @@
-"""The protocol of a refresh: one connection, its row, a strict server, workers on one or two machines.
+"""The protocol of a refresh: one connection, its row, a strict server, workers on one or two
+machines.
 
-A refresh token may be used once. Sending it is the act that cannot be undone: the server spends it when the request
-arrives, and whoever sends a spent token again kills the whole family. So a worker
+A refresh token may be used once. Sending it is the act that cannot be undone: the server spends it
+when the request arrives, and whoever sends a spent token again kills the whole family. So a worker
 
-1. *connects*: reads the row, opens its tokens, opens a connection to the server. Slow, and binds nobody;
-2. takes the *lease*: the lock of its machine (which only excludes: it ends with its holder, and frees no lease), then
-   the lease in the row, if version and *unanswered* are as it read them and no other lease runs. The same UPDATE sets
-   *unanswered*;
-3. *looks* into its machine's journal: an entry of this consent with a later number proves the token spent;
-4. *checks the time* and *sends*;
+1. *connects*: reads the row, opens its tokens, opens a connection to the server. Slow, and binds
+nobody; 2. takes the *lease*: the lock of its machine (which only excludes: it ends with its holder,
+and frees no lease), then
+   the lease in the row, if version and *unanswered* are as it read them and no other lease runs.
+   The same UPDATE sets *unanswered*;
+3. *looks* into its machine's journal: an entry of this consent with a later number proves the token
+spent; 4. *checks the time* and *sends*;
 5. *journals* the new tokens, then *stores* them in the row.
 
-Every worker may be killed, or pause for any time, between two steps. ``Protocol`` switches parts of this off, to show
-what each is for; ``Scenario`` says what may go wrong, and how often. All values are small tuples.
+Every worker may be killed, or pause for any time, between two steps. ``Protocol`` switches parts of
+this off, to show what each is for; ``Scenario`` says what may go wrong, and how often. All values
+are small tuples.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ IDLE, CONNECTED, LEASED, LOOKED, SENT, HOLDING, JOURNALED = (
     "holding",
     "journaled",
 )
-"""What a worker does next: connect, take the lease, look, send, wait for the answer, journal, store."""
+"""What a worker does next: connect, take the lease, look, send, wait for the answer, journal,
+store."""
 ACTIVE, REJECTED, FINAL = "active", "rejected", "final"
 UNDER_WAY, ANSWER_LOST = "under way", "answer lost"
 NOBODY = -1
@@ -39,12 +43,14 @@ NOBODY = -1
 
 
 class Protocol(NamedTuple):
-    """The parts of the protocol. All of them are needed: ``test_protocol.py`` shows what fails without each."""
+    """The parts of the protocol. All of them are needed: ``test_protocol.py`` shows what fails
+    without each."""
 
     lock: bool = True
     """One worker of a machine at a time is between lease and store. Off: leases alone."""
     look_after_lease: bool = True
-    """The journal is looked into when nobody else can write an entry any more. Off: when connecting."""
+    """The journal is looked into when nobody else can write an entry any more. Off: when
+    connecting."""
     time_check: bool = True
     """Nothing is sent when the own lease is over."""
     unanswered_with_lease: bool = True
@@ -54,9 +60,11 @@ class Protocol(NamedTuple):
     consent_in_store: bool = True
     """Tokens are stored on top of their own consent only."""
     reset_at_time_out: bool = True
-    """Giving up (or dying) resets the connection, so that a request that has not arrived never does."""
+    """Giving up (or dying) resets the connection, so that a request that has not arrived never
+    does."""
     or_later_number: bool = True
-    """A journal entry of any later number proves the row's token spent. Off: of the next one only."""
+    """A journal entry of any later number proves the row's token spent. Off: of the next one
+    only."""
     wait_for_key: bool = True
     """An entry that does not open proves the same; nothing is sent until its key is there."""
     rejected_is_not_spent: bool = True
@@ -69,7 +77,8 @@ class Scenario(NamedTuple):
     machines: tuple[int, ...] = (0, 0)
     """The machine of each worker."""
     keys: tuple[int, ...] = (0, 0)
-    """The newest key that each worker has: it seals with that one and opens what that one or an earlier one sealed."""
+    """The newest key that each worker has: it seals with that one and opens what that one or an
+    earlier one sealed."""
     rotations: int = 2
     """The server goes no further; bounds the search."""
     kills: int = 0
@@ -81,9 +90,11 @@ class Scenario(NamedTuple):
     failovers: int = 0
     """The database returns to what it was at some moment before."""
     long_pauses: bool = False
-    """Window between machines: a worker pauses between check and store for longer than the lease."""
+    """Window between machines: a worker pauses between check and store for longer than the
+    lease."""
     cut_off: bool = False
-    """Window between machines: one with tokens in its journal does not reach the database for longer than the lease."""
+    """Window between machines: one with tokens in its journal does not reach the database for
+    longer than the lease."""
 
 
 class Lease(NamedTuple):
@@ -117,7 +128,8 @@ class Worker(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A file in a journal, named by the version of the tokens it holds. Earlier ones of its consent are spent."""
+    """A file in a journal, named by the version of the tokens it holds. Earlier ones of its consent
+    are spent."""
 
     version: Version
     key: int
@@ -185,7 +197,7 @@ class Model:
         yield from self._server_and_user(world)
         yield from self._failover(world)
 
-    # --- what a worker does ---------------------------------------------------------------------------
+    # --- what a worker does -----------------------------------------------------------------------
 
     def _worker_steps(
         self, world: World, number: int, worker: Worker
@@ -241,7 +253,8 @@ class Model:
         # else: its key is missing; the lease is given back, which is a step of its own.
 
     def _newer(self, world: World, number: int, version: Version) -> Entry | None:
-        """The entry that proves a token spent. Compared with the version that was read when connecting."""
+        """The entry that proves a token spent. Compared with the version that was read when
+        connecting."""
         for entry in world.journals[self.machines[number]]:
             later = entry.version.number - version.number
             proves = later > 0 if self.protocol.or_later_number else later == 1
@@ -295,7 +308,8 @@ class Model:
         return killed, False
 
     def _no_answer(self, world: World, number: int) -> World:
-        """*Unanswered* stays, the lease is given back, the connection reset. The next one asks a second time."""
+        """*Unanswered* stays, the lease is given back, the connection reset. The next one asks a
+        second time."""
         worker, row = world.workers[number], world.row
         assert worker.version is not None
         if worker.request == UNDER_WAY and not self.protocol.reset_at_time_out:
@@ -333,7 +347,8 @@ class Model:
         yield "stores the tokens", _worker(stored, number, Worker())
 
     def _stored(self, world: World, new: Version, key: int) -> World:
-        """Store tokens unless the row is as new or of another consent, whoever has the lease by now."""
+        """Store tokens unless the row is as new or of another consent, whoever has the lease by
+        now."""
         row = world.row
         is_foreign = row.consent != new.consent
         if row.number >= new.number or (self.protocol.consent_in_store and is_foreign):
@@ -352,7 +367,8 @@ class Model:
         return _worker(world, number, Worker())
 
     def _kill(self, world: World, number: int) -> World:
-        """The kernel frees the lock; the lease stays; what was in hand is gone. A new process takes the place."""
+        """The kernel frees the lock; the lease stays; what was in hand is gone. A new process takes
+        the place."""
         worker = world.workers[number]
         assert worker.version is not None
         if worker.doing in {SENT, HOLDING}:
@@ -366,10 +382,11 @@ class Model:
         )
         return _worker(world, number, Worker())
 
-    # --- what happens around them ---------------------------------------------------------------------
+    # --- what happens around them -----------------------------------------------------------------
 
     def _time(self, world: World) -> Iterator[tuple[str, World]]:
-        """A lease ends at any time, on one machine; between two, not while its holder is under way or its tokens wait."""
+        """A lease ends at any time, on one machine; between two, not while its holder is under way
+        or its tokens wait."""
         lease = world.row.lease
         if lease is None or lease.is_over or not self._may_end(world, lease):
             return
@@ -395,7 +412,8 @@ class Model:
         return (world.left.long_pauses or not under_way) and (world.left.cut_off or not waits)
 
     def _recoveries(self, world: World) -> Iterator[tuple[str, World]]:
-        """Workers that start, and keepalive, recover what waits in their machine's journal, at any time."""
+        """Workers that start, and keepalive, recover what waits in their machine's journal, at any
+        time."""
         for machine, entries in enumerate(world.journals):
             keys = [
                 key for key, place in zip(self.keys, self.machines, strict=True) if place == machine
@@ -453,7 +471,8 @@ def violation(world: World) -> str:
 
 
 def _held(world: World) -> set[Version]:
-    """The tokens that are with us: in the row, in a journal, in the hands of a worker that lives."""
+    """The tokens that are with us: in the row, in a journal, in the hands of a worker that
+    lives."""
     held = {Version(world.row.consent, world.row.number)}
     held |= {entry.version for entries in world.journals for entry in entries}
     held |= {

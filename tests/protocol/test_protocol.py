@@ -1,4 +1,5 @@
-"""What the protocol promises, tried in every order; what fails without each of its parts; what stays open.
+"""What the protocol promises, tried in every order; what fails without each of its parts; what
+stays open.
 
 On an unexpected result the shortest trace to the violation is printed.
 """

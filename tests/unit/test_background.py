@@ -1,4 +1,5 @@
-"""Work in the background: once per key, not longer queued than anybody waits, and ended in order."""
+"""Work in the background: once per key, not longer queued than anybody waits, and ended in
+order."""
 
 from __future__ import annotations
 

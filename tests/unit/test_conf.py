@@ -1,4 +1,5 @@
-"""The app's settings: their defaults on a site that sets none, and that they are read at the moment of use."""
+"""The app's settings: their defaults on a site that sets none, and that they are read at the moment
+of use."""
 
 from __future__ import annotations
 

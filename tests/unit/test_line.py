@@ -1,4 +1,5 @@
-"""The line of a refresh: connect, then send, then answer; each failure tells whether the form may have arrived."""
+"""The line of a refresh: connect, then send, then answer; each failure tells whether the form may
+have arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Python on another system lacks some modules and functions: everything works by the lease alone."""
+"""Python on another system lacks some modules and functions: everything works by the lease
+alone."""
 
 from __future__ import annotations
 
