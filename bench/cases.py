@@ -22,7 +22,7 @@ from django.utils import timezone
 from sipgate_project import urls
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from sipgate_provider.tokens import sealing
+from sipgate_provider.tokens import rows
 from sipgate_sandbox.launch import Running, sign_in
 
 CALLERS = 32
@@ -123,8 +123,8 @@ def person(uid: str) -> SocialAccount:
 def bare_refresh(connection: SocialAccount) -> Work:
     """Return a function that refreshes a person's tokens and keeps the new ones in a variable."""
     row = SipgateToken.objects.get(pk=connection.pk)
-    pair = sealing.open_pair(row.sealed, connection_id=row.pk, number=row.number)
-    session, held = requests.Session(), str(pair.refresh_token)
+    held_by_row = rows.opened(row)
+    session, held = requests.Session(), str(held_by_row.refresh_token)
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0]
     client = {"client_id": app["client_id"], "client_secret": app["secret"]}
 
