@@ -23,6 +23,7 @@ from pathlib import Path
 from sipgate_sandbox.launch import Running
 
 ROOT = Path(__file__).resolve().parents[2]
+UV = Path(sys.executable).with_name("uv")
 SITE = ROOT / "tests" / "foreign_site"
 TOKEN_KEY = base64.urlsafe_b64encode(b"tests-only-tests-only-tests-only").decode()
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "sipgate_provider", "sipgate_sandbox")
@@ -56,12 +57,16 @@ def build(folder: Path) -> tuple[Path, Path]:
 
 def environment(folder: Path, *wanted: str) -> Path:
     """Make a virtual environment with ``wanted`` in it; return its Python."""
-    uv = Path(sys.executable).with_name("uv")
-    run(uv, "venv", "--quiet", "--python", sys.executable, folder, cwd=folder.parent)
+    run(UV, "venv", "--quiet", "--python", sys.executable, folder, cwd=folder.parent)
     python = folder / "bin" / "python"
-    install = (uv, "pip", "install", "--quiet", "--python", python, "--constraint", PINNED)
-    run(*install, *wanted, cwd=folder.parent)
+    install(python, *wanted)
     return python
+
+
+def install(python: Path, *wanted: str) -> None:
+    """Install into an environment, in the versions that are pinned here."""
+    command = (UV, "pip", "install", "--quiet", "--python", python, "--constraint", PINNED)
+    run(*command, *wanted, cwd=ROOT)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -124,7 +129,7 @@ class ForeignSite:
     def __init__(self, folder: Path, settings: str, *, port: int, sandbox: Running) -> None:
         self.origin = f"http://localhost:{port}"
         self.sandbox = sandbox
-        self._folder, self._port = folder, port
+        self._folder, self._settings, self._port = folder, settings, port
         shutil.copytree(SITE, folder, ignore=WITHOUT)
         self._environment = {
             "DJANGO_SETTINGS_MODULE": settings,
@@ -143,6 +148,11 @@ class ForeignSite:
         """Run code in the site's settings; return what it prints."""
         command = (python, "manage.py", "shell", "--verbosity", "0", "--command", code)
         return run(*command, cwd=self._folder, **self._environment).stdout
+
+    def add(self, settings: str) -> None:
+        """Add lines to the end of the site's settings."""
+        with (self._folder / f"{self._settings}.py").open("a") as file:
+            file.write(f"\n{settings}")
 
     def tables(self, database: str) -> set[str]:
         """Return the names of the tables in one of the site's databases."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email
+import re
 import subprocess
 import tarfile
 import tomllib
@@ -13,7 +14,12 @@ import requests
 
 from tests.package import foreign
 
+README = (foreign.ROOT / "README.md").read_text(encoding="utf-8")
 PACKAGES = ("sipgate_provider", "sipgate_sandbox")
+
+
+def test_the_package_index_would_take_both(built: tuple[Path, Path], tmp_path: Path) -> None:
+    foreign.run(foreign.UV, "tool", "run", "twine", "check", "--strict", *built, cwd=tmp_path)
 
 
 class TestContents:
@@ -66,10 +72,7 @@ class TestContents:
         assert (tmp_path / "sandbox.sqlite3").exists()
 
     def test_every_template_and_static_file_belongs_to_the_app_alone(self) -> None:
-        """A file with a general name would take the place of a site's own.
-
-        Django's admin is given one addition to its own page, under its own name: that is what an app may replace.
-        """
+        """A file with a general name would take the place of a site's own."""
         for name in tracked():
             parts = Path(name).parts
             if parts[1] in {"templates", "static"}:
@@ -99,6 +102,15 @@ class TestMetadata:
             "prometheus-client",
             "pyjwt",
         }
+
+    def test_classifiers_are_what_the_readme_says(self, wheel: Path) -> None:
+        said = metadata(wheel).get_all("Classifier")
+        (supported,) = re.findall(r"^Supported: Python (.*?);.*", README, re.MULTILINE)
+        pythons = [line.rpartition(" ")[2] for line in said if re.search(r"Python :: 3\.\d", line)]
+        djangos = [line.rpartition(" ")[2] for line in said if "Django :: " in line]
+        assert supported == f"{pythons[0]} to {pythons[-1]}"
+        assert f"Django {', '.join(djangos[:-1])} and {djangos[-1]}" in README
+        assert "Operating System :: POSIX :: Linux" in said
 
     def test_addresses_are_real_ones(self, wheel: Path) -> None:
         addresses = [

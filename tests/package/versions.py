@@ -55,8 +55,7 @@ def oldest() -> str:
 
 
 def uv(*words: str) -> str:
-    program = Path(sys.executable).with_name("uv")
-    return foreign.run(program, *words, cwd=foreign.ROOT).stdout
+    return foreign.run(foreign.UV, *words, cwd=foreign.ROOT).stdout
 
 
 if __name__ == "__main__":
