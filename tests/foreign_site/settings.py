@@ -1,63 +1,12 @@
-"""The smallest settings with which "Sign in with sipgate" works. The tests set the variables that are read here."""
+"""The smallest settings with which "Sign in with sipgate" works."""
 
-import os
-from pathlib import Path
+from without_sipgate import *
 
-BASE_DIR = Path(__file__).resolve().parent
+DEBUG = False
 ORIGIN = os.environ["FOREIGN_ORIGIN"]
 SANDBOX = os.environ["FOREIGN_SANDBOX"]
-
-SECRET_KEY = os.environ["FOREIGN_SECRET_KEY"]
-ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = "urls"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-
-INSTALLED_APPS = [
-    "django.contrib.auth",
-    "django.contrib.contenttypes",
-    "django.contrib.sessions",
-    "django.contrib.messages",
-    "allauth",
-    "allauth.account",
-    "allauth.socialaccount",
-    "sipgate_provider",
-]
-
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.common.CommonMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-    "allauth.account.middleware.AccountMiddleware",
-]
-
-TEMPLATES = [
-    {
-        "BACKEND": "django.template.backends.django.DjangoTemplates",
-        "APP_DIRS": True,
-        "OPTIONS": {
-            "context_processors": [
-                "django.template.context_processors.request",
-                "django.contrib.auth.context_processors.auth",
-                "django.contrib.messages.context_processors.messages",
-            ],
-        },
-    }
-]
-
-DATABASES = {
-    "default": {
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": BASE_DIR / "db.sqlite3",
-        "OPTIONS": {"transaction_mode": "IMMEDIATE", "timeout": 20},
-    }
-}
-
-AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
-    "allauth.account.auth_backends.AuthenticationBackend",
-]
+INSTALLED_APPS = [*INSTALLED_APPS, "sipgate_provider"]
 LOGIN_REDIRECT_URL = "/company"
 
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"

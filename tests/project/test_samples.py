@@ -46,6 +46,7 @@ from tests.journey import Browser
 from tests.project.pages import ROOT, Block, blocks, pages
 
 ELSEWHERE = {
+    ("README.md", "Use it in your own site"): "tests/package/test_quick_start.py",
     ("docs/tutorial.md", ""): "tests/package/test_tutorial.py",
     ("docs/code.md", "Test your own site"): "tests/package/test_tutorial.py",
     ("docs/operate.md", "Error reports"): "tests/concurrency/test_reports.py",
