@@ -89,6 +89,10 @@ class Worker:
         """Let it do what it is told, and be killed at a point of ``tests.concurrency.points``."""
         self.tell(**order, stop_at=point)
         self.process.join(60)
+        self.check_killed()
+
+    def check_killed(self) -> None:
+        """Fail unless it was killed: a worker that ended by an error tried nothing."""
         assert self.process.exitcode == -signal.SIGKILL, self.process.exitcode
 
     @property

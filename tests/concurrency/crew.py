@@ -30,6 +30,7 @@ class Crew:
     def _replace_the_dead(self) -> None:
         for name in ("first", "second"):
             if getattr(self, name).has_died:
+                getattr(self, name).check_killed()
                 getattr(self, name).close()
                 setattr(self, name, self._spare)
                 self._spare = self._worker()
