@@ -137,8 +137,8 @@ class TestComingBack:
             302,
             f"/account#connection-{pk}",
         )
-        assert "generation 1 → 2" in text_of(browser.site.get("/account"))
-        assert "generation 1 → 2" not in text_of(browser.site.get("/account"))
+        assert "version 1 → 2" in text_of(browser.site.get("/account"))
+        assert "version 1 → 2" not in text_of(browser.site.get("/account"))
 
     def test_somebody_elses_connection_is_not_there(
         self, browser: Browser, another_browser: Browser
