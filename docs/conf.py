@@ -12,7 +12,6 @@ project = "sipgate for Django"
 extensions = ["myst_parser"]
 include_patterns = ["*.md", "docs/*.md"]
 root_doc = "README"
-exclude_patterns = ["docs/README.md"]  # lists what the navigation has
 myst_heading_anchors = 3
 html_theme = "alabaster"
 html_theme_options = {"page_width": "1200px", "code_font_size": "0.8em"}
