@@ -1,4 +1,4 @@
-# `make` alone lists the targets. CONTRIBUTING.md has the commands that they run.
+# `make` alone lists the targets.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
