@@ -21,7 +21,7 @@ folder           question
 Helpers stand beside the folders:
 
 - ``conftest`` has the fixtures that several folders use, ``journey`` the browser of one person.
-- Servers to test against: the sandbox (journeys), ``rotating_server`` (thousands of refreshes),
+- Servers to test against: the sandbox (journeys), ``rotator`` (thousands of refreshes),
   ``scripted_server`` (any answer), ``raw_server`` (any bytes), ``postgres`` (a throwaway database).
 - ``processes`` forks workers and starts the deployed site.
 - ``sample_site`` and ``foreign_site`` are sites that use the app.

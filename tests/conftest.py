@@ -1,6 +1,6 @@
 """Fixtures that several folders use: users with connections, their browsers, and sipgate's servers.
 
-``strict`` and ``connect`` are for tests of tokens, ``sandbox`` and ``browser`` for whole journeys.
+``rotator`` and ``connect`` are for tests of tokens, ``sandbox`` and ``browser`` for whole journeys.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import access, background, rows
 from sipgate_sandbox.launch import Running, launch
-from tests import rotating_server
 from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
 from tests.keycloak.server import Keycloak
+from tests.rotator import Rotator
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -82,26 +82,26 @@ def _what_migrate_made_stays() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _strict_process() -> Iterator[rotating_server.Strict]:
-    with rotating_server.running() as server:
+def _rotator() -> Iterator[Rotator]:
+    with Rotator.running() as server:
         yield server
 
 
 @pytest.fixture
-def strict(_strict_process: rotating_server.Strict, settings: Any) -> rotating_server.Strict:
-    """A strict authorization server that the settings point at, with its counters at zero."""
-    _strict_process.reset()
-    settings.SIPGATE_TOKEN_URL = _strict_process.token_url
-    settings.SIPGATE_API_URL = _strict_process.api_url
-    return _strict_process
+def rotator(_rotator: Rotator, settings: Any) -> Rotator:
+    """An authorization server that the settings point at, with its counters at zero."""
+    _rotator.reset()
+    settings.SIPGATE_TOKEN_URL = _rotator.token_url
+    settings.SIPGATE_API_URL = _rotator.api_url
+    return _rotator
 
 
 Connect = Callable[..., SocialAccount]
 
 
 @pytest.fixture
-def connect(strict: rotating_server.Strict) -> Connect:
-    """Make a user with a connection whose tokens the strict server issued ``age`` seconds ago."""
+def connect(rotator: Rotator) -> Connect:
+    """Make a user with a connection whose tokens the rotator issued ``age`` seconds ago."""
 
     def make(*, age: float = 0, **changes: Any) -> SocialAccount:
         number = SocialAccount.objects.count()
@@ -110,7 +110,7 @@ def connect(strict: rotating_server.Strict) -> Connect:
             user=user, provider="sipgate", uid=f"{1000000 + number}w0"
         )
         issued = datetime.now(UTC) - timedelta(seconds=age)
-        made = oauth.Tokens.parse(strict.issue()[0], issued_at=issued)
+        made = oauth.Tokens.parse(rotator.issue()[0], issued_at=issued)
         rows.store_consent(connection, made, scope=["account:read"])
         if changes:
             SipgateToken.objects.filter(pk=connection.pk).update(**changes)

@@ -36,7 +36,7 @@ class Asked:
         return {key: values[0] for key, values in parse_qs(self.body.decode()).items()}
 
 
-class Wire:
+class RawServer:
     """Answers the first request with the first of ``answers``, and so on; the last one is for all further requests."""
 
     def __init__(self, *answers: Answer, context: ssl.SSLContext | None = None) -> None:
@@ -114,8 +114,8 @@ def _read(reader: object, connection: socket.socket, number: int) -> Asked | Non
 
 
 @contextmanager
-def serving(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator[Wire]:
-    server = Wire(*answers, context=context)
+def serving(*answers: Answer, context: ssl.SSLContext | None = None) -> Iterator[RawServer]:
+    server = RawServer(*answers, context=context)
     try:
         yield server
     finally:

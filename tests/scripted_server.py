@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
 
@@ -34,19 +33,9 @@ class Answer:
     pieces: Callable[[Callable[[bytes], None]], None] | None = None
 
 
-class Scripted:
-    """What a test holds: where the server is, what it was asked, and what it answers next."""
-
-    def __init__(self, url: str) -> None:
-        self.api_url = f"{url}/v2"
-        self.asked: list[Asked] = []
-        self.answer: Callable[[Asked], Answer] = lambda asked: Answer(404)
-
-
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    script: Scripted
 
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -58,8 +47,9 @@ class Handler(BaseHTTPRequestHandler):
             {name.lower(): value for name, value in self.headers.items()},
             json.loads(body) if body else None,
         )
-        self.script.asked.append(asked)
-        answer = self.script.answer(asked)
+        script = self.server.script  # type: ignore[attr-defined]  # a ScriptedServer
+        script.asked.append(asked)
+        answer = script.answer(asked)
         content = b"" if answer.data is None else json.dumps(answer.data).encode()
         self.send_response(answer.status)
         for name, value in answer.headers.items():
@@ -85,17 +75,23 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-@contextmanager
-def running() -> Iterator[Scripted]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("OneHandler", (Handler,), {}))
-    server.daemon_threads = True
-    script = Scripted(f"http://127.0.0.1:{server.server_address[1]}")
-    server.RequestHandlerClass.script = script  # type: ignore[attr-defined]  # the class made above
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield script
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+class ScriptedServer:
+    """What a test holds: where the server is, what it was asked, and what it answers next."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.answer: Callable[[Asked], Answer] = lambda asked: Answer(404)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.script = self  # type: ignore[attr-defined]  # for the handlers
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self.api_url = f"http://127.0.0.1:{self._server.server_address[1]}/v2"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

@@ -112,7 +112,7 @@ class Queue:
 
     def _work(self, key: Hashable, future: Future[Any], work: Callable[[], Any]) -> None:
         if future.done():
-            return  # it was refused for want of a thread, and there is one now
+            return  # it failed for want of a thread, and there is one now
         try:
             check_not_ending()
             with database.own_connections():

@@ -91,7 +91,7 @@ def key_ids() -> tuple[str, ...]:
 def _keys() -> dict[str, Fernet]:
     texts = conf.token_keys()
     if not texts and settings.DEBUG:
-        # So a newcomer need not set a key; a check refuses this outside DEBUG.
+        # So a newcomer need not set a key; a check forbids this outside DEBUG.
         made = salted_hmac("sipgate_provider.token_keys", "", algorithm="sha256").digest()
         texts = (base64.urlsafe_b64encode(made).decode(),)
     if not texts:

@@ -1,2 +1,2 @@
-"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and
+"""Two machines, one database, one rotator, and everything that goes wrong: what is lost, and
 why."""

@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.chaos.proxy import Proxy
 from tests.postgres import Server
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 LEASE, ANSWER = 8.0, 3.0
 """The promises' times, in seconds, shortened as far as they go: connecting stays at 5 s."""
@@ -193,14 +193,14 @@ class Machine:
     """A folder for the journal, a network of its own to database and sipgate, and workers."""
 
     def __init__(
-        self, name: str, folder: Path, server: Server, strict: Strict, record: Record
+        self, name: str, folder: Path, server: Server, rotator: Rotator, record: Record
     ) -> None:
         self.name, self.folder, self.record = name, folder / name, record
         self.workers: list[Worker] = []
         self.ahead = 0.0
         self.log = (folder / f"{name}.log").open("w")
         place = parse_qs(urlsplit(server.url).query)["host"][0]
-        to = urlsplit(strict.url)
+        to = urlsplit(rotator.url)
         self.to_database = Proxy(lambda: _unix(f"{place}/.s.PGSQL.5432"))
         self.to_sipgate = Proxy(
             lambda: socket.create_connection((to.hostname or "", to.port or 0), 5)

@@ -1,4 +1,4 @@
-"""Two machines, one database, one strict server, and everything that goes wrong: what is lost, and
+"""Two machines, one database, one rotator, and everything that goes wrong: what is lost, and
 why.
 
 ``SIPGATE_CHAOS_MINUTES`` (10) and ``SIPGATE_SOAK_MINUTES`` (60) tell how long. Each prints a table
@@ -19,8 +19,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests import postgres, rotating_server
+from tests import postgres
 from tests.chaos.machines import LEASE, UNEXPLAINED, WINDOW_KILLED, Machine, Record
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3 * 3600)]
 
@@ -43,9 +44,7 @@ def now() -> float:
 class Site:
     """Both machines with their workers, and what is counted of them."""
 
-    def __init__(
-        self, folder: Path, server: postgres.Server, sipgate: rotating_server.Strict
-    ) -> None:
+    def __init__(self, folder: Path, server: postgres.Server, sipgate: Rotator) -> None:
         self.server, self.sipgate, self.record = server, sipgate, Record()
         self.machines = [
             Machine(name, folder, server, sipgate, self.record) for name in ("one", "two")
@@ -152,7 +151,7 @@ class Site:
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with postgres.server() as server, rotating_server.running() as sipgate:
+    with postgres.server() as server, Rotator.running() as sipgate:
         one = Site(tmp_path, server, sipgate)
         yield one
         one.close()

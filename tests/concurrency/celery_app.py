@@ -31,7 +31,7 @@ app = celery(Path(os.environ.get("SIPGATE_MESSAGES", "")))
 
 @app.task
 def use(connection: int) -> list[Any]:
-    """Use a token; tell its generation, and in which process that was.
+    """Use a token; tell its version, and in which process that was.
 
     It ends when a refresh of it is under way.
     """

@@ -21,7 +21,7 @@ from sipgate_provider.models import SipgateToken, State
 from tests.concurrency.celery_app import celery
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 
@@ -30,61 +30,63 @@ Start = Callable[..., contextlib.AbstractContextManager["Worker"]]
 
 
 def test_children_that_end_while_they_refresh(
-    start: Start, connect: Connect, strict: Strict
+    start: Start, connect: Connect, rotator: Rotator
 ) -> None:
     """Each task gets the present token; its process ends while a refresh is under way or begins.
 
     The main process has used threads and connections of its own before it forked.
     """
-    strict.set(latency=1)
+    rotator.set(latency=1)
     first = connect(age=400).pk
     with start(
         "-P", "prefork", "-c", "2", "--max-tasks-per-child", "1", SIPGATE_FIRST=str(first)
     ) as worker:
         results = [worker.use(connect(age=240).pk) for _ in range(4)]
         answers = [result.get(timeout=60) for result in results]
-        assert [generation for generation, _ in answers] == [1] * 4
+        assert [version for version, _ in answers] == [1] * 4
         assert len({process for _, process in answers}) == 4, "each had a process of its own"
-    assert strict.counts()["rotated"] > 1, "some were asked for"
+    assert rotator.counts()["rotated"] > 1, "some were asked for"
     assert {
         tokens.refresh(pk).state for pk in SipgateToken.objects.values_list("pk", flat=True)
     } == {State.ACTIVE}
-    assert (strict.counts()["reuse"], strict.counts()["refused"]) == (0, 0)
+    assert (rotator.counts()["reuse"], rotator.counts()["rejected"]) == (0, 0)
 
 
 @pytest.mark.long
-def test_a_soft_time_limit_inside_a_refresh(start: Start, connect: Connect, strict: Strict) -> None:
+def test_a_soft_time_limit_inside_a_refresh(
+    start: Start, connect: Connect, rotator: Rotator
+) -> None:
     """And the process ends with that task."""
-    strict.set(latency=3)
+    rotator.set(latency=3)
     connection = connect(age=400).pk
     with start("-P", "prefork", "-c", "1", "--max-tasks-per-child", "1") as worker:
         with pytest.raises(SoftTimeLimitExceeded):
             worker.use(connection, soft_time_limit=1).get(timeout=60)
-        assert generations() == {1}, "it is still being refreshed"
+        assert versions() == {1}, "it is still being refreshed"
         assert worker.use(connection).get(timeout=60)[0] == 2
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
     assert tokens.load(connection).lease_holder == ""
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_worker_that_is_told_to_stop(
-    start: Start, connect: Connect, strict: Strict, pool: str
+    start: Start, connect: Connect, rotator: Rotator, pool: str
 ) -> None:
-    strict.set(latency=1)
+    rotator.set(latency=1)
     with start("-P", pool, "-c", "4") as worker:
         results = [worker.use(connect(age=240).pk) for _ in range(4)]
         assert [result.get(timeout=60)[0] for result in results] == [1] * 4
         stale = connect(age=400).pk
         waiting = [worker.use(stale) for _ in range(3)]
-        wait_for(lambda: strict.counts()["arrived"] == 5, worker)
+        wait_for(lambda: rotator.counts()["arrived"] == 5, worker)
         worker.stop()
         assert {result.get(timeout=10)[0] for result in waiting} == {2}, (
             "a task that runs is finished"
         )
     assert worker.process.returncode == 0
-    assert generations() == {2}
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (5, 0)
+    assert versions() == {2}
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (5, 0)
 
 
 class Worker:
@@ -136,5 +138,5 @@ def wait_for(happened: Callable[[], Any], worker: Worker) -> None:
         time.sleep(0.05)
 
 
-def generations() -> set[int]:
+def versions() -> set[int]:
     return set(SipgateToken.objects.values_list("number", flat=True))

@@ -7,24 +7,24 @@ import pytest
 from sipgate_provider.models import SipgateToken
 from tests.conftest import Connect
 from tests.processes import workers
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 ROWS = 60
 
 
-def test_machines_share_the_work(connect: Connect, strict: Strict) -> None:
+def test_machines_share_the_work(connect: Connect, rotator: Rotator) -> None:
     pks = [connect(age=0.6 * 2_592_000).pk for _ in range(ROWS)]
-    strict.set(latency=0.02)
+    rotator.set(latency=0.02)
     with workers(4) as [visitors, *machines]:
         for machine in machines:
             machine.tell(keepalive=True, threads=16)
         for pk in pks[:20]:
             assert {outcome[0] for outcome in visitors.ask(connection=pk, threads=4)} == {"ok"}
         reports = [machine.read() for machine in machines]
-    counts = strict.counts()
-    assert (counts["rotated"], counts["reuse"], counts["refused"]) == (ROWS, 0, 0)
+    counts = rotator.counts()
+    assert (counts["rotated"], counts["reuse"], counts["rejected"]) == (ROWS, 0, 0)
     assert sum(report["refreshed"] for report in reports) >= ROWS - 20
     assert sum(report["failed"] + report["needs_sign_in"] for report in reports) == 0
     assert set(SipgateToken.objects.values_list("number", "lease_holder")) == {(2, "")}

@@ -19,7 +19,7 @@ from tests.concurrency import points
 from tests.concurrency.crew import end_leases
 from tests.conftest import Connect
 from tests.processes import die_at
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -27,20 +27,20 @@ SURVIVED = [point for point in points.POINTS if point not in points.LOST]
 
 
 @pytest.mark.parametrize("point", SURVIVED)
-def test_the_connection_survives(connect: Connect, strict: Strict, point: str) -> None:
+def test_the_connection_survives(connect: Connect, rotator: Rotator, point: str) -> None:
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     end_leases()
     token = tokens.token(connection)
     row = tokens.load(connection)
     assert (row.state, row.number, token.number) == (State.ACTIVE, 2, 2)
-    assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1)
+    assert (rotator.counts()["reuse"], rotator.counts()["rotated"]) == (0, 1)
     tokens.recover()
     assert (tokens.journal_waiting(), tokens.load(connection).number) == (0, 2)
 
 
 def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
-    connect: Connect, strict: Strict
+    connect: Connect, rotator: Rotator
 ) -> None:
     """A killed process resets its connection: what sipgate has not read by then was never sent."""
     connection = connect(age=400).pk
@@ -48,7 +48,7 @@ def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
     end_leases()
     with contextlib.suppress(errors.NeedsSignIn):
         tokens.token(connection)
-    row, counts = tokens.load(connection), strict.counts()
+    row, counts = tokens.load(connection), rotator.counts()
     was_read = counts["refresh"] == 2
     assert (row.state, row.reason, counts["reuse"]) == (
         (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION, 1)
@@ -58,7 +58,7 @@ def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
 
 
 @pytest.mark.parametrize("point", [point for point in points.LOST if point != "sent"])
-def test_the_window_ends_as_lost_rotation(connect: Connect, strict: Strict, point: str) -> None:
+def test_the_window_ends_as_lost_rotation(connect: Connect, rotator: Rotator, point: str) -> None:
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     end_leases()
@@ -66,24 +66,24 @@ def test_the_window_ends_as_lost_rotation(connect: Connect, strict: Strict, poin
         tokens.token(connection)
     row = tokens.load(connection)
     assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
-    assert strict.counts()["refresh"] == 2
+    assert rotator.counts()["refresh"] == 2
 
 
 @pytest.mark.parametrize("point", ["leased", "journaled", "stored"])
-def test_keepalive_killed_loses_nothing(connect: Connect, strict: Strict, point: str) -> None:
+def test_keepalive_killed_loses_nothing(connect: Connect, rotator: Rotator, point: str) -> None:
     """With many at once, a kill hits each at another point, and some in the window."""
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(5)]
     die_at(point, keepalive=True, rate=2)
     end_leases()
     assert {tokens.token(pk).number for pk in connections} == {2}
     assert {tokens.load(pk).state for pk in connections} == {State.ACTIVE}
-    counts = strict.counts()
-    assert (counts["reuse"], counts["refused"], counts["rotated"]) == (0, 0, 5)
+    counts = rotator.counts()
+    assert (counts["reuse"], counts["rejected"], counts["rotated"]) == (0, 0, 5)
 
 
 @pytest.mark.parametrize("point", ["leased", "journaled"])
 def test_nobody_takes_the_lease_before_it_is_over(
-    connect: Connect, strict: Strict, folder: Path, settings: Any, point: str
+    connect: Connect, rotator: Rotator, folder: Path, settings: Any, point: str
 ) -> None:
     """But what was journaled on this machine is stored at once."""
     connection = connect(age=400).pk
@@ -98,7 +98,7 @@ def test_nobody_takes_the_lease_before_it_is_over(
             tokens.token(connection, wait=0.5)
         end_leases()
     assert tokens.token(connection).number == 2
-    assert strict.counts()["reuse"] == 0
+    assert rotator.counts()["reuse"] == 0
 
 
 def test_others_go_on_with_a_token_that_still_lives(connect: Connect) -> None:

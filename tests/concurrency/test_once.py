@@ -14,23 +14,23 @@ from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
 from tests.conftest import Connect
 from tests.processes import Worker, environment, workers
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
 
 PROCESSES, THREADS = 8, 8
 
 
-def test_eight_processes_with_eight_threads(connect: Connect, strict: Strict) -> None:
+def test_eight_processes_with_eight_threads(connect: Connect, rotator: Rotator) -> None:
     """Whatever sipgate's latency is."""
     with workers(PROCESSES) as crowd:
         for latency, rounds in ((0, 20), (0.05, 10), (1, 1)):
-            strict.reset()
-            strict.set(latency=latency)
-            rotate(crowd, connect().pk, strict, rounds)
+            rotator.reset()
+            rotator.set(latency=latency)
+            rotate(crowd, connect().pk, rotator, rounds)
 
 
-def test_a_hundred_rotations(connect: Connect, strict: Strict) -> None:
+def test_a_hundred_rotations(connect: Connect, rotator: Rotator) -> None:
     """Two processes with four threads each: as many rotations as fit, contended every time."""
     connection = connect().pk
     with workers(2) as crowd:
@@ -39,37 +39,37 @@ def test_a_hundred_rotations(connect: Connect, strict: Strict) -> None:
             for worker in crowd:
                 worker.tell(connection=connection, threads=4)
             assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
-    counts = strict.counts()
+    counts = rotator.counts()
     assert (counts["refresh"], counts["reuse"]) == (100, 0)
     assert tokens.load(connection).refresh_count == 100
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_ten_thousand_rotations(connect: Connect, strict: Strict) -> None:
+def test_ten_thousand_rotations(connect: Connect, rotator: Rotator) -> None:
     connection = connect().pk
     with workers(PROCESSES) as crowd:
-        rotate(crowd, connection, strict, 10_000)
+        rotate(crowd, connection, rotator, 10_000)
 
 
-def test_rollback_of_another_process(connect: Connect, strict: Strict) -> None:
+def test_rollback_of_another_process(connect: Connect, rotator: Rotator) -> None:
     from django.db import connection as database
 
     pk = connect(age=400).pk
     with workers(1) as crowd:
         kind, _ = crowd[0].ask(connection=pk, roll_back=True)
         if database.vendor == "sqlite":
-            assert (kind, strict.counts()["refresh"]) == ("CallerHoldsLock", 0)
+            assert (kind, rotator.counts()["refresh"]) == ("CallerHoldsLock", 0)
             return
         assert kind == "ok"
     assert tokens.load(pk).number == 2
 
 
 def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
-    connect: Connect, strict: Strict
+    connect: Connect, rotator: Rotator
 ) -> None:
     connection = connect(age=280).pk
-    strict.set(latency=0.3)
+    rotator.set(latency=0.3)
     with workers(1) as crowd:
         crowd[0].ask(connection=connect().pk)  # warm
         outcomes = crowd[0].ask(connection=connection, threads=64)
@@ -80,34 +80,34 @@ def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
     assert slowest < 2, slowest
 
 
-def test_terminated_worker_stores_what_it_asked_for(connect: Connect, strict: Strict) -> None:
+def test_terminated_worker_stores_what_it_asked_for(connect: Connect, rotator: Rotator) -> None:
     connection = connect(age=400).pk
-    strict.set(latency=1)
+    rotator.set(latency=1)
     with workers(1) as crowd:
         crowd[0].tell(connection=connection, threads=2)
         give_up = time.monotonic() + 10
-        while not strict.counts().get("arrived") and time.monotonic() < give_up:
+        while not rotator.counts().get("arrived") and time.monotonic() < give_up:
             time.sleep(
                 0.02
             )  # until the token has been sent; before that, the end of the worker means: not sent
         crowd[0].process.terminate()
         crowd[0].process.join(20)
     assert tokens.load(connection).number == 2
-    assert strict.counts()["reuse"] == 0
+    assert rotator.counts()["reuse"] == 0
 
 
-def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, strict: Strict) -> None:
+def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, rotator: Rotator) -> None:
     connection = connect(age=240).pk
-    strict.set(latency=1)
-    end_of_a_command(connection, strict)
+    rotator.set(latency=1)
+    end_of_a_command(connection, rotator)
     assert (tokens.load(connection).number, tokens.load(connection).lease_holder) == (2, "")
-    assert strict.counts()["reuse"] == 0
+    assert rotator.counts()["reuse"] == 0
 
 
-def test_a_command_ends_though_sipgate_hangs(connect: Connect, strict: Strict) -> None:
+def test_a_command_ends_though_sipgate_hangs(connect: Connect, rotator: Rotator) -> None:
     connection = connect(age=240).pk
-    strict.set(fault="hang", times=1, hang=20)
-    assert end_of_a_command(connection, strict) < 15
+    rotator.set(fault="hang", times=1, hang=20)
+    assert end_of_a_command(connection, rotator) < 15
     row = tokens.load(connection)
     assert (row.number, row.state, row.unanswered) == (1, State.FAILING, True)
 
@@ -119,21 +119,21 @@ def make_stale(connection: int) -> None:
     )
 
 
-def one_rotation(crowd: list[Worker], connection: int, generation: int) -> None:
+def one_rotation(crowd: list[Worker], connection: int, version: int) -> None:
     """Let everybody ask for the stale token at once; check that all got the same new one."""
     make_stale(connection)
     for worker in crowd:
         worker.tell(connection=connection, threads=THREADS)
     outcomes = [outcome for worker in crowd for outcome in worker.read()]
-    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", generation)}
+    assert {tuple(outcome[:2]) for outcome in outcomes} == {("ok", version)}
     assert len(outcomes) == THREADS * len(crowd)
 
 
-def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) -> None:
+def rotate(crowd: list[Worker], connection: int, rotator: Rotator, rounds: int) -> None:
     first = tokens.load(connection).number
     for number in range(rounds):
         one_rotation(crowd, connection, first + number + 1)
-    counts = strict.counts()
+    counts = rotator.counts()
     assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
     row = tokens.load(connection)
     assert (row.state, row.lease_holder, row.refresh_count) == (
@@ -146,20 +146,20 @@ def rotate(crowd: list[Worker], connection: int, strict: Strict, rounds: int) ->
 COMMAND = """
 from sipgate_provider import tokens
 from sipgate_provider.remote import oauth
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 oauth.ANSWER_SECONDS = 2
 print(tokens.token({connection}).number)
-while not Strict("{url}").counts()["arrived"]:
+while not Rotator("{url}").counts()["arrived"]:
     pass
 """
 
 
-def end_of_a_command(connection: int, strict: Strict) -> float:
+def end_of_a_command(connection: int, rotator: Rotator) -> float:
     """Run a command that ends when the refresh behind its token has been sent.
 
     Returns how many seconds it took.
     """
-    code = COMMAND.format(connection=connection, url=strict.url)
+    code = COMMAND.format(connection=connection, url=rotator.url)
     started = time.monotonic()
     words = [sys.executable, "manage.py", "shell", "--verbosity", "0", "-c", code]
     done = subprocess.run(

@@ -19,7 +19,7 @@ from sipgate_provider.models import Reason, State
 from tests.concurrency.crew import Crew, end_leases, meet
 from tests.concurrency.points import KILL, LOST, PAUSE, POINTS
 from tests.conftest import Connect
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -29,32 +29,34 @@ HOWS = [(PAUSE, PAUSE), (PAUSE, KILL), (KILL, PAUSE), (KILL, KILL)]
 
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
 def test_some_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+    hows: tuple[str, str], crew: Crew, connect: Connect, rotator: Rotator
 ) -> None:
     """Each point once as the first one's and once as the second one's, over the four tests."""
     start = HOWS.index(hows)
     pairs = [(name, NAMES[(number * 7 + 3) % len(NAMES)]) for number, name in enumerate(NAMES)]
-    try_pairs(pairs[start::4], hows, crew, connect, strict)
+    try_pairs(pairs[start::4], hows, crew, connect, rotator)
 
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
 def test_all_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, strict: Strict
+    hows: tuple[str, str], crew: Crew, connect: Connect, rotator: Rotator
 ) -> None:
-    try_pairs([(first, second) for first in NAMES for second in NAMES], hows, crew, connect, strict)
+    try_pairs(
+        [(first, second) for first in NAMES for second in NAMES], hows, crew, connect, rotator
+    )
 
 
 @pytest.fixture
-def crew(settings: Any, strict: Strict, tmp_path: Path) -> Iterator[Crew]:
+def crew(settings: Any, rotator: Rotator, tmp_path: Path) -> Iterator[Crew]:
     settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
     one = Crew()
     yield one
     one.close()
 
 
-def check(connection: int, strict: Strict, *, may_be_lost: bool) -> None:
+def check(connection: int, rotator: Rotator, *, may_be_lost: bool) -> None:
     """Nothing was lost but by a kill in the window that stays; then the row says so."""
     end_leases()
     try:
@@ -64,12 +66,12 @@ def check(connection: int, strict: Strict, *, may_be_lost: bool) -> None:
         assert may_be_lost, "tokens were lost"
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.LOST_ROTATION)
         return
-    assert (strict.counts()["reuse"], strict.counts()["rotated"]) == (0, 1), (
+    assert (rotator.counts()["reuse"], rotator.counts()["rotated"]) == (0, 1), (
         "a token was sent twice"
     )
     assert (token.number, tokens.load(connection).lease_holder) == (2, "")
     answer = requests.get(
-        f"{strict.api_url}/account", headers={"Authorization": f"Bearer {token.value}"}, timeout=10
+        f"{rotator.api_url}/account", headers={"Authorization": f"Bearer {token.value}"}, timeout=10
     )
     assert answer.status_code == 200, "the newest tokens are dead"
     tokens.recover()
@@ -81,17 +83,17 @@ def try_pairs(
     hows: tuple[str, str],
     crew: Crew,
     connect: Connect,
-    strict: Strict,
+    rotator: Rotator,
 ) -> None:
     for points in pairs:
-        strict.reset()
+        rotator.reset()
         first, second = zip(points, hows, strict=True)
         connection = connect(age=400).pk
         try:
             meet(crew, connection, first, second)
             check(
                 connection,
-                strict,
+                rotator,
                 may_be_lost=any(point in LOST and how == KILL for point, how in (first, second)),
             )
         except AssertionError as error:

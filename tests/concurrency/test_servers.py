@@ -18,7 +18,7 @@ from django.test import Client
 from sipgate_provider import tokens
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -51,14 +51,19 @@ SERVERS = {
     + [(name, signal.SIGHUP if name.startswith("uwsgi") else signal.SIGINT) for name in SERVERS],
 )
 def test_what_was_sent_is_stored(
-    connect: Connect, strict: Strict, settings: Any, folder: Path, server: str, how: signal.Signals
+    connect: Connect,
+    rotator: Rotator,
+    settings: Any,
+    folder: Path,
+    server: str,
+    how: signal.Signals,
 ) -> None:
     """A page has given up waiting for a refresh, and the server is told to stop.
 
     By SIGHUP, uWSGI reloads.
     """
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.1
-    strict.set(latency=3)
+    rotator.set(latency=3)
     connection = connect(age=400)
     person = Client()
     person.force_login(connection.user, backend="django.contrib.auth.backends.ModelBackend")
@@ -78,7 +83,7 @@ def test_what_was_sent_is_stored(
     try:
         wait_for(lambda: is_open(port))
         page()
-        wait_for(lambda: strict.counts()["arrived"] == 1)
+        wait_for(lambda: rotator.counts()["arrived"] == 1)
         process.send_signal(how)
         if how != signal.SIGHUP:
             process.wait(60)
@@ -87,7 +92,7 @@ def test_what_was_sent_is_stored(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
 
 
 @pytest.fixture(scope="module")

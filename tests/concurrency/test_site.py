@@ -21,7 +21,7 @@ from sipgate_provider.models import SipgateToken
 from tests.conftest import Connect
 from tests.journey import Browser
 from tests.processes import site
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
@@ -42,11 +42,11 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
 
 @pytest.mark.long
 def test_a_site_told_to_stop_does_not_work_off_its_queue(
-    connect: Connect, strict: Strict, settings: Any
+    connect: Connect, rotator: Rotator, settings: Any
 ) -> None:
     """100 connections need a refresh, 32 are asked for: the rest would take three answers' time."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
-    strict.set(latency=4)
+    rotator.set(latency=4)
     user = connect(age=400).user
     for _ in range(99):
         SocialAccount.objects.filter(pk=connect(age=400).pk).update(user=user)
@@ -55,11 +55,11 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(
     session = str(person.cookies[django_settings.SESSION_COOKIE_NAME].value)
     with site(processes=1, threads=4) as running:
         assert running.get("/account.json", session=session).status_code == 200
-        wait_for(lambda: strict.counts()["arrived"] == 32)
+        wait_for(lambda: rotator.counts()["arrived"] == 32)
         started = time.monotonic()
         running.stop()
         assert time.monotonic() - started < 8
-    counts = strict.counts()
+    counts = rotator.counts()
     assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (
         32,
         32,

@@ -218,7 +218,7 @@ def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ng
 
 
 @pytest.mark.long
-def test_a_reload_refuses_no_page(site: Served) -> None:
+def test_a_reload_loses_no_page(site: Served) -> None:
     def workers() -> set[str]:
         first = site.process.pid
         return set(Path(f"/proc/{first}/task/{first}/children").read_text().split())

@@ -12,25 +12,25 @@ from django.core.management import CommandError, call_command
 from sipgate_provider import tokens
 from sipgate_provider.models import Reason, State
 from tests.conftest import Connect
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_account_refresh_account(connect: Connect, strict: Strict) -> None:
+def test_account_refresh_account(connect: Connect, rotator: Rotator) -> None:
     connection = connect()
     old = tokens.token(connection).value
     text = shown("person0")
     assert (text.count("Strict GmbH"), text.count("Refreshed.")) == (2, 1)
-    assert (strict.counts()["refresh"], strict.counts()["api"]) == (1, 2)
+    assert (rotator.counts()["refresh"], rotator.counts()["api"]) == (1, 2)
     for secret in (old, tokens.token(connection).value):
         assert str(secret) not in text
 
 
-def test_without_a_refresh(connect: Connect, strict: Strict) -> None:
+def test_without_a_refresh(connect: Connect, rotator: Rotator) -> None:
     connect()
     assert shown("person0", "--no-refresh").count("Strict GmbH") == 1
-    assert strict.counts()["refresh"] == 0
+    assert rotator.counts()["refresh"] == 0
 
 
 def test_a_user_is_found_by_name_address_and_sipgate_id(connect: Connect) -> None:
@@ -42,14 +42,14 @@ def test_a_user_is_found_by_name_address_and_sipgate_id(connect: Connect) -> Non
         assert shown(name, "--no-refresh").count("Strict GmbH") == 1, name
 
 
-def test_trouble_is_one_sentence(connect: Connect, strict: Strict) -> None:
+def test_trouble_is_one_sentence(connect: Connect, rotator: Rotator) -> None:
     with pytest.raises(CommandError, match="No sipgate connection belongs"):
         shown("nobody")
     connect(state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE, age=400)
     with pytest.raises(CommandError, match=r"^person0: .* needs a new sign-in; see manage.py"):
         shown("person0")
     connect()
-    strict.set(fault="503", times=1)
+    rotator.set(fault="503", times=1)
     with pytest.raises(CommandError, match="HTTP 503"):
         shown("person1")
 

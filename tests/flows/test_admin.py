@@ -36,7 +36,7 @@ from sipgate_provider.models import (
 )
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 User = get_user_model()
 LIST = "/admin/socialaccount/socialaccount/"
@@ -246,12 +246,12 @@ class TestActions:
         assert set(SipgateToken.objects.values_list("number", flat=True)) == {2}
 
     def test_a_failure_becomes_a_message(
-        self, boss: Client, connect: Connect, strict: Strict
+        self, boss: Client, connect: Connect, rotator: Rotator
     ) -> None:
         good, ended = connect(), connect(state=State.NEEDS_SIGN_IN, reason=Reason.REVOKED)
         told = levels(choose(boss, "refresh", good.pk, ended.pk))
         assert sorted(told) == ["error", "success"]
-        strict.set(fault="500", times=1)
+        rotator.set(fault="500", times=1)
         ((level, text),) = said(choose(boss, "refresh", good.pk))
         assert (level, good.uid in text, "500" in text) == ("error", True, True)
 

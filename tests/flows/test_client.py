@@ -28,11 +28,10 @@ from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.remote import session
 from sipgate_provider.values import CallStatus, Direction, EntryType, FaxStatus
 from sipgate_sandbox.launch import Running
-from tests import scripted_server
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.rotating_server import Strict
-from tests.scripted_server import Answer, Asked, Scripted
+from tests.rotator import Rotator
+from tests.scripted_server import Answer, Asked, ScriptedServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -240,10 +239,10 @@ class TestToken:
         with django_assert_num_queries(1):
             assert client.get("/account")["company"] == "Strict GmbH"
 
-    def test_an_expired_one_is_refreshed_before(self, connect: Connect, strict: Strict) -> None:
+    def test_an_expired_one_is_refreshed_before(self, connect: Connect, rotator: Rotator) -> None:
         client = SipgateClient(connect(age=400))
         assert client.get("/account")["verified"] is True
-        assert (strict.counts()["refresh"], strict.counts()["api_401"]) == (1, 0)
+        assert (rotator.counts()["refresh"], rotator.counts()["api_401"]) == (1, 0)
 
     def test_one_401_is_healed_by_one_refresh(
         self, client: SipgateClient, sandbox: Running
@@ -288,14 +287,14 @@ class TestErrors:
         assert asked(sandbox, "refresh") == 0, "a 403 is not healed by a new token"
 
     def test_a_post_is_not_repeated_on_a_broken_connection(
-        self, scripted: Scripted, of_nobody: SipgateClient
+        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
     ) -> None:
-        scripted.answer = lambda asked: Answer(503)
+        scripted_server.answer = lambda asked: Answer(503)
         for method in ("post", "put", "patch", "delete"):
             with pytest.raises(errors.SipgateUnavailable) as raised:
                 getattr(of_nobody, method)("/history", json={"a": 1})
             assert raised.value.sent
-        assert [one.method for one in scripted.asked] == ["POST", "PUT", "PATCH", "DELETE"]
+        assert [one.method for one in scripted_server.asked] == ["POST", "PUT", "PATCH", "DELETE"]
 
     def test_nobody_can_be_asked(self, connect: Connect, settings: Any) -> None:
         with socket.socket() as closed:
@@ -341,7 +340,7 @@ class TestDownload:
         assert (raised.value.endpoint, file.getvalue()) == ("GET /documents/{id}", b"")
 
     def test_the_token_goes_nowhere_else(
-        self, scripted: Scripted, of_nobody: SipgateClient
+        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
     ) -> None:
         for address in (
             "https://evil.example/v2/documents/fax.pdf",
@@ -351,14 +350,14 @@ class TestDownload:
         ):
             with pytest.raises(ValueError, match="below"):
                 of_nobody.download(address, io.BytesIO())
-        assert scripted.asked == []
+        assert scripted_server.asked == []
 
     def test_a_whole_address_with_a_query(
-        self, scripted: Scripted, of_nobody: SipgateClient
+        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
     ) -> None:
-        scripted.answer = lambda asked: Answer(data="x")
-        of_nobody.download(f"{scripted.api_url}/faxes/1?part=2", io.BytesIO())
-        assert [(one.path, one.query, one.headers["accept"]) for one in scripted.asked] == [
+        scripted_server.answer = lambda asked: Answer(data="x")
+        of_nobody.download(f"{scripted_server.api_url}/faxes/1?part=2", io.BytesIO())
+        assert [(one.path, one.query, one.headers["accept"]) for one in scripted_server.asked] == [
             ("/faxes/1", {"part": ["2"]}, "*/*")
         ]
 
@@ -399,7 +398,7 @@ class TestAsync:
         asyncio.run(journey())
 
     def test_an_ending_token_is_refreshed_once_for_all_tasks(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         client = SipgateClient(connect(age=400))
 
@@ -407,12 +406,12 @@ class TestAsync:
             return await asyncio.gather(*(in_thread(client.get)("/account") for _ in range(10)))
 
         assert len(asyncio.run(journey())) == 10
-        assert strict.counts()["refresh"] == 1
+        assert rotator.counts()["refresh"] == 1
 
 
 class TestDatabase:
     def test_no_connection_is_held_while_sipgate_is_asked(
-        self, scripted: Scripted, of_nobody: SipgateClient
+        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
     ) -> None:
         mine = connections["default"]
         held: list[bool] = []
@@ -421,14 +420,14 @@ class TestDatabase:
             held.append(mine.connection is not None)
             return Answer(data={})
 
-        scripted.answer = answer
+        scripted_server.answer = answer
         of_nobody.get("/account")
         assert held == [mine.vendor == "sqlite"], "a file is nobody else's to wait for"
 
     def test_a_transaction_of_the_caller_is_left_alone(
-        self, scripted: Scripted, of_nobody: SipgateClient
+        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
     ) -> None:
-        scripted.answer = lambda asked: Answer(data={})
+        scripted_server.answer = lambda asked: Answer(data={})
         with transaction.atomic():
             User.objects.create(username="written before")
             of_nobody.get("/account")
@@ -465,16 +464,16 @@ def client(browser: Browser, granted: Callable[[list[str]], None]) -> SipgateCli
 
 
 @pytest.fixture
-def scripted(settings: Any, strict: Strict) -> Iterator[Scripted]:
+def scripted_server(settings: Any, rotator: Rotator) -> Iterator[ScriptedServer]:
     """An API that answers as the test says; tokens come from a server of their own."""
-    with scripted_server.running() as script:
-        settings.SIPGATE_API_URL = script.api_url
-        yield script
+    with ScriptedServer() as server:
+        settings.SIPGATE_API_URL = server.api_url
+        yield server
 
 
 @pytest.fixture
-def of_nobody(scripted: Scripted, connect: Connect) -> SipgateClient:
-    """A client whose API is the scripted one."""
+def of_nobody(scripted_server: ScriptedServer, connect: Connect) -> SipgateClient:
+    """A client whose API is the scripted server."""
     return SipgateClient(connect())
 
 

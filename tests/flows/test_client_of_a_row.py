@@ -14,7 +14,7 @@ from allauth.socialaccount.models import SocialApp
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.conftest import Connect
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,11 +32,11 @@ class TestSeveralClients:
             assert tokens.load(connection.pk).client_id == client_id
 
     def test_access_is_ended_by_the_rows_own(
-        self, connect: Connect, strict: Strict, several: None
+        self, connect: Connect, rotator: Rotator, several: None
     ) -> None:
         connect(client_id=THERE).delete()
         assert tokens.errands.wait_idle(10)
-        assert strict.counts()["revoke"] == 1
+        assert rotator.counts()["revoke"] == 1
 
     def test_which_one_is_meant_without_a_site_is_asked_with_a_cure(
         self, connect: Connect, several: None
@@ -60,7 +60,7 @@ class TestSeveralClients:
 
 class TestOtherClient:
     def test_its_tokens_are_not_sent_and_work_again_when_it_is_back(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400, client_id=THERE)
         for _ in range(2):
@@ -68,7 +68,7 @@ class TestOtherClient:
                 tokens.token(connection)
         row = tokens.load(connection.pk)
         assert (row.state, row.reason) == (State.MISCONFIGURED, Reason.OTHER_CLIENT)
-        assert strict.counts()["arrived"] == 0
+        assert rotator.counts()["arrived"] == 0
         SipgateToken.objects.update(client_id="")
         assert tokens.token(connection).number == 2
 

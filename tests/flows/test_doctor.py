@@ -155,8 +155,8 @@ class TestClient:
         SocialApp.objects.first().delete()
         assert findings(offline=True) == {}
 
-    def test_a_pause(self, settings: Any, connect: Connect, strict: Any) -> None:
-        strict.set(fault="client", times=1)
+    def test_a_pause(self, settings: Any, connect: Connect, rotator: Any) -> None:
+        rotator.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
             tokens.refresh(connect())
         assert "secret in SOCIALACCOUNT_PROVIDERS" in findings(offline=True)["client.paused"].cure

@@ -20,7 +20,7 @@ from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import endings, rows
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -69,84 +69,84 @@ class TestJourney:
 
 
 class TestTheIdentityDecides:
-    def test_a_consent_cancels_what_is_pending(self, pending: Ending, strict: Strict) -> None:
-        sign_in(strict)
+    def test_a_consent_cancels_what_is_pending(self, pending: Ending, rotator: Rotator) -> None:
+        sign_in(rotator)
         assert not Ending.objects.exists()
         assert endings.deliver(pending.pk)
-        assert strict.counts()["dead"] == 0
+        assert rotator.counts()["dead"] == 0
 
-    def test_with_the_consent_or_not_at_all(self, pending: Ending, strict: Strict) -> None:
+    def test_with_the_consent_or_not_at_all(self, pending: Ending, rotator: Rotator) -> None:
         with transaction.atomic():
-            sign_in(strict)
+            sign_in(rotator)
             transaction.set_rollback(True)
         make_due()
         assert keepalive.run(rate=0).endings_done == 1
-        assert (strict.counts()["dead"], Ending.objects.count()) == (1, 0)
+        assert (rotator.counts()["dead"], Ending.objects.count()) == (1, 0)
 
-    def test_two_users_with_one_identity(self, pending: Ending, strict: Strict) -> None:
-        connection = sign_in(strict, username="another", family="another browser")
+    def test_two_users_with_one_identity(self, pending: Ending, rotator: Rotator) -> None:
+        connection = sign_in(rotator, username="another", family="another browser")
         make_due()
         keepalive.run(rate=0)
-        assert strict.counts()["revoke"] == 0
+        assert rotator.counts()["revoke"] == 0
         assert tokens.refresh(connection).number == 2
 
     @pytest.mark.parametrize("state", [State.ACTIVE, State.FAILING, State.NEEDS_SIGN_IN])
     def test_it_is_looked_at_directly_before_the_request(
-        self, pending: Ending, strict: Strict, state: State
+        self, pending: Ending, rotator: Rotator, state: State
     ) -> None:
         """Whatever put the connection there: nobody told the outbox."""
-        rows.store_consent(other_connection(), issued(strict), scope=[])
+        rows.store_consent(other_connection(), issued(rotator), scope=[])
         reason = Reason.NONE if state is State.ACTIVE else Reason.REJECTED
         SipgateToken.objects.update(state=state, reason=reason)
         make_due()
         assert keepalive.run(rate=0).endings_done == 1
-        assert (strict.counts()["dead"], Ending.objects.count()) == (0, 0)
+        assert (rotator.counts()["dead"], Ending.objects.count()) == (0, 0)
         assert TokenEvent.objects.latest("id").kind == TokenEvent.Kind.ENDING_DROPPED
 
     def test_a_connection_that_was_ended_here_protects_nothing(
-        self, pending: Ending, strict: Strict
+        self, pending: Ending, rotator: Rotator
     ) -> None:
-        row, _ = rows.store_consent(other_connection(), issued(strict), scope=[])
+        row, _ = rows.store_consent(other_connection(), issued(rotator), scope=[])
         rows.forget(row, reason=Reason.REVOKED)
         make_due()
         keepalive.run(rate=0)
-        assert strict.counts()["dead"] == 1
+        assert rotator.counts()["dead"] == 1
 
     def test_nor_does_one_of_another_client_or_another_identity(
-        self, pending: Ending, strict: Strict, connect: Connect
+        self, pending: Ending, rotator: Rotator, connect: Connect
     ) -> None:
         of_another_client = connect(client_id="1-1-another")
         SocialAccount.objects.filter(pk=of_another_client.pk).update(uid=UID)
         connect()
         make_due()
         keepalive.run(rate=0)
-        assert strict.counts()["dead"] == 1
+        assert rotator.counts()["dead"] == 1
 
 
 class TestWhatCannotSucceed:
     @pytest.mark.parametrize("status", [404, 405, 501])
-    def test_logout_where_there_is_no_revocation(self, strict: Strict, status: int) -> None:
-        strict.set(without="revoke", status=status)
-        disconnect(sign_in(strict))
-        assert (strict.counts()["logout"], strict.counts()["dead"]) == (1, 1)
+    def test_logout_where_there_is_no_revocation(self, rotator: Rotator, status: int) -> None:
+        rotator.set(without="revoke", status=status)
+        disconnect(sign_in(rotator))
+        assert (rotator.counts()["logout"], rotator.counts()["dead"]) == (1, 1)
         assert TokenEvent.objects.get(kind="ending").note == "disconnected (logout)"
 
-    def test_the_operator_decides_how(self, strict: Strict, settings: Any) -> None:
+    def test_the_operator_decides_how(self, rotator: Rotator, settings: Any) -> None:
         settings.SIPGATE_REVOKE_URL = "off"
-        disconnect(sign_in(strict))
-        assert (strict.counts()["revoke_asked"], strict.counts()["logout"]) == (0, 1)
+        disconnect(sign_in(rotator))
+        assert (rotator.counts()["revoke_asked"], rotator.counts()["logout"]) == (0, 1)
         settings.SIPGATE_REVOKE_URL, settings.SIPGATE_LOGOUT_URL = "", "off"
-        strict.set(without="revoke")
-        disconnect(sign_in(strict))
-        assert (strict.counts()["revoke_asked"], strict.counts()["logout_asked"]) == (1, 1)
+        rotator.set(without="revoke")
+        disconnect(sign_in(rotator))
+        assert (rotator.counts()["revoke_asked"], rotator.counts()["logout_asked"]) == (1, 1)
 
-    def test_neither_exists_and_nothing_sealed_waits(self, strict: Strict) -> None:
-        strict.set(without="both")
-        disconnect(sign_in(strict))
+    def test_neither_exists_and_nothing_sealed_waits(self, rotator: Rotator) -> None:
+        rotator.set(without="both")
+        disconnect(sign_in(rotator))
         assert not Ending.objects.exists()
         assert TokenEvent.objects.get(kind="ending_failed").error_code == "no_endpoint"
 
-    def test_a_token_that_nobody_knows(self, strict: Strict, settings: Any) -> None:
+    def test_a_token_that_nobody_knows(self, rotator: Rotator, settings: Any) -> None:
         unknown = oauth.Tokens(
             access_token="at", refresh_token="unknown", issued_at=datetime.now(UTC)
         )
@@ -154,7 +154,7 @@ class TestWhatCannotSucceed:
             tokens.discard(unknown, uid=UID, user=None, why="unknown")
             assert tokens.errands.wait_idle(10)
         assert not Ending.objects.exists()
-        assert (strict.counts()["revoke_unknown"], strict.counts()["logout_unknown"]) == (1, 1)
+        assert (rotator.counts()["revoke_unknown"], rotator.counts()["logout_unknown"]) == (1, 1)
 
     @pytest.mark.parametrize(
         "origin",
@@ -166,7 +166,7 @@ class TestWhatCannotSucceed:
         ids=lambda origin: next(iter(origin)),
     )
     def test_a_grant_of_another_client_server_or_site_is_not_sent(
-        self, pending: Ending, strict: Strict, origin: dict[str, str]
+        self, pending: Ending, rotator: Rotator, origin: dict[str, str]
     ) -> None:
         assert (pending.client_id, bool(pending.issuer), pending.site) == (
             "1000000-1-sandbox:third-party",
@@ -176,37 +176,37 @@ class TestWhatCannotSucceed:
         Ending.objects.update(**origin)
         make_due()
         assert keepalive.run(rate=0).endings_waiting == 1
-        assert strict.counts()["revoke_asked"] == 0
+        assert rotator.counts()["revoke_asked"] == 0
 
 
 class TestPending:
-    def test_tokens_open_in_their_own_row_only(self, pending: Ending, strict: Strict) -> None:
+    def test_tokens_open_in_their_own_row_only(self, pending: Ending, rotator: Rotator) -> None:
         pending.pk = uuid.uuid4()
         pending.save(force_insert=True)
         make_due()
         assert not endings.deliver(pending.pk)
-        assert strict.counts()["revoke"] == 0
+        assert rotator.counts()["revoke"] == 0
         assert Ending.objects.get(pk=pending.pk).attempts == pending.attempts + 1
 
     def test_the_next_try_is_half_an_hour_away_at_most(
-        self, pending: Ending, strict: Strict
+        self, pending: Ending, rotator: Rotator
     ) -> None:
         Ending.objects.update(attempts=11, next_attempt_at=timezone.now())
-        strict.set(fault="503", times=1)
+        rotator.set(fault="503", times=1)
         assert not endings.deliver(pending.pk)
         assert Ending.objects.get().next_attempt_at <= timezone.now() + timedelta(minutes=30)
 
-    def test_after_a_day_it_is_given_up(self, pending: Ending, strict: Strict) -> None:
+    def test_after_a_day_it_is_given_up(self, pending: Ending, rotator: Rotator) -> None:
         Ending.objects.update(give_up_at=timezone.now(), next_attempt_at=timezone.now())
-        strict.set(fault="503", times=1)
+        rotator.set(fault="503", times=1)
         assert endings.deliver(pending.pk)
         assert not Ending.objects.exists()
         assert TokenEvent.objects.get(kind="ending_failed").error_code == "503"
 
     def test_without_the_key_its_connection_and_user_can_still_be_deleted(
-        self, strict: Strict, settings: Any
+        self, rotator: Rotator, settings: Any
     ) -> None:
-        user = sign_in(strict).user
+        user = sign_in(rotator).user
         settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
         user.delete()
         assert not SocialAccount.objects.exists()
@@ -217,28 +217,28 @@ FAMILY = "one browser session"
 
 
 @pytest.fixture
-def pending(strict: Strict) -> Ending:
+def pending(rotator: Rotator) -> Ending:
     """A disconnect whose ending sipgate answered with 503."""
-    connection = sign_in(strict)
-    strict.set(fault="503", times=1)
+    connection = sign_in(rotator)
+    rotator.set(fault="503", times=1)
     disconnect(connection)
     return Ending.objects.get()
 
 
-def issued(strict: Strict, family: str = FAMILY) -> oauth.Tokens:
+def issued(rotator: Rotator, family: str = FAMILY) -> oauth.Tokens:
     return oauth.Tokens.parse(
-        strict.issue(family=family)[0],
+        rotator.issue(family=family)[0],
         issued_at=datetime.now(UTC),
         client_id="1000000-1-sandbox:third-party",
     )
 
 
-def sign_in(strict: Strict, *, username: str = "one", family: str = FAMILY) -> SocialAccount:
+def sign_in(rotator: Rotator, *, username: str = "one", family: str = FAMILY) -> SocialAccount:
     """Connect the identity ``UID`` with a user of this site, as a completed sign-in does."""
     user, _ = get_user_model().objects.get_or_create(username=username)
     with transaction.atomic():
         connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=UID)
-        tokens.store(connection, issued(strict, family))
+        tokens.store(connection, issued(rotator, family))
     return connection
 
 

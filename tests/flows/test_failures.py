@@ -15,17 +15,17 @@ from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 from tests.conftest import Connect
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3_600.0, 86_400.0
 
 
-def fail(connection: SocialAccount, strict: Strict, fault: str) -> SipgateToken:
-    if fault == "refused":
-        strict.control(kill=True)
-    strict.set(fault=fault, times=1)
+def fail(connection: SocialAccount, rotator: Rotator, fault: str) -> SipgateToken:
+    if fault == "rejected":
+        rotator.control(kill=True)
+    rotator.set(fault=fault, times=1)
     with pytest.raises(errors.SipgateError):
         tokens.refresh(connection)
     row = tokens.load(connection.pk)
@@ -42,54 +42,54 @@ def fail(connection: SocialAccount, strict: Strict, fault: str) -> SipgateToken:
         ("consent", 0, MINUTE),
         ("consent", 10 * MINUTE, 10 * MINUTE),
         ("consent", DAY, HOUR),
-        ("refused", 0, 5 * MINUTE),
-        ("refused", HOUR, HOUR),
-        ("refused", 60 * DAY, 7 * DAY),
+        ("rejected", 0, 5 * MINUTE),
+        ("rejected", HOUR, HOUR),
+        ("rejected", 60 * DAY, 7 * DAY),
     ],
 )
 def test_the_next_attempt(
-    connect: Connect, strict: Strict, fault: str, lasts: float, wait: float
+    connect: Connect, rotator: Rotator, fault: str, lasts: float, wait: float
 ) -> None:
     """After as long again as it has lasted, within bounds, give or take a tenth."""
     since = timezone.now() - timedelta(seconds=lasts)
     was = {
-        "state": State.NEEDS_SIGN_IN if fault == "refused" else State.FAILING,
+        "state": State.NEEDS_SIGN_IN if fault == "rejected" else State.FAILING,
         "next_attempt_at": since,
     }
     connection = connect(
         age=400, **({"state_since": since, "failing_since": since, **was} if lasts else {})
     )
     before = timezone.now()
-    due = (fail(connection, strict, fault).next_attempt_at - before).total_seconds()
+    due = (fail(connection, rotator, fault).next_attempt_at - before).total_seconds()
     assert 0.89 * wait <= due <= 1.11 * wait + 5
 
 
-def test_a_client_that_is_refused_pauses_for_a_minute(connect: Connect, strict: Strict) -> None:
+def test_a_client_that_is_rejected_pauses_for_a_minute(connect: Connect, rotator: Rotator) -> None:
     before = timezone.now()
-    row = fail(connect(age=400), strict, "client")
+    row = fail(connect(age=400), rotator, "client")
     length = (ClientPause.objects.get().until - before).total_seconds()
     assert MINUTE <= length < MINUTE + 10
     assert (row.state, row.next_attempt_at) == (State.MISCONFIGURED, None)
 
 
-def test_an_incident_is_one_event_and_has_one_beginning(connect: Connect, strict: Strict) -> None:
+def test_an_incident_is_one_event_and_has_one_beginning(connect: Connect, rotator: Rotator) -> None:
     connection = connect(age=400)
-    first = fail(connection, strict, "500")
-    second = fail(connection, strict, "500")
+    first = fail(connection, rotator, "500")
+    second = fail(connection, rotator, "500")
     assert (first.failing_since, first.state_since) == (second.failing_since, second.state_since)
     assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
 
 
-def test_a_refused_pair_stays_refused_while_sipgate_is_away(
-    connect: Connect, strict: Strict
+def test_rejected_tokens_stay_rejected_while_sipgate_is_away(
+    connect: Connect, rotator: Rotator
 ) -> None:
     connection = connect(age=400)
-    refused = fail(connection, strict, "refused")
-    away = fail(connection, strict, "500")
+    rejected = fail(connection, rotator, "rejected")
+    away = fail(connection, rotator, "500")
     assert (away.state, away.reason, away.state_since) == (
-        refused.state,
-        refused.reason,
-        refused.state_since,
+        rejected.state,
+        rejected.reason,
+        rejected.state_since,
     )
 
 
@@ -130,26 +130,26 @@ class TestSignals:
         return receive
 
     def test_of_a_life(
-        self, connect: Connect, strict: Strict, heard: list[tuple[str, Any]]
+        self, connect: Connect, rotator: Rotator, heard: list[tuple[str, Any]]
     ) -> None:
         connection = connect(age=400)
         SipgateToken.objects.all().delete()
         heard.clear()
 
         def sign_in() -> None:
-            grant = oauth.Tokens.parse(strict.issue()[0], issued_at=timezone.now())
+            grant = oauth.Tokens.parse(rotator.issue()[0], issued_at=timezone.now())
             tokens.store(connection, grant)
 
         sign_in()
-        strict.set(suspended=True)
+        rotator.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
             tokens.refresh(connection)
         with pytest.raises(errors.NeedsSignIn):
             tokens.refresh(connection)  # the same incident
-        strict.set(suspended=False)
+        rotator.set(suspended=False)
         tokens.refresh(connection)
         tokens.refresh(connection)  # nothing to tell
-        strict.set(fault="client", times=2)
+        rotator.set(fault="client", times=2)
         with pytest.raises(errors.Misconfigured):
             tokens.refresh(connection)
         ClientPause.objects.update(until=timezone.now())

@@ -19,7 +19,7 @@ from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import access, background, journal
 from tests.conftest import Connect, wait_for
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -28,48 +28,48 @@ OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="
 
 class TestRecovery:
     def test_who_refreshes_next_stores_what_waits_and_sends_nothing(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, next_attempt_at=timezone.now())
-        waiting(connection, strict)
+        waiting(connection, rotator)
         assert tokens.journal_waiting() == 1
         assert tokens.token(connection).number == 2
-        assert (tokens.journal_waiting(), strict.counts()["refresh"]) == (0, 0)
+        assert (tokens.journal_waiting(), rotator.counts()["refresh"]) == (0, 0)
         event = TokenEvent.objects.get(kind=TokenEvent.Kind.RECOVERED)
         assert (event.actor, event.number) == ("journal", 2)
 
     def test_the_first_use_of_any_connection_recovers_all(
-        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
+        self, connect: Connect, rotator: Rotator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        waiting(connect(age=400), strict)
+        waiting(connect(age=400), rotator)
         monkeypatch.setattr(access, "_has_begun", False)  # as in a process that has just started
         tokens.token(connect())
         assert tokens.errands.wait_idle(10)
         assert tokens.journal_waiting() == 0
 
-    def test_a_newer_consent_is_not_overwritten(self, connect: Connect, strict: Strict) -> None:
+    def test_a_newer_consent_is_not_overwritten(self, connect: Connect, rotator: Rotator) -> None:
         connection = connect(age=400)
-        waiting(connection, strict)
-        new = issued(strict)
+        waiting(connection, rotator)
+        new = issued(rotator)
         tokens.store(connection, new)
         assert tokens.recover() == 0
         assert tokens.token(connection).value == new.access_token
 
-    def test_an_ended_connection_stays_ended(self, connect: Connect, strict: Strict) -> None:
+    def test_an_ended_connection_stays_ended(self, connect: Connect, rotator: Rotator) -> None:
         connection = connect(age=400)
-        path = waiting(connection, strict)
-        newest = strict.counts()["revoke"]
+        path = waiting(connection, rotator)
+        newest = rotator.counts()["revoke"]
         assert tokens.end(connection, by="olga")
         assert tokens.errands.wait_idle(10)
-        assert strict.counts()["revoke"] == newest + 1
+        assert rotator.counts()["revoke"] == newest + 1
         assert tokens.recover() == 0
         assert tokens.load(connection.pk).sealed == ""
         assert path.exists(), "for a day, in case this is the wrong database"
 
     def test_nothing_is_thrown_away_because_of_an_empty_database(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
-        path = waiting(connect(age=400), strict)
+        path = waiting(connect(age=400), rotator)
         SipgateToken.objects.all().delete()
         os.utime(path, (0, 0))
         assert (tokens.recover(), path.exists()) == (0, True)
@@ -97,9 +97,9 @@ class TestFiles:
         [path] = folder.glob("*/*.sealed")
         assert "rt-" not in path.read_text()
 
-    def test_a_renamed_one_does_not_open(self, connect: Connect, strict: Strict) -> None:
+    def test_a_renamed_one_does_not_open(self, connect: Connect, rotator: Rotator) -> None:
         """Tokens are bound to their connection, consent and number: nobody gets somebody else's."""
-        bob, path = connect(age=400), waiting(connect(age=400), strict)
+        bob, path = connect(age=400), waiting(connect(age=400), rotator)
         version = tokens.load(bob.pk).version
         target = path.parent / f"{bob.pk}-{version.consent.hex}-2.sealed"
         path.rename(target)
@@ -107,34 +107,34 @@ class TestFiles:
             journal.recover(target)
         assert tokens.load(bob.pk).number == 1
 
-    def test_a_broken_one_is_a_lost_rotation(self, connect: Connect, strict: Strict) -> None:
+    def test_a_broken_one_is_a_lost_rotation(self, connect: Connect, rotator: Rotator) -> None:
         connection = connect(age=400)
-        path = waiting(connection, strict)
+        path = waiting(connection, rotator)
         path.write_text(path.read_text()[:-5])
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(connection)
         row = tokens.load(connection.pk)
-        assert (row.reason, strict.counts()["refresh"]) == (Reason.LOST_ROTATION, 0)
+        assert (row.reason, rotator.counts()["refresh"]) == (Reason.LOST_ROTATION, 0)
 
     def test_one_whose_key_is_missing_is_waited_for(
-        self, connect: Connect, strict: Strict, settings: Any
+        self, connect: Connect, rotator: Rotator, settings: Any
     ) -> None:
         """Its name proves the token spent: it is not sent, and nobody else's refresh is held up."""
         connection, other, old = connect(age=400), connect(age=400), settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY, *old]
-        waiting(connection, strict)
+        waiting(connection, rotator)
         settings.SIPGATE_TOKEN_KEYS = old
         with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
             tokens.token(connection)
         row = tokens.load(connection.pk)
-        assert (row.reason, strict.counts()["refresh"]) == (Reason.KEY_MISSING, 0)
+        assert (row.reason, rotator.counts()["refresh"]) == (Reason.KEY_MISSING, 0)
         assert tokens.token(other).number == 2
         settings.SIPGATE_TOKEN_KEYS = [*old, OTHER_KEY]
         assert tokens.token(connection).number == 2
         assert tokens.load(connection.pk).state == State.ACTIVE
 
-    def test_odd_ones_stop_nobody(self, connect: Connect, strict: Strict) -> None:
-        path = waiting(connect(age=400), strict)
+    def test_odd_ones_stop_nobody(self, connect: Connect, rotator: Rotator) -> None:
+        path = waiting(connect(age=400), rotator)
         for name in ("notes.sealed", "1-x-2.sealed", "-.sealed", "7.lock"):
             (path.parent / name).write_text("not ours")
         assert tokens.recover() == 1
@@ -160,14 +160,14 @@ class TestFiles:
         settings.SIPGATE_JOURNAL_DIR = str(folder / f"{connection.pk % 256:02x}" / "journal")
         assert tokens.refresh(connection).number == 3
 
-    def test_what_cannot_be_written_is_no_file(self, connect: Connect, strict: Strict) -> None:
+    def test_what_cannot_be_written_is_no_file(self, connect: Connect, rotator: Rotator) -> None:
         version, room = (
             tokens.load(connect().pk).version,
             resource.getrlimit(resource.RLIMIT_FSIZE),
         )
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))  # no file may grow
         try:
-            assert journal.write(version, issued(strict)) is None
+            assert journal.write(version, issued(rotator)) is None
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
@@ -177,7 +177,7 @@ class TestDatabaseThatGoesBack:
 
     @pytest.mark.parametrize("commits", [1, 2])
     def test_the_journal_brings_it_forward(
-        self, connect: Connect, strict: Strict, commits: int
+        self, connect: Connect, rotator: Rotator, commits: int
     ) -> None:
         connection = connect(age=400)
         before = SipgateToken.objects.values().get()
@@ -186,7 +186,7 @@ class TestDatabaseThatGoesBack:
         value = tokens.token(connection).value
         go_back(before)
         assert tokens.token(connection, wait=5).value == value
-        counts = strict.counts()
+        counts = rotator.counts()
         assert (counts["rotated"], counts["reuse"]) == (commits, 0)
 
     def test_a_worker_that_starts_recovers_all(self, connect: Connect) -> None:
@@ -200,32 +200,32 @@ class TestDatabaseThatGoesBack:
         assert {tokens.load(connection.pk).number for connection in people} == {3}
 
     def test_a_newer_consent_of_the_same_number_is_kept(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
         before = SipgateToken.objects.values().get()
         tokens.refresh(connection)
         go_back(before)
-        new = issued(strict)
+        new = issued(rotator)
         tokens.store(connection, new)
         assert tokens.load(connection.pk).number == 2
         tokens.recover()
         assert tokens.token(connection).value == new.access_token
 
     def test_during_a_refresh_it_is_stored_all_the_same(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
         before = SipgateToken.objects.values().get()
         tokens.refresh(connection)
-        strict.set(latency=0.5)
+        rotator.set(latency=0.5)
         with pytest.raises(errors.SipgateUnavailable):
             tokens.refresh(connection, wait=0)
-        wait_for(lambda: strict.counts()["arrived"] == 2)
+        wait_for(lambda: rotator.counts()["arrived"] == 2)
         go_back(before)
         assert background.refreshes.wait_idle(10)
         assert tokens.load(connection.pk).number == 3
-        assert strict.counts()["reuse"] == 0
+        assert rotator.counts()["reuse"] == 0
 
 
 @pytest.fixture(autouse=True)
@@ -234,14 +234,14 @@ def folder(settings: Any, tmp_path: Path) -> Path:
     return tmp_path / "journal"
 
 
-def issued(strict: Strict) -> oauth.Tokens:
-    return oauth.Tokens.parse(strict.issue()[0], issued_at=datetime.now(UTC))
+def issued(rotator: Rotator) -> oauth.Tokens:
+    return oauth.Tokens.parse(rotator.issue()[0], issued_at=datetime.now(UTC))
 
 
-def waiting(connection: SocialAccount, strict: Strict) -> Path:
+def waiting(connection: SocialAccount, rotator: Rotator) -> Path:
     """Let tokens wait, as a process leaves them that was killed before it could store them."""
     row = tokens.load(connection.pk)
-    path = journal.write(row.version._replace(number=row.number + 1), issued(strict))
+    path = journal.write(row.version._replace(number=row.number + 1), issued(rotator))
     assert path is not None
     return path
 

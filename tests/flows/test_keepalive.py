@@ -31,7 +31,7 @@ from sipgate_provider.models import (
 from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
 from tests.processes import environment
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -50,26 +50,26 @@ class TestWhatIsDue:
         assert len({moment.replace(microsecond=0, second=0) for moment in moments}) > 15
 
     def test_without_a_known_end_it_is_refreshed_daily(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
-        strict.set(refresh_lifetime=0)
+        rotator.set(refresh_lifetime=0)
         assert connect(age=0.8 * 86_400).sipgate_token.keepalive_at > timezone.now()
         assert connect(age=1.2 * 86_400).sipgate_token.keepalive_at < timezone.now()
 
-    def test_whatever_waits_is_left_alone(self, idle: Idle, strict: Strict) -> None:
+    def test_whatever_waits_is_left_alone(self, idle: Idle, rotator: Rotator) -> None:
         later = timezone.now() + timedelta(minutes=1)
         idle(state=State.NEEDS_SIGN_IN)
         idle(state=State.NEEDS_SIGN_IN, next_attempt_at=later)
         idle(state=State.FAILING, next_attempt_at=later)
         keepalive.run(rate=0, everything=True)
-        assert strict.counts()["refresh"] == 0
+        assert rotator.counts()["refresh"] == 0
 
-    def test_all_means_each_once(self, idle: Idle, strict: Strict) -> None:
+    def test_all_means_each_once(self, idle: Idle, rotator: Rotator) -> None:
         for _ in range(5):
             idle(0)
         SipgateToken.objects.update(issued_at=timezone.now() - timedelta(seconds=5))
         assert keepalive.run(rate=0, everything=True).refreshed == 5
-        assert strict.counts()["refresh"] == 5
+        assert rotator.counts()["refresh"] == 5
 
     def test_it_is_no_use(self, idle: Idle) -> None:
         pk = idle(last_used_at=None)
@@ -78,9 +78,9 @@ class TestWhatIsDue:
 
 
 class TestTrouble:
-    def test_a_rejection_is_noted_and_the_rest_goes_on(self, idle: Idle, strict: Strict) -> None:
+    def test_a_rejection_is_noted_and_the_rest_goes_on(self, idle: Idle, rotator: Rotator) -> None:
         gone = idle()
-        strict.control(kill=True)
+        rotator.control(kill=True)
         fine = idle()
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.needs_sign_in, report.failed) == (1, 1, 0)
@@ -88,39 +88,39 @@ class TestTrouble:
         assert tokens.load(gone).state == State.NEEDS_SIGN_IN
         assert versions(fine) == [2]
 
-    def test_it_stops_at_an_outage(self, idle: Idle, strict: Strict) -> None:
+    def test_it_stops_at_an_outage(self, idle: Idle, rotator: Rotator) -> None:
         for _ in range(40):
             idle()
-        strict.set(fault="500", times=1000)
+        rotator.set(fault="500", times=1000)
         report = keepalive.run(rate=0)
         assert report.stopped.startswith("sipgate does not answer")
-        assert strict.counts()["arrived"] <= keepalive.THREADS
+        assert rotator.counts()["arrived"] <= keepalive.THREADS
 
-    def test_it_stops_when_sipgate_asks_to_wait(self, idle: Idle, strict: Strict) -> None:
+    def test_it_stops_when_sipgate_asks_to_wait(self, idle: Idle, rotator: Rotator) -> None:
         idle()
-        strict.set(fault="429", times=1)
+        rotator.set(fault="429", times=1)
         assert keepalive.run(rate=0).stopped.startswith("sipgate does not answer")
 
     def test_it_does_not_begin_while_the_client_is_rejected(
-        self, idle: Idle, strict: Strict
+        self, idle: Idle, rotator: Rotator
     ) -> None:
         idle()
-        strict.set(fault="client", times=1)
+        rotator.set(fault="client", times=1)
         assert keepalive.run(rate=0).is_misconfigured
         assert ClientPause.objects.count() == 1
         assert keepalive.run(rate=0).is_misconfigured
-        assert strict.counts()["arrived"] == 1
+        assert rotator.counts()["arrived"] == 1
 
     def test_without_keys_it_does_not_begin(
-        self, idle: Idle, settings: Any, strict: Strict
+        self, idle: Idle, settings: Any, rotator: Rotator
     ) -> None:
         idle()
         settings.SIPGATE_TOKEN_KEYS = []
         assert keepalive.run(rate=0).is_misconfigured
-        assert strict.counts()["refresh"] == 0
+        assert rotator.counts()["refresh"] == 0
 
     def test_rows_that_do_not_open_hold_nobody_up(
-        self, idle: Idle, settings: Any, strict: Strict
+        self, idle: Idle, settings: Any, rotator: Rotator
     ) -> None:
         lost = [idle(0.9) for _ in range(7)]
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
@@ -131,16 +131,18 @@ class TestTrouble:
         assert tokens.load(lost[0]).reason == Reason.KEY_MISSING
         assert keepalive.run(rate=0).failed == 0, "not before their next attempt"
 
-    def test_one_grant_at_fault_holds_nobody_up(self, idle: Idle, strict: Strict) -> None:
+    def test_one_grant_at_fault_holds_nobody_up(self, idle: Idle, rotator: Rotator) -> None:
         """One user's consent is gone: Keycloak answers ``invalid_scope``, and not to all."""
         for _ in range(6):
             idle()
-        strict.set(fault="consent", times=1)
+        rotator.set(fault="consent", times=1)
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
         assert ClientPause.objects.count() == 0
 
-    def test_rows_of_another_client_or_site_are_not_sent(self, idle: Idle, strict: Strict) -> None:
+    def test_rows_of_another_client_or_site_are_not_sent(
+        self, idle: Idle, rotator: Rotator
+    ) -> None:
         """Production's database with staging's credentials: sipgate would reject users' tokens."""
         idle(client_id="other:third-party")
         idle(issuer="https://evil.example")
@@ -148,27 +150,27 @@ class TestTrouble:
         ours = idle()
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.failed, versions(ours)) == (1, 3, [2])
-        assert strict.counts()["refresh"] == 1
+        assert rotator.counts()["refresh"] == 1
 
-    def test_what_was_rejected_is_tried_again_and_heals(self, idle: Idle, strict: Strict) -> None:
+    def test_what_was_rejected_is_tried_again_and_heals(self, idle: Idle, rotator: Rotator) -> None:
         pk = idle(0.1)
-        strict.set(suspended=True)
+        rotator.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
             tokens.refresh(pk)
         assert keepalive.run(rate=0).needs_sign_in == 0, "not its time yet"
         SipgateToken.objects.update(next_attempt_at=timezone.now())
         assert keepalive.run(rate=0).needs_sign_in == 1
-        strict.set(suspended=False)
+        rotator.set(suspended=False)
         SipgateToken.objects.update(next_attempt_at=timezone.now())
         assert keepalive.run(rate=0).refreshed == 1
         assert tokens.load(pk).state == State.ACTIVE
 
     def test_what_an_administrator_ended_is_never_tried_again(
-        self, idle: Idle, strict: Strict
+        self, idle: Idle, rotator: Rotator
     ) -> None:
         tokens.require_sign_in(idle(), by="olga")
         keepalive.run(rate=0, everything=True)
-        assert strict.counts()["refresh"] == 0
+        assert rotator.counts()["refresh"] == 0
 
     def test_a_dead_database_connection_costs_one_run(self, idle: Idle) -> None:
         idle()
@@ -185,12 +187,12 @@ class TestPolite:
         report = keepalive.run(rate=20)
         assert (report.refreshed, report.seconds >= 10 / 20) == (10, True)
 
-    def test_told_to_stop_it_begins_nothing(self, idle: Idle, strict: Strict) -> None:
+    def test_told_to_stop_it_begins_nothing(self, idle: Idle, rotator: Rotator) -> None:
         idle()
         stop = threading.Event()
         stop.set()
         assert keepalive.run(rate=20, stop=stop).refreshed == 0
-        assert strict.counts()["refresh"] == 0
+        assert rotator.counts()["refresh"] == 0
 
 
 class TestOldData:
@@ -212,13 +214,13 @@ class TestOldData:
 
 
 class TestCommand:
-    def test_its_exit_codes(self, idle: Idle, strict: Strict) -> None:
+    def test_its_exit_codes(self, idle: Idle, rotator: Rotator) -> None:
         assert command()[0] == 0
         for fault, times, expected in (("500", 1, 4), ("503", 100, 2), ("client", 100, 3)):
             SipgateToken.objects.all()._raw_delete("default")
             for _ in range(6):
                 idle()
-            strict.set(fault=fault, times=times)
+            rotator.set(fault=fault, times=times)
             code, report = command("--rate", "0")
             assert code == expected, (fault, report)
         assert "secret in SOCIALACCOUNT_PROVIDERS" in report["stopped"]
@@ -229,9 +231,11 @@ class TestCommand:
         assert output().startswith("Nothing to do, in ")
         assert output().count("\n") == 1
 
-    def test_the_loop_survives_an_outage_and_ends_cleanly(self, idle: Idle, strict: Strict) -> None:
+    def test_the_loop_survives_an_outage_and_ends_cleanly(
+        self, idle: Idle, rotator: Rotator
+    ) -> None:
         pks = [idle() for _ in range(keepalive.STOP_AFTER)]
-        strict.set(fault="500", times=len(pks))
+        rotator.set(fault="500", times=len(pks))
         with running("--loop", "--interval", "0.3") as process:
             first = json.loads(process.stdout.readline())
             assert first["stopped"].startswith("sipgate does not answer")
@@ -241,21 +245,21 @@ class TestCommand:
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
 
-    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Idle, strict: Strict) -> None:
-        strict.set(latency=1)
+    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Idle, rotator: Rotator) -> None:
+        rotator.set(latency=1)
         pks = [idle() for _ in range(3)]
         with running() as process:
-            while not strict.counts()["arrived"]:
+            while not rotator.counts()["arrived"]:
                 assert process.poll() is None
             process.send_signal(signal.SIGTERM)
             report = json.loads(process.communicate(timeout=20)[0])
         assert 1 <= report["refreshed"] <= 3
-        assert sum(versions(*pks)) - 3 == report["refreshed"] == strict.counts()["rotated"]
+        assert sum(versions(*pks)) - 3 == report["refreshed"] == rotator.counts()["rotated"]
 
 
 class TestJournal:
     def test_newer_tokens_of_a_restored_database_are_taken_from_it(
-        self, idle: Idle, strict: Strict, settings: Any, tmp_path: Path
+        self, idle: Idle, rotator: Rotator, settings: Any, tmp_path: Path
     ) -> None:
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
         rows = SipgateToken.objects.filter(pk=idle())
@@ -263,7 +267,7 @@ class TestJournal:
         assert keepalive.run(rate=0).refreshed == 1
         rows.update(**backup)
         keepalive.run(rate=0)
-        assert (versions(backup["connection_id"]), strict.counts()["refresh"]) == ([2], 1)
+        assert (versions(backup["connection_id"]), rotator.counts()["refresh"]) == ([2], 1)
 
     def test_a_folder_that_cannot_be_written_stops_nothing_and_is_logged(
         self, idle: Idle, settings: Any, caplog: pytest.LogCaptureFixture
@@ -280,10 +284,10 @@ class TestTask:
         assert tasks.keepalive()["refreshed"] == 1
 
     def test_what_stops_it_is_an_error_that_names_the_setting(
-        self, idle: Idle, strict: Strict
+        self, idle: Idle, rotator: Rotator
     ) -> None:
         idle()
-        strict.set(fault="client", times=1)
+        rotator.set(fault="client", times=1)
         with pytest.raises(errors.SipgateError, match=r"\bsecret in SOCIALACCOUNT_PROVIDERS"):
             tasks.keepalive()
 

@@ -18,7 +18,7 @@ from tests.conftest import Connect
 from tests.flows.test_journal import go_back, waiting
 from tests.journey import Browser
 from tests.processes import die_at, workers
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,20 +38,20 @@ def folder(settings: Any, tmp_path: Path) -> Path:
 class Sealed:
     """One of everything that the old key seals."""
 
-    def __init__(self, connect: Connect, strict: Strict) -> None:
-        self.strict = strict
+    def __init__(self, connect: Connect, rotator: Rotator) -> None:
+        self.rotator = rotator
         self.rows = [connect() for _ in range(3)]
         self.values = [tokens.token(connection).value for connection in self.rows]
         self.refreshed = connect(age=400)
         self.before = SipgateToken.objects.filter(pk=self.refreshed.pk).values().get()
         self.value = tokens.token(self.refreshed).value
         self.unstored = connect(age=400)
-        waiting(self.unstored, strict)
+        waiting(self.unstored, rotator)
         disconnected = connect()
-        strict.set(fault="503", times=1000)
+        rotator.set(fault="503", times=1000)
         disconnected.delete()
         assert tokens.errands.wait_idle(10)
-        strict.set(fault="", times=0)
+        rotator.set(fault="", times=0)
 
     def check(self) -> None:
         """Use everything: nothing is lost."""
@@ -62,15 +62,15 @@ class Sealed:
         tokens.recover()
         assert tokens.token(self.refreshed).value == self.value, "evidence that was stored long ago"
         Ending.objects.update(next_attempt_at=timezone.now())
-        ended = self.strict.counts()["revoke"]
+        ended = self.rotator.counts()["revoke"]
         assert list(tokens.deliver_endings()) == [True]
-        assert self.strict.counts()["revoke"] == ended + 1
-        assert self.strict.counts()["reuse"] == 0
+        assert self.rotator.counts()["revoke"] == ended + 1
+        assert self.rotator.counts()["reuse"] == 0
 
 
 @pytest.fixture
-def sealed(connect: Connect, strict: Strict) -> Sealed:
-    return Sealed(connect, strict)
+def sealed(connect: Connect, rotator: Rotator) -> Sealed:
+    return Sealed(connect, rotator)
 
 
 def change(*arguments: str) -> tuple[int, str]:
@@ -124,7 +124,7 @@ def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, 
 
 
 def test_what_another_process_with_other_keys_writes_meanwhile_stays(
-    connect: Connect, strict: Strict, settings: Any
+    connect: Connect, rotator: Rotator, settings: Any
 ) -> None:
     """Rolling: a process that was not restarted yet seals with the old key, and opens what the new
     one has sealed."""
@@ -152,7 +152,7 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
     assert tokens.reseal().left == 0
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     assert [tokens.refresh(connection).number for connection in people] == [3, 3, 2]
-    assert strict.counts()["reuse"] == 0
+    assert rotator.counts()["reuse"] == 0
 
 
 def test_a_row_that_changes_under_it_wins(connect: Connect, settings: Any) -> None:

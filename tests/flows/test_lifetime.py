@@ -20,7 +20,7 @@ from sipgate_provider.ops import keepalive, notices
 from sipgate_provider.remote import oauth
 from tests.conftest import Connect
 from tests.journey import HOST
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,9 +41,9 @@ def refresh_after(connection: SocialAccount, elapsed: float) -> SipgateToken:
 
 
 @pytest.fixture
-def limited(connect: Connect, strict: Strict) -> SocialAccount:
+def limited(connect: Connect, rotator: Rotator) -> SocialAccount:
     """A connection that ends in three days, whatever happens: the server has begun to say so."""
-    strict.set(fixed_end=time.time() + 3 * DAY)
+    rotator.set(fixed_end=time.time() + 3 * DAY)
     return connect()
 
 
@@ -60,23 +60,23 @@ AGAIN = "sipgate for Django: sipgate needs you to sign in again"
 class TestAnEndThatIsUnknown:
     @pytest.mark.parametrize("told", [0, None])
     def test_zero_is_no_date_and_nobody_is_left_alone(
-        self, connect: Connect, strict: Strict, told: Any
+        self, connect: Connect, rotator: Rotator, told: Any
     ) -> None:
-        strict.set(refresh_lifetime=told)
+        rotator.set(refresh_lifetime=told)
         row = refresh_after(connect(), HOUR)
         assert (row.refresh_expires_at, row.reason) == (None, "")
         assert timedelta(hours=20) < row.keepalive_at - row.issued_at < timedelta(hours=28)
 
     def test_the_page_does_not_promise_that_there_is_none(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
-        strict.set(refresh_lifetime=0)
+        rotator.set(refresh_lifetime=0)
         assert "The end is not known." in account_page(connect())
 
 
 class TestAnEndThatMoves:
     @pytest.mark.parametrize("elapsed", [1, 60, 300, HOUR, 10 * DAY])
-    def test_with_each_refresh(self, connect: Connect, strict: Strict, elapsed: float) -> None:
+    def test_with_each_refresh(self, connect: Connect, rotator: Rotator, elapsed: float) -> None:
         connection = connect()
         ends = tokens.load(connection.pk).refresh_expires_at - timedelta(seconds=elapsed)
         SipgateToken.objects.update(refresh_expires_at=ends)
@@ -88,7 +88,7 @@ class TestAnEndThatMoves:
 class TestAnEndThatNothingMoves:
     @pytest.mark.parametrize("elapsed", [20, 300, HOUR, 10 * DAY])
     def test_has_its_own_reason_and_is_left_alone(
-        self, limited: SocialAccount, strict: Strict, elapsed: float
+        self, limited: SocialAccount, rotator: Rotator, elapsed: float
     ) -> None:
         row = refresh_after(limited, elapsed)
         assert (row.state, row.reason) == (State.ACTIVE, Reason.FIXED_END)
@@ -96,7 +96,7 @@ class TestAnEndThatNothingMoves:
         assert tokens.token(limited).value
 
     def test_keepalive_finds_out_once_and_does_not_refresh_ever_faster(
-        self, limited: SocialAccount, strict: Strict
+        self, limited: SocialAccount, rotator: Rotator
     ) -> None:
         SipgateToken.objects.update(
             keepalive_at=timezone.now(),
@@ -106,38 +106,38 @@ class TestAnEndThatNothingMoves:
         for _ in range(5):
             keepalive.run(rate=0)
         row = tokens.load(limited.pk)
-        assert (row.reason, row.refresh_count, strict.counts()["refresh"]) == (
+        assert (row.reason, row.refresh_count, rotator.counts()["refresh"]) == (
             Reason.FIXED_END,
             1,
             1,
         )
 
     def test_two_refreshes_within_moments_tell_nothing(
-        self, limited: SocialAccount, strict: Strict
+        self, limited: SocialAccount, rotator: Rotator
     ) -> None:
         assert refresh_after(limited, 1).reason == Reason.NONE
         assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
         assert refresh_after(limited, 1).reason == Reason.FIXED_END
 
-    def test_it_may_move_again(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_it_may_move_again(self, limited: SocialAccount, rotator: Rotator) -> None:
         assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
-        strict.set(fixed_end=0)
+        rotator.set(fixed_end=0)
         row = refresh_after(limited, HOUR)
         assert row.reason == Reason.NONE
         assert row.keepalive_at < row.refresh_expires_at
 
-    def test_when_it_has_come(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_when_it_has_come(self, limited: SocialAccount, rotator: Rotator) -> None:
         refresh_after(limited, HOUR)
         past = timezone.now() - timedelta(seconds=1)
         SipgateToken.objects.update(refresh_expires_at=past, keepalive_at=past, expires_at=past)
-        strict.control(kill=True)
+        rotator.control(kill=True)
         keepalive.run(rate=0)
         row = tokens.load(limited.pk)
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.FIXED_END)
 
 
 class TestPeopleAreTold:
-    def test_days_before_once(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_days_before_once(self, limited: SocialAccount, rotator: Rotator) -> None:
         addressed(limited)
         refresh_after(limited, HOUR)
         assert keepalive.run(rate=0).mails == 1
@@ -148,18 +148,18 @@ class TestPeopleAreTold:
             refresh_after(limited, HOUR)
             assert keepalive.run(rate=0).mails == 0
 
-    def test_not_months_before(self, connect: Connect, strict: Strict) -> None:
-        strict.set(fixed_end=time.time() + 20 * DAY)
+    def test_not_months_before(self, connect: Connect, rotator: Rotator) -> None:
+        rotator.set(fixed_end=time.time() + 20 * DAY)
         connection = addressed(connect())
         assert refresh_after(connection, HOUR).reason == Reason.FIXED_END
         assert keepalive.run(rate=0).mails == 0
         assert "This connection ends on" not in account_page(connection)
 
-    def test_again_when_it_has_ended(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_again_when_it_has_ended(self, limited: SocialAccount, rotator: Rotator) -> None:
         addressed(limited)
         refresh_after(limited, HOUR)
         assert notices.tell_user(limited.pk)
-        strict.control(kill=True)
+        rotator.control(kill=True)
         SipgateToken.objects.update(expires_at=timezone.now(), refresh_expires_at=timezone.now())
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(limited)
@@ -174,16 +174,16 @@ class TestPeopleAreTold:
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
         assert keepalive.run(rate=0).mails == 0
 
-    def test_a_consent_ends_the_incident(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_a_consent_ends_the_incident(self, limited: SocialAccount, rotator: Rotator) -> None:
         addressed(limited)
         refresh_after(limited, HOUR)
-        strict.set(fixed_end=0)
-        tokens.store(limited, oauth.Tokens.parse(strict.issue()[0], issued_at=datetime.now(UTC)))
+        rotator.set(fixed_end=0)
+        tokens.store(limited, oauth.Tokens.parse(rotator.issue()[0], issued_at=datetime.now(UTC)))
         row = tokens.load(limited.pk)
         assert (row.reason, row.notified_at) == ("", None)
         assert keepalive.run(rate=0).mails == 0
 
-    def test_on_the_page(self, limited: SocialAccount, strict: Strict) -> None:
+    def test_on_the_page(self, limited: SocialAccount, rotator: Rotator) -> None:
         refresh_after(limited, HOUR)
         page = account_page(limited)
         assert "This connection ends on" in page
@@ -191,10 +191,10 @@ class TestPeopleAreTold:
 
 
 class TestTheBrowserSession:
-    def ended(self, connection: SocialAccount, strict: Strict) -> str:
-        strict.control(kill=True)
+    def ended(self, connection: SocialAccount, rotator: Rotator) -> str:
+        rotator.control(kill=True)
         SipgateToken.objects.update(expires_at=timezone.now())
-        for _ in range(2):  # a refusal may be taken back: they are told after the second one
+        for _ in range(2):  # a rejection may be taken back: they are told after the second one
             with pytest.raises(errors.NeedsSignIn):
                 tokens.token(connection)
             earlier = timezone.now() - timedelta(minutes=61)
@@ -203,17 +203,17 @@ class TestTheBrowserSession:
         return mail.outbox[-1].body
 
     def test_signing_out_of_sipgate_is_named_as_the_likely_cause(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = addressed(connect())
         assert "Probably you, or somebody else, signed out of sipgate" in self.ended(
-            connection, strict
+            connection, rotator
         )
         assert "Probably somebody signed out of sipgate" in account_page(connection)
 
-    def test_not_with_offline_access(self, connect: Connect, strict: Strict) -> None:
+    def test_not_with_offline_access(self, connect: Connect, rotator: Rotator) -> None:
         connection = addressed(connect(scope="account:read offline_access"))
-        assert "signed out of sipgate" not in self.ended(connection, strict)
+        assert "signed out of sipgate" not in self.ended(connection, rotator)
         assert "signed out of sipgate" not in account_page(connection)
 
     def test_not_for_another_reason(self, connect: Connect) -> None:

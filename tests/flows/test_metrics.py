@@ -28,7 +28,7 @@ from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
 from tests.processes import site
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,12 +36,12 @@ TOKEN = "a-token-of-the-tests-only"
 
 
 class TestCounters:
-    def test_refreshes_by_outcome(self, connect: Connect, strict: Strict, scrape: Scrape) -> None:
+    def test_refreshes_by_outcome(self, connect: Connect, rotator: Rotator, scrape: Scrape) -> None:
         before = scrape()
         tokens.refresh(connect(), by="user")
         tokens.token(connect(age=400))
         for fault, error in (("503", errors.SipgateUnavailable), ("client", errors.Misconfigured)):
-            strict.set(fault=fault, times=1)
+            rotator.set(fault=fault, times=1)
             with pytest.raises(error):
                 tokens.refresh(connect(), by="helga")
         assert increase(before, scrape(), "sipgate_refreshes_total") == {
@@ -52,12 +52,12 @@ class TestCounters:
         }
 
     def test_requests_by_template_and_status(
-        self, connect: Connect, strict: Strict, scrape: Scrape
+        self, connect: Connect, rotator: Rotator, scrape: Scrape
     ) -> None:
         before, client = scrape(), SipgateClient(connect())
         for path in ("/account", "/users/w0", "/users/w1", "/miller/private"):
             client.get(path)
-        strict.control(expire_access=True)
+        rotator.control(expire_access=True)
         client.get("/account")
         assert increase(before, scrape(), "sipgate_api_requests_total") == {
             ("GET /account", "200"): 2,
@@ -66,10 +66,10 @@ class TestCounters:
             ("other", "200"): 1,
         }
 
-    def test_runs_of_keepalive(self, strict: Strict, connect: Connect, scrape: Scrape) -> None:
+    def test_runs_of_keepalive(self, rotator: Rotator, connect: Connect, scrape: Scrape) -> None:
         before = scrape()
         keepalive.run(rate=0)
-        strict.set(fault="client", times=1)
+        rotator.set(fault="client", times=1)
         connect(age=2_000_000)
         keepalive.run(rate=0)
         runs = increase(before, scrape(), "sipgate_keepalive_runs_total")

@@ -26,7 +26,7 @@ from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import background
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
 
@@ -40,16 +40,16 @@ known to be over."""
 
 
 class Connection(RuleBasedStateMachine):
-    strict: Strict
+    rotator: Rotator
     site: Any
 
     def __init__(self) -> None:
         super().__init__()
-        self.strict.reset()
+        self.rotator.reset()
         self.site.SIPGATE_TOKEN_KEYS = KEYS[:1]
         self.person = get_user_model().objects.create(username="erika")
         self.connection: SocialAccount | None = None
-        self.held, self.number, self.refused = ENDED, 0, False
+        self.held, self.number, self.rejected = ENDED, 0, False
 
     def teardown(self) -> None:
         background.refreshes.wait_idle(10)
@@ -66,7 +66,7 @@ class Connection(RuleBasedStateMachine):
             self.connection = SocialAccount.objects.create(
                 user=self.person, provider="sipgate", uid="1000000w0"
             )
-        grant = oauth.Tokens.parse(self.strict.issue()[0], issued_at=datetime.now(UTC))
+        grant = oauth.Tokens.parse(self.rotator.issue()[0], issued_at=datetime.now(UTC))
         tokens.store(self.connection, grant)
         tokens.errands.wait_idle(10)
         self.held = GOOD
@@ -108,11 +108,11 @@ class Connection(RuleBasedStateMachine):
         )
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
         ClientPause.objects.all().delete()
-        self.refused = False
+        self.rejected = False
 
     @rule()
     def sipgate_ends_every_session(self) -> None:
-        self.strict.control(kill=True)
+        self.rotator.control(kill=True)
         if self.held == GOOD:
             self.held = SPENT
 
@@ -124,8 +124,8 @@ class Connection(RuleBasedStateMachine):
     )
     def use(self, fault: str, force: bool) -> None:
         """Ask for a token, or for a refresh; the first question to sipgate meets ``fault``."""
-        self.strict.set(fault=fault, times=1)
-        asked = self.strict.counts()["refresh"]
+        self.rotator.set(fault=fault, times=1)
+        asked = self.rotator.counts()["refresh"]
         before = self.row if self.connection else None
         try:
             if self.connection is None:
@@ -137,11 +137,11 @@ class Connection(RuleBasedStateMachine):
             outcome = type(error).__name__
         background.refreshes.wait_idle(20)
         tokens.errands.wait_idle(20)
-        self.strict.set(fault="", times=0)
-        self._check(outcome, fault, before, renewed=self.strict.counts()["refresh"] > asked)
+        self.rotator.set(fault="", times=0)
+        self._check(outcome, fault, before, refreshed=self.rotator.counts()["refresh"] > asked)
 
     def _check(
-        self, outcome: str, fault: str, before: SipgateToken | None, *, renewed: bool
+        self, outcome: str, fault: str, before: SipgateToken | None, *, refreshed: bool
     ) -> None:
         if before is None:
             assert outcome == "NotConnected"
@@ -149,22 +149,22 @@ class Connection(RuleBasedStateMachine):
         row = self.row
         if self.held == ENDED and before.state == State.NEEDS_SIGN_IN:
             was_ended_here = before.reason in {Reason.REVOKED, Reason.SIGN_IN_REQUIRED}
-            assert not (renewed and was_ended_here)
-            assert row.state == State.NEEDS_SIGN_IN, "a refusal is not forgotten"
+            assert not (refreshed and was_ended_here)
+            assert row.state == State.NEEDS_SIGN_IN, "a rejection is not forgotten"
             assert outcome != "ok" or before.reason != Reason.REVOKED
-        elif renewed and fault in {"lose", "garbage"}:
+        elif refreshed and fault in {"lose", "garbage"}:
             self.held = SPENT
             assert (row.state, row.unanswered) == (State.FAILING, True), (
                 fault,
                 outcome,
                 row.state,
             )
-        elif renewed and self.held == SPENT:
+        elif refreshed and self.held == SPENT:
             self.held = ENDED
             assert row.state == State.NEEDS_SIGN_IN, (fault, outcome, row.state)
         if self.held == GOOD:
             assert row.state != State.NEEDS_SIGN_IN
-        if outcome == "ok" and renewed and row.number > before.number:
+        if outcome == "ok" and refreshed and row.number > before.number:
             assert row.state == State.ACTIVE
 
     # --- what always holds
@@ -181,7 +181,7 @@ class Connection(RuleBasedStateMachine):
         assert not SipgateToken.objects.exclude(lease_holder="").exists()
 
     @invariant()
-    def generations_only_grow(self) -> None:
+    def versions_only_grow(self) -> None:
         if self.connection is not None:
             assert self.row.number >= self.number
             self.number = self.row.number
@@ -196,16 +196,16 @@ class Connection(RuleBasedStateMachine):
         token = tokens.token(self.connection)
         background.refreshes.wait_idle(20)
         answer = requests.get(
-            f"{self.strict.api_url}/account",
+            f"{self.rotator.api_url}/account",
             headers={"Authorization": f"Bearer {tokens.token(self.connection).value}"},
             timeout=5,
         )
         assert answer.status_code == 200, token.number
 
 
-def test_it_does_what_the_model_says(strict: Strict, settings: Any) -> None:
+def test_it_does_what_the_model_says(rotator: Rotator, settings: Any) -> None:
     run_state_machine_as_test(
-        type("Bound", (Connection,), {"strict": strict, "site": settings}), settings=EXAMPLES
+        type("Bound", (Connection,), {"rotator": rotator, "site": settings}), settings=EXAMPLES
     )
 
 

@@ -18,19 +18,19 @@ from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
 from tests.conftest import Connect
 from tests.journey import Browser
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestUsers:
     def test_one_mail_per_incident_after_a_second_rejection(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = addressed(
             connect(age=400), "erika@example.org", firstname="<b>Erika", lastname="& Co"
         )
-        strict.control(kill=True)
+        rotator.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(connection)
         assert keepalive.run(rate=0).mails == 0, "sipgate may take a rejection back"
@@ -105,10 +105,10 @@ class TestUsers:
 
 class TestOperators:
     def test_learn_once_that_the_client_is_rejected(
-        self, connect: Connect, strict: Strict, settings: Any
+        self, connect: Connect, rotator: Rotator, settings: Any
     ) -> None:
         settings.ADMINS = [("Olga", "olga@example.org")]
-        strict.set(fault="client", times=10)
+        rotator.set(fault="client", times=10)
         for connection in [connect(age=400) for _ in range(3)]:
             with pytest.raises(errors.Misconfigured):
                 tokens.token(connection)

@@ -12,9 +12,8 @@ from django.test import Client
 from django.urls import include, path
 
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
-from tests import scripted_server
 from tests.journey import HOST
-from tests.scripted_server import Answer
+from tests.scripted_server import Answer, Asked, ScriptedServer
 
 AUTHORIZE = "https://another.example/authorize"
 urlpatterns = [
@@ -44,24 +43,24 @@ def another_provider(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     registry.load()
     monkeypatch.setitem(registry.provider_map, "openid_connect", OpenIDConnectProvider)
 
-    def answer(asked: scripted_server.Asked) -> Answer:
+    def answer(asked: Asked) -> Answer:
         if asked.path.startswith("/moved"):
             endpoints = {"authorization_endpoint": AUTHORIZE, "token_endpoint": AUTHORIZE}
             return Answer(data=endpoints)
         return Answer(301, headers={"Location": "/moved/openid-configuration"})
 
-    with scripted_server.running() as script:
-        script.answer = answer
-        server = f"{script.api_url}/.well-known/openid-configuration"
+    with ScriptedServer() as server:
+        server.answer = answer
+        address = f"{server.api_url}/.well-known/openid-configuration"
         app = {
             "provider_id": "another",
             "name": "Another",
             "client_id": "one",
             "secret": "two",
-            "settings": {"server_url": server},
+            "settings": {"server_url": address},
         }
         settings.SOCIALACCOUNT_PROVIDERS = {
             **settings.SOCIALACCOUNT_PROVIDERS,
             "openid_connect": {"APPS": [app]},
         }
-        yield script
+        yield server

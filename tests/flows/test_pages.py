@@ -201,7 +201,7 @@ class TestLeaving:
             "Delete your account here",
         ):
             assert choice in page
-        assert "Disconnect now" not in page, "it would be refused"
+        assert "Disconnect now" not in page, "it would be rejected"
 
     def test_a_password_opens_the_way_to_disconnect(self, browser: Browser) -> None:
         browser.sign_in()
@@ -279,8 +279,8 @@ class TestLeaving:
     def test_who_has_a_password_is_asked_for_it(self, client: Any, db: None) -> None:
         client.force_login(get_user_model().objects.create_user("erika", password="right"))
         host = {"headers": {"host": "localhost:8080"}}
-        refused = client.post("/accounts/delete", {"sure": "on", "password": "wrong"}, **host)
-        assert "That password is incorrect." in text_of(refused)
+        rejected = client.post("/accounts/delete", {"sure": "on", "password": "wrong"}, **host)
+        assert "That password is incorrect." in text_of(rejected)
         assert (
             client.post("/accounts/delete", {"sure": "on", "password": "right"}, **host).status_code
             == 302

@@ -18,31 +18,31 @@ from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.connections import views_of
 from tests.conftest import Connect
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 User = get_user_model()
 
 
-def until_arrived(strict: Strict, number: int = 1) -> None:
+def until_arrived(rotator: Rotator, number: int = 1) -> None:
     """Wait until so many refreshes have reached sipgate."""
     give_up = time.monotonic() + 10
-    while strict.counts()["arrived"] < number and time.monotonic() < give_up:
+    while rotator.counts()["arrived"] < number and time.monotonic() < give_up:
         time.sleep(0.02)
-    assert strict.counts()["arrived"] >= number
+    assert rotator.counts()["arrived"] >= number
 
 
 class TestHeadOfLine:
     def test_an_async_call_with_a_valid_token_passes_64_that_wait(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         stale, fresh = SipgateClient(connect(age=400)), SipgateClient(connect())
-        strict.set(latency=3)
+        rotator.set(latency=3)
 
         async def journey() -> float:
             waiting = [asyncio.create_task(in_thread(stale.get)("/account")) for _ in range(64)]
-            await asyncio.to_thread(until_arrived, strict)
+            await asyncio.to_thread(until_arrived, rotator)
             started = time.monotonic()
             await in_thread(fresh.get)("/account")
             took = time.monotonic() - started
@@ -53,20 +53,20 @@ class TestHeadOfLine:
             return took
 
         assert asyncio.run(journey()) < 1
-        assert strict.counts()["refresh"] == 1
+        assert rotator.counts()["refresh"] == 1
 
     def test_a_page_with_a_valid_token_passes_those_that_wait(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         stale = [connect(age=400) for _ in range(36)]
         fresh = connect()
-        strict.set(latency=3)
+        rotator.set(latency=3)
         for connection in stale:
             assert views_of(connection.user, wait=0)[0].is_pending
-        until_arrived(strict)
+        until_arrived(rotator)
         [view] = views_of(fresh.user, wait=2)
         assert view.is_fresh
-        assert strict.counts()["rotated"] == 0, "the others still wait"
+        assert rotator.counts()["rotated"] == 0, "the others still wait"
 
 
 @pytest.mark.postgresql
@@ -85,7 +85,7 @@ class TestPool:
 
     @pytest.mark.usefixtures("two_connections")
     @pytest.mark.parametrize("is_in_transaction", [True, False])
-    def test_exhausted(self, connect: Connect, strict: Strict, is_in_transaction: bool) -> None:
+    def test_exhausted(self, connect: Connect, rotator: Rotator, is_in_transaction: bool) -> None:
         """Two transactions have both connections: a token that one of them waits for cannot be
         refreshed."""
         connection, both_hold, over = connect(age=400), threading.Barrier(3), threading.Event()
@@ -121,14 +121,14 @@ class TestPool:
             for future in holding:
                 future.result(20)
         assert tokens.token(connection).number == 2
-        assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+        assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
         assert tokens.load(connection.pk).lease_holder == ""
 
 
 class TestTransactions:
     @pytest.mark.postgresql
     def test_a_persistent_connection_stays_open_outside_of_a_transaction(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         wrapper = connections["default"]
         client = SipgateClient(connect(age=400))

@@ -31,7 +31,7 @@ from sipgate_provider.tokens.refresh import LATEST, refresh
 from tests.conftest import Connect, wait_for
 from tests.journey import Browser
 from tests.named import replace
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -82,29 +82,31 @@ class TestLease:
         row = tokens.load(row.pk)
         assert (row.lease_holder, row.state, row.unanswered) == ("another", State.ACTIVE, True)
 
-    def test_whoever_waits_for_it_does_not_connect(self, connect: Connect, strict: Strict) -> None:
+    def test_whoever_waits_for_it_does_not_connect(
+        self, connect: Connect, rotator: Rotator
+    ) -> None:
         connection, until = connect(age=400), timezone.now() + timedelta(seconds=40)
-        before = strict.counts()["connections"] + 1  # with the one that asks for the counters
+        before = rotator.counts()["connections"] + 1  # with the one that asks for the counters
         with lock(connection.pk), pytest.raises(errors.SipgateUnavailable):
             refresh(connection.pk, seen=1, by="caller", patience=0.3)
         SipgateToken.objects.update(lease_holder="other", lease_until=until, unanswered=True)
         with pytest.raises(errors.SipgateUnavailable):
             refresh(connection.pk, seen=1, by="caller", patience=0.3)
-        assert strict.counts()["connections"] == before
+        assert rotator.counts()["connections"] == before
 
     def test_the_lock_excludes_however_long_its_holder_is_paused(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
         over = {"lease_holder": "paused", "lease_until": timezone.now() - timedelta(hours=1)}
         SipgateToken.objects.update(**over, unanswered=True)
         with lock(connection.pk), pytest.raises(errors.SipgateUnavailable):
             tokens.token(connection, wait=0.3)
-        assert strict.counts()["arrived"] == 0
+        assert rotator.counts()["arrived"] == 0
         assert tokens.token(connection).number == 2
 
     def test_nothing_is_sent_when_too_little_of_it_is_left(
-        self, connect: Connect, strict: Strict, broken: Callable[..., None]
+        self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
     ) -> None:
         """The process was paused between lease and send: the lease may be somebody else's by
         now."""
@@ -113,10 +115,10 @@ class TestLease:
         with pytest.raises(errors.SipgateUnavailable, match="still refreshing"):
             refresh(connection.pk, seen=1, by="caller", patience=0)
         row = tokens.load(connection.pk)
-        assert (strict.counts()["arrived"], row.lease_holder, row.unanswered) == (0, "", False)
+        assert (rotator.counts()["arrived"], row.lease_holder, row.unanswered) == (0, "", False)
 
     def test_giving_it_back_unsent_puts_back_what_was_unanswered(
-        self, connect: Connect, strict: Strict, broken: Callable[..., None]
+        self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
     ) -> None:
         connection = connect(age=400, unanswered=True)
         times = iter([0.0, LATEST + 1])
@@ -128,7 +130,7 @@ class TestLease:
 
 class TestUnanswered:
     def test_answers_put_it_back_and_silence_does_not(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         for fault, unanswered in [
             ("client", False),
@@ -139,17 +141,17 @@ class TestUnanswered:
             ("garbage", True),
         ]:
             connection = connect(age=400)
-            strict.set(fault=fault, times=1)
+            rotator.set(fault=fault, times=1)
             with pytest.raises(errors.SipgateError):
                 tokens.token(connection)
             assert tokens.load(connection.pk).unanswered is unanswered, fault
             ClientPause.objects.all().delete()
 
     def test_it_stays_when_the_second_question_is_rejected(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
-        strict.set(fault="lose", times=1)
+        rotator.set(fault="lose", times=1)
         for _ in range(3):
             with pytest.raises(errors.SipgateError):
                 tokens.refresh(connection)
@@ -164,15 +166,15 @@ class TestUnanswered:
 
 class TestEnded:
     def test_here_it_is_never_sent_again_not_even_by_force(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
         with pytest.raises(errors.NeedsSignIn):
             refresh(connection.pk, seen=1, by="olga", patience=0, force=True)
-        assert strict.counts()["arrived"] == 0
+        assert rotator.counts()["arrived"] == 0
 
     def test_a_process_that_ends_sends_nothing_and_leaves_the_row_as_it_is(
-        self, connect: Connect, strict: Strict, monkeypatch: pytest.MonkeyPatch
+        self, connect: Connect, rotator: Rotator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         connection = connect(age=400)
         before = SipgateToken.objects.values().get()
@@ -182,70 +184,70 @@ class TestEnded:
                 refresh(connection.pk, seen=1, by="caller", patience=0)
         assert SipgateToken.objects.values().get() == before
         assert tokens.token(connection).number == 2
-        assert strict.counts()["refresh"] == 1
+        assert rotator.counts()["refresh"] == 1
 
 
 class TestAnswer:
     def test_without_a_refresh_token_the_old_one_stays(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         """RFC 6749 §6: the authorization server *may* issue a new one."""
         connection = connect(age=400)
         before = rows.opened(tokens.load(connection.pk)).refresh_token
-        strict.set(fault="no refresh token", times=1)
+        rotator.set(fault="no refresh token", times=1)
         assert tokens.token(connection).number == 2
         assert rows.opened(tokens.load(connection.pk)).refresh_token == before
 
     def test_one_that_comes_late_is_stored_whoever_has_the_lease(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         row = tokens.load(connect(age=400).pk)
         assert rows.take_lease(row, "paused")
         SipgateToken.objects.update(lease_holder="other")
-        stored = rows.store_refreshed(row.version._replace(number=2), issued(strict))
+        stored = rows.store_refreshed(row.version._replace(number=2), issued(rotator))
         assert stored is not None
         assert (stored.number, stored.lease_holder, stored.unanswered) == (2, "", False)
 
     def test_it_takes_the_place_of_older_tokens_of_the_same_consent_only(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
         second = tokens.load(connection.pk).version._replace(number=2)
         for number in (2, 3):
             SipgateToken.objects.update(number=number)
-            assert rows.store_refreshed(second, issued(strict)) is None
-        tokens.store(connection, issued(strict))
+            assert rows.store_refreshed(second, issued(rotator)) is None
+        tokens.store(connection, issued(rotator))
         SipgateToken.objects.update(number=1)
-        assert rows.store_refreshed(second, issued(strict)) is None
+        assert rows.store_refreshed(second, issued(rotator)) is None
 
-    def test_an_administrators_wish_outlives_it(self, connect: Connect, strict: Strict) -> None:
+    def test_an_administrators_wish_outlives_it(self, connect: Connect, rotator: Rotator) -> None:
         connection = connect(age=400)
-        strict.set(fault="late", times=1, late=0.5)
+        rotator.set(fault="late", times=1, late=0.5)
         with pytest.raises(errors.SipgateUnavailable):
             tokens.token(connection, wait=0)
-        wait_for(lambda: strict.counts()["rotated"])
+        wait_for(lambda: rotator.counts()["rotated"])
         assert tokens.require_sign_in(connection, by="olga")
         assert background.refreshes.wait_idle(10)
         row = tokens.load(connection.pk)
         assert (row.number, row.state, row.reason) == (2, "needs_sign_in", "sign_in_required")
 
     def test_a_rejection_after_a_new_consent_is_nobodys_fault(
-        self, connect: Connect, strict: Strict
+        self, connect: Connect, rotator: Rotator
     ) -> None:
         connection = connect(age=400)
-        strict.set(latency=0.5, suspended=True)
+        rotator.set(latency=0.5, suspended=True)
         with pytest.raises(errors.SipgateUnavailable):
             tokens.token(connection, wait=0)
-        wait_for(lambda: strict.counts()["arrived"])
-        tokens.store(connection, issued(strict))
+        wait_for(lambda: rotator.counts()["arrived"])
+        tokens.store(connection, issued(rotator))
         assert background.refreshes.wait_idle(10)
         row = tokens.load(connection.pk)
         assert (row.number, row.state, row.reason) == (2, State.ACTIVE, Reason.NONE)
 
     def test_a_failure_that_cannot_be_noted_is_told_all_the_same(
-        self, connect: Connect, strict: Strict, broken: Callable[..., None]
+        self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
     ) -> None:
-        strict.set(fault="500", times=1)
+        rotator.set(fault="500", times=1)
         broken("tokens.rows.give_back", lambda _real: database_is_away)
         with pytest.raises(errors.SipgateUnavailable, match="500"):
             tokens.token(connect(age=400))
@@ -323,10 +325,10 @@ class TestNoDatabaseConnectionIsHeld:
         assert held
         assert not any(held)
 
-    def test_by_an_ending(self, connect: Connect, strict: Strict, held: list[bool]) -> None:
+    def test_by_an_ending(self, connect: Connect, rotator: Rotator, held: list[bool]) -> None:
         connect().delete()
         assert tokens.errands.wait_idle(10)
-        assert (set(held), strict.counts()["revoke"]) == ({False}, 1)
+        assert (set(held), rotator.counts()["revoke"]) == ({False}, 1)
 
     def test_by_a_mail(
         self, connect: Connect, held: list[bool], monkeypatch: pytest.MonkeyPatch
@@ -390,5 +392,5 @@ def database_is_away(*_args: Any, **_kwargs: Any) -> Any:
     raise OperationalError("server closed the connection unexpectedly")
 
 
-def issued(strict: Strict) -> oauth.Tokens:
-    return oauth.Tokens.parse(strict.issue()[0], issued_at=datetime.now(UTC))
+def issued(rotator: Rotator) -> oauth.Tokens:
+    return oauth.Tokens.parse(rotator.issue()[0], issued_at=datetime.now(UTC))

@@ -19,9 +19,8 @@ from sipgate_provider.client import TokenClient
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter, SipgateOAuth2Client
-from tests import scripted_server
 from tests.journey import Browser
-from tests.scripted_server import Answer
+from tests.scripted_server import Answer, ScriptedServer
 
 User = get_user_model()
 
@@ -151,9 +150,9 @@ class TestSignUp:
         grant = oauth.Tokens(
             access_token="at", id_token=id_token, scope=("openid",), issued_at=timezone.now()
         )
-        with scripted_server.running() as script:
-            settings.SIPGATE_API_URL = script.api_url
-            script.answer = lambda asked: Answer(
+        with ScriptedServer() as server:
+            settings.SIPGATE_API_URL = server.api_url
+            server.answer = lambda asked: Answer(
                 data={"sub": "w0", "masterSipId": 1, "domain": "sipgate.de"}
             )
             identity = SipgateOAuth2Adapter(rf.get("/oauth")).identity(grant)
@@ -265,7 +264,7 @@ class TestNothingIsNarrowed:
         assert tokens.refresh(row.connection).state == "active"
 
     def test_one_that_needs_a_sign_in_takes_what_comes(self, wide: Browser) -> None:
-        SipgateToken.objects.update(state="needs_sign_in", reason="refused")
+        SipgateToken.objects.update(state="needs_sign_in", reason="rejected")
         wide.sign_in()
         row = SipgateToken.objects.get()
         assert (row.state, row.scope) == ("active", "account:read")

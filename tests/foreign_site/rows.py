@@ -21,9 +21,9 @@ def make() -> None:
     )
     client.sites.add(site)
     get_user_model().objects.create_superuser("boss@b.example", "correct horse battery")
-    user_signed_up.connect(_refuse_competitors)
+    user_signed_up.connect(_reject_competitors)
 
 
-def _refuse_competitors(user, **_more):
+def _reject_competitors(user, **_more):
     if user.email.endswith("@schraube.example"):
         raise PermissionDenied

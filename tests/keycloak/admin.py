@@ -54,7 +54,7 @@ class Administrator:
         self.call("PUT", f"/{self._realm}", settings)
 
     def set_not_before(self, moment: int) -> None:
-        """Refuse every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
+        """Reject every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
         self.change_realm(notBefore=moment)
 
     def create_scopes(self, names: Iterable[str], *, on_consent_page: bool = True) -> None:

@@ -42,7 +42,7 @@ class TestSignIn:
         assert [rosa.company(), otto.company()] == [ROSAS_COMPANY, OTTOS_COMPANY]
         assert User.objects.count() == 2
 
-    def test_refused_consent_can_be_given_the_next_time(self, visitor: Visitor) -> None:
+    def test_denied_consent_can_be_given_the_next_time(self, visitor: Visitor) -> None:
         visitor.sign_in(allow=False)
         assert not User.objects.exists()
         visitor.sign_in()
@@ -118,12 +118,12 @@ class TestRefresh:
 
     def test_32_callers_with_one_stale_token_make_one_refresh(self, signed_in: Visitor) -> None:
         connection = SocialAccount.objects.get()
-        for generation in (2, 3):
+        for version in (2, 3):
             make_stale()
             with ThreadPoolExecutor(32) as callers:
                 companies = list(callers.map(lambda _: company_of(connection), range(32)))
             assert companies == [ROSAS_COMPANY] * 32
-            assert SipgateToken.objects.get().number == generation
+            assert SipgateToken.objects.get().number == version
 
     def test_lost_answer_ends_the_connection_and_one_sign_in_repairs_it(
         self, server: KeycloakServer, visitor: Visitor, settings: Any

@@ -11,7 +11,7 @@ import pytest
 
 from tests import postgres
 from tests.outage.test_outage import Process
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -19,52 +19,52 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 @pytest.mark.parametrize("commit", ["on", "remote_write"])
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 def test_a_synchronous_replica_has_every_pair(
-    strict: Strict, tmp_path: Path, commit: str, journal: str
+    rotator: Rotator, tmp_path: Path, commit: str, journal: str
 ) -> None:
-    with pair(strict, tmp_path / "kept") as (primary, replica, connection):
+    with pair(rotator, tmp_path / "kept") as (primary, replica, connection):
         primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
         primary.run(f"ALTER SYSTEM SET synchronous_commit = {commit}")
         primary.run("SELECT pg_reload_conf()")
-        used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
+        used = Process(both(primary, replica), rotator, tmp_path / "kept", use=connection)
         assert used.hear()["number"] == 2
         used.end()
         primary.stop()
         replica.promote()
         replica.run("ALTER SYSTEM RESET synchronous_standby_names")
         replica.run("SELECT pg_reload_conf()")
-        after = Process(both(primary, replica), strict, tmp_path / journal, use=connection)
+        after = Process(both(primary, replica), rotator, tmp_path / journal, use=connection)
         assert after.hear() == {"number": 2, "state": "active", "waiting": 0}
         after.end()
-    assert strict.counts()["reuse"] == 0
+    assert rotator.counts()["reuse"] == 0
 
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
-    strict: Strict, tmp_path: Path, journal: str
+    rotator: Rotator, tmp_path: Path, journal: str
 ) -> None:
-    with pair(strict, tmp_path / "kept") as (primary, replica, connection):
+    with pair(rotator, tmp_path / "kept") as (primary, replica, connection):
         replica.stop()
-        used = Process(both(primary, replica), strict, tmp_path / "kept", use=connection)
+        used = Process(both(primary, replica), rotator, tmp_path / "kept", use=connection)
         assert used.hear()["number"] == 2
         used.end()
         primary.stop()
         replica.start()
         replica.promote()
-        after = Process(both(primary, replica), strict, tmp_path / journal, use=connection)
+        after = Process(both(primary, replica), rotator, tmp_path / journal, use=connection)
         told = after.hear()
         after.end()
         if journal == "kept":
             assert (told["number"], told["state"]) == (2, "active")
         else:
             assert told["error"] == "NeedsSignIn"
-    assert strict.counts()["reuse"] == (0 if journal == "kept" else 1)
+    assert rotator.counts()["reuse"] == (0 if journal == "kept" else 1)
 
 
 @contextmanager
-def pair(strict: Strict, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
+def pair(rotator: Rotator, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
     """Yield a server, its replica, and a connection with a stale pair."""
     with postgres.server() as primary, postgres.server(copy_of=primary) as replica:
-        first = Process(primary.url, strict, folder, answer=strict.issue()[0])
+        first = Process(primary.url, rotator, folder, answer=rotator.issue()[0])
         connection = int(first.hear()["connection"])
         first.end()
         yield primary, replica, connection

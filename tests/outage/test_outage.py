@@ -13,53 +13,53 @@ from typing import Any
 import pytest
 
 from tests import postgres
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = pytest.mark.timeout(120)
 
 
 def test_the_process_waits_and_stores(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
 ) -> None:
-    process = Process(server.url, strict, tmp_path, use=stale, points=True)
+    process = Process(server.url, rotator, tmp_path, use=stale, points=True)
     refresh_while_the_database_is_away(process, server)
     server.start()
     assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
     process.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
 
 
 @pytest.mark.long
 def test_what_it_cannot_store_the_next_process_does(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
 ) -> None:
-    process = Process(server.url, strict, tmp_path, use=stale, points=True)
+    process = Process(server.url, rotator, tmp_path, use=stale, points=True)
     refresh_while_the_database_is_away(process, server)
     process.kill()
     [file] = tmp_path.glob("*/*.sealed")
     assert b"at-" not in file.read_bytes()
     assert file.stat().st_mode & 0o077 == 0
     server.start()
-    following = Process(server.url, strict, tmp_path, use=stale)
+    following = Process(server.url, rotator, tmp_path, use=stale)
     assert following.hear() == {"number": 2, "state": "active", "waiting": 0}
     following.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
 
 
 @pytest.mark.long
 def test_without_a_journal_it_waits_as_well(
-    server: postgres.Server, strict: Strict, tmp_path: Path, stale: int
+    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
 ) -> None:
     (tmp_path / "file").write_text("in the way of a journal")
     folder = tmp_path / "file" / "journal"
-    process = Process(server.url, strict, folder, use=stale, points=True)
+    process = Process(server.url, rotator, folder, use=stale, points=True)
     assert process.hear() == {"at": "store"}
     server.stop()
     process.say("go on")
     server.start()
     assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
     process.end()
-    assert (strict.counts()["rotated"], strict.counts()["reuse"]) == (1, 0)
+    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +72,14 @@ class Process:
     """One ``tests.outage.process``."""
 
     def __init__(
-        self, url: str, strict: Strict, folder: Path, *, database: str = "postgres", **order: Any
+        self, url: str, rotator: Rotator, folder: Path, *, database: str = "postgres", **order: Any
     ) -> None:
         told = {
             "database": database,
-            "settings": {"SIPGATE_TOKEN_URL": strict.token_url, "SIPGATE_JOURNAL_DIR": str(folder)},
+            "settings": {
+                "SIPGATE_TOKEN_URL": rotator.token_url,
+                "SIPGATE_JOURNAL_DIR": str(folder),
+            },
         }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.outage.process"],
@@ -110,9 +113,9 @@ class Process:
 
 
 @pytest.fixture
-def stale(server: postgres.Server, strict: Strict, tmp_path: Path) -> Iterator[int]:
+def stale(server: postgres.Server, rotator: Rotator, tmp_path: Path) -> Iterator[int]:
     """A connection with stale tokens, in a database of its own."""
-    process = Process(server.url, strict, tmp_path, answer=strict.issue()[0])
+    process = Process(server.url, rotator, tmp_path, answer=rotator.issue()[0])
     number = process.hear()["connection"]
     process.end()
     yield number

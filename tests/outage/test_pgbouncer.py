@@ -16,19 +16,19 @@ import pytest
 
 from tests import postgres, tools
 from tests.outage.test_outage import Process
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 from tests.served import ROOT, served
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-def test_a_refresh_and_the_pages(strict: Strict, tmp_path: Path) -> None:
+def test_a_refresh_and_the_pages(rotator: Rotator, tmp_path: Path) -> None:
     (tmp_path / "bouncer").mkdir()
     with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
-        first = Process(server.url, strict, tmp_path / "journal", answer=strict.issue()[0])
+        first = Process(server.url, rotator, tmp_path / "journal", answer=rotator.issue()[0])
         connection = first.hear()["connection"]
         first.end()
-        used = Process(address, strict, tmp_path / "journal", database="sipgate", use=connection)
+        used = Process(address, rotator, tmp_path / "journal", database="sipgate", use=connection)
         assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
         used.end()
         with served(tmp_path, address, BEHIND_PROXY="on") as site:

@@ -11,7 +11,7 @@ import pytest
 
 from tests import postgres, tools
 from tests.outage.test_outage import Process, server, stale  # noqa: F401  # fixtures
-from tests.rotating_server import Strict
+from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
 
@@ -21,13 +21,13 @@ Started = Callable[[Path], Process]
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
     server: postgres.Server,  # noqa: F811  # the fixture
-    strict: Strict,
+    rotator: Rotator,
     tmp_path: Path,
     stale: int,  # noqa: F811  # the fixture
     journal: str,
 ) -> None:
     def use(folder: Path) -> Process:
-        return Process(server.url, strict, folder, use=stale)
+        return Process(server.url, rotator, folder, use=stale)
 
     dump = tmp_path / "sipgate.dump"
     run(postgres.program("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={server.url}")
@@ -36,20 +36,20 @@ def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
         options = ("--clean", "--if-exists", "--no-owner", f"--dbname={server.url}")
         run(postgres.program("pg_restore"), *options, str(dump))
 
-    check_restore(strict, tmp_path / "journal", journal, use, restore)
+    check_restore(rotator, tmp_path / "journal", journal, use, restore)
 
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 @pytest.mark.parametrize("command", [".backup '{}'", "VACUUM INTO '{}'"])
-def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journal: str) -> None:
+def test_a_backup_of_sqlite(rotator: Rotator, tmp_path: Path, command: str, journal: str) -> None:
     """It is made while the database is open and its last changes are in the log beside it (WAL)."""
     tools.needed("sqlite3", package="sqlite3")
     database, backup = tmp_path / "db.sqlite3", tmp_path / "backup.sqlite3"
 
     def process(folder: Path, **order: object) -> Process:
-        return Process("", strict, folder, database=str(database), **order)
+        return Process("", rotator, folder, database=str(database), **order)
 
-    first = process(tmp_path / "journal", answer=strict.issue()[0])
+    first = process(tmp_path / "journal", answer=rotator.issue()[0])
     connection = first.hear()["connection"]
     open_beside = subprocess.Popen(["sqlite3", str(database)], stdin=subprocess.PIPE, text=True)
     assert open_beside.stdin is not None
@@ -65,7 +65,7 @@ def test_a_backup_of_sqlite(strict: Strict, tmp_path: Path, command: str, journa
         shutil.copy(backup, database)
 
     check_restore(
-        strict,
+        rotator,
         tmp_path / "journal",
         journal,
         lambda folder: process(folder, use=connection),
@@ -78,7 +78,7 @@ def run(*command: str) -> None:
 
 
 def check_restore(
-    strict: Strict, folder: Path, journal: str, use: Started, restore: Callable[[], None]
+    rotator: Rotator, folder: Path, journal: str, use: Started, restore: Callable[[], None]
 ) -> None:
     """Refresh after the backup, restore it, and use the connection.
 
@@ -101,6 +101,6 @@ def check_restore(
             assert told["error"] == "NeedsSignIn"
         else:
             assert (told["number"], told["state"]) == (2, "active")
-    assert strict.counts()["reuse"] == (1 if journal == "lost" else 0), (
+    assert rotator.counts()["reuse"] == (1 if journal == "lost" else 0), (
         "a spent token is not sent for ever"
     )

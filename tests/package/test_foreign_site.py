@@ -69,7 +69,7 @@ class TestPages:
         done = visitor.post(asked.url, {"email": "namenlos@ohnepost.example"})
         assert done.json() == {"company": "Ohnepost e. K."}
 
-    def test_a_refused_sign_up_leaves_nothing_behind(self, visitor: Visitor) -> None:
+    def test_a_rejected_sign_up_leaves_nothing_behind(self, visitor: Visitor) -> None:
         assert visitor.sign_in(person=OTTO).status_code == 401
         visitor.enter_admin()
         assert "otto@schraube" not in visitor.get("/admin/people/person/?q=otto").text

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sipgate_provider import conf, endpoints, errors
 from sipgate_provider.remote import line, oauth, session
 from sipgate_provider.remote.secret import Secret
-from tests.raw_server import Answer, Asked, Wire, cut, of_json, serving, whole
+from tests.raw_server import Answer, Asked, RawServer, cut, of_json, serving, whole
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"
@@ -246,7 +246,7 @@ class TestGrant:
         assert answered(of_json(WHOLE, "201 Created")).refresh_token == "rt"
 
 
-class TestRefusals:
+class TestRejections:
     """Each OAuth error code with each status that might come with it."""
 
     BLAMED_ON_US = sorted(
@@ -596,7 +596,7 @@ class TestEnding:
     @staticmethod
     def end(
         *answers: Answer, revoke: bool = True, logout: bool = True
-    ) -> tuple[Any, list[str], Wire]:
+    ) -> tuple[Any, list[str], RawServer]:
         with serving(*answers) as server:
             client = oauth.Client(
                 client_id="i",

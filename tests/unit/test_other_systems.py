@@ -39,22 +39,22 @@ call_command("check")
 assert Client(HTTP_HOST="localhost:8080").get("/").status_code == 200
 from sipgate_provider import tokens
 from sipgate_provider.remote import oauth
-from tests import rotating_server
+from tests.rotator import Rotator
 
-with rotating_server.running() as strict, override_settings(
-    SIPGATE_TOKEN_URL=strict.token_url, SIPGATE_JOURNAL_DIR=sys.argv[1]
+with Rotator.running() as server, override_settings(
+    SIPGATE_TOKEN_URL=server.token_url, SIPGATE_JOURNAL_DIR=sys.argv[1]
 ):
     user = get_user_model().objects.create(username="erika")
     connection = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
     issued = datetime.now(UTC) - timedelta(seconds=400)
-    tokens.store(connection, oauth.Tokens.parse(strict.issue()[0], issued_at=issued))
+    tokens.store(connection, oauth.Tokens.parse(server.issue()[0], issued_at=issued))
     assert tokens.token(connection).number == 2
     assert tokens.refresh(connection).number == 3
     assert len(list(pathlib.Path(sys.argv[1]).glob("*/*.sealed"))) == 1
     assert (tokens.recover(), tokens.reseal().left) == (0, 0)
     connection.delete()
     assert tokens.errands.wait_idle(10)
-    assert strict.counts()["revoke"] == 1
+    assert server.counts()["revoke"] == 1
 print("works")
 """
 

@@ -40,7 +40,7 @@ class Command(RunserverCommand):
         if os.environ.get("RUN_MAIN") == "true":
             super().run(**options)
             return
-        refuse_busy_port(self.addr, int(self.port), ipv6=self.use_ipv6)
+        check_port_is_free(self.addr, int(self.port), ipv6=self.use_ipv6)
         connections["default"].ensure_connection()  # manage.py tells what is wrong with it
         connections.close_all()
         with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
@@ -87,7 +87,7 @@ def python() -> str:
         return sys.executable
 
 
-def refuse_busy_port(host: str, port: int, *, ipv6: bool = False) -> None:
+def check_port_is_free(host: str, port: int, *, ipv6: bool = False) -> None:
     """Raise ``CommandError`` with one sentence if the port cannot be listened on."""
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     try:

@@ -1,7 +1,7 @@
 """A small authorization server that rotates refresh tokens; a reused one ends its whole family.
 
 Quick enough to be the counterpart of thousands of refreshes; the sandbox is the counterpart of journeys. Runs as a
-process of its own (``python -m tests.rotating_server``), is steered and read over HTTP (``/control``).
+process of its own (``python -m tests.rotator``), is steered and read over HTTP (``/control``).
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import threading
 import time
 import urllib.request
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qs
 
-REFUSALS = {
+REJECTIONS = {
     "client": (401, "unauthorized_client", "Invalid client secret"),
     "consent": (400, "invalid_scope", "Client no longer has requested consent from user"),
 }
@@ -91,11 +92,11 @@ class Server(ThreadingHTTPServer):
                     "error_description": "Maximum allowed refresh token reuse exceeded",
                 }
             if self.set["suspended"]:
-                self.counts["refused"] += 1
+                self.counts["rejected"] += 1
                 return 400, {"error": "invalid_grant", "error_description": "User disabled"}
             family = self.live.get(token)
             if family is None or family in self.dead:
-                self.counts["refused"] += 1
+                self.counts["rejected"] += 1
                 return 400, {"error": "invalid_grant", "error_description": "Session not active"}
             del self.live[token]
             self.spent[token] = family
@@ -134,8 +135,8 @@ class Handler(BaseHTTPRequestHandler):
             self.server.counts["arrived"] += 1
             epoch = self.server.epoch
         fault = self.server.take_fault()
-        if fault in REFUSALS:
-            status, error, description = REFUSALS[fault]
+        if fault in REJECTIONS:
+            status, error, description = REJECTIONS[fault]
             return self._answer(status, {"error": error, "error_description": description})
         if fault in {"500", "503", "429"}:
             return self._answer(
@@ -236,13 +237,24 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 
-class Strict:
+class Rotator:
     """The server as a test sees it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.token_url = f"{url}/auth/realms/third-party/protocol/openid-connect/token"
         self.api_url = f"{url}/v2"
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator[Self]:
+        command = [sys.executable, "-m", "tests.rotator"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            try:
+                yield cls(process.stdout.readline().strip())
+            finally:
+                process.kill()
 
     def control(self, **order: Any) -> Any:
         request = urllib.request.Request(
@@ -263,21 +275,6 @@ class Strict:
 
     def reset(self) -> None:
         self.control(reset=True, set=USUAL)
-
-
-@contextmanager
-def running() -> Any:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.rotating_server"], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert process.stdout is not None
-        yield Strict(process.stdout.readline().strip())
-    finally:
-        process.kill()
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 if __name__ == "__main__":
