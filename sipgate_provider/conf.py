@@ -6,8 +6,6 @@ Must not know: the environment (the site reads that), models, allauth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +49,7 @@ def revoke_url() -> str:
 
     ``off``: it is not used, and grants are ended by logout.
     """
-    return _derived("REVOKE_URL", endpoints.revoke_url_from)
+    return _derived("REVOKE_URL", "revoke")
 
 
 def logout_url() -> str:
@@ -61,18 +59,12 @@ def logout_url() -> str:
     ``off``: it is never used. It ends the person's session at sipgate, and what other applications
     were granted in it.
     """
-    return _derived("LOGOUT_URL", endpoints.logout_url_from)
+    return _derived("LOGOUT_URL", "logout")
 
 
-def _derived(name: str, derive: Callable[[str], str]) -> str:
+def _derived(name: str, endpoint: str) -> str:
     value = str(_get(name, ""))
-    return "" if value == OFF else value or derive(token_url())
-
-
-def userinfo_url() -> str:
-    """OpenID Connect userinfo endpoint, derived from the token endpoint; empty if that is not like
-    Keycloak's."""
-    return endpoints.userinfo_url_from(token_url())
+    return "" if value == OFF else value or endpoints.sibling(token_url(), endpoint)
 
 
 def issuer() -> str:
@@ -145,10 +137,7 @@ def journal_directory() -> Path | None:
     the locks by which the processes of this machine exclude each other; ``None`` for none: then the
     lease in the row alone excludes."""
     value = _get("JOURNAL_DIR", None)
-    return _path(value) if value else None
-
-
-_path = lru_cache(maxsize=8)(Path)
+    return Path(value) if value else None
 
 
 def cache_is_per_process() -> bool:

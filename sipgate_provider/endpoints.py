@@ -1,7 +1,7 @@
-"""Addresses of an OpenID Connect server: derives one from another, and tells which of them are on this machine.
+"""Addresses of an OpenID Connect server: derives one from another, and tells which are local.
 
-Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. Nothing is derived from an
-address of another shape.
+Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. Nothing
+is derived from an address of another shape.
 """
 
 from __future__ import annotations
@@ -10,36 +10,26 @@ from ipaddress import ip_address
 
 REALMS = frozenset({"third-party", "sipgate-apps"})
 """sipgate's realms for other people's clients."""
+COMMON = "/protocol/openid-connect/"
+"""What the addresses of Keycloak's endpoints have in common."""
 
 
-def logout_url_from(token_url: str) -> str:
-    """Return Keycloak's logout endpoint of the realm of ``token_url``; empty if that is not an address of Keycloak."""
-    return _sibling(token_url, "logout")
-
-
-def revoke_url_from(token_url: str) -> str:
-    """Return the revocation endpoint (RFC 7009) of the realm of ``token_url``; empty if it cannot be told."""
-    return _sibling(token_url, "revoke")
-
-
-def userinfo_url_from(token_url: str) -> str:
-    """Return OpenID Connect's userinfo endpoint of the realm of ``token_url``; empty if it cannot be told."""
-    return _sibling(token_url, "userinfo")
+def sibling(url: str, name: str) -> str:
+    """Return the address of another endpoint of the realm of ``url``, such as ``logout``; empty if
+    ``url`` is not an address of Keycloak."""
+    realm, found, _ = url.partition(COMMON)
+    return f"{realm}{found}{name}" if found else ""
 
 
 def issuer_from(auth_url: str) -> str:
-    """Return Keycloak's issuer of an endpoint: everything before ``/protocol/openid-connect/``; empty without that."""
-    head, found, _ = auth_url.partition("/protocol/openid-connect/")
-    return head if found else ""
-
-
-def realm_of(url: str) -> str:
-    """Return the realm that an address of Keycloak names; empty for none."""
-    return url.partition("/realms/")[2].partition("/")[0]
+    """Return Keycloak's issuer, the address of the realm of an endpoint; empty as above."""
+    realm, found, _ = auth_url.partition(COMMON)
+    return realm if found else ""
 
 
 def realm_of_client(client_id: str) -> str:
-    """Return the realm that a client id of sipgate names behind its colon; empty for none of sipgate's."""
+    """Return the realm that a client id of sipgate names behind its colon; empty for none of
+    sipgate's."""
     suffix = client_id.rpartition(":")[2]
     return suffix if suffix in REALMS else ""
 
@@ -52,8 +42,3 @@ def is_loopback(host: str | None) -> bool:
         return ip_address(host or "").is_loopback
     except ValueError:
         return False
-
-
-def _sibling(url: str, name: str) -> str:
-    head, found, _ = url.partition("/protocol/openid-connect/")
-    return f"{head}{found}{name}" if found else ""

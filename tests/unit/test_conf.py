@@ -33,7 +33,6 @@ def test_a_site_need_not_set_anything(bare: Any) -> None:
     assert conf.token_url() == f"{REALM}/token"
     assert conf.revoke_url() == f"{REALM}/revoke"
     assert conf.logout_url() == f"{REALM}/logout"
-    assert conf.userinfo_url() == f"{REALM}/userinfo"
     assert conf.issuer() == "https://login.sipgate.com/auth/realms/third-party"
     assert conf.api_url() == "https://api.sipgate.com/v2"
     assert (conf.redirect_uri(), conf.redirect_path()) == ("", "")
