@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import secrets
 from enum import StrEnum
+from functools import cached_property
 from typing import TypedDict, Unpack
 
 CLIENT_ID = "client_id in SOCIALACCOUNT_PROVIDERS"
@@ -133,13 +134,10 @@ class SipgateError(Exception):
         self.status = status
         self.code = code
         self.detail = detail
-        self._reference: str | None = None
 
-    @property
+    @cached_property
     def reference(self) -> str:
-        if self._reference is None:
-            self._reference = new_reference()
-        return self._reference
+        return new_reference()
 
 
 class NotConnected(SipgateError):

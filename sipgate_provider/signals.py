@@ -2,18 +2,15 @@
 (``SipgateToken``).
 
 ``connected`` and ``disconnected`` are sent in the transaction of the change; ``needs_sign_in`` and
-``repaired`` after it, from a background thread if a refresh found out. A receiver that raises is
-logged and changes nothing.
+``repaired`` after it, from a background thread if a refresh found out. Django logs a receiver that
+raises (``django.dispatch``); it changes nothing.
 """
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from django.dispatch import Signal
-
-logger = logging.getLogger(__name__)
 
 connected = Signal()
 """A person signed in or connected; ``first`` tells whether this connection had no token before."""
@@ -29,12 +26,5 @@ incident."""
 
 
 def announce(signal: Signal, **values: Any) -> None:
-    """Send to every receiver. If one raises an exception, it is logged, since the work is done
-    already."""
-    for receiver, outcome in signal.send_robust(sender=None, **values):
-        if isinstance(outcome, Exception):
-            logger.error(
-                "A receiver of a sipgate signal failed: %r raised %s",
-                receiver,
-                type(outcome).__name__,
-            )
+    """Send to every receiver, even if one raises an exception: the work is done already."""
+    signal.send_robust(sender=None, **values)
