@@ -14,7 +14,7 @@ from sipgate_provider import errors, metrics
 from sipgate_provider.remote import session
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.remote.session import SupportsWrite
-from sipgate_provider.remote.specification import endpoint_of, is_known, scopes_for
+from sipgate_provider.remote.specification import OPERATIONS, endpoint_of, scopes_for
 
 logger = logging.getLogger(__name__)
 
@@ -71,17 +71,13 @@ def call(
     if to is not None:
         options |= {"timeout": DOCUMENT_TIMEOUT, "to": to}
         headers["Accept"] = "*/*"
-    started, counted = time.monotonic(), ""
+    started = time.monotonic()
     try:
         answer = session.send(method, f"{base_url}{path}", endpoint=endpoint, json=json, **options)
-        counted = str(answer.status)
     except errors.SipgateError as error:
-        counted = error.code or "too_large"
+        _note(endpoint, started, code=error.code or "too_large")
         raise
-    finally:
-        if counted:
-            _count(endpoint if is_known(method, path) else metrics.OTHER, counted, started)
-            _log(endpoint, counted, started)
+    _note(endpoint, started, status=answer.status)
     if not 200 <= answer.status < 300:
         raise error_of(answer, endpoint, scopes_for(method, path))
     try:
@@ -92,21 +88,17 @@ def call(
         ) from None
 
 
-def _count(endpoint: str, status: str, started: float) -> None:
-    REQUESTS.labels(endpoint, metrics.one_of(status, STATUSES)).inc()
-    SECONDS.labels(endpoint).observe(time.monotonic() - started)
-
-
-def _log(endpoint: str, status: str, started: float) -> None:
-    milliseconds = round((time.monotonic() - started) * 1000)
-    is_answer = status.isdigit()
-    known = errors.log_fields(
-        endpoint=endpoint,
-        status=int(status) if is_answer else None,
-        code=None if is_answer else status,
-        duration_ms=milliseconds,
-    )
-    logger.debug("%s: %s in %s ms", endpoint, status, milliseconds, extra=known)
+def _note(
+    endpoint: str, started: float, *, status: int | None = None, code: str | None = None
+) -> None:
+    """Count and log what became of a request: its status, or why it has none."""
+    seconds, outcome = time.monotonic() - started, str(status or code)
+    label = metrics.one_of(endpoint, OPERATIONS)
+    REQUESTS.labels(label, metrics.one_of(outcome, STATUSES)).inc()
+    SECONDS.labels(label).observe(seconds)
+    took = round(seconds * 1000)
+    known = errors.log_fields(endpoint=endpoint, status=status, code=code, duration_ms=took)
+    logger.debug("%s: %s in %s ms", endpoint, outcome, took, extra=known)
 
 
 def check_path(path: str) -> None:

@@ -15,13 +15,9 @@ import functools
 import json
 import math
 import os
-import re
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
 from typing import Any, Protocol
@@ -29,7 +25,8 @@ from typing import Any, Protocol
 import requests
 from requests import exceptions
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import NewConnectionError, ReadTimeoutError
+from urllib3.exceptions import InvalidHeader, NewConnectionError, ReadTimeoutError
+from urllib3.util import Retry
 
 from sipgate_provider import errors
 
@@ -40,7 +37,7 @@ LONGEST_BODY = 2 * 1024 * 1024
 CHUNK = 65_536
 READS = frozenset({"GET", "HEAD"})
 GATEWAY = frozenset({502, 503, 504})
-LONGEST_RETRY_AFTER = 86_400.0
+LONGEST_RETRY_AFTER = 21_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +66,7 @@ class Session(requests.Session):
         super().__init__()
         self.headers.update({"User-Agent": user_agent(), "Accept": "application/json"})
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self.auth = _no_credentials  # requests reads .netrc only where there is none
+        self.auth = lambda request: request  # requests reads .netrc only where there is none
         for scheme in ("https://", "http://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=64))
 
@@ -208,10 +205,6 @@ def _reason(error: Exception) -> str:
     return ""
 
 
-def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
-
-
 def user_agent() -> str:
     try:
         version = metadata.version(DISTRIBUTION)
@@ -224,16 +217,13 @@ def user_agent() -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return ``Retry-After`` in seconds from now (RFC 9110 §10.2.3), 0 to a day; None if absent."""
-    value = (headers.get("Retry-After") or "").strip()
-    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
-        return min(float(value), LONGEST_RETRY_AFTER)
+    """Return ``Retry-After`` in seconds from now (RFC 9110 §10.2.3), at most six hours; None if
+    there is none."""
     try:
-        date = parsedate_to_datetime(value)
-        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - time.time()
-    except (ValueError, TypeError, IndexError, OverflowError):
+        seconds = Retry().parse_retry_after(headers.get("Retry-After", ""))
+    except (InvalidHeader, ValueError, OverflowError):
         return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
+    return min(float(seconds), LONGEST_RETRY_AFTER)
 
 
 def json_of(raw: bytes) -> Any:

@@ -31,10 +31,6 @@ def endpoint_of(method: str, path: str) -> str:
     return _operation(method, path) or f"{method.upper()} {unknown}"
 
 
-def is_known(method: str, path: str) -> bool:
-    return _operation(method, path) is not None
-
-
 @lru_cache(maxsize=1024)
 def _operation(method: str, path: str) -> str | None:
     asked = f"{method.upper()} {path}"
