@@ -319,12 +319,7 @@ def _sipgate(timeout: float) -> Iterator[Finding]:
         yield from _judged("authorization", reply)
         if reply.verdict in {Verdict.FINE, Verdict.SCOPE}:
             yield from _scopes(reply, begin)
-    reply = questions.token(
-        client.token_url,
-        client_id=client.client_id,
-        client_secret=client.client_secret,
-        timeout=timeout,
-    )
+    reply = questions.token(client, timeout=timeout)
     yield from _judged("token", reply)
 
 

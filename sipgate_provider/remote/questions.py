@@ -15,8 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from sipgate_provider import errors
-from sipgate_provider.remote import session
-from sipgate_provider.remote.secret import Secret
+from sipgate_provider.remote import oauth, session
 
 
 class Verdict(StrEnum):
@@ -90,16 +89,15 @@ def authorization(
     return Reply(verdict=Verdict.UNCLEAR, detail=page or f"HTTP {answer.status}")
 
 
-def token(url: str, *, client_id: str, client_secret: str, timeout: float = 10) -> Reply:
-    """Ask the token endpoint whether id and secret are right."""
+def token(client: oauth.Client, *, timeout: float = 10) -> Reply:
+    """Ask the token endpoint whether the client's id and secret are right."""
     form = {
         "grant_type": "authorization_code",
         "code": "a-code-that-nobody-has-issued",
         "redirect_uri": "http://localhost/",
-        "client_id": client_id,
-        "client_secret": Secret(client_secret),
     }
-    answer = _ask("token", "POST", url, timeout, data=form)
+    data = oauth.authenticated(client, form)
+    answer = _ask("token", "POST", client.token_url, timeout, data=data)
     if isinstance(answer, Reply):
         return answer
     if 300 <= answer.status < 400:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 
+from sipgate_provider.remote import oauth
 from sipgate_provider.remote.questions import Reply, Verdict, authorization, token
 from tests.raw_server import Answer, cut, of_json, serving, whole
 
@@ -19,8 +20,7 @@ def asked_to_authorize(answer: Answer) -> Reply:
 
 def asked_for_tokens(answer: Answer) -> Reply:
     with serving(answer) as server:
-        url = f"{server.url}/token"
-        return token(url, client_id="x", client_secret=SECRET, timeout=2)
+        return token(client(f"{server.url}/token"), timeout=2)
 
 
 def test_the_way_back_tells() -> None:
@@ -75,7 +75,7 @@ def test_no_answer() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/token"
-        reply = token(url, client_id="x", client_secret=SECRET)
+        reply = token(client(url))
     assert reply.verdict is Verdict.UNAVAILABLE
     assert "Connection refused" in reply.detail
 
@@ -83,10 +83,14 @@ def test_no_answer() -> None:
 def test_the_request_names_the_client_and_asks_nobody() -> None:
     with serving(whole("404 X")) as server:
         authorization(f"{server.url}/auth", client_id="a:b", redirect_uri=URI, scope="a b")
-        token(f"{server.url}/token", client_id="a:b", client_secret=SECRET)
+        token(client(f"{server.url}/token"))
     path = server.asked[0].path
     assert {"prompt=none", "client_id=a%3Ab", "scope=a+b", "code_challenge_method=S256"} <= {
         *path.partition("?")[2].split("&")
     }
     form = server.asked[1].form
     assert (form["client_id"], form["client_secret"]) == ("a:b", SECRET)
+
+
+def client(url: str) -> oauth.Client:
+    return oauth.Client(client_id="a:b", client_secret=SECRET, token_url=url)
