@@ -16,6 +16,7 @@ from sipgate_provider.models import SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import clients, database, rows
 from sipgate_provider.tokens.decide import FOUND_HERE, Decision, Outcome, Tell, decide
+from sipgate_provider.tokens.lock import Busy
 
 logger = logging.getLogger("sipgate_provider.tokens.refresh")
 REFRESHES = metrics.counter(
@@ -42,13 +43,13 @@ class Attempt:
         """Give the lease back: nothing was sent, and *unanswered* is put back to what it was."""
         self._noted(unanswered=self.row.unanswered)
 
-    def failed(self, outcome: Outcome, error: oauth.Failure) -> SipgateToken:
-        """Note what an outcome means and raise its error; or return the row, if that has changed
-        and is newer."""
+    def failed(self, outcome: Outcome, error: oauth.Failure) -> Exception:
+        """Note what an outcome means; return the error to raise. That is ``Busy`` if the row has
+        newer tokens by now, and has to be read again."""
         row, now = self.row, timezone.now()
         is_known = row.reason in FOUND_HERE and row.reason == outcome.value
         if is_known and not self.holder and row.next_attempt_at and row.next_attempt_at > now:
-            raise error  # noted already
+            return error  # noted already
         decision = decide(
             outcome,
             row,
@@ -59,11 +60,9 @@ class Attempt:
             spread=random.uniform(0.9, 1.1),  # noqa: S311  # jitter
         )
         self.count(outcome)
-        if not self.note(decision, error):
-            present = self.present()
-            if present.number > row.number:
-                return present
-        raise _explained(decision, error) from None
+        if not self.note(decision, error) and self.present().number > row.number:
+            return Busy()
+        return _explained(decision, error)
 
     def present(self) -> SipgateToken:
         """Return the row as it is now. Raises ``errors.NotConnected`` if it is gone."""

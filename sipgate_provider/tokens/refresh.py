@@ -1,22 +1,30 @@
-"""Refreshes one connection. No other code sends a refresh token, whatever asked for the refresh.
+"""Refreshes one connection. No other code sends a refresh token to be exchanged.
 
-sipgate spends a refresh token when the request arrives, and a token that is sent again may end
-every grant of the session. So everything slow comes before the lease, and everything that could
-prove the token spent comes after it::
+sipgate spends a refresh token when the request arrives, and may end every grant of the browser
+session if a spent one is sent again. So a token is sent a second time only if its answer may have
+been lost: the new tokens are then out of reach, and perhaps sipgate never saw the request.
+
+Each step is where it is for a reason::
 
     read      the row, its client, its tokens
-    connect   name, addresses, TLS: slow, and binds nobody
-    lock      excludes the other threads and processes of this machine, also while one is paused
-    lease     one UPDATE excludes other machines for 45 s, and notes *unanswered*: may be spent
-    look      a journal file of a later version proves it spent: that is stored, nothing is sent
-    check     enough of the lease is left for answer and journal
+    connect   name, addresses, TLS: slow, so it comes before other processes have to wait
+    lock      keeps out the other threads and processes of this machine, even while this one is
+              paused
+    lease     one UPDATE keeps out the other machines for 45 s, and sets *unanswered*: whoever
+              reads that later knows that the token may be spent
+    look      in the journal, a folder of this machine: a file of a later version proves the token
+              spent. Its tokens are stored, and nothing is sent
+    check     the rest of the lease is long enough for an answer and for the journal
     send
-    journal   the new tokens, in a file
-    store     the new tokens, in the row
+    journal   writes the new tokens to a file
+    store     writes the new tokens to the row
 
-The process may die at each line; a comment there says what is lost, and what the next process does.
-``tests/protocol`` shows why each line is needed. This runs in a thread of its own (``background``),
-so that it outlives its callers. No database connection is held while sipgate is asked.
+The process may be killed at any step; the comments say what is lost then, and what the next process
+does: the next that needs this connection, or keepalive. A process that starts also stores what its
+machine's journal has. ``tests/protocol`` shows that each step is needed.
+
+``background`` runs this in a thread that outlives the caller. No database connection is held while
+sipgate is asked.
 """
 
 from __future__ import annotations
@@ -42,14 +50,15 @@ from sipgate_provider.tokens.lock import Busy, lock
 logger = logging.getLogger(__name__)
 
 POLL_FIRST, POLL_LONGEST = 0.01, 0.08
-"""Seconds between two looks at a row that somebody else is refreshing."""
+"""Seconds between two looks at a row that another thread or process is refreshing."""
 LATEST = rows.LEASE.total_seconds() - oauth.ANSWER_SECONDS - 1
-"""Seconds after the lease was asked for, after which nothing is sent: the answer and a second for
-the journal fit."""
+"""Seconds from asking for the lease until it is too late to send: it has to last for the answer,
+and for one second to write the journal."""
 
 
 def clock() -> float:
-    """Return seconds by a clock that goes on while the machine sleeps, where there is one."""
+    """Return seconds, of a clock that does not stop while the machine is suspended if the system
+    has one."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -58,92 +67,91 @@ def clock() -> float:
 def refresh(
     connection_id: int, *, seen: int, by: str, patience: float, force: bool = False
 ) -> SipgateToken:
-    """Return the row of a connection at a later version than number ``seen``.
+    """Return the row of a connection once its version's number is higher than ``seen``.
 
     Args:
         by: who wants it: ``caller``, ``user``, ``keepalive``, or an administrator's name.
-        patience: seconds to wait while somebody else is refreshing it.
-        force: do not wait for the next attempt that is due after a failure.
+        patience: seconds to wait while another thread or process is refreshing it.
+        force: ask sipgate even if the row says to wait after a failure.
 
     Raises:
         errors.NotConnected: there is no row (any more).
         errors.NeedsSignIn: only a new sign-in can repair it, as far as is known.
         errors.Misconfigured: sipgate rejects our client, or a key is missing.
-        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now; the row notes when to
-            try again.
+        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now. After an attempt of its
+            own, the row notes when to try again.
     """
-    give_up, pause = time.monotonic() + patience, POLL_FIRST
+    give_up, pause, is_late = time.monotonic() + patience, POLL_FIRST, False
     while True:
         row = rows.load_to_refresh(connection_id)
         if row is None:
             raise errors.NotConnected("The sipgate connection is gone.")
         if row.number > seen:
-            return row  # somebody else has refreshed it
+            return row  # another thread or process has refreshed it
+        if is_late:
+            raise errors.SipgateUnavailable(
+                "Another process is still refreshing this connection.", sent=False, endpoint="token"
+            )
         try:
             return _once(Attempt(row, by), force=force)
         except Busy:
-            if time.monotonic() + pause > give_up:
-                raise errors.SipgateUnavailable(
-                    "Another process is still refreshing this connection.",
-                    sent=False,
-                    endpoint="token",
-                ) from None
+            is_late = time.monotonic() + pause > give_up
         database.release_connections()
         time.sleep(pause)
         pause = min(pause * 1.6, POLL_LONGEST)
 
 
 def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
+    """Make one attempt. Raises ``Busy`` if the row has to be read again first."""
     row = attempt.row
     client, old = _ready(attempt, force=force)
     if getattr(row, "is_leased", False):
-        # Somebody is at it, or was killed. What they have journaled here need not wait.
+        # The holder of the lease is at work, or was killed. What it wrote to the journal of this
+        # machine need not wait for the end of the lease.
         return _recovered(attempt, journal.newer(row))
     with lock(row.pk):
-        pass  # a look: whoever has to wait need not connect
+        pass  # whoever would have to wait for the lock does not connect in vain
     database.release_connections()
-    # Connect. Whoever dies until here has changed nothing, and nobody has to wait for that.
+    # Connect. Killed up to here: nothing has happened, and nobody has to wait.
     try:
         sipgate = line.connect(client.token_url)
     except errors.SipgateUnavailable as error:
-        return attempt.failed(Outcome.UNAVAILABLE, error)
-    # Lock: the kernel holds it while this process lives, paused or not. ``Busy``: another process
-    # of this machine.
+        raise attempt.failed(Outcome.UNAVAILABLE, error) from None
+    # Lock. The kernel holds it for as long as this process lives, and frees it then.
     with sipgate, lock(row.pk):
-        # Lease: only if the row is as read above and nobody's lease runs. From here, whoever dies
-        # leaves *unanswered*; when the 45 s are over, the next one goes on, and knows that the
-        # token may be spent.
+        # Lease: only if the row is still as it was read, and no lease is running. Killed from here
+        # on: *unanswered* stays set. The next process waits for the end of the lease, then sends.
         asked, attempt.holder = clock(), uuid.uuid4().hex
         if not rows.take_lease(row, attempt.holder):
             raise Busy
         newer = _checked(attempt, asked)
         if newer is not None:
             return _recovered(attempt, newer)
-        # Send. This cannot be undone. Without an answer, *unanswered* stays, and the next one asks
-        # once more: if sipgate has spent the token, it answers ``invalid_grant``, and the row says
-        # *lost rotation*.
+        # Send. This cannot be undone. Killed before the answer is here: nobody has the new tokens.
+        # The next process sends the token once more; if sipgate has spent it, the answer is
+        # ``invalid_grant``, and the row then says *lost rotation*.
         answer = oauth.refresh(sipgate, client, old.refresh_token or "")
         if isinstance(answer, Tokens):
             return _keep(attempt, answer, old, client)
         if isinstance(answer, errors.Misconfigured):
             attempt.pause(client, answer)
-        return attempt.failed(outcome_of(answer), answer)
+        raise attempt.failed(outcome_of(answer), answer)
 
 
 def _checked(attempt: Attempt, asked: float) -> Path | None:
-    """Return a journal file that proves the token spent. None: it may be sent, now."""
+    """Return the journal's file that proves the token spent, or None if it may be sent now."""
     try:
-        # Look, now that nobody else can write: whoever had the lease before may have died after the
+        # Look, now that the lease is ours: its last holder may have been killed after writing the
         # journal.
         newer = journal.newer(attempt.row)
         if newer is None:
             database.release_connections()
             background.check_not_ending()
-            # Check: a process that was paused for too long may not be the only one any more.
+            # Check. If this process was paused for too long, another machine may have the lease.
             if clock() - asked > LATEST:
                 raise Busy
     except BaseException:
-        attempt.give_back()  # nothing was sent: *unanswered* is what it was
+        attempt.give_back()  # nothing was sent, so *unanswered* becomes what it was before
         raise
     return newer
 
@@ -154,19 +162,18 @@ def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
     client = clients.client(row)
     foreign = clients.why_not_ours(row, client)
     if foreign is not None:
-        attempt.failed(Outcome.OTHER_CLIENT, foreign)
+        raise attempt.failed(Outcome.OTHER_CLIENT, foreign)
     try:
         old = rows.opened(row)
     except sealing.SealError as error:
-        attempt.failed(Outcome.KEY_MISSING, error)
-        raise
+        raise attempt.failed(Outcome.KEY_MISSING, error) from None
     waits = row.next_attempt_at is not None and row.next_attempt_at > timezone.now()
     is_ended = row.state == State.NEEDS_SIGN_IN and row.next_attempt_at is None
     if is_ended or (waits and not force and row.reason not in FOUND_HERE):
         raise attempt.not_due()
     if old.refresh_token is None:
-        none = errors.TokenRejected(code="", description="There is no refresh token.")
-        attempt.failed(Outcome.NO_REFRESH_TOKEN, none)
+        nothing = errors.TokenRejected(code="", description="There is no refresh token.")
+        raise attempt.failed(Outcome.NO_REFRESH_TOKEN, nothing)
     try:
         clients.check_not_paused(client)
     except errors.Misconfigured:
@@ -176,17 +183,20 @@ def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
 
 
 def _recovered(attempt: Attempt, newer: Path | None) -> SipgateToken:
-    """Store what the journal has. If it does not open, its name still proves the refresh token
-    spent: wait for the key, or for the user."""
+    """Store the tokens of a journal file; return the row.
+
+    A file that does not open still proves the refresh token spent by its name. So nothing is sent:
+    the row waits for the missing key, or for a new sign-in.
+    """
     if newer is None:
         raise Busy
     try:
         stored = journal.recover(newer)
     except errors.Misconfigured as error:
-        return attempt.failed(Outcome.KEY_MISSING, error)
+        raise attempt.failed(Outcome.KEY_MISSING, error) from None
     except journal.Broken:
         broken = errors.TokenRejected(code="journal", description="Its journal file is broken.")
-        return attempt.failed(Outcome.BROKEN, broken)
+        raise attempt.failed(Outcome.BROKEN, broken) from None
     except BaseException:
         attempt.give_back()
         raise
@@ -199,22 +209,22 @@ def _recovered(attempt: Attempt, newer: Path | None) -> SipgateToken:
 
 
 def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -> SipgateToken:
-    """Journal and store new tokens, which only this process has; return the row that counts
-    afterwards."""
+    """Journal and store new tokens, which only this process has; return the row as it is then."""
     row = attempt.row
     tokens = replace(answer, refresh_token=answer.refresh_token or old.refresh_token)
     new = row.version._replace(number=row.number + 1)
-    # Journal. Whoever dies before this line is through has lost the tokens: the one window that
-    # nobody can close.
+    # Journal. Killed before the file is complete: the new tokens are lost. No client can close this
+    # gap.
     path = journal.write(new, tokens)
-    # Store. Whoever dies from here on loses nothing: the next one finds the file when it looks.
+    # Store. Killed from here on: nothing is lost. The next process of this machine finds the file
+    # when it looks. (Another machine does not see it: that is a window of docs/how-it-works.md.)
     stored = _stored(attempt, new, tokens, path)
     journal.forget_older(new)
     if stored is not None:
         attempt.succeeded(stored, client)
         return stored
-    # The row has a newer consent, or no tokens any more, or is gone: then access at sipgate is
-    # ended as well.
+    # The row is as new already, or has a newer consent; or it has no tokens any more, or is gone,
+    # and then the grant of these has to be ended at sipgate.
     endings.add_late(row, tokens)
     return attempt.present()
 
@@ -222,8 +232,9 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
 def _stored(
     attempt: Attempt, new: Version, tokens: Tokens, path: Path | None
 ) -> SipgateToken | None:
-    """Offer the tokens until the database has answered, for as long as this process lives."""
-    pause, began, is_use = 0.05, time.monotonic(), attempt.by in {"caller", "user"}
+    """Try to store the tokens until the database answers, for as long as this process lives."""
+    is_use, is_synced = attempt.by in {"caller", "user"}, False
+    pause, began = 0.05, time.monotonic()
     while True:
         try:
             return rows.store_refreshed(new, tokens, before=attempt.row, is_use=is_use)
@@ -235,8 +246,9 @@ def _stored(
                 type(error).__name__,
                 extra=attempt.log_fields(),
             )
-            if path is not None and pause == 0.05:
+            if path is not None and not is_synced:
                 journal.sync(path)
+                is_synced = True
             if background.is_ending() and (path or time.monotonic() - began > 5):
                 attempt.count(Outcome.NOT_STORED)
                 where = "wait in the journal" if path else "are lost: there is no journal"

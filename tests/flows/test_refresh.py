@@ -94,6 +94,16 @@ class TestLease:
             refresh(connection.pk, seen=1, by="caller", patience=0.3)
         assert rotator.counts()["connections"] == before
 
+    def test_whoever_has_waited_long_enough_looks_a_last_time(
+        self, connect: Connect, broken: Callable[..., None]
+    ) -> None:
+        def taken_by_another(row: SipgateToken, _holder: str) -> bool:
+            SipgateToken.objects.filter(pk=row.pk).update(number=row.number + 1)
+            return False
+
+        broken("tokens.rows.take_lease", lambda _real: taken_by_another)
+        assert refresh(connect(age=400).pk, seen=1, by="caller", patience=0).number == 2
+
     def test_the_lock_excludes_however_long_its_holder_is_paused(
         self, connect: Connect, rotator: Rotator
     ) -> None:
