@@ -58,7 +58,8 @@ def _take_down(connections: list[SocialAccount]) -> None:
 
 
 def _bring_back(connection_ids: list[int]) -> None:
-    sandbox.calm()
+    with suppress(RequestException):  # somebody has stopped the sandbox
+        sandbox.steer("clear")
     _refresh(connection_ids)
     database_connections.close_all()
 

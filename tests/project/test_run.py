@@ -40,6 +40,17 @@ def test_two_instances_of_a_checkout(checkout: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
+def test_stopped_while_the_sandbox_starts(checkout: Path) -> None:
+    ports = free_ports(2)
+    process = start(checkout, *ports)
+    database = checkout / "var" / f"sandbox-{ports[1]}.sqlite3"
+    while process.poll() is None and not database.exists():
+        pass
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert "Traceback" not in output, "the sandbox ends with it, and not at its first line"
+
+
 class Site:
     def __init__(self, process: subprocess.Popen[str], port: int) -> None:
         self.port, self.url = port, f"http://localhost:{port}"
@@ -73,13 +84,23 @@ class Site:
 
 @contextmanager
 def run(checkout: Path, port: int, sandbox_port: int) -> Iterator[Site]:
+    process = start(checkout, port, sandbox_port)
+    try:
+        yield Site(process, port)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+
+
+def start(checkout: Path, port: int, sandbox_port: int) -> subprocess.Popen[str]:
+    """Start ``make run``'s two commands on these ports."""
     kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
     numbers = {"PORT": str(port), "SANDBOX_PORT": str(sandbox_port)}
     environment = kept | numbers | {"PYTHONUNBUFFERED": "1"}
     manage = [sys.executable, "manage.py"]
     migrate = [*manage, "migrate", "--verbosity", "0"]
     subprocess.run(migrate, cwd=checkout, env=environment, check=True, timeout=60)
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [*manage, "runserver"],
         cwd=checkout,
         env=environment,
@@ -87,11 +108,6 @@ def run(checkout: Path, port: int, sandbox_port: int) -> Iterator[Site]:
         stderr=subprocess.STDOUT,
         text=True,
     )
-    try:
-        yield Site(process, port)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
 
 
 def free_ports(number: int) -> list[int]:

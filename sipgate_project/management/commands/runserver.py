@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -26,14 +26,6 @@ class Command(RunserverCommand):
     help = "Serve the site for development; without credentials the sandbox runs beside it."
     default_port = str(settings.PORT)
 
-    def add_arguments(self, parser: Any) -> None:
-        super().add_arguments(parser)
-        parser.add_argument(
-            "--no-sandbox",
-            action="store_true",
-            help="Do not start the sandbox, even without credentials.",
-        )
-
     def run(self, **options: Any) -> None:
         # The reloader runs this method in a parent and in a child; the parent checks the port and
         # owns the sandbox.
@@ -43,24 +35,9 @@ class Command(RunserverCommand):
         check_port_is_free(self.addr, int(self.port), ipv6=self.use_ipv6)
         connections["default"].ensure_connection()  # manage.py tells what is wrong with it
         connections.close_all()
-        with self._sandbox(wanted=settings.SANDBOX and not options["no_sandbox"]):
-            super().run(**options)
-
-    @contextmanager
-    def _sandbox(self, *, wanted: bool) -> Any:
-        if not wanted:
-            yield
-            return
-        self.stdout.write(
-            "No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts "
-            "beside the site."
-        )
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-        process = sandbox.start()
-        try:
-            yield
-        finally:
-            sandbox.stop(process)
+        with sandbox.running() if settings.SANDBOX else nullcontext():
+            super().run(**options)
 
     def on_bind(self, server_port: int) -> None:
         """Say what somebody who has just started the site needs to know next."""
