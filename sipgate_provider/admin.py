@@ -1,8 +1,8 @@
 """The admin. It answers an operator's questions without decrypting a secret.
 
-A connection is one of allauth's social accounts. Its list has the states, its page the token row,
-the last known account and the history. Only the app writes these rows: an operator uses actions. No
-page shows, fetches or filters by a column with ciphertext.
+A connection is one of allauth's social accounts. Its list has the states, its page the stored
+tokens, the last known account and the history. Only the app writes these rows: an operator uses
+actions. No page shows, fetches or filters by a column with ciphertext.
 """
 
 from __future__ import annotations

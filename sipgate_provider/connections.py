@@ -1,6 +1,6 @@
 """A user's connections, and what sipgate says about each, as fresh as a page can wait for.
 
-connection → token row → access token → ``GET /account`` → ``values.Account``. If sipgate does not
+connection → row → access token → ``GET /account`` → ``values.Account``. If sipgate does not
 answer in time, its last answer is shown with its date, and the request goes on behind the page.
 """
 

@@ -21,7 +21,7 @@ class Server:
     def __init__(self, server: Any) -> None:
         self._server = server
         self.system_user: str | None = server.system_user
-        """Whom it runs as, if not as this user: PostgreSQL refuses to run as root."""
+        """Whom it runs as, if not as this user: PostgreSQL does not run as root."""
         self.url = str(server.get_uri())
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Celery's workers, real ones: however a child or a worker ends, no pair is lost."""
+"""Celery's workers, real ones: however a child or a worker ends, no token is lost."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ class TestSignUp:
 
 
 class TestSecondSignIn:
-    def test_is_the_same_user_with_a_new_pair(
+    def test_is_the_same_user_with_new_tokens(
         self, browser: Browser, another_browser: Browser
     ) -> None:
         browser.sign_in()

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 @pytest.mark.parametrize("commit", ["on", "remote_write"])
 @pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_a_synchronous_replica_has_every_pair(
+def test_a_synchronous_replica_has_all_tokens(
     rotator: Rotator, tmp_path: Path, commit: str, journal: str
 ) -> None:
     with pair(rotator, tmp_path / "kept") as (primary, replica, connection):
@@ -62,7 +62,7 @@ def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
 
 @contextmanager
 def pair(rotator: Rotator, folder: Path) -> Iterator[tuple[postgres.Server, postgres.Server, int]]:
-    """Yield a server, its replica, and a connection with a stale pair."""
+    """Yield a server, its replica, and a connection with stale tokens."""
     with postgres.server() as primary, postgres.server(copy_of=primary) as replica:
         first = Process(primary.url, rotator, folder, answer=rotator.issue()[0])
         connection = int(first.hear()["connection"])

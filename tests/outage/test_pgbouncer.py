@@ -57,7 +57,7 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
         f"listen_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = any\nunix_socket_dir =\n"
     )
     (folder / "pgbouncer.ini").write_text(settings)
-    for path in (folder, *folder.parents[:3]):  # pgbouncer refuses to run as root
+    for path in (folder, *folder.parents[:3]):  # pgbouncer does not run as root
         path.chmod(0o755)
     user = ["-u", server.system_user] if server.system_user else []
     with (folder / "pgbouncer.log").open("wb") as log:

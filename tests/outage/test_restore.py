@@ -19,7 +19,7 @@ Started = Callable[[Path], Process]
 
 
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
-def test_the_newest_pair_comes_from_the_journal_or_its_person_signs_in_again(
+def test_the_newest_tokens_come_from_the_journal_or_the_person_signs_in_again(
     server: postgres.Server,  # noqa: F811  # the fixture
     rotator: Rotator,
     tmp_path: Path,

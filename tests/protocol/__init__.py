@@ -1,4 +1,4 @@
-"""The keeper's protocol as a model small enough to try everything: every order of steps, every
+"""The protocol of a refresh as a model small enough to try everything: every order of steps, every
 kill, every pause.
 
 Read ``model.py`` to learn the protocol; ``explore.py`` is the search; ``test_protocol.py`` says

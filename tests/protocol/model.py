@@ -1,4 +1,4 @@
-"""The protocol of a refresh: one connection, its row, a strict server, workers on one or two
+"""The protocol of a refresh: one connection, its row, a rotating server, workers on one or two
 machines.
 
 A refresh token may be used once. Sending it is the act that cannot be undone: the server spends it
