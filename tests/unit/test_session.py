@@ -24,7 +24,7 @@ from sipgate_provider.remote.secret import Secret
 from tests.raw_server import Asked, cut, drip, message, of_json, serving, silent, whole
 
 SECRET = "s3cret-that-must-not-show"
-QUICK = (1.0, 0.2)
+IMPATIENT = (5.0, 0.2)
 CUT = {
     "before any byte": cut(),
     "in the status line": cut(b"HT"),
@@ -37,16 +37,6 @@ SLOW = {
     "half the headers": silent(b"HTTP/1.1 200 OK\r\nContent-"),
     "half the body": silent(message(body=b"{", content_length="10")),
 }
-
-
-def send(method: str, url: str, **options: Any) -> session.Answer:
-    return session.send(method, url, endpoint="GET /thing", timeout=QUICK, **options)
-
-
-def failure(method: str, url: str, **options: Any) -> errors.SipgateError:
-    with pytest.raises(errors.SipgateError) as caught:
-        send(method, url, **options)
-    return caught.value
 
 
 def test_an_answer_of_any_status_is_handed_on() -> None:
@@ -81,7 +71,7 @@ def test_silence_is_called_slow_and_is_not_tried_again() -> None:
     for name, answer in SLOW.items():
         for method in ("GET", "POST"):
             with serving(answer) as server:
-                error = failure(method, server.url)
+                error = failure(method, server.url, timeout=IMPATIENT)
                 assert isinstance(error, errors.SipgateUnavailable), name
                 assert (error.code, error.sent, len(server.asked)) == ("timeout", True, 1), name
 
@@ -168,16 +158,15 @@ def test_a_document_may_take_its_time() -> None:
 
     def steady(asked: Asked) -> bool:
         asked.socket.sendall(whole_body[:start])
-        return drip(whole_body[start:], QUICK[1] / 10)(asked)
+        return drip(whole_body[start:], 0.1)(asked)
 
     with serving(steady) as server:
         file = io.BytesIO()
-        send("GET", server.url, to=file)
+        send("GET", server.url, to=file, timeout=(5, 1.5))
     assert len(file.getvalue()) == 20
 
 
 def test_connections_are_kept_and_threads_get_their_own_answers() -> None:
-    session.session.cache_clear()
     session.session()  # else two threads may each make one
 
     def echo(asked: Asked) -> bool:
@@ -228,7 +217,7 @@ def test_no_report_of_an_error_holds_the_token(caplog: pytest.LogCaptureFixture)
         with serving(answer) as server:
             headers: dict[str, str] = {"Authorization": Secret(f"Bearer {SECRET}")}
             with pytest.raises(errors.SipgateError) as caught:
-                send("GET", server.url, headers=headers)
+                send("GET", server.url, headers=headers, timeout=IMPATIENT)
         error = caught.value
         report = ExceptionReporter(None, type(error), error, error.__traceback__)
         shown = report.get_traceback_html() + "".join(traceback.format_exception(error))
@@ -277,3 +266,13 @@ def test_no_thread_waits_for_another() -> None:
         assert send("GET", server.url).json() == {"quick": True}
         over.set()
         assert waiting.result(5).status == 200
+
+
+def send(method: str, url: str, **options: Any) -> session.Answer:
+    return session.send(method, url, endpoint="GET /thing", **options)
+
+
+def failure(method: str, url: str, **options: Any) -> errors.SipgateError:
+    with pytest.raises(errors.SipgateError) as caught:
+        send(method, url, **options)
+    return caught.value
