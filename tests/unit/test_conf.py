@@ -19,15 +19,6 @@ from sipgate_provider.tokens.refresh import LATEST
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
 
-@pytest.fixture
-def bare(settings: Any) -> Any:
-    """A site that has set nothing of ours."""
-    for name in dir(django_settings):
-        if name.startswith("SIPGATE_"):
-            delattr(settings, name)
-    return settings
-
-
 def test_a_site_need_not_set_anything(bare: Any) -> None:
     assert conf.auth_url() == f"{REALM}/auth"
     assert conf.token_url() == f"{REALM}/token"
@@ -41,6 +32,12 @@ def test_a_site_need_not_set_anything(bare: Any) -> None:
     assert conf.journal_directory() is None
 
 
+def test_no_endpoint_of_another_server_is_guessed(bare: Any) -> None:
+    for bare.SIPGATE_TOKEN_URL in ("https://x.example/token", "https://x.example/protocol/x/token"):
+        bare.SIPGATE_AUTH_URL = bare.SIPGATE_TOKEN_URL
+        assert (conf.revoke_url(), conf.logout_url(), conf.issuer()) == ("", "", "")
+
+
 def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     longest_call = timedelta(seconds=sum(session.TIMEOUT))
     assert longest_call < rows.ASSUMED_LIFETIME * MANDATORY_SHARE
@@ -50,9 +47,8 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert conf.page_wait() < 2
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "read", "result"),
-    [
+def test_each_is_read_when_used(bare: Any) -> None:
+    for setting, value, read, result in (
         ("API_URL", "https://x.example/v2/", conf.api_url, "https://x.example/v2"),
         ("ISSUER", "https://x.example", conf.issuer, "https://x.example"),
         ("REDIRECT_URI", "https://x.example/a/b?c", conf.redirect_path, "/a/b"),
@@ -66,23 +62,18 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
         ("REVOKE_URL", "off", conf.revoke_url, ""),
         ("REVOKE_URL", "https://x.example/revoke", conf.revoke_url, "https://x.example/revoke"),
         ("LOGOUT_URL", "off", conf.logout_url, ""),
-    ],
-)
-def test_each_is_read_when_used(
-    bare: Any, setting: str, value: Any, read: Any, result: Any
-) -> None:
-    before = read()
-    setattr(bare, f"SIPGATE_{setting}", value)
-    assert read() == result
-    delattr(bare, f"SIPGATE_{setting}")
-    assert read() == before
+    ):
+        before = read()
+        setattr(bare, f"SIPGATE_{setting}", value)
+        assert read() == result, setting
+        delattr(bare, f"SIPGATE_{setting}")
+        assert read() == before, setting
 
 
-def test_every_setting_is_described() -> None:
-    for name, read in vars(conf).items():
-        if (
-            callable(read)
-            and getattr(read, "__module__", "") == conf.__name__
-            and not name.startswith("_")
-        ):
-            assert read.__doc__ or name == "redirect_path", name
+@pytest.fixture
+def bare(settings: Any) -> Any:
+    """A site that has set nothing of ours."""
+    for name in dir(django_settings):
+        if name.startswith("SIPGATE_"):
+            delattr(settings, name)
+    return settings
