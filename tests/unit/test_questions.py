@@ -12,17 +12,6 @@ URI = "http://localhost:8080/oauth"
 SECRET = "s3cret-that-must-not-show"
 
 
-def asked_to_authorize(answer: Answer) -> Reply:
-    with serving(answer) as server:
-        url = f"{server.url}/auth"
-        return authorization(url, client_id="x", redirect_uri=URI, scope="a b", timeout=2)
-
-
-def asked_for_tokens(answer: Answer) -> Reply:
-    with serving(answer) as server:
-        return token(client(f"{server.url}/token"), timeout=2)
-
-
 def test_the_way_back_tells() -> None:
     for query, verdict in {
         "error=login_required": Verdict.FINE,
@@ -94,3 +83,14 @@ def test_the_request_names_the_client_and_asks_nobody() -> None:
 
 def client(url: str) -> oauth.Client:
     return oauth.Client(client_id="a:b", client_secret=SECRET, token_url=url)
+
+
+def asked_to_authorize(answer: Answer) -> Reply:
+    with serving(answer) as server:
+        url = f"{server.url}/auth"
+        return authorization(url, client_id="x", redirect_uri=URI, scope="a b", timeout=2)
+
+
+def asked_for_tokens(answer: Answer) -> Reply:
+    with serving(answer) as server:
+        return token(client(f"{server.url}/token"), timeout=2)

@@ -18,15 +18,6 @@ from tests.raw_server import Answer, of_json, serving, whole
 SECRET = "s3cret-that-must-not-show"
 
 
-def called(answer: Answer, method: str = "GET", path: str = "/account", **more: Any) -> Any:
-    """Return what a call makes of an answer: its data, or its error."""
-    with serving(answer) as server:
-        try:
-            return rest.call(method, server.url, path, SECRET, **more)
-        except errors.SipgateError as error:
-            return error
-
-
 STATUSES = {
     301: errors.UnexpectedResponse,
     307: errors.UnexpectedResponse,
@@ -246,3 +237,12 @@ def test_an_answer_that_is_no_list() -> None:
         with pytest.raises(errors.UnexpectedResponse) as raised:
             list(found)
         assert raised.value.endpoint == "GET /x", data
+
+
+def called(answer: Answer, method: str = "GET", path: str = "/account", **more: Any) -> Any:
+    """Return what a call makes of an answer: its data, or its error."""
+    with serving(answer) as server:
+        try:
+            return rest.call(method, server.url, path, SECRET, **more)
+        except errors.SipgateError as error:
+            return error
