@@ -10,17 +10,18 @@
     await in_thread(client.account)()                     # without blocking the event loop
     await in_thread(list)(client.numbers())
 
-Every call asks ``tokens`` for an access token. A valid one costs one query, an old one is
-refreshed. While sipgate is asked, this thread holds no database connection, unless the caller is
-inside a transaction. So do not call from within ``QuerySet.iterator()`` on PostgreSQL, whose cursor
-would be gone; make a list first.
+Every call asks ``tokens`` for an access token. A valid one costs one query; an old one is refreshed
+first. While the call waits for sipgate, its thread holds no database connection, unless the caller
+is inside a transaction. So do not call from within ``QuerySet.iterator()`` on PostgreSQL, whose
+cursor would be closed; make a list first.
 
-A 401 is answered with one refreshed token and one more try, also of a POST: sipgate did nothing. A
-POST whose connection breaks is *not* repeated, since it may have been carried out; reads are, once.
+After a 401, the client refreshes the token and sends the request once more, even a POST: sipgate
+did nothing. A POST whose connection breaks is *not* repeated, since sipgate may have carried it
+out; a read is, once.
 
-Nothing here is a coroutine: ``in_thread`` makes one of any callable, which runs in a thread of a
-pool of its own and gives its database connections back. The work goes on in its thread if the task
-is cancelled.
+Nothing here is a coroutine. ``in_thread`` turns any callable into one: it runs in a separate pool
+of threads and gives its database connections back. If the task is cancelled, the work continues in
+its thread.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ class SipgateClient(Resources):
     """Calls the API on behalf of one connection. Threads may share it; it keeps no token."""
 
     def __init__(self, connection: SocialAccount, *, wait: float | None = None) -> None:
-        """Make a client. sipgate and the database are not asked yet.
+        """Make a client, without asking sipgate or the database.
 
         Args:
-            connection: allauth's ``SocialAccount`` of a sipgate identity, stored.
-            wait: seconds that a call waits for a refreshed token, 0 or more;
-                ``SIPGATE_WAIT_SECONDS`` by default.
+            connection: allauth's ``SocialAccount`` of a sipgate identity, saved.
+            wait: how many seconds a call waits for a refreshed token, 0 or more; by default
+                ``SIPGATE_WAIT_SECONDS``.
 
         Raises:
-            ValueError: the connection is another provider's, or not stored.
+            ValueError: the connection is another provider's, or not saved.
         """
         if connection.provider != conf.PROVIDER_ID or connection.pk is None:
-            raise ValueError("A stored sipgate connection is needed.")
+            raise ValueError("SipgateClient needs a saved sipgate connection.")
         self.connection = connection
         self.wait = wait
         sub = (connection.extra_data or {}).get("sub") or connection.uid.lstrip("0123456789")
@@ -65,7 +66,7 @@ class SipgateClient(Resources):
 
     @classmethod
     def for_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
-        """Return the client of a user's connection, the oldest if there are several. One query.
+        """Return the client of a user's connection, of the oldest if there are several.
 
         Raises:
             errors.NotConnected: there is none, or ``user`` is anonymous.
@@ -77,7 +78,7 @@ class SipgateClient(Resources):
 
     @classmethod
     def all_for_user(cls, user: Any, *, wait: float | None = None) -> list[SipgateClient]:
-        """Return a client for each of a user's connections, oldest first. One query."""
+        """Return a client for each of a user's connections, the oldest first."""
         if getattr(user, "pk", None) is None:
             return []
         rows = SocialAccount.objects.filter(user_id=user.pk, provider=conf.PROVIDER_ID)
@@ -85,19 +86,19 @@ class SipgateClient(Resources):
 
     @classmethod
     def for_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
-        """Return the client of a sipgate uid (a webhook's full user id): ``1234567w0``. One query.
+        """Return the client of a sipgate uid (a webhook's full user id), such as ``1234567w0``.
 
         Raises:
-            errors.NotConnected: nobody is connected to it.
+            errors.NotConnected: no user is connected to it.
         """
         connection = SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=uid).first()
         if connection is None:
-            raise errors.NotConnected("Nobody is connected to this sipgate uid.")
+            raise errors.NotConnected("No user is connected to this sipgate uid.")
         return cls(connection, wait=wait)
 
     @property
     def product_line(self) -> str:
-        """``CLASSIC_PBX`` or ``NEO_PBX``, as sipgate's tokens say, or empty. One query."""
+        """``CLASSIC_PBX`` or ``NEO_PBX``, as sipgate's tokens say; empty if they do not."""
         row = tokens.load(self.connection.pk)
         return row.product_line if row else ""
 
@@ -113,7 +114,8 @@ class SipgateClient(Resources):
 class TokenClient(Resources):
     """Calls the API with an access token that the caller holds, as a sign-in does.
 
-    ``scopes`` are those that were granted. Paths with the person's id need one as a parameter.
+    ``scopes`` are those that were granted. It does not know the user's id at sipgate, so methods
+    whose path contains one need it as an argument.
     """
 
     product_line = ""

@@ -1,5 +1,5 @@
-"""Typed settings, read from Django's settings at the moment of use, so that overriding one in a
-test works.
+"""Typed settings. Each is read from Django's settings when it is used, so that a test can override
+it.
 
 Must not know: the environment (the site reads that), models, allauth.
 """
@@ -25,8 +25,7 @@ def _get(name: str, default: Any) -> Any:
 
 
 def auth_url() -> str:
-    """``SIPGATE_AUTH_URL``: sipgate's authorization endpoint, by default that of the realm
-    ``third-party``."""
+    """``SIPGATE_AUTH_URL``: sipgate's authorization endpoint."""
     return str(_get("AUTH_URL", f"{REALM}/auth"))
 
 
@@ -36,7 +35,7 @@ def token_url() -> str:
 
 
 def api_url() -> str:
-    """``SIPGATE_API_URL``: base of the REST API, without a slash at its end."""
+    """``SIPGATE_API_URL``: base of the REST API, without a trailing slash."""
     return str(_get("API_URL", "https://api.sipgate.com/v2")).rstrip("/")
 
 
@@ -44,20 +43,16 @@ OFF = "off"
 
 
 def revoke_url() -> str:
-    """``SIPGATE_REVOKE_URL``: the revocation endpoint (RFC 7009), which ends a grant; by default
-    derived from the token endpoint.
-
-    ``off``: it is not used, and grants are ended by logout.
-    """
+    """``SIPGATE_REVOKE_URL``: the revocation endpoint (RFC 7009), derived from the token endpoint;
+    ``off``: endings use the logout endpoint."""
     return _derived("REVOKE_URL", "revoke")
 
 
 def logout_url() -> str:
-    """``SIPGATE_LOGOUT_URL``: Keycloak's logout endpoint, called if there is no revocation
-    endpoint; by default derived from the token endpoint.
+    """``SIPGATE_LOGOUT_URL``: Keycloak's logout endpoint, for servers without revocation, derived
+    from the token endpoint; ``off``: never.
 
-    ``off``: it is never used. It ends the person's session at sipgate, and what other applications
-    were granted in it.
+    A logout ends the user's session at sipgate, and what other applications were granted in it.
     """
     return _derived("LOGOUT_URL", "logout")
 
@@ -68,14 +63,14 @@ def _derived(name: str, endpoint: str) -> str:
 
 
 def issuer() -> str:
-    """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207); derived from the
-    authorization URL."""
+    """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207), derived from the
+    authorization endpoint."""
     return str(_get("ISSUER", "")) or endpoints.issuer_from(auth_url())
 
 
 def redirect_uri() -> str:
-    """``SIPGATE_REDIRECT_URI``: the callback, exactly as registered at sipgate; if it is empty,
-    allauth builds it."""
+    """``SIPGATE_REDIRECT_URI``: the callback, exactly as registered at sipgate; empty: allauth
+    builds it."""
     return str(_get("REDIRECT_URI", ""))
 
 
@@ -84,8 +79,8 @@ def redirect_path() -> str:
 
 
 def is_own_host(host: str) -> bool:
-    """Tell whether a request's ``Host`` is that of the redirect URI; browsers leave a scheme's own
-    port out."""
+    """Tell whether a request's ``Host`` is that of the redirect URI. Browsers omit a scheme's
+    default port."""
     parts = urlsplit(redirect_uri())
     port = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     return host.lower().removesuffix(port) == parts.netloc.lower().removesuffix(port)
@@ -104,8 +99,7 @@ def scope() -> list[str]:
 
 
 def wait_seconds() -> float:
-    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one, unless it
-    says otherwise.
+    """``SIPGATE_WAIT_SECONDS``: how long a caller without a usable token waits for one by default.
 
     It covers connecting (5 s) and the answer (20 s), and is less than the 30 s after which gunicorn
     ends a worker by default.
@@ -115,8 +109,7 @@ def wait_seconds() -> float:
 
 def callbacks_at_once() -> int:
     """``SIPGATE_CALLBACKS_AT_ONCE``: how many callbacks of sign-ins may wait for sipgate in one
-    process; others are told to try again. Half of the process's threads is a good value: the other
-    half answers everything else. Read once."""
+    process, such as half of its threads; others try again later. Read once."""
     return int(_get("CALLBACKS_AT_ONCE", 4))
 
 
@@ -127,44 +120,42 @@ def page_wait() -> float:
 
 
 def account_max_age_seconds() -> float:
-    """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be for a page to show
-    it without asking again; 0: every page asks."""
+    """``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``: how old sipgate's last answer may be before a page asks
+    again; 0: every page asks."""
     return float(_get("ACCOUNT_MAX_AGE_SECONDS", 60))
 
 
 def journal_directory() -> Path | None:
-    """``SIPGATE_JOURNAL_DIR``: folder that keeps new tokens, encrypted, until the next ones, and
-    the locks by which the processes of this machine exclude each other; ``None`` for none: then the
-    lease in the row alone excludes."""
+    """``SIPGATE_JOURNAL_DIR``: folder for the journal, and for the lock between the processes of
+    this machine; ``None``: neither, and only the lease in the row excludes."""
     value = _get("JOURNAL_DIR", None)
     return Path(value) if value else None
 
 
 def cache_is_per_process() -> bool:
-    """Tell whether the default cache is one that other processes do not share."""
+    """Tell whether each process has a default cache of its own."""
     backend = str(settings.CACHES.get("default", {}).get("BACKEND", "")).lower()
     return "locmem" in backend or "dummy" in backend
 
 
 def notices() -> bool:
-    """``SIPGATE_NOTICES``: whether people and operators get a mail when they have to act."""
+    """``SIPGATE_NOTICES``: whether users and operators get an email when they have to act."""
     return bool(_get("NOTICES", True))
 
 
 def history_days() -> int:
-    """``SIPGATE_HISTORY_DAYS``: days that the history and sipgate's last answers are kept; 0:
-    without end."""
+    """``SIPGATE_HISTORY_DAYS``: how many days the history and sipgate's last answers are kept; 0:
+    forever."""
     return int(_get("HISTORY_DAYS", 365))
 
 
 def metrics() -> bool:
-    """``SIPGATE_METRICS``: whether Prometheus may read the metrics; read once, when the app is
-    ready."""
+    """``SIPGATE_METRICS``: whether Prometheus may read the metrics. Read once, at the start."""
     return bool(_get("METRICS", False))
 
 
 def site_url() -> str:
-    """``SIPGATE_SITE_URL``: address of the site, for links in mails; by default that of the
+    """``SIPGATE_SITE_URL``: address of the site, for links in emails; by default that of the
     redirect URI."""
     parts = urlsplit(redirect_uri())
     return str(_get("SITE_URL", f"{parts.scheme}://{parts.netloc}" if parts.netloc else "")).rstrip(
@@ -173,5 +164,5 @@ def site_url() -> str:
 
 
 def site_name() -> str:
-    """``SIPGATE_SITE_NAME``: name of the site in mails; by default the host of its address."""
+    """``SIPGATE_SITE_NAME``: name of the site in emails; by default the host of its address."""
     return str(_get("SITE_NAME", "")) or urlsplit(site_url()).netloc

@@ -1,8 +1,8 @@
-"""Everything that can go wrong with sipgate, sorted by what the person in front of the page can do.
+"""Everything that can go wrong with sipgate, sorted by what the user can do about it.
 
 ::
 
-    SipgateError           catch this to mean "some trouble with sipgate"
+    SipgateError           any trouble with sipgate
     ├─ NotConnected        no sipgate connection yet                → connect
     ├─ NeedsSignIn         the connection ended (see ``reason``)    → sign in again, one click
     │  └─ AccessRejected   the API answered 401 for a fresh token   → sign in again
@@ -12,17 +12,17 @@
     │  └─ RateLimited      429                                      → try again after ``retry_after``
     ├─ Misconfigured       this site's client or settings           → the operator: see ``setting``
     │  └─ CallerHoldsLock  SQLite: the caller holds the write lock  → leave the transaction
-    ├─ UnexpectedResponse  an answer that is not understood         → apologise; see the log
+    ├─ UnexpectedResponse  an answer the app does not understand    → apologise; see the log
     └─ RequestFailed       sipgate rejected this request            → depends on the request
        ├─ PaymentRequired  402, balance too low
        ├─ NotFound         404
        └─ Conflict         409
 
     TokenRejected          not a SipgateError: the token endpoint rejected a token or a code; the
-                           refresh and the callback deal with it
+                           refresh and the callback handle it
 
 No message, ``repr`` or argument of these errors holds a body, a header, a query string or a token:
-they name the endpoint and the HTTP status. ``detail`` has the beginning of what sipgate answered.
+they name the endpoint and the HTTP status. ``detail`` holds the beginning of sipgate's answer.
 
 Must not know: Django, allauth, HTTP libraries.
 """
@@ -40,17 +40,17 @@ CLIENT_SECRET = "secret in SOCIALACCOUNT_PROVIDERS"  # noqa: S105  # the name of
 variables."""
 
 REFERENCE_ALPHABET = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
-"""No look-alikes: a person reads the reference out over the telephone."""
+"""No look-alikes: users read the reference out over the telephone."""
 
 
 def new_reference() -> str:
-    """Return an eight-character reference that joins an error page and a log record."""
+    """Return an eight-character reference, which an error page and a log record share."""
     return "".join(secrets.choice(REFERENCE_ALPHABET) for _ in range(8))
 
 
 class Kind(StrEnum):
-    """Kinds of problems that people are told of. ``problems.TEXTS`` has the words for each, and
-    metrics count by it."""
+    """Kinds of problems shown to users. ``problems.TEXTS`` has the words for each, and a metric
+    counts them."""
 
     NOT_CONNECTED = "not_connected"
     NEEDS_SIGN_IN = "needs_sign_in"
@@ -69,20 +69,20 @@ class Kind(StrEnum):
 
 
 class LogFields(TypedDict, total=False):
-    """What a log record may have besides its text: no text of sipgate's, no name, no secret."""
+    """What a log record may have besides its message: no text of sipgate's, no name, no secret."""
 
     reference: str
-    """The eight characters that an error page shows as well."""
+    """As on the error page."""
     connection: int | None
     """Primary key."""
     number: int | None
-    """Of the version of its tokens."""
+    """Number of the version of its tokens."""
     outcome: str
-    """Of the work, or what is done next; in the words of the metrics if they have one."""
+    """How the work ended, or what happens next; the label of the metric if there is one."""
     kind: str
-    """Of the problem that a person was shown."""
+    """The ``Kind`` of the problem that a user was shown."""
     actor: str
-    """Who wanted it: caller, user, keepalive or other."""
+    """Who asked for it: caller, user, keepalive or other."""
     endpoint: str | None
     status: int | None
     code: str | None
@@ -90,7 +90,7 @@ class LogFields(TypedDict, total=False):
 
 
 class Details(TypedDict, total=False):
-    """What an error can be given besides its message."""
+    """What an error takes besides its message."""
 
     endpoint: str | None
     status: int | None
@@ -99,11 +99,10 @@ class Details(TypedDict, total=False):
 
 
 class SipgateError(Exception):
-    """Some trouble with sipgate.
+    """Any trouble with sipgate.
 
     Args:
-        message: one English sentence for the log; says what happened and, where there is one, the
-            cure.
+        message: one English sentence for the log: what happened and, if there is one, the cure.
         endpoint: name of the sipgate endpoint (``"token"``, ``"GET /account"``), never a URL with a
             query.
         status: HTTP status of sipgate's answer, if there was one.
@@ -111,9 +110,8 @@ class SipgateError(Exception):
         detail: the first few hundred characters of sipgate's answer, for the developer. They may
             quote what was sent, so they stay out of ``str``, ``repr``, pages, logs and metrics.
 
-    ``kind`` says what a person is told. ``reference`` is made on first use and stays the same for
-    this error. ``connection_id`` is the key of the connection that it is about, where that is
-    known.
+    ``kind`` decides what users are told. ``reference`` is made on first use and then stays the
+    same. ``connection_id`` is the primary key of the connection concerned, if it is known.
     """
 
     kind = Kind.UNEXPECTED
@@ -160,12 +158,12 @@ class NeedsSignIn(SipgateError):
 
 
 class AccessRejected(NeedsSignIn):
-    """The API answered 401. A newer token is tried once; a second 401 reaches the caller."""
+    """The API answered 401. The client tries once more after a refresh; a second 401 reaches the
+    caller."""
 
 
 class MissingPermission(SipgateError):
-    """A scope is missing. Remedy: sign in again and allow it. ``scopes`` names what may help, any
-    one suffices."""
+    """A scope is missing. Remedy: sign in again and allow it. Any one of ``scopes`` suffices."""
 
     kind = Kind.MISSING_PERMISSION
 
@@ -178,8 +176,8 @@ class MissingPermission(SipgateError):
 
 class NotAvailable(MissingPermission):
     """403 although the scope was granted: the feature is not booked, or belongs to another product
-    line (``code`` is ``classic_required`` if sipgate says so), or the request itself is wrong: an
-    id of somebody else, say.
+    line (``code`` is ``classic_required`` if sipgate says so), or the request itself is wrong, for
+    example with somebody else's id.
     """
 
     kind = Kind.NOT_AVAILABLE
@@ -188,8 +186,8 @@ class NotAvailable(MissingPermission):
 class SipgateUnavailable(SipgateError):
     """No usable answer: network, time-out or 5xx. Remedy: try again later.
 
-    ``sent`` tells whether the request may have reached sipgate (then its effect is unknown).
-    ``retry_after`` is sipgate's wish in seconds, if it named one.
+    ``sent`` tells whether the request may have reached sipgate; its effect is then unknown.
+    ``retry_after`` is how many seconds sipgate asks to wait, if it says so.
     """
 
     kind = Kind.UNAVAILABLE
@@ -212,8 +210,8 @@ class RateLimited(SipgateUnavailable):
 
 
 class Misconfigured(SipgateError):
-    """This site's client or settings are wrong; no user can help. ``setting`` names the Django
-    setting to look at."""
+    """This site's client or settings are wrong, which no user can correct. ``setting`` names the
+    Django setting to look at."""
 
     kind = Kind.MISCONFIGURED
 
@@ -223,17 +221,16 @@ class Misconfigured(SipgateError):
 
 
 class CallerHoldsLock(Misconfigured):
-    """On SQLite the caller's own open transaction holds the only write lock, so new tokens could
-    not be stored.
+    """On SQLite, the caller's own open transaction holds the only write lock, so the app could not
+    store new tokens.
 
-    Raised before sipgate is asked, so nothing is lost. Remedy: call outside ``transaction.atomic``
+    Raised before anything is sent, so nothing is lost. Remedy: call outside ``transaction.atomic``
     (and without ``ATOMIC_REQUESTS``), or use PostgreSQL.
     """
 
 
 class UnexpectedResponse(SipgateError):
-    """An answer that the app does not understand. Look at the log; probably the code has to
-    change."""
+    """The app does not understand the answer. See the log; probably the code has to change."""
 
 
 class RequestFailed(SipgateError):
@@ -247,17 +244,17 @@ class PaymentRequired(RequestFailed):
 
 
 class NotFound(RequestFailed):
-    """404: wrong path, or the object is gone."""
+    """404: the path is wrong, or the object is gone."""
 
 
 class Conflict(RequestFailed):
-    """409: there is one already."""
+    """409: the object exists already."""
 
 
 class TokenRejected(Exception):
     """The token endpoint rejected a refresh token or a code (RFC 6749 §5.2).
 
-    ``description`` is sipgate's text; it is shown to operators, escaped, and never matched on.
+    ``description`` is sipgate's text. Pages show it, escaped; no code depends on it.
     """
 
     kind = Kind.EXPIRED
@@ -272,7 +269,7 @@ class TokenRejected(Exception):
 def log_fields(
     error: SipgateError | None = None, **known: Unpack[LogFields]
 ) -> dict[str, dict[str, object]]:
-    """Return ``extra`` for a log call: the record's attribute ``sipgate``, a dict of what is known.
+    """Return ``extra`` for a log call, which gives the record an attribute ``sipgate``: a dict.
 
     Reference, endpoint, status and code are those of ``error`` unless they are given.
     """

@@ -1,4 +1,4 @@
-"""sipgate's resources as methods: what ``SipgateClient`` and ``TokenClient`` can ask for."""
+"""sipgate's resources as methods, which ``SipgateClient`` and ``TokenClient`` inherit."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ Member = TypeVar("Member", bound=StrEnum)
 
 
 class Resources(ABC):
-    """Methods for sipgate's resources. Those with a path take any; the others return values.
+    """Methods for sipgate's resources. ``get`` to ``download`` take any path; the others return
+    values.
 
     Each raises what ``get`` raises. Telephone numbers are E.164 (``+4921199990000``).
     """
 
     user_id: str
-    """sipgate's id of the person inside their account, such as ``w0``; paths of the API need it."""
+    """sipgate's id of the user inside their account, such as ``w0``; paths of the API need it."""
 
     @property
     @abstractmethod
@@ -41,21 +42,21 @@ class Resources(ABC):
 
     @abstractmethod
     def _request(self, method: str, path: str, **options: Any) -> Any:
-        """Ask; return the parsed JSON. ``options`` are those of ``rest.call``."""
+        """Send a request and return the parsed JSON. ``options`` are those of ``rest.call``."""
 
     # --- any path -------------------------------------------------------------------------------
 
     def get(self, path: str, *, params: rest.Params = None) -> Any:
-        """Request ``path`` and return the parsed JSON, None for an empty answer.
+        """Request ``path`` and return the parsed JSON, or ``None`` for an empty answer.
 
         Args:
             path: below the API's base, such as ``"/numbers"``; without query.
-            params: the query; lists repeat a parameter, booleans and aware datetimes are written as
-                sipgate wants them.
+            params: the query. A list repeats its parameter; booleans and aware datetimes are
+                written as sipgate expects them.
 
         Raises:
-            ValueError: ``path`` is not one, or a datetime is naive.
-            errors.NotConnected, errors.NeedsSignIn: a person has to act. ``AccessRejected``: 401
+            ValueError: ``path`` is not a path, or a datetime is naive.
+            errors.NotConnected, errors.NeedsSignIn: the user has to act. ``AccessRejected``: 401
                 for a refreshed token.
             errors.MissingPermission: 403; ``scopes`` names those of the specification.
                 ``NotAvailable``: 403 although one of them was granted, or because the resource is
@@ -63,30 +64,30 @@ class Resources(ABC):
             errors.PaymentRequired, errors.NotFound, errors.Conflict, errors.RequestFailed: 402,
                 404, 409, other 4xx; ``detail`` has sipgate's words.
             errors.RateLimited, errors.SipgateUnavailable: 429; network, time-out, 5xx.
-            errors.UnexpectedResponse: an answer that is not understood.
+            errors.UnexpectedResponse: the app does not understand the answer.
             errors.Misconfigured: this site's settings. ``CallerHoldsLock``: leave the transaction
                 (SQLite).
         """
         return self._request("GET", path, params=params)
 
     def post(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
-        """Send ``json`` to ``path``; parameters, result and errors are those of ``get``.
+        """Send ``json`` to ``path``; the rest is as for ``get``.
 
-        It is not repeated if the connection breaks: ``SipgateUnavailable.sent`` tells whether
-        sipgate may have carried it out. This holds for everything that is not a read.
+        If the connection breaks, the request is not repeated: ``SipgateUnavailable.sent`` tells
+        whether sipgate may have carried it out. This holds for everything that is not a read.
         """
         return self._request("POST", path, params=params, json=json)
 
     def put(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
-        """Replace what is at ``path``; as ``post``."""
+        """Replace what is at ``path``; the rest is as for ``post``."""
         return self._request("PUT", path, params=params, json=json)
 
     def patch(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
-        """Change what is at ``path``; as ``post``."""
+        """Change what is at ``path``; the rest is as for ``post``."""
         return self._request("PATCH", path, params=params, json=json)
 
     def delete(self, path: str, *, params: rest.Params = None, json: Any = None) -> Any:
-        """Delete what is at ``path``; as ``post``."""
+        """Delete what is at ``path``; the rest is as for ``post``."""
         return self._request("DELETE", path, params=params, json=json)
 
     def iterate(
@@ -97,22 +98,22 @@ class Resources(ABC):
         page_size: int = USUAL_PAGE,
         limit: int | None = None,
     ) -> Iterator[Any]:
-        """Yield the items of a paged list, asking for the next page when it is needed.
+        """Yield the items of a paged list, and request each page when it is needed.
 
         Args:
-            params: without ``offset`` and ``limit``, which are set here.
+            params: the query without ``offset`` and ``limit``, which this method sets.
             page_size: items per request, 1 to 1000.
             limit: at most this many items, 0 or more.
 
-        The list may change while it is read, as when the caller archives what it has read: no item
-        comes twice, and none is left out if sipgate tells the list's total, as it does for history
+        The list may change meanwhile, for example if the caller archives what it has read. No item
+        comes twice, and none is left out if sipgate names the list's total, as it does for history
         and contacts.
         """
         if not 1 <= page_size <= rest.LONGEST_PAGE:
             raise ValueError(f"page_size must be from 1 to {rest.LONGEST_PAGE}.")
         query = rest.query_of(params)
         if {"offset", "limit"} & {name for name, _ in query}:
-            raise ValueError("offset and limit are set by the iteration: use page_size or limit.")
+            raise ValueError("iterate sets offset and limit itself: use page_size or limit.")
 
         def ask(offset: int, size: int) -> Any:
             return self.get(path, params=[*query, ("offset", offset), ("limit", size)])
@@ -124,11 +125,11 @@ class Resources(ABC):
         """Write a document (a fax, a recording) of any size to a binary file.
 
         Args:
-            path: below the API's base, or an address as sipgate writes it into ``documentUrl`` if
-                it lies there; the access token is sent nowhere else.
+            path: below the API's base, or a whole address from there, such as a ``documentUrl``.
+                The access token is sent nowhere else.
 
-        Raises also what ``to.write`` raises, and ``ValueError`` for an address outside of the API.
-        After an error the file has a part of the document.
+        Also raises what ``to.write`` raises, and ``ValueError`` for an address outside of the API.
+        After an error, the file holds a part of the document.
         """
         path, query = _place(path)
         self._request("GET", path, params=query + rest.query_of(params), to=to)
@@ -140,19 +141,19 @@ class Resources(ABC):
         return values.Account.parse(self.get("/account"))
 
     def identity(self) -> values.Identity:
-        """Return whose access this is (any scope)."""
+        """Return the identity that granted access (any scope)."""
         return values.Identity.parse(self.get("/authorization/userinfo"))
 
     def user(self, user_id: str | None = None) -> values.User:
-        """Return a person of the account, by default this one (``users:read``)."""
+        """Return a user of the account, by default this one (``users:read``)."""
         return values.User.parse(self.get(f"/users/{_segment(user_id or self.user_id)}"))
 
     def users(self) -> list[values.User]:
-        """Return the people of the account (``users:read``; perhaps for administrators only)."""
+        """Return the users of the account (``users:read``; perhaps for administrators only)."""
         return [values.User.parse(row) for row in self._items("/users")]
 
     def devices(self, user_id: str | None = None) -> list[values.Device]:
-        """Return a person's telephones, by default this one's (``devices:read``)."""
+        """Return a user's telephones, by default this one's (``devices:read``)."""
         rows = self._items(f"/{_segment(user_id or self.user_id)}/devices")
         return [values.Device.parse(row) for row in rows]
 
@@ -184,13 +185,13 @@ class Resources(ABC):
         Args:
             types, directions: only these; words as in ``EntryType`` and ``Direction``.
             since, until: only from or up to this moment, with a time zone.
-            archived: those in the archive, instead of those that are not.
-            starred: only with a star, or only without.
+            archived: the archived entries instead of the others.
+            starred: only entries with a star, or only those without.
             number: only to or from this telephone number.
             extensions: only of these lines, such as ``p0``.
             limit: at most this many.
 
-        Raises also ``ValueError`` for a word that is not known and for a naive datetime.
+        Also raises ``ValueError`` for an unknown word and for a naive datetime.
         """
         star = None if starred is None else ("STARRED" if starred else "UNSTARRED")
         filters = {
@@ -219,10 +220,10 @@ class Resources(ABC):
         starred: bool | None = None,
         note: str | None = None,
     ) -> None:
-        """Mark an entry, put it into the archive, write a note (``history:write``).
+        """Mark or archive an entry, or write a note (``history:write``).
 
-        Only what is given is sent. Not sure: the specification does not say whether sipgate keeps
-        what is not sent.
+        Only the given arguments are sent. Uncertain: the specification does not say whether sipgate
+        keeps the rest.
         """
         body = {"read": read, "archived": archived, "starred": starred, "note": note}
         self.put(f"/history/{_segment(entry_id)}", json=_given(body))
@@ -230,16 +231,16 @@ class Resources(ABC):
     # --- calls, SMS, faxes ----------------------------------------------------------------------
 
     def dial(self, device_id: str, number: str, *, caller_id: str = "") -> str:
-        """Call ``number`` from a telephone of this person; return sipgate's id of the call.
+        """Call ``number`` from one of the user's telephones; return sipgate's id of the call.
 
-        On *classic* (``sessions:calls:write``), the telephone rings first; whoever picks it up is
-        connected. On *neo* (``rtcm:write``), sipgate calls the number at once. Not sure: neo's path
-        is newer than the specification, and what it answers is not known; the id is empty if there
-        is none.
+        On *classic* (``sessions:calls:write``), the telephone rings first, and sipgate connects
+        whoever answers it. On *neo* (``rtcm:write``), sipgate calls the number at once. Uncertain:
+        neo's path is newer than the specification, which does not say what it answers; without an
+        id in the answer, the result is empty.
 
         Args:
-            device_id: a telephone, such as ``e0`` (``devices``).
-            caller_id: a number of the account that is shown; by default the telephone's own.
+            device_id: a telephone, such as ``e0`` (see ``devices``).
+            caller_id: which number of the account to show; by default the telephone's own.
         """
         if self.product_line == NEO:
             body = {"deviceId": device_id, "targetNumber": number, "callerId": caller_id or None}
@@ -250,10 +251,10 @@ class Resources(ABC):
     def send_sms(
         self, recipient: str, message: str, *, sms_id: str = "", send_at: datetime | None = None
     ) -> None:
-        """Send an SMS (``sessions:sms:write``), now or at a moment with a time zone.
+        """Send an SMS (``sessions:sms:write``), now or at ``send_at``, which has a time zone.
 
         Args:
-            sms_id: the SMS extension that sends, such as ``s0``; by default this person's first
+            sms_id: the SMS extension that sends, such as ``s0``; by default the user's first
                 (``sms:read``).
         """
         if send_at is not None and send_at.tzinfo is None:
@@ -278,10 +279,10 @@ class Resources(ABC):
 
         Args:
             document: the PDF, up to 21 MB.
-            faxline_id: the line that sends, such as ``f0``; by default this person's first
+            faxline_id: the line that sends, such as ``f0``; by default the user's first
                 (``faxlines:read``).
 
-        Raises also ``ValueError`` if the document is too large.
+        Also raises ``ValueError`` if the document is too large.
         """
         content = base64.b64encode(document).decode()
         if len(content) > LONGEST_FAX:
@@ -295,7 +296,7 @@ class Resources(ABC):
         return _id_in(self.post("/sessions/fax", json=body), "sessionId")
 
     def fax_status(self, session_id: str) -> FaxStatus | str:
-        """Return how far a fax is: ``PENDING`` to ``SENT`` or ``FAILED`` (``history:read``)."""
+        """Return a fax's status, from ``PENDING`` to ``SENT`` or ``FAILED`` (``history:read``)."""
         return self.history_entry(session_id).fax_status
 
     # --- contacts -------------------------------------------------------------------------------
@@ -316,7 +317,7 @@ class Resources(ABC):
         emails: Iterable[str] = (),
         shared: bool = False,
     ) -> None:
-        """Add a contact of this person, or a ``shared`` one of the account (``contacts:write``)."""
+        """Add a contact of the user, or a ``shared`` one of the account (``contacts:write``)."""
         body = {
             "name": name,
             "scope": "SHARED" if shared else "PRIVATE",
@@ -339,7 +340,7 @@ class Resources(ABC):
         found = [_id_in(row, "id") for row in self._items(path)]
         if not found:
             raise errors.NotAvailable(
-                "This person has no such extension at sipgate.", endpoint=endpoint_of("GET", path)
+                "This user has no such extension at sipgate.", endpoint=endpoint_of("GET", path)
             )
         return found[0]
 
@@ -374,5 +375,5 @@ def _place(address: str) -> tuple[str, list[tuple[str, Any]]]:
 
 def _segment(value: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", value):
-        raise ValueError("A sipgate id is needed, such as 'w0'.")
+        raise ValueError("Not an id of sipgate's, such as 'w0'.")
     return value

@@ -2,8 +2,8 @@
 (``SipgateToken``).
 
 ``connected`` and ``disconnected`` are sent in the transaction of the change; ``needs_sign_in`` and
-``repaired`` after it, from a background thread if a refresh found out. Django logs a receiver that
-raises (``django.dispatch``); it changes nothing.
+``repaired`` after it, from a background thread if a refresh made the change. Django logs a
+receiver's exception (``django.dispatch``), which changes nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from django.dispatch import Signal
 
 connected = Signal()
-"""A person signed in or connected; ``first`` tells whether this connection had no token before."""
+"""A user signed in or connected; ``first`` tells whether this connection had no tokens before."""
 needs_sign_in = Signal()
 """The connection needs a new sign-in; ``reason`` is a ``models.Reason``. Once per incident."""
 repaired = Signal()
@@ -26,5 +26,5 @@ incident."""
 
 
 def announce(signal: Signal, **values: Any) -> None:
-    """Send to every receiver, even if one raises an exception: the work is done already."""
+    """Send to every receiver, even if one raises: the work is done already."""
     signal.send_robust(sender=None, **values)

@@ -1,4 +1,4 @@
-"""Template tags that tell about a person's connection, and show the button that starts a sign-in.
+"""Template tags that describe a user's connection, and show the button that starts a sign-in.
 
 ::
 
@@ -11,8 +11,8 @@
     {% else %}                         {{ sipgate.name }}
     {% endif %}
 
-The tags need the ``request`` context processor, as allauth does; without a request everybody is
-anonymous.
+The tags need the ``request`` context processor, as allauth does. Without a request, the user counts
+as anonymous.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ ROWS = "_sipgate_connections"
 
 @dataclass(frozen=True, kw_only=True)
 class Connection:
-    """A person's connection, the oldest of several. False in an ``if`` unless it works now."""
+    """A user's connection, the oldest of several. True in an ``if`` only if it works now."""
 
     connection: SocialAccount | None = None
     token: SipgateToken | None = None
@@ -79,10 +79,10 @@ class Connection:
 def sipgate_connection(
     context: template.Context, *, scopes: str | Iterable[str] = ()
 ) -> Connection:
-    """Return what is known about this person's connection.
+    """Return the user's connection: true in an ``if`` when it works now.
 
     Args:
-        scopes: words or a list: those that the page needs.
+        scopes: which scopes the page needs, as words or a list.
     """
     rows, needed = _rows(context.get("request")), _words(scopes)
     if not rows:
@@ -104,11 +104,11 @@ def sipgate_sign_in_url(
     """Return the address of the sign-in: POST starts it, GET asks first.
 
     Args:
-        next: where to come back to; this page by default.
-        scopes: what to ask for beyond the configured scopes, and beyond what was granted already.
-        process: allauth's; ``connect`` for a signed-in user and ``login`` for others by default.
-        connection: the one to repair or to allow more: if somebody else signs in at sipgate,
-            nothing is changed. With ``scopes`` the person's oldest by default.
+        next: where to come back to; by default this page.
+        scopes: what to ask for beyond the configured scopes and those granted already.
+        process: allauth's; by default ``connect`` for a signed-in user and ``login`` for others.
+        connection: which one to repair or widen; if somebody else signs in at sipgate, nothing
+            changes. With ``scopes``, by default the user's oldest.
     """
     request: HttpRequest | None = context.get("request")
     if request is None:
@@ -145,14 +145,14 @@ def sipgate_button(
 
 @register.simple_tag(takes_context=True)
 def sipgate_connection_to_repair(context: template.Context) -> SocialAccount | None:
-    """Return the connection that will be repaired, on allauth's page before a sign-in."""
+    """Return the connection that a sign-in will repair, on allauth's page before it."""
     request: HttpRequest | None = context.get("request")
     return links.to_repair(request) if request is not None else None
 
 
 @register.simple_tag(takes_context=True)
 def sipgate_extra_scopes(context: template.Context) -> list[str]:
-    """Return the scopes that a sign-in asks for beyond the configured ones."""
+    """Return which scopes a sign-in asks for beyond the configured ones."""
     request, provider = context.get("request"), context.get("provider")
     if request is None or provider is None or provider.id != conf.PROVIDER_ID:
         return []
@@ -160,7 +160,7 @@ def sipgate_extra_scopes(context: template.Context) -> list[str]:
 
 
 def _rows(request: HttpRequest | None) -> list[SocialAccount]:
-    """Return the person's connections, which are read once per page."""
+    """Return the user's connections, read once per request."""
     if request is None or not _is_signed_in(request):
         return []
     if not hasattr(request, ROWS):
