@@ -31,8 +31,7 @@ it back. Of several connections the oldest counts, as in ``SipgateClient.for_use
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import wraps
 from typing import Any, TypeVar, overload
@@ -41,7 +40,8 @@ from urllib.parse import urlsplit
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
-from django.db import connections, transaction
+from django.core.handlers.base import BaseHandler
+from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, is_valid_path
@@ -83,7 +83,7 @@ def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
         scopes: all of these are needed; a parent covers its children (``sessions:write``,
         ``sessions:sms:write``).
     """
-    needed = words(scopes)
+    needed = scope_rules.words(scopes)
 
     def decorate(inner: Any) -> Any:
         if isinstance(inner, type):
@@ -101,35 +101,32 @@ def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
     return decorate if view is None else decorate(view)
 
 
-def _guarded(view: Callable[..., HttpResponseBase], needed: tuple[str, ...]) -> Any:
+def _guarded(view: Any, needed: tuple[str, ...]) -> Any:
     @wraps(view)
     def guarded(request: SipgateRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         try:
             elsewhere = _admit(request, needed) or _freshen(request, needed)
             if elsewhere is not None:
                 return elsewhere
-            with _transactions(_atomic_aliases(view)):
-                return view(request, *args, **kwargs)
+            return BaseHandler().make_view_atomic(view)(request, *args, **kwargs)
         except errors.SipgateError as error:
             return _trouble(request, error)
 
     return guarded
 
 
-def _guarded_async(
-    view: Callable[..., Awaitable[HttpResponseBase]], needed: tuple[str, ...]
-) -> Any:
+def _guarded_async(view: Any, needed: tuple[str, ...]) -> Any:
     @wraps(view)
     async def guarded(request: SipgateRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if _atomic_aliases(view):  # as Django itself says
-            raise RuntimeError("You cannot use ATOMIC_REQUESTS with async views.")
+        BaseHandler().make_view_atomic(view)  # raises with ATOMIC_REQUESTS, as usual
         try:
             elsewhere = await sync_to_async(_admit)(request, needed)
             if elsewhere is None:  # in a thread that nobody else waits for
                 elsewhere = await tokens.in_thread(_freshen)(request, needed)
             if elsewhere is not None:
                 return elsewhere
-            return await view(request, *args, **kwargs)
+            response: HttpResponseBase = await view(request, *args, **kwargs)
+            return response
         except errors.SipgateError as error:
             return await sync_to_async(_trouble)(request, error)
 
@@ -192,24 +189,6 @@ def freshen(request: Any) -> None:
     """
     if request.sipgate_token.freshness(timezone.now()) in {Freshness.MANDATORY, Freshness.OVER}:
         tokens.token(request.sipgate.connection)
-
-
-@contextmanager
-def _transactions(aliases: Iterable[str]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for alias in aliases:
-            stack.enter_context(transaction.atomic(using=alias))
-        yield
-
-
-def _atomic_aliases(view: Any) -> tuple[str, ...]:
-    """Return the databases in whose transaction Django would run ``view``."""
-    excepted: set[str] = getattr(view, "_non_atomic_requests", set())
-    return tuple(
-        alias
-        for alias, options in connections.settings.items()
-        if options["ATOMIC_REQUESTS"] and alias not in excepted
-    )
 
 
 # --- where to instead -----------------------------------------------------------------------------
@@ -290,7 +269,3 @@ def back_to(request: HttpRequest) -> str:
     if not url_has_allowed_host_and_scheme(path, None):
         return "/"  # on its own, a path that begins with two slashes would name another host
     return f"{path}?{parts.query}" if parts.query else path
-
-
-def words(scopes: str | Iterable[str]) -> tuple[str, ...]:
-    return tuple(scopes.split()) if isinstance(scopes, str) else tuple(scopes)

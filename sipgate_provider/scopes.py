@@ -9,6 +9,11 @@ from sipgate_provider import errors
 _needed: dict[str, set[str]] = {}
 
 
+def words(scopes: str | Iterable[str]) -> tuple[str, ...]:
+    """Return the scopes of a text, which spaces separate, or of a list."""
+    return tuple(scopes.split()) if isinstance(scopes, str) else tuple(scopes)
+
+
 def note_needed(needed: Iterable[str], *, by: object) -> None:
     """Remember that a view asks for scopes, so that the doctor can find out if sipgate has them."""
     name = f"{getattr(by, '__module__', '')}.{getattr(by, '__qualname__', '')}"

@@ -84,7 +84,7 @@ def sipgate_connection(
     Args:
         scopes: which scopes the page needs, as words or a list.
     """
-    rows, needed = _rows(context.get("request")), _words(scopes)
+    rows, needed = _rows(context.get("request")), scope_rules.words(scopes)
     if not rows:
         return Connection(needed=needed)
     return Connection(
@@ -113,7 +113,7 @@ def sipgate_sign_in_url(
     request: HttpRequest | None = context.get("request")
     if request is None:
         return links.sign_in_url(next, process=process)
-    needed, wish = _words(scopes), ""
+    needed, wish = scope_rules.words(scopes), ""
     if needed:
         rows = _rows(request)
         connection = connection or (rows[0] if rows else None)
@@ -172,7 +172,3 @@ def _rows(request: HttpRequest | None) -> list[SocialAccount]:
 def _is_signed_in(request: HttpRequest) -> bool:
     user = getattr(request, "user", None)
     return user is not None and user.is_authenticated
-
-
-def _words(scopes: str | Iterable[str]) -> tuple[str, ...]:
-    return tuple(scopes.split()) if isinstance(scopes, str) else tuple(scopes)
