@@ -14,7 +14,6 @@ from typing import Any
 from allauth.socialaccount.admin import SocialAccountAdmin, SocialAppAdmin, SocialAppForm
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django import forms
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.options import BaseModelAdmin
 from django.db import transaction
@@ -39,12 +38,12 @@ from sipgate_provider.models import (
     TokenEvent,
 )
 from sipgate_provider.ops import notices
+from sipgate_provider.templatetags.sipgate_admin import TONES
 
 MOST = 20
 """Connections that one action takes: a page waits for them, and sipgate limits requests."""
 PATIENCE = 20.0
 """Seconds that an action takes in all; web servers give up on a worker after 30."""
-TONES = {State.ACTIVE: "ok", State.FAILING: "warn"}
 NEXT_STEPS = {
     State.ACTIVE: gettext_lazy("Nothing."),
     State.FAILING: gettext_lazy(
@@ -180,13 +179,6 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
         return provider
 
 
-def outside_transactions(view: Any) -> Any:
-    """Keep Django from wrapping a view in a transaction, whatever ``ATOMIC_REQUESTS`` says."""
-    for alias in settings.DATABASES:
-        view = transaction.non_atomic_requests(using=alias)(view)
-    return view
-
-
 class ConnectionAdmin(SocialAccountAdmin):
     """Read-only for sipgate: with another user or uid, tokens would belong to somebody else."""
 
@@ -232,7 +224,7 @@ class ConnectionAdmin(SocialAccountAdmin):
     def has_revoke_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("sipgate_provider.revoke_sipgatetoken"))
 
-    @outside_transactions
+    @transaction.non_atomic_requests  # while an action waits for sipgate
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         return super().changelist_view(
             request, {"title": _("Connections"), **(extra_context or {})}
