@@ -330,7 +330,7 @@ def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
         return
     facts = {
         "detail": f" ({reply.detail.rstrip('.')})" if reply.detail else "",
-        "setting": {"token": "SIPGATE_TOKEN_URL"}.get(endpoint, "SIPGATE_AUTH_URL"),
+        "setting": "SIPGATE_TOKEN_URL" if endpoint == "token" else "SIPGATE_AUTH_URL",
         "redirect_uri": conf.redirect_uri(),
     }
     found, cure = (text.format(**facts) for text in JUDGEMENTS[reply.verdict])

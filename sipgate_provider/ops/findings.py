@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from enum import StrEnum
+from enum import IntEnum
 
 
-class Severity(StrEnum):
-    OK = "ok"
-    WARNING = "warning"
-    ERROR = "error"
+class Severity(IntEnum):
+    """Its number is the exit code of ``sipgate_doctor``."""
+
+    OK = 0
+    WARNING = 1
+    ERROR = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class Finding:
     cure: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        return {**asdict(self), "severity": self.severity.value}
+        return {**asdict(self), "severity": self.severity.name.lower()}
 
 
 def ok(check: str, found: str, cure: str = "") -> Finding:
@@ -41,5 +43,4 @@ def error(check: str, found: str, cure: str) -> Finding:
 
 def worst(findings: Iterable[Finding]) -> Severity:
     """Return the gravest severity among the findings."""
-    order = list(Severity)
-    return max((finding.severity for finding in findings), key=order.index, default=Severity.OK)
+    return max((finding.severity for finding in findings), default=Severity.OK)

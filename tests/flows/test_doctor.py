@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib.auth import get_user_model
-from django.core.management import CommandError, call_command
+from django.core.management import call_command
 from django.utils import timezone
 
 from sipgate_provider import errors, scopes, tokens
@@ -257,11 +257,6 @@ class TestCommand:
         assert [one["check"] for one in found] == ["sipgate_provider.E006"]
         assert set(found[0]) == {"check", "severity", "found", "cure"}
         assert text.count("\n") == 1
-
-    def test_a_time_out_that_is_none(self) -> None:
-        for value in ("0", "-1", "nan", "soon", "1000"):
-            with pytest.raises(CommandError, match="number of seconds"):
-                call_command("sipgate_doctor", "--timeout", value)
 
     def test_no_secret_is_shown(
         self, sandbox: Running, settings: Any, connect: Connect, caplog: pytest.LogCaptureFixture

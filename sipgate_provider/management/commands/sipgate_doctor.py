@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import ArgumentTypeError
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
@@ -13,8 +12,6 @@ from django.db import DatabaseError
 
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.findings import Finding, Severity, worst
-
-EXIT_CODES = {Severity.OK: 0, Severity.WARNING: 1, Severity.ERROR: 2}
 
 
 class Command(BaseCommand):
@@ -31,7 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--offline", action="store_true", help="Do not ask sipgate.")
         parser.add_argument(
             "--timeout",
-            type=_seconds,
+            type=float,
             default=doctor.TIMEOUT,
             metavar="SECONDS",
             help="How long each question to sipgate may take (default 10).",
@@ -42,7 +39,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         findings = doctor.diagnose(offline=options["offline"], timeout=options["timeout"])
-        code = EXIT_CODES[worst(findings)]
+        code = int(worst(findings))
         if options["json"]:
             shown = [finding.as_dict() for finding in findings]
             document = {"exit_code": code, "counts": _counts(), "findings": shown}
@@ -58,7 +55,7 @@ class Command(BaseCommand):
             Severity.ERROR: self.style.ERROR,
         }
         for finding in findings:
-            word = styles[finding.severity](f"{finding.severity.value:<8}")
+            word = styles[finding.severity](f"{finding.severity.name.lower():<8}")
             self.stdout.write(f"{word}{finding.found}")
             if finding.cure:
                 self.stdout.write(f"        → {finding.cure}")
@@ -75,13 +72,3 @@ def _counts() -> dict[str, Any] | None:
         return doctor.counts()
     except DatabaseError:
         return None  # a finding says so
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 120:
-        raise ArgumentTypeError("must be a number of seconds, more than 0 and at most 120")
-    return value
