@@ -36,16 +36,6 @@ ELSEWHERE = (
 
 
 class SipgateOAuth2Client(OAuth2Client):
-    def get_redirect_url(
-        self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]
-    ) -> str:
-        """Return the authorization URL; the same scopes give the same URL."""
-        params = {**extra_params, "scope": " ".join(sorted(set(scope)))}
-        url = str(super().get_redirect_url(authorization_url, [], params))
-        if "?" in authorization_url:  # allauth always begins a query
-            url = authorization_url + "&" + url.removeprefix(authorization_url + "?")
-        return url
-
     def get_access_token(self, code: str, *_args: Any, **_kwargs: Any) -> Any:
         """Reject a code that did not come to our callback: nobody has checked state and issuer."""
         raise ValidationError(ELSEWHERE)
