@@ -26,7 +26,8 @@ SCOPES = "sipgate_scopes"
 REPAIR = "repair"
 ANOTHER = "another"
 PROMPT = "prompt"
-"""As in OpenID Connect Core §3.1.2.1."""
+"""As in OpenID Connect Core §3.1.2.1: ``login`` lets sipgate ask who signs in, even if somebody is
+signed in there."""
 SIGNED_FOR = 86_400
 """Seconds for which a button works on a page that stays open."""
 
@@ -38,7 +39,6 @@ def sign_in_url(
     wish: str = "",
     repairs: int | None = None,
     another: str = "",
-    prompt: str = "",
 ) -> str:
     """Return the address that begins a sign-in: GET asks first, POST goes to sipgate.
 
@@ -51,15 +51,13 @@ def sign_in_url(
             a page says so.
         another: ``"1"``, or what ``signed_name`` returns: the page that says how to use another
             sipgate account comes first.
-        prompt: ``"login"`` lets sipgate ask who signs in, even if somebody is signed in there.
     """
     try:
         url = reverse("sipgate_login")
     except NoReverseMatch:
         return ""
     named = _signer().sign(str(repairs)) if repairs is not None else ""
-    query = {"process": process, "next": next_url, SCOPES: wish, REPAIR: named}
-    query |= {ANOTHER: another, PROMPT: prompt}
+    query = {"process": process, "next": next_url, SCOPES: wish, REPAIR: named, ANOTHER: another}
     words = urlencode({name: value for name, value in query.items() if value})
     return f"{url}?{words}" if words else url
 
