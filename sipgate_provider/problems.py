@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from allauth import app_settings
-from allauth.socialaccount.providers.base import ProviderException
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
-from requests import RequestException
 
 from sipgate_provider import errors, links, metrics
 from sipgate_provider.errors import Kind
@@ -150,21 +148,12 @@ class Problem:
     action_label: str = ""
     action_post: bool = False
 
-    @property
-    def level(self) -> int:
-        """The level for the log: what only the operator can repair is an error."""
-        return (
-            logging.ERROR if self.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED} else logging.WARNING
-        )
-
     def document(self) -> dict[str, Any]:
         """Return the body of an ``application/problem+json`` answer."""
         body = {
             "type": f"urn:sipgate-provider:problem:{self.kind}",
             "title": self.title,
             "status": self.status,
-        }
-        body |= {
             "detail": f"{self.text} {self.cure}".strip(),
             "reference": self.reference,
             "action": self.action_url,
@@ -218,8 +207,7 @@ def describe(
             repairs that connection.
         wish: further scopes that the sign-in asks for, as ``links.signed_scopes`` returns them.
     """
-    unknown = Kind.UNAVAILABLE if isinstance(error, RequestException) else Kind.UNEXPECTED
-    kind = getattr(error, "kind", unknown)
+    kind = getattr(error, "kind", Kind.UNEXPECTED)
     return of_kind(kind, error=error, next_url=next_url, connect=connect, wish=wish)
 
 
@@ -270,8 +258,10 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
         what: what happened; by default that a page could not use sipgate.
     """
     known = error if isinstance(error, errors.SipgateError) else None
+    # What only the operator can repair is an error.
+    is_ours = problem.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED}
     logger.log(
-        problem.level,
+        logging.ERROR if is_ours else logging.WARNING,
         "%s [%s]: %s, %s",
         what or "A page could not use sipgate",
         problem.reference,
@@ -284,7 +274,7 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
 
 def cause(failure: Exception | None) -> str:
     """Return what may be logged: the message of our own errors, and only the kind of others."""
-    if isinstance(failure, errors.SipgateError | errors.TokenRejected | ProviderException):
+    if isinstance(failure, errors.SipgateError | errors.TokenRejected):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.adapter import get_adapter
-from allauth.socialaccount.providers.base import ProviderAccount, ProviderException
+from allauth.socialaccount.providers.base import ProviderAccount
 from allauth.socialaccount.providers.oauth2.provider import OAuth2Provider
 from django.http import HttpRequest, HttpResponse
 from django.utils.translation import gettext as _
@@ -120,10 +120,7 @@ class SipgateProvider(OAuth2Provider):
         The domain is not included: one API serves both regions, and its webhooks call exactly this
         the full user id. If this site knows the id from another domain, ``sign_in.oauth`` adds it.
         """
-        master, sub = str(data.get("masterSipId") or ""), str(data.get("sub") or "")
-        if not master or not sub:
-            raise ProviderException("sipgate's identity has no masterSipId or sub.")
-        return f"{master}{sub}"
+        return f"{data['masterSipId']}{data['sub']}"
 
     def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
         return {key: data[key] for key in KEPT if data.get(key)}
@@ -135,9 +132,8 @@ class SipgateProvider(OAuth2Provider):
             "first_name": first,
             "last_name": last,
         }
-        if self._verified_address(data):
-            fields["email"] = self._verified_address(data)
-        return fields
+        address = self._verified_address(data)
+        return {**fields, "email": address} if address else fields
 
     def extract_email_addresses(self, data: dict[str, Any]) -> list[EmailAddress]:
         address = self._verified_address(data)
