@@ -133,20 +133,10 @@ def account_refresh(request: HttpRequest) -> HttpResponse:
     if too_many := ratelimit.consume_or_429(request, **limit):
         return too_many
     try:
-        done = demonstrate(connection)
+        request.session[REFRESHED] = demonstrate(connection)
     except errors.SipgateError as error:
         error.connection_id = connection.pk
         problems.log(problems.describe(error), error)
-    else:
-        request.session[REFRESHED] = {
-            "connection": connection.pk,
-            "before": done.before,
-            "after": done.after,
-            "company_before": done.account_before.company,
-            "company_after": done.account_after.company,
-            "is_same": done.account_before == done.account_after,
-            "duration_ms": done.duration_ms,
-        }
     return HttpResponseRedirect(f"{reverse('account')}#connection-{connection.pk}")
 
 

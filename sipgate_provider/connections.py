@@ -29,11 +29,8 @@ def connections_of(user: Any) -> list[SocialAccount]:
 
     One query.
     """
-    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID)
-    # Sorted here: to build ORDER BY, Django compares every column.
-    return sorted(
-        rows.select_related("sipgate_token", "sipgate_account"), key=lambda row: int(row.pk)
-    )
+    rows = SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID).order_by("pk")
+    return list(rows.select_related("sipgate_token", "sipgate_account"))
 
 
 def needing_sign_in(user: Any) -> list[SocialAccount]:
@@ -184,32 +181,25 @@ def _remember(connection: SocialAccount, account: values.Account, now: datetime)
     connection.sipgate_account = row  # where the page finds its name
 
 
-@dataclass(frozen=True, kw_only=True)
-class Demonstration:
-    """What sipgate's own example shows: account, refresh, account again."""
+def demonstrate(connection: SocialAccount) -> dict[str, Any]:
+    """Do what sipgate's own example does: fetch the account, refresh the tokens, fetch again.
 
-    before: int
-    after: int
-    account_before: values.Account
-    account_after: values.Account
-    duration_ms: int
-
-
-def demonstrate(connection: SocialAccount, *, by: str = "person") -> Demonstration:
-    """Fetch the account, refresh the tokens, fetch again.
+    Returns what a session can hold: versions and companies before and after, and milliseconds.
 
     Raises:
         errors.SipgateError: as ``SipgateClient.account`` and ``tokens.refresh``.
     """
     started, client = time.monotonic(), SipgateClient(connection)
     tokens.release_connections()
-    account_before = client.account()
-    row = tokens.load(connection.pk)
-    after = tokens.refresh(connection, by=by)
-    return Demonstration(
-        before=row.number if row else 0,
-        after=after.number,
-        account_before=account_before,
-        account_after=client.account(),
-        duration_ms=round((time.monotonic() - started) * 1000),
-    )
+    before, row = client.account(), tokens.load(connection.pk)
+    refreshed = tokens.refresh(connection, by="user")
+    after = client.account()
+    return {
+        "connection": connection.pk,
+        "before": row.number if row else 0,
+        "after": refreshed.number,
+        "company_before": before.company,
+        "company_after": after.company,
+        "is_same": before == after,
+        "duration_ms": round((time.monotonic() - started) * 1000),
+    }
