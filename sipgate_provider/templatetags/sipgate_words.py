@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 from django import template
 from django.utils.text import capfirst
@@ -94,6 +95,18 @@ def product(value: str) -> str:
 @register.filter
 def permission(scope: str) -> str:
     return str(PERMISSIONS.get(scope, scope))
+
+
+@register.filter
+def plainly(value: Any) -> str:
+    """Return a value of sipgate's JSON for people."""
+    if value is None or value in ("", []):
+        return "–"
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    if isinstance(value, list) and all(isinstance(part, str | int | float) for part in value):
+        return ", ".join(str(part) for part in value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else str(value)
 
 
 @register.filter
