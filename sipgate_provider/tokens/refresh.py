@@ -124,9 +124,9 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
         asked, attempt.holder = clock(), uuid.uuid4().hex
         if not rows.take_lease(row, attempt.holder):
             raise Busy
-        newer = _checked(attempt, asked)
-        if newer is not None:
-            return _recovered(attempt, newer)
+        file = _checked(attempt, asked)
+        if file is not None:
+            return _recovered(attempt, file)
         # Send. This cannot be undone. Killed before the answer is here: nobody has the new tokens.
         # The next process sends the token once more; if sipgate has spent it, the answer is
         # ``invalid_grant``, and the row then says *lost rotation*.
@@ -143,8 +143,8 @@ def _checked(attempt: Attempt, asked: float) -> Path | None:
     try:
         # Look, now that the lease is ours: its last holder may have been killed after writing the
         # journal.
-        newer = journal.newer(attempt.row)
-        if newer is None:
+        file = journal.newer(attempt.row)
+        if file is None:
             database.release_connections()
             background.check_not_ending()
             # Check. If this process was paused for too long, another machine may have the lease.
@@ -153,7 +153,7 @@ def _checked(attempt: Attempt, asked: float) -> Path | None:
     except BaseException:
         attempt.give_back()  # nothing was sent, so *unanswered* becomes what it was before
         raise
-    return newer
+    return file
 
 
 def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
@@ -182,16 +182,16 @@ def _ready(attempt: Attempt, *, force: bool) -> tuple[oauth.Client, Tokens]:
     return client, old
 
 
-def _recovered(attempt: Attempt, newer: Path | None) -> SipgateToken:
+def _recovered(attempt: Attempt, file: Path | None) -> SipgateToken:
     """Store the tokens of a journal file; return the row.
 
     A file that does not open still proves the refresh token spent by its name. So nothing is sent:
     the row waits for the missing key, or for a new sign-in.
     """
-    if newer is None:
+    if file is None:
         raise Busy
     try:
-        stored = journal.recover(newer)
+        stored = journal.recover(file)
     except errors.Misconfigured as error:
         raise attempt.failed(Outcome.KEY_MISSING, error) from None
     except journal.Broken:
@@ -212,14 +212,14 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
     """Journal and store new tokens, which only this process has; return the row as it is then."""
     row = attempt.row
     tokens = replace(answer, refresh_token=answer.refresh_token or old.refresh_token)
-    new = row.version._replace(number=row.number + 1)
+    version = row.version._replace(number=row.number + 1)
     # Journal. Killed before the file is complete: the new tokens are lost. No client can close this
     # gap.
-    path = journal.write(new, tokens)
+    file = journal.write(version, tokens)
     # Store. Killed from here on: nothing is lost. The next process of this machine finds the file
     # when it looks. (Another machine does not see it: that is a window of docs/how-it-works.md.)
-    stored = _stored(attempt, new, tokens, path)
-    journal.forget_older(new)
+    stored = _stored(attempt, version, tokens, file)
+    journal.forget_older(version)
     if stored is not None:
         attempt.succeeded(stored, client)
         return stored
@@ -230,14 +230,14 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
 
 
 def _stored(
-    attempt: Attempt, new: Version, tokens: Tokens, path: Path | None
+    attempt: Attempt, version: Version, tokens: Tokens, file: Path | None
 ) -> SipgateToken | None:
     """Try to store the tokens until the database answers, for as long as this process lives."""
     is_use, is_synced = attempt.by in {"caller", "user"}, False
     pause, began = 0.05, time.monotonic()
     while True:
         try:
-            return rows.store_refreshed(new, tokens, before=attempt.row, is_use=is_use)
+            return rows.store_refreshed(version, tokens, before=attempt.row, is_use=is_use)
         except database.AWAY as error:
             # The connection may be dead: only a new one can tell whether the statement arrived.
             connections[database.using()].close()
@@ -246,12 +246,12 @@ def _stored(
                 type(error).__name__,
                 extra=attempt.log_fields(),
             )
-            if path is not None and not is_synced:
-                journal.sync(path)
+            if file is not None and not is_synced:
+                journal.sync(file)
                 is_synced = True
-            if background.is_ending() and (path or time.monotonic() - began > 5):
+            if background.is_ending() and (file or time.monotonic() - began > 5):
                 attempt.count(Outcome.NOT_STORED)
-                where = "wait in the journal" if path else "are lost: there is no journal"
+                where = "wait in the journal" if file else "are lost: there is no journal"
                 raise errors.SipgateUnavailable(
                     f"The database does not answer; new tokens {where}.", code="database"
                 ) from error
