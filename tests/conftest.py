@@ -171,7 +171,7 @@ def _nothing_left_running() -> Iterator[None]:
 
 
 def _wait_idle() -> None:
-    queues = background.operations, background.refreshes, background.pages, background.errands
+    queues = background.refreshes, background.pages, background.errands
     for queue in queues:
         queue.wait_idle(20)
 

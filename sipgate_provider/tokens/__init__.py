@@ -10,14 +10,14 @@ allauth's ``SocialAccount`` or its primary key; a *row* is the connection's ``Si
     sign-in       store  declines  discard  cancel_endings  seal_text  open_text
     ending        end  require_sign_in  deliver_endings
     operating     status  journal_waiting  client  pause  key_ids  recover  reseal
-    threads       in_thread  refreshes  pages  errands  operations  begin_process  end_process
+    threads       in_thread  refreshes  pages  errands  begin_process  end_process
     database      using  release_connections  own_connections
 """
 
 from __future__ import annotations
 
 from .access import AccessToken, begin_process, call, refresh, token
-from .background import end_process, errands, in_thread, operations, pages, refreshes
+from .background import end_process, errands, in_thread, pages, refreshes
 from .clients import client, pause
 from .consent import declines, discard, end, require_sign_in, store
 from .database import own_connections, release_connections, using
@@ -50,7 +50,6 @@ __all__ = [
     "key_ids",
     "load",
     "open_text",
-    "operations",
     "own_connections",
     "pages",
     "pause",

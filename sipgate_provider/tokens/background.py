@@ -2,8 +2,8 @@
 
 A refresh runs here and not in the caller's thread, because the caller's transaction may roll back,
 its browser may go away and its async task may be cancelled: the new tokens have to be stored all
-the same. When the process ends in an orderly way, what is queued is cancelled and what runs is
-awaited; ``begin_process`` lets that begin at SIGTERM.
+the same. At SIGTERM (``begin_process``), what is queued is cancelled and what runs is awaited. An
+interpreter that ends by itself finishes what is queued as well.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -61,14 +60,9 @@ def _not_begun(message: str) -> errors.SipgateUnavailable:
     return errors.SipgateUnavailable(message, sent=False, code=BUSY)
 
 
-Piece = tuple[Hashable, "Future[Any]", Callable[[], Any]]
-
-
 class Queue:
-    """Threads for work of one kind. Whoever asks for a key that is under way gets the same future.
-
-    What has to wait waits here and not in the pool, which would do it before a process ends.
-    """
+    """Threads for work of one kind. Whoever asks for a key that is under way gets the same
+    future."""
 
     def __init__(self, name: str, threads: int) -> None:
         self._name, self._threads = name, threads
@@ -79,65 +73,40 @@ class Queue:
         # The threads of a parent do not exist in its child.
         self._lock = threading.Lock()
         self._known: dict[Hashable, Future[Any]] = {}
-        self._waiting: deque[Piece] = deque()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix=self._name)
 
     def submit_once(self, key: Hashable, work: Callable[[], Result]) -> Future[Result]:
-        """Start ``work`` unless work with the same key runs already; return its future.
+        """Start ``work`` unless work with the same key is under way; return its future.
 
-        The future fails with ``errors.SipgateUnavailable`` if too much waits, and when the process
+        The future fails with ``errors.SipgateUnavailable`` if the queue is full, and if the process
         ends before the work begins.
         """
         with self._lock:
-            known = self._known.get(key)
-            if known is not None:
-                return known
-            future: Future[Any] = Future()
-            if len(self._waiting) >= LONGEST_QUEUE:
-                future.set_exception(_not_begun("Too much of this process waits for sipgate."))
-            elif self.is_busy:
-                self._known[key] = future
-                self._waiting.append((key, future, work))
-            elif self._has_begun(key, future, work):
-                self._known[key] = future
+            if key in self._known:
+                return self._known[key]
+            if len(self._known) >= self._threads + LONGEST_QUEUE:
+                return _failed("Too many calls in this process are waiting for sipgate.")
+            try:
+                future = self._pool.submit(self._do, key, work)
+            except RuntimeError:  # no thread to be had, or the interpreter ends
+                return _failed("No thread can be started for this.")
+            self._known[key] = future
             return future
 
-    def _has_begun(self, key: Hashable, future: Future[Any], work: Callable[[], Any]) -> bool:
-        try:
-            self._pool.submit(self._work, key, future, work)
-        except RuntimeError:  # no thread to be had, or the interpreter ends
-            future.set_exception(_not_begun("No thread can be started for this."))
-            return False
-        return True
-
-    def _work(self, key: Hashable, future: Future[Any], work: Callable[[], Any]) -> None:
-        if future.done():
-            return  # it failed for want of a thread, and there is one now
+    def _do(self, key: Hashable, work: Callable[[], Result]) -> Result:
         try:
             check_not_ending()
             with database.own_connections():
-                outcome = work()
-        except BaseException as error:
-            self._leave(key)
-            future.set_exception(error)
-        else:
-            self._leave(key)
-            future.set_result(outcome)
-
-    def _leave(self, key: Hashable) -> None:
-        """Forget this work, before its future is done, and let the next begin."""
-        with self._lock:
-            del self._known[key]
-            while self._waiting:
-                following = self._waiting.popleft()
-                if self._has_begun(*following):
-                    return
-                del self._known[following[0]]
+                return work()
+        finally:
+            # Before the future is done: whoever asks after that starts the work anew.
+            with self._lock:
+                self._known.pop(key, None)
 
     @property
     def is_busy(self) -> bool:
         """Whether more work would have to queue."""
-        return len(self._known) - len(self._waiting) >= self._threads
+        return len(self._known) >= self._threads
 
     def wait_idle(self, seconds: float) -> bool:
         """Wait until nothing runs or is queued; False if that takes longer."""
@@ -149,12 +118,16 @@ class Queue:
         return True
 
 
+def _failed(message: str) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_exception(_not_begun(message))
+    return future
+
+
 refreshes = Queue("sipgate-refresh", 32)
 pages = Queue("sipgate-page", 64)
 """For what pages show. Work here waits for ``refreshes``; it has threads enough to wait in."""
 errands = Queue("sipgate-errand", 4)
-operations = Queue("sipgate-operation", 8)
-"""For operators' work, which waits for ``refreshes`` as well."""
 
 
 def begin_ending() -> None:
