@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from django.db.models import Count
 from django.utils import timezone
@@ -48,46 +46,35 @@ def status() -> Status:
 
 @dataclass(slots=True, kw_only=True)
 class Resealed:
-    """What a run did. ``done``: rows; ``left``: values that another key still seals, ``keys`` tells
-    which."""
+    """How many values a run has sealed anew, how many did not open, and how many are ``left`` that
+    another key seals."""
 
-    done: int = 0
+    tokens: int = 0
     endings: int = 0
     journal: int = 0
-    changed_meanwhile: int = 0
     unreadable: int = 0
     left: int = 0
-    seconds: float = 0.0
-    keys: dict[str, int] = field(default_factory=dict)
 
 
-def reseal(*, batch: int = 500, progress: Callable[[Resealed], None] | None = None) -> Resealed:
+def reseal() -> Resealed:
     """Seal everything with the first key: rows, pending endings, and the journal of this machine.
 
     It may run while the site is in use, be interrupted and be repeated. A value that changes while
     it runs is left to whoever changed it. A value that does not open is left and counted.
     """
-    report, started = Resealed(), time.monotonic()
-    key, after = sealing.key_ids()[0], 0
-    old = SipgateToken.objects.exclude(key_id=key)
-    while found := list(old.filter(pk__gt=after).order_by("pk")[:batch]):
+    report, key, after = Resealed(), sealing.key_ids()[0], 0
+    old = SipgateToken.objects.exclude(key_id=key).order_by("pk")
+    while found := list(old.filter(pk__gt=after)[:500]):
         after = found[-1].pk
         for row in found:
             try:
-                is_done = rows.reseal(row)
+                report.tokens += rows.reseal(row)
             except errors.Misconfigured:
                 report.unreadable += 1
-            else:
-                report.done += is_done
-                report.changed_meanwhile += not is_done
-        if progress:
-            progress(report)
     report.endings, of_endings = endings.reseal()
     report.journal, of_journal = journal.reseal()
     report.unreadable += of_endings + of_journal
-    report.keys = keys_in_use()
-    report.left = sum(number for name, number in report.keys.items() if name != key)
-    report.seconds = round(time.monotonic() - started, 3)
+    report.left = sum(number for name, number in keys_in_use().items() if name != key)
     return report
 
 

@@ -67,7 +67,7 @@ def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
         return keepalive.run(rate=order.get("rate", 0)).as_dict()
     if order.get("reseal"):
-        return asdict(tokens.reseal(batch=1))
+        return asdict(tokens.reseal())
     return in_transaction(order) if order.get("roll_back") else round_of(order)
 
 

@@ -360,7 +360,7 @@ class TestNewerTruth:
             "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=",
             *settings.SIPGATE_TOKEN_KEYS,
         ]
-        assert tokens.reseal().done == 1
+        assert tokens.reseal().tokens == 1
         assert background.refreshes.wait_idle(10)
         row = tokens.load(connection.pk)
         assert (row.number, row.key_id) == (2, tokens.key_ids()[0])
@@ -375,7 +375,7 @@ class TestNewerTruth:
         connection, old = connect(age=400), settings.SIPGATE_TOKEN_KEYS
         row = tokens.load(connection.pk)
         settings.SIPGATE_TOKEN_KEYS = ["bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE=", *old]
-        assert tokens.reseal().done == 1
+        assert tokens.reseal().tokens == 1
         settings.SIPGATE_TOKEN_KEYS = old
         new = oauth.Tokens.parse(rotator.issue()[0], issued_at=timezone.now())
         assert rows.store_refreshed(row.version._replace(number=2), new)

@@ -24,8 +24,8 @@ class Command(BaseCommand):
         except errors.Misconfigured as error:
             raise CommandError(error.message) from None
         self.stdout.write(
-            f"{report.done} tokens, {report.endings} pending endings and {report.journal} "
-            f"journal entries sealed with the first key in {report.seconds:.1f} s."
+            f"{report.tokens} tokens, {report.endings} pending endings and {report.journal} "
+            "journal entries sealed with the first key."
         )
         if report.unreadable:
             self.stdout.write(
