@@ -9,7 +9,7 @@ from __future__ import annotations
 import uuid
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
@@ -230,11 +230,8 @@ class SipgateToken(models.Model):
     def is_likely_signed_out(self) -> bool:
         """Whether it was probably rejected because its user signed out of sipgate in that
         browser."""
-        return (
-            self.state == State.NEEDS_SIGN_IN
-            and self.reason == Reason.REJECTED
-            and self.is_tied_to_browser
-        )
+        is_rejected = self.has_ended and self.reason == Reason.REJECTED
+        return is_rejected and self.is_tied_to_browser
 
 
 class LastKnownAccount(models.Model):
@@ -359,14 +356,6 @@ class TokenEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.uid or self.connection_id or ''}".strip()
-
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        if not self._state.adding:
-            raise TypeError("The history is append-only.")
-        super().save(*args, **kwargs)
-
-    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
-        raise TypeError("The history is append-only.")
 
 
 class Ending(models.Model):
