@@ -23,7 +23,7 @@ SMS = "sessions:sms:write"
 TEMPLATE = """{% load sipgate %}{% sipgate_connection scopes="sessions:sms:write" as sipgate %}
 state: {% if not sipgate.connected %}none{% elif sipgate.needs_sign_in %}ended{% elif sipgate.missing %}lacks \
 {{ sipgate.missing.0 }}{% else %}ready{% endif %}
-uid: {{ sipgate.uid }} usable: {% if sipgate %}yes{% else %}no{% endif %}
+uid: {{ sipgate.connection.uid }} usable: {% if sipgate %}yes{% else %}no{% endif %}
 url: {% sipgate_sign_in_url next="/there?x=1&y=2" %}
 {% sipgate_button "Allow SMS" scopes="sessions:sms:write" tags="minor" %}"""
 

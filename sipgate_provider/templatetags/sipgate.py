@@ -18,7 +18,7 @@ as anonymous.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
@@ -43,7 +43,6 @@ class Connection:
     connection: SocialAccount | None = None
     token: SipgateToken | None = None
     needed: tuple[str, ...] = ()
-    others: tuple[SocialAccount, ...] = field(default=(), repr=False)
 
     @property
     def connected(self) -> bool:
@@ -62,10 +61,6 @@ class Connection:
     def missing(self) -> tuple[str, ...]:
         """Those of the tag's ``scopes`` that were not granted."""
         return scope_rules.missing(self.scopes, needed=self.needed)
-
-    @property
-    def uid(self) -> str:
-        return self.connection.uid if self.connection else ""
 
     @property
     def name(self) -> str:
@@ -87,9 +82,7 @@ def sipgate_connection(
     rows, needed = _rows(context.get("request")), scope_rules.words(scopes)
     if not rows:
         return Connection(needed=needed)
-    return Connection(
-        connection=rows[0], token=token_of(rows[0]), needed=needed, others=tuple(rows[1:])
-    )
+    return Connection(connection=rows[0], token=token_of(rows[0]), needed=needed)
 
 
 @register.simple_tag(takes_context=True)
