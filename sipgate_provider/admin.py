@@ -1,8 +1,8 @@
 """The admin. It answers an operator's questions without decrypting a secret.
 
-A connection is one of allauth's social accounts. Its list has the states, its page the stored
-tokens, the last known account and the history. Only the app writes these rows: an operator uses
-actions. No page shows, fetches or filters by a column with ciphertext.
+A connection is one of allauth's social accounts. The list shows states; a connection's page shows
+the row of its tokens, the last known account and the history. Only the app writes these rows:
+operators use actions. No page shows, fetches or filters by a column with ciphertext.
 """
 
 from __future__ import annotations
@@ -41,13 +41,14 @@ from sipgate_provider.ops import notices
 from sipgate_provider.templatetags.sipgate_admin import TONES
 
 MOST = 20
-"""Connections that one action takes: a page waits for them, and sipgate limits requests."""
+"""Connections that one action takes: its page waits for them, and sipgate limits requests."""
 PATIENCE = 20.0
-"""Seconds that an action takes in all; web servers give up on a worker after 30."""
+"""Seconds that an action may take; web servers give up on a worker after 30."""
 NEXT_STEPS = {
     State.ACTIVE: gettext_lazy("Nothing."),
     State.FAILING: gettext_lazy(
-        "Nothing yet: the site tries again. If it persists, run sipgate_doctor and see the log."
+        "Nothing yet: the site tries again. If that does not help, run sipgate_doctor and see the "
+        "log."
     ),
     State.MISCONFIGURED: gettext_lazy("Run sipgate_doctor and correct the client or the keys."),
     State.NEEDS_SIGN_IN: gettext_lazy("The user must sign in again and keeps the connection."),
@@ -55,12 +56,12 @@ NEXT_STEPS = {
 
 
 def readable(model: type[Model]) -> list[str]:
-    """Return the names of a model's columns. Those that hold ciphertext are not editable."""
+    """Return the names of a model's columns except those with ciphertext (``editable=False``)."""
     return [one.name for one in model._meta.fields if one.editable]
 
 
 def note(connection: SocialAccount, request: HttpRequest, text: str) -> None:
-    """Note in a connection's history what an administrator did."""
+    """Record in a connection's history what an administrator did."""
     TokenEvent.objects.add(
         TokenEvent.Kind.ADMIN, connection=connection, actor=name_of(request), note=text
     )
@@ -92,7 +93,7 @@ class ReadOnly(BaseModelAdmin):  # type: ignore[type-arg]  # generic only in the
         return super().get_queryset(request).only(*readable(self.model))
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
-        """Allow no filter by ciphertext: each answer would tell a part of it."""
+        """Forbid filters by ciphertext: each answer would reveal a part of it."""
         if lookup.partition("__")[0] not in readable(self.model):
             return False
         return super().lookup_allowed(lookup, value, request)
@@ -126,14 +127,14 @@ class TokenInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]  # a
 
     @admin.display(description=gettext_lazy("sign-in address for the user"))
     def sign_in_address(self, row: SipgateToken) -> str:
-        """An address to copy into a message. It repairs this connection and opens nothing."""
+        """An address to copy into a message. It repairs this connection, and gives no access."""
         if row.state != State.NEEDS_SIGN_IN or is_content(row):
             return ""
         return notices.sign_in_address(row.connection)
 
 
 def is_content(row: SipgateToken) -> bool:
-    """Tell whether the user ended access on purpose and goes on signing in."""
+    """Tell whether the user ended access on purpose, and only signs in with the connection."""
     return row.reason == Reason.ENDED_BY_USER
 
 
@@ -151,7 +152,7 @@ class HistoryInline(ReadOnly, admin.TabularInline):  # type: ignore[type-arg]  #
 
 
 class AttentionFilter(admin.SimpleListFilter):
-    """Whoever ended access and goes on signing in needs no attention."""
+    """Connections in trouble, except those whose users ended access on purpose."""
 
     title = gettext_lazy("attention")
     parameter_name = "attention"
@@ -180,7 +181,7 @@ class ConnectionForm(forms.ModelForm):  # type: ignore[type-arg]  # generic only
 
 
 class ConnectionAdmin(SocialAccountAdmin):
-    """Read-only for sipgate: with another user or uid, tokens would belong to somebody else."""
+    """Read-only for sipgate: a changed user or uid would give the tokens to somebody else."""
 
     form = ConnectionForm
     list_display = ("name", "state", "user", "uid", "ends")  # type: ignore[assignment]  # longer
@@ -231,7 +232,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         )
 
     def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        """Note in the history, too, that it was not the user who disconnected."""
+        """Record in the connection's history that an administrator disconnected it."""
         for connection in queryset:
             if connection.provider == conf.PROVIDER_ID:
                 note(connection, request, "delete: the connection is removed")
@@ -277,7 +278,9 @@ class ConnectionAdmin(SocialAccountAdmin):
         def require(connection: SocialAccount) -> None:
             tokens.require_sign_in(connection.pk, by=name_of(request))
 
-        ask = _("Their users must sign in to sipgate again. Until then nothing is refreshed.")
+        ask = _(
+            "Their users must sign in to sipgate again. Until then, the site does not refresh them."
+        )
         return self._carry_out(request, rows, require, _("needs sign-in"), ask)
 
     @admin.action(description=gettext_lazy("End access at sipgate"), permissions=["revoke"])
@@ -287,7 +290,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         def end(connection: SocialAccount) -> None:
             tokens.end(connection.pk, by=name_of(request))
 
-        ask = _("Their tokens are deleted and their users must sign in to sipgate again.")
+        ask = _("The site deletes their tokens, and their users must sign in to sipgate again.")
         return self._carry_out(request, rows, end, _("access ended"), ask)
 
     def _carry_out(
@@ -298,7 +301,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         done: str,
         ask: str = "",
     ) -> HttpResponse | None:
-        """Do it to each connection and say what became of it; with ``ask``, show a page before."""
+        """Do ``work`` for each connection and report the result; with ``ask``, ask first."""
         chosen = list(rows.filter(provider=conf.PROVIDER_ID)[: MOST + 1])
         if len(chosen) > MOST:
             text = _("Select at most %(number)s connections. Nothing was done.")
@@ -315,7 +318,7 @@ class ConnectionAdmin(SocialAccountAdmin):
             }
             return TemplateResponse(request, "sipgate_provider/admin/confirm.html", context)
         for connection in chosen:
-            # The uid first: the page gives each message a capital, which would change a name.
+            # The uid first: the page capitalises each message, which would change a name.
             name = f"{connection.uid} ({connection.user})"
             try:
                 work(connection)
@@ -326,7 +329,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         return None
 
 
-# --- the short lists, and allauth's others ------------------------------------------------------
+# --- short lists, and allauth's other models ----------------------------------------------------
 
 
 class HistoryAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
@@ -345,7 +348,7 @@ class ClientPauseAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  #
 
 
 class ClientForm(SocialAppForm):
-    """A client's secret is written, and never shown."""
+    """Accepts a client's secret, and never shows it."""
 
     class Meta(SocialAppForm.Meta):
         help_texts = dict.fromkeys(
@@ -370,8 +373,8 @@ class ClientAdmin(SocialAppAdmin):
     form = ClientForm
 
 
-# There is deliberately no check whether these are registered. If INSTALLED_APPS has the wrong
-# order, this fails; with a check, allauth's page with tokens in clear text would stay reachable.
+# Deliberately without checking whether these are registered: if INSTALLED_APPS has the wrong order,
+# this must fail. Otherwise allauth's page with tokens in clear text would stay reachable.
 admin.site.unregister(SocialToken)
 admin.site.unregister(SocialApp)
 admin.site.unregister(SocialAccount)

@@ -1,4 +1,4 @@
-"""System checks: settings that cannot work, found at each start, with their cure.
+"""System checks: at each start they find settings that cannot work, and name the cure.
 
 Each entry of the tables is one mistake. The doctor (``ops.doctor``) finds out what only sipgate or
 the database can tell.
@@ -125,7 +125,8 @@ def _redirect_uri() -> str:
 
 
 def _unwritable_journal() -> str:
-    """Return which folder cannot be written, and why; its parent is tried until it is made."""
+    """Return which folder cannot be written to, and why. If it does not exist yet, try the nearest
+    parent that does."""
     folder = conf.journal_directory()
     if folder is None:
         return ""
@@ -184,8 +185,8 @@ SETTINGS = (
     Check(
         "E004",
         _is_before_allauth,
-        "sipgate_provider stands before allauth.socialaccount, whose admin would show tokens.",
-        "List sipgate_provider after allauth.socialaccount in INSTALLED_APPS.",
+        "INSTALLED_APPS lists sipgate_provider too early: allauth's admin would show tokens.",
+        "List sipgate_provider after allauth.socialaccount.",
     ),
     Check(
         "E005",
@@ -196,25 +197,25 @@ SETTINGS = (
     Check(
         "E006",
         _unsafe_addresses,
-        "{}: not an https address, although the client's secret and tokens are sent there.",
-        "Remove the setting to use sipgate's own address, or start it with https://.",
+        "{} must start with https://: the app sends the client's secret or tokens there.",
+        "Correct the setting, or remove it to use sipgate's own address.",
     ),
     Check(
         "E007",
         _unwritable_journal,
-        "SIPGATE_JOURNAL_DIR: this user cannot keep files in {}.",
-        "Name a folder that this user may write to, or None to do without the journal.",
+        "SIPGATE_JOURNAL_DIR: this process cannot write to {}.",
+        "Name a folder that this process can write to, or None to do without the journal.",
     ),
     Check(
         "W010",
         _redirect_uri,
         "SIPGATE_REDIRECT_URI cannot bring users back: {}.",
-        "Correct it, ALLOWED_HOSTS, or *callback_urlpatterns() at the top of the root URLs.",
+        "Correct it, ALLOWED_HOSTS, or *callback_urlpatterns() at the top of the root URLconf.",
     ),
     Check(
         "W011",
         _is_impatient,
-        "SIPGATE_WAIT_SECONDS is shorter than connecting and sipgate's answer may take.",
+        "SIPGATE_WAIT_SECONDS is less than the time that connecting and the answer may take.",
         "Remove it to use the default.",
     ),
     Check(
@@ -226,14 +227,14 @@ SETTINGS = (
     Check(
         "W013",
         _has_per_process_sessions,
-        "SESSION_ENGINE keeps sessions in a cache that each process has for itself.",
+        "SESSION_ENGINE keeps sessions in a cache that processes do not share.",
         "Use database sessions, or a shared cache.",
     ),
     Check(
         "W014",
         _is_insecure_with_secure_cookie,
-        "SESSION_COOKIE_SECURE is on, but SIPGATE_REDIRECT_URI is http: the session is lost.",
-        "Use https, or switch it off on this machine.",
+        "SESSION_COOKIE_SECURE is on, but SIPGATE_REDIRECT_URI is http: sessions would be lost.",
+        "Use https, or turn SESSION_COOKIE_SECURE off on this machine.",
     ),
     Check(
         "W015",
@@ -244,8 +245,8 @@ SETTINGS = (
     Check(
         "W016",
         lambda: getattr(settings, "SOCIALACCOUNT_EMAIL_AUTHENTICATION", False),
-        "SOCIALACCOUNT_EMAIL_AUTHENTICATION: an email address at sipgate opens its user's account.",
-        "Switch it off; users connect sipgate on their account page.",
+        "SOCIALACCOUNT_EMAIL_AUTHENTICATION: an email address at sipgate opens a user's account.",
+        "Turn it off; users connect sipgate on their account page.",
     ),
 )
 
@@ -259,7 +260,7 @@ DEPLOYMENT = (
     Check(
         "W022",
         conf.cache_is_per_process,
-        "CACHES: each process has a default cache of its own, and counts allauth's rate limits.",
+        "CACHES: processes do not share the default cache, so each counts rate limits alone.",
         "Configure a shared cache.",
     ),
     Check(
@@ -271,8 +272,8 @@ DEPLOYMENT = (
     Check(
         "W024",
         lambda: not conf.token_keys(),
-        "SIPGATE_TOKEN_KEYS is derived from SECRET_KEY.",
-        "Set a key of its own.",
+        "SIPGATE_TOKEN_KEYS is not set: the key is derived from SECRET_KEY.",
+        f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
     ),
 )
 
@@ -280,13 +281,13 @@ DATABASE = (
     Check(
         "W031",
         _is_lazy_sqlite,
-        "DATABASES: SQLite starts transactions without the write lock, and 'database is locked'.",
+        "DATABASES: SQLite takes the write lock too late, which fails with 'database is locked'.",
         "Set OPTIONS = {'transaction_mode': 'IMMEDIATE', 'timeout': 20}.",
     ),
     Check(
         "W032",
         _is_atomic_sqlite,
-        "ATOMIC_REQUESTS with SQLite: once a view has written, no token can be refreshed in it.",
+        "ATOMIC_REQUESTS with SQLite: after a view has written, it cannot refresh a token.",
         "Use PostgreSQL, or mark such views with transaction.non_atomic_requests.",
     ),
 )

@@ -1,4 +1,4 @@
-"""A form that a site names in allauth's ``ACCOUNT_FORMS``, as ``reset_password``."""
+"""A form that a site can name in allauth's ``ACCOUNT_FORMS``, as ``reset_password``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from allauth.account.models import EmailAddress
 
 
 class VerifiedResetPasswordForm(ResetPasswordForm):
-    """Sends the link for a new password to verified addresses only. Otherwise a stranger could sign
-    up with somebody else's address and connect a sipgate account. Once the owner of the address has
-    set a password and uses the account, the stranger could still sign in with sipgate.
+    """Sends the link for a new password to verified addresses only.
+
+    Otherwise a stranger could sign up with somebody else's address, connect a sipgate account, and
+    still sign in with it after the owner of the address has reset the password.
     """
 
     def clean_email(self) -> str:

@@ -1,7 +1,7 @@
-"""What is stored: one row of tokens per connection, its history, the last known account, and
-pending endings.
+"""The tables: one row of tokens per connection, its history, the last known account, and pending
+endings.
 
-Rows of ``SipgateToken`` are written by ``tokens`` only.
+Only ``tokens`` writes rows of ``SipgateToken``.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ OFFLINE_ACCESS = "offline_access"
 """Scope that lets a connection outlive the browser session in which it was made (OpenID Connect
 Core §11)."""
 TELL_BEFORE = timedelta(days=7)
-"""How long before a fixed end its user is told."""
+"""How long before a fixed end the app notifies the user."""
 ADVISORY_SHARE = 0.4
-"""The last part of an access token's life in which one caller refreshes it and the others use
-it."""
+"""The last part of an access token's life, in which one caller starts a refresh and all use the
+token."""
 MANDATORY_SHARE = 0.1
-"""The last part in which callers wait for a new one: 30 s of 300. Longer than an API call, which
-may still use it."""
+"""The last part, in which callers wait for a new token: 30 s of 300, more than an API call with the
+old one takes."""
 
 
 def database() -> str:
-    """Return the alias of the database that holds this app's tables, where rows are written."""
+    """Return the alias of the database to which this app writes its tables."""
     return str(router.db_for_write(SipgateToken))
 
 
@@ -40,16 +40,15 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class OfOneDatabase(models.Manager[Row]):
-    """Reads where it writes: a replica may be behind, and a stale row has a refresh token that is
-    spent."""
+    """Reads from the database that it writes to: a replica may be behind, and a stale row holds a
+    spent refresh token."""
 
     def get_queryset(self) -> models.QuerySet[Row]:
         return super().get_queryset().using(database())
 
 
 class State(models.TextChoices):
-    """The state of a connection, as people are told. Each has a reason and a next step
-    (docs/reference.md)."""
+    """The state of a connection. docs/reference.md has the next step for each."""
 
     ACTIVE = "active", pgettext_lazy("connection", "active")
     FAILING = "failing", _("failing, retrying")
@@ -81,7 +80,7 @@ class Reason(models.TextChoices):
 
 
 class Version(NamedTuple):
-    """Names tokens: those of a connection, of one consent. Numbers only grow."""
+    """Names tokens: those of one connection and one consent. Numbers only grow."""
 
     connection: int
     consent: uuid.UUID
@@ -100,7 +99,7 @@ class Freshness(StrEnum):
 
 
 class SipgateToken(models.Model):
-    """The tokens of one connection, sealed, and what may be read about them.
+    """The tokens of one connection, sealed, and readable facts about them.
 
     Never ``save()`` a row: a stale instance would put a spent refresh token back.
     """
@@ -161,8 +160,8 @@ class SipgateToken(models.Model):
             ("revoke_sipgatetoken", _("Can end access at sipgate and require a new sign-in")),
         ]
         indexes = [
-            # Keepalive lists rows in this order. Not partial: SQLite could not tell that a query's
-            # parameters fit it.
+            # Keepalive lists rows in this order. Not a partial index: SQLite would not see that the
+            # parameters of a query satisfy its condition.
             models.Index(fields=["keepalive_at", "connection"], name="sipgate_token_due"),
             models.Index(fields=["refresh_expires_at"], name="sipgate_token_link_ends"),
             models.Index(fields=["state", "state_since"], name="sipgate_token_state"),
@@ -195,12 +194,12 @@ class SipgateToken(models.Model):
 
     @property
     def has_ended(self) -> bool:
-        """Whether only a new sign-in can help, as far as is known."""
+        """Whether only a new sign-in can help, as far as the app knows."""
         return self.state == State.NEEDS_SIGN_IN
 
     def freshness(self, now: datetime) -> Freshness:
-        """Return how fresh the access token is at ``now``. Both limits scale with its lifetime, 300
-        s at sipgate."""
+        """Return how fresh the access token is at ``now``. Both limits are shares of its lifetime,
+        which is 300 s at sipgate."""
         lifetime, left = self.expires_at - self.issued_at, self.expires_at - now
         if left <= timedelta():
             return Freshness.OVER
@@ -210,33 +209,31 @@ class SipgateToken(models.Model):
 
     @property
     def has_fixed_end(self) -> bool:
-        """Whether refreshing does not move ``refresh_expires_at``: the connection then ends at that
-        time."""
+        """Whether the connection ends at ``refresh_expires_at`` even if it is refreshed."""
         return self.reason == Reason.FIXED_END
 
     @property
     def ends_soon(self) -> bool:
-        """Whether that end is so near that its person is told."""
+        """Whether that end is close enough to notify the user."""
         end = self.refresh_expires_at
         return self.has_fixed_end and end is not None and end <= timezone.now() + TELL_BEFORE
 
     @property
     def is_tied_to_browser(self) -> bool:
-        """Whether signing out of sipgate in the browser in which it was made ends it, as Keycloak
-        does."""
+        """Whether Keycloak ends the connection when the user signs out of sipgate in the browser in
+        which it was made."""
         return OFFLINE_ACCESS not in self.scopes
 
     @property
     def is_likely_signed_out(self) -> bool:
-        """Whether it was probably rejected because its user signed out of sipgate in that
-        browser."""
+        """Whether sipgate probably rejected it because its user signed out in that browser."""
         is_rejected = self.has_ended and self.reason == Reason.REJECTED
         return is_rejected and self.is_tied_to_browser
 
 
 class LastKnownAccount(models.Model):
-    """sipgate's last answer to ``/account`` for a connection: shown, dated, while sipgate cannot be
-    reached."""
+    """sipgate's last answer to ``/account`` for a connection. Pages show it with its date while
+    sipgate cannot be reached."""
 
     connection = models.OneToOneField(
         SocialAccount,
@@ -272,8 +269,8 @@ class Events(OfOneDatabase["TokenEvent"]):
         note: object = "",
         **values: Any,
     ) -> None:
-        """Append to the history. ``actor`` is required among ``values``; secrets have no column to
-        go to."""
+        """Append an event to the history. ``values`` must include ``actor``; no column can hold a
+        secret."""
         if connection is None and row is not None:
             connection = SocialAccount.objects.using(database()).filter(pk=row.pk).first()
         if connection is not None:
@@ -290,7 +287,7 @@ class Events(OfOneDatabase["TokenEvent"]):
 
 
 class TokenEvent(models.Model):
-    """The history of a connection, to which events are only added. It outlives the connection."""
+    """An event in the history of a connection. The app only adds events; they outlive it."""
 
     class Kind(models.TextChoices):
         CONSENT = "consent", _("signed in at sipgate")
@@ -359,11 +356,11 @@ class TokenEvent(models.Model):
 
 
 class Ending(models.Model):
-    """A grant that is to be ended at sipgate: an outbox, so that a disconnect does not depend on
+    """A grant to end at sipgate. The table is an outbox, so that a disconnect does not depend on
     sipgate."""
 
     ERASED = "account deleted"
-    """Value of ``why`` once its user is deleted: it is ended, and noted without a name."""
+    """Value of ``why`` after its user was deleted: the history then names nobody."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     uid = models.CharField(_("sipgate uid"), max_length=191, blank=True)
@@ -391,12 +388,12 @@ class Ending(models.Model):
 
 
 class UsedState(models.Model):
-    """The ``state`` of a callback that brought a code. It is used once, even if the callback is
+    """The ``state`` of a callback that brought a code, which is used once even if the callback is
     repeated.
 
-    The row is inserted before the code is sent, so that only one of several equal callbacks sends
-    it. It holds no secret: hashes of the state and of the session's cookie, and what the sign-in
-    asked for.
+    The callback inserts the row before it sends the code, so only one of several equal callbacks
+    sends it. The row holds no secret: hashes of the state and of the session's cookie, and what the
+    sign-in asked for.
     """
 
     state_hash = models.CharField(max_length=64, primary_key=True)
@@ -414,8 +411,8 @@ class UsedState(models.Model):
 
 
 class ClientPause(models.Model):
-    """sipgate rejected this site's client: no refresh is tried before ``until``. The key is made of
-    the credentials, so that corrected ones are not held up."""
+    """sipgate rejected this site's client: the app tries no refresh before ``until``. The primary
+    key is derived from the credentials, so corrected ones are not held up."""
 
     client_fingerprint = models.CharField(_("client fingerprint"), max_length=12, primary_key=True)
     since = models.DateTimeField(_("since"))

@@ -1,6 +1,6 @@
-"""Explains errors to people: what happened, what to do, and a reference that is also in the log.
+"""Explains errors to users: what happened, what to do, and a reference that is also in the log.
 
-Turns the error tree into words, pages and problem documents (RFC 9457).
+It turns the error tree into words, pages and problem documents (RFC 9457).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SHOWN = metrics.counter("problems_total", "Problems that users were shown.", {"k
 
 
 class Text(NamedTuple):
-    """What is said of one kind of problem, and the HTTP status that goes with it.
+    """The words for one kind of problem, and its HTTP status.
 
     ``by_sign_in``: signing in at sipgate is the cure, so the page has a button for it.
     """
@@ -56,7 +56,7 @@ TEXTS: dict[Kind, Text] = {
     Kind.NOT_AVAILABLE: Text(
         403,
         _("Not available for this sipgate account"),
-        _("The permission was granted, but sipgate did not allow this request of this account."),
+        _("You granted the permission, but sipgate did not allow this request."),
         _(
             "Check in your sipgate account whether the feature is booked. If it is, the request "
             "itself may be wrong: tell us the reference number."
@@ -90,7 +90,7 @@ TEXTS: dict[Kind, Text] = {
     Kind.UNEXPECTED: Text(
         502,
         _("Unexpected answer from sipgate"),
-        _("We are sorry: sipgate's answer could not be understood. Nothing was changed."),
+        _("We are sorry: this site does not understand sipgate's answer. Nothing was changed."),
         _("Try again later. If it happens again, tell us the reference number."),
     ),
     Kind.NOT_SIGNED_IN: Text(
@@ -117,8 +117,8 @@ TEXTS: dict[Kind, Text] = {
         401,
         _("This sign-in does not belong to this browser session"),
         _(
-            "This sign-in was not started here. Usually an old tab or link was used again, the "
-            "site was restarted, or the sign-in began under another host name."
+            "This sign-in did not start here. Perhaps you used an old tab or link, the site was "
+            "restarted, or the sign-in started at another address of this site."
         ),
         _("Start the sign-in again from this site."),
         by_sign_in=True,
@@ -135,7 +135,8 @@ TEXTS: dict[Kind, Text] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """What the page says. Escape ``detail``, sipgate's text. ``action_post``: it is a form."""
+    """What the page says. ``detail`` is sipgate's text: escape it. ``action_post``: the action is
+    a form."""
 
     kind: Kind
     title: str
@@ -169,7 +170,8 @@ def of_kind(
     connect: bool = False,
     wish: str = "",
 ) -> Problem:
-    """Return the problem of a kind; ``error`` fills the gaps of its text. Else as ``describe``."""
+    """Return the problem of a kind. ``error`` fills the gaps in its text; the rest is as for
+    ``describe``."""
     text = TEXTS[kind]
     facts = {
         "scopes": ", ".join(getattr(error, "scopes", ())) or "–",
@@ -198,13 +200,12 @@ def of_kind(
 def describe(
     error: Exception, *, next_url: str = "", connect: bool = False, wish: str = ""
 ) -> Problem:
-    """Return how ``error`` is explained to a person.
+    """Return the problem that explains ``error`` to a user.
 
     Args:
-        next_url: where the person comes back to.
-        connect: the person is signed in here, so a sign-in at sipgate has to connect this user, and
-            must not find or create another one. If the error is about a connection, the sign-in
-            repairs that connection.
+        next_url: where the user comes back to.
+        connect: the user is signed in here, so a sign-in at sipgate must connect this user, and not
+            find or create another one. If the error is about a connection, the sign-in repairs it.
         wish: further scopes that the sign-in asks for, as ``links.signed_scopes`` returns them.
     """
     kind = getattr(error, "kind", Kind.UNEXPECTED)
@@ -219,7 +220,7 @@ def page(
     wish: str = "",
     template: str = "sipgate_provider/problem.html",
 ) -> HttpResponse:
-    """Return an error's page, and log it. Arguments as ``describe``."""
+    """Return an error's page, and log the error. Arguments are those of ``describe``."""
     problem = explain(request, error, next_url=next_url, wish=wish)
     return render(request, template, {"problem": problem}, status=problem.status)
 
@@ -227,7 +228,7 @@ def page(
 def json(
     request: HttpRequest, error: Exception, *, next_url: str = "", wish: str = ""
 ) -> HttpResponse:
-    """Return an error's problem document, and log it. Arguments as ``describe``."""
+    """Return an error's problem document, and log the error. Arguments are as above."""
     return document(explain(request, error, next_url=next_url, wish=wish))
 
 
@@ -240,11 +241,11 @@ def document(problem: Problem) -> HttpResponse:
 def explain(
     request: HttpRequest, error: Exception, *, next_url: str = "", wish: str = ""
 ) -> Problem:
-    """Return an error's problem for whoever made this request, and log it; as ``describe``."""
+    """Return an error's problem for the user of this request, and log it; as ``describe``."""
     user = getattr(request, "user", None)
     connect = user is not None and user.is_authenticated
     if connect and app_settings.HEADLESS_ONLY:
-        # There is no page that asks first: the signature tells our own links from those of others.
+        # No page asks first, so the signature tells our own links from forged ones.
         wish = wish or links.signed_scopes(request, ())
     problem = describe(error, next_url=next_url, connect=connect, wish=wish)
     log(problem, error)
@@ -255,10 +256,10 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
     """Log a problem under its reference, and count it.
 
     Args:
-        what: what happened; by default that a page could not use sipgate.
+        what: what happened; by default, a page could not use sipgate.
     """
     known = error if isinstance(error, errors.SipgateError) else None
-    # What only the operator can repair is an error.
+    # What only the operator can correct is an error.
     is_ours = problem.kind in {Kind.MISCONFIGURED, Kind.UNEXPECTED}
     logger.log(
         logging.ERROR if is_ours else logging.WARNING,
@@ -273,7 +274,7 @@ def log(problem: Problem, error: Exception | None, *, what: str = "") -> None:
 
 
 def cause(failure: Exception | None) -> str:
-    """Return what may be logged: the message of our own errors, and only the kind of others."""
+    """Return what the log may show: the message of our own errors, and only the type of others."""
     if isinstance(failure, errors.SipgateError | errors.TokenRejected):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"

@@ -195,7 +195,7 @@ class TestCommands:
         (checkout / ".env").write_text(f"{SITE}DATABASE_URL={url}\n{journal}")
         done = manage(checkout, "check")
         assert done.returncode == 1
-        assert "SIPGATE_JOURNAL_DIR: this user cannot keep files in /etc/passwd/x" in done.stderr
+        assert "SIPGATE_JOURNAL_DIR: this process cannot write to /etc/passwd/x" in done.stderr
         done = manage(checkout, "migrate", SIPGATE_JOURNAL_DIR="off")
         assert done.returncode == 1
         assert "The database cannot be used (DATABASE_URL): " in done.stderr
