@@ -311,10 +311,15 @@ class Samples:
         assert all(worker.is_ready.wait(60) for worker in self.workers)
 
     def take(self) -> None:
+        told = self.site.record.figures
+        told.clear()
         for worker in self.workers:
             worker.order(figures=True)
-        rest(1)
-        figures = [self.site.record.figures[worker.process.pid] for worker in self.workers]
+        give_up = now() + 30
+        while len(told) < len(self.workers):
+            assert now() < give_up, "a worker does not tell its figures"
+            rest(0.1)
+        figures = list(told.values())
         for name in ("memory", "files", "threads"):
             self.found[name].append(max(one[name] for one in figures))
         self.found["journal"].append(

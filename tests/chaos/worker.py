@@ -193,19 +193,22 @@ def listen() -> None:
 
 def work(told: dict[str, Any]) -> None:
     # Not by an exception, which the main thread may meet anywhere, also where exceptions are
-    # ignored.
-    signal.signal(signal.SIGTERM, lambda *_: ending.set())
+    # ignored. In a thread: the main one may be about to wait for the event, and hold its lock.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=ending.set).start())
     tokens.begin_process()
     clients = [SipgateClient(connection) for connection in SocialAccount.objects.order_by("pk")]
     tell("ready")
-    users = [
+    threads = [
         threading.Thread(target=use, args=(clients, told["pause"])) for _ in range(told["threads"])
     ]
-    for thread in (*users, threading.Thread(target=keep)):
+    threads.append(threading.Thread(target=keep))
+    for thread in threads:
         thread.start()
     threading.Thread(target=listen, daemon=True).start()
     while not ending.wait(0.2):
         pass  # a signal that another thread has received is looked at when this one goes on
+    for thread in threads:  # before the interpreter ends: from then on no pool takes new work
+        thread.join()
 
 
 # --- before and after -----------------------------------------------------------------------------
