@@ -213,16 +213,12 @@ def describe(
 
 
 def page(
-    request: HttpRequest,
-    error: Exception,
-    *,
-    next_url: str = "",
-    wish: str = "",
-    template: str = "sipgate_provider/problem.html",
+    request: HttpRequest, error: Exception, *, next_url: str = "", wish: str = ""
 ) -> HttpResponse:
     """Return an error's page, and log the error. Arguments are those of ``describe``."""
     problem = explain(request, error, next_url=next_url, wish=wish)
-    return render(request, template, {"problem": problem}, status=problem.status)
+    template, context = "sipgate_provider/problem.html", {"problem": problem}
+    return render(request, template, context, status=problem.status)
 
 
 def json(

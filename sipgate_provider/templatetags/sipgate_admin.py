@@ -57,11 +57,10 @@ def _states() -> list[dict[str, Any]]:
             "label": state.label,
             "tone": TONES.get(state, "bad"),
             "number": counted.get(state.value, 0),
-            "url": f"{url}?sipgate_token__state__exact={state.value}{only}",
+            "url": f"{url}?sipgate_token__state__exact={state.value}"
+            + ("" if state is State.ACTIVE else "&attention=1"),
         }
-        for state, only in (
-            (state, "" if state is State.ACTIVE else "&attention=1") for state in State
-        )
+        for state in State
     ]
 
 
