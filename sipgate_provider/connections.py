@@ -7,7 +7,7 @@ answer in time, its last answer is shown with its date, and the request goes on 
 from __future__ import annotations
 
 import time
-from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -108,33 +108,36 @@ class ConnectionView:
         return 0 <= (timezone.now() - at).total_seconds() < conf.account_max_age_seconds()
 
 
-def views_of(user: Any, *, ask: bool = True, wait: float | None = None) -> list[ConnectionView]:
+def views_of(user: Any, *, ask: bool = True) -> list[ConnectionView]:
     """Return what is known of every connection of ``user``. sipgate's errors are in the views.
 
     Args:
         ask: ask sipgate about connections whose last answer is older than
-            ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``, or that do not work.
-        wait: seconds in all; ``SIPGATE_PAGE_WAIT_SECONDS`` by default.
+            ``SIPGATE_ACCOUNT_MAX_AGE_SECONDS``, or that do not work, and wait for at most
+            ``SIPGATE_PAGE_WAIT_SECONDS``.
     """
     views = [_stored(connection) for connection in connections_of(user)]
-    asked = [view for view in views if ask and not view.is_recent]
+    asked = [place for place, view in enumerate(views) if ask and not view.is_recent]
     if asked:
         tokens.release_connections()
-    futures = [
-        tokens.pages.submit_once(("account", view.connection.pk), partial(fetch, view.connection))
-        for view in asked
-    ]
-    give_up = time.monotonic() + (conf.page_wait() if wait is None else wait)
-    for view, future in zip(asked, futures, strict=True):
+    futures = [_fetching(views[place].connection) for place in asked]
+    wait(futures, timeout=conf.page_wait())
+    for place, future in zip(asked, futures, strict=True):
+        view = views[place]
         try:
-            left = max(give_up - time.monotonic(), 0)
-            views[views.index(view)] = future.result(timeout=left)
-        except FutureTimeout:
-            view.is_pending = True
+            if future.done():
+                views[place] = future.result()
+            else:
+                view.is_pending = True
         except errors.SipgateError as error:
             view.error = error
             view.token = tokens.load(view.connection.pk) or view.token
     return views
+
+
+def _fetching(connection: SocialAccount) -> Future[ConnectionView]:
+    """Fetch behind the page, once for all pages that ask at the same time."""
+    return tokens.pages.submit_once(("account", connection.pk), partial(fetch, connection))
 
 
 def _stored(connection: SocialAccount) -> ConnectionView:
