@@ -96,6 +96,12 @@ def rotator(_rotator: Rotator, settings: Any) -> Rotator:
     return _rotator
 
 
+def issued(rotator: Rotator, *, age: float = 0, **options: str) -> oauth.Tokens:
+    """Return the tokens of a new consent, as the rotator issued them ``age`` seconds ago."""
+    then = datetime.now(UTC) - timedelta(seconds=age)
+    return oauth.Tokens.parse(rotator.issue(**options)[0], issued_at=then)
+
+
 Connect = Callable[..., SocialAccount]
 
 
@@ -109,9 +115,7 @@ def connect(rotator: Rotator) -> Connect:
         connection = SocialAccount.objects.create(
             user=user, provider="sipgate", uid=f"{1000000 + number}w0"
         )
-        issued = datetime.now(UTC) - timedelta(seconds=age)
-        made = oauth.Tokens.parse(rotator.issue()[0], issued_at=issued)
-        rows.store_consent(connection, made, scope=["account:read"])
+        rows.store_consent(connection, issued(rotator, age=age), scope=["account:read"])
         if changes:
             SipgateToken.objects.filter(pk=connection.pk).update(**changes)
         return connection

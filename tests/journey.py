@@ -18,6 +18,7 @@ from django.test import Client
 from sipgate_sandbox.launch import Running, sign_in
 
 HOST = "localhost:8080"
+PASSWORDS = "django.contrib.auth.backends.ModelBackend"
 
 
 class Browser:
@@ -49,6 +50,10 @@ class Browser:
         return self.site.get(
             self.consent(self.start(process=process, next_url=next_url), person=person)
         )
+
+    def log_in(self, user: Any) -> None:
+        """Sign in at the site without sipgate, as with a password."""
+        self.site.force_login(user, backend=PASSWORDS)
 
     def close(self) -> None:
         self.sipgate.close()
@@ -135,6 +140,19 @@ def press(
     assert started.status_code == 302, started.content[:500]
     authorize = started.headers["Location"]
     return authorize, browser.site.get(browser.consent(authorize, person=person, allow=allow))
+
+
+def visitor(user: Any) -> Client:
+    """Return the browser of somebody who is signed in at the site, and never goes to sipgate."""
+    client = Client(headers={"host": HOST})
+    client.force_login(user, backend=PASSWORDS)
+    return client
+
+
+def text_of(response: Any) -> str:
+    """Return what a page shows: its text without tags, and with single spaces."""
+    text = unescape(re.sub(r"<[^>]*>", "", response.content.decode()))
+    return re.sub(r"\s+", " ", text)
 
 
 def asked_for(authorize_url: str) -> set[str]:

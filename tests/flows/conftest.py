@@ -1,14 +1,93 @@
-"""Fixtures of the journeys: secrets, collected on their way in."""
+"""Fixtures of the journeys, and what several of their files do."""
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth import get_user_model
+from django.utils import timezone
 
+from sipgate_provider import tokens
+from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.sign_in import oauth
+from sipgate_provider.tokens import journal
+from tests.conftest import issued
+from tests.journey import Browser
+from tests.rotator import Rotator
+
+OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="
+
+
+@pytest.fixture
+def local(browser: Browser) -> Browser:
+    """Somebody with a password here and no sipgate connection."""
+    browser.log_in(get_user_model().objects.create_user("local", password="correct horse battery"))
+    return browser
+
+
+AskFor = Callable[..., None]
+
+
+@pytest.fixture
+def ask_for(settings: Any) -> AskFor:
+    """Let sign-ins from now on ask for some scopes."""
+    apps = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
+
+    def ask_for(*scopes: str, **more: Any) -> None:
+        settings.SIPGATE_SCOPE = scopes
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": apps, "SCOPE": [*scopes], **more}}
+
+    return ask_for
+
+
+@pytest.fixture
+def folder(settings: Any, tmp_path: Path) -> Path:
+    """The folder of the journal, which there is none of without this."""
+    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
+    return tmp_path / "journal"
+
+
+def waiting(connection: SocialAccount, rotator: Rotator) -> Path:
+    """Let tokens wait in the journal, as a process leaves them that was killed before it could
+    store them."""
+    version = tokens.load(connection.pk).version
+    path = journal.write(version._replace(number=version.number + 1), issued(rotator))
+    assert path is not None
+    return path
+
+
+def go_back(values: dict[str, Any]) -> None:
+    """Let the database lose the commits since ``values`` were read; the access token is over by
+    now."""
+    SipgateToken.objects.filter(pk=values["connection_id"]).update(**values)
+    SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=100))
+
+
+def age(seconds: float) -> None:
+    """Let all tokens be older by some seconds."""
+    for row in SipgateToken.objects.all():
+        moments = {name: getattr(row, name) - timedelta(seconds=seconds) for name in AGING}
+        SipgateToken.objects.filter(pk=row.pk).update(**moments)
+
+
+AGING = ("issued_at", "expires_at")
+
+
+def addressed(connection: SocialAccount, address: str = "", **extra: str) -> SocialAccount:
+    """Give the connection's user a verified address."""
+    address = address or f"user{connection.pk}@example.org"
+    EmailAddress.objects.create(user=connection.user, email=address, primary=True, verified=True)
+    connection.extra_data = extra
+    connection.save()
+    return connection
 
 
 class Secrets:
@@ -36,16 +115,16 @@ def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
     found = Secrets()
     real = Tokens.parse.__func__
 
-    def parse(cls, data, **options):
-        grant = real(cls, data, **options)
-        found.learn("access token", grant.access_token)
-        found.learn("refresh token", grant.refresh_token)
-        return grant
+    def parse(cls: type[Tokens], data: object, **options: Any) -> Tokens:
+        made = real(cls, data, **options)
+        found.learn("access token", made.access_token)
+        found.learn("refresh token", made.refresh_token)
+        return made
 
     monkeypatch.setattr(Tokens, "parse", classmethod(parse))
     real_exchange = oauth.SipgateOAuth2Client.exchange
 
-    def exchange(self, code, verifier):
+    def exchange(self: Any, code: str, verifier: str) -> Any:
         found.learn("code", code)
         found.learn("verifier", verifier)
         found.learn("client secret", self.consumer_secret)

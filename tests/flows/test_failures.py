@@ -1,5 +1,5 @@
-"""What a failure costs: when it is tried again, what is noted, who hears of it
-(docs/how-it-works.md has the table)."""
+"""What a failed refresh costs: when it is tried again, what is noted, who hears of it
+(docs/how-it-works.md has the table, ``tests/unit/test_decide`` each of its rows)."""
 
 from __future__ import annotations
 
@@ -13,156 +13,174 @@ from django.utils import timezone
 
 from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import oauth
-from tests.conftest import Connect
+from tests.conftest import Connect, issued
+from tests.flows.conftest import OTHER_KEY
 from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3_600.0, 86_400.0
+
+class TestRejection:
+    def test_needs_a_sign_in_and_keeps_the_row(self, connect: Connect, rotator: Rotator) -> None:
+        connection = connect(age=400)
+        rotator.control(kill=True)
+        for _ in range(2):
+            with pytest.raises(errors.NeedsSignIn) as caught:
+                tokens.token(connection)
+            assert caught.value.reason == Reason.REJECTED
+        row = tokens.load(connection.pk)
+        assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.REJECTED)
+        assert row.sealed
+        event = TokenEvent.objects.get(kind=TokenEvent.Kind.STATE)
+        assert (event.error_code, event.note) == ("invalid_grant", "Session not active")
+        assert rotator.counts()["refresh"] == 1
+
+
+class TestOutage:
+    def test_keeps_everything_and_backs_off(self, connect: Connect, rotator: Rotator) -> None:
+        connection = connect(age=400)
+        rotator.set(fault="500", times=1)
+        for _ in range(2):
+            with pytest.raises(errors.SipgateUnavailable):
+                tokens.token(connection)
+        row = tokens.load(connection.pk)
+        assert (row.state, row.reason) == (State.FAILING, Reason.UNREACHABLE)
+        assert row.next_attempt_at > timezone.now()
+        assert rotator.counts()["arrived"] == 1
+        tokens.refresh(connection)
+        row = tokens.load(connection.pk)
+        assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
+        assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
+
+    def test_shortly_before_the_end_the_present_token_is_handed_out(
+        self, connect: Connect, rotator: Rotator
+    ) -> None:
+        rotator.set(fault="500", times=1)
+        assert tokens.token(connect(age=280)).number == 1
+
+    def test_lasts_as_long_again_until_the_next_attempt(
+        self, connect: Connect, rotator: Rotator
+    ) -> None:
+        """Give or take a tenth, so that rows that failed together do not come back together."""
+        since = timezone.now() - timedelta(minutes=30)
+        connection = connect(age=400, state=State.FAILING, failing_since=since)
+        row = fail(connection, rotator, "consent")
+        assert 26 * 60 < (row.next_attempt_at - timezone.now()).total_seconds() < 34 * 60
+
+    def test_is_one_event_and_has_one_beginning(self, connect: Connect, rotator: Rotator) -> None:
+        connection = connect(age=400)
+        first, second = (fail(connection, rotator, "500") for _ in range(2))
+        assert first.failing_since == second.failing_since
+        assert first.state_since == second.state_since
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
+
+    def test_a_wish_to_wait_is_honoured(self, connect: Connect, rotator: Rotator) -> None:
+        row = fail(connect(age=400), rotator, "429")
+        assert 5 < (row.next_attempt_at - timezone.now()).total_seconds() <= 7.1
+
+
+class TestRejectedClient:
+    def test_pauses_every_refresh_for_a_minute_and_blames_nobody(
+        self, connect: Connect, rotator: Rotator
+    ) -> None:
+        one, other, before = connect(age=400), connect(age=400), timezone.now()
+        rotator.set(fault="client", times=5)
+        with pytest.raises(errors.Misconfigured) as caught:
+            tokens.token(one)
+        assert caught.value.setting == errors.CLIENT_SECRET
+        with pytest.raises(errors.Misconfigured):
+            tokens.token(other)
+        assert rotator.counts()["arrived"] == 1, "nobody asks during the pause"
+        assert tokens.load(other.pk).state == State.ACTIVE
+        pause = ClientPause.objects.get()
+        assert 60 <= (pause.until - before).total_seconds() < 70
+        rotator.set(fault="", times=0)
+        ClientPause.objects.update(until=timezone.now())
+        assert tokens.token(one).number == 2
+        assert not ClientPause.objects.exists()
+
+    def test_corrected_credentials_are_not_held_up(
+        self, connect: Connect, rotator: Rotator, settings: Any
+    ) -> None:
+        connection = connect(age=400)
+        fail(connection, rotator, "client")
+        app = {"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}
+        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app]}}
+        assert tokens.token(connection).number == 2
+
+
+class TestMissingKey:
+    def test_is_noted_once_and_looked_for_at_each_use(
+        self, connect: Connect, settings: Any
+    ) -> None:
+        connection, fresh, keys = connect(age=400), connect(), settings.SIPGATE_TOKEN_KEYS
+        settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
+        noted = set()
+        for _ in range(2):
+            for one in (connection, fresh):
+                with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
+                    tokens.token(one)
+            noted.add(tokens.load(connection.pk).next_attempt_at)
+        [again] = noted
+        assert 13 * 60 < (again - timezone.now()).total_seconds() < 17 * 60
+        assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
+        settings.SIPGATE_TOKEN_KEYS = keys
+        assert (tokens.token(connection).number, tokens.token(fresh).number) == (2, 1)
+
+
+def test_signals_of_a_life(
+    connect: Connect, rotator: Rotator, heard: list[tuple[str, Any]]
+) -> None:
+    connection = connect(age=400)
+    SipgateToken.objects.all().delete()
+    heard.clear()
+    tokens.store(connection, issued(rotator))
+    rotator.set(suspended=True)
+    for _ in range(2):  # the second time it is the same incident
+        with pytest.raises(errors.NeedsSignIn):
+            tokens.refresh(connection)
+    rotator.set(suspended=False)
+    for _ in range(2):
+        tokens.refresh(connection)
+    for _ in range(2):
+        fail(connection, rotator, "client")
+        ClientPause.objects.update(until=timezone.now())
+    tokens.store(connection, issued(rotator))
+    connection.delete()
+    assert heard == [
+        ("connected", True),
+        ("needs_sign_in", Reason.REJECTED),
+        ("repaired", None),
+        ("misconfigured", errors.CLIENT_SECRET),
+        ("connected", False),
+        ("repaired", None),
+        ("disconnected", None),
+    ]
 
 
 def fail(connection: SocialAccount, rotator: Rotator, fault: str) -> SipgateToken:
-    if fault == "rejected":
-        rotator.control(kill=True)
+    """Let a refresh fail; return the row."""
     rotator.set(fault=fault, times=1)
     with pytest.raises(errors.SipgateError):
         tokens.refresh(connection)
-    row = tokens.load(connection.pk)
-    assert row is not None
-    return row
+    return tokens.load(connection.pk)
 
 
-@pytest.mark.parametrize(
-    ("fault", "lasts", "wait"),
-    [
-        ("500", 0, 2 * SECOND),
-        ("500", 10, 10 * SECOND),
-        ("500", DAY, MINUTE),
-        ("consent", 0, MINUTE),
-        ("consent", 10 * MINUTE, 10 * MINUTE),
-        ("consent", DAY, HOUR),
-        ("rejected", 0, 5 * MINUTE),
-        ("rejected", HOUR, HOUR),
-        ("rejected", 60 * DAY, 7 * DAY),
-    ],
-)
-def test_the_next_attempt(
-    connect: Connect, rotator: Rotator, fault: str, lasts: float, wait: float
-) -> None:
-    """After as long again as it has lasted, within bounds, give or take a tenth."""
-    since = timezone.now() - timedelta(seconds=lasts)
-    was = {
-        "state": State.NEEDS_SIGN_IN if fault == "rejected" else State.FAILING,
-        "next_attempt_at": since,
+@pytest.fixture
+def heard() -> Iterator[list[tuple[str, Any]]]:
+    """What signals told: each one's name, with what it says."""
+    found: list[tuple[str, Any]] = []
+
+    def receive(signal: Any, **told: Any) -> None:
+        said = told.get("first", told.get("reason", told.get("setting")))
+        found.append((names[signal], said))
+
+    names = {
+        getattr(signals, name): name
+        for name in ("connected", "repaired", "needs_sign_in", "disconnected", "misconfigured")
     }
-    connection = connect(
-        age=400, **({"state_since": since, "failing_since": since, **was} if lasts else {})
-    )
-    before = timezone.now()
-    due = (fail(connection, rotator, fault).next_attempt_at - before).total_seconds()
-    assert 0.89 * wait <= due <= 1.11 * wait + 5
-
-
-def test_a_client_that_is_rejected_pauses_for_a_minute(connect: Connect, rotator: Rotator) -> None:
-    before = timezone.now()
-    row = fail(connect(age=400), rotator, "client")
-    length = (ClientPause.objects.get().until - before).total_seconds()
-    assert MINUTE <= length < MINUTE + 10
-    assert (row.state, row.next_attempt_at) == (State.MISCONFIGURED, None)
-
-
-def test_an_incident_is_one_event_and_has_one_beginning(connect: Connect, rotator: Rotator) -> None:
-    connection = connect(age=400)
-    first = fail(connection, rotator, "500")
-    second = fail(connection, rotator, "500")
-    assert (first.failing_since, first.state_since) == (second.failing_since, second.state_since)
-    assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
-
-
-def test_rejected_tokens_stay_rejected_while_sipgate_is_away(
-    connect: Connect, rotator: Rotator
-) -> None:
-    connection = connect(age=400)
-    rejected = fail(connection, rotator, "rejected")
-    away = fail(connection, rotator, "500")
-    assert (away.state, away.reason, away.state_since) == (
-        rejected.state,
-        rejected.reason,
-        rejected.state_since,
-    )
-
-
-def test_a_missing_key_is_noted_once_and_looked_for_at_each_use(
-    connect: Connect, settings: Any
-) -> None:
-    connection, keys = connect(age=400), settings.SIPGATE_TOKEN_KEYS
-    settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
-    noted = set()
-    for _ in range(2):
-        with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS"):
-            tokens.token(connection)
-        row = tokens.load(connection.pk)
-        noted.add(row.next_attempt_at)
-    assert len(noted) == 1
-    assert 13 * MINUTE < (row.next_attempt_at - timezone.now()).total_seconds() < 17 * MINUTE
-    assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
-    settings.SIPGATE_TOKEN_KEYS = keys
-    assert tokens.token(connection).number == 2
-
-
-class TestSignals:
-    @pytest.fixture
-    def heard(self) -> Iterator[list[tuple[str, Any]]]:
-        found: list[tuple[str, Any]] = []
-        names = ("connected", "repaired", "needs_sign_in", "disconnected", "misconfigured")
-        receivers = {name: self._receiver(name, found) for name in names}
-        for name, receiver in receivers.items():
-            getattr(signals, name).connect(receiver, weak=False)
-        yield found
-        for name, receiver in receivers.items():
-            getattr(signals, name).disconnect(receiver)
-
-    def _receiver(self, name: str, found: list[tuple[str, Any]]) -> Any:
-        def receive(**told: Any) -> None:
-            found.append((name, told.get("first", told.get("reason", told.get("setting")))))
-
-        return receive
-
-    def test_of_a_life(
-        self, connect: Connect, rotator: Rotator, heard: list[tuple[str, Any]]
-    ) -> None:
-        connection = connect(age=400)
-        SipgateToken.objects.all().delete()
-        heard.clear()
-
-        def sign_in() -> None:
-            grant = oauth.Tokens.parse(rotator.issue()[0], issued_at=timezone.now())
-            tokens.store(connection, grant)
-
-        sign_in()
-        rotator.set(suspended=True)
-        with pytest.raises(errors.NeedsSignIn):
-            tokens.refresh(connection)
-        with pytest.raises(errors.NeedsSignIn):
-            tokens.refresh(connection)  # the same incident
-        rotator.set(suspended=False)
-        tokens.refresh(connection)
-        tokens.refresh(connection)  # nothing to tell
-        rotator.set(fault="client", times=2)
-        with pytest.raises(errors.Misconfigured):
-            tokens.refresh(connection)
-        ClientPause.objects.update(until=timezone.now())
-        with pytest.raises(errors.Misconfigured):
-            tokens.refresh(connection)  # the same incident
-        sign_in()
-        connection.delete()
-        assert heard == [
-            ("connected", True),
-            ("needs_sign_in", Reason.REJECTED),
-            ("repaired", None),
-            ("misconfigured", errors.CLIENT_SECRET),
-            ("connected", False),
-            ("repaired", None),
-            ("disconnected", None),
-        ]
+    for signal in names:
+        signal.connect(receive)
+    yield found
+    for signal in names:
+        signal.disconnect(receive)

@@ -239,17 +239,17 @@ RULES = [
     Rule(
         "no answer counts as an answer",
         {"tokens.decide.decide": told(is_answer=True)},
-        f"{DECIDE} {FAILURES} {REFRESH}",
+        f"{DECIDE} {REFRESH}",
     ),
     Rule(
         "a client that sipgate rejects is tried again at once",
         {"tokens.clients.check_not_paused": answers()},
-        TOKEN,
+        FAILURES,
     ),
     Rule(
         "nobody hears that a connection works again",
         {"tokens.attempt.Attempt.succeeded": answers()},
-        f"{FAILURES} {TOKEN}",
+        FAILURES,
     ),
     # --- handing out
     Rule(
@@ -265,7 +265,7 @@ RULES = [
     Rule(
         "each caller of a process refreshes",
         {"tokens.background.Queue.submit_once": under_a_new_key},
-        f"{BACKGROUND} {TOKEN}",
+        BACKGROUND,
     ),
     # --- the ending
     Rule(
