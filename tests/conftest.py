@@ -96,10 +96,13 @@ def rotator(_rotator: Rotator, settings: Any) -> Rotator:
     return _rotator
 
 
-def issued(rotator: Rotator, *, age: float = 0, **options: str) -> oauth.Tokens:
+def issued(
+    rotator: Rotator, *, age: float = 0, family: str = "", client_id: str = ""
+) -> oauth.Tokens:
     """Return the tokens of a new consent, as the rotator issued them ``age`` seconds ago."""
     then = datetime.now(UTC) - timedelta(seconds=age)
-    return oauth.Tokens.parse(rotator.issue(**options)[0], issued_at=then)
+    [answer] = rotator.issue(family=family)
+    return oauth.Tokens.parse(answer, issued_at=then, client_id=client_id)
 
 
 Connect = Callable[..., SocialAccount]

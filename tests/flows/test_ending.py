@@ -4,7 +4,7 @@ ended."""
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,9 +16,10 @@ from django.utils import timezone
 from sipgate_provider import tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive
-from sipgate_provider.remote import oauth
+from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.tokens import endings, rows
-from tests.conftest import Connect
+from tests.conftest import Connect, issued
+from tests.flows.conftest import OTHER_KEY
 from tests.journey import Browser
 from tests.rotator import Rotator
 
@@ -55,18 +56,6 @@ class TestJourney:
         assert answer.status_code == 302
         assert tokens.refresh(SocialAccount.objects.get()).number == 2
 
-    def test_who_ended_access_and_only_signs_in_gets_no_tokens(self, browser: Browser) -> None:
-        browser.sign_in()
-        tokens.end(SocialAccount.objects.get(), by="user")
-        assert tokens.errands.wait_idle(10)
-        assert browser.sign_in(next_url="/?here=1").headers["Location"] == "/?here=1"
-        assert tokens.errands.wait_idle(10)
-        assert browser.sandbox.control.state()["revoke"] == 2, (
-            "what was stored, and what this sign-in brought"
-        )
-        row = SipgateToken.objects.get()
-        assert (row.sealed, row.reason) == ("", Reason.ENDED_BY_USER)
-
 
 class TestTheIdentityDecides:
     def test_a_consent_cancels_what_is_pending(self, pending: Ending, rotator: Rotator) -> None:
@@ -95,7 +84,7 @@ class TestTheIdentityDecides:
         self, pending: Ending, rotator: Rotator, state: State
     ) -> None:
         """Whatever put the connection there: nobody told the outbox."""
-        rows.store_consent(other_connection(), issued(rotator), scope=[])
+        rows.store_consent(other_connection(), of_client(rotator), scope=[])
         reason = Reason.NONE if state is State.ACTIVE else Reason.REJECTED
         SipgateToken.objects.update(state=state, reason=reason)
         make_due()
@@ -106,7 +95,7 @@ class TestTheIdentityDecides:
     def test_a_connection_that_was_ended_here_protects_nothing(
         self, pending: Ending, rotator: Rotator
     ) -> None:
-        row, _ = rows.store_consent(other_connection(), issued(rotator), scope=[])
+        row, _ = rows.store_consent(other_connection(), of_client(rotator), scope=[])
         rows.forget(row, reason=Reason.REVOKED)
         make_due()
         keepalive.run(rate=0)
@@ -123,22 +112,16 @@ class TestTheIdentityDecides:
         assert rotator.counts()["dead"] == 1
 
 
-class TestWhatCannotSucceed:
-    @pytest.mark.parametrize("status", [404, 405, 501])
-    def test_logout_where_there_is_no_revocation(self, rotator: Rotator, status: int) -> None:
-        rotator.set(without="revoke", status=status)
-        disconnect(sign_in(rotator))
-        assert (rotator.counts()["logout"], rotator.counts()["dead"]) == (1, 1)
-        assert TokenEvent.objects.get(kind="ending").note == "disconnected (logout)"
-
-    def test_the_operator_decides_how(self, rotator: Rotator, settings: Any) -> None:
-        settings.SIPGATE_REVOKE_URL = "off"
-        disconnect(sign_in(rotator))
-        assert (rotator.counts()["revoke_asked"], rotator.counts()["logout"]) == (0, 1)
-        settings.SIPGATE_REVOKE_URL, settings.SIPGATE_LOGOUT_URL = "", "off"
+class TestHow:
+    def test_by_logout_where_there_is_no_revocation(self, rotator: Rotator, settings: Any) -> None:
         rotator.set(without="revoke")
         disconnect(sign_in(rotator))
-        assert (rotator.counts()["revoke_asked"], rotator.counts()["logout_asked"]) == (1, 1)
+        settings.SIPGATE_REVOKE_URL = "off"
+        disconnect(sign_in(rotator))
+        counts = rotator.counts()
+        assert (counts["revoke_asked"], counts["logout"], counts["dead"]) == (1, 2, 1)
+        notes = TokenEvent.objects.filter(kind="ending").values_list("note", flat=True)
+        assert {*notes} == {"disconnected (logout)"}
 
     def test_neither_exists_and_nothing_sealed_waits(self, rotator: Rotator) -> None:
         rotator.set(without="both")
@@ -146,36 +129,19 @@ class TestWhatCannotSucceed:
         assert not Ending.objects.exists()
         assert TokenEvent.objects.get(kind="ending_failed").error_code == "no_endpoint"
 
-    def test_a_token_that_nobody_knows(self, rotator: Rotator, settings: Any) -> None:
-        unknown = oauth.Tokens(
-            access_token="at", refresh_token="unknown", issued_at=datetime.now(UTC)
-        )
-        for settings.SIPGATE_REVOKE_URL in ("", "off"):
-            tokens.discard(unknown, uid=UID, user=None, why="unknown")
-            assert tokens.errands.wait_idle(10)
-        assert not Ending.objects.exists()
-        assert (rotator.counts()["revoke_unknown"], rotator.counts()["logout_unknown"]) == (1, 1)
-
-    @pytest.mark.parametrize(
-        "origin",
-        [
-            {"client_id": "1-1-another:third-party"},
-            {"issuer": "https://login.example/realms/x"},
-            {"site": "https://crm.example.org"},
-        ],
-        ids=lambda origin: next(iter(origin)),
-    )
     def test_a_grant_of_another_client_server_or_site_is_not_sent(
-        self, pending: Ending, rotator: Rotator, origin: dict[str, str]
+        self, pending: Ending, rotator: Rotator
     ) -> None:
-        assert (pending.client_id, bool(pending.issuer), pending.site) == (
-            "1000000-1-sandbox:third-party",
-            True,
-            "http://localhost:8080",
-        )
-        Ending.objects.update(**origin)
-        make_due()
-        assert keepalive.run(rate=0).endings_waiting == 1
+        assert (pending.client_id, pending.site) == (CLIENT, "http://localhost:8080")
+        here = {name: getattr(pending, name) for name in ("client_id", "issuer", "site")}
+        for name, there in (
+            ("client_id", "1-1-another:third-party"),
+            ("issuer", "https://login.example/realms/x"),
+            ("site", "https://crm.example.org"),
+        ):
+            Ending.objects.update(**here | {name: there})
+            make_due()
+            assert keepalive.run(rate=0).endings_waiting == 1, name
         assert rotator.counts()["revoke_asked"] == 0
 
 
@@ -207,13 +173,14 @@ class TestPending:
         self, rotator: Rotator, settings: Any
     ) -> None:
         user = sign_in(rotator).user
-        settings.SIPGATE_TOKEN_KEYS = ["b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="]
+        settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
         user.delete()
         assert not SocialAccount.objects.exists()
 
 
 UID = "1000000w0"
 FAMILY = "one browser session"
+CLIENT = "1000000-1-sandbox:third-party"
 
 
 @pytest.fixture
@@ -225,21 +192,17 @@ def pending(rotator: Rotator) -> Ending:
     return Ending.objects.get()
 
 
-def issued(rotator: Rotator, family: str = FAMILY) -> oauth.Tokens:
-    return oauth.Tokens.parse(
-        rotator.issue(family=family)[0],
-        issued_at=datetime.now(UTC),
-        client_id="1000000-1-sandbox:third-party",
-    )
-
-
 def sign_in(rotator: Rotator, *, username: str = "one", family: str = FAMILY) -> SocialAccount:
     """Connect the identity ``UID`` with a user of this site, as a completed sign-in does."""
     user, _ = get_user_model().objects.get_or_create(username=username)
     with transaction.atomic():
         connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=UID)
-        tokens.store(connection, issued(rotator, family))
+        tokens.store(connection, of_client(rotator, family))
     return connection
+
+
+def of_client(rotator: Rotator, family: str = FAMILY) -> Tokens:
+    return issued(rotator, family=family, client_id=CLIENT)
 
 
 def other_connection() -> SocialAccount:

@@ -6,24 +6,20 @@ from __future__ import annotations
 import os
 import resource
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import access, background, journal
-from tests.conftest import Connect, wait_for
+from tests.conftest import Connect, issued, wait_for
+from tests.flows.conftest import OTHER_KEY, go_back, waiting
 from tests.rotator import Rotator
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folder")]
 
 
 class TestRecovery:
@@ -226,28 +222,3 @@ class TestDatabaseThatGoesBack:
         assert background.refreshes.wait_idle(10)
         assert tokens.load(connection.pk).number == 3
         assert rotator.counts()["reuse"] == 0
-
-
-@pytest.fixture(autouse=True)
-def folder(settings: Any, tmp_path: Path) -> Path:
-    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-    return tmp_path / "journal"
-
-
-def issued(rotator: Rotator) -> oauth.Tokens:
-    return oauth.Tokens.parse(rotator.issue()[0], issued_at=datetime.now(UTC))
-
-
-def waiting(connection: SocialAccount, rotator: Rotator) -> Path:
-    """Let tokens wait, as a process leaves them that was killed before it could store them."""
-    row = tokens.load(connection.pk)
-    path = journal.write(row.version._replace(number=row.number + 1), issued(rotator))
-    assert path is not None
-    return path
-
-
-def go_back(values: dict[str, Any]) -> None:
-    """Let the database lose the commits since ``values`` were read; the access token is over by
-    now."""
-    SipgateToken.objects.filter(pk=values["connection_id"]).update(**values)
-    SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=100))

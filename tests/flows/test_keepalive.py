@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,13 +29,13 @@ from sipgate_provider.models import (
 )
 from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
+from tests.flows.conftest import OTHER_KEY
 from tests.processes import environment
 from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MONTH = timedelta(seconds=2_592_000)
-OTHER_KEY = "b3RoZXItb3RoZXItb3RoZXItb3RoZXItb3RoZXItMTI="
 
 
 class TestWhatIsDue:
@@ -257,39 +256,13 @@ class TestCommand:
         assert sum(versions(*pks)) - 3 == report["refreshed"] == rotator.counts()["rotated"]
 
 
-class TestJournal:
-    def test_newer_tokens_of_a_restored_database_are_taken_from_it(
-        self, idle: Idle, rotator: Rotator, settings: Any, tmp_path: Path
-    ) -> None:
-        settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-        rows = SipgateToken.objects.filter(pk=idle())
-        backup = rows.values().get()
-        assert keepalive.run(rate=0).refreshed == 1
-        rows.update(**backup)
-        keepalive.run(rate=0)
-        assert (versions(backup["connection_id"]), rotator.counts()["refresh"]) == ([2], 1)
-
-    def test_a_folder_that_cannot_be_written_stops_nothing_and_is_logged(
-        self, idle: Idle, settings: Any, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        settings.SIPGATE_JOURNAL_DIR = "/proc/nowhere"
-        idle()
-        assert keepalive.run(rate=0).refreshed == 1
-        assert "SIPGATE_JOURNAL_DIR: " in caplog.text
-
-
-class TestTask:
-    def test_it_reports(self, idle: Idle) -> None:
-        idle()
-        assert tasks.keepalive()["refreshed"] == 1
-
-    def test_what_stops_it_is_an_error_that_names_the_setting(
-        self, idle: Idle, rotator: Rotator
-    ) -> None:
-        idle()
-        rotator.set(fault="client", times=1)
-        with pytest.raises(errors.SipgateError, match=r"\bsecret in SOCIALACCOUNT_PROVIDERS"):
-            tasks.keepalive()
+def test_the_task_reports_and_names_the_setting_that_stops_it(idle: Idle, rotator: Rotator) -> None:
+    idle()
+    assert tasks.keepalive()["refreshed"] == 1
+    idle()
+    rotator.set(fault="client", times=1)
+    with pytest.raises(errors.SipgateError, match=r"\bsecret in SOCIALACCOUNT_PROVIDERS"):
+        tasks.keepalive()
 
 
 Idle = Callable[..., int]

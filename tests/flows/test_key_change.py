@@ -16,7 +16,7 @@ from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.tokens import endings, rows, sealing
 from tests.concurrency import points
 from tests.conftest import Connect
-from tests.flows.test_journal import go_back, waiting
+from tests.flows.conftest import go_back, waiting
 from tests.journey import Browser
 from tests.named import replace
 from tests.processes import die_at, workers

@@ -10,8 +10,7 @@ from __future__ import annotations
 import smtplib
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,16 +23,15 @@ from django.utils import timezone
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import background, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
-from tests.conftest import Connect, wait_for
+from tests.conftest import Connect, issued, wait_for
 from tests.journey import Browser
 from tests.named import replace
 from tests.rotator import Rotator
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folder")]
 
 
 class TestLease:
@@ -366,12 +364,6 @@ class TestNoDatabaseConnectionIsHeld:
             assert connections["default"].connection is not None
 
 
-@pytest.fixture(autouse=True)
-def folder(settings: Any, tmp_path: Path) -> Path:
-    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-    return tmp_path / "journal"
-
-
 @pytest.fixture
 def broken() -> Iterator[Callable[..., None]]:
     """Put something else in the place of a part of the app until the test is over."""
@@ -400,7 +392,3 @@ def held(broken: Callable[..., None]) -> list[bool]:
 
 def database_is_away(*_args: Any, **_kwargs: Any) -> Any:
     raise OperationalError("server closed the connection unexpectedly")
-
-
-def issued(rotator: Rotator) -> oauth.Tokens:
-    return oauth.Tokens.parse(rotator.issue()[0], issued_at=datetime.now(UTC))
