@@ -109,11 +109,9 @@ def faxlines(person: Person) -> list[Row]:
     return [{"id": extension("f", person), "alias": alias, **rights}]
 
 
-def contact(*, given: str = "", family: str = "", owner: str | None = None, **fields: Any) -> Row:
-    """Return a new contact; ``owner`` is the only person who sees it."""
+def contact(*, given: str = "", family: str = "", **fields: Any) -> Row:
     return {
         "id": str(uuid.uuid4()),
-        "owner": owner,
         "name": f"{given or ''} {family or ''}".strip(),
         "picture": None,
         "emails": [],

@@ -128,7 +128,7 @@ class TestSignUp:
         browser.sign_in()
         assert EmailAddress.objects.get().verified
         assert browser.sandbox.control.state()["token"] == 1
-        assert "GET v2/users/<str:user_id>" not in browser.sandbox.control.state()
+        assert "GET v2/users/<user_id>" not in browser.sandbox.control.state()
 
     def test_who_is_found_by_email_only_connects_nothing(self, browser: Browser, settings) -> None:
         settings.SOCIALACCOUNT_PROVIDERS = _with_scope(
