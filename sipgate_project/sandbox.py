@@ -46,10 +46,7 @@ def running() -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        try:
-            process.wait(5)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        process.wait()
 
 
 def steer(order: str, **arguments: Any) -> None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
-import textwrap
 from pathlib import Path
-from typing import NoReturn
 
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from .control import NoSandbox, SandboxControl
-
-FINDS = "fault, clear and state find the sandbox at SANDBOX_PORT (8081 unless set), or at --url."
+from .faults import KNOWN, PLACES
 
 
 class Server(ThreadedWSGIServer):
@@ -34,84 +30,54 @@ class Handler(WSGIRequestHandler):
 def main() -> int:
     """Run one command; return the exit code: 0 done, 1 not possible, 2 wrong arguments."""
     options = _parser().parse_args()
+    control = SandboxControl(f"http://localhost:{options.port}")
     try:
-        return serve(options) if options.command == "serve" else steer(options)
+        if options.command == "serve":
+            serve(options)
+        elif options.command == "clear":
+            control.clear()
+        else:
+            control.fault(options.fault, on=options.on, times=options.times)
     except (ValueError, NoSandbox) as error:
         sys.stderr.write(f"sandbox: {error}\n")
         return 1
+    return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sipgate_sandbox", description="A local stand-in for sipgate.", epilog=FINDS
+        prog="python -m sipgate_sandbox", description="A local stand-in for sipgate."
+    )
+    port = argparse.ArgumentParser(add_help=False)
+    port.add_argument(
+        "--port",
+        type=int,
+        default=os.environ.get("SANDBOX_PORT") or "8081",
+        help="of the sandbox; by default SANDBOX_PORT, or 8081",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    port = os.environ.get("SANDBOX_PORT") or "8081"
-    one = commands.add_parser("serve", help="serve until stopped, on this machine only")
-    one.add_argument("--port", type=_port, default=port, help="0 takes a free one")
+    one = commands.add_parser("serve", parents=[port], help="serve this machine until stopped")
     one.add_argument("--database", type=Path, help="SQLite file; by default sandbox.sqlite3 here")
     one.add_argument(
         "--redirect-uri",
         action="append",
         help="where sites may be called back; by default http://localhost:8080/oauth",
     )
-    for name, text in (
-        ("fault", "switch a fault on"),
-        ("clear", "switch all faults off"),
-        ("state", "show counters and faults"),
-    ):
-        other = commands.add_parser(name, help=text, epilog=FINDS)
-        other.add_argument("--url", default=f"http://localhost:{port}")
-        if name == "fault":
-            _describe_fault(other)
+    fault = commands.add_parser("fault", parents=[port], help="switch a fault on")
+    fault.add_argument("fault", choices=KNOWN)
+    fault.add_argument("--on", choices=PLACES, default="all")
+    fault.add_argument("--times", type=int, default=1, help="0: until cleared")
+    commands.add_parser("clear", parents=[port], help="switch all faults off")
     return parser
 
 
-def _describe_fault(parser: argparse.ArgumentParser) -> None:
-    from .faults import KNOWN, PLACES
-
-    lists = f"Faults: {', '.join(KNOWN)}.", f"Places: {', '.join(PLACES)}.", FINDS
-    parser.epilog = "\n\n".join(textwrap.fill(one, 78, break_on_hyphens=False) for one in lists)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("name", metavar="FAULT")
-    parser.add_argument("--on", metavar="PLACE", default="all")
-    parser.add_argument("--times", type=int, default=1, help="0: until cleared")
-    parser.add_argument("--seconds", type=float, default=5.0, help="of slow, and of Retry-After")
-    parser.add_argument("--value", help="of redirect and odd-expires")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65_535:
-        raise argparse.ArgumentTypeError(f"{text} is no port: 0 to 65535")
-    return int(text)
-
-
-def steer(options: argparse.Namespace) -> int:
-    control = SandboxControl(options.url)
-    if options.command == "fault":
-        control.fault(
-            options.name,
-            on=options.on,
-            times=options.times or None,
-            seconds=options.seconds,
-            value=options.value,
-        )
-    elif options.command == "clear":
-        control.clear()
-    shown = control.state()
-    sys.stdout.write(
-        json.dumps(shown if options.command == "state" else shown["faults"], indent=2) + "\n"
-    )
-    return 0
-
-
-def serve(options: argparse.Namespace) -> int:
+def serve(options: argparse.Namespace) -> None:
     try:
         server = Server(("127.0.0.1", options.port), Handler)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         raise ValueError(
-            f"port {options.port} cannot be used ({error.strerror}). Choose another with "
-            "SANDBOX_PORT or --port; fault and clear need the same SANDBOX_PORT, or --url."
+            f"port {options.port} cannot be used ({error}). Choose another with "
+            "SANDBOX_PORT or --port, here and for fault and clear."
         ) from None
     port = server.server_address[1]
     os.environ |= {"DJANGO_SETTINGS_MODULE": "sipgate_sandbox.settings", "SANDBOX_PORT": str(port)}
@@ -127,16 +93,10 @@ def serve(options: argparse.Namespace) -> int:
     django.setup()
     call_command("migrate", verbosity=0)
     server.set_app(get_wsgi_application())
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback
     sys.stdout.write(f"sipgate sandbox ready at http://localhost:{port}\n")
     sys.stdout.flush()
-    server.serve_forever(poll_interval=0.1)
-    return 0
-
-
-def _leave(*_signal: object) -> NoReturn:
-    sys.exit(0)
+    server.serve_forever()
 
 
 if __name__ == "__main__":

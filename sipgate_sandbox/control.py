@@ -1,12 +1,10 @@
-"""The client of a sandbox's control API: standard library only, so anything may import it."""
+"""The client of a sandbox's control API. Needs no Django."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.error
-import urllib.request
 from typing import Any
+
+import requests
 
 
 class NoSandbox(ConnectionError):
@@ -69,9 +67,9 @@ class SandboxControl:
         """Change the client: ``secret``, ``scopes`` (a list; None: all), ``enabled``."""
         self._order("client", **changes)
 
-    def behave(self, **changes: Any) -> dict[str, Any]:
-        """Change lifetimes and switches, by the names of ``realm.Realm``; return all of them."""
-        return self._order("behaviour", **changes)
+    def behave(self, **changes: Any) -> None:
+        """Change lifetimes and switches, by the names of ``realm.Realm``."""
+        self._order("behaviour", **changes)
 
     def lifetimes(
         self, *, access: int | None = None, refresh: int | None = None, session: int | None = None
@@ -81,27 +79,14 @@ class SandboxControl:
         self.behave(**{f"{name}_lifetime": value for name, value in named.items() if value})
 
     def _order(self, name: str, **arguments: Any) -> dict[str, Any]:
-        request = urllib.request.Request(  # noqa: S310  # the scheme is ours
-            f"{self.url}/_sandbox/{name}",
-            data=json.dumps(arguments).encode(),
-            headers={"Content-Type": "application/json"},
-        )
         try:
-            with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310  # as above
-                return dict(json.load(answer))
-        except urllib.error.HTTPError as error:
-            with error:
-                raise self._rejection(error.read()) from None
-        except (OSError, http.client.HTTPException, ValueError):
-            raise self._nobody() from None
-
-    def _rejection(self, body: bytes) -> Exception:
-        try:
-            return ValueError(str(json.loads(body)["error"]))
-        except (ValueError, KeyError, TypeError):
-            return self._nobody()
-
-    def _nobody(self) -> NoSandbox:
-        return NoSandbox(
-            f"No sandbox answers at {self.url}. Set SANDBOX_PORT to its port, or name its --url."
-        )
+            answer = requests.post(f"{self.url}/_sandbox/{name}", json=arguments, timeout=20)
+            told = dict(answer.json())
+            sentence = "" if answer.ok else str(told["error"])
+        except (requests.RequestException, ValueError, KeyError, TypeError):
+            raise NoSandbox(
+                f"No sandbox answers at {self.url}. Set SANDBOX_PORT or --port to its port."
+            ) from None
+        if sentence:
+            raise ValueError(sentence)
+        return told

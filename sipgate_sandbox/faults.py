@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -30,7 +30,6 @@ NOTHING = ""
 HTML = "<html><h1>The gateway has a problem</h1></html>"
 ANSWERS: dict[str, tuple[int, str]] = {
     "unauthorized": (401, NOTHING),
-    "payment-required": (402, NOTHING),
     "forbidden": (403, NOTHING),
     "forbidden-text": (403, "This needs a Classic PBX account."),
     "too-many": (429, NOTHING),  # Retry-After: seconds
@@ -78,10 +77,17 @@ class Fault:
     fault: str
     on: str = "all"
     times: int | None = 1
-    """None: until it is cleared."""
+    """None, 0 or empty: until it is cleared."""
     seconds: float = 5.0
     value: Any = None
-    fired: int = field(default=0)
+    fired: int = 0
+
+    def __post_init__(self) -> None:
+        if self.fault not in KNOWN:
+            raise ValueError(f"Unknown fault. Known are: {', '.join(KNOWN)}.")
+        if self.on not in PLACES:
+            raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")
+        self.times, self.seconds = int(self.times or 0) or None, float(self.seconds)
 
 
 _lock = threading.Lock()
@@ -89,28 +95,11 @@ _armed: list[Fault] = []
 _here = threading.local()
 
 
-def arm(
-    fault: str = "",
-    on: str = "all",
-    times: int | None = 1,
-    seconds: float = 5.0,
-    value: Any = None,
-) -> None:
-    """Arm a fault for the next ``times`` requests of a place.
-
-    Raises:
-        ValueError: with a sentence.
-    """
-    if fault not in KNOWN:
-        raise ValueError(f"Unknown fault. Known are: {', '.join(KNOWN)}.")
-    if on not in PLACES:
-        raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")
-    if times is not None and (type(times) is not int or times < 1):
-        raise ValueError("times must be a whole number from 1, or null for until cleared.")
-    if not isinstance(seconds, int | float) or not 0 <= seconds <= 600:
-        raise ValueError("seconds must be a number from 0 to 600.")
+def arm(**order: Any) -> None:
+    """Arm a ``Fault`` for the next matching requests; a wrong one is a ``ValueError``."""
+    fault = Fault(**order)
     with _lock:
-        _armed.append(Fault(fault, on, times, float(seconds), value))
+        _armed.append(fault)
 
 
 def clear() -> None:

@@ -10,10 +10,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -24,59 +23,41 @@ READY = re.compile(r"ready at (http://\S+)")
 
 
 class Running:
-    """A running sandbox; ends with the ``with`` block."""
+    """A running sandbox."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], url: str, folder: tempfile.TemporaryDirectory[str]
-    ) -> None:
+    def __init__(self, process: subprocess.Popen[str], url: str) -> None:
         self.process = process
         self.url = url
         self.control = SandboxControl(url)
-        self.issuer = f"{url}/auth/realms/third-party"
-        self.oidc_url = f"{self.issuer}/protocol/openid-connect"
+        self.oidc_url = f"{url}/auth/realms/third-party/protocol/openid-connect"
         self.api_url = f"{url}/v2"
-        self._folder = folder
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(10)
-        if self.process.stdout:
-            self.process.stdout.close()
-        self._folder.cleanup()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
 
 
-def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Running:
-    """Start a sandbox on a free port, with a database of its own, and wait until it answers.
+@contextmanager
+def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run a sandbox on a free port, with a database of its own, until the block ends.
 
     ``arguments`` are those of ``python -m sipgate_sandbox serve``, ``variables`` are added to its
     environment. Raises ``RuntimeError`` if it does not start.
     """
-    folder = tempfile.TemporaryDirectory(prefix="sipgate-sandbox-")
-    database = str(Path(folder.name) / "sandbox.sqlite3")
     command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port=0"]
-    process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-        [*command, "--database", database, *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | (variables or {}),
-        cwd=Path(__file__).parent.parent,
-    )
-    found = READY.search(process.stdout.readline() if process.stdout else "")
-    if found is None:
-        process.kill()
-        raise RuntimeError("The sandbox did not start.")
-    return Running(process, found[1], folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="sipgate-sandbox-") as folder,
+        subprocess.Popen(  # noqa: S603  # our own module, no shell
+            [*command, f"--database={folder}/sandbox.sqlite3", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | (variables or {}),
+            cwd=Path(__file__).parent.parent,
+        ) as process,
+    ):
+        try:
+            found = READY.search(process.stdout.readline() if process.stdout else "")
+            if found is None:
+                raise RuntimeError("The sandbox did not start.")
+            yield Running(process, found[1])
+        finally:
+            process.terminate()
 
 
 def sign_in(

@@ -24,16 +24,11 @@ def order(request: HttpRequest, name: str) -> HttpResponse:
     """Carry an order out, and answer with what it returns; a wrong one is a 400 and a sentence."""
     is_form = request.content_type == "application/x-www-form-urlencoded"
     try:
-        answer = ORDERS[name](**(_fields(request) if is_form else json.loads(request.body or "{}")))
+        arguments = request.POST.dict() if is_form else json.loads(request.body or "{}")
+        answer = ORDERS[name](**arguments)
     except (KeyError, TypeError, ValueError) as error:
         return JsonResponse({"error": str(error)}, status=400)
     return HttpResponseRedirect("/?done") if is_form else JsonResponse(answer or {})
-
-
-def _fields(request: HttpRequest) -> dict[str, Any]:
-    """Return the fields of a button's form; ``times`` is a number, or empty for until cleared."""
-    form: dict[str, Any] = dict(request.POST.items())
-    return form | ({"times": int(form["times"] or 0) or None} if "times" in form else {})
 
 
 def state() -> dict[str, Any]:

@@ -14,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 from jwt.algorithms import RSAAlgorithm
 
-from . import counters, realm
+from . import realm
 from .models import Credential, Grant, digest
 from .people import Person
 
@@ -78,7 +78,6 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
         answer["id_token"] = _signed(shared | identity | claims_of(person, scopes))
     _keep(answer["access_token"], Credential.Kind.ACCESS, grant, scopes, access_seconds)
     _keep(answer["refresh_token"], Credential.Kind.REFRESH, grant, [], refresh_seconds)
-    counters.add("issued")
     return answer
 
 

@@ -40,7 +40,7 @@ class TestNothingWrong:
         asked = {"authorization", "token", "scopes", "offline_access"}
         assert {f"sipgate.{one}" for one in asked} <= names
         state = sandbox.control.state()
-        assert (state.get("reuses"), state["sessions_alive"], state.get("issued", 0)) == (0, 0, 0)
+        assert (state["reuses"], state["rotations"], state["sessions_alive"]) == (0, 0, 0)
 
     def test_offline_asks_nobody(self, sandbox: Running) -> None:
         assert findings(offline=True) == {}

@@ -71,7 +71,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
         assert "Refreshed." in said
         assert "All is well" in said
 
-        at_sandbox.run(f"{tutorial.shell()} --url http://localhost:{tutorial.sandbox_port}")
+        at_sandbox.run(tutorial.shell())
         down = person.open("/numbers")
         assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
         assert "Traceback" not in log.read_text()
