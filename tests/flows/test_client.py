@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-import socket
-import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,20 +14,19 @@ import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
-from django.db import connections, transaction
+from django.db import connections
 from django.db.backends.signals import connection_created
-from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, TokenClient, in_thread
-from sipgate_provider.models import SipgateToken, State
+from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import session
 from sipgate_provider.values import CallStatus, Direction, EntryType, FaxStatus
 from sipgate_sandbox.launch import Running
 from tests.conftest import Connect
+from tests.flows.conftest import AskFor, Secrets
 from tests.journey import Browser
-from tests.rotator import Rotator
 from tests.scripted_server import Answer, Asked, ScriptedServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -41,19 +37,16 @@ PDF = b"%PDF-sandbox" * 1024 * 256
 
 class TestWhose:
     def test_of_several_connections_the_oldest(self, connect: Connect) -> None:
-        oldest, other = connect(), connect()
+        oldest, other = connect(product_line="NEO_PBX"), connect()
         SocialAccount.objects.filter(pk=other.pk).update(user=oldest.user)
         assert SipgateClient.for_user(oldest.user).connection == oldest
         both = [one.connection for one in SipgateClient.all_for_user(oldest.user)]
         assert both == [oldest, other]
+        client = SipgateClient.for_uid(oldest.uid)
+        assert (client.connection, client.user_id) == (oldest, "w0")
+        assert (repr(client), client.product_line) == (f"<SipgateClient {oldest.uid}>", "NEO_PBX")
 
-    def test_by_uid(self, connect: Connect) -> None:
-        connection = connect()
-        client = SipgateClient.for_uid(connection.uid)
-        assert (client.connection, client.user_id) == (connection, "w0")
-        assert repr(client) == f"<SipgateClient {connection.uid}>"
-
-    def test_nobody(self, db: None) -> None:
+    def test_of_nobody(self, connect: Connect) -> None:
         alone = User.objects.create(username="alone")
         foreign = SocialAccount.objects.create(user=alone, provider="github", uid="1w0")
         for nobody in (alone, AnonymousUser()):
@@ -64,16 +57,10 @@ class TestWhose:
             SipgateClient.for_uid("1w0")
         with pytest.raises(ValueError, match="sipgate"):
             SipgateClient(foreign)
-
-    def test_disconnected(self, connect: Connect) -> None:
-        client = SipgateClient(connect())
+        disconnected = SipgateClient(connect())
         SipgateToken.objects.all().delete()
         with pytest.raises(errors.NotConnected):
-            client.get("/account")
-
-    def test_the_product_line(self, connect: Connect) -> None:
-        connection = connect(product_line="NEO_PBX")
-        assert SipgateClient(connection).product_line == "NEO_PBX"
+            disconnected.get("/account")
 
 
 class TestReading:
@@ -178,8 +165,8 @@ class TestDoing:
             "+4915799912345",
         )
 
-    def test_dials_on_neo(self, browser: Browser, granted: Callable[[list[str]], None]) -> None:
-        granted([*SCOPES, "rtcm:write"])
+    def test_dials_on_neo(self, browser: Browser, ask_for: AskFor) -> None:
+        ask_for(*SCOPES, "rtcm:write")
         browser.sign_in(person="7000000w0")
         client = SipgateClient(SocialAccount.objects.get())
         assert client.product_line == "NEO_PBX"
@@ -231,19 +218,7 @@ class TestDoing:
         assert "s1 belongs to somebody else" in missing.value.detail
 
 
-class TestToken:
-    def test_a_valid_one_costs_one_query(
-        self, connect: Connect, django_assert_num_queries: Any
-    ) -> None:
-        client = SipgateClient(connect())
-        with django_assert_num_queries(1):
-            assert client.get("/account")["company"] == "Strict GmbH"
-
-    def test_an_expired_one_is_refreshed_before(self, connect: Connect, rotator: Rotator) -> None:
-        client = SipgateClient(connect(age=400))
-        assert client.get("/account")["verified"] is True
-        assert (rotator.counts()["refresh"], rotator.counts()["api_401"]) == (1, 0)
-
+class TestTrouble:
     def test_one_401_is_healed_by_one_refresh(
         self, client: SipgateClient, sandbox: Running
     ) -> None:
@@ -251,78 +226,37 @@ class TestToken:
         client.post("/contacts", json={"scope": "PRIVATE"})
         assert (asked(sandbox, "refresh"), asked(sandbox, "POST v2/contacts")) == (1, 1)
 
-    def test_access_that_ended_at_sipgate(self, client: SipgateClient, sandbox: Running) -> None:
-        sandbox.control.expire_access()
-        assert client.balance().amount == Decimal("12.34")
-        assert asked(sandbox, "refresh") == 1
-
     def test_a_second_401_reaches_the_caller(self, client: SipgateClient, sandbox: Running) -> None:
         sandbox.control.fault("unauthorized", on="account", times=None)
-        with pytest.raises(errors.AccessRejected) as raised:
-            client.account()
-        assert (raised.value.status, raised.value.endpoint) == (401, "GET /account")
-        with pytest.raises(errors.AccessRejected):
-            client.account()
+        for _ in range(2):
+            with pytest.raises(errors.AccessRejected) as raised:
+                client.account()
+            assert raised.value.status == 401
         assert asked(sandbox, "refresh") == 1, "a new token would not get better by another refresh"
 
-    def test_a_session_that_was_ended(self, client: SipgateClient, sandbox: Running) -> None:
-        sandbox.control.kill_session()
-        with pytest.raises(errors.NeedsSignIn):
-            client.account()
-        row = tokens.load(client.connection.pk)
-        assert row is not None
-        assert row.state == State.NEEDS_SIGN_IN
-
-
-class TestErrors:
     def test_a_missing_scope_is_named(
-        self, browser: Browser, sandbox: Running, granted: Callable[[list[str]], None]
+        self, browser: Browser, sandbox: Running, ask_for: AskFor
     ) -> None:
-        granted(["account:read"])
+        ask_for("account:read")
         browser.sign_in()
         with pytest.raises(errors.MissingPermission) as raised:
             SipgateClient(SocialAccount.objects.get()).send_sms("+49", "x", sms_id="s0")
-        assert type(raised.value) is errors.MissingPermission
         assert raised.value.scopes == ("sessions:write", "sessions:sms:write")
         assert asked(sandbox, "refresh") == 0, "a 403 is not healed by a new token"
 
-    def test_a_post_is_not_repeated_on_a_broken_connection(
-        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
-    ) -> None:
-        scripted_server.answer = lambda asked: Answer(503)
-        for method in ("post", "put", "patch", "delete"):
-            with pytest.raises(errors.SipgateUnavailable) as raised:
-                getattr(of_nobody, method)("/history", json={"a": 1})
-            assert raised.value.sent
-        assert [one.method for one in scripted_server.asked] == ["POST", "PUT", "PATCH", "DELETE"]
-
-    def test_nobody_can_be_asked(self, connect: Connect, settings: Any) -> None:
-        with socket.socket() as closed:
-            closed.bind(("127.0.0.1", 0))
-            settings.SIPGATE_API_URL = f"http://127.0.0.1:{closed.getsockname()[1]}/v2"
-            with pytest.raises(errors.SipgateUnavailable) as raised:
-                SipgateClient(connect()).post("/sessions/sms", json={})
-        assert (raised.value.sent, raised.value.endpoint) == (False, "POST /sessions/sms")
-
-    def test_a_report_of_any_error_holds_no_token(
-        self, client: SipgateClient, sandbox: Running
+    def test_no_report_of_an_error_holds_a_token(
+        self, client: SipgateClient, sandbox: Running, secrets: Secrets
     ) -> None:
         """What Django mails or shows of an exception: text, local variables, chained causes."""
-        for fault in ("unauthorized", "forbidden", "unknown-error", "malformed-json", "huge"):
-            for ask in (client.account, lambda: client.download("/documents/a.pdf", BrokenFile())):
-                known = [tokens.token(client.connection).value]
-                sandbox.control.fault(fault, on="api", times=None)
-                with pytest.raises((errors.SipgateError, BrokenPipeError)):
-                    ask()
-                kind, error, trace = sys.exc_info()
-                sandbox.control.reset()
-                SipgateToken.objects.update(state=State.ACTIVE)
-                known.append(tokens.token(client.connection).value)
-                report = ExceptionReporter(RequestFactory().get("/"), kind, error, trace)
-                text = report.get_traceback_html() + "".join(traceback.format_exception(error))
-                for value in known:
-                    # A JWT's beginning is the same in all of them: its signature is what tells.
-                    assert value.rpartition(".")[2][-60:] not in text, fault
+        secrets.learn("access token", tokens.token(client.connection).value)
+        for ask in (client.account, lambda: client.download("/documents/a.pdf", FullDisk())):
+            sandbox.control.fault("malformed-json", on="account", times=None)
+            with pytest.raises((errors.SipgateError, BrokenPipeError)) as caught:
+                ask()
+            report = ExceptionReporter(None, caught.type, caught.value, caught.tb)
+            shown = report.get_traceback_html() + "".join(traceback.format_exception(caught.value))
+            assert "remote/rest.py" in shown
+            secrets.assert_absent("the report", shown)
 
 
 class TestDownload:
@@ -333,105 +267,71 @@ class TestDownload:
         assert file.getvalue() == PDF
         assert len(PDF) > session.LONGEST_BODY, "larger than any answer may be"
 
-    def test_a_document_that_is_not_there(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_of_a_document_that_is_not_there(self, client: SipgateClient, sandbox: Running) -> None:
         sandbox.control.fault("forbidden", on="api")
         with pytest.raises(errors.MissingPermission) as raised:
             client.download("/documents/fax.pdf", file := io.BytesIO())
         assert (raised.value.endpoint, file.getvalue()) == ("GET /documents/{id}", b"")
 
-    def test_the_token_goes_nowhere_else(
-        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
-    ) -> None:
-        for address in (
-            "https://evil.example/v2/documents/fax.pdf",
-            "//evil.example/v2/x",
-            "http://127.0.0.1:1/v2/x",
-            "fax.pdf",
-        ):
-            with pytest.raises(ValueError, match="below"):
-                of_nobody.download(address, io.BytesIO())
-        assert scripted_server.asked == []
-
-    def test_a_whole_address_with_a_query(
-        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
-    ) -> None:
-        scripted_server.answer = lambda asked: Answer(data="x")
-        of_nobody.download(f"{scripted_server.api_url}/faxes/1?part=2", io.BytesIO())
-        assert [(one.path, one.query, one.headers["accept"]) for one in scripted_server.asked] == [
-            ("/faxes/1", {"part": ["2"]}, "*/*")
-        ]
+    def test_the_token_goes_to_the_api_only(self, connect: Connect, settings: Any) -> None:
+        client = SipgateClient(connect())
+        with ScriptedServer() as server:
+            settings.SIPGATE_API_URL = server.api_url
+            server.answer = lambda asked: Answer(data="x")
+            for address in (
+                "https://evil.example/v2/documents/fax.pdf",
+                "//evil.example/v2/x",
+                "http://127.0.0.1:1/v2/x",
+                "fax.pdf",
+            ):
+                with pytest.raises(ValueError, match="below"):
+                    client.download(address, io.BytesIO())
+            assert server.asked == []
+            client.download(f"{server.api_url}/faxes/1?part=2", io.BytesIO())
+            [asked] = server.asked
+        assert (asked.path, asked.query) == ("/faxes/1", {"part": ["2"]})
+        assert asked.headers["accept"] == "*/*"
 
 
-class TestAsync:
-    def test_the_event_loop_goes_on_and_connections_are_given_back(
-        self, client: SipgateClient, sandbox: Running
-    ) -> None:
-        opened: list[Any] = []
+def test_async_callers_wait_side_by_side_and_connections_are_given_back(
+    client: SipgateClient, sandbox: Running
+) -> None:
+    opened: list[Any] = []
 
-        def note(connection: Any, **_kwargs: Any) -> None:
-            opened.append(connection)
+    def note(connection: Any, **_kwargs: Any) -> None:
+        opened.append(connection)
 
-        async def journey() -> list[Any]:
-            return await asyncio.gather(*(in_thread(client.account)() for _ in range(8)))
+    async def journey() -> list[Any]:
+        return await asyncio.gather(*(in_thread(client.account)() for _ in range(8)))
 
-        sandbox.control.fault("slow", on="account", seconds=0.5, times=8)
-        connection_created.connect(note)
-        started = time.monotonic()
-        try:
-            answers = asyncio.run(journey())
-        finally:
-            connection_created.disconnect(note)
-        assert {answer.company for answer in answers} == {"Rosenduft Gartenbau GmbH"}
-        assert time.monotonic() - started < 3, "they ran side by side"
-        assert opened, "the row was read in a thread of its own"
-        assert all(wrapper.connection is None for wrapper in opened)
-
-    def test_any_callable_can_be_awaited(self, client: SipgateClient, sandbox: Running) -> None:
-        user = User.objects.get()
-
-        async def journey() -> None:
-            mine = await in_thread(SipgateClient.for_user)(user)
-            assert len(await in_thread(list)(mine.numbers())) == 25
-            with pytest.raises(errors.NotFound):
-                await in_thread(mine.delete)("/nothing/here")
-
-        asyncio.run(journey())
-
-    def test_an_ending_token_is_refreshed_once_for_all_tasks(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
-        client = SipgateClient(connect(age=400))
-
-        async def journey() -> list[Any]:
-            return await asyncio.gather(*(in_thread(client.get)("/account") for _ in range(10)))
-
-        assert len(asyncio.run(journey())) == 10
-        assert rotator.counts()["refresh"] == 1
+    sandbox.control.fault("slow", on="account", seconds=0.5, times=8)
+    connection_created.connect(note)
+    started = time.monotonic()
+    try:
+        answers = asyncio.run(journey())
+    finally:
+        connection_created.disconnect(note)
+    assert {answer.company for answer in answers} == {"Rosenduft Gartenbau GmbH"}
+    assert time.monotonic() - started < 3, "they ran side by side"
+    assert opened, "the row was read in a thread of its own"
+    assert all(wrapper.connection is None for wrapper in opened)
 
 
-class TestDatabase:
-    def test_no_connection_is_held_while_sipgate_is_asked(
-        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
-    ) -> None:
-        mine = connections["default"]
-        held: list[bool] = []
+def test_no_database_connection_is_held_while_sipgate_is_asked(
+    connect: Connect, settings: Any
+) -> None:
+    mine, held = connections["default"], []
 
-        def answer(asked: Asked) -> Answer:
-            held.append(mine.connection is not None)
-            return Answer(data={})
+    def answer(asked: Asked) -> Answer:
+        held.append(mine.connection is not None)
+        return Answer(data={})
 
-        scripted_server.answer = answer
-        of_nobody.get("/account")
-        assert held == [mine.vendor == "sqlite"], "a file is nobody else's to wait for"
-
-    def test_a_transaction_of_the_caller_is_left_alone(
-        self, scripted_server: ScriptedServer, of_nobody: SipgateClient
-    ) -> None:
-        scripted_server.answer = lambda asked: Answer(data={})
-        with transaction.atomic():
-            User.objects.create(username="written before")
-            of_nobody.get("/account")
-            assert User.objects.filter(username="written before").exists()
+    client = SipgateClient(connect())
+    with ScriptedServer() as server:
+        settings.SIPGATE_API_URL = server.api_url
+        server.answer = answer
+        client.get("/account")
+    assert held == [mine.vendor == "sqlite"], "a file is nobody else's to wait for"
 
 
 # --- what the tests use ---------------------------------------------------------------------------
@@ -444,42 +344,15 @@ SCOPES = [
 
 
 @pytest.fixture
-def granted(settings: Any) -> Callable[[list[str]], None]:
-    """Let sign-ins ask for these scopes."""
-
-    def ask_for(scopes: list[str]) -> None:
-        app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": scopes}}
-
-    return ask_for
-
-
-@pytest.fixture
-def client(browser: Browser, granted: Callable[[list[str]], None]) -> SipgateClient:
+def client(browser: Browser, ask_for: AskFor) -> SipgateClient:
     """The client of somebody who allowed everything these tests need."""
-    granted(SCOPES)
+    ask_for(*SCOPES)
     browser.sign_in()
     browser.sandbox.control.reset()
     return SipgateClient(SocialAccount.objects.get())
 
 
-@pytest.fixture
-def scripted_server(settings: Any, rotator: Rotator) -> Iterator[ScriptedServer]:
-    """An API that answers as the test says; tokens come from a server of their own."""
-    with ScriptedServer() as server:
-        settings.SIPGATE_API_URL = server.api_url
-        yield server
-
-
-@pytest.fixture
-def of_nobody(scripted_server: ScriptedServer, connect: Connect) -> SipgateClient:
-    """A client whose API is the scripted server."""
-    return SipgateClient(connect())
-
-
-class BrokenFile:
-    """A disk that is full."""
-
+class FullDisk:
     def write(self, data: bytes, /) -> None:
         raise BrokenPipeError
 
