@@ -1,6 +1,7 @@
-"""The adapter for allauth: it stores new users completely, and shows problem pages.
+"""allauth's adapter for social accounts: it stores new users completely, and shows problem pages.
 
-A site names it in ``SOCIALACCOUNT_ADAPTER``, or inherits from it. Other providers do not notice.
+A site names it in ``SOCIALACCOUNT_ADAPTER``, or a class that inherits from it. It changes nothing
+for other providers.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from sipgate_provider.sign_in import receivers, trouble
 
 class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     def save_user(self, request: HttpRequest, sociallogin: SocialLogin, form: Any = None) -> Any:
-        """Save a new user with connection and tokens, or nothing of it."""
+        """Save a new user with connection and tokens, or nothing."""
         if sociallogin.account.provider != conf.PROVIDER_ID:
             return super().save_user(request, sociallogin, form)
         with transaction.atomic(using=tokens.using()):
@@ -31,17 +32,17 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         return user
 
     def get_signup_form_initial_data(self, sociallogin: Any) -> dict[str, Any]:
-        """Suggest the address that sipgate returned; the person confirms, allauth verifies it."""
+        """Suggest the address that sipgate returned: the user confirms it, allauth verifies it."""
         initial: dict[str, Any] = super().get_signup_form_initial_data(sociallogin)
         if sociallogin.account.provider == conf.PROVIDER_ID and not initial.get("email"):
             initial["email"] = sociallogin.account.extra_data.get("email", "")
         return initial
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
-        """Deal with strangers who may not sign up, and with the connections of other users.
+        """Handle strangers who may not sign up, and connections that belong to other users.
 
-        What a stranger granted is ended. Whoever comes with somebody else's connection reads what
-        to do; allauth would send them back with one sentence, and the next attempt would end alike.
+        A stranger's grant is ended. A user who brings another user's connection sees a page that
+        says what to do; allauth would only send them back with a sentence, time after time.
         """
         super().pre_social_login(request, sociallogin)
         connection, process = sociallogin.account, sociallogin.state.get("process")
@@ -54,7 +55,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
                 raise ImmediateHttpResponse(_belongs_to_another_user(request, sociallogin))
         elif not connection.pk and not sociallogin.is_existing:
             if self.is_open_for_signup(request, sociallogin):
-                # While it waits for a form, the end of an older grant would end this one as well.
+                # While this grant waits for a form, ending an older one would end it as well.
                 tokens.cancel_endings(connection.uid)
                 return
             receivers.discard(sociallogin, why="sign-up is closed")
@@ -75,9 +76,9 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
             )
         state = (extra_context or {}).get("state")
         problem = trouble.of_callback(request, error=error, failure=exception, state=state)
-        # Without a state allauth decides by the site's setting.
+        # Without a state, allauth decides by the site's setting.
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
-            return None  # allauth answers a headless client itself, with a redirect
+            return None  # allauth itself redirects a headless client
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
         page = "sipgate_provider/authentication_error.html"
         raise ImmediateHttpResponse(render(request, page, context, status=problem.status))
@@ -85,7 +86,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
     def list_apps(
         self, request: HttpRequest, provider: str | None = None, client_id: str | None = None
     ) -> list[SocialApp]:
-        """Return the configured clients. If the settings name one for sipgate, no query is made.
+        """Return the configured clients, without a query if the settings name one for sipgate.
 
         allauth would combine rows and settings, and end in a server error if both name a client.
         """

@@ -1,7 +1,8 @@
 """A user's connections, and what sipgate says about each, as fresh as a page can wait for.
 
 connection → row → access token → ``GET /account`` → ``values.Account``. If sipgate does not
-answer in time, its last answer is shown with its date, and the request goes on behind the page.
+answer in time, pages show its last answer with the date, and the request continues in the
+background.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from sipgate_provider.client import SipgateClient, TokenClient
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
 REWRITE_AFTER = timedelta(minutes=5)
-"""If every page asks sipgate, the date of an unchanged account is written only this often."""
+"""If every page asks sipgate, write the date of an unchanged account only this often."""
 
 
 def connections_of(user: Any) -> list[SocialAccount]:
@@ -44,18 +45,18 @@ def token_of(connection: SocialAccount) -> SipgateToken | None:
 
 
 def name_of(connection: SocialAccount) -> str:
-    """Return the connection's name for people (``SipgateAccount.to_str``)."""
+    """Return the connection's readable name (``SipgateAccount.to_str``)."""
     return str(connection.get_provider_account().to_str())
 
 
 @dataclass(kw_only=True)
 class ConnectionView:
-    """A connection with what is known of it now.
+    """A connection and what the app knows about it now.
 
-    ``account`` is None if sipgate never answered; ``fetched_at`` is when it did. ``is_fresh``: just
-    now. ``is_pending``: not yet, and the request goes on. ``error``: why there is no fresh answer.
-    If none of these is set, sipgate was not asked. A page adds ``problem``, which is the error in
-    words, and ``refreshed``, which is what *Refresh now* did.
+    ``account`` is sipgate's last answer, None if there never was one; ``fetched_at`` is its time.
+    ``is_fresh``: it has just come. ``is_pending``: the request continues. ``error``: why there is
+    no fresh answer. If none of the three is set, the app did not ask. A page adds ``problem``, the
+    error in words, and ``refreshed``, what *Refresh now* did.
     """
 
     connection: SocialAccount
@@ -78,7 +79,7 @@ class ConnectionView:
 
     @property
     def is_access_ended(self) -> bool:
-        """The person ended access and goes on signing in with it: nothing is wrong."""
+        """The user ended access on purpose, and only signs in with it: nothing is wrong."""
         return self.token is not None and self.token.reason == Reason.ENDED_BY_USER
 
     @property
@@ -90,7 +91,7 @@ class ConnectionView:
 
     @property
     def is_interrupted(self) -> bool:
-        """Refreshes fail at the moment, and sipgate has not answered just now either."""
+        """Refreshes are failing, and sipgate has not answered just now either."""
         return self.token is not None and self.token.state == State.FAILING and not self.is_fresh
 
     @property
@@ -101,7 +102,8 @@ class ConnectionView:
 
     @property
     def is_recent(self) -> bool:
-        """The last answer about a working connection is young enough; after a sign-in it is not."""
+        """The last answer about a working connection is young enough, and newer than its last
+        sign-in."""
         token, at = self.token, self.fetched_at
         if token is None or at is None or token.state != State.ACTIVE or at < token.consented_at:
             return False
@@ -109,7 +111,7 @@ class ConnectionView:
 
 
 def views_of(user: Any, *, ask: bool = True) -> list[ConnectionView]:
-    """Return what is known of every connection of ``user``. sipgate's errors are in the views.
+    """Return a view of each connection of ``user``, errors of sipgate included.
 
     Args:
         ask: ask sipgate about connections whose last answer is older than
@@ -151,7 +153,7 @@ def _stored(connection: SocialAccount) -> ConnectionView:
 
 
 def fetch(connection: SocialAccount) -> ConnectionView:
-    """Ask sipgate about one connection, and remember its answer.
+    """Ask sipgate about one connection, and store its answer.
 
     Raises:
         errors.SipgateError: as ``SipgateClient.account``.

@@ -1,4 +1,4 @@
-"""Views that need sipgate. Users who cannot use it yet go to the page that changes that, and back.
+"""Views that need sipgate. Users who cannot use it yet go to the page that fixes it, and back.
 
 ::
 
@@ -17,16 +17,17 @@ meets a sipgate     the problem page                       its problem document
 error in the view
 ==================  =====================================  ========================
 
-Every way leads back to the page, with its query; from a form that was posted, to the page it was
-on. Nobody is sent in circles: with the mark that the way back has, the problem page says what is
-still missing.
+Every way leads back to the page, with its query; after a posted form, to the page with the form.
+No user is sent in circles: the address of the way back has a mark, with which the problem page says
+what is still missing.
 
 *Classes.* ``@method_decorator(sipgate_required, name="dispatch")``; of an asynchronous class,
 decorate its handlers (``name="get"``). REST framework has ``sipgate_provider.rest_framework``.
 
-*Transactions.* With ``ATOMIC_REQUESTS`` the connection is checked, and an expiring token refreshed,
-before the view's transaction begins. The view itself runs in it as usual, and a sipgate error rolls
-it back. Of several connections the oldest counts, as in ``SipgateClient.for_user``.
+*Transactions.* With ``ATOMIC_REQUESTS``, the decorator checks the connection, and refreshes an
+expiring token, before the view's transaction begins. The view itself runs in it as usual, and a
+sipgate error rolls it back. Of several connections, the oldest counts, as in
+``SipgateClient.for_user``.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ from sipgate_provider.models import Freshness, SipgateToken
 AnyView = TypeVar("AnyView", bound=Callable[..., Any])
 
 ASKED = "sipgate_asked"
-"""Query parameter of the way back: whoever comes with it is not sent to the connect page again."""
+"""Query parameter of the way back: it keeps the user from being sent to the connect page again."""
 
 
 class SipgateRequest(HttpRequest):
@@ -73,15 +74,15 @@ def sipgate_required(view: AnyView) -> AnyView: ...
 @overload
 def sipgate_required(*, scopes: Iterable[str] = ()) -> Callable[[AnyView], AnyView]: ...
 def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
-    """Let a view be used only with a living sipgate connection; ``request.sipgate`` is its
+    """Admit users with a working sipgate connection; ``request.sipgate`` is their
     ``SipgateClient``.
 
-    For functions, synchronous or not; for classes see above. With ``LoginRequiredMiddleware`` the
+    For functions, synchronous or not; for classes see above. With ``LoginRequiredMiddleware``, the
     view does not need ``login_not_required``: this decorator asks for the login itself.
 
     Args:
-        scopes: all of these are needed; a parent covers its children (``sessions:write``,
-        ``sessions:sms:write``).
+        scopes: the view needs all of these; a parent covers its children (``sessions:write``
+            covers ``sessions:sms:write``).
     """
     needed = scope_rules.words(scopes)
 
@@ -93,7 +94,7 @@ def sipgate_required(view: Any = None, *, scopes: Iterable[str] = ()) -> Any:
         guarded = (
             _guarded_async(inner, needed) if iscoroutinefunction(inner) else _guarded(inner, needed)
         )
-        # Django leaves transaction and login to this decorator.
+        # Make Django leave transactions and login to this decorator.
         guarded._non_atomic_requests = set(connections)
         guarded.login_required = False
         return guarded
@@ -121,7 +122,7 @@ def _guarded_async(view: Any, needed: tuple[str, ...]) -> Any:
         BaseHandler().make_view_atomic(view)  # raises with ATOMIC_REQUESTS, as usual
         try:
             elsewhere = await sync_to_async(_admit)(request, needed)
-            if elsewhere is None:  # in a thread that nobody else waits for
+            if elsewhere is None:  # in a thread of its own, not Django's only one for sync code
                 elsewhere = await tokens.in_thread(_freshen)(request, needed)
             if elsewhere is not None:
                 return elsewhere
@@ -134,14 +135,14 @@ def _guarded_async(view: Any, needed: tuple[str, ...]) -> Any:
 
 
 def _admit(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | None:
-    """Return where this user has to go first; None if nowhere. One query."""
+    """Return where this user must go first; None if nowhere. One query."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return _login_first(request)
     lacking = look(request, needed)
     if lacking is not None:
         return _send(request, *lacking)
-    if ASKED in request.GET and request.method == "GET":  # it has helped: the mark may go
+    if ASKED in request.GET and request.method == "GET":  # it helped: remove the mark
         query = request.GET.copy()
         del query[ASKED]
         return _uncached(HttpResponseRedirect(f"{request.path}?{query.urlencode()}".rstrip("?")))
@@ -158,7 +159,7 @@ def _freshen(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse |
 
 
 def look(request: Any, needed: Iterable[str]) -> tuple[errors.SipgateError, tuple[str, ...]] | None:
-    """Give the request of a user who is signed in its ``sipgate`` and ``sipgate_token``. One query.
+    """Set ``sipgate`` and ``sipgate_token`` on the request of a signed-in user. One query.
 
     Returns None, or why the user cannot use sipgate, with the scopes to ask for.
     """
@@ -182,7 +183,7 @@ def look(request: Any, needed: Iterable[str]) -> tuple[errors.SipgateError, tupl
 
 
 def freshen(request: Any) -> None:
-    """Refresh an ending token now: in the view's transaction SQLite could not store a new one.
+    """Refresh an expiring token now: in the view's transaction, SQLite could not store a new one.
 
     Raises:
         errors.SipgateError: the token could not be refreshed.
@@ -208,7 +209,8 @@ def _login_first(request: HttpRequest) -> HttpResponse:
 def _send(
     request: HttpRequest, error: errors.SipgateError, scopes: tuple[str, ...]
 ) -> HttpResponse:
-    """Send a browser to the connect page, which asks for ``scopes``, once. Else say what lacks."""
+    """Send a browser to the connect page, once, which asks for ``scopes``. Else say what is
+    missing."""
     back, wish = back_to(request), links.signed_scopes(request, scopes) if scopes else ""
     if wants_document(request):
         return _uncached(problems.json(request, error, next_url=back, wish=wish))
@@ -221,14 +223,14 @@ def _send(
 
 
 def _trouble(request: HttpRequest, error: errors.SipgateError) -> HttpResponse:
-    """Return the problem of a view as page or document."""
+    """Return an error of a view as page or document."""
     answer = problems.json if wants_document(request) else problems.page
     wish = wish_of(request, error)
     return _uncached(answer(request, error, next_url=back_to(request), wish=wish))
 
 
 def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
-    """Return what a problem's button asks for: what was granted, and what may help."""
+    """Return what a problem's button asks for: the granted scopes, and those that may help."""
     if type(error) is not errors.MissingPermission or not error.scopes:
         return ""
     row: SipgateToken | None = getattr(request, "sipgate_token", None)
@@ -237,12 +239,13 @@ def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:
-    add_never_cache_headers(response)  # it is this user's, and for now
+    add_never_cache_headers(response)  # it is for this user, and for now
     return response
 
 
 def wants_document(request: HttpRequest) -> bool:
-    """Tell whether a program asks: it says so, brings a token, or does not accept HTML by name."""
+    """Tell whether the request is a program's: it says so, sends a bearer token, or does not accept
+    ``text/html`` by name."""
     headers = request.headers
     return (
         headers.get("X-Requested-With") == "XMLHttpRequest"
@@ -255,7 +258,7 @@ def wants_document(request: HttpRequest) -> bool:
 def back_to(request: HttpRequest) -> str:
     """Return where to come back to: this page with its query, or ``/``.
 
-    From a form that was posted, and for a program, it is the page on which that was.
+    After a posted form, and for a program, it is the page that sent the request.
     """
     if request.method in {"GET", "HEAD"} and not wants_document(request):
         return request.get_full_path()
@@ -267,5 +270,5 @@ def back_to(request: HttpRequest) -> str:
     parts = urlsplit(referrer)
     path = parts.path or "/"
     if not url_has_allowed_host_and_scheme(path, None):
-        return "/"  # on its own, a path that begins with two slashes would name another host
+        return "/"  # a path that begins with two slashes would name another host
     return f"{path}?{parts.query}" if parts.query else path

@@ -5,8 +5,8 @@
     /accounts/sipgate/login/?process=connect&next=/sms&sipgate_scopes=…&repair=…
 
 *Scopes* beyond the configured ones are signed for one user, because a crafted link could otherwise
-ask somebody for everything. The connection that the sign-in is to *repair* is signed without a
-user: somebody who follows the link in a mail is not signed in.
+ask a user for everything. The connection to *repair* is signed without a user: whoever follows the
+link in an email is not signed in.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PROMPT = "prompt"
 """As in OpenID Connect Core §3.1.2.1: ``login`` lets sipgate ask who signs in, even if somebody is
 signed in there."""
 SIGNED_FOR = 86_400
-"""Seconds for which a button works on a page that stays open."""
+"""Seconds that a button works on a page that stays open."""
 
 
 def sign_in_url(
@@ -43,14 +43,14 @@ def sign_in_url(
     """Return the address that begins a sign-in: GET asks first, POST goes to sipgate.
 
     Args:
-        next_url: where the person comes back to.
-        process: allauth's: ``"connect"`` connects the user who is signed in here, ``""`` and
-            ``"login"`` sign in.
+        next_url: where the user comes back to.
+        process: allauth's: ``"connect"`` connects the signed-in user, ``""`` and ``"login"`` sign
+            in.
         wish: further scopes, as ``signed_scopes`` returns them.
-        repairs: key of a connection. If somebody else signs in at sipgate, nothing is changed, and
-            a page says so.
-        another: ``"1"``, or what ``signed_name`` returns: the page that says how to use another
-            sipgate account comes first.
+        repairs: primary key of a connection. If another account signs in at sipgate, nothing
+            changes, and a page says so.
+        another: ``"1"``, or what ``signed_name`` returns: first show the page that says how to use
+            another sipgate account.
     """
     try:
         url = reverse("sipgate_login")
@@ -63,12 +63,12 @@ def sign_in_url(
 
 
 def signed_scopes(request: HttpRequest, wanted: Iterable[str]) -> str:
-    """Return a parameter that asks for ``wanted`` beyond what is configured; for this user."""
+    """Return a parameter that asks this user for ``wanted``, beyond the configured scopes."""
     return signing.dumps([_whose(request), *sorted(set(wanted))], salt=SCOPES)
 
 
 def wanted_scopes(request: HttpRequest) -> tuple[str, ...] | None:
-    """Return what this address or form asks for; None if it is not signed for this user."""
+    """Return the scopes that this address or form asks for; None if not signed for this user."""
     value = request.POST.get(SCOPES) or request.GET.get(SCOPES)
     if not value:
         return None
@@ -80,12 +80,12 @@ def wanted_scopes(request: HttpRequest) -> tuple[str, ...] | None:
 
 
 def signed_name(name: str) -> str:
-    """Return a value of ``another`` for the page to say who came back from sipgate."""
+    """Return a value of ``another`` that tells the page which account came back from sipgate."""
     return signing.dumps(name, salt=ANOTHER)
 
 
 def name_met(request: HttpRequest) -> str:
-    """Return the name that ``signed_name`` was given; empty if there is none of ours."""
+    """Return the name that ``signed_name`` signed; empty if there is none."""
     try:
         return str(signing.loads(request.GET.get(ANOTHER, ""), salt=ANOTHER))
     except signing.BadSignature:
@@ -93,7 +93,7 @@ def name_met(request: HttpRequest) -> str:
 
 
 def to_repair(request: HttpRequest) -> SocialAccount | None:
-    """Return the connection that this address names; None if it names none, or if that is gone."""
+    """Return the connection that this address names; None if it names none, or it is gone."""
     try:
         pk = int(_signer().unsign(request.GET.get(REPAIR, "")))
     except (signing.BadSignature, ValueError):
@@ -104,7 +104,7 @@ def to_repair(request: HttpRequest) -> SocialAccount | None:
 
 
 def _signer() -> signing.Signer:
-    """Signs a connection's key. It does not expire: whoever follows the link has to sign in."""
+    """Signs a connection's primary key, without expiry: whoever follows the link must sign in."""
     return signing.Signer(salt="sipgate_provider.repair")
 
 

@@ -32,10 +32,10 @@ KEPT = (
 
 class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
-        """Return the connection's name for people: company, person, email, or a readable id.
+        """Return the connection's readable name: company, person, email, or id.
 
-        Pages, mails, messages, the admin and allauth's own texts all take it from here. The company
-        is known once ``/account`` was read; select ``sipgate_account`` to save a query.
+        Pages, emails, messages, the admin and allauth's own texts all take it from here. The app
+        knows the company after the first ``/account``; select ``sipgate_account`` to save a query.
         """
         known = getattr(self.account, "sipgate_account", None)
         company = known.company if known is not None else ""
@@ -43,7 +43,7 @@ class SipgateAccount(ProviderAccount):
 
     @property
     def person(self) -> str:
-        """The person's name at sipgate; empty unless a granted scope allows the site to read it."""
+        """The user's name at sipgate; empty unless a granted scope lets the site read it."""
         data = self.account.extra_data
         return f"{data.get('firstname') or ''} {data.get('lastname') or ''}".strip()
 
@@ -58,7 +58,7 @@ class SipgateProvider(OAuth2Provider):
     account_class = SipgateAccount
     oauth2_adapter_class = SipgateOAuth2Adapter
     pkce_enabled_default = True
-    """RFC 9700 §2.1.1 asks for it of confidential clients too; sipgate's Keycloak accepts S256."""
+    """RFC 9700 §2.1.1 recommends it for confidential clients, too. sipgate accepts S256."""
 
     def get_default_scope(self) -> list[str]:
         return conf.scope()
@@ -66,7 +66,7 @@ class SipgateProvider(OAuth2Provider):
     def get_scope_from_request(self, request: HttpRequest) -> list[str]:
         """Return the configured scopes and those that a page of this site asks for.
 
-        ``?scope=``, which allauth would add, is ignored: a crafted link could ask for everything.
+        Ignore ``?scope=``, which allauth would add: a crafted link could ask for everything.
         """
         configured = self.get_scope()  # type: ignore[no-untyped-call]  # allauth is untyped
         return sorted({*configured, *(links.wanted_scopes(request) or ())})
@@ -74,7 +74,7 @@ class SipgateProvider(OAuth2Provider):
     def get_auth_params_from_request(self, request: HttpRequest, action: str) -> dict[str, Any]:
         """Return the configured parameters.
 
-        ``?auth_params=``, which allauth would add, is ignored: it could replace ``redirect_uri``.
+        Ignore ``?auth_params=``, which allauth would add: it could replace ``redirect_uri``.
         """
         params = dict(self.get_auth_params())  # type: ignore[no-untyped-call]  # allauth is untyped
         is_to_ask = request.GET.get(links.PROMPT) == "login"
@@ -88,7 +88,7 @@ class SipgateProvider(OAuth2Provider):
         data: Any = None,
         **kwargs: Any,
     ) -> HttpResponse:
-        """Go to sipgate, and remember with the state what is asked for."""
+        """Redirect to sipgate, and remember in the state what the sign-in asks for."""
         scope = kwargs.pop("scope", None) or self.get_scope_from_request(request)
         asked = Asked.of({"data": data})
         if not asked.again:
@@ -117,8 +117,8 @@ class SipgateProvider(OAuth2Provider):
     def extract_uid(self, data: dict[str, Any]) -> str:
         """Return ``masterSipId`` + ``sub``, such as ``1234567w0``. Each company has a ``w0``.
 
-        The domain is not included: one API serves both regions, and its webhooks call exactly this
-        the full user id. If this site knows the id from another domain, ``sign_in.oauth`` adds it.
+        It does not include the domain: one API serves both regions, and its webhooks call this the
+        full user id. If this site knows the id from another domain, ``sign_in.oauth`` adds it.
         """
         return f"{data['masterSipId']}{data['sub']}"
 
@@ -140,7 +140,7 @@ class SipgateProvider(OAuth2Provider):
         return [EmailAddress(email=address, verified=True, primary=True)] if address else []
 
     def _verified_address(self, data: dict[str, Any]) -> str:
-        """Return the person's address if somebody has verified it, else nothing.
+        """Return the user's address if it is verified, else an empty string.
 
         An administrator of a sipgate account can give its users any address. If it counted as
         verified, the owner of the address could reset the password and use an account that the
@@ -155,13 +155,13 @@ class SipgateProvider(OAuth2Provider):
 
 
 def _username(first: str, last: str, uid: str) -> str:
-    """Return a name that a person recognises: ``erika.mustermann``, else ``sipgate-1234567w0``."""
+    """Return a name that the user recognises: ``erika.mustermann``, else ``sipgate-1234567w0``."""
     name = re.sub(r"[^\w]+", ".", f"{first} {last}".strip().lower()).strip("._")
     return name[:100] or f"sipgate-{uid}"
 
 
 def is_made_up(username: str) -> bool:
-    """Tell whether ``username`` was made from a sipgate id, which people never see."""
+    """Tell whether ``username`` was made from a sipgate id, which users never see."""
     return re.fullmatch(r"sipgate-\d+[a-z]+\d+", username) is not None
 
 

@@ -4,9 +4,9 @@
 
     the button      views.SipgateLoginView     → provider → sipgate
     the callback    views.SipgateCallbackView  allauth's view, with the steps that it leaves open:
-                      once, limits             a state is used once; not too often, not too many
+                      once, limits             a state is used once; limits on callbacks
                       oauth                    code → tokens → identity; then one transaction
-                      repair                   somebody else came back
+                      repair                   another user came back
                       trouble                  what went wrong, in words
     the completion  receivers                  tokens.store
 

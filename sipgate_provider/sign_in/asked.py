@@ -1,4 +1,4 @@
-"""Remembers with allauth's state what a sign-in asks for, from the button to the callback."""
+"""Remembers, in allauth's state, what a sign-in asks for, from the button to the callback."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class Asked:
 
     scope: tuple[str, ...] = ()
     repairs: int | None = None
-    """Key of the connection whose person is to come back."""
+    """Primary key of the connection to repair: its user must come back."""
     again: bool = False
-    """This sign-in was begun again by us, not by a person."""
+    """The callback began this sign-in again; no user pressed a button."""
 
     def in_data(self, data: Any) -> dict[str, Any]:
-        """Return the data of a state with this in it."""
+        """Return the data of a state, with this added."""
         own = {"scope": list(self.scope), "repairs": self.repairs, "again": self.again}
         return {**(data if isinstance(data, dict) else {}), KEY: own}
 

@@ -1,7 +1,8 @@
-"""Bounds what visitors cost who only begin to sign in, fail, or wait for a slow sipgate.
+"""Limits the cost of visitors who only begin to sign in, who fail, or who wait for a slow sipgate.
 
-Otherwise a slow sipgate would take every thread of the process, a visitor with invented codes would
-use up the requests that sipgate allows this site, and passers-by would fill the table of sessions.
+Without limits, a slow sipgate would take every thread of the process, a visitor with invented codes
+would use up the requests that sipgate allows this site, and passers-by would fill the table of
+sessions.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from sipgate_provider import conf
 places = threading.BoundedSemaphore(conf.callbacks_at_once())
 """One for each callback that may wait for sipgate in this process."""
 MOST_FAILURES, WINDOW = 30, 60
-"""So many sign-ins from one address may fail in so many seconds. Only failures are counted."""
+"""How many sign-ins from one address may fail in how many seconds. Successes do not count."""
 SHORT = "sipgate_short_session"
-"""Session key: this session was made for a visitor who only began to sign in."""
+"""Session key: this session belongs to a visitor who only began to sign in."""
 SHORT_LIFE = 3600
-"""Seconds for which it lives; allauth keeps a state for 600."""
+"""Seconds that such a session lives; allauth keeps a state for 600."""
 
 
 def note_failure(request: HttpRequest) -> None:
-    """Count a sign-in that failed after sipgate was asked."""
+    """Count a sign-in that failed after the app had asked sipgate."""
     key = _key(request)
     if key and not cache.add(key, 1, WINDOW):
         with suppress(ValueError):  # its window has just ended
@@ -42,20 +43,20 @@ def failed_too_often(request: HttpRequest) -> bool:
 
 
 def shorten(request: HttpRequest) -> None:
-    """Give a session that is made for a visitor who only begins to sign in a short life."""
+    """Give a new session of a visitor who only begins to sign in a short life."""
     if request.session.is_empty():
         request.session[SHORT] = True
         request.session.set_expiry(SHORT_LIFE)
 
 
 def lengthen(request: HttpRequest | None, **_kwargs: object) -> None:
-    """Give the session of whoever has signed in, in any way, the usual life."""
+    """Give the session of a user who has signed in, in any way, the usual life."""
     if request is not None and request.session.pop(SHORT, False):
         request.session.set_expiry(None)
 
 
 def _key(request: HttpRequest) -> str:
-    """Return the cache's key for the visitor's network; empty if allauth cannot tell it."""
+    """Return the cache key for the visitor's network; empty if allauth finds no address."""
     try:
         address = ip_address(get_adapter(request).get_client_ip(request))
     except (PermissionDenied, ValueError):

@@ -1,7 +1,7 @@
 """Asks sipgate, for allauth, who has signed in: exchanges the code and reads the identity.
 
-Nothing in clear text leaves this module: allauth's token holds all that sipgate granted, sealed, so
-a session, table or report of allauth's cannot show it.
+No token leaves this module in clear text: allauth's token value holds the sealed answer of sipgate,
+so no session, table or report of allauth's can show it.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from . import repair, trouble
 VERIFIER = "sipgate_provider.pkce_verifier"
 PENDING = "sipgate_provider.pending_sign_in"
 ELSEWHERE = (
-    "sipgate signs people in by its callback only. Use allauth's headless API "
+    "Users sign in with sipgate only through its callback. Use allauth's headless API "
     "(auth/provider/redirect) instead of this address."
 )
-"""Answer to REST libraries that hand a browser's code or token to allauth's adapter."""
+"""Answer to REST libraries that pass a browser's code or token to allauth's adapter."""
 
 
 class SipgateOAuth2Client(OAuth2Client):
     def get_access_token(self, code: str, *_args: Any, **_kwargs: Any) -> Any:
-        """Reject a code that did not come to our callback: nobody has checked state and issuer."""
+        """Reject a code that did not come to our callback, which checks state and issuer."""
         raise ValidationError(ELSEWHERE)
 
     @sensitive_variables("code", "verifier")
@@ -54,17 +54,17 @@ class SipgateOAuth2Client(OAuth2Client):
 
 
 class SipgateOAuth2Adapter(OAuth2Adapter):
-    """What allauth's callback view asks for, from ``get_access_token_data`` on in its order."""
+    """What allauth's callback view calls, from ``get_access_token_data`` on in its order."""
 
     provider_id = conf.PROVIDER_ID
     client_class = SipgateOAuth2Client
     code = Secret("")
-    """The callback's code, which the view has taken out of the request."""
+    """The callback's code, which the view has removed from the request."""
     state: dict[str, Any] | None = None
-    """allauth's, of this sign-in, once it is used; set by the view."""
+    """allauth's state of this sign-in. The view sets it when it uses the state."""
     _provider: Any = None
     to_the_end: ExitStack
-    """The view's: what is entered here ends when the sign-in is completed, or is undone with it."""
+    """The view's: contexts entered here end with the sign-in, or are undone with it."""
 
     @property  # read at the moment of use, as allauth's own OpenID Connect adapter does
     def authorize_url(self) -> str:
@@ -99,7 +99,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         client: SipgateOAuth2Client,
         pkce_code_verifier: str | None = None,
     ) -> oauth.Tokens:
-        """Exchange the callback's code. No database connection is held while sipgate is asked.
+        """Exchange the callback's code. While sipgate answers, no database connection is held.
 
         Raises:
             errors.SipgateError, errors.TokenRejected: as ``oauth.exchange_code``.
@@ -114,7 +114,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         return client.exchange(self.code, verifier)
 
     def parse_token(self, data: Any) -> SocialToken:
-        """Return allauth's token value, with all that sipgate granted, sealed."""
+        """Return allauth's token value, which holds the sealed answer of sipgate."""
         if not isinstance(data, oauth.Tokens):
             raise ValidationError(ELSEWHERE)
         return SocialToken(token=sealed(data))
@@ -122,13 +122,14 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
     def complete_login(
         self, request: HttpRequest, app: SocialApp, token: SocialToken, **kwargs: Any
     ) -> SocialLogin:
-        """Ask sipgate who signed in, and begin the transaction in which the sign-in is completed.
+        """Ask sipgate who signed in, and begin the transaction that completes the sign-in.
 
         One request, or two if the granted scopes include name and email.
 
         Raises:
             errors.SipgateError: sipgate did not say.
-            ImmediateHttpResponse: somebody else was to repair a connection; nothing was changed.
+            ImmediateHttpResponse: the sign-in was to repair another user's connection. Nothing has
+                changed.
         """
         grant: oauth.Tokens = kwargs["response"]
         identity = self.identity(grant)
@@ -140,10 +141,10 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
     @sensitive_variables("grant")
     def identity(self, grant: oauth.Tokens) -> dict[str, Any]:
-        """Return sipgate's identity resource with what else is known about the person.
+        """Return sipgate's identity resource, and what else sipgate says about the user.
 
-        An email counts as verified only if OpenID Connect says so. Its claims come straight from
-        the token endpoint, so their signature need not be checked (Core §3.1.3.7).
+        An email address counts as verified only if OpenID Connect says so. The claims come straight
+        from the token endpoint, so their signature need not be checked (Core §3.1.3.7).
         """
         who = TokenClient(grant.access_token).identity()
         chosen = self.request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
@@ -172,7 +173,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         try:
             user = TokenClient(access_token).user(sub)
         except (errors.MissingPermission, errors.NotFound):
-            return {}  # a colleague without rights may sign in all the same, without a name
+            return {}  # a colleague without this right may sign in as well, without a name
         return {
             "email": user.email,
             "email_verified": False,
@@ -183,7 +184,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 
 @contextmanager
 def _all_or_nothing(request: HttpRequest) -> Iterator[None]:
-    """Undo what was written if the sign-in ends in an error, even if allauth has caught it."""
+    """Roll back if the sign-in ends in an error, even if allauth has caught it."""
     with transaction.atomic(using=tokens.using()):
         yield
         if trouble.has_failed(request):
@@ -191,7 +192,7 @@ def _all_or_nothing(request: HttpRequest) -> Iterator[None]:
 
 
 def sealed(grant: oauth.Tokens) -> str:
-    """Return all that sipgate granted as a text that only ``opened`` can read.
+    """Return sipgate's answer as a text that only ``opened`` can read.
 
     Raises:
         errors.Misconfigured: ``SIPGATE_TOKEN_KEYS`` has no usable key.
@@ -203,13 +204,13 @@ def opened(text: str) -> oauth.Tokens:
     """Return what ``sealed`` was given.
 
     Raises:
-        errors.Misconfigured: the text is another one, or its key is gone.
+        errors.Misconfigured: the text is not from ``sealed``, or its key is gone.
     """
     return oauth.Tokens.from_text(tokens.open_text(text, place=PENDING))
 
 
 class WrongIssuer(errors.Misconfigured):
-    """The callback names another authorization server. ``description``, for the page: both."""
+    """The callback names another authorization server. ``description`` shows both on the page."""
 
     def __init__(self, named: str, expected: str) -> None:
         named = problems.printable(named)
@@ -227,7 +228,7 @@ def _check_issuer(named: str) -> None:
 
 
 def _uid(account: SocialAccount) -> str:
-    """Return the account's uid, with its domain if the same id is known from another region."""
+    """Return the account's uid, with its domain if this site knows the id from another region."""
     uid, domain = account.uid, account.extra_data.get("domain", "")
     known = SocialAccount.objects.using(tokens.using()).filter(provider=account.provider, uid=uid)
     data = known.values_list("extra_data", flat=True).first() or {}

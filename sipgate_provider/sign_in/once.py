@@ -1,8 +1,8 @@
 """Uses each state once, however often its callback comes (reload, double click, prefetch, *Back*).
 
-Whoever inserts the row sends the code. A request that comes later begins the sign-in again, once,
-if it carries the session cookie of the first: a browser that dropped the first answer does.
-Afterwards that cookie is of no use, since signing in replaces the session.
+The request that inserts the row sends the code. A later request begins the sign-in again, once, if
+it carries the session cookie of the first, as a browser does that dropped the first answer. After
+that, the cookie is useless, since signing in replaces the session.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, UsedState
 
 STASHED = "socialaccount_states"
-"""Session key of allauth's states: (what was asked for, when, by which provider) by the state's id.
+"""Session key of allauth's states, by id: (what the sign-in asks for, when, of which provider).
 
-allauth offers no way to look at one without taking it out.
+allauth offers no way to look at a state without removing it.
 """
 KEPT_FOR = timedelta(hours=1)
-"""How long a repeated callback is recognised."""
+"""How long the app recognises a repeated callback."""
 
 
 def begun(request: HttpRequest, state_id: str) -> dict[str, Any] | None:
-    """Return what this browser's session knows of an unused state, and leave it there."""
+    """Return what this browser's session holds for an unused state, and leave it there."""
     stashed = request.session.get(STASHED, {}).get(state_id)
     return dict(stashed[0]) if stashed else None
 
 
 def use(request: HttpRequest, state_id: str, asked: dict[str, Any]) -> bool:
-    """Use a state, and commit. False: another request has used it."""
+    """Use a state, and commit. False: another request has used it already."""
     kept = ("process", "next", "data", "headless")
     row = UsedState(
         state_hash=_digest(state_id),
@@ -53,12 +53,12 @@ def use(request: HttpRequest, state_id: str, asked: dict[str, Any]) -> bool:
 
 
 def used(state_id: str) -> UsedState | None:
-    """Return the row of a state that was used; None for any other."""
+    """Return the row of a used state; None for any other."""
     return UsedState.objects.filter(pk=_digest(state_id)).first()
 
 
 def may_begin_again(request: HttpRequest, row: UsedState) -> bool:
-    """Tell whether the sign-in is to begin again: for the browser that began it, and once."""
+    """Tell whether the sign-in may begin again: once, in the browser that began it."""
     if _has_connected(request, row):
         return False
     mine = UsedState.objects.filter(pk=row.pk, session_hash=_of_session(request))
@@ -66,7 +66,7 @@ def may_begin_again(request: HttpRequest, row: UsedState) -> bool:
 
 
 def _has_connected(request: HttpRequest, row: UsedState) -> bool:
-    """Tell whether the first callback has connected something to the user of this session."""
+    """Tell whether the first callback connected something to the user of this session."""
     if row.asked.get("process") != AuthProcess.CONNECT or not request.user.is_authenticated:
         return False
     connected = SipgateToken.objects.filter(connection__user=request.user.pk)
@@ -83,5 +83,5 @@ def _of_session(request: HttpRequest) -> str:
 
 
 def _digest(value: str) -> str:
-    """Return the hash that is stored. States and cookies are random, so a plain one suffices."""
+    """Return the hash to store. States and cookies are random, so it needs no salt."""
     return hashlib.sha256(value.encode()).hexdigest() if value else ""

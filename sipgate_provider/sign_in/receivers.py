@@ -1,8 +1,8 @@
 """Hands the tokens of a completed sign-in to ``tokens.store``.
 
 allauth completes a sign-in in four ways: it saves a new user, signs a known one in, or connects a
-new or a known identity to the user who is signed in. Before that nothing is stored, so an anonymous
-redirect or somebody else's connect changes no row.
+new or a known identity to the signed-in user. Nothing is stored before, so an anonymous redirect or
+another user's connect changes no row.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def _completed(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
 
 
 def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any) -> None:
-    # Also sent for sign-ins, before they are allowed, and for somebody else's connection. Only this
-    # user's own second connect counts; sign-ins arrive as user_logged_in.
+    # allauth also sends this for sign-ins, before it allows them, and for connections of other
+    # users. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
     is_connect = sociallogin.state.get("process") == AuthProcess.CONNECT
     is_own = request.user.is_authenticated and sociallogin.account.user_id == request.user.pk
     if is_connect and is_own:
@@ -50,11 +50,11 @@ def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any)
 
 
 def store(login: SocialLogin) -> None:
-    """Store the tokens that ``login`` brought, and take them from it, as allauth may announce it
-    twice.
+    """Store the tokens of ``login``, and remove them from it: allauth may announce a login twice.
 
-    They are not stored if they allow less than those of a living connection, unless sipgate was
-    asked for the rest. They are ended if nothing is connected: allauth found the user by email.
+    Tokens that allow less than those of a working connection are not stored, unless the sign-in
+    asked for the rest. If allauth only found the user by email, nothing is connected, and the grant
+    is ended.
     """
     if login.account.provider != conf.PROVIDER_ID or login.token is None:
         return
@@ -65,7 +65,7 @@ def store(login: SocialLogin) -> None:
     try:
         grant = oauth.opened(sealed)
     except errors.Misconfigured as error:
-        # The key is gone since the sign-up form was shown. The person signs in once more.
+        # The key has gone since the sign-up form was shown. The user signs in once more.
         logger.error(
             "The tokens of a pending sign-up do not open [%s]: %s",
             error.reference,
@@ -85,7 +85,7 @@ def store(login: SocialLogin) -> None:
 
 
 def discard(login: SocialLogin, *, why: str) -> None:
-    """End what ``login`` brought. ``why``: at most 40 characters, for the history."""
+    """End the grant of ``login``. ``why``: at most 40 characters, for the history."""
     if login.token is not None:
         sealed, login.token = login.token.token, None
         tokens.discard(oauth.opened(sealed), uid=login.account.uid, user=None, why=why)
@@ -94,7 +94,8 @@ def discard(login: SocialLogin, *, why: str) -> None:
 def _narrows(
     row: SipgateToken | None, granted: tuple[str, ...], requested: tuple[str, ...]
 ) -> bool:
-    """Tell whether a grant lacks scopes of a living row that were not asked for."""
+    """Tell whether tokens lack scopes of a working row, although the sign-in did not ask for those
+    scopes."""
     if row is None or row.state != State.ACTIVE:
         return False
     lost = scopes.missing(granted, needed=row.scopes)

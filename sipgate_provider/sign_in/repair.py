@@ -1,7 +1,7 @@
-"""Tells people who came back from sipgate as somebody else than they wanted what they can do.
+"""Tells users who came back from sipgate with the wrong account what they can do.
 
-Keycloak keeps one session for each browser: it answers for whoever is signed in there, and
-``prompt=login`` asks for that person's password. So a page says so, with the ways that there are.
+Keycloak keeps one session for each browser: it answers for the user who is signed in there, and
+``prompt=login`` asks for that user's password. So a page explains this, and offers what helps.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from .asked import Asked
 def turn_away_others(
     request: HttpRequest, account: SocialAccount, grant: oauth.Tokens, state: dict[str, Any]
 ) -> None:
-    """Make sure that ``account`` is the one that this sign-in is to repair, if it is to repair one.
+    """If this sign-in is to repair a connection, make sure that ``account`` is its account.
 
-    Of anybody else nothing is connected, signed in or signed up, and what was granted is ended.
+    Any other account is neither connected nor signed in nor signed up, and its grant is ended.
 
     Raises:
-        ImmediateHttpResponse: somebody else came back, or the connection is gone.
-        errors.NeedsSignIn: the same, and the client is headless.
+        ImmediateHttpResponse: another account came back, or the connection is gone.
+        errors.NeedsSignIn: the same for a headless client.
     """
     repairs = Asked.of(state).repairs
     if repairs is None:
@@ -45,10 +45,10 @@ def turn_away_others(
         return
     met = _name(account, grant)
     with transaction.atomic(using=tokens.using()):
-        why = "somebody else was expected"
+        why = "another account was expected"
         tokens.discard(grant, uid=account.uid, user=request.user.pk, why=why)
     if state.get("headless"):
-        text = "Somebody else came back from sipgate than the person of the connection to repair."
+        text = "The sign-in was to repair the connection of another sipgate account."
         raise errors.NeedsSignIn(text)
     if needed is None:
         raise ImmediateHttpResponse(gone(request))
@@ -64,8 +64,8 @@ def turn_away_others(
 def another_account(request: HttpRequest) -> HttpResponse:
     """Return the page that says how to use another sipgate account in this browser.
 
-    The address says whose connection is to be repaired, if any, and who came back instead.
-    *Continue* is the same sign-in, in which sipgate asks who signs in.
+    The address says which connection to repair, if any, and which account came back instead.
+    *Continue* begins the same sign-in, in which sipgate asks who signs in.
     """
     query = request.GET.copy()
     del query[links.ANOTHER]
@@ -81,7 +81,7 @@ def another_account(request: HttpRequest) -> HttpResponse:
 
 
 def gone(request: HttpRequest) -> HttpResponse:
-    """Answer for a connection that is gone. An ordinary sign-in would create a new account."""
+    """Answer for a connection that is gone, for which a sign-in would create a new account."""
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated
@@ -91,7 +91,7 @@ def gone(request: HttpRequest) -> HttpResponse:
 
 
 def _name(account: SocialAccount, grant: oauth.Tokens) -> str:
-    """Return the name of a sipgate account that is not going to be connected."""
+    """Return the name of a sipgate account that will not be connected."""
     rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
     known = rows.filter(provider=account.provider, uid=account.uid).first()
     if known is not None:

@@ -1,4 +1,4 @@
-"""Tells people why a sign-in failed, when the callback ends in an error."""
+"""Tells users why a sign-in failed, when the callback ends in an error."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def of_callback(
     failure: Exception | None,
     state: dict[str, Any] | None,
 ) -> problems.Problem:
-    """Return the problem of a sign-in that came back without success, and log it.
+    """Return the problem of a failed callback, and log it.
 
-    Its button begins the same sign-in again, as far as ``state`` (allauth's, None if it is not
-    known) tells which.
+    Its button begins the same sign-in again, as far as allauth's ``state`` describes it (None if it
+    is unknown).
     """
     code = problems.printable(request.GET.get("error", ""))[:80]
     text = problems.printable(request.GET.get("error_description", ""))
@@ -45,7 +45,7 @@ def of_callback(
     # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
     changes: dict[str, Any] = {"action_url": again(request, state or {}), "action_post": True}
     if state is None and request.user.is_authenticated:
-        # Nobody knows what they wanted, and a sign-in could change who they are.
+        # It is unknown what this user wanted, and a sign-in could switch to another user.
         back = resolve_url(settings.LOGIN_REDIRECT_URL)
         changes = {"action_url": back, "action_label": gettext("Continue"), "action_post": False}
     problem = replace(problem, status=401, detail=text or problem.detail, **changes)
@@ -56,7 +56,7 @@ def of_callback(
 
 
 def has_failed(request: HttpRequest) -> bool:
-    """Tell whether this callback has ended in a problem."""
+    """Tell whether this callback ended in a problem."""
     return hasattr(request, FAILED)
 
 
@@ -73,10 +73,11 @@ def again(request: HttpRequest, state: dict[str, Any]) -> str:
 
 
 def _of_code(code: str) -> errors.SipgateError:
-    """Return the error that an ``error`` of the authorization endpoint is (RFC 6749 §4.1.2.1)."""
+    """Return the error that an ``error`` code of the authorization endpoint means (RFC 6749
+    §4.1.2.1)."""
     match code:
         case "server_error" | "temporarily_unavailable":
-            text = "The authorization server is in trouble."
+            text = "The authorization server is out of order."
             return errors.SipgateUnavailable(text, code=code)
         case "invalid_scope":
             text = "sipgate does not know a requested scope."
@@ -90,6 +91,6 @@ def _of_code(code: str) -> errors.SipgateError:
             text = "sipgate does not accept this client's request."
             return errors.Misconfigured(text, setting=OUR_CLIENT, code=code)
         case "login_required" | "interaction_required" | "consent_required":
-            return errors.NeedsSignIn("sipgate wants the person to take part.", code=code)
+            return errors.NeedsSignIn("sipgate wants the user to sign in or consent.", code=code)
     text = "The authorization server answered with an unknown error code."
     return errors.UnexpectedResponse(text)

@@ -1,8 +1,8 @@
-"""The two views of a sign-in, on top of allauth's own. allauth fixes the names.
+"""The two views of a sign-in, on top of allauth's own, which fixes their names.
 
-The callback is allauth's: it finds the state, exchanges the code, asks who signed in, and completes
-the sign-in. Added are the steps that it leaves open: a state is used once, callbacks are bounded,
-no answer of sipgate ends in a server error, and what is stored is stored completely or not at all.
+allauth's callback finds the state, exchanges the code, asks who signed in, and completes the
+sign-in. This module adds what allauth leaves open: it uses a state once, limits callbacks, turns no
+answer of sipgate into a server error, and stores everything or nothing.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from .oauth import SipgateOAuth2Adapter
 State = dict[str, Any]
 
 TAKEN = "taken"
-"""Stands in the query for what was taken out of it."""
+"""Replaces in the query what was taken out of it."""
 AGAIN = "again-"
-"""How the state of a sign-in begins that was begun again."""
+"""Prefix of the state of a sign-in that was begun again."""
 TRY_AGAIN_AFTER = 3
-"""Seconds after which the browser of somebody who was told to wait tries again."""
+"""Seconds after which the browser of a user who was told to wait tries again."""
 
 
 class SipgateLoginView(OAuth2LoginView):
@@ -55,7 +55,7 @@ class SipgateLoginView(OAuth2LoginView):
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         if request.method not in {"GET", "POST"}:
-            # allauth takes them for the confirmed form, and they pass without a CSRF token.
+            # allauth would take them for the confirmed form, and Django asks for no CSRF token.
             return HttpResponseNotAllowed(["GET", "POST"])
         elsewhere = _canonical_url(request)
         if elsewhere:
@@ -103,7 +103,7 @@ class SipgateCallbackView(OAuth2CallbackView):
     def _get_state(
         self, request: HttpRequest, provider: Any
     ) -> tuple[State | None, HttpResponse | None]:
-        """Return allauth's state, which is used now; or the answer to a callback that has none."""
+        """Use allauth's state and return it, or return the answer to a callback without one."""
         state_id = request.GET.get("state", "")
         begun = once.begun(request, state_id)
         if begun is None:
@@ -114,7 +114,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             if not limits.places.acquire(blocking=False):
                 return None, self._busy(begun)
             self.place.callback(limits.places.release)
-            # Before it leaves the session: a request that does not find it there finds the row.
+            # Before it leaves the session: a request that misses it there must find the row.
             if not once.use(request, state_id, begun):
                 return None, self._without_state(provider, once.used(state_id))
         try:
@@ -128,7 +128,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         return self.adapter.state, None
 
     def _without_state(self, provider: Any, used: UsedState | None) -> HttpResponse:
-        """Answer a callback whose state this browser's session does not have (any more)."""
+        """Answer a callback whose state this browser's session does not hold, or no longer."""
         request = self.request
         if used is not None and once.may_begin_again(request, used):
             return self._begin_again(provider, used.asked)
@@ -139,7 +139,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             return HttpResponseRedirect((used.asked.get("next") if used else "") or home)
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
         if strict and "state" in request.GET and "_redir" not in request.GET:
-            # The cookie does not come along from another site; from a page of this site it does.
+            # Coming from another site, the browser omits the cookie; from a page of this site, not.
             here = {"provider": provider, "redirect_to": f"{request.path}?{self.query}&_redir="}
             return render(request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
         return self._failed(provider)
@@ -169,7 +169,8 @@ class SipgateCallbackView(OAuth2CallbackView):
         return again
 
     def _busy(self, begun: State) -> HttpResponse:
-        """Say at once that too many callbacks wait for sipgate. The same address works later."""
+        """Say at once that too many callbacks are waiting for sipgate. The same address works
+        later."""
         url = trouble.again(self.request, begun)
         problem = replace(problems.of_kind(Kind.BUSY), action_url=url)
         problems.log(problem, None, what="A sign-in was told to wait")
@@ -192,7 +193,8 @@ class SipgateCallbackView(OAuth2CallbackView):
 
 
 def _canonical_url(request: HttpRequest) -> str:
-    """Return where a sign-in must begin, if not here: the cookie is for the redirect URI's host."""
+    """Return where a sign-in must begin, if not here: at the host of the redirect URI, whose cookie
+    the callback needs."""
     target = urlsplit(conf.redirect_uri())
     if not target.netloc or conf.is_own_host(request.get_host()):
         return ""
@@ -200,7 +202,7 @@ def _canonical_url(request: HttpRequest) -> str:
 
 
 def _take(request: HttpRequest, name: str) -> Secret:
-    """Return a parameter, and remove it from the request, which error reports show."""
+    """Return a parameter, and remove it from the request, which error reports may show."""
     value, query = Secret(request.GET.get(name, "")), request.META.get("QUERY_STRING", "")
     if not value:
         return value
@@ -208,7 +210,7 @@ def _take(request: HttpRequest, name: str) -> Secret:
     kept[name] = TAKEN
     request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
     for key, text in request.META.items():
-        # Whatever a server or proxy calls the address: RAW_URI, HTTP_X_ORIGINAL_URI …
+        # Servers and proxies repeat the address under names such as RAW_URI, HTTP_X_ORIGINAL_URI.
         if isinstance(text, str) and query in text:
             request.META[key] = text.replace(query, kept.urlencode())
     scope: dict[str, Any] | None = getattr(request, "scope", None)
@@ -219,7 +221,7 @@ def _take(request: HttpRequest, name: str) -> Secret:
 
 
 def _keep_from_sentry(kept: str) -> None:
-    """Let Sentry, which reads the query before Django runs, report only the rest of it."""
+    """Let Sentry, which reads the query before Django runs, report only what is ``kept`` of it."""
     sentry = sys.modules.get("sentry_sdk")
     if sentry is None or not hasattr(sentry, "get_isolation_scope"):
         return
@@ -234,7 +236,7 @@ def _keep_from_sentry(kept: str) -> None:
 
 
 def _view(view_class: Any) -> Callable[..., HttpResponse]:
-    """Return allauth's view function. No transaction is held while sipgate is asked."""
+    """Return allauth's view function, which waits for sipgate outside of any transaction."""
     inner = view_class.adapter_view(SipgateOAuth2Adapter)
 
     @wraps(inner)
