@@ -149,7 +149,7 @@ class TestClient:
             SocialApp.objects.create(provider="sipgate", name=name, client_id=name, secret="s3cr3t")
         (found,) = findings(offline=True).values()
         for app in SocialApp.objects.all():
-            assert f"{app.client_id} (SocialApp row {app.pk}, {app.name})" in found.found
+            assert f"{app.client_id} (SocialApp {app.pk})" in found.found
         assert "delete the other rows" in found.cure
         assert "s3cr3t" not in found.found
         SocialApp.objects.first().delete()
