@@ -47,8 +47,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import resolve_url
 from django.urls import get_script_prefix, is_valid_path
 from django.utils import timezone
-from django.utils.cache import add_never_cache_headers
 from django.utils.http import url_has_allowed_host_and_scheme
+from django.views.decorators.cache import never_cache
 
 from sipgate_provider import errors, links, problems, tokens
 from sipgate_provider import scopes as scope_rules
@@ -142,10 +142,8 @@ def _admit(request: SipgateRequest, needed: tuple[str, ...]) -> HttpResponse | N
     lacking = look(request, needed)
     if lacking is not None:
         return _send(request, *lacking)
-    if ASKED in request.GET and request.method == "GET":  # it helped: remove the mark
-        query = request.GET.copy()
-        del query[ASKED]
-        return _uncached(HttpResponseRedirect(f"{request.path}?{query.urlencode()}".rstrip("?")))
+    if ASKED in request.GET and request.method == "GET":  # it has helped
+        return _without_mark(request)
     return None
 
 
@@ -192,20 +190,22 @@ def freshen(request: Any) -> None:
         tokens.token(request.sipgate.connection)
 
 
-# --- where to instead -----------------------------------------------------------------------------
+# --- where to instead: for this user, and for now -------------------------------------------------
 
 
+@never_cache
 def _login_first(request: HttpRequest) -> HttpResponse:
     url = resolve_url(settings.LOGIN_URL)
     if not wants_document(request):
-        return _uncached(redirect_to_login(back_to(request), url))
+        return redirect_to_login(back_to(request), url)
     # With allauth's HEADLESS_ONLY there is no login page, unless LOGIN_URL names the front end's.
     path = url.removeprefix(get_script_prefix().rstrip("/"))
     leads = not url.startswith("/") or is_valid_path(urlsplit(path).path)
     problem = replace(problems.of_kind(errors.Kind.NOT_SIGNED_IN), action_url=url if leads else "")
-    return _uncached(problems.document(problem))
+    return problems.document(problem)
 
 
+@never_cache
 def _send(
     request: HttpRequest, error: errors.SipgateError, scopes: tuple[str, ...]
 ) -> HttpResponse:
@@ -213,20 +213,28 @@ def _send(
     missing."""
     back, wish = back_to(request), links.signed_scopes(request, scopes) if scopes else ""
     if wants_document(request):
-        return _uncached(problems.json(request, error, next_url=back, wish=wish))
+        return problems.json(request, error, next_url=back, wish=wish)
     if ASKED in request.GET:
-        return _uncached(problems.page(request, error, next_url=back, wish=wish))
+        return problems.page(request, error, next_url=back, wish=wish)
     if request.method in {"GET", "HEAD"}:
         back += f"{'&' if '?' in back else '?'}{ASKED}=1"
     address = links.sign_in_url(back, process="connect", wish=wish, repairs=error.connection_id)
-    return _uncached(HttpResponseRedirect(address))
+    return HttpResponseRedirect(address)
 
 
+@never_cache
 def _trouble(request: HttpRequest, error: errors.SipgateError) -> HttpResponse:
     """Return an error of a view as page or document."""
     answer = problems.json if wants_document(request) else problems.page
     wish = wish_of(request, error)
-    return _uncached(answer(request, error, next_url=back_to(request), wish=wish))
+    return answer(request, error, next_url=back_to(request), wish=wish)
+
+
+@never_cache
+def _without_mark(request: HttpRequest) -> HttpResponse:
+    query = request.GET.copy()
+    del query[ASKED]
+    return HttpResponseRedirect(f"{request.path}?{query.urlencode()}".rstrip("?"))
 
 
 def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
@@ -236,11 +244,6 @@ def wish_of(request: HttpRequest, error: errors.SipgateError) -> str:
     row: SipgateToken | None = getattr(request, "sipgate_token", None)
     granted = row.scopes if row else ()
     return links.signed_scopes(request, {*granted, *scope_rules.narrowest(error.scopes)})
-
-
-def _uncached(response: HttpResponse) -> HttpResponse:
-    add_never_cache_headers(response)  # it is for this user, and for now
-    return response
 
 
 def wants_document(request: HttpRequest) -> bool:
