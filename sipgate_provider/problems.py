@@ -274,7 +274,3 @@ def cause(failure: Exception | None) -> str:
     if isinstance(failure, errors.SipgateError | errors.TokenRejected):
         return f"{type(failure).__name__}: {failure}"
     return type(failure).__name__ if failure is not None else "no exception"
-
-
-def printable(text: str) -> str:
-    return "".join(character for character in text if character.isprintable())[:300]

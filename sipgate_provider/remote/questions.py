@@ -48,6 +48,7 @@ PAGES = {
     "invalid parameter: redirect_uri": Verdict.REDIRECT_URI,
 }
 """What Keycloak's error pages say. A login page may contain any other word."""
+LONGEST_DETAIL = 200
 CLIENT_ERRORS = {
     "invalid_client": Verdict.CLIENT_ID,
     "unauthorized_client": Verdict.CLIENT_SECRET,
@@ -106,7 +107,7 @@ def token(client: oauth.Client, *, timeout: float = 10) -> Reply:
         told = answer.json()
     except ValueError:
         told = None
-    code = _plain(told.get("error")) if isinstance(told, dict) else ""
+    code = session.printable(str(told.get("error", "")), 80) if isinstance(told, dict) else ""
     if code == "invalid_grant":
         return Reply(verdict=Verdict.FINE)
     detail = code or f"HTTP {answer.status}"
@@ -138,16 +139,12 @@ def _of_redirect(target: str, redirect_uri: str) -> Reply:
     if code in NEEDS_PERSON:
         return Reply(verdict=Verdict.FINE)
     verdict = Verdict.SCOPE if code == "invalid_scope" else Verdict.UNCLEAR
-    return Reply(verdict=verdict, detail=_plain(query.get("error_description") or code))
+    detail = query.get("error_description") or code
+    return Reply(verdict=verdict, detail=session.printable(detail, LONGEST_DETAIL))
 
 
 def _visible_text(body: bytes) -> str:
     """Return the text of an HTML page as a browser shows it: its links quote the query."""
     page = body[:200_000].decode("utf-8", "replace")
     page = re.sub(r"(?is)<(script|style)\b.*?</\1\s*>", " ", page)
-    return _plain(re.sub(r"(?s)<[^>]*>", " ", page))
-
-
-def _plain(text: object) -> str:
-    words = " ".join(text.split()) if isinstance(text, str) else ""
-    return "".join(c for c in words if c.isprintable())[:200]
+    return session.printable(re.sub(r"(?s)<[^>]*>", " ", page), LONGEST_DETAIL)

@@ -171,8 +171,8 @@ def error_of(
 
 def _detail(body: bytes) -> str:
     """Return the beginning of what sipgate says. Printed as dots: it may quote what was sent."""
-    words = " ".join(body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace").split())
-    return Secret("".join(c for c in words if c.isprintable())[:LONGEST_DETAIL])
+    words = body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace")
+    return Secret(session.printable(words, LONGEST_DETAIL))
 
 
 # --- lists ----------------------------------------------------------------------------------------

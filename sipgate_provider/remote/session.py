@@ -226,6 +226,11 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return min(float(seconds), LONGEST_RETRY_AFTER)
 
 
+def printable(text: str, most: int) -> str:
+    """Return the beginning of what somebody else wrote, in one line."""
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:most]
+
+
 def json_of(raw: bytes) -> Any:
     """Return the value of a JSON text as plain data that a database can hold.
 

@@ -19,10 +19,11 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from sipgate_provider import conf, endpoints, errors, problems, scopes, tokens
+from sipgate_provider import conf, endpoints, errors, scopes, tokens
 from sipgate_provider.client import TokenClient
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
+from sipgate_provider.remote.session import printable
 
 from . import repair, trouble
 
@@ -213,7 +214,7 @@ class WrongIssuer(errors.Misconfigured):
     """The callback names another authorization server. ``description`` shows both on the page."""
 
     def __init__(self, named: str, expected: str) -> None:
-        named = problems.printable(named)
+        named = printable(named, 300)
         derived = expected == endpoints.issuer_from(conf.auth_url())
         setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
         self.description = f"iss={named} ≠ {expected}"

@@ -13,6 +13,7 @@ from django.utils.translation import gettext
 
 from sipgate_provider import conf, errors, links, problems
 from sipgate_provider.errors import Kind
+from sipgate_provider.remote.session import printable
 
 from .asked import Asked
 
@@ -33,8 +34,8 @@ def of_callback(
     Its button begins the same sign-in again, as far as allauth's ``state`` describes it (None if it
     is unknown).
     """
-    code = problems.printable(request.GET.get("error", ""))[:80]
-    text = problems.printable(request.GET.get("error_description", ""))
+    code = printable(request.GET.get("error", ""), 80)
+    text = printable(request.GET.get("error_description", ""), 300)
     if failure is None and code and error != AuthError.CANCELLED:
         failure = _of_code(code)
     if failure is not None:
