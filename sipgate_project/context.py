@@ -7,8 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.http import HttpRequest
 from django.utils.functional import SimpleLazyObject
-from django.utils.text import capfirst
-from django.utils.translation import get_language_info
 
 from sipgate_provider.connections import needing_sign_in
 
@@ -17,10 +15,6 @@ from . import people
 TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
 """Pages that show every connection with its state, or are about a sign-in: no banner repeats it."""
 
-LANGUAGES = [
-    (code, capfirst(get_language_info(code)["name_local"])) for code, _name in settings.LANGUAGES
-]
-
 
 def site(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
@@ -28,11 +22,9 @@ def site(request: HttpRequest) -> dict[str, Any]:
         "SANDBOX": settings.SANDBOX,
         "SANDBOX_URL": settings.SANDBOX_URL,
         "SITE_NAME": settings.SIPGATE_SITE_NAME,
-        "LANGUAGES": LANGUAGES,
         "here": _here(request),
         "needing_sign_in": SimpleLazyObject(lambda: _needing_sign_in(request)),
         "person_name": SimpleLazyObject(lambda: people.display_name(user)),
-        "greeting_name": SimpleLazyObject(lambda: people.greeting_name(user)),
     }
 
 

@@ -16,21 +16,19 @@ def greeting_name(user: Any) -> str:
     return user.get_short_name() or ("" if is_made_up(username) else username)
 
 
-def display_name(user: Any, connections: list[SocialAccount] | None = None) -> str:
+def display_name(user: Any) -> str:
     """Return the name of a user for pages, and for allauth (``ACCOUNT_USER_DISPLAY``).
 
-    The full name, else the chosen user name, else the name of the oldest connection (one query,
-    unless ``connections`` is given), else the email address, else nothing. A user name that was
-    made from a sipgate id is shown to nobody, nor is the id.
+    The full name, else the chosen user name, else the name of the oldest connection (one query),
+    else the email address, else nothing. A user name that was made from a sipgate id is shown to
+    nobody, nor is the id.
     """
     full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):
         return full or username
-    if connections is None:
-        rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID)
-        connections = list(rows.select_related("sipgate_account").order_by("pk")[:1])
-    for connection in connections[:1]:
-        known = connection.get_provider_account()
-        if known.to_str() != known.readable_id:
-            return str(known.to_str())
+    rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID)
+    oldest = rows.select_related("sipgate_account").order_by("pk").first()
+    known = oldest.get_provider_account() if oldest else None
+    if known and known.to_str() != known.readable_id:
+        return str(known.to_str())
     return str(getattr(user, "email", ""))

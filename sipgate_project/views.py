@@ -28,7 +28,6 @@ from django.template import loader
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views import i18n
-from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
 from sipgate_provider import errors, links, problems, scopes, tokens
@@ -66,7 +65,7 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
                 return HttpResponseRedirect(reverse(instead, args=args, kwargs=kwargs))
             return view(request, *args, **kwargs)
 
-        return never_cache(transaction.non_atomic_requests(answer))
+        return transaction.non_atomic_requests(answer)
 
     return decorate
 
@@ -78,16 +77,13 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
 def home(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         return render(request, "pages/home.html")
-    views = views_of(request.user, ask=False)
-    return render(request, "pages/home.html", {"views": views, **_named(request, views)})
+    context = {
+        "views": views_of(request.user, ask=False),
+        "greeting_name": people.greeting_name(request.user),
+    }
+    return render(request, "pages/home.html", context)
 
 
-def _named(request: HttpRequest, views: list[ConnectionView]) -> dict[str, Any]:
-    """Return the name for the page's header, without another query."""
-    return {"person_name": people.display_name(request.user, [view.connection for view in views])}
-
-
-@never_cache
 @require_safe
 @login_required
 @transaction.non_atomic_requests
@@ -97,7 +93,7 @@ def account(request: HttpRequest) -> HttpResponse:
         view.problem = _problem_of(request, view)
         if refreshed and refreshed["connection"] == view.connection.pk:
             view.refreshed = refreshed
-    context = {"views": views, **_named(request, views), **_reachable(request.user)}
+    context = {"views": views, **_reachable(request.user)}
     return render(request, "pages/account.html", context)
 
 
@@ -148,7 +144,6 @@ def _own(request: HttpRequest, pk: object) -> SocialAccount:
     raise Http404
 
 
-@never_cache
 @require_safe
 @transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
@@ -194,7 +189,6 @@ def _as_json(request: HttpRequest, view: ConnectionView) -> dict[str, Any]:
 # --- one connection -------------------------------------------------------------------------------
 
 
-@never_cache
 @require_safe
 @login_required
 def connection(request: HttpRequest, pk: int) -> HttpResponse:
@@ -207,7 +201,6 @@ def connection(request: HttpRequest, pk: int) -> HttpResponse:
     others = SocialAccount.objects.filter(user=user).exclude(pk=pk).exists()
     context = {
         "view": view,
-        **_named(request, views),
         "events": TokenEvent.objects.filter(connection_id=pk).order_by("-at", "-id")[:EVENTS_SHOWN],
         "is_only_way_in": not others and not user.has_usable_password(),
     }
@@ -243,14 +236,12 @@ def numbers(request: HttpRequest) -> HttpResponse:
 # --- one's own account ----------------------------------------------------------------------------
 
 
-@never_cache
 @require_safe
 @login_required
 def own_settings(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/settings.html")
 
 
-@never_cache
 @require_safe
 @login_required
 def account_export(request: HttpRequest) -> HttpResponse:
@@ -262,7 +253,6 @@ def account_export(request: HttpRequest) -> HttpResponse:
     return response
 
 
-@never_cache
 @login_required
 @transaction.non_atomic_requests
 def account_delete(request: HttpRequest) -> HttpResponse:

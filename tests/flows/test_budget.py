@@ -98,7 +98,7 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
         for sql in statements.besides("django_session", "auth_user")
         if sql.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))
     ]
-    assert len(own) <= 2, "\n".join(own)
+    assert len(own) <= 3, "connections, name, addresses\n" + "\n".join(own)
 
 
 def test_queries_of_the_account_page_with_known_data(
@@ -109,7 +109,8 @@ def test_queries_of_the_account_page_with_known_data(
     browser.site.get("/account")
     statements.clear()
     assert "As of" in browser.site.get("/account").content.decode()
-    assert len(statements) == 4, "session, user, connections, addresses\n" + "\n".join(statements)
+    expected = "session, user, connections, addresses, name\n"
+    assert len(statements) == 5, expected + "\n".join(statements)
 
 
 def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None:
@@ -117,4 +118,4 @@ def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None
     browser.site.get("/account")
     statements.clear()
     assert "Rosenduft Gartenbau GmbH" in browser.site.get("/").content.decode()
-    assert len(statements) == 3, "session, user, connections\n" + "\n".join(statements)
+    assert len(statements) == 4, "session, user, connections, name\n" + "\n".join(statements)
