@@ -8,10 +8,8 @@ import hashlib
 import threading
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
 from urllib.parse import unquote
 
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_POST
 
@@ -37,14 +35,14 @@ class Rejected(Exception):
 def for_clients(
     view: Callable[[HttpRequest, Client], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Pass ``view`` the authenticated client of a POST; roll its changes back if it raises."""
+    """Pass ``view`` the authenticated client of a POST, and answer what it rejects."""
 
     @require_POST
     @wraps(view)
     def handle(request: HttpRequest) -> HttpResponse:
         try:
             client = _authenticated_client(request)
-            with ONE_AT_A_TIME, transaction.atomic():
+            with ONE_AT_A_TIME:
                 return view(request, client)
         except Rejected as rejected:
             return rejected.answer
@@ -97,12 +95,11 @@ def _exchange(request: HttpRequest, client: Client) -> HttpResponse:
     if code is None or code.grant.client_id != client.id:
         raise Rejected("invalid_grant", "Code not valid")
     if code.spent:
-        return _rejected_and_ended(code.grant, "Code not valid")
-    # The first request with a code uses it up, whatever the answer is.
-    code.spend()
-    problem = _problem_of_code(request, code)
-    if problem:
-        return Rejected("invalid_grant", problem).answer
+        code.grant.end()
+        raise Rejected("invalid_grant", "Code not valid")
+    code.spend()  # whatever the answer is
+    if problem := _problem_of_code(request, code):
+        raise Rejected("invalid_grant", problem)
     return _issued(code.grant, client)
 
 
@@ -127,13 +124,13 @@ def _refresh(request: HttpRequest, client: Client) -> HttpResponse:
     grant = found.grant
     if found.spent:
         counters.add("reuses")
-    problem = _problem_of_refresh(found, client)
-    if problem:
+    if problem := _problem_of_refresh(found, client):
         raise Rejected("invalid_grant", problem)
     if Consent.missing(grant.session.uid, client.id, _scopes_for(grant, client)):
         raise Rejected("invalid_scope", "Client no longer has requested consent from user")
     if found.spent:
-        return _rejected_and_ended(grant, "Maximum allowed refresh token reuse exceeded")
+        grant.end()
+        raise Rejected("invalid_grant", "Maximum allowed refresh token reuse exceeded")
     found.spend()
     counters.add("rotations")
     # sipgate says so. At Keycloak the older access token lives until it expires.
@@ -166,12 +163,6 @@ def _scopes_for(grant: Grant, client: Client, asked: str = "") -> list[str]:
 def _issued(grant: Grant, client: Client, asked: str = "") -> HttpResponse:
     answer = tokens.issue_tokens(grant, _scopes_for(grant, client, asked))
     return JsonResponse(faults.changed(answer))
-
-
-def _rejected_and_ended(grant: Grant, description: str) -> HttpResponse:
-    """Return the error instead of raising it, which would roll the end of the grants back."""
-    grant.end()
-    return Rejected("invalid_grant", description).answer
 
 
 @for_clients
@@ -208,10 +199,11 @@ def introspect(request: HttpRequest, client: Client) -> HttpResponse:
     found = Credential.find_usable(request.POST.get("token", ""))
     if found is None or found.grant.client_id != client.id:
         return JsonResponse({"active": False})
-    answer: dict[str, Any] = {
-        "active": True,
-        "scope": " ".join(found.scopes),
-        "client_id": client.id,
-        "username": found.grant.session.uid,
-    }
-    return JsonResponse(answer)
+    return JsonResponse(
+        {
+            "active": True,
+            "scope": " ".join(found.scopes),
+            "client_id": client.id,
+            "username": found.grant.session.uid,
+        }
+    )
