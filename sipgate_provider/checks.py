@@ -20,7 +20,6 @@ from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
 from sipgate_provider import conf, endpoints, errors, scopes, tokens
-from sipgate_provider.remote import line, oauth
 
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -146,10 +145,6 @@ def _is_insecure_with_secure_cookie() -> bool:
     return settings.SESSION_COOKIE_SECURE and conf.redirect_uri().startswith("http://")
 
 
-def _is_impatient() -> bool:
-    return conf.wait_seconds() < line.CONNECT_SECONDS + oauth.ANSWER_SECONDS
-
-
 def _database() -> tuple[str, dict[str, Any]]:
     connection = connections[tokens.using()]
     return connection.vendor, connection.settings_dict
@@ -211,12 +206,6 @@ SETTINGS = (
         _redirect_uri,
         "SIPGATE_REDIRECT_URI cannot bring users back: {}.",
         "Correct it, ALLOWED_HOSTS, or *callback_urlpatterns() at the top of the root URLconf.",
-    ),
-    Check(
-        "W011",
-        _is_impatient,
-        "SIPGATE_WAIT_SECONDS is less than the time that connecting and the answer may take.",
-        "Remove it to use the default.",
     ),
     Check(
         "W012",

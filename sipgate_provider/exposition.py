@@ -2,7 +2,6 @@
 
 With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only prometheus-client reads, one answer
 has the counts of every process; without it, those of the process that answers.
-
 """
 
 from __future__ import annotations

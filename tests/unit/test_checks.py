@@ -29,7 +29,6 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("W010", {"SIPGATE_REDIRECT_URI": "http://localhost:8080/oauth/"}, "no callback at"),
     ("W010", {"SIPGATE_REDIRECT_URI": "localhost/oauth"}, "not a full http(s) address"),
     ("E006", {"SIPGATE_API_URL": "http://api.sipgate.com/v2"}, "SIPGATE_API_URL"),
-    ("W011", {"SIPGATE_WAIT_SECONDS": 1}, "SIPGATE_WAIT_SECONDS"),
     ("W012", {"SESSION_ENGINE": "django.contrib.sessions.backends.signed_cookies"}, "cookie"),
     ("W014", {"SESSION_COOKIE_SECURE": True}, "SESSION_COOKIE_SECURE"),
     ("W015", {"SIPGATE_SCOPE": ["balance:read"]}, "account:read"),
