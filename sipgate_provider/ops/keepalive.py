@@ -62,14 +62,11 @@ class Stopped(Exception):
     """The run ends early; its text says why."""
 
 
-def run(
-    *, rate: float = RATE, everything: bool = False, stop: threading.Event | None = None
-) -> Report:
+def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
     """Recover the journal, end grants, email users, forget old data, and refresh what is due.
 
     Args:
         rate: refreshes per second at most; 0: no limit.
-        everything: refresh every connection, due or not.
         stop: ends the run early when it is set. What was sent to sipgate is finished.
     """
     report, stop, began = Report(), stop or threading.Event(), time.monotonic()
@@ -78,7 +75,7 @@ def run(
         _end_grants(report, stop)
         report.mails = notices.tell_users(stop)
         report.forgotten = forget_old()
-        _refresh_due(report, rate, everything, stop)
+        _refresh_due(report, rate, stop)
     except errors.Misconfigured as error:
         report.stopped, report.is_misconfigured = error.message, True
     except Stopped as reason:
@@ -121,7 +118,8 @@ def forget_old(now: datetime | None = None) -> int:
 
 def idle(now: datetime) -> QuerySet[SipgateToken]:
     """Return the connections that would end because nobody uses them, most urgent first."""
-    rows = SipgateToken.objects.filter(_may_be_tried(now), keepalive_at__lte=now)
+    may_be_tried = Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
+    rows = SipgateToken.objects.filter(may_be_tried, keepalive_at__lte=now)
     return rows.exclude(state=State.NEEDS_SIGN_IN).order_by("keepalive_at", "pk")
 
 
@@ -131,27 +129,18 @@ def rejected(now: datetime) -> QuerySet[SipgateToken]:
     return rows.order_by("state_since", "pk")
 
 
-def _may_be_tried(now: datetime) -> Q:
-    return Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
-
-
-def _due(everything: bool) -> list[tuple[int, int]]:
+def _due() -> list[tuple[int, int]]:
     """Return connections and the versions that are too old."""
-    now = timezone.now()
-    found = idle(now)
-    if everything:
-        rows = SipgateToken.objects.filter(_may_be_tried(now), issued_at__lt=now)
-        found = rows.exclude(state=State.NEEDS_SIGN_IN).order_by("issued_at", "pk")
-    columns = ("pk", "number")
+    now, columns = timezone.now(), ("pk", "number")
     return [
-        *found.values_list(*columns)[:MOST],
+        *idle(now).values_list(*columns)[:MOST],
         *rejected(now).values_list(*columns)[:MOST],
     ]
 
 
-def _refresh_due(report: Report, rate: float, everything: bool, stop: threading.Event) -> None:
+def _refresh_due(report: Report, rate: float, stop: threading.Event) -> None:
     _respect_pause()
-    due, in_a_row = _due(everything), 0
+    due, in_a_row = _due(), 0
     tokens.release_connections()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="sipgate-keepalive") as pool:
         for start in range(0, len(due), THREADS):

@@ -60,15 +60,8 @@ class TestWhatIsDue:
         idle(state=State.NEEDS_SIGN_IN)
         idle(state=State.NEEDS_SIGN_IN, next_attempt_at=later)
         idle(state=State.FAILING, next_attempt_at=later)
-        keepalive.run(rate=0, everything=True)
+        keepalive.run(rate=0)
         assert rotator.counts()["refresh"] == 0
-
-    def test_all_means_each_once(self, idle: Idle, rotator: Rotator) -> None:
-        for _ in range(5):
-            idle(0)
-        SipgateToken.objects.update(issued_at=timezone.now() - timedelta(seconds=5))
-        assert keepalive.run(rate=0, everything=True).refreshed == 5
-        assert rotator.counts()["refresh"] == 5
 
     def test_it_is_no_use(self, idle: Idle) -> None:
         pk = idle(last_used_at=None)
@@ -168,7 +161,7 @@ class TestTrouble:
         self, idle: Idle, rotator: Rotator
     ) -> None:
         tokens.require_sign_in(idle(), by="olga")
-        keepalive.run(rate=0, everything=True)
+        keepalive.run(rate=0)
         assert rotator.counts()["refresh"] == 0
 
     def test_a_dead_database_connection_costs_one_run(self, idle: Idle) -> None:

@@ -46,9 +46,6 @@ class Command(BaseCommand):
             help="At most this many refreshes per second (default 50; 0: no limit).",
         )
         parser.add_argument(
-            "--all", action="store_true", dest="everything", help="Refresh all, due or not."
-        )
-        parser.add_argument(
             "--json", action="store_true", help="Write the report as one line of JSON."
         )
 
@@ -60,7 +57,7 @@ class Command(BaseCommand):
         sys.exit(code)
 
     def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
-        report = keepalive.run(rate=options["rate"], everything=options["everything"], stop=stop)
+        report = keepalive.run(rate=options["rate"], stop=stop)
         as_json = options["json"]
         self.stdout.write(json.dumps(report.as_dict()) if as_json else summary(report))
         self.stdout.flush()
