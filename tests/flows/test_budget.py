@@ -13,12 +13,68 @@ from django.test import Client
 from django.urls import include, path
 
 from sipgate_provider import tokens
+from tests.flows.conftest import AskFor
 from tests.journey import HOST, Browser
 
 urlpatterns = [
     path("accounts/", include("allauth.socialaccount.providers.dummy.urls")),
     path("", include("sipgate_project.urls")),
 ]
+
+
+def test_requests_of_a_sign_in(browser: Browser, ask_for: AskFor) -> None:
+    for scope, most in ((["account:read"], 2), (["account:read", "users:read"], 3)):
+        ask_for(*scope)
+        browser.sign_in()
+        callback = browser.consent(browser.start())
+        before = asked(browser)
+        assert browser.site.get(callback).status_code == 302
+        assert asked(browser) - before == most, scope
+
+
+@pytest.mark.urls(__name__)
+def test_queries_of_a_callback(
+    browser: Browser, statements: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A known user's sign-in, beside that of allauth's dummy provider, which stores no token, on
+    the same site."""
+    monkeypatch.setitem(registry.provider_map, "dummy", DummyProvider)
+    plain = Client(headers={"host": HOST})
+    for _ in range(2):
+        form = plain.post("/accounts/dummy/login/").headers["Location"]
+        statements.clear()
+        plain.post(form, {"id": 1})
+    beside = len(statements)
+    for _ in range(2):
+        callback = browser.consent(browser.start())
+        tokens.errands.wait_idle(10)
+        statements.clear()
+        assert browser.site.get(callback).status_code == 302
+    assert len(statements) <= beside + 12, "\n".join(statements)
+
+
+def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
+    browser.sign_in()
+    assert browser.site.get("/account").status_code == 200
+    statements.clear()
+    assert browser.site.get("/account").status_code == 200
+    own = statements.besides("django_session", "auth_user")
+    assert len(own) <= 3, "connections, name, addresses\n" + "\n".join(own)
+
+
+def test_queries_of_pages_with_known_data(
+    browser: Browser, statements: Counter, settings: Any
+) -> None:
+    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
+    browser.sign_in()
+    browser.site.get("/account")
+    for page, text, most in (
+        ("/account", "As of", 5),  # session, user, connections, addresses, name
+        ("/", "Rosenduft Gartenbau GmbH", 4),  # session, user, connections, name
+    ):
+        statements.clear()
+        assert text in browser.site.get(page).content.decode()
+        assert len(statements) == most, "\n".join(statements)
 
 
 class Counter(list[str]):
@@ -48,74 +104,3 @@ def asked(browser: Browser) -> int:
         for name, number in browser.sandbox.control.state().items()
         if name.startswith("GET ") or name in {"token", "refresh"}
     )
-
-
-@pytest.mark.parametrize(
-    ("scope", "most"), [(["account:read"], 2), (["account:read", "users:read"], 3)]
-)
-def test_requests_of_a_sign_in(
-    browser: Browser, settings: Any, scope: list[str], most: int
-) -> None:
-    settings.SIPGATE_SCOPE = scope
-    settings.SOCIALACCOUNT_PROVIDERS = {
-        "sipgate": {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"], "SCOPE": scope},
-    }
-    browser.sign_in()
-    callback = browser.consent(browser.start())
-    before = asked(browser)
-    assert browser.site.get(callback).status_code == 302
-    assert asked(browser) - before == most
-
-
-@pytest.mark.urls(__name__)
-def test_queries_of_a_callback(
-    browser: Browser, statements: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A known user's sign-in, beside that of allauth's dummy provider, which stores no token, on
-    the same site."""
-    monkeypatch.setitem(registry.provider_map, "dummy", DummyProvider)
-    plain = Client(headers={"host": HOST})
-    for _ in range(2):
-        form = plain.post("/accounts/dummy/login/").headers["Location"]
-        statements.clear()
-        plain.post(form, {"id": 1})
-    beside = len(statements)
-    for _ in range(2):
-        callback = browser.consent(browser.start())
-        tokens.errands.wait_idle(10)
-        statements.clear()
-        assert browser.site.get(callback).status_code == 302
-    assert len(statements) <= beside + 12, "\n".join(statements)
-
-
-def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
-    browser.sign_in()
-    assert browser.site.get("/account").status_code == 200
-    statements.clear()
-    assert browser.site.get("/account").status_code == 200
-    own = [
-        sql
-        for sql in statements.besides("django_session", "auth_user")
-        if sql.lstrip().startswith(("SELECT", "UPDATE", "INSERT"))
-    ]
-    assert len(own) <= 3, "connections, name, addresses\n" + "\n".join(own)
-
-
-def test_queries_of_the_account_page_with_known_data(
-    browser: Browser, statements: Counter, settings: Any
-) -> None:
-    settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
-    browser.sign_in()
-    browser.site.get("/account")
-    statements.clear()
-    assert "As of" in browser.site.get("/account").content.decode()
-    expected = "session, user, connections, addresses, name\n"
-    assert len(statements) == 5, expected + "\n".join(statements)
-
-
-def test_queries_of_the_home_page(browser: Browser, statements: Counter) -> None:
-    browser.sign_in()
-    browser.site.get("/account")
-    statements.clear()
-    assert "Rosenduft Gartenbau GmbH" in browser.site.get("/").content.decode()
-    assert len(statements) == 4, "session, user, connections, name\n" + "\n".join(statements)

@@ -9,7 +9,6 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import requests
 from allauth.account.signals import user_signed_up
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
@@ -36,9 +35,6 @@ class TestCallback:
         failed(browser.site.get("/oauth?error=access_denied"), "denied")
         failed(browser.site.get("/oauth?error=access_denied&state=unknown"), "denied")
 
-    def test_slash_is_not_added(self, browser: Browser) -> None:
-        assert browser.site.get("/oauth/").status_code == 404
-
     def test_error_codes(self, browser: Browser, failed: Any) -> None:
         for error, kind in [
             ("invalid_scope", "misconfigured"),
@@ -59,15 +55,6 @@ class TestCallback:
             settings.SIPGATE_API_URL = f"{browser.sandbox.url}{place}"
             page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
             assert "check SIPGATE_API_URL." in page
-
-    def test_unknown_scope_comes_back_from_sipgate(
-        self, browser: Browser, failed: Any, settings: Any
-    ) -> None:
-        app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": ["no:such:scope"]}}
-        answer = requests.get(browser.start(), allow_redirects=False, timeout=5)
-        page = failed(browser.site.get(answer.headers["Location"]), "misconfigured")
-        assert "SIPGATE_SCOPE" in page
 
     def test_answer_of_another_issuer(
         self, browser: Browser, failed: Any, caplog: Any, settings: Any
@@ -109,16 +96,12 @@ class TestCallback:
 
 def test_trouble_at_the_token_endpoint(browser: Browser, failed: Any) -> None:
     for fault, kind in [
-        ("unavailable", "unavailable"),
         ("too-many", "unavailable"),
         ("lose-answer", "unavailable"),
-        ("malformed-json", "unexpected"),
-        ("json-list", "unexpected"),
         ("null-access-token", "unexpected"),
         ("huge", "unexpected"),
         ("redirect", "misconfigured"),
         ("invalid-grant", "expired"),
-        ("invalid-client", "misconfigured"),
         ("unauthorized-client", "misconfigured"),
     ]:
         callback = browser.consent(browser.start())
@@ -132,10 +115,7 @@ def test_trouble_with_the_identity(browser: Browser, failed: Any) -> None:
         ("forbidden", "missing_permission"),
         ("unknown-error", "unavailable"),
         ("malformed-json", "unexpected"),
-        ("json-list", "unexpected"),
-        ("missing-sub", "unexpected"),
         ("missing-master", "unexpected"),
-        ("huge", "unexpected"),
     ]:
         callback = browser.consent(browser.start())
         browser.sandbox.control.fault(fault, on="userinfo", times=None)
@@ -144,10 +124,12 @@ def test_trouble_with_the_identity(browser: Browser, failed: Any) -> None:
 
 
 def test_what_is_odd_but_usable_is_used(browser: Browser) -> None:
-    odd = ["null-refresh-token", "no-refresh-token", "no-scope-field"]
-    for fault, value in [(name, None) for name in odd] + [
-        ("odd-expires", value) for value in ("300.5", "soon", -1, 0, True)
-    ]:
+    for fault, value in (
+        ("null-refresh-token", None),
+        ("no-scope-field", None),
+        ("odd-expires", "soon"),
+        ("odd-expires", -1),
+    ):
         callback = browser.consent(browser.start())
         browser.sandbox.control.fault(fault, on="token", value=value)
         assert browser.site.get(callback).headers["Location"] == "/account", (fault, value)
@@ -184,11 +166,9 @@ class TestAccountPage:
         browser.site.get("/account")
         for fault, kind in [
             ("forbidden-text", "not_available"),
-            ("unknown-error", "unavailable"),
             ("malformed-json", "unexpected"),
             ("too-many", "unavailable"),
         ]:
-            # a Retry-After beyond the deadline: the answer is taken as it is
             browser.sandbox.control.fault(fault, on="account", times=None, seconds=30)
             response = browser.site.get("/account")
             page, card = response.content.decode(), response.context["views"][0]
@@ -214,14 +194,6 @@ class TestAccountPage:
         browser.sign_in(process="connect")
         row = SipgateToken.objects.get()
         assert (row.state, row.number) == ("active", 2)
-
-    def test_json_errors_are_problem_documents(self, browser: Browser) -> None:
-        browser.sign_in()
-        browser.sandbox.control.fault("unknown-error", on="account", times=None)
-        response = browser.site.get("/account.json")
-        kind = response.headers["Content-Type"]
-        assert (response.status_code, kind) == (503, "application/problem+json")
-        assert response.json()["type"].endswith(":unavailable")
 
 
 def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser: Browser, failed: Any) -> None:
@@ -257,15 +229,6 @@ class TestWayOut:
     one.
     """
 
-    def test_of_a_user_without_a_connection(self, browser: Browser) -> None:
-        user = User.objects.create_user("local", password="correct horse battery")
-        browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-        action = browser.site.get("/account.json").json()["action"]
-        begun = browser.site.post(action).headers["Location"]
-        assert browser.site.get(browser.consent(begun)).status_code == 302
-        assert SocialAccount.objects.get().user == user
-        assert User.objects.count() == 1
-
     def test_of_a_connection_that_ended(self, browser: Browser) -> None:
         browser.sign_in()
         browser.sandbox.control.kill_session()
@@ -279,7 +242,7 @@ class TestWayOut:
     def test_of_an_old_callback_for_somebody_who_is_signed_in(self, browser: Browser) -> None:
         browser.sign_in()
         page = browser.site.get("/oauth?code=old&state=old")
-        text = re.sub(r"\s+", " ", page.content.decode())
+        text = page.content.decode()
         assert page.status_code == 401
         assert "/accounts/sipgate/login/" not in text
         assert re.search(r'href="/account"[^>]*>Continue<', text)

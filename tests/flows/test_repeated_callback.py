@@ -76,21 +76,19 @@ def test_back_after_success(browser: Browser) -> None:
     assert codes_sent(browser) == 1
 
 
-def test_back_after_connecting(browser: Browser) -> None:
-    sign_in_locally(browser)
-    callback = browser.consent(browser.start(process="connect", next_url="/account"))
+def test_back_after_connecting(local: Browser) -> None:
+    callback = local.consent(local.start(process="connect", next_url="/account"))
     for _ in range(2):
-        assert browser.site.get(callback).headers["Location"] == "/account"
-    assert codes_sent(browser) == 1
+        assert local.site.get(callback).headers["Location"] == "/account"
+    assert codes_sent(local) == 1
 
 
-def test_a_connect_under_way_begins_again_as_one(browser: Browser) -> None:
-    sign_in_locally(browser)
-    callback = browser.consent(browser.start(process="connect", next_url="/account"))
-    browser.sandbox.control.fault("unavailable", on="token")
-    assert browser.site.get(callback).status_code == 401
-    begun = browser.site.get(callback).headers["Location"]
-    assert browser.site.get(browser.consent(begun)).headers["Location"] == "/account"
+def test_a_connect_under_way_begins_again_as_one(local: Browser) -> None:
+    callback = local.consent(local.start(process="connect", next_url="/account"))
+    local.sandbox.control.fault("unavailable", on="token")
+    assert local.site.get(callback).status_code == 401
+    begun = local.site.get(callback).headers["Location"]
+    assert local.site.get(local.consent(begun)).headers["Location"] == "/account"
     assert SocialAccount.objects.get().user.username == "local"
 
 
@@ -121,11 +119,10 @@ def test_of_another_browser(browser: Browser, another_browser: Browser) -> None:
     assert another_browser.site.get("/account.json").status_code == 401
 
 
-def test_two_at_the_same_moment(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both find the state in the session; the INSERT decides."""
-    sign_in_locally(browser)  # connecting leaves the session as it is, so it does not decide
-    callback = browser.consent(browser.start(process="connect", next_url="/account"))
-    other, real = as_it_is(browser), once.begun
+def test_two_at_the_same_moment(local: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both find the state in the session, which a connect leaves as it is; the INSERT decides."""
+    callback = local.consent(local.start(process="connect", next_url="/account"))
+    other, real = as_it_is(local), once.begun
 
     def begun(request: Any, state_id: str) -> Any:
         monkeypatch.setattr(once, "begun", real)
@@ -134,8 +131,8 @@ def test_two_at_the_same_moment(browser: Browser, monkeypatch: pytest.MonkeyPatc
         return found
 
     monkeypatch.setattr(once, "begun", begun)
-    assert browser.site.get(callback).headers["Location"] == "/account"
-    assert codes_sent(browser) == 1
+    assert local.site.get(callback).headers["Location"] == "/account"
+    assert codes_sent(local) == 1
 
 
 def test_only_get(browser: Browser) -> None:
@@ -182,8 +179,3 @@ def codes_sent(browser: Browser) -> int:
 def assert_not_ours(answer: Any) -> None:
     assert answer.status_code == 401
     assert "does not belong to this browser session" in answer.content.decode()
-
-
-def sign_in_locally(browser: Browser) -> None:
-    user = User.objects.create_user("local", password="correct horse battery")
-    browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")

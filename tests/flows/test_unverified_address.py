@@ -15,11 +15,12 @@ from django.test import Client
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import notices
+from tests.flows.conftest import AskFor
 from tests.journey import HOST, Browser
 
 User = get_user_model()
 VICTIM = "rosa@rosenduft.example"
-PASSWORD = "correct horse battery"
+PASSWORD, OTHER_PASSWORD = "correct horse battery", "another horse battery"
 
 
 def test_the_attack_with_a_sipgate_user_of_that_address(
@@ -59,8 +60,8 @@ def test_the_address_that_sipgate_tells_is_suggested(browser: Browser, settings:
     assert f'value="{VICTIM}"' in page
 
 
-def test_what_the_site_vouches_for_is_taken(browser: Browser, settings: Any) -> None:
-    _configure(settings, VERIFIED_EMAIL=["rosenduft.example"])
+def test_what_the_site_vouches_for_is_taken(browser: Browser, ask_for: AskFor) -> None:
+    ask_for("account:read", "users:read", VERIFIED_EMAIL=["rosenduft.example"])
     browser.sign_in()
     assert User.objects.get().email == VICTIM
     assert EmailAddress.objects.get().verified
@@ -78,15 +79,8 @@ def test_only_a_verified_address_is_written_to(browser: Browser, verified: bool)
 
 
 @pytest.fixture(autouse=True)
-def _scope(settings: Any) -> None:
-    _configure(settings)
-
-
-def _configure(settings: Any, **more: Any) -> None:
-    app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
-    settings.SOCIALACCOUNT_PROVIDERS = {
-        "sipgate": {"APPS": app, "SCOPE": ["account:read", "users:read"], **more}
-    }
+def _with_an_address(ask_for: AskFor) -> None:
+    ask_for("account:read", "users:read")
 
 
 def reset_password(address: str) -> Client:
@@ -94,16 +88,12 @@ def reset_password(address: str) -> Client:
     client = Client(headers={"host": HOST})
     assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
     assert tokens.errands.wait_idle(10)
-    links = re.findall(
-        r"http://localhost:8080(/accounts/password/reset/key/\S+)",
-        "".join(m.body for m in mail.outbox),
-    )
+    mails = "".join(message.body for message in mail.outbox)
+    links = re.findall(r"http://localhost:8080(/accounts/password/reset/key/\S+)", mails)
     if links:
         form = client.get(links[0], follow=True).redirect_chain[-1][0]
-        client.post(
-            form, {"password1": "another horse battery", "password2": "another horse battery"}
-        )
-    client.post("/accounts/login/", {"login": address, "password": "another horse battery"})
+        client.post(form, {"password1": OTHER_PASSWORD, "password2": OTHER_PASSWORD})
+    client.post("/accounts/login/", {"login": address, "password": OTHER_PASSWORD})
     return client
 
 
