@@ -100,11 +100,11 @@ def _end_grants(report: Report, stop: threading.Event) -> None:
             return
 
 
-def forget_old(now: datetime | None = None) -> int:
+def forget_old() -> int:
     """Remove some of the history and last known accounts older than ``SIPGATE_HISTORY_DAYS``."""
     if not conf.history_days():
         return 0
-    before = (now or timezone.now()) - timedelta(days=conf.history_days())
+    before = timezone.now() - timedelta(days=conf.history_days())
     removed = 0
     for model, moment in ((TokenEvent, "at"), (LastKnownAccount, "fetched_at")):
         old = model.objects.filter(**{f"{moment}__lt": before}).order_by(moment)
