@@ -43,13 +43,11 @@ __all__ = ["SipgateClient", "TokenClient", "in_thread"]
 class SipgateClient(Resources):
     """Calls the API on behalf of one connection. Threads may share it; it keeps no token."""
 
-    def __init__(self, connection: SocialAccount, *, wait: float | None = None) -> None:
+    def __init__(self, connection: SocialAccount) -> None:
         """Make a client, without asking sipgate or the database.
 
         Args:
             connection: allauth's ``SocialAccount`` of a sipgate identity, saved.
-            wait: how many seconds a call waits for a refreshed token, 0 or more; by default
-                ``SIPGATE_WAIT_SECONDS``.
 
         Raises:
             ValueError: the connection is another provider's, or not saved.
@@ -57,7 +55,6 @@ class SipgateClient(Resources):
         if connection.provider != conf.PROVIDER_ID or connection.pk is None:
             raise ValueError("SipgateClient needs a saved sipgate connection.")
         self.connection = connection
-        self.wait = wait
         sub = (connection.extra_data or {}).get("sub") or connection.uid.lstrip("0123456789")
         self.user_id = str(sub)
 
@@ -65,27 +62,27 @@ class SipgateClient(Resources):
         return f"<SipgateClient {self.connection.uid}>"
 
     @classmethod
-    def for_user(cls, user: Any, *, wait: float | None = None) -> SipgateClient:
+    def for_user(cls, user: Any) -> SipgateClient:
         """Return the client of a user's connection, of the oldest if there are several.
 
         Raises:
             errors.NotConnected: there is none, or ``user`` is anonymous.
         """
-        clients = cls.all_for_user(user, wait=wait)
+        clients = cls.all_for_user(user)
         if not clients:
             raise errors.NotConnected("This user has no sipgate connection.")
         return clients[0]
 
     @classmethod
-    def all_for_user(cls, user: Any, *, wait: float | None = None) -> list[SipgateClient]:
+    def all_for_user(cls, user: Any) -> list[SipgateClient]:
         """Return a client for each of a user's connections, the oldest first."""
         if getattr(user, "pk", None) is None:
             return []
         rows = SocialAccount.objects.filter(user_id=user.pk, provider=conf.PROVIDER_ID)
-        return [cls(connection, wait=wait) for connection in rows.order_by("pk")]
+        return [cls(connection) for connection in rows.order_by("pk")]
 
     @classmethod
-    def for_uid(cls, uid: str, *, wait: float | None = None) -> SipgateClient:
+    def for_uid(cls, uid: str) -> SipgateClient:
         """Return the client of a sipgate uid (a webhook's full user id), such as ``1234567w0``.
 
         Raises:
@@ -94,7 +91,7 @@ class SipgateClient(Resources):
         connection = SocialAccount.objects.filter(provider=conf.PROVIDER_ID, uid=uid).first()
         if connection is None:
             raise errors.NotConnected("No user is connected to this sipgate uid.")
-        return cls(connection, wait=wait)
+        return cls(connection)
 
     @property
     def product_line(self) -> str:
@@ -108,7 +105,7 @@ class SipgateClient(Resources):
         def ask(token: tokens.AccessToken) -> Any:
             return TokenClient(token.value, scopes=token.scopes)._request(method, path, **options)
 
-        return tokens.call(self.connection, ask, wait=self.wait)[1]
+        return tokens.call(self.connection, ask)[1]
 
 
 class TokenClient(Resources):

@@ -121,18 +121,18 @@ class Resources(ABC):
         size = page_size if limit is None else max(min(page_size, limit), 1)
         return islice(rest.paged(ask, page_size=size, endpoint=endpoint_of("GET", path)), limit)
 
-    def download(self, path: str, to: SupportsWrite, *, params: rest.Params = None) -> None:
+    def download(self, path: str, to: SupportsWrite) -> None:
         """Write a document (a fax, a recording) of any size to a binary file.
 
         Args:
-            path: below the API's base, or a whole address from there, such as a ``documentUrl``.
-                The access token is sent nowhere else.
+            path: below the API's base, or a whole address from there, such as a ``documentUrl``;
+                it may have a query. The access token is sent nowhere else.
 
         Also raises what ``to.write`` raises, and ``ValueError`` for an address outside of the API.
         After an error, the file holds a part of the document.
         """
         path, query = _place(path)
-        self._request("GET", path, params=query + rest.query_of(params), to=to)
+        self._request("GET", path, params=query, to=to)
 
     # --- people, telephones, money --------------------------------------------------------------
 
