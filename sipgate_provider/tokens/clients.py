@@ -111,7 +111,8 @@ def _is_local(url: str) -> bool:
 def fingerprint(client: oauth.Client) -> str:
     """Return a text that differs for other credentials, and does not contain them."""
     credentials = f"{client.client_id}\n{client.client_secret}\n{client.token_url}"
-    return salted_hmac("sipgate_provider.client", credentials).hexdigest()[:12]
+    made = salted_hmac("sipgate_provider.client", credentials, algorithm="sha256")
+    return made.hexdigest()[:12]
 
 
 def pause(client: oauth.Client) -> ClientPause | None:
