@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import re
+import threading
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import requests
+from django.db import connections
 from django.test import Client
 
 from sipgate_sandbox.launch import Running, sign_in
@@ -54,6 +56,19 @@ class Browser:
     def log_in(self, user: Any) -> None:
         """Sign in at the site without sipgate, as with a password."""
         self.site.force_login(user, backend=PASSWORDS)
+
+    def follow_in_thread(self, path: str) -> threading.Thread:
+        """Open a page in a thread, which closes its database connections at the end."""
+
+        def follow() -> None:
+            try:
+                self.site.get(path)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=follow)
+        thread.start()
+        return thread
 
     def close(self) -> None:
         self.sipgate.close()

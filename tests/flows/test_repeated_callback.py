@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -46,8 +45,7 @@ def test_the_first_is_under_way(browser: Browser) -> None:
     callback = browser.consent(browser.start())
     reloaded = as_it_is(browser)
     browser.sandbox.control.fault("slow", on="token", seconds=0.8)
-    first = threading.Thread(target=browser.site.get, args=(callback,))
-    first.start()
+    first = browser.follow_in_thread(callback)
     while not UsedState.objects.exists():
         assert first.is_alive()
     begun = reloaded.get(callback).headers["Location"]

@@ -58,8 +58,7 @@ def test_a_slow_sipgate_does_not_take_every_thread(
         for one, person in ((browser, "1000000w0"), (another_browser, "2000000w0"))
     )
     browser.sandbox.control.fault("slow", on="token", seconds=0.8)
-    waiting = threading.Thread(target=browser.site.get, args=(first,))
-    waiting.start()
+    waiting = browser.follow_in_thread(first)
     while not UsedState.objects.exists():
         assert waiting.is_alive()
     told = another_browser.site.get(callback)

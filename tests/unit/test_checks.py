@@ -97,9 +97,8 @@ def test_options_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def found(**options: Any) -> dict[str, checks.CheckMessage]:
     """Return what this app's checks find, by id."""
-    options = options or {"tags": ["sipgate"]}
     return {
         (message.id or "").partition(".")[2]: message
-        for message in checks.run_checks(**options)
+        for message in checks.run_checks(**{"tags": ["sipgate"], **options})
         if (message.id or "").startswith("sipgate_provider.")
     }
