@@ -33,8 +33,6 @@ from sipgate_provider.ops.findings import Finding, error, ok, warning
 from sipgate_provider.remote import questions, session
 from sipgate_provider.remote.questions import Reply, Verdict
 
-TIMEOUT = 10.0
-"""Seconds that each question to sipgate may take."""
 AT_ONCE = 4
 """Questions to sipgate at the same time."""
 TESTED = {"Django": ("5.2", "6.0", "6.1"), "allauth": ("65.21", "65.22")}
@@ -76,15 +74,10 @@ JUDGEMENTS = {
 }
 
 
-def diagnose(*, offline: bool = False, timeout: float = TIMEOUT) -> list[Finding]:
-    """Look at everything and return what was found.
-
-    Args:
-        offline: leave out what needs sipgate.
-        timeout: seconds that each question to sipgate may take.
-    """
+def diagnose(*, offline: bool = False) -> list[Finding]:
+    """Look at everything and return what was found; ``offline``: without asking sipgate."""
     found = [*_versions(), *_system_checks(), *_client(), *_database()]
-    return found if offline else [*found, *_sipgate(timeout)]
+    return found if offline else [*found, *_sipgate()]
 
 
 # --- this site ----------------------------------------------------------------------------------
@@ -286,7 +279,7 @@ def when(moment: datetime) -> str:
 # --- sipgate ------------------------------------------------------------------------------------
 
 
-def _sipgate(timeout: float) -> Iterator[Finding]:
+def _sipgate() -> Iterator[Finding]:
     """Ask, without a database connection, what ``remote.questions`` can ask without a user."""
     try:
         client = tokens.client()
@@ -300,7 +293,6 @@ def _sipgate(timeout: float) -> Iterator[Finding]:
             client_id=client.client_id,
             redirect_uri=conf.redirect_uri(),
             scope=" ".join(wanted),
-            timeout=timeout,
         )
 
     if conf.redirect_uri():
@@ -308,7 +300,7 @@ def _sipgate(timeout: float) -> Iterator[Finding]:
         yield from _judged("authorization", reply)
         if reply.verdict in {Verdict.FINE, Verdict.SCOPE}:
             yield from _scopes(reply, begin)
-    reply = questions.token(client, timeout=timeout)
+    reply = questions.token(client)
     yield from _judged("token", reply)
 
 

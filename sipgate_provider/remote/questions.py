@@ -48,20 +48,17 @@ PAGES = {
     "invalid parameter: redirect_uri": Verdict.REDIRECT_URI,
 }
 """What Keycloak's error pages say. A login page may contain any other word."""
-LONGEST_DETAIL = 200
 CLIENT_ERRORS = {
     "invalid_client": Verdict.CLIENT_ID,
     "unauthorized_client": Verdict.CLIENT_SECRET,
 }
+TIMEOUT = (10.0, 10.0)
+"""Seconds to connect, and seconds of silence."""
+LONGEST_DETAIL = 200
 
 
-def authorization(
-    url: str, *, client_id: str, redirect_uri: str, scope: str, timeout: float = 10
-) -> Reply:
-    """Ask the authorization endpoint whether this client may begin a sign-in with these scopes.
-
-    ``timeout``: seconds to connect, and seconds of silence.
-    """
+def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) -> Reply:
+    """Ask the authorization endpoint whether this client may begin a sign-in with these scopes."""
     query = {
         "response_type": "code",
         "client_id": client_id,
@@ -74,7 +71,7 @@ def authorization(
     }
     # In English, because the text of the page is read; Keycloak translates its pages.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
-    answer = _ask("authorization", "GET", url, timeout, params=query, headers=headers)
+    answer = _ask("authorization", "GET", url, params=query, headers=headers)
     if isinstance(answer, Reply):
         return answer
     if 300 <= answer.status < 400:
@@ -90,7 +87,7 @@ def authorization(
     return Reply(verdict=Verdict.UNCLEAR, detail=page or f"HTTP {answer.status}")
 
 
-def token(client: oauth.Client, *, timeout: float = 10) -> Reply:
+def token(client: oauth.Client) -> Reply:
     """Ask the token endpoint whether the client's id and secret are right."""
     form = {
         "grant_type": "authorization_code",
@@ -98,7 +95,7 @@ def token(client: oauth.Client, *, timeout: float = 10) -> Reply:
         "redirect_uri": "http://localhost/",
     }
     data = oauth.authenticated(client, form)
-    answer = _ask("token", "POST", client.token_url, timeout, data=data)
+    answer = _ask("token", "POST", client.token_url, data=data)
     if isinstance(answer, Reply):
         return answer
     if 300 <= answer.status < 400:
@@ -114,12 +111,10 @@ def token(client: oauth.Client, *, timeout: float = 10) -> Reply:
     return Reply(verdict=CLIENT_ERRORS.get(code, Verdict.UNCLEAR), detail=detail)
 
 
-def _ask(
-    endpoint: str, method: str, url: str, timeout: float, **options: Any
-) -> session.Answer | Reply:
+def _ask(endpoint: str, method: str, url: str, **options: Any) -> session.Answer | Reply:
     """Return the answer, or the reply if the status says that this is not the endpoint."""
     try:
-        answer = session.send(method, url, endpoint=endpoint, timeout=(timeout, timeout), **options)
+        answer = session.send(method, url, endpoint=endpoint, timeout=TIMEOUT, **options)
     except errors.SipgateUnavailable as error:
         return Reply(verdict=Verdict.UNAVAILABLE, detail=error.message)
     except errors.UnexpectedResponse as error:

@@ -124,7 +124,7 @@ class TestWhatSipgateSays:
         with socket.create_server(("127.0.0.1", 0)) as server:
             closed = server.getsockname()[1]
         settings.SIPGATE_TOKEN_URL = f"http://127.0.0.1:{closed}{OIDC}/token"
-        found = findings(timeout=1)
+        found = findings()
         for check in ("authorization", "token"):
             one = found[f"sipgate.{check}"]
             assert (one.severity, "cannot be reached" in one.found) == (ERROR, True), one
@@ -271,9 +271,9 @@ class TestCommand:
                 assert not [value for value in known if str(value) in shown]
 
 
-def findings(*, offline: bool = False, timeout: float = 10) -> dict[str, Finding]:
+def findings(*, offline: bool = False) -> dict[str, Finding]:
     """Return what is not fine, by name."""
-    found = doctor.diagnose(offline=offline, timeout=timeout)
+    found = doctor.diagnose(offline=offline)
     return {finding.check: finding for finding in found if finding.severity is not Severity.OK}
 
 

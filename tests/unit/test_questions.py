@@ -88,9 +88,9 @@ def client(url: str) -> oauth.Client:
 def asked_to_authorize(answer: Answer) -> Reply:
     with serving(answer) as server:
         url = f"{server.url}/auth"
-        return authorization(url, client_id="x", redirect_uri=URI, scope="a b", timeout=2)
+        return authorization(url, client_id="x", redirect_uri=URI, scope="a b")
 
 
 def asked_for_tokens(answer: Answer) -> Reply:
     with serving(answer) as server:
-        return token(client(f"{server.url}/token"), timeout=2)
+        return token(client(f"{server.url}/token"))

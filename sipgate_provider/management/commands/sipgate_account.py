@@ -26,9 +26,6 @@ class Command(BaseCommand):
             metavar="USER",
             help="User name, email address, or sipgate id such as 1234567w0.",
         )
-        parser.add_argument(
-            "--no-refresh", action="store_true", help="Show the account once, and refresh nothing."
-        )
 
     def handle(self, *_args: Any, **options: Any) -> None:
         name = options["user"]
@@ -36,8 +33,6 @@ class Command(BaseCommand):
             client = SipgateClient(connection)
             try:
                 self._show(client)
-                if options["no_refresh"]:
-                    continue
                 row = tokens.refresh(connection, by="sipgate_account")
                 self.stdout.write(f"Refreshed. The new access token ends at {row.expires_at}.")
                 self._show(client)

@@ -27,18 +27,11 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--offline", action="store_true", help="Do not ask sipgate.")
         parser.add_argument(
-            "--timeout",
-            type=float,
-            default=doctor.TIMEOUT,
-            metavar="SECONDS",
-            help="How long each question to sipgate may take (default 10).",
-        )
-        parser.add_argument(
             "--json", action="store_true", help="Write numbers and findings as one line of JSON."
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        findings = doctor.diagnose(offline=options["offline"], timeout=options["timeout"])
+        findings = doctor.diagnose(offline=options["offline"])
         code = int(worst(findings))
         if options["json"]:
             shown = [finding.as_dict() for finding in findings]
