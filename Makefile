@@ -46,7 +46,7 @@ test: $(VENV)/.dev  ## run the tests (T=path for a part)
 	@$(BIN)/python -m tests.run $(T)
 	@echo "All tests passed. Next: make check, or make run to look at it."
 
-test-long: $(VENV)/.dev  ## the long proofs: all pairs of points, chaos, a million rows, failovers, restores, nginx, Celery, newer Django (T=path)
+test-long: $(VENV)/.dev  ## the long proofs: all pairs of points, chaos, failovers, restores, nginx, Celery, the package from the index (T=path)
 	@$(BIN)/python -m tests.run --long $(T)
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/

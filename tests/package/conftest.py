@@ -22,5 +22,5 @@ def wheel(built: tuple[Path, Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An environment with the wheel and what it asks for, nothing else."""
+    """An environment with the wheel."""
     return foreign.environment(tmp_path_factory.mktemp("environment") / "venv", str(wheel))

@@ -1,20 +1,20 @@
 """Builds the package, makes environments for it, and runs the foreign site in them as a process.
 
-The site's Python sees neither this checkout nor this environment: another interpreter, another
-folder, an environment that is written down here in full. What a test knows of the site it knows
-over HTTP.
+The site's Python does not see this checkout: it has another folder, and an environment that is
+written down here in full. What our package needs is what this environment has, unless it is said
+otherwise: nothing is downloaded. What a test knows of the site it knows over HTTP.
 """
 
 from __future__ import annotations
 
 import base64
 import os
-import random
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -25,12 +25,13 @@ from sipgate_sandbox.launch import Running
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
 SITE = ROOT / "tests" / "foreign_site"
+PACKAGES, PYTHON = sysconfig.get_path("purelib"), f"python3.{sys.version_info.minor}"
 TOKEN_KEY = base64.urlsafe_b64encode(b"tests-only-tests-only-tests-only").decode()
 SOURCES = ("pyproject.toml", "README.md", "LICENSE", "sipgate_provider", "sipgate_sandbox")
 NOT_SOURCES = ("sipgate_project", "templates", "tests", "bench")
 WITHOUT = shutil.ignore_patterns("__pycache__", "*.pyc")
 PINNED = os.environ.get("PIP_CONSTRAINT") or str(ROOT / "requirements.txt")
-"""The versions that a foreign site gets; make test-newest and make test-oldest choose others."""
+"""The versions that come from the index; make test-newest and make test-oldest choose others."""
 
 
 def build(folder: Path) -> tuple[Path, Path]:
@@ -38,35 +39,43 @@ def build(folder: Path) -> tuple[Path, Path]:
 
     The wheel is built from the sdist, which is thereby known to be complete.
     """
-    copy = folder / "sources"
-    copy.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, copy / name, ignore=WITHOUT)
-        else:
-            shutil.copy(ROOT / name, copy / name)
+    sources, built = folder / "sources", folder / "dist"
+    copy(sources, *SOURCES)
     for name in NOT_SOURCES:  # beside it as in the checkout, and not to get into the package
-        (copy / name).mkdir()
-        (copy / name / "__init__.py").touch()
-    built = folder / "dist"
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", built, copy, cwd=folder)
+        (sources / name).mkdir()
+        (sources / name / "__init__.py").touch()
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", built, sources, cwd=folder)
     (sdist,) = built.glob("*.tar.gz")
     (wheel,) = built.glob("*.whl")
     return sdist, wheel
 
 
-def environment(folder: Path, *wanted: str) -> Path:
-    """Make a virtual environment with ``wanted`` in it; return its Python."""
-    run(UV, "venv", "--quiet", "--python", sys.executable, folder, cwd=folder.parent)
+def copy(folder: Path, *names: str) -> None:
+    """Copy files and folders of the checkout into a new folder."""
+    folder.mkdir()
+    for name in names:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=WITHOUT)
+        else:
+            shutil.copy(ROOT / name, folder)
+
+
+def environment(folder: Path, *wanted: str, index: bool = False) -> Path:
+    """Make a virtual environment with ``wanted`` in it; return its Python.
+
+    What they need is what this environment has, or comes from the package index.
+    """
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder.parent)
     python = folder / "bin" / "python"
-    install(python, *wanted)
+    if not index:
+        (folder / "lib" / PYTHON / "site-packages" / "ours.pth").write_text(PACKAGES)
+    install(python, *wanted, index=index)
     return python
 
 
-def install(python: Path, *wanted: str) -> None:
-    """Install into an environment, in the versions that are pinned here."""
-    command = (UV, "pip", "install", "--quiet", "--python", python, "--constraint", PINNED)
-    run(*command, *wanted, cwd=ROOT)
+def install(python: Path, *wanted: str, index: bool = False) -> None:
+    pip = (sys.executable, "-m", "pip", "--quiet", "--python", python, "install")
+    run(*pip, *(("--constraint", PINNED) if index else ("--no-index",)), *wanted, cwd=ROOT)
 
 
 def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,15 +121,6 @@ def newest_python() -> str:
             if subprocess.run([python, "-c", ""], capture_output=True).returncode == 0:
                 return python
     return sys.executable
-
-
-def free_port() -> int:
-    """Return a port below those of outgoing connections: it is still free when the site wants it."""
-    while True:
-        port = random.randrange(20_000, 30_000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                return port
 
 
 class ForeignSite:

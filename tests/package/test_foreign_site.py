@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from sipgate_sandbox.control import SandboxControl
 from sipgate_sandbox.launch import launch
-from tests.package import foreign
+from tests.conftest import wait_for
 from tests.package.foreign import ForeignSite
 from tests.package.visitor import Visitor
+from tests.ports import free_port
 
 ROSA, VEIT, OTTO, PETRA = "1000000w0", "1000000w1", "2000000w0", "3000000w0"
 EHRENFRIED, ULLA, NAMELESS = "4000000w0", "5000000w0", "6000000w0"
@@ -21,19 +22,20 @@ EHRENFRIED, ULLA, NAMELESS = "4000000w0", "5000000w0", "6000000w0"
 
 
 class TestPages:
-    def test_from_signing_up_to_disconnecting(self, visitor: Visitor) -> None:
+    def test_from_signing_up_to_disconnecting(
+        self, visitor: Visitor, control: SandboxControl
+    ) -> None:
         asked = parse_qs(urlsplit(visitor.start()).query)
-        callback = f"{visitor.site.origin}/accounts/sipgate/login/callback/"
+        callback = f"{visitor.origin}/accounts/sipgate/login/callback/"
         assert asked["redirect_uri"] == [callback]
         assert visitor.sign_in(person=ROSA).json() == {"company": "Rosenduft Gartenbau GmbH"}
-        control = visitor.site.sandbox.control
         control.expire_access()
         assert visitor.get("/company").status_code == 200
         assert control.state()["refresh"] == 1
         visitor.disconnect()
         gone = visitor.get("/company")
         assert urlsplit(gone.url).path == "/accounts/sipgate/login/"
-        wait_until_ended_at_sipgate(visitor.site)
+        wait_for(lambda: control.state().get("revoke") == 1)
 
     def test_a_view_leads_to_sipgate_and_back(self, visitor: Visitor) -> None:
         asked = visitor.get("/company")
@@ -44,8 +46,7 @@ class TestPages:
         back = visitor.get(visitor.consent(visitor.start(connect.url), person=VEIT))
         assert (urlsplit(back.url).path, back.status_code) == ("/company", 200)
 
-    def test_problems_are_explained(self, visitor: Visitor) -> None:
-        control = visitor.site.sandbox.control
+    def test_problems_are_explained(self, visitor: Visitor, control: SandboxControl) -> None:
         denied = visitor.get(visitor.consent(visitor.start(), person=PETRA, allow=False))
         assert (denied.status_code, "The sign-in was cancelled" in denied.text) == (401, True)
         stale = visitor.get("/accounts/sipgate/login/callback/?state=of-yesterday&code=x")
@@ -78,7 +79,7 @@ class TestPages:
 
 def test_the_admin_shows_people_and_no_secret(visitor: Visitor) -> None:
     visitor.sign_in(person=EHRENFRIED)
-    boss = Visitor(visitor.site)
+    boss = Visitor(visitor.origin)
     boss.enter_admin()
     listed = boss.get("/admin/socialaccount/socialaccount/?q=e%40ehemals.example")
     assert (listed.status_code, "e@ehemals.example" in listed.text) == (200, True)
@@ -92,20 +93,22 @@ def test_the_admin_shows_people_and_no_secret(visitor: Visitor) -> None:
 
 
 class TestHeadless:
-    def test_a_sign_in_ends_at_the_frontend(self, visitor: Visitor) -> None:
+    def test_a_sign_in_ends_at_the_frontend(
+        self, visitor: Visitor, control: SandboxControl
+    ) -> None:
         callback = visitor.consent(visitor.start_headless(), person=ULLA)
         assert visitor.ends_at(callback) == ("/app/after", {})
         session = visitor.get("/_allauth/browser/v1/auth/session").json()
         assert session["meta"]["is_authenticated"]
         assert visitor.get("/company").json() == {"company": "Ungeprüft UG"}
         assert visitor.ends_at(callback)[0] == "/app/after", "repeated"
-        assert visitor.site.sandbox.control.state()["reuses"] == 0
+        assert control.state()["reuses"] == 0
 
-    def test_failures_end_there_too(self, visitor: Visitor) -> None:
+    def test_failures_end_there_too(self, visitor: Visitor, control: SandboxControl) -> None:
         denied = visitor.consent(visitor.start_headless(), allow=False)
         told = {"error": ["cancelled"], "error_process": ["login"]}
         assert visitor.ends_at(denied) == ("/app/after", told)
-        visitor.site.sandbox.control.fault("unavailable", on="token", times=None)
+        control.fault("unavailable", on="token", times=None)
         failed = visitor.consent(visitor.start_headless())
         told = {"error": ["unknown"], "error_process": ["login"]}
         assert visitor.ends_at(failed) == ("/app/after", told)
@@ -148,6 +151,11 @@ def awkward(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 @pytest.fixture
+def control(awkward: ForeignSite) -> SandboxControl:
+    return awkward.sandbox.control
+
+
+@pytest.fixture
 def visitor(awkward: ForeignSite) -> Iterator[Visitor]:
     """Somebody who visits the awkward site, with the sandbox as new."""
     yield from visiting(awkward)
@@ -161,7 +169,7 @@ def headless(python: Path, tmp_path: Path) -> Iterator[Visitor]:
 
 
 def serving(settings: str, python: Path, folder: Path) -> Iterator[ForeignSite]:
-    port = foreign.free_port()
+    port = free_port()
     callback = f"http://localhost:{port}/accounts/sipgate/login/callback/"
     with launch("--redirect-uri", callback) as sandbox:
         site = ForeignSite(folder / "site", settings, port=port, sandbox=sandbox)
@@ -173,13 +181,6 @@ def serving(settings: str, python: Path, folder: Path) -> Iterator[ForeignSite]:
 
 def visiting(site: ForeignSite) -> Iterator[Visitor]:
     site.sandbox.control.reset(people=True)
-    visitor = Visitor(site)
+    visitor = Visitor(site.origin)
     yield visitor
     visitor.close()
-
-
-def wait_until_ended_at_sipgate(site: ForeignSite) -> None:
-    give_up = time.monotonic() + 20
-    while site.sandbox.control.state().get("revoke") != 1:
-        assert time.monotonic() < give_up, site.log
-        time.sleep(0.05)

@@ -2,89 +2,73 @@
 
 Then it does what docs/code.md says about tests, in the same site.
 
-Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are,
-with the newest Python that is at hand and what pip brings today; the first one, which makes the
-checkout, does with this checkout and its environment.
+Python and HTML blocks go into the files that their first lines name. Shell blocks run as they are;
+the first one, which makes the checkout, does with this checkout and its environment.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from html import unescape
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
-from urllib.parse import urljoin
 
 import pytest
-import requests
 
-from sipgate_sandbox.launch import sign_in
 from tests.package import foreign
-from tests.project.pages import ROOT, Block, blocks, section
+from tests.package.visitor import Visitor
+from tests.ports import free_port
+from tests.project.pages import ROOT, blocks, section
 
 PAGE = ROOT / "docs" / "tutorial.md"
 TESTS = (ROOT / "docs" / "code.md", "Test your own site")
 
 
 @pytest.mark.timeout(400)
-def test_the_tutorial_does_what_it_says(tmp_path: Path) -> None:
-    tutorial = Tutorial(tmp_path)
-    at_sandbox = tutorial.terminal(SANDBOX_PORT=str(tutorial.sandbox_port))
-    assert "Successfully built" in at_sandbox.run(tutorial.checkout())
-    with ExitStack() as running:
-        ready = f"sipgate sandbox ready at http://localhost:{tutorial.sandbox_port}"
-        running.enter_context(
-            at_sandbox.running(tutorial.shell(), port=tutorial.sandbox_port, says=ready)
-        )
-
-        at_site = tutorial.terminal()
-        at_site.run(tutorial.shell())
+@pytest.mark.parametrize("index", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_the_tutorial_does_what_it_says(tmp_path: Path, index: bool) -> None:
+    """With the packages of this environment; or, with the newest Python, those of the index."""
+    page = Page()
+    at_sandbox = Terminal(tmp_path, index=index, SANDBOX_PORT=str(page.sandbox_port))
+    assert "Successfully built" in at_sandbox.run(checkout(page.shell(), tmp_path / "sources"))
+    ready = f"sipgate sandbox ready at http://localhost:{page.sandbox_port}"
+    with at_sandbox.running(page.shell(), port=page.sandbox_port, says=ready):
+        at_site = Terminal(tmp_path, index=index)
+        at_site.run(page.shell())
         assert at_site.folder.name == "crm"
-        assert len(tutorial.files_into(at_site.folder)) == 5
-        prepare, _, serve = tutorial.shell().rpartition("\n")
+        assert len(page.files_into(at_site.folder)) == 5
+        prepare, _, serve = page.shell().rpartition("\n")
         assert "no issues" in at_site.run(prepare)
-        log = running.enter_context(
-            at_site.running(serve, port=tutorial.site_port, says="no issues")
-        )
+        with at_site.running(serve, port=page.site_port, says="no issues") as log:
+            visitor = Visitor(f"http://localhost:{page.site_port}")
+            assert "Connected with sipgate as Rosa Gärtner" in visitor.sign_in("/").text
+            asked = visitor.get("/numbers")
+            assert "Continue" in asked.text
+            numbers = visitor.sign_in(asked.url)
+            assert numbers.url == f"{visitor.origin}/numbers"
+            assert "Rosenduft Gartenbau GmbH" in numbers.text
+            assert numbers.text.count("<li>") == 25
 
-        person = running.enter_context(Person(f"http://localhost:{tutorial.site_port}"))
-        home = person.press(person.open("/"))
-        assert "Connected with sipgate as Rosa Gärtner" in home.text
-        asked = person.open("/numbers")
-        assert "Continue" in asked.text
-        numbers = person.press(asked)
-        assert numbers.url == f"{person.origin}/numbers"
-        assert "Rosenduft Gartenbau GmbH" in numbers.text
-        assert numbers.text.count("<li>") == 25
+            said = at_site.run(page.shell())
+            assert "Rosenduft Gartenbau GmbH" in said
+            assert "Refreshed." in said
+            assert "All is well" in said
 
-        said = at_site.run(tutorial.shell())
-        assert "Rosenduft Gartenbau GmbH" in said
-        assert "Refreshed." in said
-        assert "All is well" in said
+            at_sandbox.run(page.shell())
+            down = visitor.get("/numbers")
+            assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
+            visitor.close()
+            assert "Traceback" not in log.read_text()
 
-        at_sandbox.run(tutorial.shell())
-        down = person.open("/numbers")
-        assert (down.status_code, "sipgate cannot be reached" in down.text) == (503, True)
-        assert "Traceback" not in log.read_text()
-
-        at_site.run(tutorial.shell())
-        assert tutorial.files_into(at_site.folder) == [
-            "pyproject.toml",
-            "test_numbers.py",
-            "crm/settings.py",
-            "test_sign_in.py",
-        ]
-        assert "3 passed" in at_site.run(tutorial.shell())
-    assert tutorial.left == []
+        at_site.run(page.shell())
+        assert len(page.files_into(at_site.folder)) == 4
+        assert "3 passed" in at_site.run(page.shell())
+    assert page.left == []
 
 
 def test_the_lines_to_delete_for_sipgate_itself_are_counted_right() -> None:
@@ -103,112 +87,85 @@ IN_CHECKOUT = {
     ".venv/bin/python -m pip install build": ":",
     ".venv/bin/python -m build": ".venv/bin/python -m build --no-isolation",
 }
-SOURCES = (
-    "manage.py",
-    "pyproject.toml",
-    "README.md",
-    "LICENSE",
-    "templates",
-    "sipgate_project",
-    "sipgate_provider",
-    "sipgate_sandbox",
-)
+SOURCES = ("manage.py", *foreign.SOURCES, "sipgate_project", "templates")
 
 
-class Tutorial:
-    """The page's blocks, taken one after the other, with free ports in the place of 8000 and 8081."""
+def checkout(block: str, sources: Path) -> str:
+    """Return what the first block comes to where the checkout is this one."""
+    foreign.copy(sources, *SOURCES)
+    assert block.splitlines() == list(IN_CHECKOUT)
+    return "\n".join(IN_CHECKOUT.values()).format(sources=sources, environment=sys.prefix)
 
-    def __init__(self, folder: Path) -> None:
-        self.site_port, self.sandbox_port = foreign.free_port(), foreign.free_port()
+
+class Page:
+    """The blocks, taken one after the other, with free ports in the place of 8000 and 8081."""
+
+    def __init__(self) -> None:
+        self.site_port, self.sandbox_port = free_port(), free_port()
         page, heading = TESTS
-        following = [block for block in blocks(page) if block.heading == heading]
-        self.left = [self._placed(block) for block in [*blocks(PAGE), *following]]
-        self._folder = folder
+        self.left = [*blocks(PAGE), *(one for one in blocks(page) if one.heading == heading)]
 
-    def _placed(self, block: Block) -> Block:
-        text = block.text.replace("localhost:8000", f"localhost:{self.site_port}")
-        return Block(
-            block.page,
-            block.line,
-            block.language,
-            text.replace("localhost:8081", f"localhost:{self.sandbox_port}"),
-        )
-
-    def terminal(self, **environment: str) -> Terminal:
-        """Open a terminal in which ``python3`` is the newest one."""
-        work, programs = self._folder / "work", self._folder / "bin"
-        work.mkdir(exist_ok=True)
-        programs.mkdir(exist_ok=True)
-        (programs / "python3").write_text(f'#!/bin/sh\nexec {foreign.newest_python()} "$@"\n')
-        (programs / "python3").chmod(0o755)
-        path = f"{programs}:{os.environ['PATH']}"
-        return Terminal(work, **{"PATH": path, **environment})
-
-    def checkout(self) -> str:
-        """Return what the first block comes to where the checkout is this one."""
-        sources = self._folder / "sources"
-        sources.mkdir()
-        for name in SOURCES:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, sources / name)
-        lines = self.shell().splitlines()
-        assert lines == list(IN_CHECKOUT)
-        return "\n".join(IN_CHECKOUT.values()).format(sources=sources, environment=sys.prefix)
+    def _next(self) -> str:
+        text = self.left.pop(0).text.replace("localhost:8000", f"localhost:{self.site_port}")
+        return text.replace("localhost:8081", f"localhost:{self.sandbox_port}")
 
     def shell(self) -> str:
         """Return the next block, which is one of the shell."""
-        block = self.left.pop(0)
-        assert block.language == "sh", f"{block} is {block.language}"
-        return block.text.strip()
+        assert self.left[0].language == "sh", self.left[0]
+        return self._next().strip()
 
-    def files_into(self, folder: Path) -> list[str]:
+    def files_into(self, folder: Path) -> list[Path]:
         """Write the blocks up to the next shell block into the files that they name."""
         written = []
         while self.left and self.left[0].language != "sh":
-            block = self.left.pop(0)
-            assert block.name, f"{block} names no file"
-            path = folder / block.name
+            assert self.left[0].name, f"{self.left[0]} names no file"
+            path = folder / self.left[0].name
+            text = self._next()
             path.parent.mkdir(parents=True, exist_ok=True)
-            first = block.text.splitlines()[0]
-            before = path.read_text() if first.endswith("at its end") else ""
-            path.write_text(f"{before}\n{block.text}")
-            written.append(block.name)
+            is_added = text.splitlines()[0].endswith("at its end")
+            path.write_text(f"{path.read_text() if is_added else ''}\n{text}")
+            written.append(path)
         return written
 
 
 class Terminal:
     """Runs shell blocks one after the other; where one has gone, the next begins."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
-        self.folder = folder
-        self.where = folder.parent / "where"
-        self.environment = foreign.bare_environment(**environment)
-        self.said = ""
+    def __init__(self, folder: Path, *, index: bool, **environment: str) -> None:
+        self.folder, self._where = folder / "work", folder / "where"
+        python = folder / "bin" / "python3"
+        for made in (self.folder, python.parent):
+            made.mkdir(exist_ok=True)
+        python.write_text(NEWEST if index else BORROWING)
+        python.chmod(0o755)
+        environment["PATH"] = f"{python.parent}:{os.environ['PATH']}"
+        if not index:
+            environment["PIP_NO_INDEX"] = "1"
+        self._environment = foreign.bare_environment(**environment)
 
     def run(self, script: str) -> str:
         done = subprocess.run(
-            ["bash", "-ec", f"{script}\npwd > '{self.where}'"],
+            ["bash", "-ec", f"{script}\npwd > '{self._where}'"],
             cwd=self.folder,
-            env=self.environment,
+            env=self._environment,
             capture_output=True,
             text=True,
             timeout=240,
             check=False,
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
-        self.said = done.stdout + done.stderr
-        self.folder = Path(self.where.read_text().strip())
-        return self.said
+        self.folder = Path(self._where.read_text().strip())
+        return done.stdout + done.stderr
 
     @contextmanager
     def running(self, command: str, *, port: int, says: str) -> Iterator[Path]:
-        """Leave a command running that listens at ``port`` and ``says`` something; yield the file of what it says."""
+        """Leave a command running that listens at ``port`` and ``says`` something; yield its log."""
         log = self.folder / "said"
         with log.open("w") as file:
             process = subprocess.Popen(
                 command.split(),
                 cwd=self.folder,
-                env=self.environment,
+                env=self._environment,
                 stdout=file,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -221,6 +178,18 @@ class Terminal:
                 process.wait(20)
 
 
+NEWEST = f'#!/bin/sh\nexec {foreign.newest_python()} "$@"\n'
+BORROWING = f"""#!/bin/sh
+# An environment that is made gets the packages of ours, and the only program that is called.
+{sys.executable} "$@" || exit
+if [ "$2" = venv ]; then
+  echo {foreign.PACKAGES} > "$3"/lib/{foreign.PYTHON}/site-packages/ours.pth
+  ln -s {sys.prefix}/bin/django-admin "$3"/bin
+fi
+"""
+"""What ``python3`` is."""
+
+
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, words: str) -> None:
     give_up = time.monotonic() + 60
     while time.monotonic() < give_up and process.poll() is None:
@@ -229,42 +198,3 @@ def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, words: str)
                 return
         time.sleep(0.05)
     raise AssertionError(f"Nothing listens at {port} and says {words!r}:\n{log.read_text()}")
-
-
-class Person:
-    """Who follows the page in a browser."""
-
-    def __init__(self, origin: str) -> None:
-        self.site, self.sipgate = requests.Session(), requests.Session()
-        self.site.headers["Accept"] = "text/html,*/*;q=0.8"
-        self.origin = origin
-
-    def open(self, path: str) -> requests.Response:
-        return self.site.get(urljoin(self.origin, path), timeout=30)
-
-    def press(self, page: requests.Response) -> requests.Response:
-        """Press the page's button for sipgate, allow everything there, return where that ends."""
-        forms = re.findall(r"<form([^>]*)>(.*?)</form>", page.text, re.DOTALL)
-        (attributes, form), *others = [
-            found for found in forms if 'name="csrfmiddlewaretoken"' in found[1]
-        ]
-        assert others == [], page.text
-        action = dict(re.findall(r'([a-z]+)="([^"]*)"', attributes)).get("action", page.url)
-        assert "/accounts/sipgate/login/" in action, page.text
-        fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form))
-        answer = self.site.post(
-            urljoin(page.url, unescape(action)),
-            data=fields,
-            headers={"Referer": page.url},
-            allow_redirects=False,
-            timeout=30,
-        )
-        assert answer.status_code == 302, answer.text
-        return self.site.get(sign_in(self.sipgate, answer.headers["Location"]), timeout=30)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_what: object) -> None:
-        self.site.close()
-        self.sipgate.close()
