@@ -15,7 +15,7 @@ from tests import postgres
 ALSO_ON_POSTGRESQL = (
     "tests/concurrency/test_once.py",
     "tests/concurrency/test_pairs.py",
-    "tests/concurrency/test_scale.py",
+    "tests/concurrency/test_plans.py",
     "tests/flows/test_journal.py",
     "tests/flows/test_keepalive.py",
     "tests/flows/test_queues.py",
