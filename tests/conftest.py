@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.cache import cache
 from django.core.management.commands import flush
 from django.db import connection
+from django.test import Client
 from django.urls import get_resolver
+from django.utils import timezone
 
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
@@ -183,9 +186,20 @@ def _wait_idle() -> None:
         queue.wait_idle(20)
 
 
-def wait_for(happened: Callable[[], Any]) -> None:
-    """Wait until something has happened; fail after ten seconds."""
-    give_up = time.monotonic() + 10
+def wait_for(happened: Callable[[], Any], why: Callable[[], str] = str) -> None:
+    """Wait until something has happened; fail after half a minute, and say why if that is known."""
+    give_up = time.monotonic() + 30
     while not happened():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)
+        assert time.monotonic() < give_up, why()
+        time.sleep(0.02)
+
+
+def make_stale() -> None:
+    """Let every access token look long expired."""
+    moment = timezone.now() - timedelta(seconds=400)
+    SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
+
+
+def session_of(client: Client) -> str:
+    """Return the key of a browser's session."""
+    return str(client.cookies[settings.SESSION_COOKIE_NAME].value)

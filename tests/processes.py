@@ -11,11 +11,10 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ from typing import Any
 import requests
 from django.conf import settings
 from django.db import connections
+
+from tests.ports import free_port
 
 PREPARED = multiprocessing.get_context("forkserver")
 PREPARED.set_forkserver_preload(["tests.prepared", "tests.concurrency.caller"])
@@ -147,7 +148,7 @@ def die_at(point: str, **order: Any) -> None:
 
 
 class Site:
-    """The site as it is deployed: gunicorn with several processes."""
+    """The site as it is deployed."""
 
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self.url = process, f"http://127.0.0.1:{port}"
@@ -184,14 +185,16 @@ def site(
     processes: int = 3,
     threads: int = 16,
     application: str = "sipgate_project.wsgi",
-    **told: Any,
+    server: Sequence[str] = (),
+    **variables: str,
 ) -> Iterator[Site]:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "gunicorn", application, "--bind", f"127.0.0.1:{port}"]
-    command += ["--workers", str(processes), "--threads", str(threads)]
-    command += ["--log-level", "error", "--access-logfile", "/dev/null"]
-    running = Site(subprocess.Popen(command, env=environment(**told)), port)
+    """Serve it by gunicorn, or by the Python arguments of another ``server`` with ``{port}``."""
+    port = free_port()
+    gunicorn = ["-m", "gunicorn", application, "--bind", "127.0.0.1:{port}"]
+    gunicorn += ["--workers", str(processes), "--threads", str(threads)]
+    gunicorn += ["--log-level", "error", "--access-logfile", "/dev/null"]
+    command = [sys.executable, *(word.format(port=port) for word in server or gunicorn)]
+    running = Site(subprocess.Popen(command, env={**environment(), **variables}), port)
     try:
         running.wait_until_ready()
         yield running

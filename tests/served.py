@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import requests
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-the-tests-only"
@@ -23,8 +24,7 @@ class Served:
     """One gunicorn with one worker. ``environment`` is what a command beside it needs."""
 
     def __init__(self, folder: Path, database: str, *, application: str, **variables: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.environment = {
             "PATH": os.environ["PATH"],
             "SECRET_KEY": "tests-only-" * 4,

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 
 from sipgate_sandbox.control import SandboxControl
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
@@ -37,7 +37,7 @@ class Stand:
 @contextmanager
 def stand(**variables: str) -> Iterator[Stand]:
     """Yield a running project with the superuser *olga*; it and its sandbox are gone afterwards."""
-    port, sandbox_port = free_ports(2)
+    port, sandbox_port = free_port(), free_port()
     with tempfile.TemporaryDirectory(prefix="sipgate-stand-") as folder:
         environment = {
             **os.environ,
@@ -90,11 +90,3 @@ def wait(url: str, process: subprocess.Popen[bytes]) -> None:
         except requests.ConnectionError:
             time.sleep(0.05)
     raise RuntimeError("The project did not start.")
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -6,7 +6,6 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from celery.result import AsyncResult
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
 from tests.concurrency.celery_app import celery
-from tests.conftest import Connect
+from tests.conftest import Connect, wait_for
 from tests.processes import environment
 from tests.rotator import Rotator
 
@@ -79,7 +78,7 @@ def test_a_worker_that_is_told_to_stop(
         assert [result.get(timeout=60)[0] for result in results] == [1] * 4
         stale = connect(age=400).pk
         waiting = [worker.use(stale) for _ in range(3)]
-        wait_for(lambda: rotator.counts()["arrived"] == 5, worker)
+        wait_for(lambda: rotator.counts()["arrived"] == 5, worker.log.read_text)
         worker.stop()
         assert {result.get(timeout=10)[0] for result in waiting} == {2}, (
             "a task that runs is finished"
@@ -104,7 +103,7 @@ class Worker:
             self.process = subprocess.Popen(
                 command, env={**environment(), **variables}, stdout=file, stderr=file
             )
-        wait_for(lambda: " ready." in self.log.read_text(), self)
+        wait_for(lambda: " ready." in self.log.read_text(), self.log.read_text)
 
     def use(self, connection: int, **options: Any) -> AsyncResult:
         return self.client.send_task("tests.concurrency.celery_app.use", [connection], **options)
@@ -128,14 +127,6 @@ def start(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Wor
             worker.client.close()
 
     return started
-
-
-def wait_for(happened: Callable[[], Any], worker: Worker) -> None:
-    give_up = time.monotonic() + 60
-    while not happened():
-        assert time.monotonic() < give_up, worker.log.read_text()[-3000:]
-        assert worker.process.poll() is None, worker.log.read_text()[-3000:]
-        time.sleep(0.05)
 
 
 def versions() -> set[int]:

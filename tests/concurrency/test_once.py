@@ -5,14 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from datetime import timedelta
 
 import pytest
-from django.utils import timezone
 
 from sipgate_provider import tokens
-from sipgate_provider.models import SipgateToken, State
-from tests.conftest import Connect
+from sipgate_provider.models import State
+from tests.conftest import Connect, make_stale, wait_for
 from tests.processes import Worker, environment, workers
 from tests.rotator import Rotator
 
@@ -35,7 +33,7 @@ def test_a_hundred_rotations(connect: Connect, rotator: Rotator) -> None:
     connection = connect().pk
     with workers(2) as crowd:
         for _ in range(100):
-            make_stale(connection)
+            make_stale()
             for worker in crowd:
                 worker.tell(connection=connection, threads=4)
             assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
@@ -85,11 +83,7 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, rotator: R
     rotator.set(latency=1)
     with workers(1) as crowd:
         crowd[0].tell(connection=connection, threads=2)
-        give_up = time.monotonic() + 10
-        while not rotator.counts().get("arrived") and time.monotonic() < give_up:
-            time.sleep(
-                0.02
-            )  # until the token has been sent; before that, the end of the worker means: not sent
+        wait_for(lambda: rotator.counts()["arrived"])
         crowd[0].process.terminate()
         crowd[0].process.join(20)
     assert tokens.load(connection).number == 2
@@ -112,16 +106,9 @@ def test_a_command_ends_though_sipgate_hangs(connect: Connect, rotator: Rotator)
     assert (row.number, row.state, row.unanswered) == (1, State.FAILING, True)
 
 
-def make_stale(connection: int) -> None:
-    moment = timezone.now() - timedelta(seconds=400)
-    SipgateToken.objects.filter(pk=connection).update(
-        issued_at=moment, expires_at=moment + timedelta(seconds=300)
-    )
-
-
 def one_rotation(crowd: list[Worker], connection: int, version: int) -> None:
     """Let everybody ask for the stale token at once; check that all got the same new one."""
-    make_stale(connection)
+    make_stale()
     for worker in crowd:
         worker.tell(connection=connection, threads=THREADS)
     outcomes = [outcome for worker in crowd for outcome in worker.read()]
@@ -136,11 +123,8 @@ def rotate(crowd: list[Worker], connection: int, rotator: Rotator, rounds: int) 
     counts = rotator.counts()
     assert (counts["refresh"], counts["rotated"], counts["reuse"]) == (rounds, rounds, 0)
     row = tokens.load(connection)
-    assert (row.state, row.lease_holder, row.refresh_count) == (
-        State.ACTIVE,
-        "",
-        first - 1 + rounds,
-    )
+    assert (row.state, row.lease_holder) == (State.ACTIVE, "")
+    assert row.refresh_count == first - 1 + rounds
 
 
 COMMAND = """

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gzip
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,11 +13,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from django.conf import settings as django_settings
-from django.utils import timezone
 
-from sipgate_provider.models import SipgateToken
 from sipgate_sandbox.launch import Running
+from tests.conftest import make_stale, session_of, wait_for
 from tests.journey import Browser, Person
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
@@ -51,14 +47,10 @@ class TestWithEverythingOn:
 
     def test_an_interrupted_refresh(self, watch: Watch, browser: Browser) -> None:
         browser.sign_in()
-        moment = timezone.now() - timedelta(seconds=400)
-        SipgateToken.objects.update(issued_at=moment, expires_at=moment + timedelta(seconds=300))
-        session = str(browser.site.cookies[django_settings.SESSION_COOKIE_NAME].value)
+        make_stale()
         with watch(EVERYTHING + FAULTS["INTERRUPTION"]) as watched:
-            watched.site.get("/account", session=session)
-            give_up = time.monotonic() + 10
-            while b"INTERRUPTION" not in b"".join(watched.sent) and time.monotonic() < give_up:
-                time.sleep(0.1)
+            watched.site.get("/account", session=session_of(browser.site))
+            wait_for(lambda: b"INTERRUPTION" in b"".join(watched.sent))
         watched.assert_silent(about="INTERRUPTION")
 
 
@@ -136,18 +128,15 @@ Watch = Any
 
 
 @pytest.fixture
-def watch(
-    sandbox: Running, transactional_db: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Watch:
+def watch(sandbox: Running, transactional_db: None, tmp_path: Path) -> Watch:
     """Serve the site by a module with this text; when the site has stopped, all is sent."""
 
     @contextmanager
     def watching(text: str) -> Iterator[Watched]:
         (tmp_path / "watched.py").write_text(text)
         with sentry() as (address, arrived):
-            monkeypatch.setenv("SENTRY_DSN", address)
-            monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-            with site(processes=1, threads=4, application="watched") as running:
+            variables = {"SENTRY_DSN": address, "PYTHONPATH": str(tmp_path)}
+            with site(processes=1, threads=4, application="watched", **variables) as running:
                 one = Watched(running, sandbox, arrived)
                 yield one
                 one.person.close()

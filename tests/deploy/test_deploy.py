@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import tools
+from tests.ports import free_port
 from tests.served import Served, served
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,11 +130,6 @@ def certificate(folder: Path) -> None:
             serialization.NoEncryption(),
         )
     )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
 
 
 class Nginx:

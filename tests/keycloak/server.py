@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -26,6 +25,7 @@ from sipgate_sandbox.people import PEOPLE
 from sipgate_sandbox.scopes import SCOPES
 from tests.keycloak import distribution
 from tests.keycloak.admin import Administrator
+from tests.ports import free_port
 
 PASSWORD = "sipgate"
 """Of every person in the realm."""
@@ -100,7 +100,7 @@ class Process:
         self._home = distribution.installed()
         self._folder = folder
         self.administrator_password = secrets.token_urlsafe(16)
-        self._port, self._management_port = free_ports(2)
+        self._port, self._management_port = free_port(), free_port()
         self.url = f"http://localhost:{self._port}"
 
     @contextmanager
@@ -188,14 +188,3 @@ def realm(name: str, redirect_uris: Iterable[str]) -> Iterator[Keycloak]:
         stack.callback(keycloak.administrator.close)
         keycloak.create_realm(redirect_uris)
         yield keycloak
-
-
-def free_ports(number: int) -> list[int]:
-    """Return numbers of ports on which nothing listens now."""
-    sockets = [socket.socket() for _ in range(number)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports

@@ -18,10 +18,10 @@ from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, State
 from tests.concurrency.crew import Crew, end_leases, meet
 from tests.concurrency.points import KILL, LOST, PAUSE
+from tests.conftest import make_stale
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import ROSA
 from tests.keycloak.conftest import Visitor
-from tests.keycloak.test_journey import make_stale
 from tests.processes import Worker, workers
 
 pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(600)]

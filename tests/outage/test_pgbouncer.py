@@ -16,6 +16,7 @@ import pytest
 
 from tests import postgres, tools
 from tests.outage.test_outage import Process
+from tests.ports import free_port
 from tests.rotator import Rotator
 from tests.served import ROOT, served
 
@@ -49,8 +50,7 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
     text = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     shown = re.search(r"^\[databases\]\n.*?(?=^```)", text, flags=re.MULTILINE | re.DOTALL)
     assert shown
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     where = f"host={parse_qs(urlsplit(server.url).query)['host'][0]} dbname=postgres user=postgres"
     settings = re.sub(r"^sipgate = .*$", f"sipgate = {where}", shown[0], flags=re.MULTILINE)
     settings += (

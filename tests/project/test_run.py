@@ -9,20 +9,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import requests
 
 from sipgate_sandbox.launch import sign_in
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_two_instances_of_a_checkout(checkout: Path) -> None:
     """Each ends its start with four lines, and signs people in; SIGTERM leaves nothing behind."""
-    ports = free_ports(4)
+    ports = [free_port() for _ in range(4)]
     with requests.Session() as browser, run(checkout, *ports[:2]) as first:
         names = [line.split()[0] for line in first.lines[-4:]]
         assert names == ["Site", "Sandbox", "Administrator", "Tutorial"]
@@ -41,7 +42,7 @@ def test_two_instances_of_a_checkout(checkout: Path) -> None:
 
 
 def test_stopped_while_the_sandbox_starts(checkout: Path) -> None:
-    ports = free_ports(2)
+    ports = [free_port(), free_port()]
     process = start(checkout, *ports)
     database = checkout / "var" / f"sandbox-{ports[1]}.sqlite3"
     while process.poll() is None and not database.exists():
@@ -108,14 +109,6 @@ def start(checkout: Path, port: int, sandbox_port: int) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [
-            stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)
-        ]
-        return [one.getsockname()[1] for one in sockets]
 
 
 @pytest.fixture

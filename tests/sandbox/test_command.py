@@ -14,6 +14,7 @@ import requests
 
 from sipgate_sandbox import faults
 from sipgate_sandbox.launch import Running, launch
+from tests.ports import free_port
 from tests.raw_server import cut, serving, whole
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,8 +130,3 @@ def one_sentence(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert done.stderr.startswith("sandbox: ")
     for word in words:
         assert word in done.stderr
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
