@@ -27,9 +27,10 @@ from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_http_methods
 
 from sipgate_provider import conf, errors, links, problems
 from sipgate_provider.errors import Kind
@@ -54,9 +55,6 @@ class SipgateLoginView(OAuth2LoginView):
     adapter: SipgateOAuth2Adapter
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method not in {"GET", "POST"}:
-            # allauth would take them for the confirmed form, and Django asks for no CSRF token.
-            return HttpResponseNotAllowed(["GET", "POST"])
         elsewhere = _canonical_url(request)
         if elsewhere:
             return HttpResponseRedirect(elsewhere)
@@ -76,8 +74,6 @@ class SipgateCallbackView(OAuth2CallbackView):
     adapter: SipgateOAuth2Adapter
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
         self.query = Secret(request.META.get("QUERY_STRING", ""))
         is_ambiguous = any(len(values) > 1 for _name, values in request.GET.lists())
         self.adapter.code = _take(request, "code")
@@ -250,5 +246,6 @@ def _view(view_class: Any) -> Callable[..., HttpResponse]:
     return transaction.non_atomic_requests(never_cache(view))
 
 
-oauth2_login = _view(SipgateLoginView)
-oauth2_callback = _view(SipgateCallbackView)
+# allauth would take HEAD for the confirmed form, and Django asks for no CSRF token with it.
+oauth2_login = require_http_methods(["GET", "POST"])(_view(SipgateLoginView))
+oauth2_callback = require_GET(_view(SipgateCallbackView))
