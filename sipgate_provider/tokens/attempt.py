@@ -14,7 +14,7 @@ from django.utils import timezone
 from sipgate_provider import errors, metrics, signals
 from sipgate_provider.models import SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import clients, database, rows
+from sipgate_provider.tokens import clients, database, lease, rows
 from sipgate_provider.tokens.decide import FOUND_HERE, Decision, Outcome, Tell, decide
 from sipgate_provider.tokens.lock import Busy
 
@@ -143,7 +143,7 @@ class Attempt:
         holder, self.holder = self.holder, ""
         try:
             if holder:
-                return rows.give_back(self.row, holder, unanswered=unanswered, **changes)
+                return lease.give_back(self.row, holder, unanswered=unanswered, **changes)
             return bool(changes) and rows.note(self.row, **changes)
         except database.AWAY as error:
             connections[database.using()].close()

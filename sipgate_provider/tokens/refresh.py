@@ -42,7 +42,16 @@ from sipgate_provider import errors
 from sipgate_provider.models import SipgateToken, State, Version
 from sipgate_provider.remote import line, oauth
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.tokens import background, clients, database, endings, journal, rows, sealing
+from sipgate_provider.tokens import (
+    background,
+    clients,
+    database,
+    endings,
+    journal,
+    lease,
+    rows,
+    sealing,
+)
 from sipgate_provider.tokens.attempt import Attempt
 from sipgate_provider.tokens.decide import FOUND_HERE, Outcome, outcome_of
 from sipgate_provider.tokens.lock import Busy, lock
@@ -51,7 +60,7 @@ logger = logging.getLogger(__name__)
 
 POLL_FIRST, POLL_LONGEST = 0.01, 0.08
 """Seconds between two looks at a row that another thread or process is refreshing."""
-LATEST = rows.LEASE.total_seconds() - oauth.ANSWER_SECONDS - 1
+LATEST = lease.LENGTH.total_seconds() - oauth.ANSWER_SECONDS - 1
 """Seconds from asking for the lease until it is too late to send: it has to last for the answer,
 and for one second to write the journal."""
 
@@ -122,7 +131,7 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
         # Lease: only if the row is still as it was read, and no lease is running. Killed from here
         # on: *unanswered* stays set. The next process waits for the end of the lease, then sends.
         asked, attempt.holder = clock(), uuid.uuid4().hex
-        if not rows.take_lease(row, attempt.holder):
+        if not lease.take(row, attempt.holder):
             raise Busy
         file = _checked(attempt, asked)
         if file is not None:

@@ -1,5 +1,5 @@
-"""Reads and writes the rows of tokens, which no other module does. Every change is one UPDATE with
-a condition.
+"""Reads and writes the rows of tokens. Only ``lease`` writes them besides. Every change is one
+UPDATE with a condition.
 
 If an UPDATE changes no row, somebody else has changed it, and the newer state stays. The lease
 decides who may send a refresh token; consent and number decide whose answer counts, whoever has the
@@ -27,9 +27,6 @@ from sipgate_provider.remote import oauth
 from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.tokens import clients, database, sealing
 
-LEASE = timedelta(seconds=45)
-"""How long one refresh may hold a connection, by the database's clock; longer than answer and
-journal may take."""
 ASSUMED_LIFETIME = timedelta(seconds=300)
 """Of an access token whose ``expires_in`` is missing or odd."""
 KEEP_SHARE = 0.5
@@ -83,38 +80,15 @@ def place(version: Version) -> str:
     return f"tokens {version.connection} {version.number}"
 
 
-# --- the lease ------------------------------------------------------------------------------------
-
-
-def _as_read(row: SipgateToken) -> dict[str, Any]:
+def as_read(row: SipgateToken) -> dict[str, Any]:
+    """Return the condition that a row is still as it was read."""
     names = ("consent", "number", "state", "next_attempt_at", "unanswered")
     return {"pk": row.pk, **{name: getattr(row, name) for name in names}}
 
 
-def take_lease(row: SipgateToken, holder: str) -> bool:
-    """Take the lease if the row is as it was read and no other lease runs; *unanswered* is set with
-    it."""
-    is_free = Q(lease_until=None) | Q(lease_until__lte=Now())
-    return bool(
-        SipgateToken.objects.filter(is_free, **_as_read(row)).update(
-            lease_holder=holder, lease_until=Now() + LEASE, unanswered=True
-        )
-    )
-
-
-def give_back(row: SipgateToken, holder: str, *, unanswered: bool, **changes: Any) -> bool:
-    """Give the lease back, with what is to be noted. False: somebody else has it, or an
-    administrator has asked for a new sign-in; then nothing else is noted."""
-    held = SipgateToken.objects.filter(pk=row.pk, lease_holder=holder)
-    if held.exclude(ASKED).update(**FREE, unanswered=unanswered, **changes):
-        return True
-    held.update(**FREE, unanswered=unanswered)
-    return False
-
-
 def note(row: SipgateToken, **changes: Any) -> bool:
     """Note what was found before there was a lease. False: the row has changed."""
-    return bool(SipgateToken.objects.filter(**_as_read(row)).update(**changes))
+    return bool(SipgateToken.objects.filter(**as_read(row)).update(**changes))
 
 
 # --- tokens ---------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ leased = threading.local()
 def watch() -> None:
     """Have the points of a refresh told, at which it becomes true that a token is sent, answered,
     or kept."""
-    replace("tokens.rows.take_lease", takes)
+    replace("tokens.lease.take", takes)
     replace("remote.oauth.refresh", asks)
     replace("tokens.journal.write", keeps)
     replace("tokens.rows.store_refreshed", keeps)
@@ -135,7 +135,7 @@ def keeps(real: Callable[..., Any]) -> Callable[..., Any]:
 def shorten(seconds: dict[str, float]) -> None:
     """Let leases and answers last for some seconds only, as far as the promises' times can be
     shortened."""
-    replace("tokens.rows.LEASE", lambda _real: timedelta(seconds=seconds["lease"]))
+    replace("tokens.lease.LENGTH", lambda _real: timedelta(seconds=seconds["lease"]))
     replace("remote.oauth.ANSWER_SECONDS", lambda _real: seconds["answer"])
     replace("tokens.refresh.LATEST", lambda _real: seconds["lease"] - seconds["answer"] - 1)
 

@@ -23,7 +23,7 @@ from django.utils import timezone
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import background, rows
+from sipgate_provider.tokens import background, lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
 from tests.conftest import Connect, issued, wait_for
@@ -48,17 +48,17 @@ class TestLease:
             with transaction.atomic():
                 SipgateToken.objects.update(**changes)
                 before = SipgateToken.objects.values().get()
-                assert not rows.take_lease(row, "late"), changes
+                assert not lease.take(row, "late"), changes
                 if "lease_until" not in changes:
                     assert not rows.note(row, reason=Reason.UNEXPECTED), changes
                 assert SipgateToken.objects.values().get() == before
                 transaction.set_rollback(True)
-        assert rows.take_lease(row, "first")
+        assert lease.take(row, "first")
 
     def test_it_lasts_45_seconds_by_the_databases_clock(self, connect: Connect) -> None:
         row = tokens.load(connect(age=400).pk)
         with time_machine.travel(timezone.now() + timedelta(hours=1)):
-            assert rows.take_lease(row, "holder")
+            assert lease.take(row, "holder")
         taken = SipgateToken.objects.annotate(now=Now()).get()
         assert abs(taken.lease_until - taken.now - timedelta(seconds=45)) < timedelta(seconds=2)
 
@@ -66,17 +66,17 @@ class TestLease:
         self, connect: Connect
     ) -> None:
         row = tokens.load(connect(age=400).pk)
-        assert rows.take_lease(row, "killed")
+        assert lease.take(row, "killed")
         SipgateToken.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
         row = tokens.load(row.pk)
         assert row.unanswered
-        assert rows.take_lease(row, "next")
+        assert lease.take(row, "next")
 
     def test_it_is_given_back_by_its_holder_only(self, connect: Connect) -> None:
         row = tokens.load(connect(age=400).pk)
-        assert rows.take_lease(row, "late")
+        assert lease.take(row, "late")
         SipgateToken.objects.update(lease_holder="another")
-        assert not rows.give_back(row, "late", unanswered=False, state=State.FAILING)
+        assert not lease.give_back(row, "late", unanswered=False, state=State.FAILING)
         row = tokens.load(row.pk)
         assert (row.lease_holder, row.state, row.unanswered) == ("another", State.ACTIVE, True)
 
@@ -99,7 +99,7 @@ class TestLease:
             SipgateToken.objects.filter(pk=row.pk).update(number=row.number + 1)
             return False
 
-        broken("tokens.rows.take_lease", lambda _real: taken_by_another)
+        broken("tokens.lease.take", lambda _real: taken_by_another)
         assert refresh(connect(age=400).pk, seen=1, by="caller", patience=0).number == 2
 
     def test_the_lock_excludes_however_long_its_holder_is_paused(
@@ -210,7 +210,7 @@ class TestAnswer:
         self, connect: Connect, rotator: Rotator
     ) -> None:
         row = tokens.load(connect(age=400).pk)
-        assert rows.take_lease(row, "paused")
+        assert lease.take(row, "paused")
         SipgateToken.objects.update(lease_holder="other")
         stored = rows.store_refreshed(row.version._replace(number=2), issued(rotator))
         assert stored is not None
@@ -256,7 +256,7 @@ class TestAnswer:
         self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
     ) -> None:
         rotator.set(fault="500", times=1)
-        broken("tokens.rows.give_back", lambda _real: database_is_away)
+        broken("tokens.lease.give_back", lambda _real: database_is_away)
         with pytest.raises(errors.SipgateUnavailable, match="500"):
             tokens.token(connect(age=400))
 

@@ -96,30 +96,30 @@ RULES = [
     ),
     Rule(
         "a lease is no reason to wait",
-        {"tokens.rows.take_lease": forgets("lease_until")},
+        {"tokens.lease.take": forgets("lease_until")},
         REFRESH,
     ),
     Rule(
         "a lease ends at once",
-        {"tokens.rows.LEASE": becomes(timedelta(seconds=-1))},
+        {"tokens.lease.LENGTH": becomes(timedelta(seconds=-1))},
         REFRESH,
     ),
     Rule(
         "a lease ends by the clock of this machine",
-        {"tokens.rows.Now": lambda _real: lambda: Value(timezone.now())},
+        {"tokens.lease.Now": lambda _real: lambda: Value(timezone.now())},
         REFRESH,
     ),
     *(
         Rule(
             f"a lease is taken although the row has another {column} than it had",
-            {"tokens.rows._as_read": lacks(column)},
+            {"tokens.rows.as_read": lacks(column)},
             REFRESH,
         )
         for column in ("consent", "number", "state", "next_attempt_at", "unanswered")
     ),
     Rule(
         "a token that was sent and not answered does not count as unanswered",
-        {"tokens.rows.take_lease": leaves_unanswered_alone},
+        {"tokens.lease.take": leaves_unanswered_alone},
         f"{REFRESH} {KILLED}",
     ),
     Rule(
@@ -129,7 +129,7 @@ RULES = [
     ),
     Rule(
         "anybody gives a lease back",
-        {"tokens.rows.give_back": forgets("lease_holder")},
+        {"tokens.lease.give_back": forgets("lease_holder")},
         REFRESH,
     ),
     Rule(

@@ -13,7 +13,7 @@ from django.conf import settings as django_settings
 from sipgate_provider import conf
 from sipgate_provider.models import ADVISORY_SHARE, MANDATORY_SHARE
 from sipgate_provider.remote import line, oauth, session
-from sipgate_provider.tokens import rows
+from sipgate_provider.tokens import lease, rows
 from sipgate_provider.tokens.refresh import LATEST
 
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
@@ -43,7 +43,7 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert longest_call < rows.ASSUMED_LIFETIME * MANDATORY_SHARE
     assert 0 < MANDATORY_SHARE < ADVISORY_SHARE < 1
     assert line.CONNECT_SECONDS + oauth.ANSWER_SECONDS <= conf.wait_seconds() < 30, "as gunicorn"
-    assert 0 < LATEST < rows.LEASE.total_seconds() - oauth.ANSWER_SECONDS
+    assert 0 < LATEST < lease.LENGTH.total_seconds() - oauth.ANSWER_SECONDS
     assert conf.page_wait() < 2
 
 
