@@ -1,4 +1,4 @@
-"""For sites under an ASGI server: a process that is told to end finishes its refreshes first."""
+"""For sites under an ASGI server: a process that is told to stop finishes its refreshes first."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Application = Callable[[Any, Any, Any], Awaitable[None]]
 def ending_in_order(application: Application) -> Application:
     """Return an ASGI application that also answers the *lifespan* protocol, which Django does not.
 
-    When the server is about to end, queued refreshes are cancelled, and the process waits for those
-    that were sent. uvicorn by itself ends at SIGTERM without waiting for threads.
+    When the server shuts down, the app cancels queued refreshes and waits for those it has sent.
+    uvicorn alone would end on SIGTERM without waiting for threads.
     """
 
     async def wrapped(scope: Any, receive: Any, send: Any) -> None:

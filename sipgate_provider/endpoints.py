@@ -1,7 +1,7 @@
-"""Addresses of an OpenID Connect server: derives one from another, and tells which are local.
+"""Derives addresses of an OpenID Connect server from one another, and tells which are local.
 
-Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. Nothing
-is derived from an address of another shape.
+Keycloak puts all endpoints of a realm below ``…/realms/<realm>/protocol/openid-connect/``. From an
+address of another form, this module derives nothing.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 REALMS = frozenset({"third-party", "sipgate-apps"})
-"""sipgate's realms for other people's clients."""
+"""sipgate's realms for the clients of others."""
 COMMON = "/protocol/openid-connect/"
-"""What the addresses of Keycloak's endpoints have in common."""
+"""What the addresses of Keycloak's endpoints share."""
 
 
 def sibling(url: str, name: str) -> str:
@@ -28,8 +28,7 @@ def issuer_from(auth_url: str) -> str:
 
 
 def realm_of_client(client_id: str) -> str:
-    """Return the realm that a client id of sipgate names behind its colon; empty for none of
-    sipgate's."""
+    """Return the realm that a client id names after its colon; empty if it is not sipgate's."""
     suffix = client_id.rpartition(":")[2]
     return suffix if suffix in REALMS else ""
 

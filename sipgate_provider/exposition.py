@@ -1,7 +1,7 @@
-"""What Prometheus reads: the counters of ``metrics``, and gauges counted when it asks.
+"""What Prometheus reads: the counters of ``metrics``, and gauges that are counted on request.
 
-With ``PROMETHEUS_MULTIPROC_DIR`` in its environment, which only prometheus-client reads, one answer
-has the counts of every process; without it, those of the process that answers.
+With ``PROMETHEUS_MULTIPROC_DIR`` in the environment, which only prometheus-client reads, an answer
+has the counts of all processes; without it, those of the process that answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Gauges(Collector):
-    """Counts connections, endings and the journal. While the database is away, nothing."""
+    """Counts connections, endings and the journal; nothing while the database does not answer."""
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return ()  # a registry asks for names at the start, when there may be no database
@@ -37,7 +37,7 @@ class Gauges(Collector):
                 states = dict(rows.annotate(number=Count("pk")))
                 endings = Ending.objects.count()
         except DatabaseError as error:
-            logger.error("The connections could not be counted: %s", type(error).__name__)
+            logger.error("Could not count the connections: %s", type(error).__name__)
             return
         yield GaugeMetricFamily(
             "sipgate_journal_entries",
@@ -51,7 +51,7 @@ class Gauges(Collector):
             connections.add_metric([state], states.get(state, 0))
         yield connections
         yield GaugeMetricFamily(
-            "sipgate_endings_waiting", "Endings that wait for sipgate.", endings
+            "sipgate_endings_waiting", "Grants that are still to be ended at sipgate.", endings
         )
 
 

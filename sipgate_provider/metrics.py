@@ -1,6 +1,6 @@
 """Makes the counters and histograms for Prometheus; ``exposition`` lets Prometheus read them.
 
-Each label has a fixed set of values, or its caller bounds them (endpoint templates). No user,
+Each label has a fixed set of values, or its caller limits them (endpoint templates). No user,
 connection or secret can become a label.
 """
 
@@ -13,10 +13,10 @@ from prometheus_client import Counter, Histogram
 
 OTHER = "other"
 ACTORS = ("caller", "user", "keepalive", OTHER)
-"""Who caused a refresh: code that asked for a token, a user who pressed a button, keepalive, or an
-administrator."""
+"""Who asked for a refresh: code that needed a token, a user who pressed a button, keepalive, or
+somebody else, such as an administrator."""
 PATIENT = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 35.0, 60.0)
-"""Seconds: up to a refresh that was sent twice."""
+"""Bucket limits in seconds; the last ones cover a repeated refresh."""
 
 Labels = Mapping[str, Iterable[str]]
 """The values of each label; none if the caller bounds them."""
@@ -24,8 +24,8 @@ NONE: Labels = {}
 
 
 def counter(name: str, text: str, labels: Labels = NONE) -> Counter:
-    """Return a counter ``sipgate_…``. Its series begin at 0, so that the first event is an
-    increase."""
+    """Return a counter ``sipgate_…``. Its series begin at 0, so that Prometheus sees the first
+    event as an increase."""
     made = Counter(f"sipgate_{name.removesuffix('_total')}", text, tuple(labels))
     _begin(made, labels)
     return made

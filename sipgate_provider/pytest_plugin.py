@@ -1,7 +1,7 @@
-"""Fixtures for the tests of a site.
+"""Fixtures for tests of a site.
 
-pytest loads this module in every run of an environment that has the package, so nothing is imported
-before a test asks for it.
+pytest loads this module in every environment that has the package, so it imports nothing before a
+test asks for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def sipgate() -> Iterator[FakeSipgate]:
-    """A sipgate that answers as the test says; ``sipgate.connect(user)`` connects a user."""
+    """A fake sipgate that answers as the test says; ``sipgate.connect(user)`` connects a user."""
     from sipgate_provider.testing import fake_sipgate
 
     with fake_sipgate() as fake:
@@ -35,7 +35,7 @@ def _sipgate_sandbox_process() -> Iterator[Any]:
 
 @pytest.fixture
 def sipgate_sandbox(_sipgate_sandbox_process: Any, transactional_db: None) -> Iterator[Sandbox]:
-    """The sandbox, as new; ``sipgate_sandbox.sign_in(client)`` signs a person in there."""
+    """A fresh sandbox; ``sipgate_sandbox.sign_in(client)`` signs in with one of its people."""
     from sipgate_provider.testing import pointed_at
     from sipgate_sandbox.launch import sign_in
 

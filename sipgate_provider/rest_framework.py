@@ -27,7 +27,7 @@ from sipgate_provider import decorators, errors, links, problems, scopes
 
 
 class SipgateProblem(APIException):
-    """What keeps a user from using sipgate, as an answer of any exception handler."""
+    """A problem as an exception, which any exception handler can answer."""
 
     def __init__(self, problem: problems.Problem) -> None:
         self.status_code = problem.status
@@ -35,12 +35,12 @@ class SipgateProblem(APIException):
 
 
 def sipgate_connection(*needed: str) -> type[BasePermission]:
-    """Return a permission for users with a living sipgate connection, a class.
+    """Return a permission class for users with a working sipgate connection.
 
-    The view has ``request.sipgate``, its ``SipgateClient``.
+    The view finds the user's ``SipgateClient`` in ``request.sipgate``.
 
     Args:
-        needed: scopes, all of which must be granted; a parent covers its children.
+        needed: the scopes that the view needs; a parent covers its children.
     """
 
     class HasSipgateConnection(BasePermission):
@@ -62,7 +62,7 @@ def sipgate_connection(*needed: str) -> type[BasePermission]:
 
 
 def exception_handler(exc: Exception, context: dict[str, Any]) -> Response | None:
-    """Answer sipgate's errors in views with problem documents, all others as usual."""
+    """Answer errors of sipgate with problem documents, and all others as usual."""
     if not isinstance(exc, errors.SipgateError):
         usual: Response | None = usual_handler(exc, context)
         return usual

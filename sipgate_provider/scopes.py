@@ -1,4 +1,4 @@
-"""Tells which scopes a page needs beyond the configured ones, and whether those granted suffice."""
+"""Knows which scopes the code needs, and tells whether the granted ones suffice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def words(scopes: str | Iterable[str]) -> tuple[str, ...]:
 
 
 def note_needed(needed: Iterable[str], *, by: object) -> None:
-    """Remember that a view asks for scopes, so that the doctor can find out if sipgate has them."""
+    """Remember that a view needs scopes, so that the doctor can ask sipgate about them."""
     name = f"{getattr(by, '__module__', '')}.{getattr(by, '__qualname__', '')}"
     if name.startswith("django.utils.decorators"):  # method_decorator shows a stand-in
         name = "a class-based view"
@@ -24,12 +24,12 @@ def note_needed(needed: Iterable[str], *, by: object) -> None:
 
 
 def needed_by_code() -> dict[str, list[str]]:
-    """Return the scopes that the code loaded so far asks for, and which views do."""
+    """Return the scopes that the code loaded so far needs, each with the views that need it."""
     return {scope: sorted(views) for scope, views in sorted(_needed.items())}
 
 
 def suffices(granted: Iterable[str], *, needed: str) -> bool:
-    """Tell whether ``needed`` was granted, ``all``, or a parent (``sessions:write`` for SMS)."""
+    """Tell whether ``granted`` has ``needed``, ``all`` or a parent (``sessions:write`` for SMS)."""
     have = set(granted)
     if "all" in have or needed in have:
         return True
@@ -45,14 +45,14 @@ def missing(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]
 
 
 def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors.MissingPermission:
-    """Return ``NotAvailable`` instead if the scope was granted, so the feature is not there."""
+    """Return ``NotAvailable`` instead if the scope was granted, so that it is not the cause."""
     have = tuple(granted)
     is_granted = any(suffices(have, needed=scope) for scope in error.scopes)
     if isinstance(error, errors.NotAvailable) or not is_granted:
         return error
     return errors.NotAvailable(
         f"{error.message} The scope was granted: perhaps the feature is not booked, or the request "
-        "is wrong, such as an id of somebody else.",
+        "is wrong, for example with somebody else's id.",
         scopes=error.scopes,
         endpoint=error.endpoint,
         status=error.status,
@@ -62,12 +62,12 @@ def explained(error: errors.MissingPermission, granted: Iterable[str]) -> errors
 
 
 def narrowest(alternatives: Iterable[str]) -> tuple[str, ...]:
-    """Return the one of ``alternatives`` that allows least, if one can be asked for."""
+    """Return the one of ``alternatives`` that allows least, if a client can ask for one."""
     possible = [scope for scope in alternatives if scope != "internal"]
     return (max(possible, key=lambda scope: scope.count(":")),) if possible else ()
 
 
 def widened(granted: Iterable[str], *, needed: Iterable[str]) -> tuple[str, ...]:
-    """Return what to ask for so that ``needed`` comes on top: a consent replaces the former one."""
+    """Return what to ask for to add ``needed``: each consent replaces the former one."""
     have = tuple(granted)
     return tuple(sorted({*have, *missing(have, needed=needed)}))

@@ -1,4 +1,4 @@
-"""The keepalive for task queues: a plain function that any of them can run at regular intervals."""
+"""Keepalive for task queues: a plain function to run at regular intervals."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from sipgate_provider.ops import keepalive as keeping
 
 
 def keepalive() -> dict[str, object]:
-    """Do once what ``manage.py sipgate_keepalive`` does; return its report as ``--json`` has it.
+    """Do once what ``manage.py sipgate_keepalive`` does; return its report, as ``--json`` does.
 
-    Two may run at once.
+    Several may run at once.
 
     Raises:
         errors.SipgateError: it stopped early. The message says why.

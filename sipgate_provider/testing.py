@@ -1,4 +1,4 @@
-"""For the tests of a site: a sipgate that answers as the test says, and the sandbox.
+"""For tests of a site: a fake sipgate that answers as the test says, and the sandbox.
 
 ::
 
@@ -8,8 +8,8 @@
         client.force_login(admin_user)
         assert "+4921199990000" in client.get("/numbers").content.decode()
 
-pytest finds the fixtures ``sipgate`` and ``sipgate_sandbox`` by itself; without pytest, use
-``fake_sipgate``.
+pytest finds the fixtures ``sipgate`` and ``sipgate_sandbox`` without an import; other test runners
+can use ``fake_sipgate``.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def connect(
     """Connect a user with sipgate as if they had signed in there, without asking sipgate.
 
     Args:
-        user: a stored user of the site.
-        scopes: what was granted; what sign-ins ask for by default.
-        uid: sipgate's uid, such as ``1000000w0``; by default one that is not taken.
-        neo: the account is of the line *neo* instead of *classic*.
+        user: a saved user of the site.
+        scopes: the granted scopes; by default those that sign-ins ask for.
+        uid: sipgate's uid, such as ``1000000w0``; by default an unused one.
+        neo: the account's product line is *neo* instead of *classic*.
 
     Returns the connection. Its tokens are valid for a day.
     """
@@ -77,7 +77,7 @@ def connect(
 
 
 def _jwt(claims: Mapping[str, Any]) -> str:
-    """Return a token whose claims can be read, as sipgate's; nobody has signed it."""
+    """Return an unsigned token with claims, as sipgate's tokens have."""
     parts = ({"alg": "none"}, {"jti": str(uuid4()), **claims})
     encoded = (base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts)
     return f"{'.'.join(part.rstrip('=') for part in encoded)}.unsigned"
@@ -85,7 +85,7 @@ def _jwt(claims: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the site asked: ``params`` has a list of texts for each name."""
+    """A request of the site: ``params`` has a list of strings for each name."""
 
     method: str
     path: str
@@ -94,7 +94,7 @@ class Request:
 
 
 class FakeSipgate:
-    """Answers by path. ``requests`` has what was asked, failures included."""
+    """Answers by path. ``requests`` has every request, failed ones included."""
 
     connect = staticmethod(connect)
 
@@ -107,7 +107,7 @@ class FakeSipgate:
         """Answer ``path`` with ``data`` from now on.
 
         Args:
-            data: what the body would be as JSON; a list is answered page by page, ``bytes`` are a
+            data: the parsed JSON of the answer. A list is sent page by page, ``bytes`` are a
                 document, and a function gets the ``Request`` and returns one of these.
         """
         self._answers[method.upper(), path] = data
@@ -168,7 +168,7 @@ def _page(items: list[Any], query: Mapping[str, list[Any]]) -> dict[str, Any]:
 
 @contextmanager
 def fake_sipgate() -> Iterator[FakeSipgate]:
-    """Put a ``FakeSipgate`` in the place of sipgate's API; nothing else can be reached."""
+    """Replace sipgate's API with a ``FakeSipgate``; no other address of sipgate can be reached."""
     fake = FakeSipgate()
     nowhere = {"SIPGATE_AUTH_URL": f"{NOWHERE}/auth", "SIPGATE_TOKEN_URL": f"{NOWHERE}/token"}
     with mock.patch.object(rest, "call", fake.call), override_settings(**nowhere, **_keys()):
@@ -176,12 +176,12 @@ def fake_sipgate() -> Iterator[FakeSipgate]:
 
 
 def _keys() -> dict[str, list[str]]:
-    """Return a setting with a key unless the site has one, as it need not with ``DEBUG``."""
+    """Return a setting with a key, unless the site has one; with ``DEBUG``, it need not."""
     return {} if conf.token_keys() else {"SIPGATE_TOKEN_KEYS": [KEY]}
 
 
 class Sandbox:
-    """The sandbox, as new. ``control`` switches faults on, ends sessions and counts requests."""
+    """A fresh sandbox. ``control`` switches faults on, ends sessions and counts requests."""
 
     def __init__(self, running: Any, sign_in: Callable[..., str]) -> None:
         self.url = running.url
@@ -189,7 +189,8 @@ class Sandbox:
         self._sign_in = sign_in
 
     def sign_in(self, client: Any, *, person: str = "1000000w0", next_url: str = "") -> Any:
-        """Sign a person of the sandbox in, in Django's test client; return the last answer."""
+        """Sign in as one of the sandbox's people, in Django's test client; return the last
+        response."""
         started = client.post(f"{reverse('sipgate_login')}?next={next_url}")
         with requests.Session() as browser:
             return client.get(self._sign_in(browser, started["Location"], person=person))
@@ -197,7 +198,7 @@ class Sandbox:
 
 @contextmanager
 def pointed_at(running: Any, sign_in: Callable[..., str]) -> Iterator[Sandbox]:
-    """Let the settings name a running sandbox, which sends people back to Django's test client."""
+    """Point the settings to a running sandbox, which redirects back to Django's test client."""
     running.control.reset(people=True)
     ours = settings.SOCIALACCOUNT_PROVIDERS.get(conf.PROVIDER_ID, {})
     ours = {name: value for name, value in ours.items() if name != "APP"}

@@ -24,10 +24,9 @@ if not conf.redirect_uri():
 
 
 class _WholePath(RoutePattern):
-    """A route that includes the path below which the site is served (``SCRIPT_NAME``), as the
-    redirect URI does.
+    """A route that includes the site's own path (``SCRIPT_NAME``), as the redirect URI does.
 
-    That path is known with a request at the earliest.
+    That path is unknown before a request.
     """
 
     def match(self, path: str) -> Any:
@@ -35,8 +34,8 @@ class _WholePath(RoutePattern):
 
 
 def callback_urlpatterns() -> list[URLPattern]:
-    """Return the route of ``SIPGATE_REDIRECT_URI``: exactly its path, no slash added. Empty without
-    the setting.
+    """Return the route of ``SIPGATE_REDIRECT_URI``: exactly its path, without an added slash.
+    Empty without the setting.
     """
     if not conf.redirect_uri():
         return []

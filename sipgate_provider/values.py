@@ -1,8 +1,8 @@
 """Values of sipgate's REST API v2: an answer's JSON in, a typed value out.
 
-Every field may be missing, null, of another type, or new. What cannot be read is empty or None;
-``raw`` has all that sipgate sent. A field is read by its annotation, under its own name in camel
-case unless its ``metadata`` says otherwise.
+sipgate may omit any field, send null or another type, or add fields. What cannot be read is empty
+or None; ``raw`` has all that sipgate sent. A field's annotation decides how it is read. Its name in
+JSON is its own in camel case, unless its ``metadata`` says otherwise.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Value:
         """Return the value of a JSON object.
 
         Raises:
-            errors.UnexpectedResponse: ``data`` is no JSON object, or lacks what the value needs.
+            errors.UnexpectedResponse: ``data`` is not a JSON object, or lacks a required field.
         """
         if not isinstance(data, Mapping):
             raise errors.UnexpectedResponse(
@@ -118,7 +118,7 @@ class Identity(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account(Value):
-    """``GET /account``: company, product, verification. Has no id and no person."""
+    """``GET /account``: company, product, verification. It contains no id and no user."""
 
     endpoint = "GET /account"
     company: str = ""
@@ -139,7 +139,7 @@ class Account(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User(Value):
-    """A person in the account (``GET /users/{id}``), whose address may be unverified."""
+    """A user of the account (``GET /users/{id}``), whose email address may be unverified."""
 
     id: str = ""
     firstname: str = ""
@@ -251,7 +251,7 @@ class ContactEmail(Value):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contact(Value):
-    """Somebody in the address book (``GET /contacts``)."""
+    """An entry of the address book (``GET /contacts``)."""
 
     id: str = ""
     name: str = ""
@@ -265,7 +265,7 @@ class Contact(Value):
 
 
 def _text(value: object, _type: object = None) -> str:
-    """Return text. Numbers count: the specification's examples mix them. Anything else is empty."""
+    """Return a string, also for a number: the specification's examples mix them. Else empty."""
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
 
 
@@ -293,7 +293,7 @@ def _amount(value: object, _type: object) -> Decimal:
 
 
 def _member(kind: type[StrEnum]) -> Callable[[object, object], str]:
-    """Return a reader of an enumeration, which passes on words that are newer than this code."""
+    """Return a reader of an enumeration, which keeps words that are newer than this code."""
     known = {str(member): member for member in kind}
     return lambda value, _type: known.get(_text(value), _text(value))
 
@@ -324,7 +324,7 @@ def _is_tuple(kind: Any) -> bool:
 
 
 _converter = Converter(detailed_validation=False)
-"""Reads fields by annotation. One that is not listed here is an error at the first value."""
+"""Reads fields by annotation. An annotation without a hook fails at the first value."""
 _converter.register_structure_hook(str, _text)
 _converter.register_structure_hook(bool | None, _flag)
 _converter.register_structure_hook(int | None, _number)

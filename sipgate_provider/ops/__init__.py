@@ -1,4 +1,4 @@
-"""Holds what operators do and see: keepalive, key change, doctor, notices.
+"""Work for operators: keepalive, doctor, notices, personal data.
 
-Commands, the admin and checks use it. It must not know terminals or pages.
+Commands and the admin use it. It must not know terminals or pages.
 """

@@ -1,7 +1,7 @@
-"""Tells how things are: the settings, the connections, and what sipgate says of this site's client.
+"""Examines settings and connections, and asks sipgate about this site's client.
 
 The system checks (``checks``) judge the settings. The doctor asks sipgate without a user, changes
-nothing, and shows no secret. What it cannot look at is a finding.
+nothing, and shows no secret. What it cannot examine is a finding.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from sipgate_provider.remote import questions, session
 from sipgate_provider.remote.questions import Reply, Verdict
 
 AT_ONCE = 4
-"""Questions to sipgate at the same time."""
+"""How many questions it asks sipgate at the same time."""
 TESTED = {"Django": ("5.2", "6.0", "6.1"), "allauth": ("65.21", "65.22")}
-"""The lines that the tests run with."""
+"""Release lines that the tests run with."""
 CONSOLE = "sipgate's console (Clients)"
 LONG_FAILING = timedelta(minutes=15)
-"""Shorter trouble ends by itself."""
+"""Shorter trouble usually ends without help."""
 LATE = timedelta(days=1)
-"""So long after its time, keepalive has not run."""
+"""If a refresh is this late, keepalive does not run."""
 OLD_ENDING = timedelta(hours=1)
-"""After this time, an ending has been tried a dozen times."""
+"""By then, keepalive has tried an ending a dozen times."""
 
 
 JUDGEMENTS = {
@@ -65,7 +65,7 @@ JUDGEMENTS = {
     ),
     Verdict.UNAVAILABLE: (
         "is out of order, or cannot be reached{detail}.",
-        "Check {setting}, firewall, proxy (HTTPS_PROXY) and certificates; else try again later.",
+        "Check {setting}, firewall, proxy (HTTPS_PROXY) and certificates, or try again later.",
     ),
     Verdict.UNCLEAR: (
         "gives an unexpected answer{detail}.",
@@ -93,13 +93,13 @@ def _versions() -> Iterator[Finding]:
             lines = ", ".join(TESTED[name])
             yield ok(
                 "versions.untested",
-                f"{name} {version} was not tested; the tests run with {lines}.",
+                f"{name} {version} is untested; the tests run with {lines}.",
                 "Report what does not work.",
             )
 
 
 def is_deployed() -> bool:
-    """Tell whether the site is meant for anyone but the person at this machine."""
+    """Tell whether the site is for others than the developer at this machine."""
     host = urlsplit(conf.redirect_uri()).hostname
     return not endpoints.is_loopback(host) if host else not settings.DEBUG
 
@@ -115,7 +115,7 @@ def _system_checks() -> Iterator[Finding]:
         cure = " ".join(str(message.hint or "See the documentation of this check.").split())
         yield make(message.id or "django", " ".join(str(message.msg).split()), cure)
     if not found:
-        yield ok("checks", "The system checks find nothing.")
+        yield ok("checks", "The system checks found nothing.")
 
 
 def _client() -> Iterator[Finding]:
@@ -139,7 +139,7 @@ def _client() -> Iterator[Finding]:
 
 
 def _database() -> list[Finding]:
-    """Look at the database and what is in it. Each query is quick, or has an index."""
+    """Examine the database and its rows. Each query is quick, or has an index."""
     try:
         executor = MigrationExecutor(connections[tokens.using()])
         plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
@@ -160,7 +160,7 @@ def _database() -> list[Finding]:
 
 
 def counts() -> dict[str, Any]:
-    """Return the numbers that a monitor wants. Four queries, and the files of the journal."""
+    """Return numbers for a monitor. Four queries, and a look at the files of the journal."""
     now, rows = timezone.now(), SipgateToken.objects.order_by()
     grouped = rows.values_list("state", "reason").annotate(number=Count("pk"))
     states = Counter({state.value: 0 for state in State})
@@ -200,7 +200,7 @@ def _keys() -> Iterator[Finding]:
             "keys.lost",
             f"{number} sealed values need keys that are not in SIPGATE_TOKEN_KEYS: "
             f"{', '.join(known.keys_missing)}.",
-            "Add these keys again behind the first one, then run manage.py sipgate_reseal.",
+            "Add these keys again after the first one, then run manage.py sipgate_reseal.",
         )
     elif old := sum(number for key, number in known.keys.items() if key != ring[0]):
         remark = "Run manage.py sipgate_reseal before you remove it."
@@ -224,7 +224,7 @@ def _connections(known: dict[str, Any]) -> Iterator[Finding]:
     if since is not None and timezone.now() - since > LONG_FAILING:
         yield warning(
             "connections.failing",
-            f"{states[State.FAILING]} connections fail, the first since {when(since)}.",
+            f"{states[State.FAILING]} connections are failing, the first since {when(since)}.",
             "See their last error in the admin. If all fail, check whether sipgate is reachable.",
         )
     if known["overdue"]:
@@ -246,7 +246,7 @@ def _endings(known: dict[str, Any]) -> Iterator[Finding]:
     if since is not None and timezone.now() - since > OLD_ENDING:
         yield warning(
             "endings",
-            f"{known['endings_waiting']} endings wait for sipgate, the first since {when(since)}.",
+            f"{known['endings_waiting']} endings are waiting, the first since {when(since)}.",
             "Run manage.py sipgate_keepalive; see their last error in the admin.",
         )
 
@@ -258,8 +258,8 @@ def _pauses() -> Iterator[Finding]:
             yield error(
                 "client.paused",
                 f"sipgate has rejected this site's client since {when(pause.since)} "
-                f"({pause.error_code}); no token is refreshed.",
-                f"Correct {pause.setting}. Refreshing resumes by itself.",
+                f"({pause.error_code}), and the app refreshes no tokens.",
+                f"Correct {pause.setting}. Refreshing then resumes within a minute.",
             )
 
 
@@ -268,8 +268,8 @@ def _clear_text() -> Iterator[Finding]:
     if number:
         yield warning(
             "clear_text",
-            f"{number} of allauth's token rows hold sipgate's tokens in clear text.",
-            "Switch SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
+            f"{number} of allauth's SocialToken rows hold sipgate's tokens in clear text.",
+            "Turn SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
         )
 
 
@@ -285,7 +285,7 @@ def _sipgate() -> Iterator[Finding]:
     try:
         client = tokens.client()
     except (errors.Misconfigured, DatabaseError):
-        return  # there is nothing to ask with, and a finding says so
+        return  # without a client there is nothing to ask; a finding says so
     tokens.release_connections()
 
     def begin(wanted: Iterable[str]) -> Reply:
@@ -320,7 +320,8 @@ def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
 
 
 def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[Finding]:
-    """Tell what the client may not ask for. sipgate rejects a list as a whole: ask each alone."""
+    """Find scopes that the client may not ask for. sipgate rejects a list as a whole, so ask for
+    each alone."""
     with suppress(ImproperlyConfigured):  # a system check says so
         get_resolver().url_patterns  # noqa: B018  # imports the views, which register their scopes
     known = {*conf.scope(), OFFLINE_ACCESS}
@@ -334,7 +335,7 @@ def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[F
         yield error(
             "sipgate.scopes",
             f"This client may not ask for {ours or 'these scopes together'}: every sign-in fails.",
-            "Correct SIPGATE_SCOPE, see https://developer.sipgate.io/rest-api/oauth2-scopes/.",
+            "Correct SIPGATE_SCOPE: https://developer.sipgate.io/rest-api/oauth2-scopes/",
         )
     else:
         yield ok("sipgate.scopes", f"This client may ask for {' '.join(conf.scope())}.")
@@ -342,7 +343,7 @@ def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[F
         yield error(
             "sipgate.scopes.code",
             f"This client may not ask for {scope}, which {', '.join(needed[scope][:3])} needs.",
-            "Correct the name of the scope there, or have sipgate allow it to your client.",
+            "Correct the name of the scope there, or ask sipgate to allow it for your client.",
         )
     if OFFLINE_ACCESS not in conf.scope():
         may = "may not ask" if OFFLINE_ACCESS in rejected else "may ask"

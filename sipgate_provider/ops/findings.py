@@ -29,7 +29,7 @@ class Finding:
 
 
 def ok(check: str, found: str, cure: str = "") -> Finding:
-    """Return a finding that is fine; with ``cure``, a remark."""
+    """Return a finding that needs no action; ``cure`` is a remark."""
     return Finding(check=check, severity=Severity.OK, found=found, cure=cure)
 
 

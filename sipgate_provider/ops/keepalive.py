@@ -1,6 +1,6 @@
-"""Does regular work without a visitor; above all it refreshes idle connections before they end.
+"""Does the regular work that no visitor causes: above all, it refreshes idle connections in time.
 
-Any number of machines may run this at once: one refresh of a connection serves them all.
+Any number of machines may run it at once: one refresh of a connection serves them all.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ RUNS = metrics.counter(
 )
 
 RATE = 50.0
-"""Refreshes per second unless told otherwise: half of what Keycloak publishes for one CPU (120)."""
+"""Refreshes per second by default: less than half of what Keycloak publishes for one CPU (120)."""
 THREADS = 32
 MOST = 10_000
-"""Rows that one run refreshes; the next run goes on."""
+"""Rows that one run refreshes; the next run continues."""
 MOST_FORGOTTEN = 1_000
 """Old rows that one run removes from each table."""
 STOP_AFTER = 5
@@ -39,7 +39,7 @@ STOP_AFTER = 5
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a run did. ``stopped`` says why it ended early, if it did."""
+    """What a run did. ``stopped``: why it ended early, if it did."""
 
     refreshed: int = 0
     failed: int = 0
@@ -66,8 +66,8 @@ def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
     """Recover the journal, end grants, email users, forget old data, and refresh what is due.
 
     Args:
-        rate: refreshes per second at most; 0: no limit.
-        stop: ends the run early when it is set. What was sent to sipgate is finished.
+        rate: at most this many refreshes per second; 0: no limit.
+        stop: setting it ends the run early, after the refreshes that are under way.
     """
     report, stop, began = Report(), stop or threading.Event(), time.monotonic()
     try:
@@ -81,7 +81,7 @@ def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
     except Stopped as reason:
         report.stopped = str(reason)
     except DatabaseFault as error:
-        connections[tokens.using()].close()  # it may be dead, and the next run would use it
+        connections[tokens.using()].close()  # it may be dead; the next run needs a new one
         report.stopped = f"The database does not answer ({type(error).__name__})."
     report.seconds = round(time.monotonic() - began, 3)
     RUNS.labels(
@@ -101,7 +101,7 @@ def _end_grants(report: Report, stop: threading.Event) -> None:
 
 
 def forget_old() -> int:
-    """Remove some of the history and last known accounts older than ``SIPGATE_HISTORY_DAYS``."""
+    """Delete old history and last known accounts (``SIPGATE_HISTORY_DAYS``), some in each run."""
     if not conf.history_days():
         return 0
     before = timezone.now() - timedelta(days=conf.history_days())
@@ -117,20 +117,20 @@ def forget_old() -> int:
 
 
 def idle(now: datetime) -> QuerySet[SipgateToken]:
-    """Return the connections that would end because nobody uses them, most urgent first."""
+    """Return the connections that would end because no one uses them, the most urgent first."""
     may_be_tried = Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
     rows = SipgateToken.objects.filter(may_be_tried, keepalive_at__lte=now)
     return rows.exclude(state=State.NEEDS_SIGN_IN).order_by("keepalive_at", "pk")
 
 
 def rejected(now: datetime) -> QuerySet[SipgateToken]:
-    """Return the connections that sipgate rejected long enough ago: it may take that back."""
+    """Return rejected connections to try again: sipgate may accept them by now."""
     rows = SipgateToken.objects.filter(state=State.NEEDS_SIGN_IN, next_attempt_at__lte=now)
     return rows.order_by("state_since", "pk")
 
 
 def _due() -> list[tuple[int, int]]:
-    """Return connections and the versions that are too old."""
+    """Return the connections to refresh, each with its present version number."""
     now, columns = timezone.now(), ("pk", "number")
     return [
         *idle(now).values_list(*columns)[:MOST],
@@ -165,7 +165,8 @@ def _refresh(connection_id: int, version: int) -> errors.SipgateError | None:
 
 
 def _count(report: Report, error: errors.SipgateError | None, in_a_row: int) -> int:
-    """Count an outcome; return how many failures in a row there were. Raise if it is an outage."""
+    """Count a result, and return the number of consecutive failures. Raise ``Stopped`` in an
+    outage."""
     if error is None:
         report.refreshed += 1
         return 0
@@ -178,7 +179,7 @@ def _count(report: Report, error: errors.SipgateError | None, in_a_row: int) -> 
     code = error.code or type(error).__name__
     report.errors[code] = report.errors.get(code, 0) + 1
     if isinstance(error, errors.Misconfigured):
-        _respect_pause()  # a fault of one row is no reason to stop
+        _respect_pause()  # the fault of a single row is no reason to stop
         return in_a_row
     if isinstance(error, errors.RateLimited) or in_a_row + 1 >= STOP_AFTER:
         raise Stopped(f"sipgate does not answer: {error.message}")
@@ -186,7 +187,7 @@ def _count(report: Report, error: errors.SipgateError | None, in_a_row: int) -> 
 
 
 def _respect_pause() -> None:
-    """Raise ``errors.Misconfigured`` if there is no key, no client, or sipgate rejects it."""
+    """Raise ``errors.Misconfigured`` without key or client, or if sipgate rejects the client."""
     tokens.key_ids()
     pause = tokens.pause(tokens.client())
     if pause is not None:

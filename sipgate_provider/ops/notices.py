@@ -1,9 +1,9 @@
 """Emails users that they must sign in again, and operators that sipgate rejects the client.
 
-Keepalive emails users, once per incident and a few in each run, so that a fault of sipgate does not
-turn into thousands of mails. sipgate may take a rejection back: keepalive tells the user after a
-second one, an hour later. Of an end that nothing can move, it tells users days before.
-``SIPGATE_NOTICES = False`` switches mails off.
+Keepalive emails users once per incident, and a few in each run, so that a fault of sipgate's does
+not cause thousands of emails. sipgate may take a rejection back, so keepalive emails the user after
+a second one, at least an hour later. It announces a fixed end a week before.
+``SIPGATE_NOTICES = False`` turns emails off.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, To
 logger = logging.getLogger(__name__)
 
 MOST = 20
-"""Mails to users in one run."""
+"""Emails to users in one run."""
 TELL_FOR = timedelta(days=3)
-"""A mail about something older is of no use."""
+"""An email about something older is useless."""
 UNCERTAIN = (Reason.REJECTED, Reason.LOST_ROTATION)
-"""Why sipgate rejected tokens, as far as is known; they may be good again."""
+"""Reasons of a rejection that sipgate may take back."""
 CERTAIN_AFTER = timedelta(hours=1)
 
 
@@ -48,17 +48,17 @@ def _operators(code: str, setting: str, **_kwargs: Any) -> None:
 
 
 def tell_operators(code: str, setting: str) -> None:
-    """Mail ``ADMINS`` that sipgate rejects this site's client."""
+    """Email ``ADMINS`` that sipgate rejects this site's client."""
     context = {"code": code, "setting": setting, "site": conf.site_url()}
     try:
         with translation.override(settings.LANGUAGE_CODE):
             mail_admins(*_written("misconfigured", context))
     except OSError as error:  # an SMTPException is one
-        logger.error("The operators could not be emailed: %s", type(error).__name__)
+        logger.error("Could not email the operators: %s", type(error).__name__)
 
 
 def tell_users(stop: threading.Event) -> int:
-    """Mail users who were not told yet, at most ``MOST``; return how many mails went out."""
+    """Email at most ``MOST`` users who were not notified yet; return how many emails went out."""
     if not conf.notices():
         return 0
     now = timezone.now()
@@ -71,13 +71,14 @@ def tell_users(stop: threading.Event) -> int:
         try:
             sent += tell_user(connection_id)
         except OSError as error:
-            logger.warning("Users could not be emailed: %s", type(error).__name__)
-            break  # the mail server is away: the next run tries again
+            logger.warning("Could not email users: %s", type(error).__name__)
+            break  # the mail server does not answer: the next run tries again
     return sent
 
 
 def untold(now: datetime) -> Q:
-    """Return which connections have ended, or will for certain, without a mail about that."""
+    """Return the condition for connections that ended, or will end soon, without an email about
+    it."""
     is_new = Q(notified_at=None) | Q(notified_at__lt=F("state_since"))
     is_repeated = Q(last_rejected_at__gte=F("state_since") + CERTAIN_AFTER)
     is_certain = ~Q(reason__in=UNCERTAIN) | Q(last_rejected_at=None) | is_repeated
@@ -88,18 +89,18 @@ def untold(now: datetime) -> Q:
 
 
 def tell_user(connection_id: int) -> bool:
-    """Mail the user of a connection, unless that was done; True if a mail went out.
+    """Email the user of a connection, unless another process has; True if an email went out.
 
     Raises:
-        OSError: the mail server does not answer. The mail is still to be sent.
+        OSError: the mail server does not answer. The next run sends the email.
     """
     now, rows = timezone.now(), SipgateToken.objects.filter(pk=connection_id)
-    if not rows.filter(untold(now)).update(notified_at=now):  # or another process does it
+    if not rows.filter(untold(now)).update(notified_at=now):  # another process was faster
         return False
     row = rows.select_related("connection__user", "connection__sipgate_account").get()
     address = _address(row.connection)
     if not address:
-        return False  # a banner on the site tells them
+        return False  # the site's banner tells the user
     what = "needs_sign_in" if row.state == State.NEEDS_SIGN_IN else "ends_soon"
     context = {
         "token": row,
@@ -130,7 +131,7 @@ def _written(what: str, context: dict[str, Any]) -> tuple[str, str]:
 
 
 def remember_language(user: Any, language: str) -> None:
-    """Let mails to ``user`` be in this language from now on."""
+    """Send emails to ``user`` in this language from now on."""
     for connection in SocialAccount.objects.filter(user=user, provider=conf.PROVIDER_ID):
         connection.extra_data["language"] = language
         connection.save(update_fields=["extra_data"])
@@ -145,7 +146,7 @@ def language_of(connection: SocialAccount) -> str:
 
 
 def _address(connection: SocialAccount) -> str:
-    """Return the user's verified address; any other may be anybody's."""
+    """Return the user's verified address; an unverified one may be somebody else's."""
     verified = EmailAddress.objects.filter(user=connection.user_id, verified=True)
     return str(verified.order_by("-primary").values_list("email", flat=True).first() or "")
 
@@ -153,7 +154,7 @@ def _address(connection: SocialAccount) -> str:
 def sign_in_address(connection: SocialAccount) -> str:
     """Return an address with which the connection's user can repair it, and nothing else.
 
-    Empty if the site's address is not known. It is no credential: whoever follows it has to sign in
+    Empty if the site's address is unknown. It is not a credential: whoever follows it must sign in
     at sipgate.
     """
     path = links.sign_in_url("", process="login", repairs=connection.pk)

@@ -23,7 +23,7 @@ UIDS = "_sipgate_uids"
 
 
 def export(user: Any) -> dict[str, Any]:
-    """Return everything this app knows of ``user``: connections, accounts and history; no token.
+    """Return everything this app knows about ``user``: connections, accounts, history; no tokens.
 
     The values are those of the database (dates are ``datetime``), for ``DjangoJSONEncoder``.
     """
@@ -39,8 +39,8 @@ def export(user: Any) -> dict[str, Any]:
 def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     """Remove a user from the history, which outlives connections; return how many events changed.
 
-    Kind, moment, state, reason and error stay. Grants that still have to be ended at sipgate are
-    ended, and noted without their user.
+    Kind, time, state, reason and error stay. Pending endings still take place, and the history
+    records them without the user.
     """
     Ending.objects.filter(uid__in=[*uids]).update(why=Ending.ERASED, user_key="")
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
@@ -58,7 +58,7 @@ def _before_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
 
 
 def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
-    """Called after a user was deleted, by a page, the admin or a command."""
+    """Called after a page, the admin or a command has deleted a user."""
     anonymise_history(user_id=instance.pk, uids=getattr(instance, UIDS, []))
 
 

@@ -1,4 +1,4 @@
-"""For the admin's front page: ``{% sipgate_overview %}`` draws how the connections are."""
+"""For the admin's front page: ``{% sipgate_overview %}`` draws the state of the connections."""
 
 from __future__ import annotations
 

@@ -30,9 +30,9 @@ PERMISSIONS = {
     "faxlines:read": gettext_lazy("read your fax lines"),
     "groups:read": gettext_lazy("read your groups"),
     "history:read": gettext_lazy("read your calls, faxes and messages"),
-    "history:write": gettext_lazy("change the list of your calls, faxes and messages"),
+    "history:write": gettext_lazy("change your list of calls, faxes and messages"),
     "numbers:read": gettext_lazy("read your telephone numbers"),
-    "numbers:write": gettext_lazy("change where your telephone numbers lead"),
+    "numbers:write": gettext_lazy("change where your telephone numbers are routed"),
     "offline_access": gettext_lazy("stay connected after you sign out of sipgate"),
     "phonelines:read": gettext_lazy("read your phone lines"),
     "phonelines:write": gettext_lazy("change your phone lines"),
@@ -64,11 +64,11 @@ HAPPENED: dict[str, StrPromise] = {
     TokenEvent.Kind.DISCONNECTED: gettext_lazy("The connection was removed."),
     TokenEvent.Kind.ENDING: gettext_lazy("This site ended its access at sipgate."),
     TokenEvent.Kind.ENDING_FAILED: gettext_lazy(
-        "This site could not end its access at sipgate, which will expire."
+        "This site could not end its access at sipgate. The access will expire."
     ),
     TokenEvent.Kind.RESEALED: gettext_lazy("This site encrypted the tokens with a new key."),
-    TokenEvent.Kind.ADMIN: gettext_lazy("An administrator of this site worked on the connection."),
-    TokenEvent.Kind.NOTIFIED: gettext_lazy("This site sent you a mail."),
+    TokenEvent.Kind.ADMIN: gettext_lazy("An administrator of this site acted on the connection."),
+    TokenEvent.Kind.NOTIFIED: gettext_lazy("This site sent you an email."),
 }
 
 CHANGED: dict[str, StrPromise] = {
@@ -76,7 +76,7 @@ CHANGED: dict[str, StrPromise] = {
     State.FAILING: gettext_lazy("This site could not refresh the connection, and keeps trying."),
     State.NEEDS_SIGN_IN: gettext_lazy("The connection ended: sign in again to repair it."),
     State.MISCONFIGURED: gettext_lazy(
-        "The connection paused: sipgate rejected the way this site is set up."
+        "The connection is paused: this site is not set up correctly."
     ),
 }
 
@@ -99,7 +99,7 @@ def permission(scope: str) -> str:
 
 @register.filter
 def plainly(value: Any) -> str:
-    """Return a value of sipgate's JSON for people."""
+    """Return a value of sipgate's JSON in a readable form."""
     if value is None or value in ("", []):
         return "–"
     if isinstance(value, bool):
@@ -111,7 +111,7 @@ def plainly(value: Any) -> str:
 
 @register.filter
 def happened(event: TokenEvent) -> str:
-    """Describe an event of the history in words for the connection's person."""
+    """Describe an event of the history to the connection's user."""
     kind, is_change = event.kind, event.kind == TokenEvent.Kind.STATE
     if event.reason == Reason.ENDED_BY_USER and kind == TokenEvent.Kind.CONSENT:
         return _("You signed in. This site kept no access, as you asked.")

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_account USER``: do what sipgate's own example does."""
+"""``manage.py sipgate_account USER``: does what sipgate's own example does."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from sipgate_provider.client import SipgateClient
 
 class Command(BaseCommand):
     help = (
-        "Show sipgate's account of a user, refresh the token, and show the account again, as "
-        "sipgate's own Python example does. Tokens are never shown."
+        "Show a user's sipgate account, refresh the tokens, and show the account again, as "
+        "sipgate's own Python example does. Never shows a token."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -51,5 +51,7 @@ def find(name: str) -> list[SocialAccount]:
     rows = SocialAccount.objects.filter(Q(uid=name) | Q(user__in=users), provider=conf.PROVIDER_ID)
     found = list(rows.order_by("pk"))
     if not found:
-        raise CommandError(f"No sipgate connection belongs to a user, address or id {name}.")
+        raise CommandError(
+            f"No sipgate connection belongs to a user, email address or sipgate id {name}."
+        )
     return found

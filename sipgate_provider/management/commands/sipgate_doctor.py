@@ -1,4 +1,4 @@
-"""``manage.py sipgate_doctor``: tell how things are, and what to do about it."""
+"""``manage.py sipgate_doctor``: says what is wrong, and what to do about it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from sipgate_provider.ops.findings import Finding, Severity, worst
 
 class Command(BaseCommand):
     help = (
-        "Tell how things are: settings, keys, database, journal, connections. Ask sipgate, without "
-        "a user, whether it knows client, secret, redirect URI and every scope that settings and "
-        "code ask for. Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, "
-        "2 errors."
+        "Examine settings, keys, database, journal and connections. Ask sipgate, without a user, "
+        "whether client, secret, redirect URI and all scopes of settings and code are right. "
+        "Changes nothing and shows no secret. Exit code: 0 all is well, 1 warnings, 2 errors."
     )
-    # The doctor runs the system checks itself. One that fails must not keep it from running.
+    # The doctor runs the system checks itself; a failing check must not keep it from running.
     requires_system_checks = []
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -1,4 +1,4 @@
-"""``manage.py sipgate_keepalive``: do the regular work, once or in a loop."""
+"""``manage.py sipgate_keepalive``: does the regular work, once or in a loop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from sipgate_provider.ops import keepalive
 
 FINE, STOPPED, MISCONFIGURED, FAILED = 0, 2, 3, 4
-"""Not 1, with which any command ends that cannot start."""
+"""Not 1, the exit code of any command that cannot start."""
 
 
 class Command(BaseCommand):
@@ -67,14 +67,14 @@ class Command(BaseCommand):
 
 
 def summary(report: keepalive.Report) -> str:
-    """Return the one line of a run: what was done, and why it stopped."""
+    """Return one line about a run: what it did, and why it stopped."""
     numbers = {
         "refreshed": report.refreshed,
         "failed": report.failed,
         "need a new sign-in": report.needs_sign_in,
         "recovered from the journal": report.recovered,
         "grants ended": report.endings_done,
-        "endings wait": report.endings_waiting,
+        "endings waiting": report.endings_waiting,
         "users emailed": report.mails,
         "old rows removed": report.forgotten,
     }

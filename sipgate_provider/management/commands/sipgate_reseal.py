@@ -1,4 +1,4 @@
-"""``manage.py sipgate_reseal``: seal everything with the first key, while the site runs."""
+"""``manage.py sipgate_reseal``: seals everything with the first key, while the site runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Command(BaseCommand):
     help = (
         "Encrypt everything with the first key of SIPGATE_TOKEN_KEYS: tokens, pending endings, and "
         "the journal of this machine. Run it on each machine that has a journal. You may interrupt "
-        "and repeat it, and the site may be in use. Exit code: 0 neither the database nor this "
+        "and repeat it, and the site may run meanwhile. Exit code: 0 neither the database nor this "
         "machine needs another key, 1 something still does."
     )
 
@@ -29,15 +29,15 @@ class Command(BaseCommand):
         )
         if report.unreadable:
             self.stdout.write(
-                f"{report.unreadable} could not be opened: their key is not in SIPGATE_TOKEN_KEYS. "
-                "Add it again at the end."
+                f"{report.unreadable} do not open: their key is not in SIPGATE_TOKEN_KEYS. Add it "
+                "again at the end."
             )
         if report.left:
             self.stdout.write(f"{report.left} still need another key: keep it, and run this again.")
         else:
             self.stdout.write(
-                "Neither the database nor this machine's journal needs another key. The old ones "
-                "may be removed when this command has said so on each machine that has a journal, "
-                "some minutes later: sign-ins that began before are sealed with them."
+                "Neither the database nor this machine's journal needs another key. When this "
+                "command has said so on each machine with a journal, wait a few minutes for "
+                "pending sign-ins. Then remove the old keys."
             )
         sys.exit(1 if report.left else 0)
