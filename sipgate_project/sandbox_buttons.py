@@ -58,7 +58,7 @@ def _take_down(connections: list[SocialAccount]) -> None:
 
 
 def _bring_back(connection_ids: list[int]) -> None:
-    with suppress(RequestException):  # somebody has stopped the sandbox
+    with suppress(RequestException):  # the sandbox has been stopped meanwhile
         sandbox.steer("clear")
     _refresh(connection_ids)
     database_connections.close_all()
@@ -71,7 +71,7 @@ def _end_session(connections: list[SocialAccount]) -> None:
 
 def _refresh(connection_ids: list[int]) -> None:
     for pk in connection_ids:
-        with suppress(errors.SipgateError):  # the page tells what went wrong
+        with suppress(errors.SipgateError):  # the page shows what went wrong
             tokens.refresh(pk, by="sandbox")
 
 
@@ -79,18 +79,18 @@ BUTTONS: dict[str, tuple[Callable[[list[SocialAccount]], None], str]] = {
     "expire": (
         _expire,
         gettext_noop(
-            "The access token expired. The tokens were refreshed, and sipgate accepted the new one."
+            "The access token expired. This site refreshed the tokens, and sipgate accepted them."
         ),
     ),
     "away": (
         _take_down,
         gettext_noop(
-            "For 20 seconds sipgate does not answer. Reload the page to watch: the connection "
-            "recovers without you."
+            "sipgate will not answer for 20 seconds. Reload the page to watch the connection "
+            "recover on its own."
         ),
     ),
     "end": (
         _end_session,
-        gettext_noop("sipgate ended your session, as an administrator there can."),
+        gettext_noop("sipgate ended your session, as one of its administrators could."),
     ),
 }

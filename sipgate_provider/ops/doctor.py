@@ -75,7 +75,7 @@ JUDGEMENTS = {
 
 
 def diagnose(*, offline: bool = False) -> list[Finding]:
-    """Look at everything and return what was found; ``offline``: without asking sipgate."""
+    """Examine everything and return the findings; ``offline``: without asking sipgate."""
     found = [*_versions(), *_system_checks(), *_client(), *_database()]
     return found if offline else [*found, *_sipgate()]
 

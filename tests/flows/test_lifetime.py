@@ -140,7 +140,7 @@ def test_signing_out_of_sipgate_is_the_likely_cause_without_offline_access(
             SipgateToken.objects.update(state_since=earlier, next_attempt_at=timezone.now())
         keepalive.run(rate=0)
         assert ("signed out of sipgate" in mail.outbox[-1].body) is is_named
-        assert ("Probably somebody signed out" in account_page(connection)) is is_named
+        assert ("Someone probably signed out" in account_page(connection)) is is_named
     connection = connect(state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
     assert "signed out of sipgate" not in account_page(connection)
 

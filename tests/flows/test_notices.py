@@ -129,7 +129,7 @@ class TestBanner:
             tokens.refresh(connection)
         for path in ("/", "/accounts/email/?x=1"):
             page = browser.site.get(path).content.decode()
-            assert page.count("sipgate wants you to sign in again") == 1, path
+            assert page.count("sipgate needs you to sign in again") == 1, path
         [action] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
         response = browser.site.post(action.replace("&amp;", "&"))
         callback = browser.consent(response.headers["Location"])

@@ -183,7 +183,7 @@ class TestLeaving:
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
         page = text_of(browser.site.get("/account"))
         assert "You use this connection only to sign in." in page
-        assert "wants you to sign in again" not in text_of(browser.site.get("/accounts/email/"))
+        assert "needs you to sign in again" not in text_of(browser.site.get("/accounts/email/"))
 
     def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
         browser.sign_in()
@@ -278,6 +278,6 @@ class TestReachable:
         EmailAddress.objects.create(
             user=get_user_model().objects.get(), email="r@example.org", verified=False
         )
-        assert "We sent a mail to r@example.org." in text_of(browser.site.get("/account"))
+        assert "We sent an email to r@example.org." in text_of(browser.site.get("/account"))
         EmailAddress.objects.update(verified=True)
         assert "How can we reach you?" not in text_of(browser.site.get("/account"))
