@@ -52,21 +52,10 @@ ANSWERS: dict[str, tuple[int, str]] = {
 }
 """What is answered instead, while nothing is done: status and body."""
 
-CHANGES: dict[str, dict[str, Any]] = {
-    "null-access-token": {"access_token": None},
-    "null-refresh-token": {"refresh_token": None},
-    "no-refresh-token": {"refresh_token": ...},
-    "no-scope-field": {"scope": ...},
-    "scope-less": {"scope": "account:read"},
-    "missing-sub": {"sub": ...},
-    "missing-master": {"masterSipId": ...},
-}
-"""Which fields of a token answer, or of an identity, differ; ``...`` leaves one out."""
-
 KNOWN = (
     *ANSWERS,
-    *CHANGES,
-    "odd-expires",  # expires_in is value
+    "change",  # fields of a token answer, or of an identity, are as in value
+    "leave-out",  # the field that value names is missing there
     "slow",  # the right answer, after seconds
     "lose-answer",  # the work is done (the token is spent!), but a gateway answers 504
 )
@@ -167,9 +156,8 @@ def _instead(fault: Fault) -> HttpResponse:
 def changed(data: dict[str, Any]) -> dict[str, Any]:
     """Return an answer, changed by the fault of the present request."""
     fault = _here.fault
-    if fault is None:
-        return data
-    changes = CHANGES.get(fault.fault, {})
-    if fault.fault == "odd-expires":
-        changes = {"expires_in": fault.value}
-    return {name: value for name, value in (data | changes).items() if value is not ...}
+    if fault is not None and fault.fault == "change":
+        return {**data, **(fault.value or {})}
+    if fault is not None and fault.fault == "leave-out":
+        return {name: value for name, value in data.items() if name != fault.value}
+    return data

@@ -169,7 +169,7 @@ class TestScope:
         self, signed_in: Browser, settings: Any
     ) -> None:
         settings.SOCIALACCOUNT_LOGIN_ON_GET = True  # nothing but our guard is in the way then
-        signed_in.sandbox.control.fault("scope-less", on="token")
+        signed_in.sandbox.control.fault("change", on="token", value={"scope": "account:read"})
         started = signed_in.site.get(signed_in.site.get("/sms?to=1").headers["Location"])
         back = signed_in.site.get(signed_in.consent(started.headers["Location"]))
         response = signed_in.site.get(back.headers["Location"])

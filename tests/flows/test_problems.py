@@ -98,14 +98,14 @@ def test_trouble_at_the_token_endpoint(browser: Browser, failed: Any) -> None:
     for fault, kind in [
         ("too-many", "unavailable"),
         ("lose-answer", "unavailable"),
-        ("null-access-token", "unexpected"),
+        ("change", "unexpected"),
         ("huge", "unexpected"),
         ("redirect", "misconfigured"),
         ("invalid-grant", "expired"),
         ("unauthorized-client", "misconfigured"),
     ]:
         callback = browser.consent(browser.start())
-        browser.sandbox.control.fault(fault, on="token")
+        browser.sandbox.control.fault(fault, on="token", value={"access_token": None})
         failed(browser.site.get(callback), kind)
 
 
@@ -115,20 +115,20 @@ def test_trouble_with_the_identity(browser: Browser, failed: Any) -> None:
         ("forbidden", "missing_permission"),
         ("unknown-error", "unavailable"),
         ("malformed-json", "unexpected"),
-        ("missing-master", "unexpected"),
+        ("leave-out", "unexpected"),
     ]:
         callback = browser.consent(browser.start())
-        browser.sandbox.control.fault(fault, on="userinfo", times=None)
+        browser.sandbox.control.fault(fault, on="userinfo", times=None, value="masterSipId")
         failed(browser.site.get(callback), kind)
         browser.sandbox.control.clear()
 
 
 def test_what_is_odd_but_usable_is_used(browser: Browser) -> None:
     for fault, value in (
-        ("null-refresh-token", None),
-        ("no-scope-field", None),
-        ("odd-expires", "soon"),
-        ("odd-expires", -1),
+        ("change", {"refresh_token": None}),
+        ("leave-out", "scope"),
+        ("change", {"expires_in": "soon"}),
+        ("change", {"expires_in": -1}),
     ):
         callback = browser.consent(browser.start())
         browser.sandbox.control.fault(fault, on="token", value=value)

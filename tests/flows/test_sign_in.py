@@ -249,7 +249,7 @@ class TestNothingIsNarrowed:
     ) -> None:
         ask_for("account:read", "numbers:read")
         callback = wide.consent(wide.start())
-        wide.sandbox.control.fault("scope-less", on="token")
+        wide.sandbox.control.fault("change", on="token", value={"scope": "account:read"})
         wide.site.get(callback)
         assert SipgateToken.objects.get().number == 2
 
