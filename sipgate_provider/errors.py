@@ -6,10 +6,10 @@
     ├─ NotConnected        no sipgate connection yet                → connect
     ├─ NeedsSignIn         the connection ended (see ``reason``)    → sign in again, one click
     │  └─ AccessRejected   the API answered 401 for a fresh token   → sign in again
-    ├─ MissingPermission   403, or a scope that was not granted     → sign in again, allow that scope
+    ├─ MissingPermission   403, or a scope that was not granted     → sign in again and allow it
     │  └─ NotAvailable     403 although the scope was granted       → not booked, or wrong request
     ├─ SipgateUnavailable  network, time-out, 5xx                   → try again later
-    │  └─ RateLimited      429                                      → try again after ``retry_after``
+    │  └─ RateLimited      429                                      → wait ``retry_after`` seconds
     ├─ Misconfigured       this site's client or settings           → the operator: see ``setting``
     │  └─ CallerHoldsLock  SQLite: the caller holds the write lock  → leave the transaction
     ├─ UnexpectedResponse  an answer the app does not understand    → apologise; see the log

@@ -218,7 +218,7 @@ def _connections(known: dict[str, Any]) -> Iterator[Finding]:
         yield error(
             "connections.misconfigured",
             f"{states[State.MISCONFIGURED]} connections need a correct client or a missing key.",
-            "Correct the client's id and secret, or SIPGATE_TOKEN_KEYS. Each connection works again "
+            "Correct the client's id and secret, or SIPGATE_TOKEN_KEYS. Each connection recovers "
             "at its next use, or by Refresh now in the admin.",
         )
     if since is not None and timezone.now() - since > LONG_FAILING:
