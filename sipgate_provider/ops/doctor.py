@@ -22,13 +22,13 @@ from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
-from django.db.migrations.executor import MigrationExecutor
-from django.db.models import Count, Min, Q
+from django.db.models import Count, Min
 from django.urls import get_resolver
 from django.utils import timezone
 
 from sipgate_provider import conf, endpoints, errors, scopes, tokens
 from sipgate_provider.models import OFFLINE_ACCESS, Ending, Reason, SipgateToken, State
+from sipgate_provider.ops import keepalive
 from sipgate_provider.ops.findings import Finding, error, ok, warning
 from sipgate_provider.remote import questions, session
 from sipgate_provider.remote.questions import Reply, Verdict
@@ -141,27 +141,18 @@ def _client() -> Iterator[Finding]:
 def _database() -> list[Finding]:
     """Examine the database and its rows. Each query is quick, or has an index."""
     try:
-        executor = MigrationExecutor(connections[tokens.using()])
-        plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-        pending = sorted({migration.app_label for migration, _backwards in plan})
-        if pending:
-            problem = f"{len(plan)} migrations are not applied: {', '.join(pending)}."
-            found = [error("database.migrations", problem, "Run manage.py migrate.")]
-            if {"sipgate_provider", "socialaccount"} & set(pending):
-                return found
-        else:
-            found = [ok("database", f"{executor.connection.vendor} answers.")]
         known = counts()
-        found += [*_keys(), *_connections(known), *_endings(known), *_pauses(), *_clear_text()]
+        found = [*_keys(), *_connections(known), *_endings(known), *_pauses(), *_clear_text()]
     except DatabaseError as failure:
-        problem = f"The database does not answer ({type(failure).__name__})."
-        return [error("database", problem, "Check DATABASES, and that the database runs.")]
-    return found
+        problem = f"The database does not answer as it should ({type(failure).__name__})."
+        cure = "Check DATABASES, and that the database runs; then run manage.py migrate."
+        return [error("database", problem, cure)]
+    return [ok("database", f"{connections[tokens.using()].vendor} answers."), *found]
 
 
 def counts() -> dict[str, Any]:
     """Return numbers for a monitor. Four queries, and a look at the files of the journal."""
-    now, rows = timezone.now(), SipgateToken.objects.order_by()
+    rows = SipgateToken.objects.order_by()
     grouped = rows.values_list("state", "reason").annotate(number=Count("pk"))
     states = Counter({state.value: 0 for state in State})
     reasons = Counter[str]()
@@ -169,10 +160,6 @@ def counts() -> dict[str, Any]:
         states[state] += number
         if reason:
             reasons[reason] += number
-    living = rows.filter(state__in=[State.ACTIVE, State.FAILING])
-    is_late = Q(keepalive_at__lte=now - LATE) & (
-        Q(next_attempt_at=None) | Q(next_attempt_at__lte=now)
-    )
     failing = rows.filter(state=State.FAILING).aggregate(since=Min("failing_since"))
     endings = Ending.objects.filter(next_attempt_at__isnull=False)
     waiting = endings.aggregate(number=Count("pk"), since=Min("created_at"))
@@ -181,7 +168,7 @@ def counts() -> dict[str, Any]:
         "states": dict(states),
         "reasons": dict(sorted(reasons.items())),
         "failing_since": failing["since"],
-        "overdue": living.filter(is_late).count(),
+        "overdue": keepalive.idle(timezone.now() - LATE).count(),
         "endings_waiting": waiting["number"],
         "endings_since": waiting["since"],
         "journal_waiting": tokens.journal_waiting(),

@@ -223,7 +223,7 @@ class TestDatabase:
 
     def test_migrations_are_missing(self, tmp_path: Path) -> None:
         found = self.run(str(tmp_path / "new.sqlite3"))
-        assert "migrate" in found["database.migrations"]["cure"]
+        assert "migrate" in found["database"]["cure"]
 
     @staticmethod
     def run(database: str) -> dict[str, Any]:
