@@ -66,7 +66,8 @@ class KeycloakServer(AuthorizationServer):
         return self._administrator.clients_in_use(person)
 
     def let_time_pass(self) -> None:
-        time.sleep(2.01)  # whole seconds, and one more is forgiven
+        """Wait until the next instant is later: whole seconds, and one more is forgiven."""
+        time.sleep(2.01)
 
     def reset(self) -> None:
         for person in (ROSA, OTTO):
@@ -97,6 +98,7 @@ class KeycloakServer(AuthorizationServer):
         self._administrator.withdraw_consent(person, self.client.id)
 
     def set_not_before(self, moment: int) -> None:
+        """Reject all tokens issued before ``moment`` (seconds since 1970; 0: none)."""
         self._changed.add("realm")
         self._administrator.set_not_before(moment)
 

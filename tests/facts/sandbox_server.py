@@ -55,7 +55,7 @@ class SandboxServer(AuthorizationServer):
         return SandboxBrowser()
 
     def let_time_pass(self) -> None:
-        """Instants are exact here."""
+        """Wait until the next instant is later: here they are exact."""
 
     def reset(self) -> None:
         self.control.reset(people=True)

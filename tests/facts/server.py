@@ -5,8 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from html import unescape
 from typing import Any, Literal
@@ -43,8 +42,11 @@ class Page:
     query: dict[str, str] = field(default_factory=dict)
 
 
-class Browser(ABC):
-    """One browser: its cookies at the server, and the page it shows."""
+class Browser:
+    """One browser: its cookies at the server, and the page it shows.
+
+    What its pages are, and how they are answered, differs by server.
+    """
 
     def __init__(self) -> None:
         self.session = requests.Session()
@@ -92,35 +94,18 @@ class Browser(ABC):
     def close(self) -> None:
         self.session.close()
 
-    @abstractmethod
-    def kind_of(self, response: requests.Response) -> Kind:
-        """Tell what a page of the server is."""
 
-    @abstractmethod
-    def sign_in(self, person: str) -> Page:
-        """Answer the sign-in page. On *re-authentication* the server decides whose it is."""
+class AuthorizationServer:
+    """A server as a client sees it. How it is administered differs by server.
 
-    @abstractmethod
-    def answer_consent(self, allow: bool) -> Page: ...
-
-    @abstractmethod
-    def confirm_log_out(self) -> Page: ...
-
-    @abstractmethod
-    def restart_login(self) -> Page:
-        """Press *Restart login* on the page that asks one person to authenticate again."""
-
-
-class AuthorizationServer(ABC):
-    """A server as a client sees it, and as its administrator does, which differs by server."""
+    ``reset`` ends all sessions, withdraws all consents, and sets everything back.
+    """
 
     name: str
     issuer: str
     oidc_url: str
     client: Client
     other_client: Client
-
-    # --- as a client ------------------------------------------------------------------------------
 
     def authorize_url(self, client: Client | None = None, **changes: str | None) -> str:
         query: dict[str, str | None] = {
@@ -204,49 +189,6 @@ class AuthorizationServer(ABC):
         """The page on which a person logs out in the browser."""
         query = {"client_id": self.client.id, "post_logout_redirect_uri": REDIRECT_URI}
         return f"{self.oidc_url}/logout?{urlencode(query)}"
-
-    # --- as a person or an administrator ----------------------------------------------------------
-
-    @abstractmethod
-    def browser(self) -> Browser: ...
-
-    @abstractmethod
-    def let_time_pass(self) -> None:
-        """Wait until the next instant is later, also for a server that rounds to seconds."""
-
-    @abstractmethod
-    def reset(self) -> None:
-        """End all sessions and withdraw all consents; every setting is as it was."""
-
-    @abstractmethod
-    def set_enabled(self, person: str, enabled: bool) -> None: ...
-
-    @abstractmethod
-    def end_sessions(self, person: str) -> None: ...
-
-    @abstractmethod
-    def withdraw_consent(self, person: str) -> None: ...
-
-    @abstractmethod
-    def set_not_before(self, moment: int) -> None:
-        """Reject all tokens issued before ``moment`` (seconds since 1970; 0: none)."""
-
-    @abstractmethod
-    def set_lifetimes(self, *, access: int = 300, session: int = 31_536_000) -> None:
-        """Set how long (seconds) access tokens and browser sessions live."""
-
-    @abstractmethod
-    def set_client_enabled(self, enabled: bool) -> None: ...
-
-    @abstractmethod
-    def set_client_secret(self, secret: str) -> None: ...
-
-    @abstractmethod
-    def set_client_scopes(self, scopes: Iterable[str] | None) -> None:
-        """Let the client ask for these scopes only; None: for all that sipgate knows."""
-
-    @abstractmethod
-    def set_consent_required(self, required: bool) -> None: ...
 
 
 Grant = dict[str, Any]

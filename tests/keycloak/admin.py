@@ -57,21 +57,12 @@ class Administrator:
         """Reject every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
         self.change_realm(notBefore=moment)
 
-    def create_scopes(self, names: Iterable[str], *, on_consent_page: bool = True) -> None:
-        """Create client scopes, which are shown on the consent page or granted silently."""
-        shown = "true" if on_consent_page else "false"
-        attributes = {"display.on.consent.screen": shown, "include.in.token.scope": "true"}
+    def create_scopes(self, names: Iterable[str]) -> None:
+        """Create client scopes, which are shown on the consent page."""
+        attributes = {"display.on.consent.screen": "true", "include.in.token.scope": "true"}
         for name in names:
             scope = {"name": name, "protocol": "openid-connect", "attributes": attributes}
             self.call("POST", f"/{self._realm}/client-scopes", scope)
-
-    def delete_scope(self, name: str) -> None:
-        self.call("DELETE", f"/{self._realm}/client-scopes/{self.scope_ids()[name]}")
-
-    def add_default_scope(self, client_id: str, name: str) -> None:
-        """Give a client a scope with every sign-in, whether it asks for it or not."""
-        place = f"/{self._realm}/clients/{self.client(client_id)['id']}/default-client-scopes"
-        self.call("PUT", f"{place}/{self.scope_ids()[name]}")
 
     def scope_ids(self) -> dict[str, str]:
         return {
@@ -118,13 +109,6 @@ class Administrator:
     def change_user(self, username: str, **settings: JSON) -> None:
         user = self.user(username)
         self.call("PUT", f"/{self._realm}/users/{user['id']}", user | settings)
-
-    def delete_user(self, username: str) -> None:
-        self.call("DELETE", f"/{self._realm}/users/{self.user(username)['id']}")
-
-    def set_password(self, username: str, password: str) -> None:
-        place = f"/{self._realm}/users/{self.user(username)['id']}/reset-password"
-        self.call("PUT", place, {"type": "password", "value": password, "temporary": False})
 
     def clients_in_use(self, username: str) -> set[str]:
         """Return the ids of the clients that have a part in any session of a person."""

@@ -61,22 +61,16 @@ class Keycloak:
                 defaultClientScopes=["basic"],  # without it tokens do not say whose they are
                 optionalClientScopes=sorted(set(SCOPES) - {"openid"}),
             )
-        for person in PEOPLE:
-            self.create_person(
-                person.uid,
-                firstName=person.firstname,
-                lastName=person.lastname,
-                email=person.email or None,
-            )
-
-    def create_person(self, uid: str, **details: str | None) -> None:
-        """Make somebody who signs in as ``uid`` with ``PASSWORD``; without details they get invented ones."""
-        invented = {"firstName": "Ada", "lastName": "Muster", "email": f"{uid}@people.example"}
-        given = {name: value for name, value in details.items() if value}
         password = {"type": "password", "value": PASSWORD, "temporary": False}
-        self.administrator.create_user(
-            username=uid, enabled=True, credentials=[password], **(invented | given)
-        )
+        for person in PEOPLE:  # Keycloak asks whoever has no name and no email for them
+            self.administrator.create_user(
+                username=person.uid,
+                enabled=True,
+                credentials=[password],
+                firstName=person.firstname or "Ada",
+                lastName=person.lastname or "Muster",
+                email=person.email or f"{person.uid}@people.example",
+            )
 
 
 def audience(client_id: str) -> dict[str, Any]:
