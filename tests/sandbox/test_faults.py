@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import requests
 
 from sipgate_sandbox import faults
 from tests.sandbox.visitor import Visitor
@@ -14,19 +15,19 @@ from tests.sandbox.visitor import Visitor
 
 def test_answers_are_given_once_and_nothing_is_done(visitor: Visitor, grant: Any) -> None:
     for name, (status, body) in faults.ANSWERS.items():
-        visitor.sandbox.control.fault(name, on="account", seconds=17, value="https://a.example/")
+        visitor.control.fault(name, on="account", seconds=17, value="https://a.example/")
         response = visitor.get("/account", grant["access_token"])
         assert (response.status_code, response.text) == (status, body), name
         assert response.headers.get("Retry-After") == ("17" if status == 429 else None)
         assert response.headers.get("Location") == ("https://a.example/" if status == 307 else None)
         assert visitor.get("/account", grant["access_token"]).status_code == 200, name
-        visitor.sandbox.control.fault(name, on="refresh")
-        assert visitor.refresh(grant["refresh_token"]).status_code == status, name
-    assert visitor.refresh(grant["refresh_token"]).status_code == 200, "it was never spent"
+        visitor.control.fault(name, on="refresh")
+        assert visitor.refresh(grant).status_code == status, name
+    assert visitor.refresh(grant).status_code == 200, "it was never spent"
 
 
 def test_fields_that_differ(visitor: Visitor, grant: Any) -> None:
-    control = visitor.sandbox.control
+    control = visitor.control
     control.fault("change", on="token", value={"expires_in": "soon", "scope": None})
     changed = visitor.grant(scope="account:read users:read")
     assert (changed.keys(), changed["expires_in"], changed["scope"]) == (grant.keys(), "soon", None)
@@ -38,11 +39,11 @@ def test_fields_that_differ(visitor: Visitor, grant: Any) -> None:
 
 
 def test_slowness_holds_nobody_else_up(visitor: Visitor, grant: Any) -> None:
-    visitor.sandbox.control.fault("slow", on="refresh", seconds=1.5)
+    visitor.control.fault("slow", on="refresh", seconds=1.5)
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        slow = pool.submit(visitor.refresh, grant["refresh_token"])
-        while visitor.sandbox.control.faults():
+        slow = pool.submit(visitor.refresh, grant)
+        while visitor.control.faults():
             pass
         assert visitor.get("/account", grant["access_token"]).status_code == 200
         assert not slow.done()
@@ -51,10 +52,10 @@ def test_slowness_holds_nobody_else_up(visitor: Visitor, grant: Any) -> None:
 
 
 def test_lost_answer_after_the_work_is_done(visitor: Visitor, grant: Any) -> None:
-    visitor.sandbox.control.fault("lose-answer", on="refresh")
-    assert visitor.refresh(grant["refresh_token"]).status_code == 504
-    assert visitor.sandbox.control.state()["rotations"] == 1
-    assert visitor.refresh(grant["refresh_token"]).json()["error"] == "invalid_grant"
+    visitor.control.fault("lose-answer", on="refresh")
+    assert visitor.refresh(grant).status_code == 504
+    assert visitor.control.state()["rotations"] == 1
+    assert visitor.refresh(grant).json()["error"] == "invalid_grant"
 
 
 def test_fault_fires_as_often_as_it_is_armed_for(visitor: Visitor, grant: Any) -> None:
@@ -62,35 +63,35 @@ def test_fault_fires_as_often_as_it_is_armed_for(visitor: Visitor, grant: Any) -
         answers = (visitor.get("/account", grant["access_token"]) for _ in range(number))
         return [answer.status_code for answer in answers]
 
-    visitor.sandbox.control.fault("unavailable", on="account", times=2)
-    visitor.sandbox.control.fault("forbidden", on="account")
+    visitor.control.fault("unavailable", on="account", times=2)
+    visitor.control.fault("forbidden", on="account")
     assert found(4) == [503, 503, 403, 200], "they queue"
-    visitor.sandbox.control.fault("unavailable", on="account", times=None)
+    visitor.control.fault("unavailable", on="account", times=None)
     assert found(4) == [503] * 4
-    assert visitor.sandbox.control.faults()[0]["fired"] == 4
-    visitor.sandbox.control.clear()
+    assert visitor.control.faults()[0]["fired"] == 4
+    visitor.control.clear()
     assert found(1) == [200]
 
 
 def test_only_its_place_is_struck(visitor: Visitor, grant: Any) -> None:
     token = grant["access_token"]
     asked = {
-        "auth": lambda: visitor.browser.get(visitor.authorize_url(), allow_redirects=False),
+        "auth": lambda: requests.get(visitor.authorize_url(), timeout=10),
         "token": lambda: visitor.exchange("x"),
         "account": lambda: visitor.get("/account", token),
         "userinfo": lambda: visitor.get("/authorization/userinfo", token),
         "users": lambda: visitor.get("/users/w0", token),
         "api": lambda: visitor.get("/balance", token),
-        "refresh": lambda: visitor.refresh("x"),
-        "logout": lambda: visitor.end("logout", refresh_token="x"),
-        "revoke": lambda: visitor.end("revoke", token="x"),
+        "refresh": lambda: visitor.refresh({"refresh_token": "x"}),
+        "logout": lambda: visitor.post("logout", refresh_token="x"),
+        "revoke": lambda: visitor.post("revoke", token="x"),
     }
     several = {"all": set(asked), "api": {"account", "userinfo", "users", "api"}}
     for place in faults.PLACES:
-        visitor.sandbox.control.fault("unavailable", on=place, times=None)
+        visitor.control.fault("unavailable", on=place, times=None)
         struck = {name for name, ask in asked.items() if ask().status_code == 503}
         assert struck == several.get(place, {place})
-        visitor.sandbox.control.clear()
+        visitor.control.clear()
 
 
 @pytest.fixture
