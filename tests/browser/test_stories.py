@@ -151,25 +151,6 @@ def test_leaving(visit: Visit, project: Stand) -> None:
     veit.look("deleted")
 
 
-def test_reload_and_back(visit: Visit, project: Stand) -> None:
-    """Nobody meets an error by reloading, going back, or opening an address that was posted to."""
-    emma = visit()
-    page = emma.go("/")
-    emma.sign_in("9000000w0")
-    company = page.get_by_role("heading", name="Thames Telephones Ltd")
-    page.locator(".technical summary").click()
-    emma.press(emma.button_to("/account/refresh"))
-    expect(page.locator(".trace li")).to_have_count(3)
-    page.reload()
-    expect(page.locator(".trace li")).to_have_count(0)
-    expect(company).to_be_visible()
-    for address in ("/account/refresh", "/account/try"):
-        emma.go(address)
-        expect(page).to_have_url(f"{project.url}/account")
-    page.go_back()
-    expect(company).to_be_visible()
-
-
 def test_try_again(visit: Visit, project: Stand) -> None:
     """A page that says that sipgate is away has a button for when it is back."""
     petra = visit()

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
-from pathlib import Path
-
-from django.core.management import get_commands
 
 from sipgate_project.env import NAMES
 from tests.project.pages import ROOT, pages, section, table
@@ -31,11 +27,10 @@ def test_variables_that_a_document_sets_exist() -> None:
         assert set(re.findall(r"^ *([A-Z_]{4,})=[^=]", said, re.M)) <= NAMES, page.name
 
 
-def test_commands_that_a_document_names_exist() -> None:
+def test_targets_that_a_document_names_exist() -> None:
     for page in pages():
         said = page.read_text(encoding="utf-8")
         assert set(re.findall(r"`make ([a-z-]+)", said)) <= TARGETS, page.name
-        assert set(re.findall(r"manage\.py (sipgate_\w+)", said)) <= set(get_commands()), page.name
 
 
 def test_files_that_a_document_names_exist() -> None:
@@ -51,37 +46,6 @@ def test_files_that_a_document_names_exist() -> None:
         assert missing == [], page.name
 
 
-def test_links_lead_to_a_file_and_a_heading() -> None:
-    """As ``make docs`` does, but in no time."""
-    for page in pages():
-        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
-            if "://" in link:
-                continue
-            name, _, anchor = link.partition("#")
-            target = page.parent / name if name else page
-            assert target.is_file(), f"{page.name}: {link}"
-            assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
-
-
-def test_the_readme_lists_every_page() -> None:
-    listed = re.findall(r"^\| \[[^\]]+\]\(docs/([\w-]+\.md)\)", text("README.md"), re.M)
-    assert set(listed) == {path.name for path in ROOT.glob("docs/*.md")}
-
-
-def test_every_make_target_is_described() -> None:
-    described = set(re.findall(r"^([a-z-]+):.*##", text("Makefile"), re.M)) - {"help", "clean"}
-    assert described <= set(re.findall(r"`make ([a-z-]+)", text("CONTRIBUTING.md")))
-
-
-def test_every_dependency_has_a_reason() -> None:
-    project = tomllib.loads(text("pyproject.toml"))
-    groups = project["dependency-groups"]
-    wanted = [*project["project"]["dependencies"], *groups["site"], *groups["dev"]]
-    names = {re.split(r"[^A-Za-z0-9-]", word)[0].lower() for word in wanted}
-    with_reason = text("CONTRIBUTING.md").partition("| package | why |")[2].lower()
-    assert names <= set(re.findall(r"[a-z0-9-]+", with_reason))
-
-
 def test_messages_that_the_operator_page_explains_are_shown() -> None:
     code = sources("sipgate_project", "sipgate_provider", "sipgate_sandbox", "templates")
     rows = table(section(ROOT / "docs" / "operate.md", "## When something is wrong"))
@@ -89,11 +53,6 @@ def test_messages_that_the_operator_page_explains_are_shown() -> None:
     assert len(messages) >= 6
     for message in messages:
         assert all(part.strip() in code for part in re.split(r"\b\d+\b", message)), message
-
-
-def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.M)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def sources(*folders: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import get_commands
 from django.urls import reverse
 
-from sipgate_provider import decorators, errors, problems, signals, urls
+from sipgate_provider import decorators, signals, urls
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.templatetags import sipgate as tags
 from tests.project import reference
@@ -55,15 +55,6 @@ def test_signatures_in_the_text() -> None:
     assert reference.signature(SipgateClient, "SipgateClient") in section(PAGE, "## Client")
     required = reference.signature(decorators.sipgate_required, "sipgate_required")
     assert required.replace("(view=None, ", "(") in section(PAGE, "## Decorator")
-
-
-def test_statuses_of_the_decorator() -> None:
-    said = rows("## Decorator")
-    for user, kind in {
-        "has no connection, or has to sign in": errors.NotConnected,
-        "lacks a scope": errors.MissingPermission,
-    }.items():
-        assert str(problems.describe(kind("…")).status) == said[user][2]
 
 
 def test_what_sipgate_connection_returns() -> None:

@@ -20,11 +20,6 @@ pytestmark = pytest.mark.django_db
 HOST = "localhost:8080"
 
 
-@pytest.mark.parametrize("path", ["/", "/readyz"])
-def test_probe_may_ask_for_the_head_only(client: Client, path: str) -> None:
-    assert client.head(path, headers={"host": HOST}).status_code == 200
-
-
 @pytest.mark.parametrize(
     "path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"]
 )
