@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from datetime import timedelta
 from html import unescape
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -19,10 +18,9 @@ from django.contrib.auth import get_user_model
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
-from django.views import View
 
-from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import Reason, SipgateToken, State
+from tests.flows.conftest import age
 from tests.journey import HOST, Browser, asked_for, go_through, press
 from tests.sample_site import SMS
 
@@ -58,10 +56,6 @@ class TestAdmitted:
         answer = json.loads(get_async(signed_in, "/company-async").content)
         assert answer["company"] == "Rosenduft Gartenbau GmbH"
         assert answer["ticks"] > 10
-
-    def test_a_class_is_told_how(self) -> None:
-        with pytest.raises(TypeError, match="method_decorator"):
-            sipgate_required(type("Company", (View,), {}))
 
 
 class TestAnonymous:
@@ -102,6 +96,8 @@ class TestAnonymous:
 
 class TestNotConnected:
     def test_one_connects_and_comes_back(self, local: Browser) -> None:
+        document = is_document(local.site.get("/company", headers=JSON), "not_connected")
+        assert "process=connect" in document["action"]
         response = local.site.get("/company?a=1&b=2")
         back = "/company?a=1&b=2&sipgate_asked=1"
         assert sent_to(response) == CONNECT | {"next": back}
@@ -114,10 +110,6 @@ class TestNotConnected:
         authorize, _ = go_through(local, local.site.get("/sms"))
         assert asked_for(authorize) == {"account:read", SMS}
         assert local.site.get("/sms").content == b"sent"
-
-    def test_program_gets_a_document(self, local: Browser) -> None:
-        document = is_document(local.site.get("/company", headers=JSON), "not_connected")
-        assert "process=connect" in document["action"]
 
 
 class TestNeedsSignIn:
@@ -132,7 +124,7 @@ class TestNeedsSignIn:
 
     def test_session_that_turns_out_to_be_over(self, signed_in: Browser) -> None:
         signed_in.sandbox.control.kill_session()
-        age(SipgateToken.objects.get(), 400)
+        age(400)
         assert sent_to(signed_in.site.get("/company"))["path"] == CONNECT["path"]
         assert sent_to(get_async(signed_in, "/company-async"))["path"] == CONNECT["path"]
 
@@ -254,25 +246,16 @@ class TestTransactions:
         assert signed_in.site.post("/write-and-fail").status_code == 502
         assert not User.objects.filter(username="written by the view").exists()
 
-    def test_without_atomic_requests_it_stays(self, signed_in: Browser) -> None:
-        assert signed_in.site.post("/write-and-fail").status_code == 502
-        assert User.objects.filter(username="written by the view").exists()
-
     @pytest.mark.parametrize("path", ["/company", "/never-atomic"])
     def test_ending_token_is_refreshed_before_the_transaction(
         self, signed_in: Browser, atomic: None, path: str
     ) -> None:
-        age(SipgateToken.objects.get(), 400)
+        age(400)
         response = signed_in.site.get(path)
         assert response.status_code == 200
         assert signed_in.sandbox.control.state()["refresh"] == 1
         if path == "/never-atomic":
             assert response.content == b"in a transaction: False"
-
-    def test_async_views_need_a_word_as_ever(self, signed_in: Browser, atomic: None) -> None:
-        for path in ("/company-async", "/class/company-async"):
-            with pytest.raises(RuntimeError, match="ATOMIC_REQUESTS with async views"):
-                signed_in.site.get(path)
 
 
 class TestTags:
@@ -282,16 +265,14 @@ class TestTags:
         return response.content.decode()
 
     def test_nobody(self, browser: Browser) -> None:
+        next_url = "&amp;next=%2Fthere%3Fx%3D1%26y%3D2"
+        page = self.page(browser)
+        assert ("state: none" in page, "usable: no" in page) == (True, True)
+        assert f"url: /accounts/sipgate/login/?process=login{next_url}" in page
+        browser.log_in(User.objects.create_user("local"))
         page = self.page(browser)
         assert "state: none" in page
-        assert "usable: no" in page
-        url = "/accounts/sipgate/login/?process=login&amp;next=%2Fthere%3Fx%3D1%26y%3D2"
-        assert f"url: {url}" in page
-
-    def test_not_connected(self, local: Browser) -> None:
-        page = self.page(local)
-        assert "state: none" in page
-        assert "url: /accounts/sipgate/login/?process=connect&amp;next=%2Fthere" in page
+        assert f"url: /accounts/sipgate/login/?process=connect{next_url}" in page
 
     def test_lacking_scope_and_the_button_that_asks_for_it(self, signed_in: Browser) -> None:
         page = self.page(signed_in)
@@ -303,8 +284,9 @@ class TestTags:
         assert asked_for(authorize) == {"account:read", SMS}
         assert back.headers["Location"] == "/tags"
         page = self.page(signed_in)
-        assert "state: ready" in page
-        assert "usable: yes" in page
+        assert ("state: ready" in page, "usable: yes" in page) == (True, True)
+        SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
+        assert "state: ended" in self.page(signed_in)
 
     def test_wish_of_a_button_is_for_one_user(
         self, signed_in: Browser, another_browser: Browser
@@ -315,10 +297,6 @@ class TestTags:
         for forged in ("all", "WyIxIiwiYWxsIl0:1vNxyz:abc", "%5B%22all%22%5D"):
             started = another_browser.start(query=f"&sipgate_scopes={forged}")
             assert asked_for(started) == {"account:read"}, forged
-
-    def test_ended(self, signed_in: Browser) -> None:
-        SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
-        assert "state: ended" in self.page(signed_in)
 
     def test_connections_are_read_once(
         self, signed_in: Browser, django_assert_num_queries: Any
@@ -337,14 +315,6 @@ def _sample(settings: Any) -> None:
 def signed_in(browser: Browser) -> Browser:
     """Somebody who signed in with sipgate and allowed the usual."""
     browser.sign_in()
-    return browser
-
-
-@pytest.fixture
-def local(browser: Browser) -> Browser:
-    """Somebody with a password here and no sipgate connection."""
-    user = User.objects.create_user("local", password="correct horse battery")
-    browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
     return browser
 
 
@@ -368,9 +338,7 @@ def sent_to(response: Any) -> dict[str, str]:
 
 
 def arrive(browser: Browser, back: str) -> tuple[str, int]:
-    """Come back from the connect page; return where one ends, without the mark, and the status
-    there.
-    """
+    """Come back from the connect page; return where one ends, and the status there."""
     address = browser.site.get(back).headers["Location"]
     return address, browser.site.get(address).status_code
 
@@ -405,10 +373,3 @@ def get_async(browser: Browser, path: str) -> HttpResponse:
         return HttpResponse(body["body"], status=start["status"], headers=headers)
 
     return asyncio.run(ask())
-
-
-def age(row: SipgateToken, seconds: int) -> None:
-    SipgateToken.objects.filter(pk=row.pk).update(
-        issued_at=row.issued_at - timedelta(seconds=seconds),
-        expires_at=row.expires_at - timedelta(seconds=seconds),
-    )

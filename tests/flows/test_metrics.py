@@ -219,6 +219,14 @@ def increase(before: Samples, after: Samples, name: str) -> dict[tuple[str, ...]
     return {labels: value for labels, value in found.items() if value}
 
 
+@pytest.fixture
+def log() -> Iterator[Kept]:
+    handler, logger = Kept(), logging.getLogger("sipgate_provider")
+    logger.addHandler(handler)
+    yield handler
+    logger.removeHandler(handler)
+
+
 class Kept(logging.StreamHandler[Any]):
     def __init__(self) -> None:
         super().__init__()
@@ -227,11 +235,3 @@ class Kept(logging.StreamHandler[Any]):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.lines.append(self.format(record))
-
-
-@pytest.fixture
-def log() -> Iterator[Kept]:
-    handler, logger = Kept(), logging.getLogger("sipgate_provider")
-    logger.addHandler(handler)
-    yield handler
-    logger.removeHandler(handler)

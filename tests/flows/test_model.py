@@ -3,7 +3,7 @@ stateful)."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -24,8 +24,8 @@ from hypothesis.stateful import (
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
-from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import background
+from tests.conftest import issued
 from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(170)]
@@ -35,8 +35,8 @@ KEYS = [
     "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI=",
 ]
 GOOD, SPENT, ENDED = "good", "spent", "ended"
-"""What we hold: a pair that sipgate accepts, one it does not (nobody here knows yet), or a link
-known to be over."""
+"""What we hold: tokens that sipgate accepts, tokens it does not (nobody here knows yet), or a
+connection known to be over."""
 
 
 class Connection(RuleBasedStateMachine):
@@ -66,8 +66,7 @@ class Connection(RuleBasedStateMachine):
             self.connection = SocialAccount.objects.create(
                 user=self.person, provider="sipgate", uid="1000000w0"
             )
-        grant = oauth.Tokens.parse(self.rotator.issue()[0], issued_at=datetime.now(UTC))
-        tokens.store(self.connection, grant)
+        tokens.store(self.connection, issued(self.rotator))
         tokens.errands.wait_idle(10)
         self.held = GOOD
 
@@ -188,7 +187,7 @@ class Connection(RuleBasedStateMachine):
 
     @invariant()
     def what_is_good_works(self) -> None:
-        """A pair that is good can be used, as soon as pauses are over: nothing was lost."""
+        """Good tokens can be used, as soon as pauses are over: nothing was lost."""
         if self.held != GOOD or self.connection is None:
             return
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())

@@ -16,7 +16,7 @@ from django.core import mail
 from sipgate_provider import tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from tests.journey import Browser
+from tests.journey import Browser, text_of
 
 User = get_user_model()
 ROSE, SCREW = "Rosenduft Gartenbau GmbH", "Schraube & Mutter KG"
@@ -63,7 +63,7 @@ class TestWhoIsSignedIn:
         browser.site.get("/account")
         browser.site.post(f"/account/{SocialAccount.objects.get().pk}/end-access")
         action = actions(browser.site.get("/account"))[1]
-        assert f"You use {ROSE} only to sign in." in plain(browser.site.get(action))
+        assert f"You use {ROSE} only to sign in." in text_of(browser.site.get(action))
         another_browser.site = browser.site
         is_of_the_wrong_account(another_browser, press(another_browser, action))
         assert SipgateToken.objects.get().reason == Reason.ENDED_BY_USER
@@ -79,7 +79,7 @@ class TestWhoIsSignedIn:
 
 class TestWhoFollowsTheMail:
     def test_is_asked_by_name_and_repairs_it(self, browser: Browser, link: str) -> None:
-        assert f"The connection {ROSE} needs you" in plain(browser.site.get(link))
+        assert f"The connection {ROSE} needs you" in text_of(browser.site.get(link))
         response = press(browser, link, person="1000000w0")
         assert (response.status_code, response.headers["Location"]) == (302, "/account")
         assert states() == {"1000000w0": State.ACTIVE}
@@ -109,7 +109,7 @@ class TestWhoFollowsTheMail:
         response = browser.site.get(browser.consent(begun) if is_back else link)
         assert response.headers["Location"] == "/accounts/login/"
         page = browser.site.get("/accounts/login/")
-        assert "a connection that no longer exists" in plain(page)
+        assert "a connection that no longer exists" in text_of(page)
         assert not SocialAccount.objects.exists()
 
     @pytest.mark.parametrize("value", ["1", "1:forged", "", "x" * 3000])
@@ -130,7 +130,7 @@ def test_a_page_or_program_that_needs_it_asks_for_the_same_person(both: Browser)
 def test_another_account_is_explained_before_one_leaves(browser: Browser, method: str) -> None:
     browser.sign_in()
     page = getattr(browser.site, method)("/accounts/sipgate/login/?process=connect&another=1")
-    assert "sign out of sipgate first" in plain(page)
+    assert "sign out of sipgate first" in text_of(page)
     logout = browser.sandbox.oidc_url.partition("/auth?")[0] + "/logout"
     assert f'href="{logout}"' in page.content.decode()
     (again,) = actions(page)
@@ -169,13 +169,8 @@ def is_of_the_wrong_account(browser: Browser, response: Any) -> Any:
     page = browser.site.get(response.headers["Location"])
     assert page.status_code == 200
     text = f"You signed in at sipgate as {SCREW}; {ROSE} still needs you to sign in."
-    assert f"{text} Nothing was changed." in plain(page)
+    assert f"{text} Nothing was changed." in text_of(page)
     return page
-
-
-def plain(response: Any) -> str:
-    text = re.sub(r"\s+", " ", html.unescape(response.content.decode()))
-    return re.sub(r"<[^>]*>", "", text)
 
 
 def actions(response: Any) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.rest_framework import exception_handler, sipgate_connection
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
+from tests.flows.conftest import age
 from tests.journey import HOST, Browser, asked_for
 from tests.sample_site import SMS
 
@@ -99,10 +99,8 @@ def test_nobody_is_not(program: Client) -> None:
 
 def test_what_is_missing_is_told_and_asked_for(program: Client, browser: Browser) -> None:
     document = is_problem(program.get("/sms", headers=BEARER), 403, "missing_permission")
-    assert asked_for(browser.site.post(document["action"]).headers["Location"]) == {
-        "account:read",
-        SMS,
-    }
+    begun = browser.site.post(document["action"]).headers["Location"]
+    assert asked_for(begun) == {"account:read", SMS}
     SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
     is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
     User.objects.create_user("paula")
@@ -111,13 +109,10 @@ def test_what_is_missing_is_told_and_asked_for(program: Client, browser: Browser
 
 
 def test_an_ending_token_is_refreshed_before_the_view(program: Client, browser: Browser) -> None:
-    row = SipgateToken.objects.get()
-    past = timedelta(seconds=400)
-    ended = {"issued_at": row.issued_at - past, "expires_at": row.expires_at - past}
-    SipgateToken.objects.update(**ended)
+    age(400)
     assert program.get("/company", headers=BEARER).status_code == 200
     assert browser.sandbox.control.state()["refresh"] == 1
-    SipgateToken.objects.update(**ended)
+    age(400)
     browser.sandbox.control.kill_session()
     is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
 
@@ -148,8 +143,7 @@ def test_a_code_or_token_of_a_browser_is_not_taken(rf: Any, way: str) -> None:
 @pytest.fixture
 def program(browser: Browser) -> Client:
     """A program of Rosa's, who has a password here and a sipgate connection."""
-    user = User.objects.create_user("rosa", password=WORDS)
-    browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    browser.log_in(User.objects.create_user("rosa", password=WORDS))
     browser.sign_in(process="connect")
     return Client(headers={"host": HOST})
 

@@ -77,13 +77,10 @@ def test_a_visitor_who_only_begins_gets_a_short_session(browser: Browser) -> Non
     assert seconds_left() <= 3600
     browser.sign_in()
     assert seconds_left() > 86_400
-
-
-def test_a_password_gives_the_session_its_usual_life(browser: Browser) -> None:
-    user = User.objects.create_user("local", password="correct horse battery")
+    browser.site.logout()
     browser.start()
-    browser.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
-    assert seconds_left() > 86_400
+    browser.log_in(User.objects.get())
+    assert seconds_left() > 86_400, "as after a password"
 
 
 def invented(browser: Browser) -> str:
