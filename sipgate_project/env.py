@@ -24,7 +24,7 @@ from decouple import Choices, Config, RepositoryEmpty, strtobool
 from django.core.exceptions import ImproperlyConfigured
 from dotenv import dotenv_values, load_dotenv
 
-from sipgate_provider.endpoints import is_loopback, realm_of_client
+from sipgate_provider.addresses import is_loopback, realm_of_client
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 """The folder of manage.py."""

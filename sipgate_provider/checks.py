@@ -19,7 +19,7 @@ from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from sipgate_provider import conf, endpoints, errors, scopes, tokens
+from sipgate_provider import addresses, conf, errors, scopes, tokens
 
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -100,7 +100,7 @@ def _unsafe_addresses() -> str:
 
 def _is_safe(url: str) -> bool:
     parts = urlsplit(url)
-    is_here = endpoints.is_loopback(parts.hostname)
+    is_here = addresses.is_loopback(parts.hostname)
     return parts.scheme == "https" or (parts.scheme == "http" and is_here)
 
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from django.conf import settings
 
-from sipgate_provider import endpoints
+from sipgate_provider import addresses
 
 PROVIDER_ID = "sipgate"
 """allauth's id of this provider, in its settings, addresses and ``SocialAccount.provider``."""
@@ -59,13 +59,13 @@ def logout_url() -> str:
 
 def _derived(name: str, endpoint: str) -> str:
     value = str(_get(name, ""))
-    return "" if value == OFF else value or endpoints.sibling(token_url(), endpoint)
+    return "" if value == OFF else value or addresses.sibling(token_url(), endpoint)
 
 
 def issuer() -> str:
     """``SIPGATE_ISSUER``: what a callback's ``iss`` must equal (RFC 9207), derived from the
     authorization endpoint."""
-    return str(_get("ISSUER", "")) or endpoints.issuer_from(auth_url())
+    return str(_get("ISSUER", "")) or addresses.issuer_from(auth_url())
 
 
 def redirect_uri() -> str:

@@ -26,7 +26,7 @@ from django.db.models import Count, Min
 from django.urls import get_resolver
 from django.utils import timezone
 
-from sipgate_provider import conf, endpoints, errors, scopes, tokens
+from sipgate_provider import addresses, conf, errors, scopes, tokens
 from sipgate_provider.models import OFFLINE_ACCESS, Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import keepalive
 from sipgate_provider.ops.findings import Finding, error, ok, warning
@@ -101,7 +101,7 @@ def _versions() -> Iterator[Finding]:
 def is_deployed() -> bool:
     """Tell whether the site is for others than the developer at this machine."""
     host = urlsplit(conf.redirect_uri()).hostname
-    return not endpoints.is_loopback(host) if host else not settings.DEBUG
+    return not addresses.is_loopback(host) if host else not settings.DEBUG
 
 
 def _system_checks() -> Iterator[Finding]:

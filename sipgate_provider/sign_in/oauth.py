@@ -19,7 +19,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from sipgate_provider import conf, endpoints, errors, scopes, tokens
+from sipgate_provider import addresses, conf, errors, scopes, tokens
 from sipgate_provider.client import TokenClient
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
@@ -215,7 +215,7 @@ class WrongIssuer(errors.Misconfigured):
 
     def __init__(self, named: str, expected: str) -> None:
         named = printable(named, 300)
-        derived = expected == endpoints.issuer_from(conf.auth_url())
+        derived = expected == addresses.issuer_from(conf.auth_url())
         setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
         self.description = f"iss={named} ≠ {expected}"
         text = f"The callback's iss is {named!r}, not {expected!r}, which follows from {setting}."

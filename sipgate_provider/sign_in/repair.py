@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render, resolve_url
 from django.utils.translation import gettext as _
 
-from sipgate_provider import conf, endpoints, errors, links, tokens
+from sipgate_provider import addresses, conf, errors, links, tokens
 from sipgate_provider.client import TokenClient
 from sipgate_provider.remote import oauth
 
@@ -75,7 +75,7 @@ def another_account(request: HttpRequest) -> HttpResponse:
         "needed": needed.get_provider_account().to_str() if needed else "",
         "met": links.name_met(request),
         "again_url": f"{request.path}?{query.urlencode()}",
-        "logout_url": endpoints.sibling(conf.auth_url(), "logout"),  # its page, for browsers
+        "logout_url": addresses.sibling(conf.auth_url(), "logout"),  # its page, for browsers
     }
     return render(request, "sipgate_provider/another_account.html", context)
 

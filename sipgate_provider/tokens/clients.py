@@ -18,7 +18,7 @@ from django.conf import settings
 from django.utils import timezone
 from django.utils.crypto import salted_hmac
 
-from sipgate_provider import conf, endpoints, errors
+from sipgate_provider import addresses, conf, errors
 from sipgate_provider.models import ClientPause, Ending, SipgateToken
 from sipgate_provider.remote import oauth
 
@@ -102,7 +102,7 @@ def why_not_ours(row: SipgateToken | Ending, client: oauth.Client) -> errors.Mis
 
 
 def _is_local(url: str) -> bool:
-    return endpoints.is_loopback(urlsplit(url).hostname)
+    return addresses.is_loopback(urlsplit(url).hostname)
 
 
 # --- pauses ---------------------------------------------------------------------------------------
