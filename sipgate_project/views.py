@@ -125,6 +125,7 @@ def _reachable(user: Any) -> dict[str, Any]:
 def account_refresh(request: HttpRequest) -> HttpResponse:
     """sipgate's own example as a button: account, refresh, account again."""
     connection = _own(request, request.POST.get("connection", ""))
+    # How often: ACCOUNT_RATE_LIMITS in settings.
     limit = {"action": "sipgate_refresh", "key": str(connection.pk)}
     if too_many := ratelimit.consume_or_429(request, **limit):
         return too_many

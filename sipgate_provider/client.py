@@ -10,6 +10,8 @@
     await in_thread(client.account)()                     # without blocking the event loop
     await in_thread(list)(client.numbers())
 
+The methods are in ``resources``, what they return is in ``values``.
+
 Every call asks ``tokens`` for an access token. A valid one costs one query; an old one is refreshed
 first. While the call waits for sipgate, its thread holds no database connection, unless the caller
 is inside a transaction. So do not call from within ``QuerySet.iterator()`` on PostgreSQL, whose

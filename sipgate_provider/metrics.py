@@ -1,5 +1,7 @@
 """Makes the counters and histograms for Prometheus; ``exposition`` lets Prometheus read them.
 
+Each metric is declared in the module that counts. Gauges are in ``exposition``.
+
 Each label has a fixed set of values, or its caller limits them (endpoint templates). No user,
 connection or secret can become a label.
 """

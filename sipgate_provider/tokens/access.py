@@ -1,9 +1,8 @@
 """Hands out a usable access token for a connection. All code that needs one comes here.
 
-1. *Look.* Fresh: hand it out (one query, no write). Near its end: one caller starts a refresh,
-everybody goes on. 2. Otherwise ``refresh`` does all that is to be done, in a thread of its own,
-once per connection and process; the
-   caller waits here, without a database connection, for as long as it likes.
+A fresh token (``SipgateToken.freshness``) is handed out: one query, no write. If it nears its end,
+one caller starts a refresh and nobody waits. Otherwise ``refresh`` runs in a thread of its own, once
+per connection and process, and the caller waits here without a database connection.
 """
 
 from __future__ import annotations
