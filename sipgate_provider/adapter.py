@@ -18,6 +18,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
 from sipgate_provider import conf, links, tokens
+from sipgate_provider.connections import name_of
 from sipgate_provider.sign_in import receivers, trouble
 
 
@@ -101,7 +102,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
 def _belongs_to_another_user(request: HttpRequest, login: SocialLogin) -> HttpResponse:
     next_url = login.get_redirect_url(request) or ""
     context = {
-        "name": login.account.get_provider_account().to_str(),
+        "name": name_of(login.account),
         "another_url": links.sign_in_url(next_url, process="connect", another="1"),
         "that_url": links.sign_in_url("", process="login"),
     }

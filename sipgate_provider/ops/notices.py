@@ -24,6 +24,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from sipgate_provider import conf, links, signals, tokens
+from sipgate_provider.connections import name_of
 from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, TokenEvent
 
 logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def tell_user(connection_id: int) -> bool:
         "site_name": conf.site_name(),
     }
     with translation.override(language_of(row.connection)):
-        context["name"] = row.connection.get_provider_account().to_str()
+        context["name"] = name_of(row.connection)
         subject, message = _written(what, context)
     tokens.release_connections()
     try:

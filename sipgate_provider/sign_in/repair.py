@@ -20,6 +20,7 @@ from django.utils.translation import gettext as _
 
 from sipgate_provider import addresses, conf, errors, links, tokens
 from sipgate_provider.client import TokenClient
+from sipgate_provider.connections import name_of
 from sipgate_provider.remote import oauth
 
 from .asked import Asked
@@ -72,7 +73,7 @@ def another_account(request: HttpRequest) -> HttpResponse:
     query[links.PROMPT] = "login"
     needed = links.to_repair(request)
     context = {
-        "needed": needed.get_provider_account().to_str() if needed else "",
+        "needed": name_of(needed) if needed else "",
         "met": links.name_met(request),
         "again_url": f"{request.path}?{query.urlencode()}",
         "logout_url": addresses.sibling(conf.auth_url(), "logout"),  # its page, for browsers
@@ -95,10 +96,10 @@ def _name(account: SocialAccount, grant: oauth.Tokens) -> str:
     rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
     known = rows.filter(provider=account.provider, uid=account.uid).first()
     if known is not None:
-        return str(known.get_provider_account().to_str())
+        return name_of(known)
     tokens.release_connections()
     with suppress(errors.SipgateError):
         company = TokenClient(grant.access_token).account().company
         if company:
             return company
-    return str(account.get_provider_account().to_str())
+    return name_of(account)
