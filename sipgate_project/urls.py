@@ -16,13 +16,11 @@ from . import sandbox_buttons, views
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "sipgate for Django"
 admin.site.index_title = gettext_lazy("Administration")
+# This site's client comes from the environment: a row would be ignored.
 if admin.site.is_registered(SocialApp):
-    admin.site.unregister(
-        SocialApp
-    )  # this site's client comes from the environment: a row would be ignored
-admin.site.unregister(
-    UserSession
-)  # people see and end their own; deleting a user takes them along, unasked
+    admin.site.unregister(SocialApp)
+# People see and end their own; deleting a user takes them along, unasked.
+admin.site.unregister(UserSession)
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's way
 

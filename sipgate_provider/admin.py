@@ -21,6 +21,7 @@ from django.db.models import F, Model, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
@@ -253,10 +254,11 @@ class ConnectionAdmin(SocialAccountAdmin):
     @admin.display(
         description=gettext_lazy("ends unless used"), ordering="sipgate_token__refresh_expires_at"
     )
-    def ends(self, connection: SocialAccount) -> Any:
+    def ends(self, connection: SocialAccount) -> str | None:
         row = connections.token_of(connection)
         end = row.refresh_expires_at if row is not None else None
-        return timezone.localdate(end) if end is not None else None
+        # The long form does not fit beside the filters, in German.
+        return date_format(timezone.localdate(end), "SHORT_DATE_FORMAT") if end else None
 
     # --- actions
 
