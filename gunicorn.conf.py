@@ -1,4 +1,4 @@
-"""gunicorn reads this file from the folder in which it is started. Arguments take precedence."""
+"""gunicorn reads this file from the folder where it starts. Arguments take precedence."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ control_socket_disable = True  # it would be in the home folder, which a service
 
 
 def on_starting(_server: object) -> None:
-    """Run the checks that ``runserver`` runs: what cannot work is reported once, at the start.
+    """Run the checks that ``runserver`` runs, so that the start reports once what cannot work.
 
     They run in a process of their own, so that workers load the site themselves, even on a reload.
     """

@@ -12,9 +12,9 @@ from django.db import transaction
 
 class AccountAdapter(DefaultAccountAdapter):
     def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
-        """Send a mail under the site's name, after the commit. One that fails stops nobody."""
+        """Send an email under the site's name, after the commit. A failure stops nothing else."""
         site = get_current_site(self.request)
         site.name = settings.SIPGATE_SITE_NAME
         context = {"request": self.request, "email": email, "current_site": site, **context}
         message = self.render_mail(template_prefix, email, context)
-        transaction.on_commit(message.send, robust=True)  # Django logs why one could not be sent
+        transaction.on_commit(message.send, robust=True)  # Django logs a failure

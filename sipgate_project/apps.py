@@ -1,4 +1,4 @@
-"""Makes the table of the cache."""
+"""Creates the table of the cache after ``migrate``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SiteConfig(AppConfig):
     name = "sipgate_project"
 
     def ready(self) -> None:
-        # Django sends the signal for apps with models only, and this one has none.
+        # Django sends the signal only for apps with models, and this one has none.
         post_migrate.connect(_make_cache_table, sender=apps.get_app_config("sipgate_provider"))
 
 

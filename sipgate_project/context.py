@@ -13,7 +13,7 @@ from sipgate_provider.connections import needing_sign_in
 from . import people
 
 TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
-"""Pages that show every connection with its state, or are about a sign-in: no banner repeats it."""
+"""Pages that show every connection with its state, or concern a sign-in: they need no banner."""
 
 
 def site(request: HttpRequest) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def site(request: HttpRequest) -> dict[str, Any]:
 def _here(request: HttpRequest) -> str:
     """Return this page's address for links that lead back to it.
 
-    A callback that does not reach its view, such as one with a slash too many, has sipgate's code
-    in its query: a page must not repeat it.
+    A callback that does not reach its view, such as one with an extra slash, has sipgate's code in
+    its query, which a page must not repeat.
     """
     return request.path if "code" in request.GET else request.get_full_path()
 

@@ -36,7 +36,7 @@ def settings_from(url: str, *, pool_size: int) -> dict[str, Any]:
     if found["ENGINE"] == "django.db.backends.sqlite3":
         if not Path(found["NAME"]).parent.is_dir():
             raise ValueError("no such folder")
-        # Opening the file takes as long as three queries: each thread keeps it open.
+        # Opening the file takes as long as three queries, so each thread keeps it open.
         found["CONN_MAX_AGE"] = None
         # WAL: readers and the writer do not block each other. IMMEDIATE: a transaction waits for
         # the write lock at its start instead of failing later.
@@ -51,9 +51,9 @@ def settings_from(url: str, *, pool_size: int) -> dict[str, Any]:
         # pgbouncer in transaction mode gives the next statement another connection, which does not
         # know the cursor.
         found["DISABLE_SERVER_SIDE_CURSORS"] = True
-        # A pool, because connections are returned before sipgate is asked, so taking one again must
-        # be cheap. While the database is away, a page fails after `timeout` seconds.
-        # Without reconnect_timeout the delay between the pool's attempts grows to minutes.
+        # The app returns connections before it waits for sipgate, so taking one must be cheap: hence
+        # the pool. If the database does not answer, a page fails after `timeout` seconds.
+        # Without reconnect_timeout, the delay between the pool's attempts grows to minutes.
         pool = {"min_size": 0, "max_size": pool_size, "timeout": 3, "reconnect_timeout": 3}
         options = {**NETWORK, "pool": pool}
     else:

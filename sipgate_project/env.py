@@ -1,9 +1,9 @@
-"""Reads and checks the environment: what cannot work ends in one sentence that names the variable.
+"""Reads and checks the environment: for a value that cannot work, one sentence names the variable.
 
 python-dotenv loads ``.env`` beside manage.py, as in sipgate's own example: quotes, ``export``,
 comments and ``${NAME}`` mean the same, and the environment of the process wins. python-decouple
-casts. On a loopback address two secrets are made once and kept in ``var/local.env``, so that a
-developer need not set them.
+casts. On a loopback address, the site makes two secrets once and keeps them in ``var/local.env``,
+so that a developer need not set them.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ NAMES = frozenset(
     """.split()  # noqa: SIM905  # a list of texts would hide the names
 )
 PLACEHOLDERS = frozenset({"YOUR_CLIENT_ID", "YOUR_CLIENT_SECRET", "YOUR_REDIRECT_URI"})
-"""In the .env of sipgate's own example. They count as not set."""
+"""From the .env of sipgate's own example. They count as not set."""
 QUOTES = "\"'“”„‘’"
-"""A word processor writes them, and ``docker run --env-file`` leaves them in the value."""
+"""Word processors write some of them, and ``docker run --env-file`` leaves them in the value."""
 KEYCLOAK = "protocol/openid-connect"
 
 _config = Config(RepositoryEmpty())  # it reads os.environ
@@ -79,7 +79,7 @@ def read(name: str, default: str = "", cast: Callable[[str], Any] = str, must: s
     if not value or value in PLACEHOLDERS:
         value = default
     elif value[0] in QUOTES and value[-1] in QUOTES:
-        raise ImproperlyConfigured(f"{name} has quotes that became a part of it: remove them.")
+        raise ImproperlyConfigured(f"{name} contains its quotes: remove them.")
     try:
         return cast(value) if value else ""
     except (ValueError, KeyError):
@@ -147,7 +147,7 @@ def url(name: str, default: str = "", *, may_be_off: bool = False) -> str:
 def client() -> tuple[str, str]:
     """Return id and secret of the client at sipgate; both are empty if neither is set."""
 
-    must = "be copied from console.sipgate.com again: it contains a character that cannot be meant"
+    must = "be copied from console.sipgate.com again: it contains an impossible character"
     found = {name: read(name, "", at_least(1), must) for name in ("CLIENT_ID", "CLIENT_SECRET")}
     missing = [name for name, value in found.items() if not value]
     if len(missing) == 1:
@@ -186,7 +186,7 @@ def address(*, sandbox: bool) -> Address:
     if parts.path in {"", "/"} or parts.query:
         wrong = "must have a path and no query, such as http://localhost:8080/oauth"
     elif sandbox and not found.is_loopback:
-        wrong = "names another machine, but the sandbox is for this one only: set CLIENT_ID"
+        wrong = "names another machine, but the sandbox serves only this one: set CLIENT_ID"
     elif found.is_loopback and found.is_https and not behind_proxy:
         wrong = (
             "starts with https:// but this site serves plain http: write http:// on this machine, "
@@ -234,14 +234,14 @@ def mail() -> dict[str, Any]:
 
     def cast(value: str) -> dict[str, Any]:
         found = dict(dj_email_url.parse(value))
-        found["EMAIL_BACKEND"]  # it is missing if the scheme is not known
+        found["EMAIL_BACKEND"]  # missing if the scheme is unknown
         return found
 
     return dict(read("EMAIL_URL", "console:", cast, "be like submission://user:password@host:587"))
 
 
 def at_least(length: int) -> Callable[[str], str]:
-    """Return a cast that accepts so many visible ASCII characters, and more."""
+    """Return a cast that accepts at least ``length`` visible ASCII characters."""
 
     def cast(value: str) -> str:
         if len(value) < length or not re.fullmatch(r"[!-~]+", value):
@@ -255,7 +255,7 @@ def secret(name: str, *, local: Path | None) -> str:
     """Return a secret of the site: 32 characters or more.
 
     Args:
-        local: the file that keeps made secrets, if this site is for one machine only.
+        local: the file for generated secrets, if this site serves only this machine.
     """
     value = str(read(name, "", at_least(32), "have at least 32 characters, without blanks"))
     if value:
@@ -267,7 +267,7 @@ def secret(name: str, *, local: Path | None) -> str:
         return str(dotenv_values(local)[name])
     except (OSError, KeyError) as error:
         raise ImproperlyConfigured(
-            f"{name} is not set, and {local} cannot keep a made one ({error!r}): set it."
+            f"{name} is not set, and the site cannot keep one in {local} ({error!r}): set it."
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Exports a person's data, and deletes a person's account."""
+"""Exports a user's data, and deletes a user's account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sipgate_provider.ops import personal_data
 def export(user: Any) -> dict[str, Any]:
     """Return all that this site knows about ``user``, for ``DjangoJSONEncoder``.
 
-    It has no password, session key or token.
+    It contains no password, session key or token.
     """
     return {
         "account": {
@@ -41,8 +41,8 @@ def export(user: Any) -> dict[str, Any]:
 def delete(user: Any) -> None:
     """Delete the account with everything that belongs to it, all or nothing.
 
-    Its sessions here end at once. Its grants at sipgate go to the outbox, as at every disconnect,
-    and end after the commit. The app's history keeps what happened, but not to whom.
+    Its sessions end at once. Its grants at sipgate go to the outbox, as at every disconnect, and
+    end after the commit. The app's history keeps what happened, but not to which user.
     """
     with transaction.atomic():
         for session in UserSession.objects.filter(user=user):

@@ -29,8 +29,8 @@ def private_pages(get_response: Next) -> Next:
 def canonical_host(get_response: Next) -> Next:
     """Redirect every request for another host name to the host of the redirect URI.
 
-    Cookies of this host would be missing there, and links in mails take their host from the
-    request, so a form that somebody posts under another name is not carried out either.
+    This host's cookies would be missing there. And links in emails take their host from the
+    request, so a form posted to another name must not be processed either.
     """
     target = urlsplit(settings.SIPGATE_REDIRECT_URI)
 

@@ -1,4 +1,4 @@
-"""Says how a person is addressed: by a name, never by a number."""
+"""Chooses how the site addresses a user: by a name, never by a number."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def display_name(user: Any) -> str:
     """Return the name of a user for pages, and for allauth (``ACCOUNT_USER_DISPLAY``).
 
     The full name, else the chosen user name, else the name of the oldest connection (one query),
-    else the email address, else nothing. A user name that was made from a sipgate id is shown to
-    nobody, nor is the id.
+    else the email address, else nothing. The site never shows a sipgate id, nor a user name made
+    from one.
     """
     full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
     if full or not is_made_up(username):

@@ -1,4 +1,4 @@
-"""Starts the local sandbox as another process. Nothing of it is imported here."""
+"""Starts the local sandbox as a separate process, without importing it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from django.core.management.base import CommandError
 
 @contextmanager
 def running() -> Iterator[None]:
-    """Run the sandbox until the block ends, fitted to this site: ports, redirect URI, database.
+    """Run the sandbox until the block ends, with this site's port, redirect URI and database.
 
     Raises:
         CommandError: it ended at once, after printing its own message.
     """
     sys.stdout.write(
-        "No CLIENT_ID and CLIENT_SECRET: signing in goes to the local sandbox, which starts beside "
-        "the site.\n"
+        "CLIENT_ID and CLIENT_SECRET are not set: the site starts the local sandbox, and users "
+        "sign in there.\n"
     )
     file = settings.VAR / f"sandbox-{settings.SANDBOX_PORT}.sqlite3"
     command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port"]
@@ -34,7 +34,7 @@ def running() -> Iterator[None]:
         cwd=settings.BASE_DIR,
         start_new_session=True,
     )
-    try:  # whoever stops the site while the sandbox starts stops both
+    try:  # stopping the site while the sandbox starts stops both
         assert process.stdout is not None  # noqa: S101  # narrows the type: PIPE was asked for
         line = process.stdout.readline()
         if not line:
@@ -53,7 +53,7 @@ def steer(order: str, **arguments: Any) -> None:
     """Call the sandbox's control API.
 
     Raises:
-        requests.RequestException: it rejects the order, or does not answer.
+        requests.RequestException: the sandbox rejects the order, or does not answer.
     """
     url = f"{settings.SANDBOX_URL}/_sandbox/{order}"
     requests.post(url, json=arguments, timeout=5).raise_for_status()

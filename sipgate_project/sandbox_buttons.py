@@ -1,4 +1,4 @@
-"""The account page's three buttons that let something happen at the local sandbox."""
+"""The account page's three buttons that make something happen at the local sandbox."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from . import sandbox
 from .views import posted
 
 AWAY_FOR = 20
-"""Seconds for which the sandbox does not answer."""
+"""How many seconds the sandbox does not answer."""
 
 
 @posted(instead="account")

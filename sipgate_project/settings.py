@@ -45,16 +45,16 @@ else:
     SIPGATE_REVOKE_URL = env.url("SIPGATE_REVOKE_URL", may_be_off=True)
     SIPGATE_LOGOUT_URL = env.url("SIPGATE_LOGOUT_URL", may_be_off=True)
 
-# With the sandbox the name is asked for as well, so that people are greeted by it, and every page
-# asks, so that people see the effect of its buttons.
+# With the sandbox, sign-ins also ask for the name, for the greeting, and every page asks again, so
+# that the buttons show their effect.
 SIPGATE_SCOPE = env.words("OAUTH_SCOPE", "account:read users:read" if SANDBOX else "account:read")
 SIPGATE_ACCOUNT_MAX_AGE_SECONDS = env.number(
     "SIPGATE_ACCOUNT_MAX_AGE_SECONDS", 0 if SANDBOX else 60, low=0, high=86_400
 )
 SIPGATE_HISTORY_DAYS = env.number("SIPGATE_HISTORY_DAYS", 365, low=0, high=36_500)
 
-# A second instance of this checkout, on another port, has a sandbox with other data, so it needs
-# its own database.
+# A second instance of this checkout, on another port, has a sandbox with other data, so it needs a
+# database of its own.
 _apart = f"-{PORT}" if SANDBOX and PORT != 8080 else ""
 SIPGATE_JOURNAL_DIR = env.path("SIPGATE_JOURNAL_DIR", VAR / f"journal{_apart}")
 
@@ -207,7 +207,7 @@ LANGUAGE_CODE = "en"
 LANGUAGES = [("en", _("English")), ("de", _("German"))]
 LOCALE_PATHS = [
     BASE_DIR / "sipgate_project" / "locale",  # the site's own texts, collected by make messages
-    BASE_DIR / "sipgate_project" / "wording",  # allauth's and Django's in our words, kept by hand
+    BASE_DIR / "sipgate_project" / "wording",  # our words for allauth's and Django's, kept by hand
 ]
 TIME_ZONE = env.read("TIME_ZONE", "Europe/Berlin")
 USE_TZ = True
@@ -234,14 +234,14 @@ STORAGES = {
 
 if BEHIND_PROXY:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
-# Otherwise every visitor has the proxy's address, and ten wrong passwords lock everybody out.
+# Otherwise all visitors have the proxy's address, and ten wrong passwords lock everybody out.
 ALLAUTH_TRUSTED_PROXY_COUNT = 1 if BEHIND_PROXY else 0
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ADDRESS.is_https
 SECURE_HSTS_SECONDS = env.number(
     "HSTS_SECONDS", 31_536_000 if ADDRESS.is_https else 0, low=0, high=63_072_000
 )
-# Both concern more than this site, and cannot be undone for a long time, so the owner of the domain
-# switches them on.
+# Both affect more than this site, and cannot be undone for a long time, so the owner of the domain
+# decides.
 SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
 SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]

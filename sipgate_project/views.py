@@ -1,4 +1,4 @@
-"""The site's pages. Each makes one call into the app; a form is answered with a redirect.
+"""The site's pages. Each makes one call into the app; a POST is answered with a redirect.
 
 An address for forms redirects a GET to its page, so that a reload, *Back* or a bookmark is no
 error.
@@ -123,7 +123,7 @@ def _reachable(user: Any) -> dict[str, Any]:
 @posted(instead="account")
 @login_required
 def account_refresh(request: HttpRequest) -> HttpResponse:
-    """sipgate's own example as a button: account, refresh, account again."""
+    """Do what sipgate's own example does: fetch the account, refresh, fetch the account again."""
     connection = _own(request, request.POST.get("connection", ""))
     # How often: ACCOUNT_RATE_LIMITS in settings.
     limit = {"action": "sipgate_refresh", "key": str(connection.pk)}
@@ -224,7 +224,7 @@ def end_access(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @sipgate_required(scopes=["numbers:read"])
 def numbers(request: HttpRequest) -> HttpResponse:
-    """Show the telephone numbers, which need a scope that was not asked for at first."""
+    """Show the telephone numbers, which need a scope that sign-ins do not ask for."""
     sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
     context = {
         "numbers": list(islice(sipgate.numbers(), NUMBERS_SHOWN)),
@@ -246,7 +246,7 @@ def own_settings(request: HttpRequest) -> HttpResponse:
 @require_safe
 @login_required
 def account_export(request: HttpRequest) -> HttpResponse:
-    """Return everything this site knows about the person, as a file."""
+    """Return everything this site knows about the user, as a file."""
     response = JsonResponse(
         leaving.export(request.user), encoder=DjangoJSONEncoder, json_dumps_params={"indent": 2}
     )
@@ -271,14 +271,14 @@ def account_delete(request: HttpRequest) -> HttpResponse:
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form whose CSRF token does not fit. Django passes the reason, which is not shown."""
+    """Answer a form with a wrong CSRF token. Django passes the reason, which the page omits."""
     return render(request, "403_csrf.html", status=403)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
     """Answer after an error in this site. The reference is on the page and beside the traceback.
 
-    Like Django's own, the page asks neither the database nor the session: they may be what failed.
+    Like Django's own, the page uses neither the database nor the session, which may have failed.
     """
     failure = sys.exc_info()[0]
     kind = failure.__name__ if failure is not None else "no exception"
@@ -288,7 +288,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
 
 
 def set_language(request: HttpRequest) -> HttpResponse:
-    """Choose a language, which mails use as well."""
+    """Choose a language, for pages and emails."""
     answer = i18n.set_language(request)
     chosen = answer.cookies.get(settings.LANGUAGE_COOKIE_NAME)
     if chosen is not None and request.user.is_authenticated:

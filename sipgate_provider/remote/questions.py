@@ -1,8 +1,8 @@
-"""Asks sipgate, without a person, about this site's client, secret, redirect URI and scopes.
+"""Asks sipgate, without a user, about this site's client, secret, redirect URI and scopes.
 
-Two questions, which change nothing at sipgate: a sign-in for which nobody may be asked anything, so
-that it comes straight back; and the exchange of a code that nobody has issued, which must be
-rejected as *invalid_grant*. If the client is wrong, the answer says so instead (RFC 6749 §5.2).
+Two questions, which change nothing at sipgate: a sign-in with ``prompt=none``, which comes straight
+back; and the exchange of an invented code, which sipgate must reject as *invalid_grant*. If the
+client is wrong, the answer says so instead (RFC 6749 §5.2).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Reply:
 NEEDS_PERSON = frozenset(
     {"login_required", "interaction_required", "consent_required", "account_selection_required"}
 )
-"""Answers to ``prompt=none`` when all but the person is there (OpenID Connect Core §3.1.2.6)."""
+"""Answers to ``prompt=none`` when only the user is missing (OpenID Connect Core §3.1.2.6)."""
 PAGES = {
     "client not found": Verdict.CLIENT_ID,
     "invalid parameter: redirect_uri": Verdict.REDIRECT_URI,
@@ -69,7 +69,7 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) ->
         "code_challenge": secrets.token_urlsafe(32),
         "code_challenge_method": "S256",
     }
-    # In English, because the text of the page is read; Keycloak translates its pages.
+    # In English, because this code reads the page's text, which Keycloak translates.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
     answer = _ask("authorization", "GET", url, params=query, headers=headers)
     if isinstance(answer, Reply):
@@ -79,7 +79,7 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) ->
     page = _visible_text(answer.body)
     if answer.status == 200:
         found = next((verdict for words, verdict in PAGES.items() if words in page.lower()), None)
-        return Reply(verdict=found or Verdict.FINE)  # or its login page: it does not know prompt
+        return Reply(verdict=found or Verdict.FINE)  # else a login page: the server ignores prompt
     if "redirect_uri" in page:  # the name of the parameter is not translated
         return Reply(verdict=Verdict.REDIRECT_URI)
     if "client" in page.lower():

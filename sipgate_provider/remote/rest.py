@@ -1,4 +1,4 @@
-"""Asks sipgate's REST API: an answer's JSON, or the error that its status means."""
+"""Calls sipgate's REST API: returns an answer's JSON, or raises the error of its status."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ SECONDS = metrics.histogram(
 )
 
 Params = Mapping[str, Any] | Iterable[tuple[str, Any]] | None
-"""A query. Lists repeat a parameter; booleans and datetimes are written as sipgate wants them."""
+"""A query. A list repeats its parameter; booleans and datetimes are written as sipgate expects."""
 DOCUMENT_TIMEOUT = (5.0, 30.0)
 LONGEST_DETAIL = 500
 LONGEST_PAGE = 1000
 """sipgate's own limit for ``limit``."""
 ALWAYS_THERE = frozenset({"GET /account", "GET /authorization/userinfo"})
-"""Resources that everybody has. If they are missing, the address is not that of sipgate's API."""
+"""Resources that every user has. If they are missing, the address is not that of sipgate's API."""
 CLASSIC_REQUIRED = "classic_required"
-"""``error.code`` if sipgate says that only accounts of the line *classic* have a resource."""
+"""``error.code`` if sipgate says that only *classic* accounts have a resource."""
 
 
 def call(
@@ -53,15 +53,14 @@ def call(
     json: Any = None,
     to: SupportsWrite | None = None,
 ) -> Any:
-    """Ask once (reads: twice at most); return the parsed JSON, None for an empty answer.
+    """Send a request (a read at most twice); return the parsed JSON, or None for an empty answer.
 
     Args:
         path: below ``base_url``, starting with a slash, without query; never a full address.
-        to: a binary file that the body is written to as it comes, of any media type and size; then
-            None is returned.
+        to: a binary file for the body, of any media type and size; the result is then None.
 
     Raises:
-        ValueError: the path is not one, or a datetime in ``params`` is naive.
+        ValueError: ``path`` is not a path, or a datetime in ``params`` is naive.
         errors.SipgateError: by status, as the tree in ``errors`` says.
     """
     check_path(path)
@@ -91,7 +90,7 @@ def call(
 def _note(
     endpoint: str, started: float, *, status: int | None = None, code: str | None = None
 ) -> None:
-    """Count and log what became of a request: its status, or why it has none."""
+    """Count and log the result of a request: its status, or why it has none."""
     seconds, outcome = time.monotonic() - started, str(status or code)
     label = metrics.one_of(endpoint, OPERATIONS)
     REQUESTS.labels(label, metrics.one_of(outcome, STATUSES)).inc()
@@ -111,7 +110,7 @@ def check_path(path: str) -> None:
         or re.search(r"[?#\\\s\x00-\x1f\x7f-\x9f%]", path)
     ):
         raise ValueError(
-            "A path below the API base is needed, such as '/numbers'; pass params for a query."
+            "The path must be below the API base, such as '/numbers'; pass a query as params."
         )
 
 
@@ -146,7 +145,8 @@ KINDS: dict[int, type[errors.SipgateError]] = {
 def error_of(
     answer: session.Answer, endpoint: str, scopes: tuple[str, ...] = ()
 ) -> errors.SipgateError:
-    """Return the error that a status means. Of the words, one sentence of neo's is looked at."""
+    """Return the error that a status means. Of sipgate's words, only neo's sentence for 403
+    counts."""
     status = answer.status
     text = f"sipgate answered {endpoint} with HTTP {status}."
     told: errors.Details = {"endpoint": endpoint, "status": status, "detail": _detail(answer.body)}
@@ -170,7 +170,8 @@ def error_of(
 
 
 def _detail(body: bytes) -> str:
-    """Return the beginning of what sipgate says. Printed as dots: it may quote what was sent."""
+    """Return the beginning of sipgate's answer. Its ``repr`` hides it, since it may quote the
+    request."""
     words = body[: 4 * LONGEST_DETAIL].decode("utf-8", "replace")
     return Secret(session.printable(words, LONGEST_DETAIL))
 
@@ -182,13 +183,11 @@ def items_of(answer: Any, *, endpoint: str | None = None) -> list[Any]:
     """Return the items of a list.
 
     Raises:
-        errors.UnexpectedResponse: the answer is no list.
+        errors.UnexpectedResponse: the answer is not a list.
     """
     items = answer.get("items") if isinstance(answer, Mapping) else None
     if not isinstance(items, list):
-        raise errors.UnexpectedResponse(
-            "sipgate answered with something that is no list.", endpoint=endpoint
-        )
+        raise errors.UnexpectedResponse("sipgate's answer is not a list.", endpoint=endpoint)
     return items
 
 
@@ -197,10 +196,10 @@ def paged(
 ) -> Iterator[Any]:
     """Yield the items of all pages, each ``id`` once. ``ask`` gets the answer for offset and limit.
 
-    A list may change while it is read. If its total has become smaller, what moved up is asked for
-    again; if it grows at its front, known items are left out. Without a total only an empty page is
-    the end, because a short one may be a limit of sipgate's. A server that ignores the offset sends
-    the same page again, which is an end, too.
+    A list may change while it is read. If its total shrinks, this asks again for the items that
+    moved up; if it grows at its front, known items are skipped. Without a total, only an empty page
+    ends the list, because sipgate may have limited a short one. A server that ignores the offset
+    sends the same page again, which ends the list, too.
     """
     offset = 0
     total: int | None = None

@@ -1,11 +1,11 @@
 """Speaks HTTP to sipgate for everything but a refresh: plain requests, with limits.
 
-There are no redirects (a 307 would carry secrets to another origin), no cookies and no ``.netrc``.
-Proxies and certificates of the environment count, as in any program that uses requests. A read is
-sent once more if its connection breaks or a gateway answers for sipgate; whatever changes something
-is sent once.
+It follows no redirects (a 307 would carry secrets to another origin) and uses no cookies and no
+``.netrc``. Proxies and certificates of the environment count, as in any program that uses requests.
+It repeats a read once if the connection breaks or a gateway answers for sipgate; it sends every
+other request once.
 
-Errors hold neither address nor header nor body: the exceptions of requests, which hold all of them,
+Errors contain no address, header or body: the exceptions of requests, which contain all of them,
 are not chained.
 """
 
@@ -32,7 +32,7 @@ from sipgate_provider import errors
 
 DISTRIBUTION = "django-sipgate-provider"
 TIMEOUT = (5.0, 10.0)
-"""Seconds to connect, and seconds of silence."""
+"""Seconds to connect, and seconds to wait for each next byte."""
 LONGEST_BODY = 2 * 1024 * 1024
 CHUNK = 65_536
 READS = frozenset({"GET", "HEAD"})
@@ -42,7 +42,7 @@ LONGEST_RETRY_AFTER = 21_600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A complete answer of any status. ``headers`` are found in any case."""
+    """A complete answer of any status. Names in ``headers`` are case-insensitive."""
 
     status: int
     headers: Mapping[str, str]
@@ -98,7 +98,7 @@ def send(
     """Send a request and return the answer, whatever its status.
 
     Args:
-        endpoint: what errors call it.
+        endpoint: its name in errors.
         timeout: seconds to connect, and seconds of silence.
         to: a binary file for the body of a successful answer, which may then have any size;
             ``Answer.body`` is empty.
@@ -150,7 +150,7 @@ def _answer(
 
 
 def _is_cut(error: Exception) -> bool:
-    """Tell whether a connection broke. After silence a second answer would be late, too."""
+    """Tell whether a connection broke. After a time-out, a second answer would be late, too."""
     cut = isinstance(error, exceptions.ConnectionError | exceptions.ChunkedEncodingError)
     return cut and not timed_out(error) and not isinstance(error, exceptions.SSLError)
 

@@ -1,4 +1,4 @@
-"""What sipgate's specification says of each operation: its name, and the scopes that it needs."""
+"""What sipgate's specification says about each operation: its name, and the scopes it needs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def scopes_for(method: str, path: str) -> tuple[str, ...]:
 
 
 def endpoint_of(method: str, path: str) -> str:
-    """Return a name for logs and errors: the template of the path, without any person's id.
+    """Return a name for logs and errors: the template of the path, without a user's id.
 
-    Of a path that is not in the specification, plain words stay; whatever else is between slashes
+    In a path that is not in the specification, plain words stay; everything else between slashes
     becomes ``{id}``.
     """
     unknown = re.sub(r"/(?![A-Za-z-]{1,30}(?:/|$))[^/]+", "/{id}", path)

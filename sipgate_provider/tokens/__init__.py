@@ -1,5 +1,4 @@
-"""Holds one value of tokens per connection: stores them sealed (encrypted), and refreshes them in
-time.
+"""Keeps the tokens of each connection: stores them sealed (encrypted), and refreshes them in time.
 
 This is the only door: no module outside of this folder imports one inside it. A *connection* is
 allauth's ``SocialAccount`` or its primary key; a *row* is the connection's ``SipgateToken``.

@@ -27,7 +27,7 @@ from sipgate_provider.tokens.refresh import refresh as refresh_now
 Answer = TypeVar("Answer")
 
 REJECTED_TOO_SOON = timedelta(seconds=10)
-"""If a token that was refreshed this recently is rejected, another refresh would not help."""
+"""If sipgate rejects a token that is younger than this, another refresh would not help."""
 HANDED_OUT = ("present", "refreshed", "error")
 REQUESTS = metrics.counter(
     "token_requests_total",
@@ -43,7 +43,7 @@ WAIT_SECONDS = metrics.histogram(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessToken:
-    """A usable access token and what is known of it. ``value`` stays out of ``repr``."""
+    """A usable access token and facts about it. ``value`` stays out of ``repr``."""
 
     value: str = field(repr=False)
     connection_id: int
@@ -67,15 +67,15 @@ def token(
         row: its row, if the caller has just read it (saves the one query).
         rejected: an access token that sipgate's API has just answered with 401; it is not handed
             out again.
-        wait: seconds to wait for a refresh, 0 or more; ``SIPGATE_WAIT_SECONDS`` by default. The
-            refresh itself goes on when the wait is over.
+        wait: seconds to wait for a refresh, 0 or more; by default ``SIPGATE_WAIT_SECONDS``. After
+            that, the refresh continues without this caller.
 
     Raises:
         errors.NotConnected: there are no tokens for this connection.
         errors.NeedsSignIn: only a new sign-in can help.
-        errors.SipgateUnavailable, errors.UnexpectedResponse: no token now; later, perhaps.
-        errors.Misconfigured: our client, our keys, the database's pool, or a transaction of the
-            caller is in the way.
+        errors.SipgateUnavailable, errors.UnexpectedResponse: no token now; perhaps later.
+        errors.Misconfigured: our client, our keys, the database's pool, or the caller's transaction
+            makes it impossible.
     """
     recover_at_start()
     with database.explained():
@@ -108,7 +108,7 @@ def _token(
     except errors.NotConnected:
         raise
     except errors.SipgateError:
-        # The present token, while it lives, is better than an error.
+        # While it lives, the present token is better than an error.
         if row.freshness(timezone.now()) is Freshness.OVER:
             raise
         return _opened(row)
@@ -121,11 +121,11 @@ def call(
     row: SipgateToken | None = None,
     wait: float | None = None,
 ) -> tuple[AccessToken, Answer]:
-    """Call ``ask`` with a usable token; return the token and its result. After a 401, refresh and
+    """Call ``ask`` with a usable token; return the token and the result. After a 401, refresh and
     call it once more.
 
     A 401 means that sipgate has done nothing, so any request may be repeated. No database
-    connection is held while it runs. Arguments as ``token``.
+    connection is held while ``ask`` runs. Other arguments are those of ``token``.
 
     Raises:
         errors.SipgateError: as ``token``, and whatever ``ask`` raises; ``AccessRejected`` if the
@@ -158,12 +158,12 @@ def refresh(
 
     Args:
         connection: the connection, or its primary key.
-        by: who wants it, for history and metrics: ``"user"``, ``"keepalive"``, or an
+        by: who asks for it, for history and metrics: ``"user"``, ``"keepalive"``, or an
             administrator's name.
-        seen: the version's number that is not good enough; the present one by default. If the row
-            has a later one, that is returned, and sipgate is not asked.
-        wait: as ``token``.
-        force: do not wait for the next attempt that is due after a failure.
+        seen: the number of the version to replace; by default the present one. If the row has a
+            later version, that is returned without asking sipgate.
+        wait: as for ``token``.
+        force: after a failure, do not wait until the next attempt is due.
     """
     row = _row(_key(connection))
     if seen is not None and row.number > seen:
@@ -194,10 +194,9 @@ def _opened(row: SipgateToken) -> AccessToken:
 
 
 def _check_not_too_soon(row: SipgateToken) -> None:
-    """Raise if the rejected token is that of a refresh a moment ago."""
+    """Raise if the rejected token comes from a refresh a moment ago."""
     recently = min(REJECTED_TOO_SOON, (row.expires_at - row.issued_at) / 4)
-    # A refresh that lies in the future was noted by a clock that was wrong, here or on another
-    # machine.
+    # If the time of a refresh lies in the future, a clock was wrong, here or on another machine.
     refreshed = row.last_refreshed_at if row.issued_at >= row.consented_at else None
     if refreshed is not None and abs(timezone.now() - refreshed) < recently:
         raise errors.AccessRejected(
@@ -208,7 +207,7 @@ def _check_not_too_soon(row: SipgateToken) -> None:
 
 
 def _refresh_behind(row: SipgateToken) -> None:
-    """Start a refresh and do not wait for it. If it fails, callers with a usable token do not
+    """Start a refresh without waiting for it. If it fails, callers with a usable token do not
     notice."""
     now = timezone.now()
     waits = row.next_attempt_at is not None and row.next_attempt_at > now
@@ -271,7 +270,7 @@ def _begin_again() -> None:
 
 
 def recover_at_start() -> None:
-    """Recover in a thread what waits in the journal: once per process, when it starts or first uses
+    """Recover tokens from the journal in a thread, once per process: when it starts, or first uses
     a connection."""
     global _has_begun
     if not _has_begun:
@@ -281,11 +280,11 @@ def recover_at_start() -> None:
 
 
 def begin_process() -> None:
-    """Recover in a thread what a killed process left in the journal, and let SIGTERM cancel what is
-    queued.
+    """Recover in a thread what a killed process left in the journal, and let SIGTERM cancel queued
+    refreshes.
 
-    For the main thread of a server's worker. Without it, the journal is recovered at the first use
-    of a connection.
+    For the main thread of a server's worker. Without this call, the first use of a connection
+    recovers the journal.
     """
     recover_at_start()
     background.end_at_sigterm()

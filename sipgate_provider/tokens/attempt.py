@@ -1,5 +1,5 @@
-"""Writes down what came of one attempt to refresh: in the row, the history, the log and the
-metrics; and tells."""
+"""Records the result of one attempt to refresh, in the row, the history, the log and the metrics,
+and sends the signals."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Attempt:
         self.row = row
         self.by = by
         self.holder = ""
-        """Names the lease, while there is one."""
+        """Names the lease while this attempt has one."""
         self._started = time.monotonic()
 
     def give_back(self) -> None:
-        """Give the lease back: nothing was sent, and *unanswered* is put back to what it was."""
+        """Give the lease back: nothing was sent, so *unanswered* gets its old value."""
         self._noted(unanswered=self.row.unanswered)
 
     def failed(self, outcome: Outcome, error: oauth.Failure) -> Exception:
-        """Note what an outcome means; return the error to raise. That is ``Busy`` if the row has
-        newer tokens by now, and has to be read again."""
+        """Record what an outcome means, and return the error to raise: ``Busy`` if the row has
+        newer tokens by now and must be read again."""
         row, now = self.row, timezone.now()
         is_known = row.reason in FOUND_HERE and row.reason == outcome.value
         if is_known and not self.holder and row.next_attempt_at and row.next_attempt_at > now:
-            return error  # noted already
+            return error  # recorded already
         decision = decide(
             outcome,
             row,
@@ -73,7 +73,7 @@ class Attempt:
         return row
 
     def not_due(self) -> errors.SipgateError:
-        """Return the error for a row that is not tried now."""
+        """Return the error for a row whose next attempt is not due."""
         row = self.row
         if row.state == State.NEEDS_SIGN_IN:
             return errors.NeedsSignIn(
@@ -89,15 +89,14 @@ class Attempt:
         )
 
     def pause(self, client: oauth.Client, error: errors.Misconfigured) -> None:
-        """sipgate rejects our client: no refresh is tried for a minute, and the operators are told
-        once."""
+        """sipgate rejects our client: try no refresh for a minute, and tell the operators once."""
         code = error.code or "misconfigured"
         if clients.begin_pause(client, code=code, setting=error.setting):
             signals.announce(signals.misconfigured, code=code, setting=error.setting)
 
     def note(self, decision: Decision, error: oauth.Failure) -> bool:
-        """Carry out a decision, and give the lease back. False: the row has changed, which needs no
-        note."""
+        """Carry out a decision, and give the lease back. False: the row has changed, so there is
+        nothing to record."""
         row, now = self.row, timezone.now()
         code = error.code or (str(error.status) if error.status else "no answer")
         self._log(decision, error)
@@ -114,8 +113,8 @@ class Attempt:
         if not self._noted(unanswered=decision.unanswered, **changes):
             return False
         if (row.state, row.reason) != (decision.state, decision.reason):
-            # One event for each incident, not for each try: an outage of a day must not write a
-            # thousand rows.
+            # One event for each incident, not for each attempt: an outage of a day must not write
+            # a thousand rows.
             needs_sign_in = decision.state is State.NEEDS_SIGN_IN
             TokenEvent.objects.add(
                 TokenEvent.Kind.STATE if needs_sign_in else TokenEvent.Kind.FAILED,
@@ -138,8 +137,8 @@ class Attempt:
         return True
 
     def _noted(self, *, unanswered: bool, **changes: Any) -> bool:
-        """Give the lease back, if there is one. If the database is away, only the note is lost: the
-        lease ends by itself, and *unanswered* was set with it."""
+        """Give the lease back, if there is one. If the database does not answer, only this record
+        is lost: the lease ends in time, and *unanswered* was set with it."""
         holder, self.holder = self.holder, ""
         try:
             if holder:
@@ -155,7 +154,7 @@ class Attempt:
             return False
 
     def succeeded(self, stored: SipgateToken, client: oauth.Client) -> None:
-        """The row has new tokens."""
+        """Record that the row has new tokens."""
         if self.row.state == State.MISCONFIGURED:
             clients.end_pause(client)
         if self.row.state != State.ACTIVE and stored.state == State.ACTIVE:
@@ -194,7 +193,7 @@ class Attempt:
     def log_fields(
         self, error: errors.SipgateError | None = None, outcome: str = ""
     ) -> dict[str, Any]:
-        """Return what a log record says about this attempt besides its text."""
+        """Return what a log record says about this attempt besides its message."""
         return errors.log_fields(
             error,
             connection=self.row.pk,

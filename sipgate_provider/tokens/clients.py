@@ -24,7 +24,7 @@ from sipgate_provider.remote import oauth
 
 PAUSE = timedelta(seconds=60)
 OF = ("issuer", "client_id", "site")
-"""The columns that say where tokens came from. They are sent nowhere else."""
+"""The columns that say where tokens came from. The tokens are sent nowhere else."""
 
 
 def client(row: SipgateToken | Ending | None = None) -> oauth.Client:
@@ -32,7 +32,7 @@ def client(row: SipgateToken | Ending | None = None) -> oauth.Client:
     site's.
 
     Raises:
-        errors.Misconfigured: there is none, or more than one that could be meant.
+        errors.Misconfigured: there is no client, or more than one candidate.
     """
     no_request: Any = None  # allauth copes with that: it then returns the apps of all sites
     apps = get_adapter().list_apps(no_request, provider=conf.PROVIDER_ID)
@@ -52,7 +52,7 @@ def _only(apps: list[SocialApp]) -> SocialApp:
     if len(visible) > 1 and allauth.app_settings.SITES_ENABLED:
         here = getattr(settings, "SITE_ID", None)
         of_site = SocialApp.objects.filter(sites__id=here).values_list("pk", flat=True)
-        # Those of the settings have no key, and belong to every site.
+        # Clients from the settings have no primary key, and belong to every site.
         visible = [app for app in visible if app.pk is None or app.pk in {*of_site}]
     if len(visible) == 1:
         return visible[0]
@@ -73,7 +73,7 @@ def _where(app: SocialApp) -> str:
 
 
 def recorded(client_id: str) -> dict[str, str]:
-    """Return where tokens come from, as far as it is known, for a row's columns."""
+    """Return where tokens come from, as far as the app knows, for a row's columns."""
     site = urlsplit(conf.redirect_uri())
     return {
         "issuer": (conf.issuer() or conf.token_url())[:200],
@@ -86,7 +86,7 @@ def why_not_ours(row: SipgateToken | Ending, client: oauth.Client) -> errors.Mis
     """Return why a row's refresh token must not be sent from here, or None if it may.
 
     sipgate would answer ``invalid_grant`` to another client's token, and every user would have to
-    sign in again. A server that is not sipgate would get hold of the token.
+    sign in again. A server that is not sipgate would learn the token.
     """
     ours = recorded(client.client_id)
     if row.issuer not in {"", ours["issuer"]}:
@@ -109,7 +109,7 @@ def _is_local(url: str) -> bool:
 
 
 def fingerprint(client: oauth.Client) -> str:
-    """Return a text that differs for other credentials, and does not contain them."""
+    """Return a text that identifies the credentials without containing them."""
     credentials = f"{client.client_id}\n{client.client_secret}\n{client.token_url}"
     made = salted_hmac("sipgate_provider.client", credentials, algorithm="sha256")
     return made.hexdigest()[:12]

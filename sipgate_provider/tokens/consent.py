@@ -1,5 +1,4 @@
-"""Stores tokens at a sign-in, and ends access: when its user, an administrator or a disconnect asks
-for it."""
+"""Stores tokens at a sign-in, and ends access for a user, an administrator or a disconnect."""
 
 from __future__ import annotations
 
@@ -21,11 +20,11 @@ USER = "user"
 
 
 def store(connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str] = ()) -> SipgateToken:
-    """Store the tokens of a consent, note it in the history, and tell who listens. Runs in the
-    caller's transaction.
+    """Store the tokens of a consent, add it to the history, and send the signals, in the caller's
+    transaction.
 
     Args:
-        scope: what was asked for; it was granted if the tokens name none.
+        scope: what the sign-in asked for; it counts as granted if the tokens name no scope.
     """
     row, before = rows.store_consent(connection, tokens, scope=scope)
     broken = before is not None and before.state != State.ACTIVE
@@ -47,8 +46,8 @@ def store(connection: SocialAccount, tokens: Tokens, *, scope: Iterable[str] = (
 
 
 def declines(connection: SocialAccount, tokens: Tokens, row: SipgateToken | None) -> bool:
-    """Tell whether the user has ended this site's access and only signs in. The tokens are then
-    ended.
+    """Tell whether the user has ended this site's access and only signs in. If so, end the grant of
+    ``tokens``.
 
     Runs in the caller's transaction. A connect, which only the signed-in user can begin, allows
     access again.
@@ -69,12 +68,12 @@ def declines(connection: SocialAccount, tokens: Tokens, row: SipgateToken | None
 def discard(
     tokens: Tokens, *, uid: str, user: object, why: str, row: SipgateToken | None = None
 ) -> None:
-    """Put tokens that nobody will use into the outbox, to be ended at sipgate. Runs in the caller's
-    transaction.
+    """Put tokens that the site will not use into the outbox, so that their grant is ended at
+    sipgate. Runs in the caller's transaction.
 
     Args:
         uid: the identity that they belong to.
-        user: primary key of the site's user, for the administrators who read this; None for nobody.
+        user: primary key of the site's user, for administrators; None if there is none.
         why: at most 40 characters, for the history.
         row: the row of that identity's connection, if there is one.
     """
@@ -82,12 +81,12 @@ def discard(
 
 
 def end(connection: SocialAccount | int, *, by: str) -> bool:
-    """Forget a connection's tokens, and put their ending into the outbox. Sign-ins go on.
+    """Forget a connection's tokens, and put their ending into the outbox. Sign-ins still work.
 
     Args:
         by: ``"user"`` for the connection's own user, or an administrator's name; for the history.
 
-    Returns False if there were no tokens any more.
+    Returns False if the row had no tokens.
 
     Raises:
         errors.NotConnected: there is no row.
@@ -96,7 +95,7 @@ def end(connection: SocialAccount | int, *, by: str) -> bool:
     present = rows.load(connection_id)
     newer = journal.newer(present) if present is not None else None
     if newer is not None:
-        journal.try_to_recover(newer)  # the newest tokens are ended
+        journal.try_to_recover(newer)  # so that the newest tokens are ended
     by_user = by == USER
     reason = Reason.ENDED_BY_USER if by_user else Reason.REVOKED
     with transaction.atomic(using=database.using()):
@@ -114,10 +113,10 @@ def end(connection: SocialAccount | int, *, by: str) -> bool:
 
 
 def require_sign_in(connection: SocialAccount | int, *, by: str) -> bool:
-    """Ask for a new sign-in, without asking sipgate; the tokens stay. Arguments and errors as
-    ``end``.
+    """Demand a new sign-in, without asking sipgate; the tokens stay. Arguments and errors are those
+    of ``end``.
 
-    Returns False if it needs a sign-in already.
+    Returns False if the connection needs a sign-in already.
     """
     connection_id = connection if isinstance(connection, int) else connection.pk
     with transaction.atomic(using=database.using()):
@@ -153,8 +152,8 @@ def _tell(row: SipgateToken, reason: Reason) -> None:
 
 
 def _hand_over(row: SipgateToken, connection: SocialAccount | None, why: str) -> bool:
-    """Put the ending of a row's tokens into the outbox. False: there are none, or they do not open;
-    access ends by itself then."""
+    """Put the ending of a row's tokens into the outbox. False: there are none, or they do not open,
+    and access ends only when it expires."""
     try:
         tokens = rows.opened(row)
     except (errors.NeedsSignIn, errors.Misconfigured):

@@ -1,5 +1,4 @@
-"""Returns database connections before waiting for sipgate, and explains what a database has to
-say."""
+"""Returns database connections before waiting for sipgate, and explains a database's errors."""
 
 from __future__ import annotations
 
@@ -13,13 +12,13 @@ from sipgate_provider import errors
 from sipgate_provider.models import database as using
 
 AWAY = (OperationalError, InterfaceError, InternalError)
-"""What the database raises when it does not take a statement now: it is away, or read-only in a
-failover."""
+"""What the database raises if it cannot execute a statement now: it does not answer, or a failover
+has made it read-only."""
 
 
 @contextmanager
 def own_connections() -> Iterator[None]:
-    """For work outside of requests: this thread's database connections are returned at the end."""
+    """For work outside of requests: return this thread's database connections at the end."""
     try:
         yield
     finally:
@@ -29,7 +28,7 @@ def own_connections() -> Iterator[None]:
 def release_connections() -> None:
     """Return this thread's database connections before waiting for sipgate.
 
-    Those in a transaction of the caller stay, since closing would undo it. So do persistent ones
+    Keep those in a transaction of the caller, since closing would roll it back, persistent ones
     (``CONN_MAX_AGE``), and SQLite's, which nobody else waits for.
     """
     for connection in connections.all(initialized_only=True):

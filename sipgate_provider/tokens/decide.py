@@ -1,7 +1,6 @@
-"""Decides what the outcome of a refresh means: for the row, for the next attempt, and for whom it
-is news.
+"""Decides what the outcome of a refresh means: the row's state, the next attempt, whom to tell.
 
-Pure: answer × row → decision, by a table. ``refresh`` carries it out.
+Pure: answer × row → decision, by a table. ``attempt`` carries it out.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from sipgate_provider.remote import oauth
 
 
 class Outcome(StrEnum):
-    """What came of a refresh. Metrics and log records have these words."""
+    """The result of a refresh, in the words of metrics and log records."""
 
     REFRESHED = "refreshed"
     REJECTED = "rejected"
-    """sipgate rejects the refresh token. That is not spent: a suspended user may be let in
+    """sipgate rejects the refresh token, which may still be unspent: it may let a suspended user in
     again."""
     BROKEN = "broken"
     """The journal proves the token spent, and its file never opens."""
     NO_REFRESH_TOKEN = "no_refresh_token"  # noqa: S105  # a name
     NOT_THIS_ONE = "not_this_one"
-    """sipgate finds fault with this one grant: ``invalid_scope``, ``invalid_request``."""
+    """sipgate objects to this one grant: ``invalid_scope``, ``invalid_request``."""
     CLIENT_REJECTED = "client_rejected"
     RATE_LIMITED = "rate_limited"
     UNAVAILABLE = "unavailable"
     UNEXPECTED = "unexpected"
     KEY_MISSING = "key_missing"
     OTHER_CLIENT = "other_client"
-    # Of a refresh that is not noted in the row:
+    # Not recorded in the row:
     PAUSED = "paused"
     DISCONNECTED = "disconnected"
     NOT_STORED = "not_stored"
@@ -51,8 +50,8 @@ class Rule:
     reason: Reason
     shortest: timedelta | None
     longest: timedelta | None
-    """The next attempt comes after as long as the trouble has lasted, within these; None: never by
-    itself."""
+    """The wait before the next attempt is as long as the trouble has lasted, within these limits;
+    None: no attempt without a request."""
     tell: Tell = Tell.NOBODY
 
 
@@ -72,26 +71,27 @@ TABLE = {
     Outcome.OTHER_CLIENT: Rule(MISCONFIGURED, Reason.OTHER_CLIENT, 15 * MINUTES, 15 * MINUTES),
 }
 FOUND_HERE = frozenset({Reason.KEY_MISSING, Reason.OTHER_CLIENT})
-"""Found without sipgate: looked at again at every use, so a row works as soon as they are
+"""Found without asking sipgate. Each use checks again, so a row works as soon as the cause is
 corrected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a refresh that brought no tokens means. ``next_attempt_at`` None: not by itself."""
+    """What a refresh without new tokens means. ``next_attempt_at`` None: no attempt without a
+    request."""
 
     outcome: Outcome
     state: State
     reason: Reason
     next_attempt_at: datetime | None
     unanswered: bool
-    """Whether the refresh token may be spent although nobody has the answer."""
+    """Whether the refresh token may be spent although no answer came."""
     tell: Tell
-    """Whom it is news for."""
+    """Whom to tell."""
 
 
 def outcome_of(answer: oauth.Failure) -> Outcome:
-    """Return what an answer of sipgate that is not tokens is called."""
+    """Return the outcome that an answer without tokens means."""
     if isinstance(answer, errors.TokenRejected):
         return Outcome.NOT_THIS_ONE if answer.code in oauth.OF_THE_GRANT else Outcome.REJECTED
     if isinstance(answer, errors.Misconfigured):
@@ -116,12 +116,11 @@ def decide(
     """Return what an outcome means for a row.
 
     Args:
-        outcome: one that the table has.
-        unanswered: whether the refresh token may have been spent before it was sent this time.
-        is_answer: False if it was sent and may be spent by that.
+        outcome: one of those in the table.
+        unanswered: whether the refresh token may have been spent before this attempt.
+        is_answer: False if this attempt sent the token and got no answer.
         wish: seconds that sipgate asks to wait.
-        spread: makes the wait longer or shorter, so that rows that failed together do not come back
-            together.
+        spread: a factor of the wait, so that rows that failed together are not tried together.
     """
     rule = TABLE[outcome]
     state, reason, tell = rule.state, rule.reason, rule.tell
@@ -137,8 +136,8 @@ def decide(
     if row.state == State.NEEDS_SIGN_IN:
         tell = Tell.NOBODY if tell is Tell.USER else tell
         if state is not State.NEEDS_SIGN_IN:
-            # What sipgate has rejected stays so until it says otherwise: its user is not told
-            # twice.
+            # What sipgate has rejected stays rejected until sipgate says otherwise: do not tell the
+            # user twice.
             state, reason = State.NEEDS_SIGN_IN, Reason(row.reason)
             again = again or row.next_attempt_at
     return Decision(

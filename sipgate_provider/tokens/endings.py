@@ -1,13 +1,13 @@
 """Ends grants at sipgate that this site no longer needs, from an outbox (a table of requests) after
 the commit.
 
-The tokens are moved to the outbox in the transaction that removes them. The request to sipgate is
-sent later and retried for a day, and the history has its outcome.
+The transaction that removes tokens moves them to the outbox. The request to sipgate follows later
+and is retried for a day; the history has its outcome.
 
 *The identity decides.* Keycloak keeps one session per browser and user, and ending an old grant of
-it ends the grants of a later sign-in too. So nothing is ended while this site has a connection of
-the same identity and client: this is checked directly before the request is sent, and a consent
-removes what is pending.
+it ends the grants of a later sign-in, too. So nothing is ended while this site has a connection of
+the same identity and client: the app checks this directly before it sends the request, and a
+consent removes pending endings.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENDINGS = metrics.counter(
 
 TRY_FOR = timedelta(hours=24)
 SENDING = timedelta(seconds=90)
-"""How long other workers leave a row alone that one is sending; longer than a delivery takes."""
+"""How long others leave a row alone while one worker sends it; longer than a delivery takes."""
 LONGEST_PAUSE = timedelta(minutes=30)
 
 

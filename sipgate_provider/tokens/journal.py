@@ -35,12 +35,12 @@ logger = logging.getLogger(__name__)
 RECOVERED = metrics.counter("journal_recovered_total", "Tokens recovered from the journal.")
 
 FOLDERS = 256
-"""Looking for one connection's files lists one folder."""
+"""To find a connection's files, the app lists only one of these folders."""
 NAME = re.compile(r"([0-9]{1,19})-([0-9a-f]{32})-([0-9]{1,19})\.sealed")
 DRAFT = ".draft"
 DRAFT_LASTS, FOREIGN_LASTS = 3_600.0, 86_400.0
-"""Seconds after which a killed process's draft, and the files of a consent or connection that is
-gone, are removed."""
+"""Seconds after which the app removes a killed process's draft, and the files of a consent or
+connection that is gone."""
 
 
 class Broken(Exception):
@@ -48,8 +48,8 @@ class Broken(Exception):
 
 
 def write(version: Version, tokens: Tokens) -> Path | None:
-    """Write tokens to the journal; return the file. None: there is no journal, or the disk does not
-    take it."""
+    """Write tokens to the journal; return the file. None: there is no journal, or writing
+    failed."""
     folder = _folder(version.connection)
     if folder is None:
         return None
@@ -75,7 +75,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def sync(path: Path) -> None:
-    """Flush tokens to the disk, because the database does not take them."""
+    """Flush tokens to the disk, because the database has not stored them."""
     with contextlib.suppress(OSError):  # Windows does not open a folder
         for place in (path, path.parent):
             descriptor = os.open(place, os.O_RDONLY)
@@ -86,7 +86,7 @@ def sync(path: Path) -> None:
 
 
 def newer(row: SipgateToken) -> Path | None:
-    """Return the newest file that proves a row's refresh token spent: of its consent, and of a
+    """Return the newest file that proves a row's refresh token spent: one of the same consent and a
     later version."""
     found = [path for path in _files(row.pk) if is_newer(path, row)]
     return max(found, key=lambda path: version_of(path).number, default=None)
@@ -98,7 +98,7 @@ def is_newer(path: Path, row: SipgateToken) -> bool:
 
 
 def forget_older(version: Version) -> None:
-    """Remove the files of this consent that a later one makes needless."""
+    """Remove the files of this consent that a later file replaces."""
     for path in _files(version.connection):
         other = version_of(path)
         if other.consent == version.consent and other.number < version.number:
@@ -106,8 +106,8 @@ def forget_older(version: Version) -> None:
 
 
 def recover(path: Path) -> SipgateToken | None:
-    """Store the tokens of a file; return the row. None: it is as new by now. Safe to repeat, and
-    anywhere at once.
+    """Store the tokens of a file; return the row. None: the row is as new already. Any process may
+    do this, at any time, and repeat it.
 
     Raises:
         errors.Misconfigured: the file cannot be read or opened yet: permission, or its key.
@@ -176,13 +176,13 @@ def try_to_recover(path: Path) -> bool:
 
 
 def waiting() -> int:
-    """Return how many files of this machine's journal have tokens that the database has not."""
+    """Return how many files of this machine's journal have tokens that the database lacks."""
     return sum(row is not None and is_newer(path, row) for path, row in _compared(_files()))
 
 
 def reseal() -> tuple[int, int]:
-    """Seal this machine's files with the first key. Returns how many were, and how many do not
-    open."""
+    """Seal this machine's files with the first key. Returns how many were sealed, and how many do
+    not open."""
     done, unreadable, first = 0, 0, sealing.key_ids()[0]
     for path in _files():
         try:

@@ -32,12 +32,12 @@ is opened once."""
 
 
 class Busy(Exception):
-    """Somebody else is refreshing this connection."""
+    """Another thread or process is refreshing this connection."""
 
 
 @contextlib.contextmanager
 def lock(connection_id: int) -> Iterator[None]:
-    """Hold the lock of a connection. Raises ``Busy`` if somebody else has it."""
+    """Hold the lock of a connection. Raises ``Busy`` if another thread or process has it."""
     with _guard:
         if connection_id in _held:
             raise Busy

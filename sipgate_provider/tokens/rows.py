@@ -1,4 +1,4 @@
-"""Reads and writes the rows of tokens. Only ``lease`` writes them besides. Every change is one
+"""Reads and writes the rows of tokens. The only other writer is ``lease``. Every change is one
 UPDATE with a condition.
 
 If an UPDATE changes no row, somebody else has changed it, and the newer state stays. The lease
@@ -28,10 +28,10 @@ from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.tokens import clients, database, sealing
 
 ASSUMED_LIFETIME = timedelta(seconds=300)
-"""Of an access token whose ``expires_in`` is missing or odd."""
+"""Assumed life of an access token whose ``expires_in`` is missing or odd."""
 KEEP_SHARE = 0.5
-"""An idle connection is refreshed when this share of its refresh token's life is over; it then
-survives outages."""
+"""Keepalive refreshes an idle connection after this share of its refresh token's life, early enough
+to survive outages."""
 UNKNOWN_LIFE = timedelta(days=2)
 """Assumed life of a refresh token whose end is unknown, which is then refreshed daily."""
 TELLS_NOTHING = timedelta(seconds=10)
@@ -48,8 +48,8 @@ WORKS = {
     "notified_at": None,
 }
 ASKED = Q(state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
-"""An administrator has asked for a new sign-in: a refresh under way keeps its tokens, and the wish
-stays."""
+"""An administrator has demanded a new sign-in: a refresh under way stores its tokens, but the
+demand stays."""
 
 
 def load(connection_id: int) -> SipgateToken | None:
@@ -59,7 +59,7 @@ def load(connection_id: int) -> SipgateToken | None:
 
 def load_to_refresh(connection_id: int) -> SipgateToken | None:
     """As ``load``. The row's attribute ``is_leased`` tells, by the database's clock, whether a
-    lease runs; and whose identity it is stays known even if the connection is deleted."""
+    lease is running. The connection is read as well, so it stays known after a deletion."""
     rows = SipgateToken.objects.select_related("connection").filter(pk=connection_id)
     return rows.annotate(is_leased=Q(lease_until__gt=Now())).first()
 
@@ -87,7 +87,7 @@ def as_read(row: SipgateToken) -> dict[str, Any]:
 
 
 def note(row: SipgateToken, **changes: Any) -> bool:
-    """Note what was found before there was a lease. False: the row has changed."""
+    """Record what was found before there was a lease. False: the row has changed."""
     return bool(SipgateToken.objects.filter(**as_read(row)).update(**changes))
 
 
@@ -97,14 +97,14 @@ def note(row: SipgateToken, **changes: Any) -> bool:
 def store_refreshed(
     new: Version, tokens: Tokens, *, before: SipgateToken | None = None, is_use: bool = False
 ) -> SipgateToken | None:
-    """Store what a refresh brought, whoever has the lease by now.
+    """Store the tokens of a refresh, whoever has the lease by now.
 
     Args:
         new: the version that these tokens are.
         before: the row that was refreshed, if that is known.
-        is_use: somebody uses the connection now.
+        is_use: the refresh counts as use of the connection.
 
-    Returns the row as it is now; None if it is as new, or of another consent, or gone.
+    Returns the row as it is now; None if it is as new already, of another consent, or gone.
     """
     now = timezone.now()
     values = _columns(new, tokens, before=before)
@@ -147,7 +147,7 @@ def store_consent(
                     values = _consented(new, tokens, scope, now)
                     return SipgateToken.objects.create(connection_id=connection.pk, **values), None
             except IntegrityError:
-                # Another tab has stored its consent a moment ago: go on top of it.
+                # Another tab stored its consent a moment ago: this one replaces it.
                 before = rows.select_for_update().get()
         new = Version(connection.pk, uuid.uuid4(), before.number + 1)
         values = _consented(new, tokens, scope, now)
@@ -175,7 +175,7 @@ def _consented(new: Version, tokens: Tokens, scope: Iterable[str], now: datetime
 def forget(row: SipgateToken, *, reason: Reason) -> None:
     """Forget the tokens of a row that the caller has locked; it needs a new sign-in.
 
-    Consent and number move on, so that the answer of a refresh under way finds no place.
+    It gets a new consent and number, so that a refresh under way cannot store its answer.
     """
     now = timezone.now()
     SipgateToken.objects.filter(pk=row.pk).update(
@@ -215,10 +215,10 @@ def locked(connection_id: int) -> SipgateToken:
 
 
 def reseal(row: SipgateToken) -> bool:
-    """Seal a row's tokens with the first key. A refresh that runs is not disturbed: the version
+    """Seal a row's tokens with the first key. This does not disturb a running refresh: the version
     stays.
 
-    Returns False if the row has changed: whoever changed it has sealed it.
+    Returns False if the row has changed meanwhile: it was sealed then.
 
     Raises:
         sealing.SealError: they do not open.
@@ -257,9 +257,9 @@ def _columns(new: Version, tokens: Tokens, *, before: SipgateToken | None = None
         # before.
         values |= {"reason": Reason.FIXED_END, "keepalive_at": ends}
         if before.state != State.NEEDS_SIGN_IN:
-            # Whoever was told of this end is not told again with each refresh.
+            # A user who was told of this end is not told again at each refresh.
             values["notified_at"] = F("notified_at")
-    # Of the access token's claims, read while it is in hand anyway.
+    # From the access token's claims, since the token is at hand here.
     line = oauth.jwt_claims(tokens.access_token).get("featureScope")
     if isinstance(line, str):
         values["product_line"] = line[:40]
@@ -282,5 +282,5 @@ def _seconds(value: float | None) -> timedelta | None:
 
 
 def _keepalive_at(issued_at: datetime, life: timedelta) -> datetime:
-    # A tenth more or less, so that connections made at the same time are not due at the same time.
+    # A tenth more or less, so that connections of the same age are not due at the same time.
     return issued_at + life * KEEP_SHARE * random.uniform(0.9, 1.1)  # noqa: S311  # jitter

@@ -28,7 +28,7 @@ class SealError(errors.Misconfigured):
 
 
 class KeyMissing(SealError):
-    """The key that sealed a value is not among the site's keys: with it, the value would open."""
+    """The site's keys lack the one that sealed a value; with it, the value would open."""
 
 
 def seal(text: str, *, place: str) -> str:
@@ -70,7 +70,7 @@ def unseal(sealed: str, *, place: str) -> Secret:
 
 
 def resealed(sealed: str, *, place: str) -> str:
-    """Return the same sealed with the first key. Raises as ``seal`` and ``unseal``."""
+    """Return the same text, sealed with the first key. Raises as ``seal`` and ``unseal``."""
     return seal(unseal(sealed, place=place), place=place)
 
 
@@ -91,7 +91,7 @@ def key_ids() -> tuple[str, ...]:
 def _keys() -> dict[str, Fernet]:
     texts = conf.token_keys()
     if not texts and settings.DEBUG:
-        # So a newcomer need not set a key; a check forbids this outside DEBUG.
+        # So that newcomers need not set a key. Without DEBUG, a system check forbids this.
         made = salted_hmac("sipgate_provider.token_keys", "", algorithm="sha256").digest()
         texts = (base64.urlsafe_b64encode(made).decode(),)
     if not texts:

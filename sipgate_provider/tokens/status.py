@@ -1,4 +1,4 @@
-"""Tells operators how the tokens are kept, and seals them anew after a change of keys."""
+"""Counts for operators how tokens are sealed, and seals them anew after a change of keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sipgate_provider.tokens import endings, journal, rows, sealing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What an operator wants to know of this machine and the database.
+    """What an operator wants to know about this machine and the database.
 
     ``keys`` counts sealed values by the id of their key; ``keys_missing`` are those of them that
     this site does not have. ``pauses`` are clients that sipgate rejects now.

@@ -47,7 +47,7 @@ MISTAKES = {
     "CLIENT_ID is not set. Copy Id and Secret": f"{SITE}CLIENT_SECRET={SECRET}",
     "CLIENT_ID must be copied from console.sipgate.com again": f"{SITE}CLIENT_ID=1 1:third-party",
     "CLIENT_SECRET must be copied from": f"{SITE}CLIENT_ID=1-1\nCLIENT_SECRET={SECRET}\u200b",
-    "CLIENT_ID has quotes that became a part": f"{SITE}CLIENT_ID=“1-1-x:third-party”",
+    "CLIENT_ID contains its quotes": f"{SITE}CLIENT_ID=“1-1-x:third-party”",
     "CLIENTID in .env is not a variable of this site; did you mean CLIENT_ID?": "CLIENTID=1",
     "client_secret in .env is not a variable": f"client_secret={SECRET}",
     "OAUTH_SCOPES in .env is not a variable": "export OAUTH_SCOPES=account:read",
@@ -60,7 +60,7 @@ MISTAKES = {
     "REDIRECT_URI starts with https:// but this site serves plain http": (
         f"{SITE}REDIRECT_URI=https://localhost:8080/oauth"
     ),
-    "REDIRECT_URI names another machine, but the sandbox is for this one only: set CLIENT_ID": (
+    "REDIRECT_URI names another machine, but the sandbox serves only this one: set CLIENT_ID": (
         f"{SITE}REDIRECT_URI=https://crm.example.org/oauth"
     ),
     "PORT must be a whole number from 1 to 65535": f"{SITE}PORT=eight",
