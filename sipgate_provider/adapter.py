@@ -92,7 +92,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         allauth would combine rows and settings, and end in a server error if both name a client.
         """
         if provider == conf.PROVIDER_ID and client_id is None:
-            configured = _apps_of_settings()
+            configured = apps_of_settings()
             if configured:
                 return configured
         apps: list[SocialApp] = super().list_apps(request, provider=provider, client_id=client_id)
@@ -110,7 +110,7 @@ def _belongs_to_another_user(request: HttpRequest, login: SocialLogin) -> HttpRe
     return render(request, page, context, status=409)
 
 
-def _apps_of_settings() -> list[SocialApp]:
+def apps_of_settings() -> list[SocialApp]:
     from allauth.socialaccount import app_settings
 
     configured = app_settings.PROVIDERS.get(conf.PROVIDER_ID, {})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +20,7 @@ from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from sipgate_provider import addresses, conf, errors, scopes, tokens
+from sipgate_provider import addresses, conf, errors, links, scopes, tokens
 
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -102,6 +103,37 @@ def _is_safe(url: str) -> bool:
     parts = urlsplit(url)
     is_here = addresses.is_loopback(parts.hostname)
     return parts.scheme == "https" or (parts.scheme == "http" and is_here)
+
+
+def _has_no_sign_in() -> bool:
+    """Tell whether the site has pages, but none where a sign-in begins."""
+    if not getattr(settings, "ROOT_URLCONF", ""):
+        return False
+    return not links.sign_in_url("")
+
+
+def _client_of_settings() -> str:
+    """Return what is wrong with the client in the settings; empty if it is in the database."""
+    from sipgate_provider.adapter import apps_of_settings
+
+    apps = [app for app in apps_of_settings() if not app.settings.get("hidden")]
+    if len(apps) > 1:
+        return f"it names {len(apps)} clients, and only one can be meant"
+    if apps and not (apps[0].client_id and apps[0].secret):
+        return f"{'secret' if apps[0].client_id else 'client_id'} is empty"
+    return ""
+
+
+def _misspelt() -> str:
+    """Return settings that only resemble the app's; a site may have others of its own."""
+    found = []
+    for name in dir(settings):
+        if name.startswith("SIPGATE_") and name not in conf.NAMES:
+            # Without the prefix, which all of them share.
+            ours = {known.removeprefix("SIPGATE_"): known for known in conf.NAMES}
+            for near in get_close_matches(name.removeprefix("SIPGATE_"), ours, n=1, cutoff=0.8):
+                found.append(f"{name} (do you mean {ours[near]}?)")
+    return ", ".join(found)
 
 
 def _redirect_uri() -> str:
@@ -205,7 +237,7 @@ SETTINGS = (
         "W010",
         _redirect_uri,
         "SIPGATE_REDIRECT_URI cannot bring users back: {}.",
-        "Correct it, ALLOWED_HOSTS, or *callback_urlpatterns() at the top of the root URLconf.",
+        "Correct it or ALLOWED_HOSTS, or put *callback_urlpatterns() first in the root URLconf.",
     ),
     Check(
         "W012",
@@ -237,6 +269,19 @@ SETTINGS = (
         "SOCIALACCOUNT_EMAIL_AUTHENTICATION: an email address at sipgate opens a user's account.",
         "Turn it off; users connect sipgate on their account page.",
     ),
+    Check(
+        "W017",
+        _has_no_sign_in,
+        "The root URLconf has no page where a sign-in begins.",
+        'Add path("accounts/", include("allauth.urls")).',
+    ),
+    Check(
+        "W018",
+        _client_of_settings,
+        "SOCIALACCOUNT_PROVIDERS['sipgate'] cannot be used: {}.",
+        "Name one client there, with Id and Secret from sipgate's console.",
+    ),
+    Check("W019", _misspelt, "Not a setting of this app: {}.", "Correct the name."),
 )
 
 DEPLOYMENT = (
@@ -260,7 +305,7 @@ DEPLOYMENT = (
     ),
     Check(
         "W024",
-        lambda: not conf.token_keys(),
+        lambda: settings.DEBUG and not conf.token_keys(),
         "SIPGATE_TOKEN_KEYS is not set: the key is derived from SECRET_KEY.",
         f"Set it to 32 random bytes in URL-safe base64: {NEW_KEY}",
     ),

@@ -6,6 +6,7 @@ Must not know: the environment (the site reads that), models, allauth.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -20,8 +21,39 @@ PROVIDER_ID = "sipgate"
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
 
+NAMES = (
+    "SIPGATE_AUTH_URL",
+    "SIPGATE_TOKEN_URL",
+    "SIPGATE_API_URL",
+    "SIPGATE_REVOKE_URL",
+    "SIPGATE_LOGOUT_URL",
+    "SIPGATE_ISSUER",
+    "SIPGATE_REDIRECT_URI",
+    "SIPGATE_TOKEN_KEYS",
+    "SIPGATE_SCOPE",
+    "SIPGATE_WAIT_SECONDS",
+    "SIPGATE_CALLBACKS_AT_ONCE",
+    "SIPGATE_PAGE_WAIT_SECONDS",
+    "SIPGATE_ACCOUNT_MAX_AGE_SECONDS",
+    "SIPGATE_JOURNAL_DIR",
+    "SIPGATE_NOTICES",
+    "SIPGATE_HISTORY_DAYS",
+    "SIPGATE_METRICS",
+    "SIPGATE_SITE_URL",
+    "SIPGATE_SITE_NAME",
+)
+
+
 def _get(name: str, default: Any) -> Any:
-    return getattr(settings, f"SIPGATE_{name}", default)
+    """Return a setting. ``None`` counts as not set: ``os.environ.get`` returns it."""
+    value = getattr(settings, f"SIPGATE_{name}", None)
+    return default if value is None else value
+
+
+def _words(name: str, default: Iterable[str]) -> list[str]:
+    """Return a setting that is a list; a text is split at blanks, as in the environment."""
+    value = _get(name, default)
+    return value.split() if isinstance(value, str) else [str(word) for word in value if word]
 
 
 def auth_url() -> str:
@@ -89,13 +121,13 @@ def is_own_host(host: str) -> bool:
 def token_keys() -> tuple[str, ...]:
     """``SIPGATE_TOKEN_KEYS``: keys, each 32 random bytes in URL-safe base64; the first encrypts,
     all decrypt."""
-    return tuple(str(key) for key in _get("TOKEN_KEYS", ()) if key)
+    return tuple(_words("TOKEN_KEYS", ()))
 
 
 def scope() -> list[str]:
     """``SIPGATE_SCOPE``: the scopes a sign-in asks for, unless allauth's own ``SCOPE`` setting
     names others."""
-    return list(_get("SCOPE", ["account:read"]))
+    return _words("SCOPE", ["account:read"])
 
 
 def wait_seconds() -> float:

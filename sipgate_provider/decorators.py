@@ -41,6 +41,7 @@ from urllib.parse import urlsplit
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.base import BaseHandler
 from django.db import connections
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
@@ -219,6 +220,11 @@ def _send(
     if request.method in {"GET", "HEAD"}:
         back += f"{'&' if '?' in back else '?'}{ASKED}=1"
     address = links.sign_in_url(back, process="connect", wish=wish, repairs=error.connection_id)
+    if not address:
+        raise ImproperlyConfigured(
+            'The root URLconf has no page where a sign-in begins: add path("accounts/", '
+            'include("allauth.urls")).'
+        )
     return HttpResponseRedirect(address)
 
 

@@ -14,7 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from asgiref.testing import ApplicationCommunicator
+from django import urls
 from django.contrib.auth import get_user_model
+from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIHandler
 from django.db import connections
 from django.http import HttpResponse
@@ -22,7 +24,7 @@ from django.http import HttpResponse
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.flows.conftest import age
 from tests.journey import HOST, Browser, asked_for, go_through, press
-from tests.sample_site import SMS
+from tests.sample_site import SMS, company
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,6 +112,13 @@ class TestNotConnected:
         authorize, _ = go_through(local, local.site.get("/sms"))
         assert asked_for(authorize) == {"account:read", SMS}
         assert local.site.get("/sms").content == b"sent"
+
+    def test_a_site_without_sign_in_is_told_what_to_add(
+        self, local: Browser, settings: Any
+    ) -> None:
+        settings.ROOT_URLCONF = (urls.path("company", company),)
+        with pytest.raises(ImproperlyConfigured, match=r'include\("allauth.urls"\)'):
+            local.site.get("/company")
 
 
 class TestNeedsSignIn:

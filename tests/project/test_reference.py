@@ -8,7 +8,7 @@ from typing import Any
 from django.core.management import get_commands
 from django.urls import reverse
 
-from sipgate_provider import decorators, signals, urls
+from sipgate_provider import conf, decorators, signals, urls
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.templatetags import sipgate as tags
 from tests.project import reference
@@ -49,6 +49,10 @@ def test_only_conf_reads_settings_of_ours() -> None:
     files = (ROOT / "sipgate_provider").rglob("*.py")
     readers = {file.name for file in files if reading.search(file.read_text(encoding="utf-8"))}
     assert readers == {"conf.py"}
+
+
+def test_conf_lists_every_setting() -> None:
+    assert {name for name, *_ in reference.settings()} == {f"`{name}`" for name in conf.NAMES}
 
 
 def test_signatures_in_the_text() -> None:

@@ -14,6 +14,13 @@ from sipgate_provider import tokens
 
 SITE = "https://crm.example/oauth"
 REALM = "https://sipgate.example/realms/x/protocol/openid-connect"
+CLIENT = {"client_id": "1:third-party", "secret": "s"}
+
+
+def clients(*apps: dict[str, Any]) -> dict[str, Any]:
+    return {"sipgate": {"APPS": apps}}
+
+
 MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("E001", {"SIPGATE_TOKEN_KEYS": []}, "SIPGATE_TOKEN_KEYS"),
     ("E002", {"SIPGATE_TOKEN_KEYS": ["short"]}, "Entry 1"),
@@ -33,6 +40,19 @@ MISTAKES: list[tuple[str, dict[str, Any], str]] = [
     ("W014", {"SESSION_COOKIE_SECURE": True}, "SESSION_COOKIE_SECURE"),
     ("W015", {"SIPGATE_SCOPE": ["balance:read"]}, "account:read"),
     ("W016", {"SOCIALACCOUNT_EMAIL_AUTHENTICATION": True}, "EMAIL_AUTHENTICATION"),
+    ("W017", {"ROOT_URLCONF": "allauth.account.urls", "SIPGATE_REDIRECT_URI": ""}, "no page where"),
+    ("W018", {"SOCIALACCOUNT_PROVIDERS": clients(CLIENT, CLIENT)}, "2 clients"),
+    ("W018", {"SOCIALACCOUNT_PROVIDERS": clients({**CLIENT, "secret": ""})}, "secret is empty"),
+    ("W018", {"SOCIALACCOUNT_PROVIDERS": clients({"secret": "s"})}, "client_id is empty"),
+    ("W019", {"SIPGATE_REDIRECT_URL": SITE}, "SIPGATE_REDIRECT_URI?"),
+    ("W019", {"SIPGATE_SCOPES": []}, "SIPGATE_SCOPE?"),
+]
+NO_MISTAKES: list[dict[str, Any]] = [
+    {"SIPGATE_WEBHOOK_URL": "of the site itself"},
+    {"SIPGATE_SCOPE": "account:read users:read"},
+    {"SIPGATE_SCOPE": None, "SIPGATE_API_URL": None, "SIPGATE_REDIRECT_URI": None},
+    {"SOCIALACCOUNT_PROVIDERS": {}},
+    {"SOCIALACCOUNT_PROVIDERS": clients(CLIENT, {**CLIENT, "settings": {"hidden": True}})},
 ]
 PER_PROCESS = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 WHEN_DEPLOYED: list[tuple[str, dict[str, Any], str]] = [
@@ -54,6 +74,12 @@ def test_each_mistake_alone() -> None:
         assert [*messages] == [name], (name, messages)
         assert words in messages[name].msg, (name, messages)
         assert messages[name].hint, name
+
+
+def test_what_is_no_mistake() -> None:
+    for change in NO_MISTAKES:
+        with override_settings(**change):
+            assert found() == {}, change
 
 
 def test_what_is_wrong_for_a_site_that_others_use() -> None:
