@@ -15,7 +15,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.shortcuts import render, resolve_url
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from sipgate_provider import addresses, conf, errors, links, tokens
@@ -86,9 +86,7 @@ def gone(request: HttpRequest) -> HttpResponse:
     text = _("This link is about a connection that no longer exists. Nothing was changed.")
     messages.warning(request, text, fail_silently=True)
     is_signed_in = request.user.is_authenticated
-    return HttpResponseRedirect(
-        resolve_url(settings.LOGIN_REDIRECT_URL if is_signed_in else settings.LOGIN_URL)
-    )
+    return redirect(settings.LOGIN_REDIRECT_URL if is_signed_in else settings.LOGIN_URL)
 
 
 def _name(account: SocialAccount, grant: oauth.Tokens) -> str:
