@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from allauth.socialaccount.admin import SocialAccountAdmin, SocialAppAdmin, SocialAppForm
@@ -64,11 +65,11 @@ def readable(model: type[Model]) -> list[str]:
 def note(connection: SocialAccount, request: HttpRequest, text: str) -> None:
     """Record in a connection's history what an administrator did."""
     TokenEvent.objects.add(
-        TokenEvent.Kind.ADMIN, connection=connection, actor=name_of(request), note=text
+        TokenEvent.Kind.ADMIN, connection=connection, actor=actor_of(request), note=text
     )
 
 
-def name_of(request: HttpRequest) -> str:
+def actor_of(request: HttpRequest) -> str:
     return request.user.get_username()[:80]
 
 
@@ -268,7 +269,7 @@ class ConnectionAdmin(SocialAccountAdmin):
 
         def refresh_one(connection: SocialAccount) -> None:
             wait = max(give_up - time.monotonic(), 0)
-            tokens.refresh(connection, by=name_of(request), wait=wait)
+            tokens.refresh(connection, by=actor_of(request), wait=wait)
             note(connection, request, "refresh")
 
         return self._carry_out(request, rows, refresh_one, _("refreshed"))
@@ -277,9 +278,7 @@ class ConnectionAdmin(SocialAccountAdmin):
     def require_sign_in(
         self, request: HttpRequest, rows: QuerySet[SocialAccount]
     ) -> HttpResponse | None:
-        def require(connection: SocialAccount) -> None:
-            tokens.require_sign_in(connection.pk, by=name_of(request))
-
+        require = partial(tokens.require_sign_in, by=actor_of(request))
         ask = _(
             "Their users must sign in to sipgate again. Until then, the site does not refresh them."
         )
@@ -289,9 +288,7 @@ class ConnectionAdmin(SocialAccountAdmin):
     def end_access(
         self, request: HttpRequest, rows: QuerySet[SocialAccount]
     ) -> HttpResponse | None:
-        def end(connection: SocialAccount) -> None:
-            tokens.end(connection.pk, by=name_of(request))
-
+        end = partial(tokens.end, by=actor_of(request))
         ask = _("The site deletes their tokens, and their users must sign in to sipgate again.")
         return self._carry_out(request, rows, end, _("access ended"), ask)
 
@@ -299,7 +296,7 @@ class ConnectionAdmin(SocialAccountAdmin):
         self,
         request: HttpRequest,
         rows: QuerySet[SocialAccount],
-        work: Callable[[SocialAccount], None],
+        work: Callable[[SocialAccount], object],
         done: str,
         ask: str = "",
     ) -> HttpResponse | None:
