@@ -37,8 +37,215 @@ MOST_GROWTH = {"memory": 1.15, "files": 1.3, "threads": 1.3, "database": 1.3}
 """Of the last quarter of the soak against its second one."""
 
 
-def now() -> float:
-    return time.clock_gettime(time.CLOCK_MONOTONIC)
+def test_chaos(site: Site) -> None:
+    seed = int(os.environ.get("SIPGATE_CHAOS_SEED", time.time()))
+    random.seed(seed)
+    print(f"\nSIPGATE_CHAOS_SEED={seed}")
+    chaos = Chaos(site)
+    longer = LEASE + 2
+    phases = [
+        (chaos.killed_workers, 0),
+        (chaos.restarted_workers, 0),
+        (chaos.no_way_to_sipgate, 0),
+        (chaos.no_way_to_the_database, 0),
+        (chaos.names_that_are_not_resolved, 0),
+        (chaos.wrong_clocks, 0),
+        (chaos.failover, 0),
+        (chaos.full_disks, 0),
+        (chaos.killed_machines, longer),
+        (chaos.a_database_that_goes_back, 0),
+    ]
+    seconds = CHAOS / (len(phases) * 1.3)
+    for happens, least in phases:
+        site.phase(happens.__name__.replace("_", " "), max(seconds, least), happens)
+        site.phase("calm", max(seconds * 0.3, 3), chaos.calm)
+    lost = site.end()
+    why = site.report(lost)
+    assert not site.record.crashes
+    assert not site.record.doubled()
+    assert why[UNEXPLAINED] == 0
+    assert {one["reason"] for one in lost} <= {"lost_rotation", "rejected"}
+
+
+def test_soak(site: Site) -> None:
+    """Nothing grows, and nothing is lost but what a kill catches between sending and journal."""
+    samples = Samples(site)
+
+    def happens(until: float) -> None:
+        while now() < until:
+            rest(min(SOAK / 60, 20))
+            random.choice((site.restart, site.restart, site.kill))()
+            samples.take()
+
+    for quarter in ("first", "second", "third", "fourth"):
+        site.phase(f"{quarter} quarter", SOAK / 4, happens)
+    for worker in samples.workers:
+        worker.stop()
+    why = site.report(site.end())
+    samples.report()
+    assert not site.record.crashes
+    assert not site.record.doubled()
+    assert set(why) <= {WINDOW_KILLED}
+    assert {
+        name: samples.growth(name)
+        for name in MOST_GROWTH
+        if samples.growth(name) > MOST_GROWTH[name]
+    } == {}
+    # Per machine and connection: the newest file, and one that a kill has left.
+    assert max(samples.found["journal"]) <= len(site.machines) * 2 * CONNECTIONS
+
+
+class Chaos:
+    """What goes wrong, each for a while: a method takes the moment at which it has to be over."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.one, self.two = site.machines
+
+    def calm(self, until: float) -> None:
+        rest(until - now())
+
+    def killed_workers(self, until: float) -> None:
+        while now() < until:
+            rest(random.uniform(0.5, 1.5))
+            self.site.kill()
+
+    def restarted_workers(self, until: float) -> None:
+        while now() < until:
+            self.site.restart()
+            rest(1)
+
+    def no_way_to_sipgate(self, until: float) -> None:
+        """For one machine: silence, then cuts."""
+        self.one.to_sipgate.stall()
+        rest((until - now()) / 2)
+        self.one.to_sipgate.cut()
+        self.one.to_sipgate.heal()
+        while now() < until:
+            rest(1)
+            self.one.to_sipgate.cut()
+
+    def no_way_to_the_database(self, until: float) -> None:
+        """For one machine, each time for less than the lease."""
+        while now() < until:
+            self.two.to_database.stall()
+            rest(random.uniform(1, 5))
+            self.two.to_database.cut()
+            self.two.to_database.heal()
+            rest(2)
+
+    def names_that_are_not_resolved(self, until: float) -> None:
+        self.one.tell_all(resolve=False)
+        rest(until - now() - 2)
+        self.one.tell_all(resolve=True)
+        rest(until - now())
+
+    def wrong_clocks(self, until: float) -> None:
+        """One machine's clock is seven minutes ahead, then the other's; in the end both are right
+        again."""
+        for ahead, machine in ((420, self.two), (-90, self.one), (0, self.two), (0, self.one)):
+            machine.ahead = ahead
+            for _ in range(WORKERS):
+                self.site.restart(machine)
+            rest((until - now()) / 4)
+
+    def failover(self, until: float) -> None:
+        """The database is gone, and comes back with all its commits."""
+        while now() < until:
+            self.site.server.stop()
+            rest(random.uniform(1, 6))
+            self.site.server.start()
+            rest(4)
+
+    def full_disks(self, until: float) -> None:
+        for machine in self.site.machines:
+            machine.tell_all(disk=False)
+        rest(until - now() - 1)
+        for machine in self.site.machines:
+            machine.tell_all(disk=True)
+        rest(until - now())
+
+    def killed_machines(self, until: float) -> None:
+        """All workers of one machine at once, which then stays away for longer than the lease."""
+        machine, number = self.two, len(self.two.workers)
+        for worker in machine.workers:
+            worker.kill(now())
+            self.site.kills += 1
+        machine.workers = []
+        rest(until - now())
+        for _ in range(number):
+            machine.start(THREADS, PAUSE)
+
+    def a_database_that_goes_back(self, until: float) -> None:
+        """The last second of commits is lost, as by a failover to a replica that lags behind."""
+        table, kept = "sipgate_provider_sipgatetoken", "kept_for_later"
+        self.site.execute(
+            f"DROP TABLE IF EXISTS {kept}", f"CREATE TABLE {kept} AS SELECT * FROM {table}"
+        )
+        rest(1)
+        columns = [
+            row[0]
+            for row in self.site.execute(
+                f"SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'"
+            )
+        ]
+        values = ", ".join(f'"{name}" = k."{name}"' for name in columns if name != "connection_id")
+        changed = self.site.execute(
+            f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
+            f"UPDATE {table} t SET {values} FROM {kept} k WHERE k.connection_id = t.connection_id "
+            "AND (k.number, k.lease_holder) <> (t.number, t.lease_holder) RETURNING t.connection_id",
+        )
+        self.site.record.went_back |= {row[0] for row in changed}
+        for machine in self.site.machines:
+            machine.to_database.cut()
+        rest(until - now())
+
+
+class Samples:
+    """What two workers that are neither killed nor restarted use, over time."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.found: dict[str, list[float]] = {
+            name: [] for name in ("memory", "files", "threads", "journal", "database")
+        }
+        self.workers = [machine.start(THREADS, PAUSE) for machine in site.machines]
+        for machine, worker in zip(site.machines, self.workers, strict=True):
+            machine.workers.remove(worker)
+        assert all(worker.is_ready.wait(60) for worker in self.workers)
+
+    def take(self) -> None:
+        told = self.site.record.figures
+        told.clear()
+        for worker in self.workers:
+            worker.order(figures=True)
+        give_up = now() + 30
+        while len(told) < len(self.workers):
+            assert now() < give_up, "a worker does not tell its figures"
+            rest(0.1)
+        figures = list(told.values())
+        for name in ("memory", "files", "threads"):
+            self.found[name].append(max(one[name] for one in figures))
+        self.found["journal"].append(
+            sum(1 for one in self.site.machines for _ in one.folder.rglob("*.*"))
+        )
+        [[number]] = self.site.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        )
+        self.found["database"].append(number)
+
+    def growth(self, name: str) -> float:
+        """Return how much larger the last quarter is than the second one; the first one is for
+        warming up."""
+        found, quarter = self.found[name], max(len(self.found[name]) // 4, 1)
+        return median(found[-quarter:]) / max(median(found[quarter : 2 * quarter]), 1)
+
+    def report(self) -> None:
+        print(f"{'':9} {'first':>12} {'middle':>12} {'last':>12} {'growth':>8}")
+        for name, found in self.found.items():
+            print(
+                f"{name:9} {found[0]:12.0f} {median(found):12.0f} {found[-1]:12.0f} {self.growth(name):8.2f}"
+            )
 
 
 class Site:
@@ -161,212 +368,5 @@ def rest(seconds: float) -> None:
     time.sleep(max(seconds, 0))
 
 
-class Chaos:
-    """What goes wrong, each for a while: a method takes the moment at which it has to be over."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.one, self.two = site.machines
-
-    def calm(self, until: float) -> None:
-        rest(until - now())
-
-    def killed_workers(self, until: float) -> None:
-        while now() < until:
-            rest(random.uniform(0.5, 1.5))
-            self.site.kill()
-
-    def restarted_workers(self, until: float) -> None:
-        while now() < until:
-            self.site.restart()
-            rest(1)
-
-    def no_way_to_sipgate(self, until: float) -> None:
-        """For one machine: silence, then cuts."""
-        self.one.to_sipgate.stall()
-        rest((until - now()) / 2)
-        self.one.to_sipgate.cut()
-        self.one.to_sipgate.heal()
-        while now() < until:
-            rest(1)
-            self.one.to_sipgate.cut()
-
-    def no_way_to_the_database(self, until: float) -> None:
-        """For one machine, each time for less than the lease."""
-        while now() < until:
-            self.two.to_database.stall()
-            rest(random.uniform(1, 5))
-            self.two.to_database.cut()
-            self.two.to_database.heal()
-            rest(2)
-
-    def names_that_are_not_resolved(self, until: float) -> None:
-        self.one.tell_all(resolve=False)
-        rest(until - now() - 2)
-        self.one.tell_all(resolve=True)
-        rest(until - now())
-
-    def wrong_clocks(self, until: float) -> None:
-        """One machine's clock is seven minutes ahead, then the other's; in the end both are right
-        again."""
-        for ahead, machine in ((420, self.two), (-90, self.one), (0, self.two), (0, self.one)):
-            machine.ahead = ahead
-            for _ in range(WORKERS):
-                self.site.restart(machine)
-            rest((until - now()) / 4)
-
-    def failover(self, until: float) -> None:
-        """The database is gone, and comes back with all its commits."""
-        while now() < until:
-            self.site.server.stop()
-            rest(random.uniform(1, 6))
-            self.site.server.start()
-            rest(4)
-
-    def full_disks(self, until: float) -> None:
-        for machine in self.site.machines:
-            machine.tell_all(disk=False)
-        rest(until - now() - 1)
-        for machine in self.site.machines:
-            machine.tell_all(disk=True)
-        rest(until - now())
-
-    def killed_machines(self, until: float) -> None:
-        """All workers of one machine at once, which then stays away for longer than the lease."""
-        machine, number = self.two, len(self.two.workers)
-        for worker in machine.workers:
-            worker.kill(now())
-            self.site.kills += 1
-        machine.workers = []
-        rest(until - now())
-        for _ in range(number):
-            machine.start(THREADS, PAUSE)
-
-    def a_database_that_goes_back(self, until: float) -> None:
-        """The last second of commits is lost, as by a failover to a replica that lags behind."""
-        table, kept = "sipgate_provider_sipgatetoken", "kept_for_later"
-        self.site.execute(
-            f"DROP TABLE IF EXISTS {kept}", f"CREATE TABLE {kept} AS SELECT * FROM {table}"
-        )
-        rest(1)
-        columns = [
-            row[0]
-            for row in self.site.execute(
-                f"SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'"
-            )
-        ]
-        values = ", ".join(f'"{name}" = k."{name}"' for name in columns if name != "connection_id")
-        changed = self.site.execute(
-            f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE",
-            f"UPDATE {table} t SET {values} FROM {kept} k WHERE k.connection_id = t.connection_id "
-            "AND (k.number, k.lease_holder) <> (t.number, t.lease_holder) RETURNING t.connection_id",
-        )
-        self.site.record.went_back |= {row[0] for row in changed}
-        for machine in self.site.machines:
-            machine.to_database.cut()
-        rest(until - now())
-
-
-def test_chaos(site: Site) -> None:
-    seed = int(os.environ.get("SIPGATE_CHAOS_SEED", time.time()))
-    random.seed(seed)
-    print(f"\nSIPGATE_CHAOS_SEED={seed}")
-    chaos = Chaos(site)
-    longer = LEASE + 2
-    phases = [
-        (chaos.killed_workers, 0),
-        (chaos.restarted_workers, 0),
-        (chaos.no_way_to_sipgate, 0),
-        (chaos.no_way_to_the_database, 0),
-        (chaos.names_that_are_not_resolved, 0),
-        (chaos.wrong_clocks, 0),
-        (chaos.failover, 0),
-        (chaos.full_disks, 0),
-        (chaos.killed_machines, longer),
-        (chaos.a_database_that_goes_back, 0),
-    ]
-    seconds = CHAOS / (len(phases) * 1.3)
-    for happens, least in phases:
-        site.phase(happens.__name__.replace("_", " "), max(seconds, least), happens)
-        site.phase("calm", max(seconds * 0.3, 3), chaos.calm)
-    lost = site.end()
-    why = site.report(lost)
-    assert not site.record.crashes
-    assert not site.record.doubled()
-    assert why[UNEXPLAINED] == 0
-    assert {one["reason"] for one in lost} <= {"lost_rotation", "rejected"}
-
-
-class Samples:
-    """What two workers that are neither killed nor restarted use, over time."""
-
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.found: dict[str, list[float]] = {
-            name: [] for name in ("memory", "files", "threads", "journal", "database")
-        }
-        self.workers = [machine.start(THREADS, PAUSE) for machine in site.machines]
-        for machine, worker in zip(site.machines, self.workers, strict=True):
-            machine.workers.remove(worker)
-        assert all(worker.is_ready.wait(60) for worker in self.workers)
-
-    def take(self) -> None:
-        told = self.site.record.figures
-        told.clear()
-        for worker in self.workers:
-            worker.order(figures=True)
-        give_up = now() + 30
-        while len(told) < len(self.workers):
-            assert now() < give_up, "a worker does not tell its figures"
-            rest(0.1)
-        figures = list(told.values())
-        for name in ("memory", "files", "threads"):
-            self.found[name].append(max(one[name] for one in figures))
-        self.found["journal"].append(
-            sum(1 for one in self.site.machines for _ in one.folder.rglob("*.*"))
-        )
-        [[number]] = self.site.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-        )
-        self.found["database"].append(number)
-
-    def growth(self, name: str) -> float:
-        """Return how much larger the last quarter is than the second one; the first one is for
-        warming up."""
-        found, quarter = self.found[name], max(len(self.found[name]) // 4, 1)
-        return median(found[-quarter:]) / max(median(found[quarter : 2 * quarter]), 1)
-
-    def report(self) -> None:
-        print(f"{'':9} {'first':>12} {'middle':>12} {'last':>12} {'growth':>8}")
-        for name, found in self.found.items():
-            print(
-                f"{name:9} {found[0]:12.0f} {median(found):12.0f} {found[-1]:12.0f} {self.growth(name):8.2f}"
-            )
-
-
-def test_soak(site: Site) -> None:
-    """Nothing grows, and nothing is lost but what a kill catches between sending and journal."""
-    samples = Samples(site)
-
-    def happens(until: float) -> None:
-        while now() < until:
-            rest(min(SOAK / 60, 20))
-            random.choice((site.restart, site.restart, site.kill))()
-            samples.take()
-
-    for quarter in ("first", "second", "third", "fourth"):
-        site.phase(f"{quarter} quarter", SOAK / 4, happens)
-    for worker in samples.workers:
-        worker.stop()
-    why = site.report(site.end())
-    samples.report()
-    assert not site.record.crashes
-    assert not site.record.doubled()
-    assert set(why) <= {WINDOW_KILLED}
-    assert {
-        name: samples.growth(name)
-        for name in MOST_GROWTH
-        if samples.growth(name) > MOST_GROWTH[name]
-    } == {}
-    # Per machine and connection: the newest file, and one that a kill has left.
-    assert max(samples.found["journal"]) <= len(site.machines) * 2 * CONNECTIONS
+def now() -> float:
+    return time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -31,10 +31,6 @@ FILES = [*UNITS, *DEPLOY.glob("*.timer")]
 HOST = "crm.example.org"
 
 
-def directives(unit: Path) -> list[str]:
-    return [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
-
-
 @pytest.mark.long
 @pytest.mark.parametrize("unit", FILES, ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
@@ -104,113 +100,6 @@ def test_a_unit_waits_for_the_refreshes_under_way(name: str) -> None:
     assert int(
         next(line.partition("=")[2] for line in lines if line.startswith("TimeoutStopSec="))
     ) > int(found[1])
-
-
-def certificate(folder: Path) -> None:
-    """Write a certificate for ``HOST`` and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-
-
-class Nginx:
-    """nginx with ``deploy/nginx-site.conf``, but with ports, folders and certificate of the test."""
-
-    def __init__(self, folder: Path, upstream: int) -> None:
-        self.folder, self.http, self.https = folder, free_port(), free_port()
-        certificate(folder)
-        site = (DEPLOY / "nginx-site.conf").read_text()
-        for theirs, ours in {
-            "listen [::]:80;": "",
-            "listen [::]:443 ssl http2;": "",
-            "listen 80;": f"listen 127.0.0.1:{self.http};",
-            "listen 443 ssl": f"listen 127.0.0.1:{self.https} ssl",
-            "127.0.0.1:8000": f"127.0.0.1:{upstream}",
-            f"/etc/ssl/{HOST}": str(folder),
-            "/var/log/nginx": str(folder),
-        }.items():
-            assert theirs in site, theirs
-            site = site.replace(theirs, ours)
-        (folder / "site.conf").write_text(site)
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-        user = "user root;" if os.geteuid() == 0 else ""  # the folder is this user's
-        (folder / "nginx.conf").write_text(
-            f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
-            f"http {{ {temporary} access_log off; include {folder}/site.conf; }}\n"
-        )
-        program = tools.needed("nginx", package="nginx-light")
-        self.command = [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
-
-    def get(
-        self, path: str, *, scheme: str = "https", method: str = "get", **more: object
-    ) -> requests.Response:
-        port = self.https if scheme == "https" else self.http
-        session = more.pop("session", requests.Session())
-        headers = {"Host": HOST} | dict(more.pop("headers", {}))  # type: ignore[call-overload]  # a test's own
-        return session.request(  # type: ignore[attr-defined,no-any-return]  # a session
-            method,
-            f"{scheme}://127.0.0.1:{port}{path}",
-            headers=headers,
-            timeout=30,
-            allow_redirects=False,
-            verify=False,
-            **more,
-        )
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("site")
-    with served(folder, f"sqlite:///{folder}/db.sqlite3", BEHIND_PROXY="on") as running:
-        subprocess.run(
-            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
-            cwd=ROOT,
-            env=running.environment,
-            check=True,
-            timeout=120,
-        )
-        yield running
-
-
-@pytest.fixture(scope="module")
-def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    proxy = Nginx(tmp_path_factory.mktemp("nginx"), site.port)
-    done = subprocess.run([*proxy.command, "-t"], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
-    assert "warn" not in done.stderr
-    process = subprocess.Popen(proxy.command)
-    try:
-        give_up = time.monotonic() + 30
-        while time.monotonic() < give_up:
-            try:
-                socket.create_connection(("127.0.0.1", proxy.https), 1).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
-        yield proxy
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 @pytest.mark.long
@@ -310,3 +199,114 @@ class TestThroughNginx:
             told.append((answer.status_code, "Too many failed login attempts" in answer.text))
         assert told[0] == (200, False)
         assert told[-1][1] or told[-1][0] == 429, told
+
+
+def directives(unit: Path) -> list[str]:
+    return [line for line in unit.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("site")
+    with served(folder, f"sqlite:///{folder}/db.sqlite3", BEHIND_PROXY="on") as running:
+        subprocess.run(
+            [sys.executable, "manage.py", "migrate", "--verbosity", "0"],
+            cwd=ROOT,
+            env=running.environment,
+            check=True,
+            timeout=120,
+        )
+        yield running
+
+
+@pytest.fixture(scope="module")
+def nginx(site: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    proxy = Nginx(tmp_path_factory.mktemp("nginx"), site.port)
+    done = subprocess.run([*proxy.command, "-t"], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
+    process = subprocess.Popen(proxy.command)
+    try:
+        give_up = time.monotonic() + 30
+        while time.monotonic() < give_up:
+            try:
+                socket.create_connection(("127.0.0.1", proxy.https), 1).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield proxy
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+class Nginx:
+    """nginx with ``deploy/nginx-site.conf``, but with ports, folders and certificate of the test."""
+
+    def __init__(self, folder: Path, upstream: int) -> None:
+        self.folder, self.http, self.https = folder, free_port(), free_port()
+        certificate(folder)
+        site = (DEPLOY / "nginx-site.conf").read_text()
+        for theirs, ours in {
+            "listen [::]:80;": "",
+            "listen [::]:443 ssl http2;": "",
+            "listen 80;": f"listen 127.0.0.1:{self.http};",
+            "listen 443 ssl": f"listen 127.0.0.1:{self.https} ssl",
+            "127.0.0.1:8000": f"127.0.0.1:{upstream}",
+            f"/etc/ssl/{HOST}": str(folder),
+            "/var/log/nginx": str(folder),
+        }.items():
+            assert theirs in site, theirs
+            site = site.replace(theirs, ours)
+        (folder / "site.conf").write_text(site)
+        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        temporary = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
+        user = "user root;" if os.geteuid() == 0 else ""  # the folder is this user's
+        (folder / "nginx.conf").write_text(
+            f"{user} daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ {temporary} access_log off; include {folder}/site.conf; }}\n"
+        )
+        program = tools.needed("nginx", package="nginx-light")
+        self.command = [program, "-e", str(folder / "error.log"), "-c", str(folder / "nginx.conf")]
+
+    def get(
+        self, path: str, *, scheme: str = "https", method: str = "get", **more: object
+    ) -> requests.Response:
+        port = self.https if scheme == "https" else self.http
+        session = more.pop("session", requests.Session())
+        headers = {"Host": HOST} | dict(more.pop("headers", {}))  # type: ignore[call-overload]  # a test's own
+        return session.request(  # type: ignore[attr-defined,no-any-return]  # a session
+            method,
+            f"{scheme}://127.0.0.1:{port}{path}",
+            headers=headers,
+            timeout=30,
+            allow_redirects=False,
+            verify=False,
+            **more,
+        )
+
+
+def certificate(folder: Path) -> None:
+    """Write a certificate for ``HOST`` and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "privkey.pem").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )

@@ -10,10 +10,6 @@ from tests.project.pages import ROOT, pages, section, table
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
-def text(name: str) -> str:
-    return (ROOT / name).read_text(encoding="utf-8")
-
-
 def test_the_example_file_explains_every_variable_once() -> None:
     lines = text(".env.example").splitlines()
     assert sorted(re.findall(r"^([A-Z_]+)=", "\n".join(lines), re.M)) == sorted(NAMES)
@@ -61,3 +57,7 @@ def sources(*folders: str) -> str:
     kept = [file for file in files if file.suffix in {".py", ".html", ".txt"}]
     joined = " ".join(file.read_text(encoding="utf-8") for file in kept)
     return re.sub(r'"?\s+f?"|\s+', " ", joined)
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")

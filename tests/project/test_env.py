@@ -22,82 +22,6 @@ from django.core.exceptions import ImproperlyConfigured
 from sipgate_project import env
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = "s3cret-value-that-must-never-ever-show"
-KEYS = "SIPGATE_TOKEN_KEYS=dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk="
-SITE = f"SECRET_KEY={SECRET}\n{KEYS}\n"
-CLIENT = f"{SITE}CLIENT_ID=1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}\n"
-PUBLIC = f"{CLIENT}REDIRECT_URI=https://crm.example.org/oauth\n"
-REALM = "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect"
-EXAMPLE = """
-CLIENT_ID="YOUR_CLIENT_ID"
-CLIENT_SECRET="YOUR_CLIENT_SECRET"
-
-OAUTH_SCOPE=account:read
-
-REDIRECT_URI="http://localhost:8080/oauth"
-PORT=8080
-
-AUTH_URL=https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect/auth
-TOKEN_URL=https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect/token
-TEST_API_ENDPOINT=https://api.sipgate.com/v2/account
-"""
-"""The variables of sipgate's own Python example."""
-MISTAKES = {
-    "CLIENT_SECRET is not set. Copy Id and Secret": f"{SITE}CLIENT_ID=1-1-x:third-party",
-    "CLIENT_ID is not set. Copy Id and Secret": f"{SITE}CLIENT_SECRET={SECRET}",
-    "CLIENT_ID must be copied from console.sipgate.com again": f"{SITE}CLIENT_ID=1 1:third-party",
-    "CLIENT_SECRET must be copied from": f"{SITE}CLIENT_ID=1-1\nCLIENT_SECRET={SECRET}\u200b",
-    "CLIENT_ID contains its quotes": f"{SITE}CLIENT_ID=“1-1-x:third-party”",
-    "CLIENTID in .env is not a variable of this site; did you mean CLIENT_ID?": "CLIENTID=1",
-    "client_secret in .env is not a variable": f"client_secret={SECRET}",
-    "OAUTH_SCOPES in .env is not a variable": "export OAUTH_SCOPES=account:read",
-    "REDIRECT_URI names port 8080 but PORT is 9000": (
-        f"{SITE}REDIRECT_URI=http://localhost:8080/oauth\nPORT=9000"
-    ),
-    "REDIRECT_URI must have a path and no query": f"{SITE}REDIRECT_URI=http://localhost:8080/",
-    "REDIRECT_URI must be a full address": f"{SITE}REDIRECT_URI=localhost:8080/oauth",
-    "REDIRECT_URI must start with https://": f"{CLIENT}REDIRECT_URI=http://crm.example.org/oauth",
-    "REDIRECT_URI starts with https:// but this site serves plain http": (
-        f"{SITE}REDIRECT_URI=https://localhost:8080/oauth"
-    ),
-    "REDIRECT_URI names another machine, but the sandbox serves only this one: set CLIENT_ID": (
-        f"{SITE}REDIRECT_URI=https://crm.example.org/oauth"
-    ),
-    "PORT must be a whole number from 1 to 65535": f"{SITE}PORT=eight",
-    "AUTH_URL must start with https://": f"{CLIENT}AUTH_URL=http://login.sipgate.com/auth",
-    "AUTH_URL must end in /realms/third-party/protocol/openid-connect/auth": (
-        f"{CLIENT}AUTH_URL={REALM}/auth"
-    ),
-    "TOKEN_URL must end in /realms/third-party/protocol/openid-connect/token": (
-        f"{CLIENT}TOKEN_URL=https://login.sipgate.com/"
-    ),
-    "TOKEN_URL must be a full address": f"{CLIENT}TOKEN_URL=https://me:{SECRET}@x.example/token",
-    "TEST_API_ENDPOINT must be the address of the account resource": (
-        f"{CLIENT}TEST_API_ENDPOINT=https://api.sipgate.com/v2"
-    ),
-    "SIPGATE_API_URL must start with https://": f"{CLIENT}SIPGATE_API_URL=http://x.example/v2",
-    "SIPGATE_LOGOUT_URL must be a full address": f"{CLIENT}SIPGATE_LOGOUT_URL=no",
-    "SECRET_KEY is not set": PUBLIC.replace(f"SECRET_KEY={SECRET}", ""),
-    "SECRET_KEY must have at least 32 characters": f"{PUBLIC}SECRET_KEY=s3cret",
-    "SIPGATE_TOKEN_KEYS is not set": PUBLIC.replace(KEYS, ""),
-    "ALLOWED_HOSTS must be a list such as crm.example.org": (
-        f"{PUBLIC}ALLOWED_HOSTS=https://crm.example.org"
-    ),
-    "ALLOWED_HOSTS must be a list such as": f"{PUBLIC}ALLOWED_HOSTS=*",
-    "DEBUG must be on or off": f"{SITE}DEBUG=maybe-{SECRET}",
-    "DATABASE_URL must be like postgres://": f"{SITE}DATABASE_URL=mysql://u:{SECRET}@host/name",
-    "DATABASE_URL must be like postgres": f"{SITE}DATABASE_URL=postgres://u:{SECRET}/x@host/name",
-    "DATABASE_URL must be like": f"{SITE}DATABASE_URL=sqlite:////no/such/{SECRET}.sqlite3",
-    "DATABASE_POOL must be a whole number from 1 to 200": f"{SITE}DATABASE_POOL=0",
-    "EMAIL_URL must be like submission://": f"{SITE}EMAIL_URL=mailto:{SECRET}@example.org",
-    "EMAIL_URL must be like submission": f"{SITE}EMAIL_URL=smtp://me:{SECRET}/x@host:25",
-    "ADMINS must be a list such as you@example.org": f"{SITE}ADMINS=me",
-    "LOG_LEVEL must be one of INFO, DEBUG": f"{SITE}LOG_LEVEL=chatty",
-    "METRICS_TOKEN must have at least 16 characters": f"{SITE}METRICS_TOKEN={SECRET} {SECRET}",
-    "HSTS_SECONDS must be a whole number": f"{PUBLIC}HSTS_SECONDS=a year",
-    ".env cannot be read (UnicodeDecodeError)": f"SECRET_KEY={SECRET}\n".encode("utf-16"),
-}
-"""How a sentence begins → the file that it is told of."""
 
 
 def test_a_mistake_ends_in_one_sentence_that_names_the_variable(tmp_path: Path) -> None:
@@ -259,3 +183,95 @@ def manage(checkout: Path, command: str, **variables: str) -> subprocess.Complet
         timeout=60,
         check=False,
     )
+
+
+SECRET = "s3cret-value-that-must-never-ever-show"
+
+
+KEYS = "SIPGATE_TOKEN_KEYS=dGVzdHMtb25seS10ZXN0cy1vbmx5LXRlc3RzLW9ubHk="
+
+
+SITE = f"SECRET_KEY={SECRET}\n{KEYS}\n"
+
+
+CLIENT = f"{SITE}CLIENT_ID=1234567-1-abc:third-party\nCLIENT_SECRET={SECRET}\n"
+
+
+PUBLIC = f"{CLIENT}REDIRECT_URI=https://crm.example.org/oauth\n"
+
+
+REALM = "https://login.sipgate.com/auth/realms/sipgate-apps/protocol/openid-connect"
+
+
+EXAMPLE = """
+CLIENT_ID="YOUR_CLIENT_ID"
+CLIENT_SECRET="YOUR_CLIENT_SECRET"
+
+OAUTH_SCOPE=account:read
+
+REDIRECT_URI="http://localhost:8080/oauth"
+PORT=8080
+
+AUTH_URL=https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect/auth
+TOKEN_URL=https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect/token
+TEST_API_ENDPOINT=https://api.sipgate.com/v2/account
+"""
+"""The variables of sipgate's own Python example."""
+
+
+MISTAKES = {
+    "CLIENT_SECRET is not set. Copy Id and Secret": f"{SITE}CLIENT_ID=1-1-x:third-party",
+    "CLIENT_ID is not set. Copy Id and Secret": f"{SITE}CLIENT_SECRET={SECRET}",
+    "CLIENT_ID must be copied from console.sipgate.com again": f"{SITE}CLIENT_ID=1 1:third-party",
+    "CLIENT_SECRET must be copied from": f"{SITE}CLIENT_ID=1-1\nCLIENT_SECRET={SECRET}\u200b",
+    "CLIENT_ID contains its quotes": f"{SITE}CLIENT_ID=“1-1-x:third-party”",
+    "CLIENTID in .env is not a variable of this site; did you mean CLIENT_ID?": "CLIENTID=1",
+    "client_secret in .env is not a variable": f"client_secret={SECRET}",
+    "OAUTH_SCOPES in .env is not a variable": "export OAUTH_SCOPES=account:read",
+    "REDIRECT_URI names port 8080 but PORT is 9000": (
+        f"{SITE}REDIRECT_URI=http://localhost:8080/oauth\nPORT=9000"
+    ),
+    "REDIRECT_URI must have a path and no query": f"{SITE}REDIRECT_URI=http://localhost:8080/",
+    "REDIRECT_URI must be a full address": f"{SITE}REDIRECT_URI=localhost:8080/oauth",
+    "REDIRECT_URI must start with https://": f"{CLIENT}REDIRECT_URI=http://crm.example.org/oauth",
+    "REDIRECT_URI starts with https:// but this site serves plain http": (
+        f"{SITE}REDIRECT_URI=https://localhost:8080/oauth"
+    ),
+    "REDIRECT_URI names another machine, but the sandbox serves only this one: set CLIENT_ID": (
+        f"{SITE}REDIRECT_URI=https://crm.example.org/oauth"
+    ),
+    "PORT must be a whole number from 1 to 65535": f"{SITE}PORT=eight",
+    "AUTH_URL must start with https://": f"{CLIENT}AUTH_URL=http://login.sipgate.com/auth",
+    "AUTH_URL must end in /realms/third-party/protocol/openid-connect/auth": (
+        f"{CLIENT}AUTH_URL={REALM}/auth"
+    ),
+    "TOKEN_URL must end in /realms/third-party/protocol/openid-connect/token": (
+        f"{CLIENT}TOKEN_URL=https://login.sipgate.com/"
+    ),
+    "TOKEN_URL must be a full address": f"{CLIENT}TOKEN_URL=https://me:{SECRET}@x.example/token",
+    "TEST_API_ENDPOINT must be the address of the account resource": (
+        f"{CLIENT}TEST_API_ENDPOINT=https://api.sipgate.com/v2"
+    ),
+    "SIPGATE_API_URL must start with https://": f"{CLIENT}SIPGATE_API_URL=http://x.example/v2",
+    "SIPGATE_LOGOUT_URL must be a full address": f"{CLIENT}SIPGATE_LOGOUT_URL=no",
+    "SECRET_KEY is not set": PUBLIC.replace(f"SECRET_KEY={SECRET}", ""),
+    "SECRET_KEY must have at least 32 characters": f"{PUBLIC}SECRET_KEY=s3cret",
+    "SIPGATE_TOKEN_KEYS is not set": PUBLIC.replace(KEYS, ""),
+    "ALLOWED_HOSTS must be a list such as crm.example.org": (
+        f"{PUBLIC}ALLOWED_HOSTS=https://crm.example.org"
+    ),
+    "ALLOWED_HOSTS must be a list such as": f"{PUBLIC}ALLOWED_HOSTS=*",
+    "DEBUG must be on or off": f"{SITE}DEBUG=maybe-{SECRET}",
+    "DATABASE_URL must be like postgres://": f"{SITE}DATABASE_URL=mysql://u:{SECRET}@host/name",
+    "DATABASE_URL must be like postgres": f"{SITE}DATABASE_URL=postgres://u:{SECRET}/x@host/name",
+    "DATABASE_URL must be like": f"{SITE}DATABASE_URL=sqlite:////no/such/{SECRET}.sqlite3",
+    "DATABASE_POOL must be a whole number from 1 to 200": f"{SITE}DATABASE_POOL=0",
+    "EMAIL_URL must be like submission://": f"{SITE}EMAIL_URL=mailto:{SECRET}@example.org",
+    "EMAIL_URL must be like submission": f"{SITE}EMAIL_URL=smtp://me:{SECRET}/x@host:25",
+    "ADMINS must be a list such as you@example.org": f"{SITE}ADMINS=me",
+    "LOG_LEVEL must be one of INFO, DEBUG": f"{SITE}LOG_LEVEL=chatty",
+    "METRICS_TOKEN must have at least 16 characters": f"{SITE}METRICS_TOKEN={SECRET} {SECRET}",
+    "HSTS_SECONDS must be a whole number": f"{PUBLIC}HSTS_SECONDS=a year",
+    ".env cannot be read (UnicodeDecodeError)": f"SECRET_KEY={SECRET}\n".encode("utf-16"),
+}
+"""How a sentence begins → the file that it is told of."""

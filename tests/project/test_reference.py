@@ -18,11 +18,6 @@ PAGE = reference.PAGE
 SAID = PAGE.read_text(encoding="utf-8")
 
 
-def rows(heading: str) -> dict[str, list[str]]:
-    """Return the rows of a heading's table by what is in code in their first column."""
-    return {row[0].strip("`"): row for row in table(section(PAGE, heading))}
-
-
 def test_generated_parts_are_what_the_code_says() -> None:
     assert reference.rendered(SAID) == SAID, "run make reference"
     assert f"| {reference.MISSING} |" not in SAID, "a new row has a column that is written by hand"
@@ -74,3 +69,8 @@ def test_signals_and_addresses() -> None:
     patterns: list[Any] = [*urls.urlpatterns, *urls.callback_urlpatterns()]
     said = {name: row[1].strip("`") for name, row in rows("## Addresses").items()}
     assert said == {one.name: reverse(one.name) for one in patterns}
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """Return the rows of a heading's table by what is in code in their first column."""
+    return {row[0].strip("`"): row for row in table(section(PAGE, heading))}

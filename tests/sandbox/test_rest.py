@@ -16,17 +16,6 @@ from tests.sandbox.visitor import Visitor
 Ask = Callable[..., requests.Response]
 
 
-@pytest.fixture
-def ask(visitor: Visitor) -> Ask:
-    """Send a request as somebody who allowed everything."""
-    token = visitor.grant(scope="all")["access_token"]
-
-    def send(method: str, path: str, **more: Any) -> requests.Response:
-        return visitor.ask(method, path, token, **more)
-
-    return send
-
-
 def test_history_is_filtered(ask: Ask) -> None:
     everything = ask("GET", "/history", params={"limit": 1000}).json()
     assert everything["totalCount"] == len(everything["items"]) == 23
@@ -91,18 +80,6 @@ def test_entry_is_changed(ask: Ask) -> None:
     assert ask("PUT", "/history/1003", json={"archive": True}).status_code == 400
     assert ask("PUT", "/history/nobody", json={"read": True}).status_code == 404
     assert ask("GET", "/history/nobody").status_code == 404
-
-
-CALL = {"caller": "e0", "callee": "+4915799912345"}
-NEO_CALL = {"deviceId": "e0", "targetNumber": "+4915799912345"}
-SMS = {"smsId": "s0", "recipient": "+4915799912345", "message": "Good day"}
-PDF = base64.b64encode(b"%PDF-1.7").decode()
-FAX = {
-    "faxlineId": "f0",
-    "recipient": "+4921112345678",
-    "filename": "a.pdf",
-    "base64Content": PDF,
-}
 
 
 def test_what_was_sent_is_in_the_history(ask: Ask) -> None:
@@ -223,3 +200,34 @@ def test_each_resource_wants_its_scope(visitor: Visitor) -> None:
         assert 403 not in statuses[1:], path
         assert path == "/calls" or scope in rest.scopes_for(method, path)
     assert visitor.ask("PATCH", "/account", "").status_code == 405
+
+
+@pytest.fixture
+def ask(visitor: Visitor) -> Ask:
+    """Send a request as somebody who allowed everything."""
+    token = visitor.grant(scope="all")["access_token"]
+
+    def send(method: str, path: str, **more: Any) -> requests.Response:
+        return visitor.ask(method, path, token, **more)
+
+    return send
+
+
+CALL = {"caller": "e0", "callee": "+4915799912345"}
+
+
+NEO_CALL = {"deviceId": "e0", "targetNumber": "+4915799912345"}
+
+
+SMS = {"smsId": "s0", "recipient": "+4915799912345", "message": "Good day"}
+
+
+PDF = base64.b64encode(b"%PDF-1.7").decode()
+
+
+FAX = {
+    "faxlineId": "f0",
+    "recipient": "+4921112345678",
+    "filename": "a.pdf",
+    "base64Content": PDF,
+}
