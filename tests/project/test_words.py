@@ -21,7 +21,7 @@ INSTEAD = {
 }
 """Word, as it stands in text → what to say instead."""
 OF_OTHERS = re.compile(
-    r"connections? refused(?: error)?|smtp ?recipients refused|allauth's token rows|sipgate token rows"
+    r"connections? refused(?: error)?|smtp ?recipients refused|(?:sipgate|social) token rows"
 )
 """What the network, Python and allauth call so."""
 READ = {
