@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -29,6 +28,7 @@ from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
 from tests.keycloak.server import Keycloak
 from tests.rotator import Rotator
+from tests.waiting import wait_for as wait_for
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -184,14 +184,6 @@ def _wait_idle() -> None:
     queues = background.refreshes, background.pages, background.errands
     for queue in queues:
         queue.wait_idle(20)
-
-
-def wait_for(happened: Callable[[], Any], why: Callable[[], str] = str) -> None:
-    """Wait until something has happened; fail after half a minute, and say why if that is known."""
-    give_up = time.monotonic() + 30
-    while not happened():
-        assert time.monotonic() < give_up, why()
-        time.sleep(0.02)
 
 
 def make_stale() -> None:

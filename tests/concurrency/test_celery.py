@@ -18,9 +18,10 @@ from celery.result import AsyncResult
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
 from tests.concurrency.celery_app import celery
-from tests.conftest import Connect, wait_for
+from tests.conftest import Connect
 from tests.processes import environment
 from tests.rotator import Rotator
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 

@@ -10,9 +10,10 @@ import pytest
 
 from sipgate_provider import tokens
 from sipgate_provider.models import State
-from tests.conftest import Connect, make_stale, wait_for
+from tests.conftest import Connect, make_stale
 from tests.processes import Worker, environment, workers
 from tests.rotator import Rotator
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
 

@@ -15,10 +15,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from sipgate_sandbox.launch import Running
-from tests.conftest import make_stale, session_of, wait_for
+from tests.conftest import make_stale, session_of
 from tests.journey import Browser, Person
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
 

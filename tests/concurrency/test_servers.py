@@ -12,9 +12,10 @@ import pytest
 from django.test import Client
 
 from sipgate_provider import tokens
-from tests.conftest import Connect, session_of, wait_for
+from tests.conftest import Connect, session_of
 from tests.processes import site
 from tests.rotator import Rotator
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
 

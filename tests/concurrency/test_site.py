@@ -15,10 +15,11 @@ from django.test import Client
 
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from tests.conftest import Connect, make_stale, session_of, wait_for
+from tests.conftest import Connect, make_stale, session_of
 from tests.journey import Browser
 from tests.processes import site
 from tests.rotator import Rotator
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 

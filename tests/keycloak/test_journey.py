@@ -17,12 +17,13 @@ from django.test import Client
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import SipgateToken
 from tests import raw_server
-from tests.conftest import make_stale, wait_for
+from tests.conftest import make_stale
 from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import ROSA
 from tests.journey import HOST
 from tests.keycloak import site
 from tests.keycloak.conftest import Visitor
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(600)]
 

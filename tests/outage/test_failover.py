@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests import postgres
-from tests.outage.test_outage import Process
+from tests.outage.conftest import Process
 from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]

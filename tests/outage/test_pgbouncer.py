@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,10 +13,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests import postgres, tools
-from tests.outage.test_outage import Process
-from tests.ports import free_port
+from tests.outage.conftest import Process
+from tests.ports import free_port, is_open
 from tests.rotator import Rotator
 from tests.served import ROOT, served
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
@@ -64,14 +63,7 @@ def pgbouncer(server: postgres.Server, folder: Path) -> Iterator[str]:
         command = [program, *user, str(folder / "pgbouncer.ini")]
         process = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        give_up = time.monotonic() + 20
-        while time.monotonic() < give_up:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            except OSError:
-                assert process.poll() is None, (folder / "pgbouncer.log").read_text()
-                time.sleep(0.05)
+        wait_for(lambda: is_open(port), (folder / "pgbouncer.log").read_text)
         yield f"postgres://postgres@127.0.0.1:{port}/sipgate"
     finally:
         process.send_signal(signal.SIGINT)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests import postgres, tools
-from tests.outage.test_outage import Process, server, stale  # noqa: F401  # fixtures
+from tests.outage.conftest import Process
 from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
@@ -20,10 +20,10 @@ Started = Callable[[Path], Process]
 
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_tokens_come_from_the_journal_or_the_person_signs_in_again(
-    server: postgres.Server,  # noqa: F811  # the fixture
+    server: postgres.Server,
     rotator: Rotator,
     tmp_path: Path,
-    stale: int,  # noqa: F811  # the fixture
+    stale: int,
     journal: str,
 ) -> None:
     def use(folder: Path) -> Process:

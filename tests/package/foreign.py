@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
 import sysconfig
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sipgate_sandbox.launch import Running
+from tests.ports import is_open
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 UV = Path(sys.executable).with_name("uv")
@@ -172,17 +172,9 @@ class ForeignSite:
                 env=bare_environment(**self._environment),
             )
             try:
-                self._wait(process)
+                wait_for(lambda: is_open(self._port) or process.poll(), lambda: self.log)
+                assert process.poll() is None, self.log
                 yield
             finally:
                 process.terminate()  # not SIGINT, which a shell lets its background jobs ignore
                 process.wait(20)
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up and process.poll() is None:
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self._port)) == 0:
-                    return
-            time.sleep(0.05)
-        raise AssertionError(f"The foreign site does not serve:\n{self.log}")

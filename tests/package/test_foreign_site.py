@@ -11,10 +11,10 @@ import pytest
 
 from sipgate_sandbox.control import SandboxControl
 from sipgate_sandbox.launch import launch
-from tests.conftest import wait_for
 from tests.package.foreign import ForeignSite
 from tests.package.visitor import Visitor
 from tests.ports import free_port
+from tests.waiting import wait_for
 
 ROSA, VEIT, OTTO, PETRA = "1000000w0", "1000000w1", "2000000w0", "3000000w0"
 EHRENFRIED, ULLA, NAMELESS = "4000000w0", "5000000w0", "6000000w0"

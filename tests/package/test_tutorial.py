@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +20,9 @@ import pytest
 
 from tests.package import foreign
 from tests.package.visitor import Visitor
-from tests.ports import free_port
+from tests.ports import free_port, is_open
 from tests.project.pages import ROOT, blocks, section
+from tests.waiting import wait_for
 
 PAGE = ROOT / "docs" / "tutorial.md"
 TESTS = (ROOT / "docs" / "code.md", "Test your own site")
@@ -171,7 +170,7 @@ class Terminal:
                 start_new_session=True,
             )
             try:
-                wait_for(port, process, log, says)
+                wait_for(lambda: is_open(port) and says in log.read_text(), log.read_text)
                 yield log
             finally:
                 os.killpg(process.pid, signal.SIGTERM)
@@ -188,13 +187,3 @@ if [ "$2" = venv ]; then
 fi
 """
 """What ``python3`` is."""
-
-
-def wait_for(port: int, process: subprocess.Popen[bytes], log: Path, words: str) -> None:
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up and process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0 and words in log.read_text():
-                return
-        time.sleep(0.05)
-    raise AssertionError(f"Nothing listens at {port} and says {words!r}:\n{log.read_text()}")
