@@ -138,7 +138,7 @@ class TestReading:
             client.user("w99")
         with pytest.raises(ValueError, match="id"):
             client.user("w0/../w1")
-        with pytest.raises(ValueError, match="path below"):
+        with pytest.raises(ValueError, match="below the API base"):
             client.get("https://evil.example/")
 
     def test_a_token_without_a_connection(self, client: SipgateClient) -> None:
