@@ -27,7 +27,7 @@ from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
 from tests.flows.conftest import Secrets
 from tests.journey import Browser
-from tests.processes import site
+from tests.processes import environment, site
 from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -103,17 +103,15 @@ class TestGauges:
 
 
 class TestScrape:
-    def test_without_a_token_there_is_no_such_page(self) -> None:
-        assert Client().get("/metrics").status_code == 404
-
-    def test_with_another_token_nobody_reads_it(self, scrape: Scrape) -> None:
+    def test_is_for_those_who_know_the_token(self, settings: Any, request: Any) -> None:
+        assert Client().get("/metrics").status_code == 404, "there is none without a token"
+        request.getfixturevalue("scrape")
         for header in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}):
             assert Client().get("/metrics", headers=header).status_code == 401, header
-
-    def test_by_address_and_over_plain_http(self, scrape: Scrape, settings: Any) -> None:
         settings.SECURE_SSL_REDIRECT = True
         known = {"Authorization": f"Bearer {TOKEN}", "Host": "10.0.0.5:8000"}
-        assert Client().get("/metrics", headers=known).status_code == 200
+        answer = Client().get("/metrics", headers=known)
+        assert answer.status_code == 200, "by address and over plain http"
 
     def test_no_secret_and_no_person(
         self, browser: Browser, scrape: Scrape, secrets: Secrets
@@ -140,8 +138,8 @@ class TestScrape:
         browser.sign_in()
         session = browser.site.cookies[settings.SESSION_COOKIE_NAME].value
         known = {"Host": "localhost:8080", "Authorization": f"Bearer {TOKEN}"}
-        on = {"METRICS_TOKEN": TOKEN, "SIPGATE_METRICS": True}
-        with site(processes=3, threads=2, settings=on) as deployed:
+        on = environment(settings={"METRICS_TOKEN": TOKEN, "SIPGATE_METRICS": True})
+        with site(processes=3, threads=2, **on) as deployed:
             for _ in range(12):
                 assert deployed.get("/account.json", session=session).status_code == 200
             url = f"{deployed.url}/metrics"
