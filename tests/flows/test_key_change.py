@@ -30,59 +30,6 @@ OLD, NEW = (
 )
 
 
-@pytest.fixture(autouse=True)
-def folder(settings: Any, tmp_path: Path) -> Path:
-    settings.SIPGATE_TOKEN_KEYS = [OLD]
-    settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
-    return tmp_path / "journal"
-
-
-class Sealed:
-    """One of everything that the old key seals."""
-
-    def __init__(self, connect: Connect, rotator: Rotator) -> None:
-        self.rotator = rotator
-        self.rows = [connect() for _ in range(3)]
-        self.values = [tokens.token(connection).value for connection in self.rows]
-        self.refreshed = connect(age=400)
-        self.before = SipgateToken.objects.filter(pk=self.refreshed.pk).values().get()
-        self.value = tokens.token(self.refreshed).value
-        self.unstored = connect(age=400)
-        waiting(self.unstored, rotator)
-        disconnected = connect()
-        rotator.set(fault="503", times=1000)
-        disconnected.delete()
-        assert tokens.errands.wait_idle(10)
-        rotator.set(fault="", times=0)
-
-    def check(self) -> None:
-        """Use everything: nothing is lost."""
-        assert [tokens.token(connection).value for connection in self.rows] == self.values
-        assert tokens.token(self.refreshed).value == self.value
-        assert tokens.token(self.unstored).number == 2, "recovered from the journal"
-        go_back(self.before)
-        tokens.recover()
-        assert tokens.token(self.refreshed).value == self.value, "evidence that was stored long ago"
-        Ending.objects.update(next_attempt_at=timezone.now())
-        ended = self.rotator.counts()["revoke"]
-        assert list(tokens.deliver_endings()) == [True]
-        assert self.rotator.counts()["revoke"] == ended + 1
-        assert self.rotator.counts()["reuse"] == 0
-
-
-@pytest.fixture
-def sealed(connect: Connect, rotator: Rotator) -> Sealed:
-    return Sealed(connect, rotator)
-
-
-def change(*arguments: str) -> tuple[int, str]:
-    """Run the command; return its exit code, and what it says."""
-    out = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("sipgate_reseal", *arguments, stdout=out)
-    return int(ended.value.code or 0), out.getvalue()
-
-
 def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, settings: Any) -> None:
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     code, said = change()
@@ -196,3 +143,54 @@ def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(
     page = browser.site.get(late).content.decode()
     assert ("check SIPGATE_TOKEN_KEYS" in page, "Try again" in page) == (True, True)
     assert browser.site.get(browser.consent(browser.start())).status_code == 302
+
+
+class Sealed:
+    """One of everything that the old key seals."""
+
+    def __init__(self, connect: Connect, rotator: Rotator) -> None:
+        self.rotator = rotator
+        self.rows = [connect() for _ in range(3)]
+        self.values = [tokens.token(connection).value for connection in self.rows]
+        self.refreshed = connect(age=400)
+        self.before = SipgateToken.objects.filter(pk=self.refreshed.pk).values().get()
+        self.value = tokens.token(self.refreshed).value
+        self.unstored = connect(age=400)
+        waiting(self.unstored, rotator)
+        disconnected = connect()
+        rotator.set(fault="503", times=1000)
+        disconnected.delete()
+        assert tokens.errands.wait_idle(10)
+        rotator.set(fault="", times=0)
+
+    def check(self) -> None:
+        """Use everything: nothing is lost."""
+        assert [tokens.token(connection).value for connection in self.rows] == self.values
+        assert tokens.token(self.refreshed).value == self.value
+        assert tokens.token(self.unstored).number == 2, "recovered from the journal"
+        go_back(self.before)
+        tokens.recover()
+        assert tokens.token(self.refreshed).value == self.value, "evidence that was stored long ago"
+        Ending.objects.update(next_attempt_at=timezone.now())
+        ended = self.rotator.counts()["revoke"]
+        assert list(tokens.deliver_endings()) == [True]
+        assert self.rotator.counts()["revoke"] == ended + 1
+        assert self.rotator.counts()["reuse"] == 0
+
+
+@pytest.fixture(autouse=True)
+def _old_key(settings: Any, folder: Path) -> None:
+    settings.SIPGATE_TOKEN_KEYS = [OLD]
+
+
+@pytest.fixture
+def sealed(connect: Connect, rotator: Rotator) -> Sealed:
+    return Sealed(connect, rotator)
+
+
+def change(*arguments: str) -> tuple[int, str]:
+    """Run the command; return its exit code, and what it says."""
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("sipgate_reseal", *arguments, stdout=out)
+    return int(ended.value.code or 0), out.getvalue()

@@ -34,6 +34,13 @@ KEYS = [
     "a2V5LW9uZS1rZXktb25lLWtleS1vbmUta2V5LW9uZTE=",
     "a2V5LXR3by1rZXktdHdvLWtleS10d28ta2V5LXR3bzI=",
 ]
+
+
+def test_it_does_what_the_model_says(rotator: Rotator, settings: Any) -> None:
+    bound = type("Bound", (Connection,), {"rotator": rotator, "site": settings})
+    run_state_machine_as_test(bound, settings=EXAMPLES)
+
+
 GOOD, SPENT, ENDED = "good", "spent", "ended"
 """What we hold: tokens that sipgate accepts, tokens it does not (nobody here knows yet), or a
 connection known to be over."""
@@ -200,12 +207,6 @@ class Connection(RuleBasedStateMachine):
             timeout=5,
         )
         assert answer.status_code == 200, token.number
-
-
-def test_it_does_what_the_model_says(rotator: Rotator, settings: Any) -> None:
-    run_state_machine_as_test(
-        type("Bound", (Connection,), {"rotator": rotator, "site": settings}), settings=EXAMPLES
-    )
 
 
 EXAMPLES = settings(

@@ -36,52 +36,6 @@ WORDS = "correct horse battery"
 BEARER = {"authorization": "Bearer rosa"}
 
 
-class ByToken(BaseAuthentication):
-    def authenticate(self, request: Any) -> Any:
-        name = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        user = User.objects.filter(username=name).first()
-        return (user, None) if user else None
-
-    def authenticate_header(self, request: Any) -> str:
-        return "Bearer"
-
-
-class Company(APIView):
-    authentication_classes = [ByToken, BasicAuthentication, SessionAuthentication]
-    permission_classes = [IsAuthenticated, sipgate_connection("account:read")]
-
-    def get(self, request: Any) -> Response:
-        return Response({"company": request.sipgate.account().company})
-
-
-class Handled(Company):
-    def get_exception_handler(self) -> Any:
-        return exception_handler
-
-
-@api_view(["GET"])
-@authentication_classes([ByToken])
-@permission_classes([sipgate_connection(SMS)])
-def sms(request: Any) -> Response:
-    return Response("may send")
-
-
-@api_view(["GET"])
-@authentication_classes([ByToken])
-@sipgate_required
-def decorated(request: Any) -> Response:
-    return Response({"company": request.sipgate.account().company})
-
-
-urlpatterns = [
-    path("company", Company.as_view()),
-    path("handled", Handled.as_view()),
-    path("sms", sms),
-    path("decorated", decorated),
-    path("", include("sipgate_project.urls")),
-]
-
-
 def test_whoever_it_authenticates_is_admitted(program: Client) -> None:
     basic = base64.b64encode(f"rosa:{WORDS}".encode()).decode()
     for headers in (BEARER, {"authorization": f"Basic {basic}"}):
@@ -153,3 +107,49 @@ def is_problem(answer: Any, status: int, kind: str) -> Any:
     found = (answer.status_code, document["type"].rpartition(":")[2])
     assert found == (status, kind), document
     return document
+
+
+class ByToken(BaseAuthentication):
+    def authenticate(self, request: Any) -> Any:
+        name = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        user = User.objects.filter(username=name).first()
+        return (user, None) if user else None
+
+    def authenticate_header(self, request: Any) -> str:
+        return "Bearer"
+
+
+class Company(APIView):
+    authentication_classes = [ByToken, BasicAuthentication, SessionAuthentication]
+    permission_classes = [IsAuthenticated, sipgate_connection("account:read")]
+
+    def get(self, request: Any) -> Response:
+        return Response({"company": request.sipgate.account().company})
+
+
+class Handled(Company):
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+
+@api_view(["GET"])
+@authentication_classes([ByToken])
+@permission_classes([sipgate_connection(SMS)])
+def sms(request: Any) -> Response:
+    return Response("may send")
+
+
+@api_view(["GET"])
+@authentication_classes([ByToken])
+@sipgate_required
+def decorated(request: Any) -> Response:
+    return Response({"company": request.sipgate.account().company})
+
+
+urlpatterns = [
+    path("company", Company.as_view()),
+    path("handled", Handled.as_view()),
+    path("sms", sms),
+    path("decorated", decorated),
+    path("", include("sipgate_project.urls")),
+]
