@@ -28,7 +28,9 @@ RUNS = metrics.counter(
 
 RATE = 50.0
 """Refreshes per second by default: less than half of what Keycloak publishes for one CPU (120)."""
-THREADS = 32
+THREADS = 4
+"""Refreshes under way at the same time. If a run is killed, no more connections than these can lose
+their tokens."""
 MOST = 10_000
 """Rows that one run refreshes; the next run continues."""
 MOST_FORGOTTEN = 1_000
