@@ -192,15 +192,14 @@ class EndedBy(StrEnum):
     REVOCATION = "revocation"
     """RFC 7009: of this client alone."""
     LOGOUT = "logout"
-    """Keycloak's logout: the person's whole session there, with the grants of other
-    applications."""
+    """Keycloak's logout: the user's whole session there, with the grants of other applications."""
 
 
 def end_grant(client: Client, refresh_token: str) -> EndedBy | None:
-    """End the grant of a refresh token, by revocation; by logout only where there is no revocation
+    """End the grant of a refresh token by revocation, or by logout if there is no revocation
     endpoint.
 
-    A grant that is over already, or a token that nobody knows, counts as ended.
+    A grant that is over already, or an unknown token, counts as ended.
 
     Returns how it was ended, or None: neither endpoint exists.
 

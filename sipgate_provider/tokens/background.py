@@ -1,9 +1,9 @@
 """Runs work that must outlive the request that asked for it, once per key and process.
 
 A refresh runs here and not in the caller's thread, because the caller's transaction may roll back,
-its browser may go away and its async task may be cancelled: the new tokens have to be stored all
-the same. At SIGTERM (``begin_process``), what is queued is cancelled and what runs is awaited. An
-interpreter that ends by itself finishes what is queued as well.
+its browser may go away and its async task may be cancelled: the new tokens must be stored all the
+same. On SIGTERM (``begin_process``), the process cancels queued work and waits for running work. An
+interpreter that ends without a signal finishes the queue as well.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 LONGEST_QUEUE = 256
-"""Callers would give up before a longer queue is done."""
+"""Callers would give up before the end of a longer queue."""
 LONGEST_END = 30.0
 """Seconds: longer than an answer and its storing take."""
 BUSY = "busy"
@@ -45,12 +45,12 @@ _is_ending = False
 
 
 def is_ending() -> bool:
-    """Tell whether this process was told to end."""
+    """Tell whether this process is stopping."""
     return _is_ending
 
 
 def check_not_ending() -> None:
-    """Raise ``errors.SipgateUnavailable`` if this process is about to end: nothing is sent any
+    """Raise ``errors.SipgateUnavailable`` if this process is stopping, so that it sends nothing
     more."""
     if _is_ending:
         raise _not_begun("This process is about to end.")
@@ -61,7 +61,7 @@ def _not_begun(message: str) -> errors.SipgateUnavailable:
 
 
 class Queue:
-    """Threads for work of one kind. Whoever asks for a key that is under way gets the same
+    """Threads for work of one kind. All who submit a key while its work is under way get the same
     future."""
 
     def __init__(self, name: str, threads: int) -> None:
@@ -99,7 +99,7 @@ class Queue:
             with database.own_connections():
                 return work()
         finally:
-            # Before the future is done: whoever asks after that starts the work anew.
+            # Before the future is done, so that the next submission starts the work anew.
             with self._lock:
                 self._known.pop(key, None)
 
@@ -126,18 +126,18 @@ def _failed(message: str) -> Future[Any]:
 
 refreshes = Queue("sipgate-refresh", 32)
 pages = Queue("sipgate-page", 64)
-"""For what pages show. Work here waits for ``refreshes``; it has threads enough to wait in."""
+"""For data that pages show. This work may wait for ``refreshes``, so it has more threads."""
 errands = Queue("sipgate-errand", 4)
 
 
 def begin_ending() -> None:
-    """Let nothing be sent any more, and nothing begin that is queued. What was sent goes on."""
+    """Stop sending, and start no queued work. Refreshes that were sent continue."""
     global _is_ending
     _is_ending = True
 
 
 def end_process() -> None:
-    """Cancel the refreshes that are queued and wait for those that were sent (30 s at most)."""
+    """Cancel queued refreshes, and wait at most 30 s for those that were sent."""
     begin_ending()
     for queue in (refreshes, errands):
         queue.wait_idle(LONGEST_END)

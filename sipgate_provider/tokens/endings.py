@@ -44,14 +44,13 @@ LONGEST_PAUSE = timedelta(minutes=30)
 def add(
     tokens: Tokens, *, uid: str, user: object, why: str, row: SipgateToken | None = None
 ) -> None:
-    """Note that the grant of ``tokens`` has to be ended, and try it right after the caller's
-    commit.
+    """Put the ending of a grant into the outbox, and try it right after the caller's commit.
 
     Args:
-        uid: whose identity it is.
-        user: the site's user, by primary key, for the administrators who read this.
+        uid: the identity of the grant.
+        user: primary key of the site's user, for administrators.
         why: at most 40 characters.
-        row: the connection's row, which knows the client that the tokens belong to.
+        row: the connection's row, which records the client of the tokens.
     """
     if not tokens.refresh_token:
         return
@@ -72,10 +71,10 @@ def add(
 
 
 def add_late(row: SipgateToken, tokens: Tokens) -> None:
-    """End the grant of tokens that came when their connection was gone or ended; nothing if it has
-    newer ones.
+    """End the grant of tokens that came after their connection was gone or ended; do nothing if it
+    has newer ones.
 
-    ``row`` is what was refreshed, with its connection.
+    ``row`` is the row that was refreshed, with its connection.
     """
     present, of = rows.load(row.pk), row.connection
     if present is not None and present.sealed:
@@ -86,27 +85,26 @@ def add_late(row: SipgateToken, tokens: Tokens) -> None:
 
 
 def cancel(uid: str) -> None:
-    """Remove what is pending of an identity that has just consented, in the transaction that stores
-    the consent."""
+    """Remove the pending endings of an identity that has just consented, in the transaction that
+    stores the consent."""
     Ending.objects.filter(uid=uid).delete()
 
 
 def _start(pk: uuid.UUID) -> None:
-    # If no thread is free: it is noted, and keepalive delivers it.
+    # If no thread is free, keepalive delivers it from the outbox.
     background.errands.submit_once(("ending", pk), partial(deliver, pk))
 
 
 def deliver_endings() -> Iterator[bool]:
-    """Try each ending whose time has come, and yield whether it is over. Whoever stops iterating
-    stops here."""
+    """Try each ending that is due, and yield whether it is over. A caller may stop iterating."""
     due = Ending.objects.filter(next_attempt_at__lte=timezone.now()).order_by("next_attempt_at")
     for pk in list(due.values_list("pk", flat=True)[:100]):
         yield deliver(pk)
 
 
 def deliver(pk: uuid.UUID) -> bool:
-    """Try one ending now. Return True if no further attempt is needed here: done, given up, or
-    somebody else's."""
+    """Try one ending now. Return True if this process need not try again: it is done or given up,
+    or another process has it."""
     ending = _taken(pk)
     if ending is None:
         return True
@@ -139,7 +137,7 @@ def deliver(pk: uuid.UUID) -> bool:
 
 
 def _taken(pk: uuid.UUID) -> Ending | None:
-    """Take the right to send one. None: it is over, or somebody else's."""
+    """Take the right to send an ending. None: it is over, or another process has it."""
     now = timezone.now()
     ending = Ending.objects.filter(pk=pk, next_attempt_at__lte=now).first()
     if ending is None:
@@ -149,8 +147,7 @@ def _taken(pk: uuid.UUID) -> Ending | None:
 
 
 def _is_connected(ending: Ending) -> bool:
-    """Tell whether this site has tokens of this identity and client that were not ended here, even
-    rejected ones."""
+    """Tell whether this site still holds tokens of this identity and client, even rejected ones."""
     held = SipgateToken.objects.exclude(sealed="")
     held = held.filter(connection__provider=conf.PROVIDER_ID, connection__uid=ending.uid)
     if ending.client_id:
@@ -195,7 +192,8 @@ def _failed(ending: Ending, error: errors.SipgateError) -> bool:
 
 
 def reseal() -> tuple[int, int]:
-    """Seal what is pending with the first key. Returns how many were, and how many do not open."""
+    """Seal pending endings with the first key. Returns how many were sealed, and how many do not
+    open."""
     done, unreadable, first = 0, 0, sealing.key_ids()[0]
     for pk, old in Ending.objects.values_list("pk", "sealed"):
         if sealing.key_of(old) == first:

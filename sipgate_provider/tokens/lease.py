@@ -1,8 +1,8 @@
 """The lease: the right to refresh one connection, for a limited time.
 
 It excludes other machines; ``lock`` excludes the threads and processes of this one. It ends by the
-clock of the database, which all machines share, so a process that was killed holds nobody up for
-longer. Taking it notes that the refresh token may be spent (*unanswered*).
+clock of the database, which all machines share, so a killed process holds up the others only until
+then. Taking it records that the refresh token may be spent (*unanswered*).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ LENGTH = timedelta(seconds=45)
 
 
 def take(row: SipgateToken, holder: str) -> bool:
-    """Take the lease, and set *unanswered*, if the row is as it was read and no lease is running.
+    """Take the lease and set *unanswered*, if the row is unchanged and no lease is running.
 
     ``holder`` names this attempt among all processes.
     """
@@ -31,10 +31,10 @@ def take(row: SipgateToken, holder: str) -> bool:
 
 
 def give_back(row: SipgateToken, holder: str, *, unanswered: bool, **changes: Any) -> bool:
-    """Give the lease back, and note ``changes``.
+    """Give the lease back, and store ``changes`` in the row.
 
-    Returns False if another holder has it, or if an administrator has asked for a new sign-in;
-    ``changes`` are not noted then.
+    Returns False, without storing ``changes``, if another holder has it, or if an administrator has
+    demanded a new sign-in.
     """
     held = SipgateToken.objects.filter(pk=row.pk, lease_holder=holder)
     if held.exclude(rows.ASKED).update(**rows.FREE, unanswered=unanswered, **changes):

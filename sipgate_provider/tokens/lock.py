@@ -2,8 +2,8 @@
 however long it is paused.
 
 The lock ends with its holder, and it frees no lease. Byte *n* of one file belongs to connection
-*n*. Where Python has no ``fcntl``, or there is no journal's folder to keep the file in, only
-threads exclude each other, and the lease does the rest.
+*n*. If Python has no ``fcntl``, or no journal's folder can hold the file, only threads exclude each
+other, and the lease does the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sipgate_provider.tokens.background import after_fork
 try:
     import fcntl
 except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]  # asked for at use
+    fcntl = None  # type: ignore[assignment]  # checked before each use
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,8 @@ def lock(connection_id: int) -> Iterator[None]:
 
 
 def _locked(connection_id: int) -> int | None:
-    """Take the lock among processes; return what to free it by, or None if there is none here."""
+    """Take the lock among processes; return its file descriptor, or None if there is no such
+    lock."""
     try:
         descriptor = _descriptor()
         if descriptor is not None:

@@ -20,11 +20,11 @@ Each step is where it is for a reason::
     store     writes the new tokens to the row
 
 The process may be killed at any step; the comments say what is lost then, and what the next process
-does: the next that needs this connection, or keepalive. A process that starts also stores what its
-machine's journal has. ``tests/protocol`` shows that each step is needed.
+does: the next that needs this connection, or keepalive. Each process, when it starts, also stores
+the tokens in its machine's journal. ``tests/protocol`` shows that each step is needed.
 
-``background`` runs this in a thread that outlives the caller. No database connection is held while
-sipgate is asked.
+``background`` runs this in a thread that outlives the caller. While it waits for sipgate, it holds
+no database connection.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ and for one second to write the journal."""
 
 
 def clock() -> float:
-    """Return seconds, of a clock that does not stop while the machine is suspended if the system
-    has one."""
+    """Return seconds of a clock that, if the system has one, runs even while the machine is
+    suspended."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
@@ -79,16 +79,16 @@ def refresh(
     """Return the row of a connection once its version's number is higher than ``seen``.
 
     Args:
-        by: who wants it: ``caller``, ``user``, ``keepalive``, or an administrator's name.
+        by: who asks for it: ``caller``, ``user``, ``keepalive``, or an administrator's name.
         patience: seconds to wait while another thread or process is refreshing it.
         force: ask sipgate even if the row says to wait after a failure.
 
     Raises:
         errors.NotConnected: there is no row (any more).
-        errors.NeedsSignIn: only a new sign-in can repair it, as far as is known.
+        errors.NeedsSignIn: only a new sign-in can repair it, as far as the app knows.
         errors.Misconfigured: sipgate rejects our client, or a key is missing.
-        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now. After an attempt of its
-            own, the row notes when to try again.
+        errors.SipgateUnavailable, errors.UnexpectedResponse: no tokens now. If this call made an
+            attempt, the row says when to try again.
     """
     give_up, pause, is_late = time.monotonic() + patience, POLL_FIRST, False
     while True:
@@ -111,15 +111,15 @@ def refresh(
 
 
 def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
-    """Make one attempt. Raises ``Busy`` if the row has to be read again first."""
+    """Make one attempt. Raises ``Busy`` if the row must be read again first."""
     row = attempt.row
     client, old = _ready(attempt, force=force)
     if getattr(row, "is_leased", False):
-        # The holder of the lease is at work, or was killed. What it wrote to the journal of this
-        # machine need not wait for the end of the lease.
+        # The holder of the lease is at work, or was killed. Tokens that it wrote to this machine's
+        # journal need not wait for the end of the lease.
         return _recovered(attempt, journal.newer(row))
     with lock(row.pk):
-        pass  # whoever would have to wait for the lock does not connect in vain
+        pass  # do not connect in vain while another process has the lock
     database.release_connections()
     # Connect. Killed up to here: nothing has happened, and nobody has to wait.
     try:
@@ -136,7 +136,7 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
         file = _checked(attempt, asked)
         if file is not None:
             return _recovered(attempt, file)
-        # Send. This cannot be undone. Killed before the answer is here: nobody has the new tokens.
+        # Send. This cannot be undone. Killed before the answer comes: nobody has the new tokens.
         # The next process sends the token once more; if sipgate has spent it, the answer is
         # ``invalid_grant``, and the row then says *lost rotation*.
         answer = oauth.refresh(sipgate, client, old.refresh_token or "")
