@@ -2,7 +2,7 @@
 
 Without limits, a slow sipgate would take every thread of the process, a visitor with invented codes
 would use up the requests that sipgate allows this site, and passers-by would fill the table of
-sessions.
+sessions. (*Refresh now* has its limit in the site's ``ACCOUNT_RATE_LIMITS``.)
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Decides what the outcome of a refresh means: the row's state, the next attempt, whom to tell.
 
-Pure: answer × row → decision, by a table. ``attempt`` carries it out.
+Pure: answer × row → decision, by a table. ``attempt`` carries it out. (When a token is to be
+refreshed is decided by ``SipgateToken.freshness``.)
 """
 
 from __future__ import annotations

@@ -5,8 +5,10 @@ sipgate has spent the old refresh token by the time its answer is here. The new 
 here before they are stored, so that a process may be killed in between. A file's name is the
 version of its tokens, which proves those of every earlier version spent, even to somebody who
 cannot open it. The newest file of a consent stays when the database has its tokens, since a
-database may lose commits (a failover, a restored backup). Without ``SIPGATE_JOURNAL_DIR``, there is
-no journal, and no lock between processes either.
+database may lose commits (a failover, a restored backup).
+
+With ``SIPGATE_JOURNAL_DIR`` None (in the site's ``.env``: ``off``), there is no journal, and no lock
+between processes either.
 
 Not synced to the disk at once: a killed process loses nothing that it has written, only a machine
 that loses power does. A sync costs milliseconds at every refresh; it is paid when the database does
