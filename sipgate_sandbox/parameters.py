@@ -138,7 +138,7 @@ def of_body(request: HttpRequest, required: str, optional: str) -> dict[str, Any
     if request.content_type != "application/json" or not isinstance(data, dict):
         raise BadRequest("The body must be a JSON object, its Content-Type application/json.")
     _check_names(data, f"{required} {optional}")
-    for name in {*required.split(), *data}:
+    for name in [*required.split(), *data]:
         _check(name, BODY[name], data.get(name))
     return data
 
