@@ -242,6 +242,7 @@ class TestTrouble:
                 assert "sipgate cannot be reached" in page
                 found = re.search(r'(?:<code>|"reference": ")([2-9A-HJ-NP-Z]{8})', page)
                 assert f"[{found[1]}]: unavailable" in caplog.text
+                assert headers or f'<a href="{path}"' in page, "a button tries it again"
                 assert (kind == "application/problem+json") == bool(headers)
 
     def test_other_errors_stay_what_they_are(self, signed_in: Browser, monkeypatch: Any) -> None:
