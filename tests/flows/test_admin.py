@@ -41,7 +41,7 @@ from tests.rotator import Rotator
 User = get_user_model()
 LIST = "/admin/socialaccount/socialaccount/"
 EVENTS = "/admin/sipgate_provider/tokenevent/"
-REVOCATIONS = "/admin/sipgate_provider/ending/"
+ENDINGS = "/admin/sipgate_provider/ending/"
 
 pytestmark = pytest.mark.django_db
 
@@ -82,7 +82,7 @@ class TestPages:
         before = queries_of(boss, LIST)
         populate(20, begin=1)
         assert len(queries_of(boss, LIST)) == len(before)
-        for url in (LIST, f"{LIST}{pk}/change/", REVOCATIONS):
+        for url in (LIST, f"{LIST}{pk}/change/", ENDINGS):
             assert not any('"sealed"' in sql for sql in queries_of(boss, url)), url
 
     def test_the_page_of_one_says_what_to_do_and_what_happened(self, boss: Client) -> None:
@@ -151,9 +151,9 @@ class TestSearchAndFilters:
             f"{LIST}?sipgate_token__sealed__regex=^s",
             f"{LIST}?sipgate_token__sealed__gte=a",
             f"{LIST}?socialtoken__token__startswith=a",
-            f"{REVOCATIONS}?sealed__regex=^s",
-            f"{REVOCATIONS}?sealed__gte=a",
-            f"{REVOCATIONS}?sealed__in=a",
+            f"{ENDINGS}?sealed__regex=^s",
+            f"{ENDINGS}?sealed__gte=a",
+            f"{ENDINGS}?sealed__in=a",
         ):
             assert sam.get(url).status_code == 400, url
 
@@ -169,7 +169,7 @@ class TestPermissions:
         (pk,) = populate(1)
         sam = staff()
         assert "2000000w0" not in text_of(sam.get("/admin/"))
-        for url in (LIST, f"{LIST}{pk}/change/", EVENTS, REVOCATIONS):
+        for url in (LIST, f"{LIST}{pk}/change/", EVENTS, ENDINGS):
             assert sam.get(url).status_code in {403, 404}, url
 
     def test_each_opens_its_own_actions(self) -> None:

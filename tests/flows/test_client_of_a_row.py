@@ -72,11 +72,6 @@ class TestOtherClient:
         SipgateToken.objects.update(client_id="")
         assert tokens.token(connection).number == 2
 
-    def test_none_at_all_names_what_to_set(self, connect: Connect, settings: Any) -> None:
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": []}}
-        with pytest.raises(errors.Misconfigured, match="No sipgate client is configured"):
-            tokens.token(connect(age=400))
-
 
 @pytest.fixture
 def several(settings: Any, db: None) -> None:
