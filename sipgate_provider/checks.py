@@ -206,7 +206,7 @@ SETTINGS = (
     Check(
         "E003",
         _is_foreign_adapter,
-        "SOCIALACCOUNT_ADAPTER is not this app's: sessions would hold tokens in clear text.",
+        "SOCIALACCOUNT_ADAPTER is not this app's: users would not learn why a sign-in failed.",
         "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
     ),
     Check(
