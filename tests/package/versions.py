@@ -24,10 +24,13 @@ OF_THE_SITE = ("-W", "ignore:The EMAIL_", "-W", "ignore:Using (name, address) pa
 
 def main(which: str, *arguments: str) -> int:
     with tempfile.TemporaryDirectory(prefix=f"sipgate-{which}-") as folder:
-        versions, environment = Path(folder) / "versions.txt", Path(folder) / "venv"
-        versions.write_text(newest() if which == "newest" else oldest())
+        versions, constraints = Path(folder) / "versions.txt", Path(folder) / "constraints.txt"
+        environment = Path(folder) / "venv"
+        wanted = newest() if which == "newest" else oldest()
+        versions.write_text(wanted)
+        constraints.write_text(re.sub(r"\[.*\]", "", wanted))  # pip allows no extras there
         python = foreign.newest_python() if which == "newest" else sys.executable
-        uv("venv", "--quiet", "--python", python, str(environment))
+        uv("venv", "--quiet", "--seed", "--python", python, str(environment))
         python = str(environment / "bin" / "python")
         everything = ("--requirement", "pyproject.toml", "--group", "site", "--group", "dev")
         install = ("pip", "install", "--quiet", "--python", python)
@@ -36,7 +39,7 @@ def main(which: str, *arguments: str) -> int:
         return subprocess.run(
             [python, "-m", "pytest", "-n", "2", *OF_THE_SITE, *(arguments or CORE)],
             cwd=foreign.ROOT,
-            env={**os.environ, "PIP_CONSTRAINT": str(versions)},
+            env={**os.environ, "PIP_CONSTRAINT": str(constraints)},
             check=False,
         ).returncode
 
@@ -44,14 +47,13 @@ def main(which: str, *arguments: str) -> int:
 def newest() -> str:
     """Return the ranges of the app's dependencies; the site's are narrower."""
     project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]
-    return "\n".join(re.sub(r"\[.*\]", "", line) for line in project["dependencies"])
+    return "\n".join(project["dependencies"])
 
 
 def oldest() -> str:
     """Return the oldest releases that the app's dependencies name."""
-    return uv(
-        "pip", "compile", "--quiet", "--no-deps", "--resolution=lowest-direct", "pyproject.toml"
-    )
+    lowest = ("--resolution=lowest-direct", "--no-strip-extras", "--no-annotate", "--no-header")
+    return uv("pip", "compile", "--quiet", "--no-deps", *lowest, "pyproject.toml")
 
 
 def uv(*words: str) -> str:
