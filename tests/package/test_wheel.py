@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import tarfile
 import tomllib
@@ -51,7 +52,7 @@ def test_the_sandbox_starts_in_any_folder(python: Path, tmp_path: Path) -> None:
         url = process.stdout.readline().split()[-1]
         assert "Rosa Gärtner" in requests.get(url, timeout=20).text
         process.terminate()
-    assert process.returncode == 0
+    assert process.returncode == -signal.SIGTERM
     assert (tmp_path / "sandbox.sqlite3").exists()
 
 
