@@ -159,11 +159,8 @@ class TestDoing:
     def test_dials(self, client: SipgateClient) -> None:
         session_id = client.dial("e0", "+4915799912345", caller_id="+49211990001")
         call = client.history_entry(session_id)
-        assert (call.direction, call.source, call.target) == (
-            Direction.OUTGOING,
-            "+49211990001",
-            "+4915799912345",
-        )
+        assert call.direction == Direction.OUTGOING
+        assert (call.source, call.target) == ("+49211990001", "+4915799912345")
 
     def test_dials_on_neo(self, browser: Browser, ask_for: AskFor) -> None:
         ask_for(*SCOPES, "rtcm:write")
@@ -197,11 +194,8 @@ class TestDoing:
         (ada,) = client.contacts()
         client.create_contact("Otto", numbers=["+4915799912345"], emails=["o@otto.example"])
         (otto,) = client.contacts(numbers=["+4915799912345"])
-        assert (otto.name, otto.scope, otto.emails[0].email) == (
-            "Otto",
-            "PRIVATE",
-            "o@otto.example",
-        )
+        assert (otto.name, otto.scope) == ("Otto", "PRIVATE")
+        assert otto.emails[0].email == "o@otto.example"
         client.delete_contact(ada.id)
         client.create_contact("All", shared=True)
         assert [one.scope for one in client.contacts()] == ["PRIVATE", "SHARED"]

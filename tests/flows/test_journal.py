@@ -157,10 +157,8 @@ class TestFiles:
         assert tokens.refresh(connection).number == 3
 
     def test_what_cannot_be_written_is_no_file(self, connect: Connect, rotator: Rotator) -> None:
-        version, room = (
-            tokens.load(connect().pk).version,
-            resource.getrlimit(resource.RLIMIT_FSIZE),
-        )
+        version = tokens.load(connect().pk).version
+        room = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, room[1]))  # no file may grow
         try:
             assert journal.write(version, issued(rotator)) is None

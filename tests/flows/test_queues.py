@@ -86,10 +86,8 @@ class TestPool:
         def use() -> None:
             with pytest.raises(errors.Misconfigured) as caught:
                 tokens.token(connection)
-            assert (caught.value.setting, caught.value.code) == (
-                "pool in DATABASES",
-                "database_pool",
-            )
+            assert caught.value.setting == "pool in DATABASES"
+            assert caught.value.code == "database_pool"
             assert "make the pool larger" in caught.value.message
 
         def hold(is_user: bool) -> None:

@@ -221,10 +221,8 @@ class TestErrors:
 
 class TestClaims:
     def test_of_a_jwt(self) -> None:
-        assert oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}')) == {
-            "iss": "https://x",
-            "n": 1,
-        }
+        found = oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}'))
+        assert found == {"iss": "https://x", "n": 1}
         found = oauth.jwt_claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN}'))
         assert found == {"iss": "ab", "n": None}, "a database can hold it"
 
