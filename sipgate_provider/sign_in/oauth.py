@@ -86,7 +86,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             self._provider = self._provider or provider_of_allauth()
         except (SocialApp.DoesNotExist, MultipleObjectsReturned) as error:
             number = "No" if isinstance(error, SocialApp.DoesNotExist) else "More than one"
-            text = f"{number} sipgate client is configured."
+            text = f"{number} sipgate client is configured: manage.py sipgate_doctor says more."
             raise errors.Misconfigured(text, setting=errors.CLIENT_ID) from error
         return self._provider
 
