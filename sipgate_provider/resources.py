@@ -317,7 +317,11 @@ class Resources(ABC):
         emails: Iterable[str] = (),
         shared: bool = False,
     ) -> None:
-        """Add a contact of the user, or a ``shared`` one of the account (``contacts:write``)."""
+        """Add a contact of the user, or a ``shared`` one of the account (``contacts:write``).
+
+        Numbers and emails are sent without a type. Uncertain: the specification does not say
+        whether sipgate takes them so.
+        """
         body = {
             "name": name,
             "scope": "SHARED" if shared else "PRIVATE",
