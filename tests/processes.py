@@ -79,7 +79,8 @@ class Worker:
         """Return its answer; None if it ended without one."""
         try:
             return self._line.recv()
-        except EOFError:
+        except EOFError:  # before its exit code can be had
+            self.process.join(20)
             return None
 
     def ask(self, **order: Any) -> Any:
