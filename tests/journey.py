@@ -6,7 +6,6 @@ deployed site.
 
 from __future__ import annotations
 
-import contextlib
 import re
 import threading
 from html import unescape
@@ -81,9 +80,9 @@ class Person:
         self.site, self.sipgate = requests.Session(), requests.Session()
         self.url, self.sandbox = url, sandbox
 
-    def get(self, path: str, *, timeout: float = 60) -> requests.Response:
+    def get(self, path: str) -> requests.Response:
         return self.site.get(
-            f"{self.url}{path}", headers={"Host": HOST}, timeout=timeout, allow_redirects=False
+            f"{self.url}{path}", headers={"Host": HOST}, timeout=60, allow_redirects=False
         )
 
     def press(self) -> str:
@@ -113,15 +112,6 @@ class Person:
             if target.netloc != "localhost:8080":
                 path = self.allow(target.geturl())
         raise AssertionError("sent in circles")
-
-    def drop(self, path: str, after: float) -> None:
-        """Ask for a page and go away before it is there, as F5 does: its cookies never arrive."""
-        with contextlib.suppress(requests.ReadTimeout):
-            self.get(path, timeout=after)
-
-    def forget(self, name: str) -> None:
-        for cookie in [cookie for cookie in self.site.cookies if cookie.name == name]:
-            self.site.cookies.clear(cookie.domain, cookie.path, cookie.name)
 
     def close(self) -> None:
         self.site.close()

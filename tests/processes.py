@@ -13,7 +13,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from django.conf import settings
 from django.db import connections
 
 from tests.ports import free_port
+from tests.waiting import wait_until_served
 
 PREPARED = multiprocessing.get_context("forkserver")
 PREPARED.set_forkserver_preload(["tests.prepared", "tests.concurrency.caller"])
@@ -154,24 +154,12 @@ class Site:
     def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
         self.process, self.url = process, f"http://127.0.0.1:{port}"
 
-    def wait_until_ready(self) -> None:
-        give_up = time.monotonic() + 60
-        while time.monotonic() < give_up and self.process.poll() is None:
-            try:
-                if self.get("/readyz").status_code == 200:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.05)
-        raise RuntimeError("The site did not start.")
-
-    def get(self, path: str, *, session: str = "", timeout: float = 60) -> requests.Response:
+    def get(self, path: str, *, session: str = "") -> requests.Response:
         """Ask for a page as a browser would that knows the site as ``localhost:8080``."""
         headers = {"Host": "localhost:8080"}
         if session:
             headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={session}"
-        return requests.get(
-            f"{self.url}{path}", headers=headers, timeout=timeout, allow_redirects=False
-        )
+        return requests.get(f"{self.url}{path}", headers=headers, timeout=60, allow_redirects=False)
 
     def stop(self) -> None:
         """Stop as an operator does: SIGTERM, and what runs is finished."""
@@ -197,7 +185,7 @@ def site(
     command = [sys.executable, *(word.format(port=port) for word in server or gunicorn)]
     running = Site(subprocess.Popen(command, env={**environment(), **variables}), port)
     try:
-        running.wait_until_ready()
+        wait_until_served(running.process, f"{running.url}/readyz")
         yield running
     finally:
         running.stop()

@@ -6,14 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 
 from tests.ports import free_port
+from tests.waiting import wait_until_served
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "a-token-of-the-tests-only"
@@ -55,25 +55,6 @@ class Served:
         address = f"http://127.0.0.1:{self.port}{path}"
         return requests.get(address, headers=headers, timeout=60, allow_redirects=False)
 
-    def page(self) -> requests.Response:
-        """Ask for a page as somebody whose session has to be looked up."""
-        headers = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
-        return self.get("/", **headers, Cookie="sipgate_session=" + "a" * 32)
-
-    def metric(self, name: str) -> list[str]:
-        return [line for line in self.get("/metrics").text.splitlines() if line.startswith(name)]
-
-    def wait_until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
-        give_up = time.monotonic() + seconds
-        while time.monotonic() < give_up and self.process.poll() is None:
-            try:
-                if holds():
-                    return
-            except requests.ConnectionError:
-                pass
-            time.sleep(0.1)
-        raise AssertionError(f"It never came to hold. {self.log.read_text()[-2000:]}")
-
 
 @contextmanager
 def served(
@@ -81,7 +62,8 @@ def served(
 ) -> Iterator[Served]:
     site = Served(folder, database, application=application, **variables)
     try:
-        site.wait_until(lambda: site.get("/livez").status_code == 200)
+        url = f"http://127.0.0.1:{site.port}/livez"
+        wait_until_served(site.process, url, site.log.read_text)
         yield site
     finally:
         if site.process.poll() is None:

@@ -6,16 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import requests
-
 from sipgate_sandbox.control import SandboxControl
 from tests.ports import free_port
+from tests.waiting import wait_until_served
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "correct horse battery staple"
@@ -74,19 +72,8 @@ def stand(**variables: str) -> Iterator[Stand]:
             )
         url = f"http://localhost:{port}"
         try:
-            wait(url, process)
+            wait_until_served(process, f"{url}/readyz", (Path(folder) / "site.log").read_text)
             yield Stand(url, SandboxControl(f"http://localhost:{sandbox_port}"))
         finally:
             process.terminate()  # not SIGINT, which a shell lets its background jobs ignore
             process.wait(60)
-
-
-def wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    give_up = time.monotonic() + 60
-    while time.monotonic() < give_up and process.poll() is None:
-        try:
-            if requests.get(f"{url}/readyz", timeout=5).ok:
-                return
-        except requests.ConnectionError:
-            time.sleep(0.05)
-    raise RuntimeError("The project did not start.")

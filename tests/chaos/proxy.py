@@ -12,8 +12,7 @@ import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 BYTES = 65_536
 GONE = select.POLLERR | select.POLLHUP
@@ -115,12 +114,3 @@ def _reset(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
     connection.close()
-
-
-@contextmanager
-def proxy(connect: Callable[[], socket.socket]) -> Iterator[Proxy]:
-    one = Proxy(connect)
-    try:
-        yield one
-    finally:
-        one.close()

@@ -13,19 +13,17 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
-
-import requests
 
 from sipgate_sandbox.people import PEOPLE
 from sipgate_sandbox.scopes import SCOPES
 from tests.keycloak import distribution
 from tests.keycloak.admin import Administrator
 from tests.ports import free_port
+from tests.waiting import wait_until_served
 
 PASSWORD = "sipgate"
 """Of every person in the realm."""
@@ -99,24 +97,21 @@ class Process:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Yield when the server answers; end it afterwards.
-
-        Raises:
-            RuntimeError: it ended, or did not answer within five minutes; the message ends with its log.
-        """
-        with (self._folder / "keycloak.log").open("ab") as log:
+        """Yield when the server answers; end it afterwards."""
+        with (self._folder / "keycloak.log").open("ab") as file:
             # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.
             process = subprocess.Popen(
                 self._command(),
                 cwd=self._folder,
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=file,
+                stderr=file,
                 start_new_session=True,
             )
         try:
-            self._wait(process)
+            log = self._folder / "keycloak.log"
+            wait_until_served(process, f"{self.url}/realms/master", log.read_text, START_LIMIT)
             yield
         finally:
             # Nothing of it is needed again.
@@ -143,19 +138,6 @@ class Process:
             # The quick compiler only: the server runs for minutes, and starts a third faster.
             "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
         }
-
-    def _wait(self, process: subprocess.Popen[bytes]) -> None:
-        give_up = time.monotonic() + START_LIMIT
-        while time.monotonic() < give_up and process.poll() is None:
-            try:
-                if requests.get(f"{self.url}/realms/master", timeout=5).ok:
-                    return
-            except requests.ConnectionError:
-                time.sleep(0.1)
-            except requests.Timeout:
-                continue
-        log = (self._folder / "keycloak.log").read_text(errors="replace")
-        raise RuntimeError(f"Keycloak did not start. Its log ends with:\n{log[-3000:]}")
 
 
 @contextmanager

@@ -33,13 +33,11 @@ def test_a_refresh_and_the_pages(rotator: Rotator, tmp_path: Path) -> None:
         used.end()
         with served(tmp_path, address, BEHIND_PROXY="on") as site:
             assert site.get("/readyz").json() == {"status": "ok"}
-            assert [site.page().status_code for _ in range(20)] == [200] * 20
-            site.wait_until(
-                lambda: (
-                    site.metric("sipgate_connections{")[0]
-                    == 'sipgate_connections{state="active"} 1.0'
-                )
-            )
+            visitor = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
+            visitor["Cookie"] = f"sipgate_session={'a' * 32}"  # which has to be looked up
+            assert [site.get("/", **visitor).status_code for _ in range(20)] == [200] * 20
+            active = 'sipgate_connections{state="active"} 1.0'
+            wait_for(lambda: active in site.get("/metrics").text.splitlines())
 
 
 @contextmanager
