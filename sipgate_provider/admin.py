@@ -131,7 +131,7 @@ class TokenInline(ReadOnly, admin.StackedInline):  # type: ignore[type-arg]  # a
     def sign_in_address(self, row: SipgateToken) -> str:
         """An address to copy into a message. It repairs this connection, and gives no access."""
         if row.state != State.NEEDS_SIGN_IN or is_content(row):
-            return ""
+            return "–"
         return notices.sign_in_address(row.connection)
 
 
