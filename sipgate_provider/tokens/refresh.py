@@ -10,8 +10,8 @@ Each step is where it is for a reason::
     connect   name, addresses, TLS: slow, so it comes before other processes have to wait
     lock      keeps out the other threads and processes of this machine, even while this one is
               paused
-    lease     one UPDATE keeps out the other machines for 45 s, and sets *unanswered*: whoever
-              reads that later knows that the token may be spent
+    lease     one UPDATE keeps out the other machines for 45 s by the database's clock, and sets
+              *unanswered*: whoever reads that later knows that the token may be spent
     look      in the journal, a folder of this machine: a file of a later version proves the token
               spent. Its tokens are stored, and nothing is sent
     check     the rest of the lease is long enough for an answer and for the journal
@@ -232,8 +232,8 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
     if stored is not None:
         attempt.succeeded(stored, client)
         return stored
-    # The row is as new already, or has a newer consent; or it has no tokens any more, or is gone,
-    # and then the grant of these has to be ended at sipgate.
+    # Another process has recovered these tokens, or the user has signed in again: nothing to do.
+    # Or access was ended meanwhile: then ``add_late`` has the grant of these tokens ended as well.
     endings.add_late(row, tokens)
     return attempt.present()
 
