@@ -268,7 +268,7 @@ def authenticated(client: Client, form: Mapping[str, str]) -> dict[str, str]:
 
 
 def _post(client: Client, url: str, form: dict[str, str], *, endpoint: str) -> session.Answer:
-    return session.send("POST", url, endpoint=endpoint, data=authenticated(client, form))
+    return session.send("POST", url, endpoint=endpoint, form=authenticated(client, form))
 
 
 SETTING_OF = {"logout": "SIPGATE_LOGOUT_URL", "revocation": "SIPGATE_REVOKE_URL"}

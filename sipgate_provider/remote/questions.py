@@ -94,8 +94,7 @@ def token(client: oauth.Client) -> Reply:
         "code": "a-code-that-nobody-has-issued",
         "redirect_uri": "http://localhost/",
     }
-    data = oauth.authenticated(client, form)
-    answer = _ask("token", "POST", client.token_url, data=data)
+    answer = _ask("token", "POST", client.token_url, form=oauth.authenticated(client, form))
     if isinstance(answer, Reply):
         return answer
     if 300 <= answer.status < 400:

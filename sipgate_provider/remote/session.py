@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from importlib import metadata
 from typing import Any, Protocol
+from urllib.parse import urlencode
 
 import requests
 from requests import exceptions
@@ -29,6 +30,7 @@ from urllib3.exceptions import InvalidHeader, NewConnectionError, ReadTimeoutErr
 from urllib3.util import Retry
 
 from sipgate_provider import errors
+from sipgate_provider.remote.secret import SecretBytes
 
 DISTRIBUTION = "django-sipgate-provider"
 TIMEOUT = (5.0, 10.0)
@@ -93,6 +95,7 @@ def send(
     endpoint: str,
     timeout: tuple[float, float] = TIMEOUT,
     to: SupportsWrite | None = None,
+    form: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Answer:
     """Send a request and return the answer, whatever its status.
@@ -102,7 +105,8 @@ def send(
         timeout: seconds to connect, and seconds of silence.
         to: a binary file for the body of a successful answer, which may then have any size;
             ``Answer.body`` is empty.
-        options: ``params``, ``json``, ``data``, ``headers``, as in requests.
+        form: the body, which no error report shows.
+        options: ``params``, ``json``, ``headers``, as in requests.
 
     Raises:
         ValueError: ``json`` cannot be written as JSON.
@@ -110,6 +114,10 @@ def send(
             may have arrived.
         errors.UnexpectedResponse: the answer is too large.
     """
+    if form is not None:
+        # requests would keep the text of the form in variables, which an error report prints.
+        options["data"] = SecretBytes(urlencode(form).encode())
+        options["headers"] = {"Content-Type": "application/x-www-form-urlencoded"}
     tries = 2 if method in READS and to is None else 1
     while True:
         tries -= 1

@@ -9,6 +9,7 @@ import uuid
 import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, urlsplit
@@ -27,10 +28,12 @@ from django.views.debug import ExceptionReporter
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import SipgateToken, Version
 from sipgate_provider.remote import line, oauth
+from sipgate_provider.remote.secret import Secret
 from sipgate_provider.sign_in import oauth as sign_in
 from sipgate_provider.tokens import journal, sealing
 from tests.flows.conftest import AskFor, Secrets
 from tests.journey import Browser
+from tests.raw_server import serving, whole
 
 User = get_user_model()
 
@@ -194,6 +197,24 @@ class TestFrames:
             self.WORK[work]()
         shown = [repr(entry.frame.f_locals) for entry in caught.traceback[1:]]
         assert len(shown) >= 2
+        assert "unmistakable" not in "".join(shown)
+
+    def test_of_a_request_show_no_form(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A time limit of a server may strike at any line, with an exception that nobody expects."""
+
+        def interrupt(_connection: HTTPConnection) -> None:
+            raise RuntimeError
+
+        monkeypatch.setattr(HTTPConnection, "getresponse", interrupt)
+        with serving(whole("200 OK")) as server, pytest.raises(RuntimeError) as caught:
+            oauth.exchange_code(
+                oauth.Client(client_id="x", client_secret="unmistakable", token_url=server.url),
+                code=Secret("unmistakable"),
+                redirect_uri="http://localhost/",
+                code_verifier=Secret("unmistakable"),
+            )
+        shown = [repr(entry.frame.f_locals) for entry in caught.traceback[2:]]
+        assert len(shown) >= 4
         assert "unmistakable" not in "".join(shown)
 
 
