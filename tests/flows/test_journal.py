@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import access, background, journal
+from sipgate_provider.tokens import access, background, journal, rows
 from tests.conftest import Connect, issued, wait_for
 from tests.flows.conftest import OTHER_KEY, go_back, waiting
 from tests.rotator import Rotator
@@ -87,11 +87,11 @@ class TestFiles:
     def test_they_are_for_their_owner_only_and_hold_nothing_in_clear(
         self, connect: Connect, folder: Path
     ) -> None:
-        tokens.refresh(connect())
+        row = tokens.refresh(connect())
         found = [folder, *folder.glob("*"), *folder.glob("*/*")]
         assert not [path for path in found if path.stat().st_mode & 0o077]
         [path] = folder.glob("*/*.sealed")
-        assert "rt-" not in path.read_text()
+        assert str(rows.opened(row).refresh_token) not in path.read_text()
 
     def test_a_renamed_one_does_not_open(self, connect: Connect, rotator: Rotator) -> None:
         """Tokens are bound to their connection, consent and number: nobody gets somebody else's."""

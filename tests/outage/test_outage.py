@@ -32,7 +32,7 @@ def test_what_it_cannot_store_the_next_process_does(
     refresh_while_the_database_is_away(process, server)
     process.kill()
     [file] = tmp_path.glob("*/*.sealed")
-    assert b"at-" not in file.read_bytes()
+    assert b"access_token" not in file.read_bytes()
     assert file.stat().st_mode & 0o077 == 0
     server.start()
     following = Process(server.url, rotator, tmp_path, use=stale)
