@@ -7,18 +7,17 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import Visit
-from tests.browser.stand import PASSWORD, Stand
+from tests.browser.stand import PASSWORD
 from tests.browser.visitor import Visitor
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 
-def test_a_journey_in_english_on_a_desktop(visit: Visit) -> None:
+def test_a_journey_in_english_on_a_desktop(visit):
     look_at_every_page(visit(), language="en")
 
 
-def test_a_journey_in_german_on_a_phone_in_the_dark(visit: Visit) -> None:
+def test_a_journey_in_german_on_a_phone_in_the_dark(visit):
     rosa = visit(language="de-DE", phone=True, dark=True)
     rosa.rules = ["color-contrast"]  # the rest is as in English
     look_at_every_page(rosa, language="de")
@@ -77,7 +76,7 @@ def look_at_every_page(rosa: Visitor, *, language: str) -> None:
     expect(page.get_by_role("heading", name="Rosenduft Gartenbau GmbH")).to_be_visible()
 
 
-def test_the_wrong_account(visit: Visit, project: Stand) -> None:
+def test_the_wrong_account(visit, project):
     """Who comes back as somebody else reads who that is; nothing changes, and the right one is a click away."""
     neo = visit(dark=True)
     page = neo.go("/")
@@ -109,7 +108,7 @@ def test_the_wrong_account(visit: Visit, project: Stand) -> None:
     neo.look("belongs to another user")
 
 
-def test_leaving(visit: Visit, project: Stand) -> None:
+def test_leaving(visit, project):
     """Ended access stays ended, the data can be taken along, connection and account can go."""
     veit = visit(phone=True)
     page = veit.go("/")
@@ -151,7 +150,7 @@ def test_leaving(visit: Visit, project: Stand) -> None:
     veit.look("deleted")
 
 
-def test_try_again(visit: Visit, project: Stand) -> None:
+def test_try_again(visit, project):
     """A page that says that sipgate is away has a button for when it is back."""
     petra = visit()
     page = petra.go("/")
@@ -165,7 +164,7 @@ def test_try_again(visit: Visit, project: Stand) -> None:
     expect(trouble).to_have_count(0)
 
 
-def test_with_the_keyboard(visit: Visit, project: Stand) -> None:
+def test_with_the_keyboard(visit, project):
     """Everything without a mouse: sign in, look, allow more, end access, delete the account."""
     person = visit(language="de-DE")
     page = person.go("/")
@@ -192,7 +191,7 @@ def test_with_the_keyboard(visit: Visit, project: Stand) -> None:
     expect(page).to_have_url(f"{project.url}/")
 
 
-def test_without_scripts(visit: Visit, project: Stand) -> None:
+def test_without_scripts(visit, project):
     otto = visit(java_script_enabled=False)
     page = otto.go("/")
     otto.sign_in("2000000w0")
@@ -206,7 +205,7 @@ def test_without_scripts(visit: Visit, project: Stand) -> None:
     expect(page.locator("html")).to_have_attribute("lang", "de")
 
 
-def test_administration(visit: Visit, project: Stand) -> None:
+def test_administration(visit, project):
     """Find a connection, see its history, refresh it."""
     person = visit()
     person.go("/")

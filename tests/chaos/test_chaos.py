@@ -37,7 +37,7 @@ MOST_GROWTH = {"memory": 1.15, "files": 1.3, "threads": 1.3, "database": 1.3}
 """Of the last quarter of the soak against its second one."""
 
 
-def test_chaos(site: Site) -> None:
+def test_chaos(site):
     seed = int(os.environ.get("SIPGATE_CHAOS_SEED", time.time()))
     random.seed(seed)
     print(f"\nSIPGATE_CHAOS_SEED={seed}")
@@ -67,11 +67,11 @@ def test_chaos(site: Site) -> None:
     assert {one["reason"] for one in lost} <= {"lost_rotation", "rejected"}
 
 
-def test_soak(site: Site) -> None:
+def test_soak(site):
     """Nothing grows, and nothing is lost but what a kill catches between sending and journal."""
     samples = Samples(site)
 
-    def happens(until: float) -> None:
+    def happens(until):
         while now() < until:
             rest(min(SOAK / 60, 20))
             random.choice((site.restart, site.restart, site.kill))()

@@ -18,9 +18,7 @@ from celery.result import AsyncResult
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken, State
 from tests.concurrency.celery_app import celery
-from tests.conftest import Connect
 from tests.processes import environment
-from tests.rotator import Rotator
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
@@ -29,9 +27,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(120)]
 Start = Callable[..., contextlib.AbstractContextManager["Worker"]]
 
 
-def test_children_that_end_while_they_refresh(
-    start: Start, connect: Connect, rotator: Rotator
-) -> None:
+def test_children_that_end_while_they_refresh(start, connect, rotator):
     """Each task gets the present token; its process ends while a refresh is under way or begins.
 
     The main process has used threads and connections of its own before it forked.
@@ -53,9 +49,7 @@ def test_children_that_end_while_they_refresh(
 
 
 @pytest.mark.long
-def test_a_soft_time_limit_inside_a_refresh(
-    start: Start, connect: Connect, rotator: Rotator
-) -> None:
+def test_a_soft_time_limit_inside_a_refresh(start, connect, rotator):
     """And the process ends with that task."""
     rotator.set(latency=3)
     connection = connect(age=400).pk
@@ -70,9 +64,7 @@ def test_a_soft_time_limit_inside_a_refresh(
 
 @pytest.mark.long
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_worker_that_is_told_to_stop(
-    start: Start, connect: Connect, rotator: Rotator, pool: str
-) -> None:
+def test_a_worker_that_is_told_to_stop(start, connect, rotator, pool):
     rotator.set(latency=1)
     with start("-P", pool, "-c", "4") as worker:
         results = [worker.use(connect(age=240).pk) for _ in range(4)]

@@ -1,20 +1,16 @@
 """Keepalive on several machines at once, while people use the site: no token is sent twice."""
 
-from __future__ import annotations
-
 import pytest
 
 from sipgate_provider.models import SipgateToken
-from tests.conftest import Connect
 from tests.processes import workers
-from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
 ROWS = 60
 
 
-def test_machines_share_the_work(connect: Connect, rotator: Rotator) -> None:
+def test_machines_share_the_work(connect, rotator):
     pks = [connect(age=0.6 * 2_592_000).pk for _ in range(ROWS)]
     rotator.set(latency=0.02)
     with workers(4) as [visitors, *machines]:

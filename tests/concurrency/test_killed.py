@@ -17,9 +17,7 @@ from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.concurrency import points
 from tests.concurrency.crew import end_leases
-from tests.conftest import Connect
 from tests.processes import die_at
-from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 
@@ -27,7 +25,7 @@ SURVIVED = [point for point in points.POINTS if point not in points.LOST]
 
 
 @pytest.mark.parametrize("point", SURVIVED)
-def test_the_connection_survives(connect: Connect, rotator: Rotator, point: str) -> None:
+def test_the_connection_survives(connect, rotator, point):
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     end_leases()
@@ -39,9 +37,7 @@ def test_the_connection_survives(connect: Connect, rotator: Rotator, point: str)
     assert (tokens.journal_waiting(), tokens.load(connection).number) == (0, 2)
 
 
-def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
-    connect: Connect, rotator: Rotator
-) -> None:
+def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(connect, rotator):
     """A killed process resets its connection: what sipgate has not read by then was never sent."""
     connection = connect(age=400).pk
     die_at("sent", connection=connection)
@@ -58,7 +54,7 @@ def test_what_was_sent_a_moment_ago_is_lost_only_if_sipgate_has_begun(
 
 
 @pytest.mark.parametrize("point", [point for point in points.LOST if point != "sent"])
-def test_the_window_ends_as_lost_rotation(connect: Connect, rotator: Rotator, point: str) -> None:
+def test_the_window_ends_as_lost_rotation(connect, rotator, point):
     connection = connect(age=400).pk
     die_at(point, connection=connection)
     end_leases()
@@ -70,7 +66,7 @@ def test_the_window_ends_as_lost_rotation(connect: Connect, rotator: Rotator, po
 
 
 @pytest.mark.parametrize("point", ["leased", "journaled", "stored"])
-def test_keepalive_killed_loses_nothing(connect: Connect, rotator: Rotator, point: str) -> None:
+def test_keepalive_killed_loses_nothing(connect, rotator, point):
     """With many at once, a kill hits each at another point, and some in the window."""
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(5)]
     die_at(point, keepalive=True, rate=2)
@@ -82,9 +78,7 @@ def test_keepalive_killed_loses_nothing(connect: Connect, rotator: Rotator, poin
 
 
 @pytest.mark.parametrize("point", ["leased", "journaled"])
-def test_nobody_takes_the_lease_before_it_is_over(
-    connect: Connect, rotator: Rotator, folder: Path, settings: Any, point: str
-) -> None:
+def test_nobody_takes_the_lease_before_it_is_over(connect, rotator, folder, settings, point):
     """But what was journaled on this machine is stored at once."""
     connection = connect(age=400).pk
     die_at(point, connection=connection)
@@ -101,7 +95,7 @@ def test_nobody_takes_the_lease_before_it_is_over(
     assert rotator.counts()["reuse"] == 0
 
 
-def test_others_go_on_with_a_token_that_still_lives(connect: Connect) -> None:
+def test_others_go_on_with_a_token_that_still_lives(connect):
     connection = connect(age=400).pk
     die_at("leased", connection=connection)
     row = tokens.load(connection)
@@ -113,9 +107,7 @@ def test_others_go_on_with_a_token_that_still_lives(connect: Connect) -> None:
     assert time.monotonic() - started < 0.5
 
 
-def test_what_another_machine_found_lost_is_repaired_by_the_journal(
-    connect: Connect, folder: Path, settings: Any
-) -> None:
+def test_what_another_machine_found_lost_is_repaired_by_the_journal(connect, folder, settings):
     connection = connect(age=400).pk
     die_at("journaled", connection=connection)
     end_leases()

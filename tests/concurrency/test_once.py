@@ -10,7 +10,7 @@ import pytest
 
 from sipgate_provider import tokens
 from sipgate_provider.models import State
-from tests.conftest import Connect, make_stale
+from tests.conftest import make_stale
 from tests.processes import Worker, environment, workers
 from tests.rotator import Rotator
 from tests.waiting import wait_for
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(280)]
 PROCESSES, THREADS = 8, 8
 
 
-def test_eight_processes_with_eight_threads(connect: Connect, rotator: Rotator) -> None:
+def test_eight_processes_with_eight_threads(connect, rotator):
     """Whatever sipgate's latency is."""
     with workers(PROCESSES) as crowd:
         for latency, rounds in ((0, 20), (0.05, 10), (1, 1)):
@@ -29,7 +29,7 @@ def test_eight_processes_with_eight_threads(connect: Connect, rotator: Rotator) 
             rotate(crowd, connect().pk, rotator, rounds)
 
 
-def test_a_hundred_rotations(connect: Connect, rotator: Rotator) -> None:
+def test_a_hundred_rotations(connect, rotator):
     """Two processes with four threads each: as many rotations as fit, contended every time."""
     connection = connect().pk
     with workers(2) as crowd:
@@ -45,13 +45,13 @@ def test_a_hundred_rotations(connect: Connect, rotator: Rotator) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-def test_ten_thousand_rotations(connect: Connect, rotator: Rotator) -> None:
+def test_ten_thousand_rotations(connect, rotator):
     connection = connect().pk
     with workers(PROCESSES) as crowd:
         rotate(crowd, connection, rotator, 10_000)
 
 
-def test_rollback_of_another_process(connect: Connect, rotator: Rotator) -> None:
+def test_rollback_of_another_process(connect, rotator):
     from django.db import connection as database
 
     pk = connect(age=400).pk
@@ -64,9 +64,7 @@ def test_rollback_of_another_process(connect: Connect, rotator: Rotator) -> None
     assert tokens.load(pk).number == 2
 
 
-def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
-    connect: Connect, rotator: Rotator
-) -> None:
+def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(connect, rotator):
     connection = connect(age=280).pk
     rotator.set(latency=0.3)
     with workers(1) as crowd:
@@ -79,7 +77,7 @@ def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(
     assert slowest < 2, slowest
 
 
-def test_terminated_worker_stores_what_it_asked_for(connect: Connect, rotator: Rotator) -> None:
+def test_terminated_worker_stores_what_it_asked_for(connect, rotator):
     connection = connect(age=400).pk
     rotator.set(latency=1)
     with workers(1) as crowd:
@@ -91,7 +89,7 @@ def test_terminated_worker_stores_what_it_asked_for(connect: Connect, rotator: R
     assert rotator.counts()["reuse"] == 0
 
 
-def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, rotator: Rotator) -> None:
+def test_a_command_ends_when_its_refresh_is_stored(connect, rotator):
     connection = connect(age=240).pk
     rotator.set(latency=1)
     end_of_a_command(connection, rotator)
@@ -99,7 +97,7 @@ def test_a_command_ends_when_its_refresh_is_stored(connect: Connect, rotator: Ro
     assert rotator.counts()["reuse"] == 0
 
 
-def test_a_command_ends_though_sipgate_hangs(connect: Connect, rotator: Rotator) -> None:
+def test_a_command_ends_though_sipgate_hangs(connect, rotator):
     connection = connect(age=240).pk
     rotator.set(fault="hang", times=1, hang=20)
     assert end_of_a_command(connection, rotator) < 15

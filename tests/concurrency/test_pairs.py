@@ -28,9 +28,7 @@ HOWS = [(PAUSE, PAUSE), (PAUSE, KILL), (KILL, PAUSE), (KILL, KILL)]
 
 
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_some_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, rotator: Rotator
-) -> None:
+def test_some_pairs_of_points(hows, crew, connect, rotator):
     """Each point once as the first one's and once as the second one's, over the four tests."""
     start = HOWS.index(hows)
     pairs = [(name, NAMES[(number * 7 + 3) % len(NAMES)]) for number, name in enumerate(NAMES)]
@@ -40,9 +38,7 @@ def test_some_pairs_of_points(
 @pytest.mark.long
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("hows", HOWS, ids="-".join)
-def test_all_pairs_of_points(
-    hows: tuple[str, str], crew: Crew, connect: Connect, rotator: Rotator
-) -> None:
+def test_all_pairs_of_points(hows, crew, connect, rotator):
     try_pairs(
         [(first, second) for first in NAMES for second in NAMES], hows, crew, connect, rotator
     )

@@ -1,7 +1,5 @@
 """What runs often does not read whole tables: the database plans to use an index."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest
@@ -29,7 +27,7 @@ QUERIES = {
 
 
 @pytest.mark.django_db
-def test_no_table_is_read_as_a_whole() -> None:
+def test_no_table_is_read_as_a_whole():
     if connection.vendor == "postgresql":  # which reads a table that is as small as here
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")

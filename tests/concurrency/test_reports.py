@@ -16,7 +16,7 @@ import pytest
 
 from sipgate_sandbox.launch import Running
 from tests.conftest import make_stale, session_of
-from tests.journey import Browser, Person
+from tests.journey import Person
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
 from tests.waiting import wait_for
@@ -27,12 +27,12 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.
 class TestWithEverythingOn:
     """Request bodies, the user's name and address, variables of frames, traces of requests."""
 
-    def test_traces_of_a_sign_in(self, watch: Watch) -> None:
+    def test_traces_of_a_sign_in(self, watch):
         with watch(EVERYTHING) as watched:
             assert watched.person.follow(watched.callback()) == (200, "/account")
         watched.assert_silent(about='"/oauth"')
 
-    def test_a_rejected_client(self, watch: Watch, sandbox: Running) -> None:
+    def test_a_rejected_client(self, watch, sandbox):
         """Logged as an error, while the code is unredeemed."""
         with watch(EVERYTHING) as watched:
             callback = watched.callback()
@@ -41,12 +41,12 @@ class TestWithEverythingOn:
         watched.assert_silent(about="A sign-in failed")
 
     @pytest.mark.parametrize("fault", ["BUG", "INTERRUPTION"])
-    def test_a_callback_that_breaks_down(self, watch: Watch, fault: str) -> None:
+    def test_a_callback_that_breaks_down(self, watch, fault):
         with watch(EVERYTHING + FAULTS[fault]) as watched:
             assert watched.person.follow(watched.callback())[0] == 500
         watched.assert_silent(about=fault)
 
-    def test_an_interrupted_refresh(self, watch: Watch, browser: Browser) -> None:
+    def test_an_interrupted_refresh(self, watch, browser):
         browser.sign_in()
         make_stale()
         with watch(EVERYTHING + FAULTS["INTERRUPTION"]) as watched:
@@ -55,7 +55,7 @@ class TestWithEverythingOn:
         watched.assert_silent(about="INTERRUPTION")
 
 
-def test_the_documents_sample(watch: Watch, sandbox: Running) -> None:
+def test_the_documents_sample(watch, sandbox):
     """An error arrives without the person, too; what psycopg's pool repeats does not."""
     [sample] = [
         block for block in blocks(ROOT / "docs" / "operate.md") if block.heading == "Error reports"

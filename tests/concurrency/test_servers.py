@@ -6,15 +6,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from django.test import Client
 
 from sipgate_provider import tokens
-from tests.conftest import Connect, session_of
+from tests.conftest import session_of
 from tests.processes import site
-from tests.rotator import Rotator
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
@@ -35,9 +33,7 @@ ENDS += [(name, signal.SIGHUP if "uwsgi" in name else signal.SIGINT) for name in
 
 
 @pytest.mark.parametrize(("server", "how"), ENDS)
-def test_what_was_sent_is_stored(
-    connect: Connect, rotator: Rotator, settings: Any, folder: Path, server: str, how: int
-) -> None:
+def test_what_was_sent_is_stored(connect, rotator, settings, folder, server, how):
     """A page has given up waiting for a refresh, and the server is told to stop (by SIGHUP uWSGI reloads)."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.1
     rotator.set(latency=3)

@@ -15,16 +15,15 @@ from django.test import Client
 
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
-from tests.conftest import Connect, make_stale, session_of
+from tests.conftest import make_stale, session_of
 from tests.journey import Browser
 from tests.processes import site
-from tests.rotator import Rotator
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(180)]
 
 
-def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session: str) -> None:
+def test_a_site_told_to_stop_stores_what_it_asked_for(browser, session):
     with site(processes=2, threads=4) as running, ThreadPoolExecutor(1) as people:
         make_stale()
         browser.sandbox.control.fault("slow", on="refresh", seconds=2)
@@ -37,9 +36,7 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser: Browser, session:
 
 
 @pytest.mark.long
-def test_a_site_told_to_stop_does_not_work_off_its_queue(
-    connect: Connect, rotator: Rotator, settings: Any
-) -> None:
+def test_a_site_told_to_stop_does_not_work_off_its_queue(connect, rotator, settings):
     """100 connections need a refresh, 32 are asked for: the rest would take three answers' time."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
     rotator.set(latency=4)
@@ -61,7 +58,7 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(
 
 
 @pytest.mark.long
-def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) -> None:
+def test_a_browser_that_goes_away_loses_nothing(browser, session):
     with site(processes=1, threads=2) as running:
         make_stale()
         browser.sandbox.control.fault("slow", on="refresh", seconds=1)
@@ -79,9 +76,7 @@ def test_a_browser_that_goes_away_loses_nothing(browser: Browser, session: str) 
 
 
 @pytest.mark.long
-def test_other_pages_stay_quick_while_sipgate_hangs(
-    browser: Browser, session: str, settings: Any
-) -> None:
+def test_other_pages_stay_quick_while_sipgate_hangs(browser, session, settings):
     """Four threads, four people who wait for sipgate: a page without it comes at once."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.8
     with site(processes=1, threads=4) as running, ThreadPoolExecutor(4) as people:

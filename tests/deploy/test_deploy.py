@@ -33,7 +33,7 @@ HOST = "crm.example.org"
 
 @pytest.mark.long
 @pytest.mark.parametrize("unit", FILES, ids=lambda path: path.name)
-def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
+def test_systemd_accepts_the_unit(tmp_path, unit):
     # systemd looks for the program that a unit names: it is where this machine has it.
     text = unit.read_text().replace("/srv/sipgate/.venv/bin/", f"{Path(sys.executable).parent}/")
     text = text.replace("/srv/sipgate", str(ROOT))
@@ -49,7 +49,7 @@ def test_systemd_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.stem)
-def test_the_unit_is_hardened(unit: Path) -> None:
+def test_the_unit_is_hardened(unit):
     done = systemd_analyze("security", "--offline=yes", "--no-pager", str(unit))
     level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)
     assert level, done.stdout + done.stderr
@@ -57,7 +57,7 @@ def test_the_unit_is_hardened(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sipgate-site", "sipgate-keepalive"])
-def test_a_unit_waits_for_the_refreshes_under_way(name: str) -> None:
+def test_a_unit_waits_for_the_refreshes_under_way(name):
     server = (ROOT / "gunicorn.conf.py").read_text()
     unit = (DEPLOY / f"{name}.service").read_text()
     [own] = re.findall(r"^graceful_timeout = ([0-9]+)$", server, re.M)
@@ -66,15 +66,15 @@ def test_a_unit_waits_for_the_refreshes_under_way(name: str) -> None:
 
 
 @pytest.mark.long
-def test_a_reload_loses_no_page(site: Served) -> None:
-    def workers() -> set[str]:
+def test_a_reload_loses_no_page(site):
+    def workers():
         first = site.process.pid
         return set(Path(f"/proc/{first}/task/{first}/children").read_text().split())
 
     before = workers()
     site.process.send_signal(signal.SIGHUP)
 
-    def all_are_new() -> bool:
+    def all_are_new():
         assert site.get("/readyz").status_code == 200
         return not workers() & before
 
@@ -84,7 +84,7 @@ def test_a_reload_loses_no_page(site: Served) -> None:
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 class TestThroughNginx:
-    def test_a_page_comes_safely(self, nginx: Nginx) -> None:
+    def test_a_page_comes_safely(self, nginx):
         page = nginx.get("/")
         assert page.status_code == 200
         assert page.headers["Strict-Transport-Security"].startswith("max-age=")
@@ -93,14 +93,14 @@ class TestThroughNginx:
         assert style
         assert nginx.get(style[1]).status_code == 200
 
-    def test_plain_http_leads_to_https(self, nginx: Nginx) -> None:
+    def test_plain_http_leads_to_https(self, nginx):
         answer = nginx.get("/account?next=/", scheme="http")
         assert (answer.status_code, answer.headers["Location"]) == (
             301,
             f"https://{HOST}/account?next=/",
         )
 
-    def test_a_sign_in_begins(self, nginx: Nginx) -> None:
+    def test_a_sign_in_begins(self, nginx):
         answer = nginx.post("/accounts/sipgate/login/", {})
         assert answer.status_code == 302
         assert answer.headers["Location"].startswith(
@@ -109,13 +109,11 @@ class TestThroughNginx:
         assert "redirect_uri=https%3A%2F%2Fcrm.example.org%2Foauth" in answer.headers["Location"]
 
     @pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz"])
-    def test_what_is_for_machines_inside_stays_there(
-        self, nginx: Nginx, site: Served, path: str
-    ) -> None:
+    def test_what_is_for_machines_inside_stays_there(self, nginx, site, path):
         assert nginx.get(path).status_code == 404
         assert site.get(path).status_code == 200
 
-    def test_no_log_has_the_code(self, nginx: Nginx, site: Served) -> None:
+    def test_no_log_has_the_code(self, nginx, site):
         assert nginx.get("/oauth?code=unmistakable&state=x").status_code < 500
         nginx.get("/oauth?code=unmistakable&state=x", scheme="http")
         logs = (
@@ -124,7 +122,7 @@ class TestThroughNginx:
         assert '"GET /oauth"' in logs
         assert "unmistakable" not in logs
 
-    def test_wrong_passwords_count_by_the_address_that_nginx_saw(self, nginx: Nginx) -> None:
+    def test_wrong_passwords_count_by_the_address_that_nginx_saw(self, nginx):
         """A visitor who invents an address for each try is stopped all the same."""
         told = []
         for number in range(12):

@@ -22,33 +22,27 @@ from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.findings import Severity
 from sipgate_provider.remote import oauth, questions
 from sipgate_sandbox.scopes import SCOPES
-from tests.facts.server import ROSA, AuthorizationServer, Browser, NewBrowser
+from tests.facts.server import ROSA, AuthorizationServer, Browser
 from tests.raw_server import serving, whole
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestEnding:
-    def test_a_disconnect_leaves_other_applications_alone(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_a_disconnect_leaves_other_applications_alone(self, server, browser):
         other = server.grant(browser, client=server.other_client)
         mine = server.grant(browser)
         disconnect(connect(server, browser))
         assert server.rejects(mine), "of the same browser session"
         server.refreshed(other, server.other_client)
 
-    def test_where_there_is_no_revocation_it_does_not(
-        self, server: AuthorizationServer, browser: Browser, settings: Any
-    ) -> None:
+    def test_where_there_is_no_revocation_it_does_not(self, server, browser, settings):
         settings.SIPGATE_REVOKE_URL = f"{server.oidc_url}/there-is-no-such-endpoint"
         other = server.grant(browser, client=server.other_client)
         disconnect(connect(server, browser))
         assert server.refresh(other, server.other_client).status_code == 400
 
-    def test_a_late_revocation_does_not_end_a_later_sign_in(
-        self, server: AuthorizationServer, browser: Browser, settings: Any
-    ) -> None:
+    def test_a_late_revocation_does_not_end_a_later_sign_in(self, server, browser, settings):
         settings.SIPGATE_REVOKE_URL = nowhere()
         disconnect(connect(server, browser))
         assert Ending.objects.get().last_error_code == "connection"
@@ -58,9 +52,7 @@ class TestEnding:
         keepalive.run(rate=0)
         assert tokens.refresh(connection, by="test").number == 2
 
-    def test_a_second_sign_in_ends_nothing(
-        self, server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
-    ) -> None:
+    def test_a_second_sign_in_ends_nothing(self, server, browser, new_browser):
         connection = connect(server, browser)
         for other in (browser, new_browser()):
             connect(server, other)
@@ -68,9 +60,7 @@ class TestEnding:
         assert Ending.objects.count() == 0
         assert tokens.refresh(connection, by="test").number == 4
 
-    def test_a_spent_token_ends_the_grant_too(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_a_spent_token_ends_the_grant_too(self, server, browser):
         grant = server.grant(browser)
         newer = server.refreshed(grant)
         client = oauth.Client(
@@ -85,16 +75,12 @@ class TestEnding:
 
 
 class TestLifetime:
-    def test_offline_access_has_an_unknown_end(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_offline_access_has_an_unknown_end(self, server, browser):
         row = tokens.load(connect(server, browser, scope="account:read offline_access").pk)
         assert row is not None
         assert (row.refresh_expires_at, row.is_tied_to_browser) == (None, False)
 
-    def test_a_session_that_may_not_last_longer_has_a_fixed_end(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_a_session_that_may_not_last_longer_has_a_fixed_end(self, server, browser):
         server.set_lifetimes(session=3600)
         connection = connect(server, browser)
         SipgateToken.objects.update(issued_at=timezone.now() - timedelta(minutes=10))
@@ -104,7 +90,7 @@ class TestLifetime:
         assert row.reason == Reason.FIXED_END
         assert row.keepalive_at == row.refresh_expires_at
 
-    def test_any_other_moves(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_any_other_moves(self, server, browser):
         connection = connect(server, browser)
         row = tokens.load(connection.pk)
         assert row is not None
@@ -129,12 +115,12 @@ class TestDoctor:
         found = [one for one in doctor.diagnose() if one.check.startswith("sipgate.")]
         return {one.check: one.found for one in found if one.severity is not Severity.OK}
 
-    def test_all_is_well(self, server: AuthorizationServer) -> None:
+    def test_all_is_well(self, server):
         found = {one.check: one.found for one in doctor.diagnose()}
         assert self.troubles() == {}
         assert "may ask for offline_access" in found["sipgate.offline_access"]
 
-    def test_scopes(self, server: AuthorizationServer, settings: Any) -> None:
+    def test_scopes(self, server, settings):
         server.set_client_scopes(set(SCOPES) - {"balance:read", "offline_access"})
         settings.SIPGATE_SCOPE = ["account:read", "balance:read", "contacts:read", "nonsense"]
         assert "may not ask for balance:read, nonsense:" in self.troubles()["sipgate.scopes"]
@@ -142,7 +128,7 @@ class TestDoctor:
         found = {one.check: one.found for one in doctor.diagnose()}
         assert "may not ask for offline_access" in found["sipgate.offline_access"]
 
-    def test_each_wrong_setting(self, server: AuthorizationServer, settings: Any) -> None:
+    def test_each_wrong_setting(self, server, settings):
         client = {"client_id": server.client.id, "secret": "wrong"}
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [client]}}
         assert [*self.troubles()] == ["sipgate.token"]

@@ -24,9 +24,7 @@ from tests.facts.server import (
 
 
 class TestRejectedRefresh:
-    def test_final_and_trying_again_harms_nothing(
-        self, server: AuthorizationServer, new_browser: NewBrowser
-    ) -> None:
+    def test_final_and_trying_again_harms_nothing(self, server, new_browser):
         for end in (
             reuse,
             revoke,
@@ -47,9 +45,7 @@ class TestRejectedRefresh:
             new = server.refreshed(new)
             assert server.is_active(new["access_token"]), end
 
-    def test_session_reached_its_maximum(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_session_reached_its_maximum(self, server, browser):
         server.set_lifetimes(session=2)
         grant = server.grant(browser)
         deadline = time.monotonic() + 30
@@ -57,9 +53,7 @@ class TestRejectedRefresh:
             assert time.monotonic() < deadline
         assert server.rejects(grant)
 
-    def test_disabled_person_is_not_final(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_disabled_person_is_not_final(self, server, browser):
         grant = server.grant(browser)
         server.set_enabled(ROSA, False)
         for _ in range(3):
@@ -68,9 +62,7 @@ class TestRejectedRefresh:
         server.set_enabled(ROSA, True)
         assert not server.rejects(grant)
 
-    def test_not_before_of_the_realm_is_not_final(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_not_before_of_the_realm_is_not_final(self, server, browser):
         grant = server.grant(browser)
         server.set_not_before(int(time.time()) + 60)
         assert server.rejects(grant)
@@ -78,9 +70,7 @@ class TestRejectedRefresh:
         server.set_not_before(0)
         assert not server.rejects(grant)
 
-    def test_consent_demanded_since_the_grant_was_made(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_consent_demanded_since_the_grant_was_made(self, server, browser):
         server.set_consent_required(False)
         grant = server.grant(browser)
         server.set_consent_required(True)
@@ -88,9 +78,7 @@ class TestRejectedRefresh:
 
 
 class TestOneBrowserSession:
-    def test_grants_rotate_side_by_side(
-        self, server: AuthorizationServer, grants: dict[str, Grant]
-    ) -> None:
+    def test_grants_rotate_side_by_side(self, server, grants):
         sessions = {name: grant["session_state"] for name, grant in grants.items()}
         elsewhere = sessions.pop("other browser")
         assert len(set(sessions.values())) == 1
@@ -100,9 +88,7 @@ class TestOneBrowserSession:
             grants["second"] = server.refreshed(grants["second"])
         assert alive(server, grants) == set(grants)
 
-    def test_spent_token_ends_every_grant_of_the_client_in_the_session(
-        self, server: AuthorizationServer, grants: dict[str, Grant]
-    ) -> None:
+    def test_spent_token_ends_every_grant_of_the_client_in_the_session(self, server, grants):
         successor = server.refreshed(grants["first"])
         assert server.rejects(grants["first"])
         assert not server.is_active(successor["access_token"])
@@ -110,9 +96,7 @@ class TestOneBrowserSession:
         grants["first"] = successor
         assert alive(server, grants) == {"other application", "other browser"}
 
-    def test_of_eight_refreshes_at_once_one_wins_and_is_dead(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_of_eight_refreshes_at_once_one_wins_and_is_dead(self, server, browser):
         grant = server.grant(browser)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: server.refresh(grant), range(8)))
@@ -121,9 +105,7 @@ class TestOneBrowserSession:
         assert not server.is_active(winner["access_token"])
         assert server.rejects(winner)
 
-    def test_code_sent_twice_does_the_same(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_code_sent_twice_does_the_same(self, server, browser):
         grants = {"other application": server.grant(browser, client=server.other_client)}
         code = browser.walk(server.authorize_url())["code"]
         grants["first"] = granted(server.exchange(code))
@@ -131,9 +113,7 @@ class TestOneBrowserSession:
         assert not server.is_active(grants["first"]["access_token"])
         assert alive(server, grants) == {"other application"}
 
-    def test_of_two_exchanges_at_once_one_wins_and_is_dead(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_of_two_exchanges_at_once_one_wins_and_is_dead(self, server, browser):
         code = browser.walk(server.authorize_url())["code"]
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: server.exchange(code), range(2)))
@@ -142,9 +122,7 @@ class TestOneBrowserSession:
         assert server.rejects(winner)
 
     @pytest.mark.parametrize("token", ["current", "spent"])
-    def test_log_out_ends_the_whole_session(
-        self, server: AuthorizationServer, grants: dict[str, Grant], browser: Browser, token: str
-    ) -> None:
+    def test_log_out_ends_the_whole_session(self, server, grants, browser, token):
         spent, grants["first"] = grants["first"], server.refreshed(grants["first"])
         assert server.log_out(grants["first"] if token == "current" else spent).status_code == 204
         assert alive(server, grants) == {"other browser"}
@@ -152,27 +130,21 @@ class TestOneBrowserSession:
         assert browser.sign_in(ROSA).kind == "callback"  # the consent is still there
 
     @pytest.mark.parametrize("token", ["current", "spent"])
-    def test_revocation_ends_the_part_of_the_client(
-        self, server: AuthorizationServer, grants: dict[str, Grant], browser: Browser, token: str
-    ) -> None:
+    def test_revocation_ends_the_part_of_the_client(self, server, grants, browser, token):
         spent, grants["first"] = grants["first"], server.refreshed(grants["first"])
         assert server.revoke(grants["first"] if token == "current" else spent).status_code == 200
         assert alive(server, grants) == {"other application", "other browser"}
         # Rosa is still signed in, and the consent is still there.
         assert browser.open(server.authorize_url()).kind == "callback"
 
-    def test_revocation_of_the_last_application_ends_the_session(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_revocation_of_the_last_application_ends_the_session(self, server, browser):
         server.revoke(server.grant(browser))
         assert browser.open(server.authorize_url()).kind == "sign-in"
 
-    def test_revocation_of_nonsense_is_a_success(self, server: AuthorizationServer) -> None:
+    def test_revocation_of_nonsense_is_a_success(self, server):
         assert server.revoke({"refresh_token": "nonsense"}).status_code == 200
 
-    def test_revocation_of_an_old_grant_ends_a_new_one_of_the_same_session(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_revocation_of_an_old_grant_ends_a_new_one_of_the_same_session(self, server, browser):
         # The other application keeps the session, which ends with its last one.
         server.grant(browser, client=server.other_client)
         old = server.grant(browser)
@@ -182,9 +154,7 @@ class TestOneBrowserSession:
         assert server.revoke(old).status_code == 200
         assert server.rejects(new)
 
-    def test_late_log_out_after_one_that_worked_is_harmless(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_late_log_out_after_one_that_worked_is_harmless(self, server, browser):
         old = server.grant(browser)
         server.log_out(old)
         new = server.grant(browser)
@@ -192,9 +162,7 @@ class TestOneBrowserSession:
         server.log_out(old)
         assert not server.rejects(new)
 
-    def test_log_out_of_an_old_grant_ends_a_new_one_of_the_same_session(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_log_out_of_an_old_grant_ends_a_new_one_of_the_same_session(self, server, browser):
         old = server.grant(browser)
         reuse(server, browser, old)
         new = server.grant(browser)
@@ -204,14 +172,12 @@ class TestOneBrowserSession:
 
 
 class TestOfflineAccess:
-    def test_no_end_is_told(self, server: AuthorizationServer, browser: Browser) -> None:
+    def test_no_end_is_told(self, server, browser):
         offline = server.grant(browser, scope=OFFLINE)
         assert offline["refresh_expires_in"] == 0
         assert "offline_access" in scopes(offline)
 
-    def test_outlives_what_ends_ordinary_grants(
-        self, server: AuthorizationServer, new_browser: NewBrowser
-    ) -> None:
+    def test_outlives_what_ends_ordinary_grants(self, server, new_browser):
         for end in (log_out_in_the_browser, log_out_by_the_application, reuse):
             browser = new_browser()
             offline = server.grant(browser, scope=OFFLINE)
@@ -221,9 +187,7 @@ class TestOfflineAccess:
             assert server.is_active(offline["access_token"]), end
             assert not server.rejects(offline), end
 
-    def test_its_own_token_ends_it_and_so_does_withdrawn_consent(
-        self, server: AuthorizationServer, new_browser: NewBrowser
-    ) -> None:
+    def test_its_own_token_ends_it_and_so_does_withdrawn_consent(self, server, new_browser):
         for end in (
             reuse,
             revoke,
@@ -237,9 +201,7 @@ class TestOfflineAccess:
             end(server, browser, offline)
             assert server.rejects(offline), end
 
-    def test_two_of_one_browser_end_separately(
-        self, server: AuthorizationServer, browser: Browser
-    ) -> None:
+    def test_two_of_one_browser_end_separately(self, server, browser):
         first, second = (server.grant(browser, scope=OFFLINE) for _ in range(2))
         server.revoke(first)
         assert server.rejects(first)

@@ -15,7 +15,7 @@ from tests.journey import Browser, text_of
 
 
 @pytest.mark.parametrize("path", ["/account", "/account.json"])
-def test_young_data_is_shown_without_asking(person: Browser, path: str) -> None:
+def test_young_data_is_shown_without_asking(person, path):
     age(30)
     before = asked(person)
     response = person.site.get(path)
@@ -30,7 +30,7 @@ def test_young_data_is_shown_without_asking(person: Browser, path: str) -> None:
         assert shown["fetched_at"]
 
 
-def test_older_data_is_asked_for_and_dated_anew_though_unchanged(person: Browser) -> None:
+def test_older_data_is_asked_for_and_dated_anew_though_unchanged(person):
     for seconds in (-30, 61):
         age(seconds)
         before = asked(person)
@@ -41,7 +41,7 @@ def test_older_data_is_asked_for_and_dated_anew_though_unchanged(person: Browser
     assert asked(person) == before + 1
 
 
-def test_a_refresh_and_a_new_consent_ask_at_once(person: Browser) -> None:
+def test_a_refresh_and_a_new_consent_ask_at_once(person):
     before = asked(person)
     person.site.post("/account/refresh", {"connection": SocialAccount.objects.get().pk})
     assert asked(person) == before + 2, "with the old token, and with the new one"
@@ -50,7 +50,7 @@ def test_a_refresh_and_a_new_consent_ask_at_once(person: Browser) -> None:
     assert asked(person) == before + 3
 
 
-def test_zero_asks_for_every_page(person: Browser, settings: Any) -> None:
+def test_zero_asks_for_every_page(person, settings):
     settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 0
     age(0.5)
     before = asked(person)
@@ -59,14 +59,14 @@ def test_zero_asks_for_every_page(person: Browser, settings: Any) -> None:
 
 
 @pytest.mark.parametrize("state", [State.FAILING, State.NEEDS_SIGN_IN, State.MISCONFIGURED])
-def test_a_connection_in_trouble_is_asked_about(person: Browser, state: State) -> None:
+def test_a_connection_in_trouble_is_asked_about(person, state):
     SipgateToken.objects.update(state=state)
     page = person.site.get("/account")
     view = page.context["views"][0]
     assert view.is_fresh or view.error is not None
 
 
-def test_of_two_connections_only_the_older_answer_is_asked_for(person: Browser) -> None:
+def test_of_two_connections_only_the_older_answer_is_asked_for(person):
     person.sipgate.cookies.clear()
     person.sign_in(person="2000000w0", process="connect")
     person.site.get("/account")
@@ -80,7 +80,7 @@ def test_of_two_connections_only_the_older_answer_is_asked_for(person: Browser) 
     assert asked(person) == before + 1
 
 
-def test_no_token_is_refreshed_for_a_page_that_does_not_ask(person: Browser) -> None:
+def test_no_token_is_refreshed_for_a_page_that_does_not_ask(person):
     row = SipgateToken.objects.get()
     age(30)
     SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))

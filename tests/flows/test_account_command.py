@@ -11,13 +11,11 @@ from django.core.management import CommandError, call_command
 
 from sipgate_provider import tokens
 from sipgate_provider.models import Reason, State
-from tests.conftest import Connect
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_account_refresh_account(connect: Connect, rotator: Rotator) -> None:
+def test_account_refresh_account(connect, rotator):
     connection = connect()
     old = tokens.token(connection).value
     text = shown("person0")
@@ -27,7 +25,7 @@ def test_account_refresh_account(connect: Connect, rotator: Rotator) -> None:
         assert str(secret) not in text
 
 
-def test_a_user_is_found_by_name_address_and_sipgate_id(connect: Connect) -> None:
+def test_a_user_is_found_by_name_address_and_sipgate_id(connect):
     connection = connect()
     connect()
     get_user_model().objects.filter(pk=connection.user_id).update(email="rosa@sipgate.example")
@@ -36,7 +34,7 @@ def test_a_user_is_found_by_name_address_and_sipgate_id(connect: Connect) -> Non
         assert shown(name).count("Refreshed.") == 1, name
 
 
-def test_trouble_is_one_sentence(connect: Connect, rotator: Rotator) -> None:
+def test_trouble_is_one_sentence(connect, rotator):
     with pytest.raises(CommandError, match="No sipgate connection belongs"):
         shown("nobody")
     connect(state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE, age=400)

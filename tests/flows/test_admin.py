@@ -34,9 +34,7 @@ from sipgate_provider.models import (
     State,
     TokenEvent,
 )
-from tests.conftest import Connect
-from tests.journey import Browser, text_of, visitor
-from tests.rotator import Rotator
+from tests.journey import text_of, visitor
 
 User = get_user_model()
 LIST = "/admin/socialaccount/socialaccount/"
@@ -47,7 +45,7 @@ pytestmark = pytest.mark.django_db
 
 
 class TestPages:
-    def test_every_page_of_every_model_opens(self, boss: Client) -> None:
+    def test_every_page_of_every_model_opens(self, boss):
         populate(1)
         now = timezone.now()
         moments = {"created_at": now, "give_up_at": now, "next_attempt_at": now}
@@ -68,7 +66,7 @@ class TestPages:
             assert added.status_code == (200 if may else 403), model
         assert seen >= 6
 
-    def test_the_list_says_who_and_how_it_is_trouble_first(self, boss: Client) -> None:
+    def test_the_list_says_who_and_how_it_is_trouble_first(self, boss):
         populate(1, state=State.ACTIVE)
         populate(1, begin=1, state=State.FAILING, reason=Reason.UNREACHABLE)
         populate(1, begin=2, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
@@ -77,7 +75,7 @@ class TestPages:
             assert word in text, word
         assert re.findall(r"200000\dw0", text) == ["2000002w0", "2000001w0", "2000000w0"]
 
-    def test_queries_do_not_grow_and_ciphertext_is_not_fetched(self, boss: Client) -> None:
+    def test_queries_do_not_grow_and_ciphertext_is_not_fetched(self, boss):
         (pk,) = populate(1)
         before = queries_of(boss, LIST)
         populate(20, begin=1)
@@ -85,7 +83,7 @@ class TestPages:
         for url in (LIST, f"{LIST}{pk}/change/", ENDINGS):
             assert not any('"sealed"' in sql for sql in queries_of(boss, url)), url
 
-    def test_the_page_of_one_says_what_to_do_and_what_happened(self, boss: Client) -> None:
+    def test_the_page_of_one_says_what_to_do_and_what_happened(self, boss):
         (pk,) = populate(1, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         text = text_of(boss.get(f"{LIST}{pk}/change/"))
         for word in ("user0", "Company 0 GmbH", "needs sign-in", "account:read", "connected"):
@@ -96,7 +94,7 @@ class TestPages:
         (address,) = re.findall(r"http://localhost:8080(\S+repair=\S+)", text)
         assert Client(headers={"host": "localhost:8080"}).get(address).status_code == 200
 
-    def test_users_who_ended_access_on_purpose_need_no_attention(self, boss: Client) -> None:
+    def test_users_who_ended_access_on_purpose_need_no_attention(self, boss):
         (pk,) = populate(1, state=State.NEEDS_SIGN_IN, reason=Reason.ENDED_BY_USER)
         populate(1, begin=1, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
         assert uids(boss, "attention=1") == {"2000001w0"}
@@ -104,7 +102,7 @@ class TestPages:
         text = text_of(boss.get(f"{LIST}{pk}/change/"))
         assert ("Nothing." in text, "repair=" in text) == (True, False)
 
-    def test_nothing_that_the_content_security_policy_forbids(self, boss: Client) -> None:
+    def test_nothing_that_the_content_security_policy_forbids(self, boss):
         (pk,) = populate(1)
         for url in ("/admin/", LIST, f"{LIST}{pk}/change/"):
             page = boss.get(url).content.decode()
@@ -113,12 +111,12 @@ class TestPages:
 
 
 class TestSearchAndFilters:
-    def test_search_finds_user_address_uid_and_company(self, boss: Client) -> None:
+    def test_search_finds_user_address_uid_and_company(self, boss):
         populate(3)
         for term in ("2000001", "user1", "user1@example.org", "Company 1"):
             assert uids(boss, f"q={term}") == {"2000001w0"}, term
 
-    def test_filters_of_connections(self, boss: Client) -> None:
+    def test_filters_of_connections(self, boss):
         populate(1, state=State.FAILING, reason=Reason.UNREACHABLE)
         populate(1, begin=1, state_since=timezone.now() - timedelta(days=20))
         yesterday = quote(str(timezone.now() - timedelta(days=1)))
@@ -129,7 +127,7 @@ class TestSearchAndFilters:
         ):
             assert uids(boss, query) == {"2000000w0"}, query
 
-    def test_filters_and_search_of_events(self, boss: Client) -> None:
+    def test_filters_and_search_of_events(self, boss):
         populate(1)
         past = timezone.now() - timedelta(days=60)
         TokenEvent.objects.create(kind="failed", uid="3w0", reference="ABCD2345", at=past)
@@ -143,7 +141,7 @@ class TestSearchAndFilters:
             page = boss.get(f"{EVENTS}?{query}")
             assert [event.uid for event in page.context["cl"].result_list] == [uid], query
 
-    def test_nobody_filters_by_ciphertext(self) -> None:
+    def test_nobody_filters_by_ciphertext(self):
         """An answer to each question would tell the sealed bytes step by step."""
         populate(1)
         sam = staff("view_socialaccount", "view_sipgatetoken", "view_ending")
@@ -157,7 +155,7 @@ class TestSearchAndFilters:
         ):
             assert sam.get(url).status_code == 400, url
 
-    def test_odd_addresses_are_no_server_errors(self, boss: Client) -> None:
+    def test_odd_addresses_are_no_server_errors(self, boss):
         for key in ("4711", "nonsense", "9" * 18, "_5F"):
             assert boss.get(f"{LIST}{key}/change/").status_code in {302, 404}, key
         odd = "attention=x&sipgate_token__state__exact=x&q=%25%27"
@@ -165,14 +163,14 @@ class TestSearchAndFilters:
 
 
 class TestPermissions:
-    def test_staff_without_them_see_nothing(self) -> None:
+    def test_staff_without_them_see_nothing(self):
         (pk,) = populate(1)
         sam = staff()
         assert "2000000w0" not in text_of(sam.get("/admin/"))
         for url in (LIST, f"{LIST}{pk}/change/", EVENTS, ENDINGS):
             assert sam.get(url).status_code in {403, 404}, url
 
-    def test_each_opens_its_own_actions(self) -> None:
+    def test_each_opens_its_own_actions(self):
         populate(1)
         everything = {"refresh", "require_sign_in", "end_access"}
         for name, permission, offered in (
@@ -188,7 +186,7 @@ class TestPermissions:
         row = SipgateToken.objects.get()
         assert (row.state, row.sealed) == (State.ACTIVE, "sealed-with-no-key")
 
-    def test_nobody_gives_a_sipgate_connection_to_somebody_else(self, boss: Client) -> None:
+    def test_nobody_gives_a_sipgate_connection_to_somebody_else(self, boss):
         (pk,) = populate(1)
         thief = User.objects.create_user("thief")
         form = {"user": thief.pk, "provider": "sipgate", "uid": "9w0", "extra_data": '{"a": 1}'}
@@ -199,7 +197,7 @@ class TestPermissions:
         assert changed.status_code == 302
         assert "by signing in" in text_of(boss.post(f"{LIST}{other.pk}/change/", form))
 
-    def test_a_clients_secret_is_written_and_not_shown(self) -> None:
+    def test_a_clients_secret_is_written_and_not_shown(self):
         app = SocialApp.objects.create(provider="sipgate", name="a", client_id="b", secret="s3cr3t")
         assert "s3cr3t" not in ClientForm(instance=app).as_p()
         form = {"provider": "sipgate", "name": "new", "client_id": "b", "settings": "{}"}
@@ -207,7 +205,7 @@ class TestPermissions:
             ClientForm({**form, "secret": secret}, instance=app).save()
             assert (app.name, app.secret) == ("new", kept)
 
-    def test_the_admin_is_entered_through_allauth(self) -> None:
+    def test_the_admin_is_entered_through_allauth(self):
         password = "correct horse battery"
         User.objects.create_superuser("boss", "boss@example.org", password)
         client = Client(headers={"host": "localhost:8080"})
@@ -223,7 +221,7 @@ class TestPermissions:
         client.post(location, {"login": "boss", "password": password})
         assert client.get("/admin/").status_code == 200
 
-    def test_somebody_who_is_no_staff_is_turned_away(self) -> None:
+    def test_somebody_who_is_no_staff_is_turned_away(self):
         client = visitor(User.objects.create_user("visitor"))
         page = client.get("/admin/", follow=True)
         assert page.status_code == 403
@@ -235,14 +233,12 @@ class TestPermissions:
 
 @pytest.mark.django_db(transaction=True)
 class TestActions:
-    def test_refresh(self, boss: Client, connect: Connect) -> None:
+    def test_refresh(self, boss, connect):
         one, other = connect(), connect()
         assert levels(choose(boss, "refresh", one.pk, other.pk)) == ["success", "success"]
         assert set(SipgateToken.objects.values_list("number", flat=True)) == {2}
 
-    def test_a_failure_becomes_a_message(
-        self, boss: Client, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_failure_becomes_a_message(self, boss, connect, rotator):
         good, ended = connect(), connect(state=State.NEEDS_SIGN_IN, reason=Reason.REVOKED)
         told = levels(choose(boss, "refresh", good.pk, ended.pk))
         assert sorted(told) == ["error", "success"]
@@ -250,7 +246,7 @@ class TestActions:
         ((level, text),) = said(choose(boss, "refresh", good.pk))
         assert (level, good.uid in text, "500" in text) == ("error", True, True)
 
-    def test_grave_ones_ask_first(self, boss: Client, connect: Connect) -> None:
+    def test_grave_ones_ask_first(self, boss, connect):
         for action, reason in (
             ("require_sign_in", Reason.SIGN_IN_REQUIRED),
             ("end_access", Reason.REVOKED),
@@ -266,22 +262,20 @@ class TestActions:
             assert connection.uid in TokenEvent.objects.get(kind="admin", actor="boss").uid
             TokenEvent.objects.all().delete()
 
-    def test_at_most_twenty(self, boss: Client) -> None:
+    def test_at_most_twenty(self, boss):
         populate(21)
         ((level, text),) = said(choose(boss, "end_access", *keys(), confirmed="yes"))
         assert (level, "at most 20" in text) == ("error", True)
         assert not SipgateToken.objects.exclude(state=State.ACTIVE).exists()
 
-    def test_atomic_requests_do_not_hold_a_transaction(
-        self, boss: Client, connect: Connect, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_atomic_requests_do_not_hold_a_transaction(self, boss, connect, monkeypatch):
         monkeypatch.setitem(connections["default"].settings_dict, "ATOMIC_REQUESTS", True)
         assert levels(choose(boss, "refresh", connect().pk)) == ["success"]
 
 
 class TestDeletion:
     @pytest.mark.parametrize("what", ["user", "connection"])
-    def test_ends_access_at_sipgate(self, browser: Browser, boss: Client, what: str) -> None:
+    def test_ends_access_at_sipgate(self, browser, boss, what):
         browser.sign_in()
         connection = SocialAccount.objects.get()
         if what == "user":
@@ -295,7 +289,7 @@ class TestDeletion:
         if what == "connection":
             assert TokenEvent.objects.filter(kind="admin", actor="boss").exists()
 
-    def test_of_a_user_needs_permission_for_the_connection_alone(self, browser: Browser) -> None:
+    def test_of_a_user_needs_permission_for_the_connection_alone(self, browser):
         browser.sign_in()
         url = f"/admin/auth/user/{SocialAccount.objects.get().user_id}/delete/"
         few = ("view_user", "delete_user", "delete_emailaddress")
@@ -306,7 +300,7 @@ class TestDeletion:
 
 
 class TestOverview:
-    def test_draws_states_refreshes_and_failures(self, boss: Client) -> None:
+    def test_draws_states_refreshes_and_failures(self, boss):
         now = timezone.now()
         populate(3, last_refreshed_at=now)
         populate(2, begin=10, state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)
@@ -323,13 +317,13 @@ class TestOverview:
         assert uids(boss, unescape(url).partition("?")[2]) == {"2000010w0", "2000011w0"}
 
     @pytest.mark.parametrize("day", ["2026-03-29", "2026-10-25"])
-    def test_the_day_the_clocks_change(self, boss: Client, time_machine: Any, day: str) -> None:
+    def test_the_day_the_clocks_change(self, boss, time_machine, day):
         now = timezone.make_aware(datetime.fromisoformat(f"{day}T15:20:00"))  # made aware here
         time_machine.move_to(now)
         TokenEvent.objects.create(kind="failed", uid="1w0", at=now - timedelta(hours=14))
         assert "0 last refreshed, 1 failures" in text_of(boss.get("/admin/"))
 
-    def test_german_numbers_do_not_break_the_drawing(self, boss: Client) -> None:
+    def test_german_numbers_do_not_break_the_drawing(self, boss):
         populate(3)
         page = boss.get("/admin/", headers={"accept-language": "de"}).content.decode()
         assert "sipgate-Verbindungen" in page

@@ -21,7 +21,7 @@ CALLBACK = "/oauth?error=access_denied&state=x"
 
 
 @pytest.mark.parametrize("forced", [None, "/crm"], ids=["SCRIPT_NAME", "FORCE_SCRIPT_NAME"])
-def test_the_callback_is_found(settings: Any, forced: str | None) -> None:
+def test_the_callback_is_found(settings, forced):
     settings.FORCE_SCRIPT_NAME = forced
     environment = RequestFactory(headers={"host": HOST}).get(CALLBACK).environ
     if not forced:
@@ -32,7 +32,7 @@ def test_the_callback_is_found(settings: Any, forced: str | None) -> None:
     assert b"The sign-in was cancelled" in body
 
 
-def test_sipgate_is_told_the_whole_address(client: Any) -> None:
+def test_sipgate_is_told_the_whole_address(client):
     begun = client.post("/accounts/sipgate/login/", headers={"host": HOST})
     query = parse_qs(urlsplit(begun.headers["Location"]).query)
     assert query["redirect_uri"] == [f"http://{HOST}/crm/oauth"]

@@ -13,7 +13,6 @@ from django.test import Client
 from django.urls import include, path
 
 from sipgate_provider import tokens
-from tests.flows.conftest import AskFor
 from tests.journey import HOST, Browser
 
 urlpatterns = [
@@ -22,7 +21,7 @@ urlpatterns = [
 ]
 
 
-def test_requests_of_a_sign_in(browser: Browser, ask_for: AskFor) -> None:
+def test_requests_of_a_sign_in(browser, ask_for):
     for scope, most in ((["account:read"], 2), (["account:read", "users:read"], 3)):
         ask_for(*scope)
         browser.sign_in()
@@ -33,9 +32,7 @@ def test_requests_of_a_sign_in(browser: Browser, ask_for: AskFor) -> None:
 
 
 @pytest.mark.urls(__name__)
-def test_queries_of_a_callback(
-    browser: Browser, statements: Counter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_queries_of_a_callback(browser, statements, monkeypatch):
     """A known user's sign-in, beside that of allauth's dummy provider, which stores no token, on
     the same site."""
     monkeypatch.setitem(registry.provider_map, "dummy", DummyProvider)
@@ -53,7 +50,7 @@ def test_queries_of_a_callback(
     assert len(statements) <= beside + 12, "\n".join(statements)
 
 
-def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> None:
+def test_queries_of_the_account_page(browser, statements):
     browser.sign_in()
     assert browser.site.get("/account").status_code == 200
     statements.clear()
@@ -62,9 +59,7 @@ def test_queries_of_the_account_page(browser: Browser, statements: Counter) -> N
     assert len(own) <= 3, "connections, name, addresses\n" + "\n".join(own)
 
 
-def test_queries_of_pages_with_known_data(
-    browser: Browser, statements: Counter, settings: Any
-) -> None:
+def test_queries_of_pages_with_known_data(browser, statements, settings):
     settings.SIPGATE_ACCOUNT_MAX_AGE_SECONDS = 60
     browser.sign_in()
     browser.site.get("/account")

@@ -24,10 +24,9 @@ from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import session
 from sipgate_provider.values import CallStatus, Direction, EntryType, FaxStatus
 from sipgate_sandbox.launch import Running
-from tests.conftest import Connect
-from tests.flows.conftest import AskFor, Secrets
+from tests.flows.conftest import AskFor
 from tests.journey import Browser
-from tests.scripted_server import Answer, Asked, ScriptedServer
+from tests.scripted_server import Answer, ScriptedServer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,7 +35,7 @@ PDF = b"%PDF-sandbox" * 1024 * 256
 
 
 class TestWhose:
-    def test_of_several_connections_the_oldest(self, connect: Connect) -> None:
+    def test_of_several_connections_the_oldest(self, connect):
         oldest, other = connect(product_line="NEO_PBX"), connect()
         SocialAccount.objects.filter(pk=other.pk).update(user=oldest.user)
         assert SipgateClient.for_user(oldest.user).connection == oldest
@@ -46,7 +45,7 @@ class TestWhose:
         assert (client.connection, client.user_id) == (oldest, "w0")
         assert (repr(client), client.product_line) == (f"<SipgateClient {oldest.uid}>", "NEO_PBX")
 
-    def test_of_nobody(self, connect: Connect) -> None:
+    def test_of_nobody(self, connect):
         alone = User.objects.create(username="alone")
         foreign = SocialAccount.objects.create(user=alone, provider="github", uid="1w0")
         for nobody in (alone, AnonymousUser()):
@@ -64,7 +63,7 @@ class TestWhose:
 
 
 class TestReading:
-    def test_values(self, client: SipgateClient) -> None:
+    def test_values(self, client):
         assert client.identity().uid == client.connection.uid == "1000000w0"
         assert client.account().product == "TEAM"
         assert client.balance().amount == Decimal("12.34")
@@ -74,7 +73,7 @@ class TestReading:
         assert len({number.number for number in client.numbers()}) == 25
         assert len(list(client.numbers(limit=3))) == 3
 
-    def test_history(self, client: SipgateClient) -> None:
+    def test_history(self, client):
         entries = list(client.history())
         assert [entry.id for entry in entries] == [str(1000 + number) for number in range(23)]
         call = entries[0]
@@ -83,7 +82,7 @@ class TestReading:
         assert (call.duration, call.call_status) == (61, CallStatus.SUCCESS)
         assert client.history_entry("1000") == call
 
-    def test_filters_of_the_history(self, client: SipgateClient) -> None:
+    def test_filters_of_the_history(self, client):
         every = list(client.history()) + list(client.history(archived=True))
         since = datetime(2025, 12, 31, 23, tzinfo=UTC)
         missed = (Direction.MISSED_INCOMING, "MISSED_OUTGOING")
@@ -104,9 +103,7 @@ class TestReading:
         assert len(list(client.history(archived=True))) == 7
         assert [one.id for one in client.history(limit=2)] == ["1000", "1001"]
 
-    def test_filters_that_cannot_be_meant_are_not_sent(
-        self, client: SipgateClient, sandbox: Running
-    ) -> None:
+    def test_filters_that_cannot_be_meant_are_not_sent(self, client, sandbox):
         """sipgate would leave out what it does not know, and send the whole history."""
         naive = datetime(2026, 1, 1)  # noqa: DTZ001  # the mistake
         for wrong in ({"types": ["CALLS"]}, {"directions": "IN"}, {"since": naive}):
@@ -116,9 +113,7 @@ class TestReading:
             client.history(typs=["CALL"])  # type: ignore[call-arg]  # the mistake
         assert asked(sandbox, "GET v2/history") == 0
 
-    def test_pages_are_asked_for_when_they_are_needed(
-        self, client: SipgateClient, sandbox: Running
-    ) -> None:
+    def test_pages_are_asked_for_when_they_are_needed(self, client, sandbox):
         entries = client.iterate("/history", page_size=10)
         assert asked(sandbox, "GET v2/history") == 0
         assert [next(entries)["id"] for _ in range(10)][-1] == "1009"
@@ -128,12 +123,12 @@ class TestReading:
             with pytest.raises(ValueError, match="page_size"):
                 client.iterate("/numbers", **wrong)
 
-    def test_archiving_while_reading_leaves_nothing_out(self, client: SipgateClient) -> None:
+    def test_archiving_while_reading_leaves_nothing_out(self, client):
         for entry in client.iterate("/history", page_size=10):
             client.update_history_entry(entry["id"], archived=True)
         assert list(client.history()) == []
 
-    def test_ids_stay_ids(self, client: SipgateClient) -> None:
+    def test_ids_stay_ids(self, client):
         with pytest.raises(errors.NotFound):
             client.user("w99")
         with pytest.raises(ValueError, match="id"):
@@ -141,7 +136,7 @@ class TestReading:
         with pytest.raises(ValueError, match="below the API base"):
             client.get("https://evil.example/")
 
-    def test_a_token_without_a_connection(self, client: SipgateClient) -> None:
+    def test_a_token_without_a_connection(self, client):
         token = tokens.token(client.connection)
         direct = TokenClient(token.value, scopes=token.scopes)
         assert (direct.identity().sub, direct.user("w0").firstname) == ("w0", "Rosa")
@@ -149,20 +144,20 @@ class TestReading:
 
 
 class TestDoing:
-    def test_marks_and_archives_an_entry(self, client: SipgateClient) -> None:
+    def test_marks_and_archives_an_entry(self, client):
         client.update_history_entry("1000", read=False, starred=False, note="call back")
         client.update_history_entry("1001", archived=True)
         entry = client.history_entry("1000")
         assert (entry.read, entry.starred, entry.note) == (False, False, "call back")
         assert client.history_entry("1001").archived is True
 
-    def test_dials(self, client: SipgateClient) -> None:
+    def test_dials(self, client):
         session_id = client.dial("e0", "+4915799912345", caller_id="+49211990001")
         call = client.history_entry(session_id)
         assert call.direction == Direction.OUTGOING
         assert (call.source, call.target) == ("+49211990001", "+4915799912345")
 
-    def test_dials_on_neo(self, browser: Browser, ask_for: AskFor) -> None:
+    def test_dials_on_neo(self, browser, ask_for):
         ask_for(*SCOPES, "rtcm:write")
         browser.sign_in(person="7000000w0")
         client = SipgateClient(SocialAccount.objects.get())
@@ -173,7 +168,7 @@ class TestDoing:
         assert raised.value.code == "classic_required"
         assert "booked" not in str(raised.value)
 
-    def test_sends_an_sms(self, client: SipgateClient) -> None:
+    def test_sends_an_sms(self, client):
         client.send_sms("+4915799912345", "Hello!")
         client.send_sms(
             "+4915799912345", "Later", sms_id="s0", send_at=datetime.now(UTC) + timedelta(hours=1)
@@ -183,14 +178,14 @@ class TestDoing:
         with pytest.raises(ValueError, match="time zone"):
             client.send_sms("+49", "x", send_at=datetime(2026, 1, 1))  # noqa: DTZ001  # the mistake
 
-    def test_sends_a_fax_and_tells_how_far_it_is(self, client: SipgateClient) -> None:
+    def test_sends_a_fax_and_tells_how_far_it_is(self, client):
         session_id = client.send_fax("+4921112345678", b"%PDF-1.7", filename="letter.pdf")
         seen = [client.fax_status(session_id) for _ in range(3)]
         assert seen == [FaxStatus.PENDING, FaxStatus.SENDING, FaxStatus.SENT]
         with pytest.raises(ValueError, match="larger"):
             client.send_fax("+4921112345678", b"x" * 22_000_000)
 
-    def test_keeps_contacts(self, client: SipgateClient) -> None:
+    def test_keeps_contacts(self, client):
         (ada,) = client.contacts()
         client.create_contact("Otto", numbers=["+4915799912345"], emails=["o@otto.example"])
         (otto,) = client.contacts(numbers=["+4915799912345"])
@@ -201,7 +196,7 @@ class TestDoing:
         assert [one.scope for one in client.contacts()] == ["PRIVATE", "SHARED"]
         assert len(list(client.contacts(limit=1))) == 1
 
-    def test_says_why_sipgate_does_not_do_it(self, client: SipgateClient) -> None:
+    def test_says_why_sipgate_does_not_do_it(self, client):
         with pytest.raises(errors.RequestFailed) as raised:
             client.send_sms("01579 9912345", "Hello!")
         assert "recipient" in raised.value.detail
@@ -213,14 +208,12 @@ class TestDoing:
 
 
 class TestTrouble:
-    def test_one_401_is_healed_by_one_refresh(
-        self, client: SipgateClient, sandbox: Running
-    ) -> None:
+    def test_one_401_is_healed_by_one_refresh(self, client, sandbox):
         sandbox.control.fault("unauthorized", on="api")
         client.post("/contacts", json={"scope": "PRIVATE"})
         assert (asked(sandbox, "refresh"), asked(sandbox, "POST v2/contacts")) == (1, 1)
 
-    def test_a_second_401_reaches_the_caller(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_a_second_401_reaches_the_caller(self, client, sandbox):
         sandbox.control.fault("unauthorized", on="account", times=None)
         for _ in range(2):
             with pytest.raises(errors.AccessRejected) as raised:
@@ -228,9 +221,7 @@ class TestTrouble:
             assert raised.value.status == 401
         assert asked(sandbox, "refresh") == 1, "a new token would not get better by another refresh"
 
-    def test_a_missing_scope_is_named(
-        self, browser: Browser, sandbox: Running, ask_for: AskFor
-    ) -> None:
+    def test_a_missing_scope_is_named(self, browser, sandbox, ask_for):
         ask_for("account:read")
         browser.sign_in()
         with pytest.raises(errors.MissingPermission) as raised:
@@ -238,9 +229,7 @@ class TestTrouble:
         assert raised.value.scopes == ("sessions:write", "sessions:sms:write")
         assert asked(sandbox, "refresh") == 0, "a 403 is not healed by a new token"
 
-    def test_no_report_of_an_error_holds_a_token(
-        self, client: SipgateClient, sandbox: Running, secrets: Secrets
-    ) -> None:
+    def test_no_report_of_an_error_holds_a_token(self, client, sandbox, secrets):
         """What Django mails or shows of an exception: text, local variables, chained causes."""
         secrets.learn("access token", tokens.token(client.connection).value)
         for ask in (client.account, lambda: client.download("/documents/a.pdf", FullDisk())):
@@ -254,20 +243,20 @@ class TestTrouble:
 
 
 class TestDownload:
-    def test_of_a_fax(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_of_a_fax(self, client, sandbox):
         sandbox.control.fault("unauthorized", on="api")
         fax = next(client.history(types="FAX"))
         client.download(fax.document_url, file := io.BytesIO())
         assert file.getvalue() == PDF
         assert len(PDF) > session.LONGEST_BODY, "larger than any answer may be"
 
-    def test_of_a_document_that_is_not_there(self, client: SipgateClient, sandbox: Running) -> None:
+    def test_of_a_document_that_is_not_there(self, client, sandbox):
         sandbox.control.fault("forbidden", on="api")
         with pytest.raises(errors.MissingPermission) as raised:
             client.download("/documents/fax.pdf", file := io.BytesIO())
         assert (raised.value.endpoint, file.getvalue()) == ("GET /documents/{id}", b"")
 
-    def test_the_token_goes_to_the_api_only(self, connect: Connect, settings: Any) -> None:
+    def test_the_token_goes_to_the_api_only(self, connect, settings):
         client = SipgateClient(connect())
         with ScriptedServer() as server:
             settings.SIPGATE_API_URL = server.api_url
@@ -287,15 +276,13 @@ class TestDownload:
         assert asked.headers["accept"] == "*/*"
 
 
-def test_async_callers_wait_side_by_side_and_connections_are_given_back(
-    client: SipgateClient, sandbox: Running
-) -> None:
+def test_async_callers_wait_side_by_side_and_connections_are_given_back(client, sandbox):
     opened: list[Any] = []
 
-    def note(connection: Any, **_kwargs: Any) -> None:
+    def note(connection, **_kwargs):
         opened.append(connection)
 
-    async def journey() -> list[Any]:
+    async def journey():
         return await asyncio.gather(*(in_thread(client.account)() for _ in range(8)))
 
     sandbox.control.fault("slow", on="account", seconds=0.5, times=8)
@@ -311,12 +298,10 @@ def test_async_callers_wait_side_by_side_and_connections_are_given_back(
     assert all(wrapper.connection is None for wrapper in opened)
 
 
-def test_no_database_connection_is_held_while_sipgate_is_asked(
-    connect: Connect, settings: Any
-) -> None:
+def test_no_database_connection_is_held_while_sipgate_is_asked(connect, settings):
     mine, held = connections["default"], []
 
-    def answer(asked: Asked) -> Answer:
+    def answer(asked):
         held.append(mine.connection is not None)
         return Answer(data={})
 

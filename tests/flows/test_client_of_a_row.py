@@ -13,8 +13,6 @@ from allauth.socialaccount.models import SocialApp
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
-from tests.conftest import Connect
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,29 +22,25 @@ HERE, THERE = "1000000-1-here:third-party", "2000000-1-there:third-party"
 class TestSeveralClients:
     """``SocialApp`` has one for each Django site, and they share a database."""
 
-    def test_each_row_is_refreshed_by_its_own(self, connect: Connect, several: None) -> None:
+    def test_each_row_is_refreshed_by_its_own(self, connect, several):
         for client_id in (HERE, THERE):
             connection = connect(age=400, client_id=client_id)
             assert tokens.client(tokens.load(connection.pk)).client_id == client_id
             assert tokens.token(connection).number == 2
             assert tokens.load(connection.pk).client_id == client_id
 
-    def test_access_is_ended_by_the_rows_own(
-        self, connect: Connect, rotator: Rotator, several: None
-    ) -> None:
+    def test_access_is_ended_by_the_rows_own(self, connect, rotator, several):
         connect(client_id=THERE).delete()
         assert tokens.errands.wait_idle(10)
         assert rotator.counts()["revoke"] == 1
 
-    def test_which_one_is_meant_without_a_site_is_asked_with_a_cure(
-        self, connect: Connect, several: None
-    ) -> None:
+    def test_which_one_is_meant_without_a_site_is_asked_with_a_cure(self, connect, several):
         with pytest.raises(errors.Misconfigured, match="Keep one for each site") as caught:
             tokens.token(connect(age=400))
         for app in SocialApp.objects.all():
             assert f"{app.client_id} (SocialApp {app.pk})" in caught.value.message
 
-    def test_with_sites_it_is_that_of_this_site(self) -> None:
+    def test_with_sites_it_is_that_of_this_site(self):
         done = subprocess.run(
             [sys.executable, "-c", WITH_SITES],
             env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
@@ -59,9 +53,7 @@ class TestSeveralClients:
 
 
 class TestOtherClient:
-    def test_its_tokens_are_not_sent_and_work_again_when_it_is_back(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_its_tokens_are_not_sent_and_work_again_when_it_is_back(self, connect, rotator):
         connection = connect(age=400, client_id=THERE)
         for _ in range(2):
             with pytest.raises(errors.Misconfigured, match=f"another client .{THERE}"):

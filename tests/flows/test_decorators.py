@@ -37,23 +37,21 @@ CONNECT = {"path": "/accounts/sipgate/login/", "process": "connect"}
 
 
 class TestAdmitted:
-    def test_view_has_a_client(self, signed_in: Browser) -> None:
+    def test_view_has_a_client(self, signed_in):
         for path in PLAIN:
             response = signed_in.site.get(path)
             assert response.json()["company"] == "Rosenduft Gartenbau GmbH", path
 
-    def test_costs_one_query_before_the_view(
-        self, signed_in: Browser, django_assert_num_queries: Any
-    ) -> None:
+    def test_costs_one_query_before_the_view(self, signed_in, django_assert_num_queries):
         signed_in.site.get("/company")
         with django_assert_num_queries(4):  # session, user, connection, and the client's token
             signed_in.site.get("/company")
 
-    def test_scope_of_a_parent_suffices(self, signed_in: Browser) -> None:
+    def test_scope_of_a_parent_suffices(self, signed_in):
         SipgateToken.objects.update(scope="account:read sessions:write")
         assert signed_in.site.get("/class/sms", headers=JSON).status_code == 200
 
-    def test_async_view_does_not_block_the_loop(self, signed_in: Browser) -> None:
+    def test_async_view_does_not_block_the_loop(self, signed_in):
         signed_in.sandbox.control.fault("slow", on="account", seconds=0.5)
         answer = json.loads(get_async(signed_in, "/company-async").content)
         assert answer["company"] == "Rosenduft Gartenbau GmbH"
@@ -61,13 +59,13 @@ class TestAdmitted:
 
 
 class TestAnonymous:
-    def test_browser_goes_to_the_login_page(self, browser: Browser) -> None:
+    def test_browser_goes_to_the_login_page(self, browser):
         takes_both = "text/html,application/xhtml+xml,application/json;q=0.9,*/*;q=0.8"
         for path in PLAIN + SCOPED:
             response = browser.site.get(f"{path}?a=1&b=2", headers={"accept": takes_both})
             assert sent_to(response) == {"path": LOGIN, "next": f"{path}?a=1&b=2"}
 
-    def test_program_gets_a_document(self, browser: Browser) -> None:
+    def test_program_gets_a_document(self, browser):
         for headers in (
             JSON,
             {"accept": "*/*"},
@@ -83,7 +81,7 @@ class TestAnonymous:
                 assert response.json()["action"] == LOGIN
                 assert "no-store" in response.headers["Cache-Control"]
 
-    def test_with_login_required_for_everything(self, browser: Browser, settings: Any) -> None:
+    def test_with_login_required_for_everything(self, browser, settings):
         auth = "django.contrib.auth.middleware"
         at = settings.MIDDLEWARE.index(f"{auth}.AuthenticationMiddleware") + 1
         more = [f"{auth}.LoginRequiredMiddleware"]
@@ -97,7 +95,7 @@ class TestAnonymous:
 
 
 class TestNotConnected:
-    def test_one_connects_and_comes_back(self, local: Browser) -> None:
+    def test_one_connects_and_comes_back(self, local):
         document = is_document(local.site.get("/company", headers=JSON), "not_connected")
         assert "process=connect" in document["action"]
         response = local.site.get("/company?a=1&b=2")
@@ -108,21 +106,19 @@ class TestNotConnected:
         assert arrive(local, back) == ("/company?a=1&b=2", 200)
         assert SocialAccount.objects.get().user.username == "local"
 
-    def test_needed_scope_is_asked_for_in_the_same_consent(self, local: Browser) -> None:
+    def test_needed_scope_is_asked_for_in_the_same_consent(self, local):
         authorize, _ = go_through(local, local.site.get("/sms"))
         assert asked_for(authorize) == {"account:read", SMS}
         assert local.site.get("/sms").content == b"sent"
 
-    def test_a_site_without_sign_in_is_told_what_to_add(
-        self, local: Browser, settings: Any
-    ) -> None:
+    def test_a_site_without_sign_in_is_told_what_to_add(self, local, settings):
         settings.ROOT_URLCONF = (urls.path("company", company),)
         with pytest.raises(ImproperlyConfigured, match=r'include\("allauth.urls"\)'):
             local.site.get("/company")
 
 
 class TestNeedsSignIn:
-    def test_one_signs_in_again_and_comes_back(self, signed_in: Browser) -> None:
+    def test_one_signs_in_again_and_comes_back(self, signed_in):
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REJECTED)
         is_document(signed_in.site.get("/company", headers=JSON), "needs_sign_in")
         response = signed_in.site.get("/company?a=1")
@@ -131,13 +127,13 @@ class TestNeedsSignIn:
         assert signed_in.site.get("/company?a=1").status_code == 200
         assert SipgateToken.objects.get().state == State.ACTIVE
 
-    def test_session_that_turns_out_to_be_over(self, signed_in: Browser) -> None:
+    def test_session_that_turns_out_to_be_over(self, signed_in):
         signed_in.sandbox.control.kill_session()
         age(400)
         assert sent_to(signed_in.site.get("/company"))["path"] == CONNECT["path"]
         assert sent_to(get_async(signed_in, "/company-async"))["path"] == CONNECT["path"]
 
-    def test_ending_inside_the_view_is_a_page(self, signed_in: Browser) -> None:
+    def test_ending_inside_the_view_is_a_page(self, signed_in):
         signed_in.sandbox.control.kill_session()
         response = signed_in.site.get("/company?a=1")
         assert response.status_code == 403
@@ -146,7 +142,7 @@ class TestNeedsSignIn:
 
 
 class TestScope:
-    def test_one_more_consent_and_back(self, signed_in: Browser) -> None:
+    def test_one_more_consent_and_back(self, signed_in):
         """The whole journey: page, connect page, sipgate, page."""
         response = signed_in.site.get("/sms?to=1&text=2")
         back = "/sms?to=1&text=2&sipgate_asked=1"
@@ -161,14 +157,12 @@ class TestScope:
         assert set(SipgateToken.objects.get().scopes) == {"account:read", SMS}
         assert signed_in.sandbox.control.state()["POST v2/sessions/sms"] == 1
 
-    def test_what_was_granted_before_is_kept(self, signed_in: Browser) -> None:
+    def test_what_was_granted_before_is_kept(self, signed_in):
         SipgateToken.objects.update(scope="account:read numbers:read")
         authorize, _ = go_through(signed_in, signed_in.site.get("/class/sms"))
         assert asked_for(authorize) == {"account:read", "numbers:read", SMS}
 
-    def test_consent_without_the_scope_does_not_end_in_circles(
-        self, signed_in: Browser, settings: Any
-    ) -> None:
+    def test_consent_without_the_scope_does_not_end_in_circles(self, signed_in, settings):
         settings.SOCIALACCOUNT_LOGIN_ON_GET = True  # nothing but our guard is in the way then
         signed_in.sandbox.control.fault("change", on="token", value={"scope": "account:read"})
         started = signed_in.site.get(signed_in.site.get("/sms?to=1").headers["Location"])
@@ -183,14 +177,14 @@ class TestScope:
         assert SMS in asked_for(authorize)
         assert arrive(signed_in, back.headers["Location"])[1] == 200
 
-    def test_after_a_denied_consent_one_may_try_again(self, signed_in: Browser) -> None:
+    def test_after_a_denied_consent_one_may_try_again(self, signed_in):
         _, answer = go_through(signed_in, signed_in.site.get("/sms"), allow=False)
         assert answer.status_code == 401
         assert signed_in.site.get("/company").status_code == 200, "what there was still works"
         _, back = go_through(signed_in, signed_in.site.get("/sms"))
         assert arrive(signed_in, back.headers["Location"])[1] == 200
 
-    def test_after_a_posted_form_one_comes_back_to_it(self, signed_in: Browser) -> None:
+    def test_after_a_posted_form_one_comes_back_to_it(self, signed_in):
         for referrer, back in [
             (f"http://{HOST}/form?x=1", "/form?x=1"),
             (f"http://{HOST}", "/"),
@@ -204,7 +198,7 @@ class TestScope:
             assert sent_to(response) == CONNECT | {"next": back}, referrer
         assert "POST v2/sessions/sms" not in signed_in.sandbox.control.state()
 
-    def test_program_gets_a_document_whose_action_asks_for_it(self, signed_in: Browser) -> None:
+    def test_program_gets_a_document_whose_action_asks_for_it(self, signed_in):
         headers = {**JSON, "referer": f"http://{HOST}/page?x=1"}
         for path in SCOPED:
             response = signed_in.site.get(path, headers=headers)
@@ -213,9 +207,7 @@ class TestScope:
             started = signed_in.site.post(action)
             assert asked_for(started.headers["Location"]) == {"account:read", SMS}
 
-    def test_rejection_inside_the_view_names_the_scope_and_asks_for_it(
-        self, signed_in: Browser
-    ) -> None:
+    def test_rejection_inside_the_view_names_the_scope_and_asks_for_it(self, signed_in):
         response = signed_in.site.get("/numbers")
         page = response.content.decode()
         assert (response.status_code, "numbers:read" in page) == (403, True)
@@ -224,7 +216,7 @@ class TestScope:
         assert back.headers["Location"] == "/numbers"
         assert len(signed_in.site.get("/numbers").json()["numbers"]) == 25
 
-    def test_what_is_not_booked_is_not_asked_for(self, signed_in: Browser) -> None:
+    def test_what_is_not_booked_is_not_asked_for(self, signed_in):
         signed_in.sandbox.control.fault("forbidden", on="account")
         page = signed_in.site.get("/company").content.decode()
         assert "Not available for this sipgate account" in page
@@ -232,7 +224,7 @@ class TestScope:
 
 
 class TestTrouble:
-    def test_error_in_the_view_is_a_problem(self, signed_in: Browser, caplog: Any) -> None:
+    def test_error_in_the_view_is_a_problem(self, signed_in, caplog):
         for path in PLAIN:
             for headers in ({}, JSON):
                 signed_in.sandbox.control.fault("unknown-error", on="account", times=2)
@@ -245,21 +237,19 @@ class TestTrouble:
                 assert headers or f'<a href="{path}"' in page, "a button tries it again"
                 assert (kind == "application/problem+json") == bool(headers)
 
-    def test_other_errors_stay_what_they_are(self, signed_in: Browser, monkeypatch: Any) -> None:
+    def test_other_errors_stay_what_they_are(self, signed_in, monkeypatch):
         monkeypatch.setattr("sipgate_provider.client.SipgateClient.account", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             signed_in.site.get("/company")
 
 
 class TestTransactions:
-    def test_trouble_rolls_back_what_the_view_wrote(self, signed_in: Browser, atomic: None) -> None:
+    def test_trouble_rolls_back_what_the_view_wrote(self, signed_in, atomic):
         assert signed_in.site.post("/write-and-fail").status_code == 502
         assert not User.objects.filter(username="written by the view").exists()
 
     @pytest.mark.parametrize("path", ["/company", "/never-atomic"])
-    def test_ending_token_is_refreshed_before_the_transaction(
-        self, signed_in: Browser, atomic: None, path: str
-    ) -> None:
+    def test_ending_token_is_refreshed_before_the_transaction(self, signed_in, atomic, path):
         age(400)
         response = signed_in.site.get(path)
         assert response.status_code == 200
@@ -274,7 +264,7 @@ class TestTags:
         assert response.status_code == 200
         return response.content.decode()
 
-    def test_nobody(self, browser: Browser) -> None:
+    def test_nobody(self, browser):
         next_url = "&amp;next=%2Fthere%3Fx%3D1%26y%3D2"
         page = self.page(browser)
         assert ("state: none" in page, "usable: no" in page) == (True, True)
@@ -284,7 +274,7 @@ class TestTags:
         assert "state: none" in page
         assert f"url: /accounts/sipgate/login/?process=connect{next_url}" in page
 
-    def test_lacking_scope_and_the_button_that_asks_for_it(self, signed_in: Browser) -> None:
+    def test_lacking_scope_and_the_button_that_asks_for_it(self, signed_in):
         page = self.page(signed_in)
         assert f"state: lacks {SMS}" in page
         assert "uid: 1000000w0 usable: no" in page
@@ -298,9 +288,7 @@ class TestTags:
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
         assert "state: ended" in self.page(signed_in)
 
-    def test_wish_of_a_button_is_for_one_user(
-        self, signed_in: Browser, another_browser: Browser
-    ) -> None:
+    def test_wish_of_a_button_is_for_one_user(self, signed_in, another_browser):
         action = re.search(r'action="([^"]*)"', self.page(signed_in))
         started = another_browser.site.post(unescape(action[1]))
         assert asked_for(started.headers["Location"]) == {"account:read"}
@@ -308,9 +296,7 @@ class TestTags:
             started = another_browser.start(query=f"&sipgate_scopes={forged}")
             assert asked_for(started) == {"account:read"}, forged
 
-    def test_connections_are_read_once(
-        self, signed_in: Browser, django_assert_num_queries: Any
-    ) -> None:
+    def test_connections_are_read_once(self, signed_in, django_assert_num_queries):
         self.page(signed_in)
         with django_assert_num_queries(3):  # session, user, connections
             self.page(signed_in)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,8 +20,6 @@ from sipgate_provider import errors, scopes, tokens
 from sipgate_provider.models import ClientPause, Ending, Reason, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.findings import Finding, Severity
-from sipgate_sandbox.launch import Running
-from tests.conftest import Connect
 from tests.processes import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,7 +30,7 @@ OIDC = "/auth/realms/third-party/protocol/openid-connect"
 
 
 class TestNothingWrong:
-    def test_all_is_well_and_asking_changes_nothing(self, sandbox: Running) -> None:
+    def test_all_is_well_and_asking_changes_nothing(self, sandbox):
         assert findings() == {}
         names = {finding.check for finding in doctor.diagnose()}
         assert {"versions", "checks", "client", "database", "keys", "connections"} <= names
@@ -42,47 +39,43 @@ class TestNothingWrong:
         state = sandbox.control.state()
         assert (state["reuses"], state["rotations"], state["sessions_alive"]) == (0, 0, 0)
 
-    def test_offline_asks_nobody(self, sandbox: Running) -> None:
+    def test_offline_asks_nobody(self, sandbox):
         assert findings(offline=True) == {}
         state = sandbox.control.state()
         assert (state.get("auth", 0), state.get("refresh", 0)) == (0, 0)
 
-    def test_without_a_redirect_uri_a_sign_in_cannot_be_tried(
-        self, sandbox: Running, settings: Any
-    ) -> None:
+    def test_without_a_redirect_uri_a_sign_in_cannot_be_tried(self, sandbox, settings):
         settings.SIPGATE_REDIRECT_URI = ""
         names = {finding.check for finding in doctor.diagnose()}
         assert ("sipgate.token" in names, "sipgate.authorization" in names) == (True, False)
 
-    def test_a_line_that_was_not_tested_is_a_remark(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_line_that_was_not_tested_is_a_remark(self, monkeypatch):
         monkeypatch.setattr("allauth.__version__", "66.1.2")
         (found,) = (one for one in doctor.diagnose(offline=True) if "untested" in one.check)
         assert (found.severity, found.found[:14]) == (OK, "allauth 66.1.2")
 
 
 class TestWhatSipgateSays:
-    def test_the_client_is_unknown(self, sandbox: Running, settings: Any) -> None:
+    def test_the_client_is_unknown(self, sandbox, settings):
         use_client(settings, "2000000-1-unknown:third-party", "sandbox-secret")
         found = findings()
         assert "does not know this client" in found["sipgate.authorization"].found
         assert "client_id" in found["sipgate.authorization"].cure
         assert "client_id" in found["sipgate.token"].cure
 
-    def test_the_secret_is_wrong(self, sandbox: Running, settings: Any) -> None:
+    def test_the_secret_is_wrong(self, sandbox, settings):
         use_client(settings, "1000000-1-sandbox:third-party", "another-secret")
         found = findings()
         assert [*found] == ["sipgate.token"]
         assert found["sipgate.token"].cure.startswith("Compare secret in SOCIALACCOUNT_PROVIDERS")
 
-    def test_the_redirect_uri_is_not_registered(self, sandbox: Running, settings: Any) -> None:
+    def test_the_redirect_uri_is_not_registered(self, sandbox, settings):
         settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
         found = findings()
         assert [*found] == ["sipgate.authorization"]
         assert "http://127.0.0.1:8080/oauth" in found["sipgate.authorization"].cure
 
-    def test_scopes_of_settings_and_code(
-        self, sandbox: Running, settings: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_scopes_of_settings_and_code(self, sandbox, settings, monkeypatch):
         settings.SIPGATE_SCOPE = ["account:read", "nonsense:read"]
         monkeypatch.setattr(scopes, "_needed", {"odd:read": {"crm.views.calls"}})
         found = findings()
@@ -90,13 +83,13 @@ class TestWhatSipgateSays:
         assert "may not ask for nonsense:read:" in found["sipgate.scopes"].found
         assert "odd:read, which crm.views.calls needs" in found["sipgate.scopes.code"].found
 
-    def test_offline_access_is_a_remark(self, sandbox: Running, settings: Any) -> None:
+    def test_offline_access_is_a_remark(self, sandbox, settings):
         for allowed in (True, False):
             sandbox.control.change_client(scopes=None if allowed else ["account:read"])
             found = {one.check: one for one in doctor.diagnose()}["sipgate.offline_access"]
             assert (found.severity, "may not" in found.found) == (OK, not allowed)
 
-    def test_an_address_is_wrong(self, sandbox: Running, settings: Any) -> None:
+    def test_an_address_is_wrong(self, sandbox, settings):
         for name, value, check in (
             ("SIPGATE_AUTH_URL", f"{OIDC}/authx", "sipgate.authorization"),
             ("SIPGATE_TOKEN_URL", f"{OIDC}/tokens", "sipgate.token"),
@@ -107,7 +100,7 @@ class TestWhatSipgateSays:
             assert ("HTTP 404" in found.found, name in found.cure) == (True, True), found
             setattr(settings, name, former)
 
-    def test_an_endpoint_cannot_be_reached(self, settings: Any) -> None:
+    def test_an_endpoint_cannot_be_reached(self, settings):
         settings.SIPGATE_AUTH_URL = f"https://nowhere.invalid{OIDC}/auth"
         with socket.create_server(("127.0.0.1", 0)) as server:
             closed = server.getsockname()[1]
@@ -120,18 +113,18 @@ class TestWhatSipgateSays:
 
 
 class TestClient:
-    def test_there_is_none(self, settings: Any) -> None:
+    def test_there_is_none(self, settings):
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {}}
         found = findings()
         assert [*found] == ["client"]
         assert "No sipgate client" in found["client"].found
 
-    def test_half_of_one(self, settings: Any) -> None:
+    def test_half_of_one(self, settings):
         for client_id, secret, words in (("", "s3cr3t", "client_id in"), ("x", "", "secret in")):
             use_client(settings, client_id, secret)
             assert findings(offline=True)["client"].found.startswith(words)
 
-    def test_two_rows_are_named_and_one_may_be_deleted(self, settings: Any) -> None:
+    def test_two_rows_are_named_and_one_may_be_deleted(self, settings):
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {}}
         for name in ("CRM", "Shop"):
             SocialApp.objects.create(provider="sipgate", name=name, client_id=name, secret="s3cr3t")
@@ -143,7 +136,7 @@ class TestClient:
         SocialApp.objects.first().delete()
         assert findings(offline=True) == {}
 
-    def test_a_pause(self, settings: Any, connect: Connect, rotator: Any) -> None:
+    def test_a_pause(self, settings, connect, rotator):
         rotator.set(fault="client", times=1)
         with pytest.raises(errors.Misconfigured):
             tokens.refresh(connect())
@@ -154,7 +147,7 @@ class TestClient:
 
 
 class TestConnections:
-    def test_in_trouble(self, connect: Connect) -> None:
+    def test_in_trouble(self, connect):
         now, connection = timezone.now(), connect()
         row = type(connection.sipgate_token).objects.filter(pk=connection.pk)
         an_hour_ago = {"state": State.FAILING, "failing_since": now - timedelta(hours=1)}
@@ -169,7 +162,7 @@ class TestConnections:
             assert [*found] == [check]
             assert found[check].severity is severity
 
-    def test_what_is_no_trouble_is_counted(self, connect: Connect) -> None:
+    def test_what_is_no_trouble_is_counted(self, connect):
         connect(state=State.FAILING, failing_since=timezone.now())
         connect(state=State.NEEDS_SIGN_IN, reason=Reason.EXPIRED_IDLE)
         assert findings(offline=True) == {}
@@ -177,25 +170,25 @@ class TestConnections:
         assert (counted["connections"], counted["states"]["needs_sign_in"]) == (2, 1)
         assert counted["reasons"] == {"expired_idle": 1}
 
-    def test_tokens_that_wait_in_the_journal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_tokens_that_wait_in_the_journal(self, monkeypatch):
         monkeypatch.setattr(tokens, "journal_waiting", lambda: 3)
         assert "holds 3 tokens" in findings(offline=True)["journal"].found
         assert doctor.counts()["journal_waiting"] == 3
 
-    def test_an_ending_that_waits_for_hours(self) -> None:
+    def test_an_ending_that_waits_for_hours(self):
         then = timezone.now() - timedelta(hours=2)
         moments = {"created_at": then, "give_up_at": then, "next_attempt_at": then}
         Ending.objects.create(sealed=b"x", **moments)
         assert "endings" in findings(offline=True)
 
-    def test_a_key_that_rows_need_is_gone(self, connect: Connect, settings: Any) -> None:
+    def test_a_key_that_rows_need_is_gone(self, connect, settings):
         connect()
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY, *settings.SIPGATE_TOKEN_KEYS]
         assert findings(offline=True) == {}
         settings.SIPGATE_TOKEN_KEYS = [NEW_KEY]
         assert [*findings(offline=True)] == ["keys.lost"]
 
-    def test_tokens_in_clear_text(self) -> None:
+    def test_tokens_in_clear_text(self):
         user = get_user_model().objects.create(username="rosa")
         account = SocialAccount.objects.create(user=user, provider="sipgate", uid="1000000w0")
         SocialToken.objects.create(account=account, token="clear", token_secret="text")
@@ -203,10 +196,10 @@ class TestConnections:
 
 
 class TestDatabase:
-    def test_it_does_not_answer(self) -> None:
+    def test_it_does_not_answer(self):
         assert self.run("/nonexistent/db.sqlite3")["database"]["severity"] == "error"
 
-    def test_migrations_are_missing(self, tmp_path: Path) -> None:
+    def test_migrations_are_missing(self, tmp_path):
         found = self.run(str(tmp_path / "new.sqlite3"))
         assert "migrate" in found["database"]["cure"]
 
@@ -223,7 +216,7 @@ class TestDatabase:
 
 
 class TestCommand:
-    def test_its_exit_code_is_the_gravest_severity(self, sandbox: Running, settings: Any) -> None:
+    def test_its_exit_code_is_the_gravest_severity(self, sandbox, settings):
         code, text = call()
         assert (code, text.splitlines()[-1]) == (0, "All is well.")
         settings.SIPGATE_SCOPE = ["numbers:read"]
@@ -233,7 +226,7 @@ class TestCommand:
         assert (code, text.splitlines()[-1]) == (2, "1 errors, 1 warnings.")
         assert "\n        → " in text
 
-    def test_as_json(self, sandbox: Running, settings: Any) -> None:
+    def test_as_json(self, sandbox, settings):
         settings.SIPGATE_API_URL = "http://127.1:1/v2"
         code, text = call("--json", "--offline")
         report = json.loads(text)
@@ -243,9 +236,7 @@ class TestCommand:
         assert set(found[0]) == {"check", "severity", "found", "cure"}
         assert text.count("\n") == 1
 
-    def test_no_secret_is_shown(
-        self, sandbox: Running, settings: Any, connect: Connect, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_no_secret_is_shown(self, sandbox, settings, connect, caplog):
         token = tokens.token(connect()).value
         known = [token, "sandbox-secret", "wrong-value", *settings.SIPGATE_TOKEN_KEYS]
         for secret in ("sandbox-secret", "wrong-value"):

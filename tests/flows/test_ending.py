@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import uuid
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
@@ -18,7 +17,7 @@ from sipgate_provider.models import Ending, Reason, SipgateToken, State, TokenEv
 from sipgate_provider.ops import keepalive
 from sipgate_provider.remote.oauth import Tokens
 from sipgate_provider.tokens import endings, rows
-from tests.conftest import Connect, issued
+from tests.conftest import issued
 from tests.flows.conftest import OTHER_KEY
 from tests.journey import Browser
 from tests.rotator import Rotator
@@ -29,7 +28,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class TestJourney:
     """With the sandbox, which keeps one session per browser, as sipgate does."""
 
-    def test_a_late_ending_does_not_end_a_later_sign_in(self, browser: Browser) -> None:
+    def test_a_late_ending_does_not_end_a_later_sign_in(self, browser):
         disconnected_while_sipgate_is_away(browser)
         browser.sign_in()
         make_due()
@@ -37,16 +36,14 @@ class TestJourney:
         assert tokens.refresh(SocialAccount.objects.get()).number == 2
         assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
 
-    def test_a_disconnect_does_not_end_other_applications(self, browser: Browser) -> None:
+    def test_a_disconnect_does_not_end_other_applications(self, browser):
         browser.sign_in()
         SocialAccount.objects.all().delete()
         assert tokens.errands.wait_idle(10)
         state = browser.sandbox.control.state()
         assert (state["revoke"], "logout" in state) == (1, False)
 
-    def test_a_sign_up_that_waits_for_a_form_keeps_its_tokens(
-        self, browser: Browser, settings: Any
-    ) -> None:
+    def test_a_sign_up_that_waits_for_a_form_keeps_its_tokens(self, browser, settings):
         disconnected_while_sipgate_is_away(browser)
         make_due()
         settings.SOCIALACCOUNT_AUTO_SIGNUP = False
@@ -58,13 +55,13 @@ class TestJourney:
 
 
 class TestTheIdentityDecides:
-    def test_a_consent_cancels_what_is_pending(self, pending: Ending, rotator: Rotator) -> None:
+    def test_a_consent_cancels_what_is_pending(self, pending, rotator):
         sign_in(rotator)
         assert not Ending.objects.exists()
         assert endings.deliver(pending.pk)
         assert rotator.counts()["dead"] == 0
 
-    def test_with_the_consent_or_not_at_all(self, pending: Ending, rotator: Rotator) -> None:
+    def test_with_the_consent_or_not_at_all(self, pending, rotator):
         with transaction.atomic():
             sign_in(rotator)
             transaction.set_rollback(True)
@@ -72,7 +69,7 @@ class TestTheIdentityDecides:
         assert keepalive.run(rate=0).endings_done == 1
         assert (rotator.counts()["dead"], Ending.objects.count()) == (1, 0)
 
-    def test_two_users_with_one_identity(self, pending: Ending, rotator: Rotator) -> None:
+    def test_two_users_with_one_identity(self, pending, rotator):
         connection = sign_in(rotator, username="another", family="another browser")
         make_due()
         keepalive.run(rate=0)
@@ -80,9 +77,7 @@ class TestTheIdentityDecides:
         assert tokens.refresh(connection).number == 2
 
     @pytest.mark.parametrize("state", [State.ACTIVE, State.FAILING, State.NEEDS_SIGN_IN])
-    def test_it_is_looked_at_directly_before_the_request(
-        self, pending: Ending, rotator: Rotator, state: State
-    ) -> None:
+    def test_it_is_looked_at_directly_before_the_request(self, pending, rotator, state):
         """Whatever put the connection there: nobody told the outbox."""
         rows.store_consent(other_connection(), of_client(rotator), scope=[])
         reason = Reason.NONE if state is State.ACTIVE else Reason.REJECTED
@@ -92,18 +87,14 @@ class TestTheIdentityDecides:
         assert (rotator.counts()["dead"], Ending.objects.count()) == (0, 0)
         assert TokenEvent.objects.latest("id").kind == TokenEvent.Kind.ENDING_DROPPED
 
-    def test_a_connection_that_was_ended_here_protects_nothing(
-        self, pending: Ending, rotator: Rotator
-    ) -> None:
+    def test_a_connection_that_was_ended_here_protects_nothing(self, pending, rotator):
         row, _ = rows.store_consent(other_connection(), of_client(rotator), scope=[])
         rows.forget(row, reason=Reason.REVOKED)
         make_due()
         keepalive.run(rate=0)
         assert rotator.counts()["dead"] == 1
 
-    def test_nor_does_one_of_another_client_or_another_identity(
-        self, pending: Ending, rotator: Rotator, connect: Connect
-    ) -> None:
+    def test_nor_does_one_of_another_client_or_another_identity(self, pending, rotator, connect):
         of_another_client = connect(client_id="1-1-another")
         SocialAccount.objects.filter(pk=of_another_client.pk).update(uid=UID)
         connect()
@@ -113,7 +104,7 @@ class TestTheIdentityDecides:
 
 
 class TestHow:
-    def test_by_logout_where_there_is_no_revocation(self, rotator: Rotator, settings: Any) -> None:
+    def test_by_logout_where_there_is_no_revocation(self, rotator, settings):
         rotator.set(without="revoke")
         disconnect(sign_in(rotator))
         settings.SIPGATE_REVOKE_URL = "off"
@@ -123,15 +114,13 @@ class TestHow:
         notes = TokenEvent.objects.filter(kind="ending").values_list("note", flat=True)
         assert {*notes} == {"disconnected (logout)"}
 
-    def test_neither_exists_and_nothing_sealed_waits(self, rotator: Rotator) -> None:
+    def test_neither_exists_and_nothing_sealed_waits(self, rotator):
         rotator.set(without="both")
         disconnect(sign_in(rotator))
         assert not Ending.objects.exists()
         assert TokenEvent.objects.get(kind="ending_failed").error_code == "no_endpoint"
 
-    def test_a_grant_of_another_client_server_or_site_is_not_sent(
-        self, pending: Ending, rotator: Rotator
-    ) -> None:
+    def test_a_grant_of_another_client_server_or_site_is_not_sent(self, pending, rotator):
         assert (pending.client_id, pending.site) == (CLIENT, "http://localhost:8080")
         here = {name: getattr(pending, name) for name in ("client_id", "issuer", "site")}
         for name, there in (
@@ -146,7 +135,7 @@ class TestHow:
 
 
 class TestPending:
-    def test_tokens_open_in_their_own_row_only(self, pending: Ending, rotator: Rotator) -> None:
+    def test_tokens_open_in_their_own_row_only(self, pending, rotator):
         pending.pk = uuid.uuid4()
         pending.save(force_insert=True)
         make_due()
@@ -154,24 +143,20 @@ class TestPending:
         assert rotator.counts()["revoke"] == 0
         assert Ending.objects.get(pk=pending.pk).attempts == pending.attempts + 1
 
-    def test_the_next_try_is_half_an_hour_away_at_most(
-        self, pending: Ending, rotator: Rotator
-    ) -> None:
+    def test_the_next_try_is_half_an_hour_away_at_most(self, pending, rotator):
         Ending.objects.update(attempts=11, next_attempt_at=timezone.now())
         rotator.set(fault="503", times=1)
         assert not endings.deliver(pending.pk)
         assert Ending.objects.get().next_attempt_at <= timezone.now() + timedelta(minutes=30)
 
-    def test_after_a_day_it_is_given_up(self, pending: Ending, rotator: Rotator) -> None:
+    def test_after_a_day_it_is_given_up(self, pending, rotator):
         Ending.objects.update(give_up_at=timezone.now(), next_attempt_at=timezone.now())
         rotator.set(fault="503", times=1)
         assert endings.deliver(pending.pk)
         assert not Ending.objects.exists()
         assert TokenEvent.objects.get(kind="ending_failed").error_code == "503"
 
-    def test_without_the_key_its_connection_and_user_can_still_be_deleted(
-        self, rotator: Rotator, settings: Any
-    ) -> None:
+    def test_without_the_key_its_connection_and_user_can_still_be_deleted(self, rotator, settings):
         user = sign_in(rotator).user
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
         user.delete()

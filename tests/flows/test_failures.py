@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
-from tests.conftest import Connect, issued
+from tests.conftest import issued
 from tests.flows.conftest import OTHER_KEY
 from tests.rotator import Rotator
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestRejection:
-    def test_needs_a_sign_in_and_keeps_the_row(self, connect: Connect, rotator: Rotator) -> None:
+    def test_needs_a_sign_in_and_keeps_the_row(self, connect, rotator):
         connection = connect(age=400)
         rotator.control(kill=True)
         for _ in range(2):
@@ -37,7 +37,7 @@ class TestRejection:
 
 
 class TestOutage:
-    def test_keeps_everything_and_backs_off(self, connect: Connect, rotator: Rotator) -> None:
+    def test_keeps_everything_and_backs_off(self, connect, rotator):
         connection = connect(age=400)
         rotator.set(fault="500", times=1)
         for _ in range(2):
@@ -52,37 +52,31 @@ class TestOutage:
         assert (row.state, row.failing_since, row.next_attempt_at) == (State.ACTIVE, None, None)
         assert [event.kind for event in TokenEvent.objects.order_by("id")] == ["failed", "repaired"]
 
-    def test_shortly_before_the_end_the_present_token_is_handed_out(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_shortly_before_the_end_the_present_token_is_handed_out(self, connect, rotator):
         rotator.set(fault="500", times=1)
         assert tokens.token(connect(age=280)).number == 1
 
-    def test_lasts_as_long_again_until_the_next_attempt(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_lasts_as_long_again_until_the_next_attempt(self, connect, rotator):
         """Give or take a tenth, so that rows that failed together do not come back together."""
         since = timezone.now() - timedelta(minutes=30)
         connection = connect(age=400, state=State.FAILING, failing_since=since)
         row = fail(connection, rotator, "consent")
         assert 26 * 60 < (row.next_attempt_at - timezone.now()).total_seconds() < 34 * 60
 
-    def test_is_one_event_and_has_one_beginning(self, connect: Connect, rotator: Rotator) -> None:
+    def test_is_one_event_and_has_one_beginning(self, connect, rotator):
         connection = connect(age=400)
         first, second = (fail(connection, rotator, "500") for _ in range(2))
         assert first.failing_since == second.failing_since
         assert first.state_since == second.state_since
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED).count() == 1
 
-    def test_a_wish_to_wait_is_honoured(self, connect: Connect, rotator: Rotator) -> None:
+    def test_a_wish_to_wait_is_honoured(self, connect, rotator):
         row = fail(connect(age=400), rotator, "429")
         assert 5 < (row.next_attempt_at - timezone.now()).total_seconds() <= 7.1
 
 
 class TestRejectedClient:
-    def test_pauses_every_refresh_for_a_minute_and_blames_nobody(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_pauses_every_refresh_for_a_minute_and_blames_nobody(self, connect, rotator):
         one, other, before = connect(age=400), connect(age=400), timezone.now()
         rotator.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:
@@ -99,9 +93,7 @@ class TestRejectedClient:
         assert tokens.token(one).number == 2
         assert not ClientPause.objects.exists()
 
-    def test_corrected_credentials_are_not_held_up(
-        self, connect: Connect, rotator: Rotator, settings: Any
-    ) -> None:
+    def test_corrected_credentials_are_not_held_up(self, connect, rotator, settings):
         connection = connect(age=400)
         fail(connection, rotator, "client")
         app = {"client_id": "1000000-1-sandbox:third-party", "secret": "corrected"}
@@ -110,9 +102,7 @@ class TestRejectedClient:
 
 
 class TestMissingKey:
-    def test_is_noted_once_and_looked_for_at_each_use(
-        self, connect: Connect, settings: Any
-    ) -> None:
+    def test_is_noted_once_and_looked_for_at_each_use(self, connect, settings):
         connection, fresh, keys = connect(age=400), connect(), settings.SIPGATE_TOKEN_KEYS
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
         noted = set()
@@ -128,9 +118,7 @@ class TestMissingKey:
         assert (tokens.token(connection).number, tokens.token(fresh).number) == (2, 1)
 
 
-def test_signals_of_a_life(
-    connect: Connect, rotator: Rotator, heard: list[tuple[str, Any]]
-) -> None:
+def test_signals_of_a_life(connect, rotator, heard):
     connection = connect(age=400)
     SipgateToken.objects.all().delete()
     heard.clear()

@@ -22,7 +22,7 @@ START = "/_allauth/browser/v1/auth/provider/redirect"
 urlpatterns = [path("_allauth/", include("allauth.headless.urls")), *sample]
 
 
-def test_an_action_leads_to_sipgate_and_back_to_the_application(signed_in: Browser) -> None:
+def test_an_action_leads_to_sipgate_and_back_to_the_application(signed_in):
     action = signed_in.site.get("/sms", headers=JSON).json()["action"]
     begun = signed_in.site.get(action).headers["Location"]
     assert asked_for(begun) == {"account:read", SMS}
@@ -30,14 +30,14 @@ def test_an_action_leads_to_sipgate_and_back_to_the_application(signed_in: Brows
     assert signed_in.site.get("/sms", headers=JSON).content == b"sent"
 
 
-def test_an_action_repairs_a_connection(signed_in: Browser) -> None:
+def test_an_action_repairs_a_connection(signed_in):
     SipgateToken.objects.update(state=State.NEEDS_SIGN_IN)
     action = signed_in.site.get("/company", headers=JSON).json()["action"]
     signed_in.site.get(signed_in.consent(signed_in.site.get(action).headers["Location"]))
     assert SipgateToken.objects.get().state == State.ACTIVE
 
 
-def test_scopes_go_through_allauths_own_endpoint(signed_in: Browser) -> None:
+def test_scopes_go_through_allauths_own_endpoint(signed_in):
     action = signed_in.site.get("/sms", headers=JSON).json()["action"]
     wish = parse_qs(urlsplit(action).query)["sipgate_scopes"][0]
     form = {"provider": "sipgate", "process": "connect", "callback_url": "/app"}
@@ -46,7 +46,7 @@ def test_scopes_go_through_allauths_own_endpoint(signed_in: Browser) -> None:
     assert asked_for(signed_in.site.post(START, form).headers["Location"]) == {"account:read"}
 
 
-def test_nobody_elses_link_begins_anything(signed_in: Browser, another_browser: Browser) -> None:
+def test_nobody_elses_link_begins_anything(signed_in, another_browser):
     action = signed_in.site.get("/sms", headers=JSON).json()["action"]
     sign_in(another_browser, person="2000000w0")
     for browser, address in [
@@ -56,9 +56,7 @@ def test_nobody_elses_link_begins_anything(signed_in: Browser, another_browser: 
         assert browser.site.get(address).status_code == 404
 
 
-def test_who_is_not_signed_in_is_not_led_to_a_page_that_is_not_there(
-    browser: Browser, settings: Any
-) -> None:
+def test_who_is_not_signed_in_is_not_led_to_a_page_that_is_not_there(browser, settings):
     settings.LOGIN_URL = "/nowhere/login"
     assert "action" not in browser.site.get("/sms", headers=JSON).json()
     settings.LOGIN_URL = "https://app.example.org/login"

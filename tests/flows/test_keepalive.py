@@ -30,7 +30,6 @@ from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
 from tests.flows.conftest import OTHER_KEY
 from tests.processes import environment
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -38,24 +37,22 @@ MONTH = timedelta(seconds=2_592_000)
 
 
 class TestWhatIsDue:
-    def test_half_a_life_with_jitter(self, idle: Idle) -> None:
+    def test_half_a_life_with_jitter(self, idle):
         old, young = idle(0.56, last_used_at=None), idle(0.44)
         assert keepalive.run(rate=0).refreshed == 1
         assert (versions(old), versions(young)) == ([2], [1])
         assert tokens.load(old).last_used_at is None, "it is no use of the connection"
 
-    def test_deadlines_are_spread(self, connect: Connect) -> None:
+    def test_deadlines_are_spread(self, connect):
         moments = [connect().sipgate_token.keepalive_at for _ in range(20)]
         assert len({moment.replace(microsecond=0, second=0) for moment in moments}) > 15
 
-    def test_without_a_known_end_it_is_refreshed_daily(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_without_a_known_end_it_is_refreshed_daily(self, connect, rotator):
         rotator.set(refresh_lifetime=0)
         assert connect(age=0.8 * 86_400).sipgate_token.keepalive_at > timezone.now()
         assert connect(age=1.2 * 86_400).sipgate_token.keepalive_at < timezone.now()
 
-    def test_whatever_waits_is_left_alone(self, idle: Idle, rotator: Rotator) -> None:
+    def test_whatever_waits_is_left_alone(self, idle, rotator):
         later = timezone.now() + timedelta(minutes=1)
         idle(state=State.NEEDS_SIGN_IN)
         idle(state=State.NEEDS_SIGN_IN, next_attempt_at=later)
@@ -66,7 +63,7 @@ class TestWhatIsDue:
 
 
 class TestTrouble:
-    def test_a_rejection_is_noted_and_the_rest_goes_on(self, idle: Idle, rotator: Rotator) -> None:
+    def test_a_rejection_is_noted_and_the_rest_goes_on(self, idle, rotator):
         gone = idle()
         rotator.control(kill=True)
         fine = idle()
@@ -76,7 +73,7 @@ class TestTrouble:
         assert tokens.load(gone).state == State.NEEDS_SIGN_IN
         assert versions(fine) == [2]
 
-    def test_it_stops_at_an_outage(self, idle: Idle, rotator: Rotator) -> None:
+    def test_it_stops_at_an_outage(self, idle, rotator):
         idle()
         rotator.set(fault="429", times=1)
         assert keepalive.run(rate=0).stopped.startswith("sipgate does not answer")
@@ -87,8 +84,8 @@ class TestTrouble:
         assert rotator.counts()["arrived"] <= 1 + keepalive.STOP_AFTER + keepalive.THREADS
 
     def test_it_does_not_begin_without_keys_or_while_the_client_is_rejected(
-        self, idle: Idle, rotator: Rotator, settings: Any
-    ) -> None:
+        self, idle, rotator, settings
+    ):
         idle()
         keys, settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS, []
         assert keepalive.run(rate=0).is_misconfigured
@@ -100,9 +97,7 @@ class TestTrouble:
         assert keepalive.run(rate=0).is_misconfigured
         assert rotator.counts()["arrived"] == 1
 
-    def test_rows_that_do_not_open_hold_nobody_up(
-        self, idle: Idle, settings: Any, rotator: Rotator
-    ) -> None:
+    def test_rows_that_do_not_open_hold_nobody_up(self, idle, settings, rotator):
         lost = [idle(0.9) for _ in range(7)]
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
         fine = [idle(0.6) for _ in range(7)]
@@ -112,7 +107,7 @@ class TestTrouble:
         assert tokens.load(lost[0]).reason == Reason.KEY_MISSING
         assert keepalive.run(rate=0).failed == 0, "not before their next attempt"
 
-    def test_one_grant_at_fault_holds_nobody_up(self, idle: Idle, rotator: Rotator) -> None:
+    def test_one_grant_at_fault_holds_nobody_up(self, idle, rotator):
         """One user's consent is gone: Keycloak answers ``invalid_scope``, and not to all."""
         for _ in range(6):
             idle()
@@ -121,9 +116,7 @@ class TestTrouble:
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
         assert ClientPause.objects.count() == 0
 
-    def test_rows_of_another_client_or_site_are_not_sent(
-        self, idle: Idle, rotator: Rotator
-    ) -> None:
+    def test_rows_of_another_client_or_site_are_not_sent(self, idle, rotator):
         """Production's database with staging's credentials: sipgate would reject users' tokens."""
         idle(client_id="other:third-party")
         idle(issuer="https://evil.example")
@@ -133,7 +126,7 @@ class TestTrouble:
         assert (report.refreshed, report.failed, versions(ours)) == (1, 3, [2])
         assert rotator.counts()["refresh"] == 1
 
-    def test_what_was_rejected_is_tried_again_and_heals(self, idle: Idle, rotator: Rotator) -> None:
+    def test_what_was_rejected_is_tried_again_and_heals(self, idle, rotator):
         pk = idle(0.1)
         rotator.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
@@ -146,7 +139,7 @@ class TestTrouble:
         assert keepalive.run(rate=0).refreshed == 1
         assert tokens.load(pk).state == State.ACTIVE
 
-    def test_a_dead_database_connection_costs_one_run(self, idle: Idle) -> None:
+    def test_a_dead_database_connection_costs_one_run(self, idle):
         idle()
         connections["default"].ensure_connection()
         connections["default"].connection.close()
@@ -155,7 +148,7 @@ class TestTrouble:
 
 
 class TestPolite:
-    def test_the_rate_is_kept(self, idle: Idle) -> None:
+    def test_the_rate_is_kept(self, idle):
         for _ in range(10):
             idle()
         report = keepalive.run(rate=20)
@@ -163,9 +156,7 @@ class TestPolite:
 
 
 class TestOldData:
-    def test_is_removed_a_thousand_rows_at_a_time(
-        self, connect: Connect, settings: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_is_removed_a_thousand_rows_at_a_time(self, connect, settings, monkeypatch):
         monkeypatch.setattr(keepalive, "MOST_FORGOTTEN", 2)
         old, new = timezone.now() - timedelta(days=366), timezone.now()
         for moment in (old, old, old, new):
@@ -181,7 +172,7 @@ class TestOldData:
 
 
 class TestCommand:
-    def test_its_exit_codes(self, idle: Idle, rotator: Rotator) -> None:
+    def test_its_exit_codes(self, idle, rotator):
         assert command()[0] == 0
         for fault, times, expected in (("500", 1, 4), ("503", 100, 2), ("client", 100, 3)):
             SipgateToken.objects.all()._raw_delete("default")
@@ -192,9 +183,7 @@ class TestCommand:
             assert code == expected, (fault, report)
         assert "secret in SOCIALACCOUNT_PROVIDERS" in report["stopped"]
 
-    def test_the_loop_survives_an_outage_and_ends_cleanly(
-        self, idle: Idle, rotator: Rotator
-    ) -> None:
+    def test_the_loop_survives_an_outage_and_ends_cleanly(self, idle, rotator):
         pks = [idle() for _ in range(keepalive.STOP_AFTER)]
         rotator.set(fault="500", times=len(pks))
         with running("--loop", "--interval", "0.3") as process:
@@ -206,7 +195,7 @@ class TestCommand:
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
 
-    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle: Idle, rotator: Rotator) -> None:
+    def test_told_to_stop_it_finishes_what_it_has_begun(self, idle, rotator):
         rotator.set(latency=1)
         pks = [idle() for _ in range(3)]
         with running() as process:
@@ -218,7 +207,7 @@ class TestCommand:
         assert sum(versions(*pks)) - 3 == report["refreshed"] == rotator.counts()["rotated"]
 
 
-def test_the_task_reports_and_names_the_setting_that_stops_it(idle: Idle, rotator: Rotator) -> None:
+def test_the_task_reports_and_names_the_setting_that_stops_it(idle, rotator):
     idle()
     assert tasks.keepalive()["refreshed"] == 1
     idle()

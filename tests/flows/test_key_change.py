@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from sipgate_provider.tokens import endings, rows, sealing
 from tests.concurrency import points
 from tests.conftest import Connect
 from tests.flows.conftest import go_back, waiting
-from tests.journey import Browser
 from tests.named import replace
 from tests.processes import die_at, workers
 from tests.rotator import Rotator
@@ -30,7 +28,7 @@ OLD, NEW = (
 )
 
 
-def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, settings: Any) -> None:
+def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed, settings):
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     code, said = change()
     assert code == 0
@@ -41,7 +39,7 @@ def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed: Sealed, set
     sealed.check()
 
 
-def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -> None:
+def test_what_does_not_open_is_left_and_counted(sealed, settings):
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     report = tokens.reseal()
     assert report == tokens.Resealed(unreadable=8, left=8)
@@ -54,7 +52,7 @@ def test_what_does_not_open_is_left_and_counted(sealed: Sealed, settings: Any) -
 
 
 @pytest.mark.parametrize("point", points.OF_KEY_CHANGE)
-def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, point: str) -> None:
+def test_killed_in_the_middle_it_is_gone_on_with(sealed, settings, point):
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     die_at(point, reseal=True)
     report = tokens.reseal()
@@ -64,9 +62,7 @@ def test_killed_in_the_middle_it_is_gone_on_with(sealed: Sealed, settings: Any, 
     sealed.check()
 
 
-def test_what_another_process_with_other_keys_writes_meanwhile_stays(
-    connect: Connect, rotator: Rotator, settings: Any
-) -> None:
+def test_what_another_process_with_other_keys_writes_meanwhile_stays(connect, rotator, settings):
     """Rolling: a process that was not restarted yet seals with the old key, and opens what the new
     one has sealed."""
     people = [connect(age=400) for _ in range(3)]
@@ -74,8 +70,8 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
     with workers(1) as [worker]:
         settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
 
-        def then_the_other_process_refreshes(real: Callable[..., bool]) -> Callable[..., bool]:
-            def reseal(row: SipgateToken) -> bool:
+        def then_the_other_process_refreshes(real):
+            def reseal(row):
                 is_done = real(row)
                 if row.pk == people[0].pk:
                     for connection in people[:2]:
@@ -97,7 +93,7 @@ def test_what_another_process_with_other_keys_writes_meanwhile_stays(
     assert rotator.counts()["reuse"] == 0
 
 
-def test_a_row_that_changes_under_it_wins(connect: Connect, settings: Any) -> None:
+def test_a_row_that_changes_under_it_wins(connect, settings):
     connection = connect(age=400)
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     stale = tokens.load(connection.pk)
@@ -106,13 +102,11 @@ def test_a_row_that_changes_under_it_wins(connect: Connect, settings: Any) -> No
     assert tokens.token(connection).value == value
 
 
-def test_an_ending_that_is_cancelled_under_it_is_not_brought_back(
-    sealed: Sealed, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_ending_that_is_cancelled_under_it_is_not_brought_back(sealed, settings, monkeypatch):
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
     real = sealing.seal
 
-    def seal(*args: Any, **how: Any) -> str:
+    def seal(*args, **how):
         Ending.objects.all().delete()
         return real(*args, **how)
 
@@ -121,7 +115,7 @@ def test_an_ending_that_is_cancelled_under_it_is_not_brought_back(
     assert not Ending.objects.exists()
 
 
-def test_ended_tokens_need_no_key(connect: Connect, settings: Any) -> None:
+def test_ended_tokens_need_no_key(connect, settings):
     connection = connect()
     rows.forget(tokens.load(connection.pk), reason=Reason.REVOKED)
     settings.SIPGATE_TOKEN_KEYS = [NEW]
@@ -130,9 +124,7 @@ def test_ended_tokens_need_no_key(connect: Connect, settings: Any) -> None:
     assert SipgateToken.objects.get().sealed == ""
 
 
-def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(
-    browser: Browser, settings: Any
-) -> None:
+def test_a_sign_in_under_way_survives_the_change_but_not_the_removal(browser, settings):
     settings.SIPGATE_TOKEN_KEYS = [OLD]
     callback = browser.consent(browser.start())
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]

@@ -31,20 +31,16 @@ from sipgate_provider.remote import line, oauth
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.sign_in import oauth as sign_in
 from sipgate_provider.tokens import journal, sealing
-from tests.flows.conftest import AskFor, Secrets
-from tests.journey import Browser
 from tests.raw_server import serving, whole
 
 User = get_user_model()
 
 
-def test_nowhere(
-    browser: Browser, secrets: Secrets, caplog: Any, settings: Any, capfd: Any, ask_for: AskFor
-) -> None:
+def test_nowhere(browser, secrets, caplog, settings, capfd, ask_for):
     caplog.set_level(logging.DEBUG)
     responses = []
 
-    def seen(response: Any) -> Any:
+    def seen(response):
         responses.append(response.content + repr(sorted(response.headers.items())).encode())
         return response
 
@@ -112,9 +108,7 @@ def test_nowhere(
 
 
 @pytest.mark.parametrize("fault", ["slow", "malformed-json", "lose-answer", "huge"])
-def test_not_in_error_reports(
-    browser: Browser, secrets: Secrets, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+def test_not_in_error_reports(browser, secrets, monkeypatch, fault):
     """What Django mails or shows of an exception: text, local variables, chained causes."""
     browser.sign_in()
     connection = SocialAccount.objects.get()
@@ -135,9 +129,7 @@ def test_not_in_error_reports(
 
 
 @pytest.mark.parametrize("failing", ["complete", "exchange"])
-def test_not_in_the_report_of_a_failing_sign_in(
-    browser: Browser, secrets: Secrets, settings: Any, monkeypatch: pytest.MonkeyPatch, failing: str
-) -> None:
+def test_not_in_the_report_of_a_failing_sign_in(browser, secrets, settings, monkeypatch, failing):
     """A fault of our own in the callback: the mail to the admins shows no secret.
 
     Servers and proxies keep the address in more places than ``QUERY_STRING``.
@@ -146,7 +138,7 @@ def test_not_in_the_report_of_a_failing_sign_in(
     for name in ("code", "state"):
         secrets.learn(name, parse_qs(urlsplit(callback).query)[name][0])
 
-    def broken(*_args: object, **_kwargs: object) -> None:
+    def broken(*_args, **_kwargs):
         raise RuntimeError("a bug")
 
     if failing == "exchange":
@@ -190,7 +182,7 @@ class TestFrames:
     }
 
     @pytest.mark.parametrize("work", [*WORK])
-    def test_show_no_token(self, settings: Any, tmp_path: Path, work: str) -> None:
+    def test_show_no_token(self, settings, tmp_path, work):
         settings.SIPGATE_JOURNAL_DIR = str(tmp_path)
         settings.SIPGATE_TOKEN_KEYS = ("not a key",)
         with pytest.raises(errors.Misconfigured) as caught:
@@ -199,10 +191,10 @@ class TestFrames:
         assert len(shown) >= 2
         assert "unmistakable" not in "".join(shown)
 
-    def test_of_a_request_show_no_form(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_of_a_request_show_no_form(self, monkeypatch):
         """A time limit of a server may strike at any line, with an exception that nobody expects."""
 
-        def interrupt(_connection: HTTPConnection) -> None:
+        def interrupt(_connection):
             raise RuntimeError
 
         monkeypatch.setattr(HTTPConnection, "getresponse", interrupt)

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 HOUR, DAY = 3600.0, 86_400.0
 
 
-def test_an_end_that_is_unknown_is_no_reason_to_wait(connect: Connect, rotator: Rotator) -> None:
+def test_an_end_that_is_unknown_is_no_reason_to_wait(connect, rotator):
     for told in (0, None):
         rotator.set(refresh_lifetime=told)
         row = refresh_after(connect(), HOUR)
@@ -33,7 +33,7 @@ def test_an_end_that_is_unknown_is_no_reason_to_wait(connect: Connect, rotator: 
         assert "The end is not known." in account_page(row.connection)
 
 
-def test_an_end_that_moves_with_each_refresh(connect: Connect) -> None:
+def test_an_end_that_moves_with_each_refresh(connect):
     for elapsed in (1, HOUR, 10 * DAY):
         connection = connect()
         ends = tokens.load(connection.pk).refresh_expires_at - timedelta(seconds=elapsed)
@@ -45,18 +45,14 @@ def test_an_end_that_moves_with_each_refresh(connect: Connect) -> None:
 
 class TestAnEndThatNothingMoves:
     @pytest.mark.parametrize("elapsed", [20, HOUR, 10 * DAY])
-    def test_has_its_own_reason_and_is_left_alone(
-        self, limited: SocialAccount, elapsed: float
-    ) -> None:
+    def test_has_its_own_reason_and_is_left_alone(self, limited, elapsed):
         row = refresh_after(limited, elapsed)
         assert (row.state, row.reason) == (State.ACTIVE, Reason.FIXED_END)
         assert row.keepalive_at == row.refresh_expires_at
         assert tokens.token(limited).value
         assert "This connection ends on" in account_page(limited)
 
-    def test_keepalive_finds_out_once_and_does_not_refresh_ever_faster(
-        self, limited: SocialAccount, rotator: Rotator
-    ) -> None:
+    def test_keepalive_finds_out_once_and_does_not_refresh_ever_faster(self, limited, rotator):
         now = timezone.now()
         yesterday = {"issued_at": now - timedelta(days=1), "expires_at": now}
         SipgateToken.objects.update(keepalive_at=now, **yesterday)
@@ -65,19 +61,19 @@ class TestAnEndThatNothingMoves:
         assert tokens.load(limited.pk).reason == Reason.FIXED_END
         assert rotator.counts()["refresh"] == 1
 
-    def test_two_refreshes_within_moments_tell_nothing(self, limited: SocialAccount) -> None:
+    def test_two_refreshes_within_moments_tell_nothing(self, limited):
         assert refresh_after(limited, 1).reason == Reason.NONE
         assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
         assert refresh_after(limited, 1).reason == Reason.FIXED_END
 
-    def test_may_move_again(self, limited: SocialAccount, rotator: Rotator) -> None:
+    def test_may_move_again(self, limited, rotator):
         assert refresh_after(limited, HOUR).reason == Reason.FIXED_END
         rotator.set(fixed_end=0)
         row = refresh_after(limited, HOUR)
         assert row.reason == Reason.NONE
         assert row.keepalive_at < row.refresh_expires_at
 
-    def test_is_the_reason_when_it_has_come(self, limited: SocialAccount, rotator: Rotator) -> None:
+    def test_is_the_reason_when_it_has_come(self, limited, rotator):
         refresh_after(limited, HOUR)
         past = timezone.now() - timedelta(seconds=1)
         SipgateToken.objects.update(refresh_expires_at=past, keepalive_at=past, expires_at=past)
@@ -88,7 +84,7 @@ class TestAnEndThatNothingMoves:
 
 
 class TestPeopleAreTold:
-    def test_once_some_days_before(self, limited: SocialAccount) -> None:
+    def test_once_some_days_before(self, limited):
         addressed(limited)
         refresh_after(limited, HOUR)
         assert keepalive.run(rate=0).mails == 1
@@ -98,14 +94,14 @@ class TestPeopleAreTold:
         refresh_after(limited, HOUR)
         assert keepalive.run(rate=0).mails == 0
 
-    def test_not_months_before(self, connect: Connect, rotator: Rotator) -> None:
+    def test_not_months_before(self, connect, rotator):
         rotator.set(fixed_end=time.time() + 20 * DAY)
         connection = addressed(connect())
         assert refresh_after(connection, HOUR).reason == Reason.FIXED_END
         assert keepalive.run(rate=0).mails == 0
         assert "This connection ends on" not in account_page(connection)
 
-    def test_again_when_it_has_ended(self, limited: SocialAccount, rotator: Rotator) -> None:
+    def test_again_when_it_has_ended(self, limited, rotator):
         addressed(limited)
         refresh_after(limited, HOUR)
         assert notices.tell_user(limited.pk)
@@ -117,7 +113,7 @@ class TestPeopleAreTold:
         assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
         assert not notices.tell_user(limited.pk)
 
-    def test_not_after_a_new_consent(self, limited: SocialAccount, rotator: Rotator) -> None:
+    def test_not_after_a_new_consent(self, limited, rotator):
         addressed(limited)
         refresh_after(limited, HOUR)
         rotator.set(fixed_end=0)
@@ -127,9 +123,7 @@ class TestPeopleAreTold:
         assert keepalive.run(rate=0).mails == 0
 
 
-def test_signing_out_of_sipgate_is_the_likely_cause_without_offline_access(
-    connect: Connect, rotator: Rotator
-) -> None:
+def test_signing_out_of_sipgate_is_the_likely_cause_without_offline_access(connect, rotator):
     for scope, is_named in (("account:read", True), ("account:read offline_access", False)):
         connection = addressed(connect(scope=scope))
         rotator.control(kill=True)

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,11 +23,7 @@ from sipgate_provider import errors, exposition, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import Ending, SipgateToken, State
 from sipgate_provider.ops import keepalive
-from tests.conftest import Connect
-from tests.flows.conftest import Secrets
-from tests.journey import Browser
 from tests.processes import environment, site
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,7 +31,7 @@ TOKEN = "a-token-of-the-tests-only"
 
 
 class TestCounters:
-    def test_refreshes_by_outcome(self, connect: Connect, rotator: Rotator, scrape: Scrape) -> None:
+    def test_refreshes_by_outcome(self, connect, rotator, scrape):
         before = scrape()
         tokens.refresh(connect(), by="user")
         tokens.token(connect(age=400))
@@ -51,9 +46,7 @@ class TestCounters:
             ("other", "client_rejected"): 1,
         }
 
-    def test_requests_by_template_and_status(
-        self, connect: Connect, rotator: Rotator, scrape: Scrape
-    ) -> None:
+    def test_requests_by_template_and_status(self, connect, rotator, scrape):
         before, client = scrape(), SipgateClient(connect())
         for path in ("/account", "/users/w0", "/users/w1", "/miller/private"):
             client.get(path)
@@ -66,7 +59,7 @@ class TestCounters:
             ("other", "200"): 1,
         }
 
-    def test_runs_of_keepalive(self, rotator: Rotator, connect: Connect, scrape: Scrape) -> None:
+    def test_runs_of_keepalive(self, rotator, connect, scrape):
         before = scrape()
         keepalive.run(rate=0)
         rotator.set(fault="client", times=1)
@@ -77,7 +70,7 @@ class TestCounters:
 
 
 class TestGauges:
-    def test_how_the_connections_are(self, connect: Connect, scrape: Scrape) -> None:
+    def test_how_the_connections_are(self, connect, scrape):
         connect()
         connect(state=State.NEEDS_SIGN_IN)
         now = timezone.now()
@@ -90,10 +83,8 @@ class TestGauges:
         assert found["sipgate_endings_waiting", ()] == 1
         assert found["sipgate_journal_entries", ()] == 0
 
-    def test_while_the_database_is_away_the_counters_are_there(
-        self, connect: Connect, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*_args: Any, **_kwargs: Any) -> None:
+    def test_while_the_database_is_away_the_counters_are_there(self, connect, scrape, monkeypatch):
+        def fail(*_args, **_kwargs):
             raise DatabaseError
 
         monkeypatch.setattr(type(SipgateToken.objects), "order_by", fail)
@@ -103,7 +94,7 @@ class TestGauges:
 
 
 class TestScrape:
-    def test_is_for_those_who_know_the_token(self, settings: Any, request: Any) -> None:
+    def test_is_for_those_who_know_the_token(self, settings, request):
         assert Client().get("/metrics").status_code == 404, "there is none without a token"
         request.getfixturevalue("scrape")
         for header in ({}, {"Authorization": "Bearer x"}, {"Authorization": f"Basic {TOKEN}"}):
@@ -113,9 +104,7 @@ class TestScrape:
         answer = Client().get("/metrics", headers=known)
         assert answer.status_code == 200, "by address and over plain http"
 
-    def test_no_secret_and_no_person(
-        self, browser: Browser, scrape: Scrape, secrets: Secrets
-    ) -> None:
+    def test_no_secret_and_no_person(self, browser, scrape, secrets):
         browser.sign_in()
         connection = SocialAccount.objects.get()
         client = SipgateClient(connection)
@@ -130,9 +119,7 @@ class TestScrape:
             assert word not in text, word
 
     @pytest.mark.timeout(180)
-    def test_every_process_answers_for_all(
-        self, browser: Browser, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_every_process_answers_for_all(self, browser, settings, tmp_path, monkeypatch):
         monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
         settings.SIPGATE_PAGE_WAIT_SECONDS = 20
         browser.sign_in()
@@ -151,7 +138,7 @@ class TestScrape:
 
 
 class TestJsonLines:
-    def test_the_reference_of_a_page_is_a_field(self, browser: Browser, log: Kept) -> None:
+    def test_the_reference_of_a_page_is_a_field(self, browser, log):
         browser.sign_in()
         browser.sandbox.control.fault("unknown-error", on="account", times=2)
         page = browser.site.get("/account.json")
@@ -164,7 +151,7 @@ class TestJsonLines:
         assert f"[{told['sipgate']['reference']}]" in told["message"]
         assert told["sipgate"]["reference"] in page.content.decode()
 
-    def test_whatever_it_is_stays_one_line(self) -> None:
+    def test_whatever_it_is_stays_one_line(self):
         try:
             raise ValueError("two\nlines")
         except ValueError:

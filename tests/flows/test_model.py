@@ -36,7 +36,7 @@ KEYS = [
 ]
 
 
-def test_it_does_what_the_model_says(rotator: Rotator, settings: Any) -> None:
+def test_it_does_what_the_model_says(rotator, settings):
     bound = type("Bound", (Connection,), {"rotator": rotator, "site": settings})
     run_state_machine_as_test(bound, settings=EXAMPLES)
 

@@ -16,18 +16,13 @@ from django.utils.formats import date_format
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
-from tests.conftest import Connect
 from tests.flows.conftest import addressed
-from tests.journey import Browser
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
 class TestUsers:
-    def test_one_mail_per_incident_after_a_second_rejection(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_one_mail_per_incident_after_a_second_rejection(self, connect, rotator):
         name = {"firstname": "<b>Erika", "lastname": "& Co"}
         connection = addressed(connect(age=400), "erika@example.org", **name)
         rotator.control(kill=True)
@@ -48,30 +43,28 @@ class TestUsers:
         assert message.alternatives == []
         assert TokenEvent.objects.filter(kind=TokenEvent.Kind.NOTIFIED).count() == 1
 
-    def test_another_incident_is_another_mail(self, connect: Connect) -> None:
+    def test_another_incident_is_another_mail(self, connect):
         connection = ended(addressed(connect()))
         assert keepalive.run(rate=0).mails == 1
         now = timezone.now()
         SipgateToken.objects.filter(pk=connection.pk).update(state_since=now)
         assert keepalive.run(rate=0).mails == 1
 
-    def test_at_most_twenty_in_a_run(
-        self, connect: Connect, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_at_most_twenty_in_a_run(self, connect, monkeypatch):
         """sipgate rejects everybody: that is not the users' fault, and rarely stays so."""
         monkeypatch.setattr(notices, "MOST", 2)
         for number in range(5):
             ended(addressed(connect(), f"p{number}@example.org"))
         assert [keepalive.run(rate=0).mails for _ in range(4)] == [2, 2, 1, 0]
 
-    def test_in_the_language_of_the_user(self, connect: Connect) -> None:
+    def test_in_the_language_of_the_user(self, connect):
         chosen = addressed(connect(), locale="de_DE", language="en")
         assert notices.language_of(chosen) == "en"
         ended(addressed(connect(), locale="de_DE"))
         keepalive.run(rate=0)
         assert "anmelden" in mail.outbox[0].subject
 
-    def test_in_the_language_that_was_chosen_after_the_sign_in(self, browser: Browser) -> None:
+    def test_in_the_language_that_was_chosen_after_the_sign_in(self, browser):
         browser.sign_in()
         for language, word in (("de", "anmelden"), ("en", "sign in again")):
             browser.site.post("/i18n/setlang/", {"language": language})
@@ -81,9 +74,7 @@ class TestUsers:
             keepalive.run(rate=0)
             assert word in mail.outbox[-1].subject
 
-    def test_a_mail_server_that_is_away_is_tried_again(
-        self, connect: Connect, settings: Any
-    ) -> None:
+    def test_a_mail_server_that_is_away_is_tried_again(self, connect, settings):
         connection = ended(addressed(connect()))
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
@@ -92,7 +83,7 @@ class TestUsers:
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
         assert keepalive.run(rate=0).mails == 1
 
-    def test_who_is_not_told(self, connect: Connect, settings: Any) -> None:
+    def test_who_is_not_told(self, connect, settings):
         for who in ("olga", "user"):
             tokens.end(addressed(connect()).pk, by=who)
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
@@ -106,9 +97,7 @@ class TestUsers:
 
 
 class TestOperators:
-    def test_learn_once_that_the_client_is_rejected(
-        self, connect: Connect, rotator: Rotator, settings: Any
-    ) -> None:
+    def test_learn_once_that_the_client_is_rejected(self, connect, rotator, settings):
         settings.ADMINS = [("Olga", "olga@example.org")]
         rotator.set(fault="client", times=10)
         for connection in [connect(age=400) for _ in range(3)]:
@@ -121,7 +110,7 @@ class TestOperators:
 
 
 class TestBanner:
-    def test_leads_to_sipgate_and_back_to_the_page(self, browser: Browser) -> None:
+    def test_leads_to_sipgate_and_back_to_the_page(self, browser):
         browser.sign_in()
         connection = SocialAccount.objects.get()
         browser.sandbox.control.kill_session()

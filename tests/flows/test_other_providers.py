@@ -24,13 +24,13 @@ urlpatterns = [
 
 @pytest.mark.urls(__name__)
 @pytest.mark.django_db
-def test_a_discovery_document_behind_a_redirect_is_found(another_provider: Any) -> None:
+def test_a_discovery_document_behind_a_redirect_is_found(another_provider):
     started = Client(headers={"host": HOST}).post("/accounts/oidc/another/login/")
     assert started.status_code == 302
     assert started.headers["Location"].startswith(f"{AUTHORIZE}?")
 
 
-def test_a_pending_sign_up_needs_none_of_our_keys(settings: Any) -> None:
+def test_a_pending_sign_up_needs_none_of_our_keys(settings):
     settings.SIPGATE_TOKEN_KEYS, settings.DEBUG = (), False
     adapter = SipgateSocialAccountAdapter()
     pending = adapter.serialize_instance(SocialToken(token="theirs", token_secret="secret"))

@@ -1,7 +1,5 @@
 """The pages: nobody meets an error by going back, names instead of numbers, ways out."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
@@ -15,18 +13,17 @@ from django.urls import get_resolver, reverse
 
 from sipgate_provider import connections, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State, TokenEvent
-from tests.flows.conftest import AskFor
-from tests.journey import Browser, text_of, visitor
+from tests.journey import text_of, visitor
 
 
 class TestNames:
-    def test_people_are_greeted_by_their_name(self, browser: Browser, ask_for: AskFor) -> None:
+    def test_people_are_greeted_by_their_name(self, browser, ask_for):
         ask_for("account:read", "users:read")
         page = text_of(browser.site.get(browser.sign_in().headers["Location"]))
         assert "You are signed in as Rosa Gärtner." in page
         assert "Hello, Rosa" in text_of(browser.site.get("/"))
 
-    def test_a_made_up_user_name_is_shown_to_nobody(self, browser: Browser) -> None:
+    def test_a_made_up_user_name_is_shown_to_nobody(self, browser):
         first = browser.sign_in().headers["Location"]
         others = ("/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/settings/")
         for path in (first, *others):
@@ -34,7 +31,7 @@ class TestNames:
             assert "sipgate-1000000w0" not in page, path
             assert "Rosenduft Gartenbau GmbH" in page, path
 
-    def test_name_is_the_company_then_the_person_then_a_readable_id(self, browser: Browser) -> None:
+    def test_name_is_the_company_then_the_person_then_a_readable_id(self, browser):
         browser.sign_in(person="3000000w0")  # has no company
         connection = SocialAccount.objects.get()
         assert connections.name_of(connection) == "sipgate account 3000000w0"
@@ -42,7 +39,7 @@ class TestNames:
         assert connections.name_of(connection) == "Petra Privat"
         browser.sign_in(person="2000000w0")
 
-    def test_no_message_greets_anybody_by_a_number(self, browser: Browser) -> None:
+    def test_no_message_greets_anybody_by_a_number(self, browser):
         first = text_of(browser.site.get(browser.sign_in(person="3000000w0").headers["Location"]))
         assert " You are signed in. " in first
         browser.sign_in(person="3000000w0", process="connect")
@@ -51,13 +48,13 @@ class TestNames:
         header = browser.site.get("/").content.decode().partition("<main")[0]
         assert "3000000w0" not in again + header
 
-    def test_a_message_names_what_was_connected(self, browser: Browser) -> None:
+    def test_a_message_names_what_was_connected(self, browser):
         browser.sign_in(person="2000000w0")
         browser.site.get("/account")
         browser.sign_in(person="2000000w0", process="connect")
         assert "Schraube & Mutter KG is connected." in text_of(browser.site.get("/account"))
 
-    def test_no_python_on_a_page(self, browser: Browser) -> None:
+    def test_no_python_on_a_page(self, browser):
         browser.sign_in(person="8000000w0")  # has fields that are newer than this code
         page = text_of(browser.site.get("/account"))
         assert " new " in page
@@ -65,7 +62,7 @@ class TestNames:
 
 
 class TestComingBack:
-    def test_an_address_for_a_form_leads_to_its_page(self, browser: Browser) -> None:
+    def test_an_address_for_a_form_leads_to_its_page(self, browser):
         browser.sign_in()
         here = f"/account/{SocialAccount.objects.get().pk}"
         for path, page in (
@@ -76,7 +73,7 @@ class TestComingBack:
             assert browser.site.get(path).headers["Location"] == page
 
     @pytest.mark.parametrize("is_signed_in", [True, False])
-    def test_every_address_can_be_opened(self, browser: Browser, is_signed_in: bool) -> None:
+    def test_every_address_can_be_opened(self, browser, is_signed_in):
         """Whatever is bookmarked or restored: a page or the way to one, never an empty answer."""
         if is_signed_in:
             browser.sign_in()
@@ -89,7 +86,7 @@ class TestComingBack:
             assert answer.status_code in {200, 302, 401, 403, 404, 429}, address
             assert answer.status_code == 302 or b"".join(answer), address
 
-    def test_refresh_answers_with_a_redirect_and_tells_once(self, browser: Browser) -> None:
+    def test_refresh_answers_with_a_redirect_and_tells_once(self, browser):
         browser.sign_in()
         pk = SocialAccount.objects.get().pk
         response = browser.site.post("/account/refresh", {"connection": pk})
@@ -97,9 +94,7 @@ class TestComingBack:
         assert "version 1 → 2" in text_of(browser.site.get("/account"))
         assert "version 1 → 2" not in text_of(browser.site.get("/account"))
 
-    def test_somebody_elses_connection_is_not_there(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_somebody_elses_connection_is_not_there(self, browser, another_browser):
         browser.sign_in()
         another_browser.sign_in(person="2000000w0")
         pk = SocialAccount.objects.get(uid="1000000w0").pk
@@ -110,9 +105,7 @@ class TestComingBack:
 
 
 class TestTrouble:
-    def test_its_reference_is_logged(
-        self, browser: Browser, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_its_reference_is_logged(self, browser, caplog):
         browser.sign_in()
         browser.site.get("/account")
         browser.sandbox.control.fault("unavailable", on="account", times=None)
@@ -122,7 +115,7 @@ class TestTrouble:
         browser.sandbox.control.clear()
         assert "Reference" not in text_of(browser.site.get("/account"))
 
-    def test_the_action_is_in_the_alert_and_refresh_is_not_offered(self, browser: Browser) -> None:
+    def test_the_action_is_in_the_alert_and_refresh_is_not_offered(self, browser):
         browser.sign_in()
         browser.site.get("/account")
         SipgateToken.objects.update(state=State.NEEDS_SIGN_IN, reason=Reason.REJECTED)
@@ -132,7 +125,7 @@ class TestTrouble:
         assert "Reason: sipgate rejected it." in alert
         assert "/account/refresh" not in page
 
-    def test_refresh_now_reaches_sipgate_six_times_a_minute(self, browser: Browser) -> None:
+    def test_refresh_now_reaches_sipgate_six_times_a_minute(self, browser):
         browser.sign_in()
         form = {"connection": SocialAccount.objects.get().pk}
         answers = [browser.site.post("/account/refresh", form) for _ in range(8)]
@@ -140,7 +133,7 @@ class TestTrouble:
         assert "Too many attempts" in text_of(answers[-1])
         assert SipgateToken.objects.get().number == 7
 
-    def test_a_permission_that_was_granted_is_not_asked_for_again(self, browser: Browser) -> None:
+    def test_a_permission_that_was_granted_is_not_asked_for_again(self, browser):
         browser.sign_in()
         browser.sandbox.control.fault("forbidden", on="account", times=None)
         page = text_of(browser.site.get("/account"))
@@ -149,7 +142,7 @@ class TestTrouble:
 
 
 class TestLeaving:
-    def test_choices_are_told_beforehand(self, browser: Browser) -> None:
+    def test_choices_are_told_beforehand(self, browser):
         browser.sign_in()
         page = text_of(browser.site.get(f"/account/{SocialAccount.objects.get().pk}"))
         for choice in (
@@ -160,7 +153,7 @@ class TestLeaving:
             assert choice in page
         assert "Disconnect now" not in page, "it would be rejected"
 
-    def test_a_password_opens_the_way_to_disconnect(self, browser: Browser) -> None:
+    def test_a_password_opens_the_way_to_disconnect(self, browser):
         browser.sign_in()
         here = f"/account/{SocialAccount.objects.get().pk}"
         passwords = {"password1": "sturdy gatehouse", "password2": "sturdy gatehouse"}
@@ -168,7 +161,7 @@ class TestLeaving:
         assert response.headers["Location"] == here
         assert "Disconnect now" in text_of(browser.site.get(here))
 
-    def test_ended_access_stays_ended_at_the_next_sign_in(self, browser: Browser) -> None:
+    def test_ended_access_stays_ended_at_the_next_sign_in(self, browser):
         browser.sign_in()
         browser.site.get("/account")
         pk = SocialAccount.objects.get().pk
@@ -185,7 +178,7 @@ class TestLeaving:
         assert "You use this connection only to sign in." in page
         assert "needs you to sign in again" not in text_of(browser.site.get("/accounts/email/"))
 
-    def test_access_is_allowed_again_by_connecting(self, browser: Browser) -> None:
+    def test_access_is_allowed_again_by_connecting(self, browser):
         browser.sign_in()
         browser.site.post(f"/account/{SocialAccount.objects.get().pk}/end-access")
         tokens.errands.wait_idle(10)  # a sign-in during which the old grant ends begins again
@@ -193,7 +186,7 @@ class TestLeaving:
         assert SipgateToken.objects.get().state == State.ACTIVE
         assert "Rosenduft Gartenbau GmbH" in text_of(browser.site.get("/account"))
 
-    def test_export_tells_everything_and_no_secret(self, browser: Browser) -> None:
+    def test_export_tells_everything_and_no_secret(self, browser):
         browser.sign_in()
         browser.site.get("/account")
         response = browser.site.get("/accounts/export")
@@ -205,15 +198,13 @@ class TestLeaving:
         written = json.dumps(data)
         assert browser.site.session.session_key not in written
 
-    def test_delete_asks_first(self, browser: Browser) -> None:
+    def test_delete_asks_first(self, browser):
         browser.sign_in()
         assert browser.site.get("/accounts/delete").status_code == 200
         assert browser.site.post("/accounts/delete").status_code == 200
         assert get_user_model().objects.count() == 1
 
-    def test_delete_removes_everything_and_ends_the_grant(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_delete_removes_everything_and_ends_the_grant(self, browser, another_browser):
         browser.sign_in()
         another_browser.sign_in()
         browser.site.get("/account")
@@ -229,7 +220,7 @@ class TestLeaving:
         assert set(TokenEvent.objects.values_list("uid", "user")) == {("", None)}
         assert "ending" in kinds
 
-    def test_who_has_a_password_is_asked_for_it(self, db: None) -> None:
+    def test_who_has_a_password_is_asked_for_it(self, db):
         client = visitor(get_user_model().objects.create_user("erika", password="right"))
         for password, status in (("wrong", 200), ("right", 302)):
             answer = client.post("/accounts/delete", {"sure": "on", "password": password})
@@ -238,9 +229,7 @@ class TestLeaving:
 
 
 class TestBelongsToAnotherUser:
-    def test_names_the_company_and_offers_two_ways(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_names_the_company_and_offers_two_ways(self, browser, another_browser):
         browser.sign_in(person="2000000w0")
         browser.site.get("/account")
         another_browser.sign_in()
@@ -260,7 +249,7 @@ class TestBelongsToAnotherUser:
 
 
 class TestNumbers:
-    def test_a_missing_permission_is_one_click_away(self, browser: Browser) -> None:
+    def test_a_missing_permission_is_one_click_away(self, browser):
         browser.sign_in()
         response = browser.site.get("/account/numbers")
         assert response.status_code == 302
@@ -272,7 +261,7 @@ class TestNumbers:
 
 
 class TestReachable:
-    def test_asks_while_no_address_is_verified(self, browser: Browser) -> None:
+    def test_asks_while_no_address_is_verified(self, browser):
         browser.sign_in()
         assert "How can we reach you?" in text_of(browser.site.get("/account"))
         EmailAddress.objects.create(

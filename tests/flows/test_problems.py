@@ -23,19 +23,17 @@ User = get_user_model()
 
 
 class TestCallback:
-    def test_consent_denied(self, browser: Browser, failed: Any) -> None:
+    def test_consent_denied(self, browser, failed):
         page = failed(browser.site.get(browser.consent(browser.start(), allow=False)), "denied")
         assert "Sign in with sipgate" in page
 
-    def test_no_state_or_somebody_elses(
-        self, browser: Browser, another_browser: Browser, failed: Any
-    ) -> None:
+    def test_no_state_or_somebody_elses(self, browser, another_browser, failed):
         failed(another_browser.site.get(browser.consent(browser.start())), "state")
         failed(browser.site.get("/oauth"), "state")
         failed(browser.site.get("/oauth?error=access_denied"), "denied")
         failed(browser.site.get("/oauth?error=access_denied&state=unknown"), "denied")
 
-    def test_error_codes(self, browser: Browser, failed: Any) -> None:
+    def test_error_codes(self, browser, failed):
         for error, kind in [
             ("invalid_scope", "misconfigured"),
             ("unauthorized_client", "misconfigured"),
@@ -50,15 +48,13 @@ class TestCallback:
             assert "&lt;b&gt;why&lt;/b&gt;" in page
             assert "<b>why" not in page
 
-    def test_an_api_that_is_elsewhere(self, browser: Browser, failed: Any, settings: Any) -> None:
+    def test_an_api_that_is_elsewhere(self, browser, failed, settings):
         for place in ("/wrong", "/v2/account", "/auth"):
             settings.SIPGATE_API_URL = f"{browser.sandbox.url}{place}"
             page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
             assert "check SIPGATE_API_URL." in page
 
-    def test_answer_of_another_issuer(
-        self, browser: Browser, failed: Any, caplog: Any, settings: Any
-    ) -> None:
+    def test_answer_of_another_issuer(self, browser, failed, caplog, settings):
         callback = browser.consent(browser.start())
         forged = re.sub(r"iss=[^&]*", "iss=https://evil.example/auth<b>", callback)
         page = failed(browser.site.get(forged), "misconfigured")
@@ -72,7 +68,7 @@ class TestCallback:
         page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
         assert "SIPGATE_ISSUER" in page
 
-    def test_a_parameter_that_comes_twice(self, browser: Browser, failed: Any) -> None:
+    def test_a_parameter_that_comes_twice(self, browser, failed):
         callback = browser.consent(browser.start())
         query = parse_qs(urlsplit(callback).query)
         for name in ("code", "state", "iss"):
@@ -81,9 +77,7 @@ class TestCallback:
                 failed(browser.site.get(forged), "state")
         assert browser.site.get(callback).headers["Location"] == "/account", "its state is unused"
 
-    def test_a_known_id_from_another_region_is_a_user_of_its_own(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_a_known_id_from_another_region_is_a_user_of_its_own(self, browser, another_browser):
         browser.sign_in()
         SocialAccount.objects.update(extra_data={"domain": "sipgate.co.uk"})
         for _ in range(2):
@@ -94,7 +88,7 @@ class TestCallback:
         assert SipgateToken.objects.get(connection__uid="1000000w0").number == 1
 
 
-def test_trouble_at_the_token_endpoint(browser: Browser, failed: Any) -> None:
+def test_trouble_at_the_token_endpoint(browser, failed):
     for fault, kind in [
         ("too-many", "unavailable"),
         ("lose-answer", "unavailable"),
@@ -109,7 +103,7 @@ def test_trouble_at_the_token_endpoint(browser: Browser, failed: Any) -> None:
         failed(browser.site.get(callback), kind)
 
 
-def test_trouble_with_the_identity(browser: Browser, failed: Any) -> None:
+def test_trouble_with_the_identity(browser, failed):
     for fault, kind in [
         ("unauthorized", "needs_sign_in"),
         ("forbidden", "missing_permission"),
@@ -123,7 +117,7 @@ def test_trouble_with_the_identity(browser: Browser, failed: Any) -> None:
         browser.sandbox.control.clear()
 
 
-def test_what_is_odd_but_usable_is_used(browser: Browser) -> None:
+def test_what_is_odd_but_usable_is_used(browser):
     for fault, value in (
         ("change", {"refresh_token": None}),
         ("leave-out", "scope"),
@@ -139,7 +133,7 @@ def test_what_is_odd_but_usable_is_used(browser: Browser) -> None:
 
 
 class TestConfiguration:
-    def test_no_client(self, browser: Browser, settings: Any) -> None:
+    def test_no_client(self, browser, settings):
         settings.SOCIALACCOUNT_PROVIDERS = {}
         for response in (
             browser.site.post("/accounts/sipgate/login/"),
@@ -148,20 +142,20 @@ class TestConfiguration:
             assert response.status_code == 503
             assert "client_id" in response.content.decode()
 
-    def test_wrong_secret(self, browser: Browser, failed: Any, settings: Any) -> None:
+    def test_wrong_secret(self, browser, failed, settings):
         app = {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0], "secret": "wrong"}
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app]}}
         page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
         assert "secret in SOCIALACCOUNT_PROVIDERS" in page
 
-    def test_no_key(self, browser: Browser, failed: Any, settings: Any) -> None:
+    def test_no_key(self, browser, failed, settings):
         callback = browser.consent(browser.start())
         settings.SIPGATE_TOKEN_KEYS, settings.DEBUG = (), False
         assert "SIPGATE_TOKEN_KEYS" in failed(browser.site.get(callback), "misconfigured")
 
 
 class TestAccountPage:
-    def test_trouble_is_told_with_the_last_known_data(self, browser: Browser) -> None:
+    def test_trouble_is_told_with_the_last_known_data(self, browser):
         browser.sign_in()
         browser.site.get("/account")
         for fault, kind in [
@@ -178,7 +172,7 @@ class TestAccountPage:
             assert card.problem.reference in page
             browser.sandbox.control.clear()
 
-    def test_hanging_sipgate_does_not_hang_the_page(self, browser: Browser) -> None:
+    def test_hanging_sipgate_does_not_hang_the_page(self, browser):
         browser.sign_in()
         browser.site.get("/account")
         browser.sandbox.control.fault("slow", on="account", seconds=4)
@@ -186,7 +180,7 @@ class TestAccountPage:
         assert response.context["views"][0].is_pending
         assert "Rosenduft Gartenbau GmbH" in response.content.decode()
 
-    def test_an_ended_session_asks_for_one_click(self, browser: Browser) -> None:
+    def test_an_ended_session_asks_for_one_click(self, browser):
         browser.sign_in()
         browser.sandbox.control.kill_session()
         assert browser.site.get("/account").context["views"][0].needs_sign_in
@@ -196,8 +190,8 @@ class TestAccountPage:
         assert (row.state, row.number) == ("active", 2)
 
 
-def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser: Browser, failed: Any) -> None:
-    def forbid(**_kwargs: Any) -> None:
+def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser, failed):
+    def forbid(**_kwargs):
         raise PermissionDenied
 
     user_signed_up.connect(forbid)
@@ -207,13 +201,11 @@ def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser: Browser, fail
         user_signed_up.disconnect(forbid)
 
 
-def test_two_tabs_that_sign_up_at_once(
-    browser: Browser, another_browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_tabs_that_sign_up_at_once(browser, another_browser, monkeypatch):
     """The loser begins again, and finds the winner's user."""
     real = oauth.SipgateOAuth2Adapter.complete_login
 
-    def racing(self: Any, *args: Any, **kwargs: Any) -> None:
+    def racing(self, *args, **kwargs):
         monkeypatch.setattr(oauth.SipgateOAuth2Adapter, "complete_login", real)
         another_browser.sign_in()
         raise IntegrityError
@@ -229,7 +221,7 @@ class TestWayOut:
     one.
     """
 
-    def test_of_a_connection_that_ended(self, browser: Browser) -> None:
+    def test_of_a_connection_that_ended(self, browser):
         browser.sign_in()
         browser.sandbox.control.kill_session()
         problem = browser.site.get("/account.json").json()
@@ -239,7 +231,7 @@ class TestWayOut:
         assert browser.site.get(browser.consent(begun)).status_code == 302
         assert SipgateToken.objects.get().state == "active"
 
-    def test_of_an_old_callback_for_somebody_who_is_signed_in(self, browser: Browser) -> None:
+    def test_of_an_old_callback_for_somebody_who_is_signed_in(self, browser):
         browser.sign_in()
         page = browser.site.get("/oauth?code=old&state=old")
         text = page.content.decode()
@@ -247,7 +239,7 @@ class TestWayOut:
         assert "/accounts/sipgate/login/" not in text
         assert re.search(r'href="/account"[^>]*>\s*Continue\s*<', text)
 
-    def test_of_a_sign_in_that_failed(self, browser: Browser) -> None:
+    def test_of_a_sign_in_that_failed(self, browser):
         browser.sandbox.control.fault("unavailable", on="token", times=1)
         page = browser.sign_in().content.decode()
         assert "sipgate cannot be reached" in page

@@ -7,7 +7,6 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
@@ -17,8 +16,7 @@ from django.db import connections, transaction
 from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.connections import views_of
-from tests.conftest import Connect, wait_for
-from tests.rotator import Rotator
+from tests.conftest import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -26,13 +24,11 @@ User = get_user_model()
 
 
 class TestHeadOfLine:
-    def test_an_async_call_with_a_valid_token_passes_64_that_wait(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_an_async_call_with_a_valid_token_passes_64_that_wait(self, connect, rotator):
         stale, fresh = SipgateClient(connect(age=400)), SipgateClient(connect())
         rotator.set(latency=60)
 
-        async def journey() -> None:
+        async def journey():
             waiting = [asyncio.create_task(in_thread(stale.get)("/account")) for _ in range(64)]
             await asyncio.to_thread(wait_for, lambda: rotator.counts()["arrived"])
             await in_thread(fresh.get)("/account")
@@ -44,9 +40,7 @@ class TestHeadOfLine:
         asyncio.run(journey())
         assert rotator.counts()["refresh"] == 1
 
-    def test_a_page_with_a_valid_token_passes_those_that_wait(
-        self, connect: Connect, rotator: Rotator, settings: Any
-    ) -> None:
+    def test_a_page_with_a_valid_token_passes_those_that_wait(self, connect, rotator, settings):
         stale = [connect(age=400) for _ in range(36)]
         fresh = connect()
         rotator.set(latency=60)
@@ -77,20 +71,20 @@ class TestPool:
 
     @pytest.mark.usefixtures("two_connections")
     @pytest.mark.parametrize("is_in_transaction", [True, False])
-    def test_exhausted(self, connect: Connect, rotator: Rotator, is_in_transaction: bool) -> None:
+    def test_exhausted(self, connect, rotator, is_in_transaction):
         """Two transactions have both connections: a token that one of them waits for cannot be
         refreshed."""
         connection, both_hold, over = connect(age=400), threading.Barrier(3), threading.Event()
         tokens.release_connections()
 
-        def use() -> None:
+        def use():
             with pytest.raises(errors.Misconfigured) as caught:
                 tokens.token(connection)
             assert caught.value.setting == "pool in DATABASES"
             assert caught.value.code == "database_pool"
             assert "make the pool larger" in caught.value.message
 
-        def hold(is_user: bool) -> None:
+        def hold(is_user):
             try:
                 with transaction.atomic():
                     assert SocialAccount.objects.filter(pk=connection.pk).exists()
@@ -117,9 +111,7 @@ class TestPool:
 
 class TestTransactions:
     @pytest.mark.postgresql
-    def test_a_persistent_connection_stays_open_outside_of_a_transaction(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_persistent_connection_stays_open_outside_of_a_transaction(self, connect, rotator):
         wrapper = connections["default"]
         client = SipgateClient(connect(age=400))
         options, before = (

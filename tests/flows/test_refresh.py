@@ -26,15 +26,14 @@ from sipgate_provider.ops import notices
 from sipgate_provider.tokens import background, lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
-from tests.conftest import Connect, issued, wait_for
+from tests.conftest import issued, wait_for
 from tests.named import replace
-from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folder")]
 
 
 class TestLease:
-    def test_it_is_of_the_row_as_it_was_read(self, connect: Connect) -> None:
+    def test_it_is_of_the_row_as_it_was_read(self, connect):
         row = tokens.load(connect(age=400).pk)
         for changes in (
             {"consent": "6e5a2b62-7b5f-4f0e-8f0e-3a4d0f1f2a3b"},
@@ -54,16 +53,14 @@ class TestLease:
                 transaction.set_rollback(True)
         assert lease.take(row, "first")
 
-    def test_it_lasts_45_seconds_by_the_databases_clock(self, connect: Connect) -> None:
+    def test_it_lasts_45_seconds_by_the_databases_clock(self, connect):
         row = tokens.load(connect(age=400).pk)
         with time_machine.travel(timezone.now() + timedelta(hours=1)):
             assert lease.take(row, "holder")
         taken = SipgateToken.objects.annotate(now=Now()).get()
         assert abs(taken.lease_until - taken.now - timedelta(seconds=45)) < timedelta(seconds=2)
 
-    def test_one_that_is_over_is_taken_and_says_that_the_token_may_be_spent(
-        self, connect: Connect
-    ) -> None:
+    def test_one_that_is_over_is_taken_and_says_that_the_token_may_be_spent(self, connect):
         row = tokens.load(connect(age=400).pk)
         assert lease.take(row, "killed")
         SipgateToken.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
@@ -71,7 +68,7 @@ class TestLease:
         assert row.unanswered
         assert lease.take(row, "next")
 
-    def test_it_is_given_back_by_its_holder_only(self, connect: Connect) -> None:
+    def test_it_is_given_back_by_its_holder_only(self, connect):
         row = tokens.load(connect(age=400).pk)
         assert lease.take(row, "late")
         SipgateToken.objects.update(lease_holder="another")
@@ -79,9 +76,7 @@ class TestLease:
         row = tokens.load(row.pk)
         assert (row.lease_holder, row.state, row.unanswered) == ("another", State.ACTIVE, True)
 
-    def test_whoever_waits_for_it_does_not_connect(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_whoever_waits_for_it_does_not_connect(self, connect, rotator):
         connection, until = connect(age=400), timezone.now() + timedelta(seconds=40)
         before = rotator.counts()["connections"] + 1  # with the one that asks for the counters
         with lock(connection.pk), pytest.raises(errors.SipgateUnavailable):
@@ -91,19 +86,15 @@ class TestLease:
             refresh(connection.pk, seen=1, by="caller", patience=0.3)
         assert rotator.counts()["connections"] == before
 
-    def test_whoever_has_waited_long_enough_looks_a_last_time(
-        self, connect: Connect, broken: Callable[..., None]
-    ) -> None:
-        def taken_by_another(row: SipgateToken, _holder: str) -> bool:
+    def test_whoever_has_waited_long_enough_looks_a_last_time(self, connect, broken):
+        def taken_by_another(row, _holder):
             SipgateToken.objects.filter(pk=row.pk).update(number=row.number + 1)
             return False
 
         broken("tokens.lease.take", lambda _real: taken_by_another)
         assert refresh(connect(age=400).pk, seen=1, by="caller", patience=0).number == 2
 
-    def test_the_lock_excludes_however_long_its_holder_is_paused(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_the_lock_excludes_however_long_its_holder_is_paused(self, connect, rotator):
         connection = connect(age=400)
         over = {"lease_holder": "paused", "lease_until": timezone.now() - timedelta(hours=1)}
         SipgateToken.objects.update(**over, unanswered=True)
@@ -112,9 +103,7 @@ class TestLease:
         assert rotator.counts()["arrived"] == 0
         assert tokens.token(connection).number == 2
 
-    def test_nothing_is_sent_when_too_little_of_it_is_left(
-        self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
-    ) -> None:
+    def test_nothing_is_sent_when_too_little_of_it_is_left(self, connect, rotator, broken):
         """The process was paused between lease and send: the lease may be somebody else's by
         now."""
         for unanswered in (False, True):
@@ -128,9 +117,7 @@ class TestLease:
 
 
 class TestUnanswered:
-    def test_answers_put_it_back_and_silence_does_not(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_answers_put_it_back_and_silence_does_not(self, connect, rotator):
         for fault, unanswered in [
             ("client", False),
             ("consent", False),
@@ -146,9 +133,7 @@ class TestUnanswered:
             assert tokens.load(connection.pk).unanswered is unanswered, fault
             ClientPause.objects.all().delete()
 
-    def test_it_stays_when_the_second_question_is_rejected(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_it_stays_when_the_second_question_is_rejected(self, connect, rotator):
         connection = connect(age=400)
         rotator.set(fault="lose", times=1)
         for _ in range(3):
@@ -159,17 +144,15 @@ class TestUnanswered:
 
 
 class TestEnded:
-    def test_here_it_is_never_sent_again_not_even_by_force(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_here_it_is_never_sent_again_not_even_by_force(self, connect, rotator):
         connection = connect(age=400, state=State.NEEDS_SIGN_IN, reason=Reason.SIGN_IN_REQUIRED)
         with pytest.raises(errors.NeedsSignIn):
             refresh(connection.pk, seen=1, by="olga", patience=0, force=True)
         assert rotator.counts()["arrived"] == 0
 
     def test_a_process_that_ends_sends_nothing_and_leaves_the_row_as_it_is(
-        self, connect: Connect, rotator: Rotator, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+        self, connect, rotator, monkeypatch
+    ):
         connection = connect(age=400)
         before = SipgateToken.objects.values().get()
         with monkeypatch.context() as patch:
@@ -182,9 +165,7 @@ class TestEnded:
 
 
 class TestAnswer:
-    def test_without_a_refresh_token_the_old_one_stays(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_without_a_refresh_token_the_old_one_stays(self, connect, rotator):
         """RFC 6749 §6: the authorization server *may* issue a new one."""
         connection = connect(age=400)
         before = rows.opened(tokens.load(connection.pk)).refresh_token
@@ -192,9 +173,7 @@ class TestAnswer:
         assert tokens.token(connection).number == 2
         assert rows.opened(tokens.load(connection.pk)).refresh_token == before
 
-    def test_one_that_comes_late_is_stored_whoever_has_the_lease(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_one_that_comes_late_is_stored_whoever_has_the_lease(self, connect, rotator):
         row = tokens.load(connect(age=400).pk)
         assert lease.take(row, "paused")
         SipgateToken.objects.update(lease_holder="other")
@@ -202,9 +181,7 @@ class TestAnswer:
         assert stored is not None
         assert (stored.number, stored.lease_holder, stored.unanswered) == (2, "", False)
 
-    def test_it_takes_the_place_of_older_tokens_of_the_same_consent_only(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_it_takes_the_place_of_older_tokens_of_the_same_consent_only(self, connect, rotator):
         connection = connect(age=400)
         second = tokens.load(connection.pk).version._replace(number=2)
         for number in (2, 3):
@@ -214,7 +191,7 @@ class TestAnswer:
         SipgateToken.objects.update(number=1)
         assert rows.store_refreshed(second, issued(rotator)) is None
 
-    def test_an_administrators_wish_outlives_it(self, connect: Connect, rotator: Rotator) -> None:
+    def test_an_administrators_wish_outlives_it(self, connect, rotator):
         connection = connect(age=400)
         rotator.set(fault="late", times=1, late=0.5)
         with pytest.raises(errors.SipgateUnavailable):
@@ -225,9 +202,7 @@ class TestAnswer:
         row = tokens.load(connection.pk)
         assert (row.number, row.state, row.reason) == (2, "needs_sign_in", "sign_in_required")
 
-    def test_a_rejection_after_a_new_consent_is_nobodys_fault(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_rejection_after_a_new_consent_is_nobodys_fault(self, connect, rotator):
         connection = connect(age=400)
         rotator.set(latency=0.5, suspended=True)
         with pytest.raises(errors.SipgateUnavailable):
@@ -238,21 +213,19 @@ class TestAnswer:
         row = tokens.load(connection.pk)
         assert (row.number, row.state, row.reason) == (2, State.ACTIVE, Reason.NONE)
 
-    def test_a_failure_that_cannot_be_noted_is_told_all_the_same(
-        self, connect: Connect, rotator: Rotator, broken: Callable[..., None]
-    ) -> None:
+    def test_a_failure_that_cannot_be_noted_is_told_all_the_same(self, connect, rotator, broken):
         rotator.set(fault="500", times=1)
         broken("tokens.lease.give_back", lambda _real: database_is_away)
         with pytest.raises(errors.SipgateUnavailable, match="500"):
             tokens.token(connect(age=400))
 
     def test_it_is_offered_until_the_database_takes_it_each_time_by_a_new_connection(
-        self, connect: Connect, broken: Callable[..., None]
-    ) -> None:
+        self, connect, broken
+    ):
         used: list[Any] = []
 
-        def fails_twice(real: Callable[..., Any]) -> Callable[..., Any]:
-            def store(*args: Any, **kwargs: Any) -> Any:
+        def fails_twice(real):
+            def store(*args, **kwargs):
                 used.append(connections["default"].connection)
                 if len(used) < 3:
                     connections["default"].ensure_connection()
@@ -267,9 +240,7 @@ class TestAnswer:
 
 
 class TestClocks:
-    def test_a_token_of_a_clock_that_was_ahead_is_refreshed_once_it_is_rejected(
-        self, connect: Connect
-    ) -> None:
+    def test_a_token_of_a_clock_that_was_ahead_is_refreshed_once_it_is_rejected(self, connect):
         ahead = timedelta(minutes=10)
         connection = connect(age=-ahead.total_seconds(), last_refreshed_at=timezone.now() + ahead)
         old = tokens.token(connection)
@@ -279,13 +250,11 @@ class TestClocks:
 
 @pytest.mark.postgresql
 class TestNoDatabaseConnectionIsHeld:
-    def test_by_a_refresh_and_by_who_waits_for_it(
-        self, connect: Connect, held: list[bool], broken: Callable[..., None]
-    ) -> None:
+    def test_by_a_refresh_and_by_who_waits_for_it(self, connect, held, broken):
         mine, callers = connections["default"], []
 
-        def watched(real: Callable[..., Any]) -> Callable[..., Any]:
-            def ask(*args: Any) -> Any:
+        def watched(real):
+            def ask(*args):
                 callers.append(mine.connection is not None)
                 return real(*args)
 
@@ -295,15 +264,13 @@ class TestNoDatabaseConnectionIsHeld:
         tokens.token(connect(age=400))
         assert (set(held), callers) == ({False}, [False])
 
-    def test_by_who_waits_for_another_process(
-        self, connect: Connect, monkeypatch: pytest.MonkeyPatch, held: list[bool]
-    ) -> None:
+    def test_by_who_waits_for_another_process(self, connect, monkeypatch, held):
         later = timezone.now() + timedelta(seconds=40)
         connection = connect(age=400, lease_holder="other", lease_until=later, unanswered=True)
         waiting: list[bool] = []
         real = time.sleep
 
-        def sleep(seconds: float) -> None:
+        def sleep(seconds):
             waiting.append(connections["default"].connection is not None)
             real(seconds)
 
@@ -312,14 +279,12 @@ class TestNoDatabaseConnectionIsHeld:
             refresh(connection.pk, seen=1, by="caller", patience=0.1)
         assert set(waiting) == {False}
 
-    def test_by_an_ending(self, connect: Connect, rotator: Rotator, held: list[bool]) -> None:
+    def test_by_an_ending(self, connect, rotator, held):
         connect().delete()
         assert tokens.errands.wait_idle(10)
         assert (set(held), rotator.counts()["revoke"]) == ({False}, 1)
 
-    def test_by_a_mail(
-        self, connect: Connect, held: list[bool], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_by_a_mail(self, connect, held, monkeypatch):
         connection = connect(
             state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION, last_rejected_at=timezone.now()
         )
@@ -328,7 +293,7 @@ class TestNoDatabaseConnectionIsHeld:
             user=connection.user, email="erika@example.org", primary=True, verified=True
         )
 
-        def send_mail(*_args: Any, **_kwargs: Any) -> None:
+        def send_mail(*_args, **_kwargs):
             held.append(connections["default"].connection is not None)
             raise smtplib.SMTPRecipientsRefused({})
 
@@ -336,7 +301,7 @@ class TestNoDatabaseConnectionIsHeld:
         assert not notices.tell_user(connection.pk)
         assert held == [False]
 
-    def test_nor_is_one_taken_from_a_transaction(self, db: None) -> None:
+    def test_nor_is_one_taken_from_a_transaction(self, db):
         with transaction.atomic():
             SipgateToken.objects.exists()
             tokens.release_connections()

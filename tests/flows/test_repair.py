@@ -24,7 +24,7 @@ ROSE, SCREW = "Rosenduft Gartenbau GmbH", "Schraube & Mutter KG"
 
 class TestWhoIsSignedIn:
     @pytest.mark.parametrize("place", ["/account", "/", "/accounts/email/"])
-    def test_is_told_that_somebody_else_came(self, both: Browser, place: str) -> None:
+    def test_is_told_that_somebody_else_came(self, both, place):
         action = next(one for one in actions(both.site.get(place)) if "repair=" in one)
         before = list(SipgateToken.objects.order_by("pk").values())
         is_of_the_wrong_account(both, press(both, action))
@@ -33,7 +33,7 @@ class TestWhoIsSignedIn:
         alive = both.sandbox.control.state()["sessions_alive"]
         assert alive == 2, "the living connection of the other is not ended"
 
-    def test_the_right_person_repairs_it(self, both: Browser) -> None:
+    def test_the_right_person_repairs_it(self, both):
         action = actions(both.site.get("/account"))[1]
         page = is_of_the_wrong_account(both, press(both, action))
         both.sipgate.cookies.clear()
@@ -44,8 +44,8 @@ class TestWhoIsSignedIn:
         assert states() == {"1000000w0": State.ACTIVE, "2000000w0": State.ACTIVE}
 
     def test_an_unknown_identity_is_not_connected_and_its_grant_ends(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+        self, browser, another_browser
+    ):
         browser.sign_in()
         browser.site.get("/account")
         action = actions(browser.site.get(f"/account/{end('1000000w0').pk}"))[0]
@@ -56,9 +56,7 @@ class TestWhoIsSignedIn:
         assert not Ending.objects.exists()
         assert browser.sandbox.control.state()["sessions_alive"] == 1
 
-    def test_ended_access_is_allowed_again_by_the_same_person_only(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_ended_access_is_allowed_again_by_the_same_person_only(self, browser, another_browser):
         browser.sign_in()
         browser.site.get("/account")
         browser.site.post(f"/account/{SocialAccount.objects.get().pk}/end-access")
@@ -68,7 +66,7 @@ class TestWhoIsSignedIn:
         is_of_the_wrong_account(another_browser, press(another_browser, action))
         assert SipgateToken.objects.get().reason == Reason.ENDED_BY_USER
 
-    def test_a_denied_repair_can_be_tried_again_and_is_still_one(self, both: Browser) -> None:
+    def test_a_denied_repair_can_be_tried_again_and_is_still_one(self, both):
         begun = both.site.post(actions(both.site.get("/account"))[1]).headers["Location"]
         state = re.search(r"state=([^&]+)", begun)[1]
         page = both.site.get(f"/oauth?error=access_denied&state={state}")
@@ -78,16 +76,14 @@ class TestWhoIsSignedIn:
 
 
 class TestWhoFollowsTheMail:
-    def test_is_asked_by_name_and_repairs_it(self, browser: Browser, link: str) -> None:
+    def test_is_asked_by_name_and_repairs_it(self, browser, link):
         assert f"The connection {ROSE} needs you" in text_of(browser.site.get(link))
         response = press(browser, link, person="1000000w0")
         assert (response.status_code, response.headers["Location"]) == (302, "/account")
         assert states() == {"1000000w0": State.ACTIVE}
 
     @pytest.mark.parametrize("is_known", [False, True])
-    def test_nobody_else_is_signed_up_or_in(
-        self, another_browser: Browser, link: str, is_known: bool
-    ) -> None:
+    def test_nobody_else_is_signed_up_or_in(self, another_browser, link, is_known):
         if is_known:
             another_browser.sign_in(person="2000000w0")
             another_browser.site.get("/account")
@@ -100,9 +96,7 @@ class TestWhoFollowsTheMail:
         assert states()["1000000w0"] == State.ACTIVE
 
     @pytest.mark.parametrize("is_back", [False, True], ids=["before", "while at sipgate"])
-    def test_a_connection_that_is_gone_is_not_made_anew(
-        self, browser: Browser, link: str, is_back: bool
-    ) -> None:
+    def test_a_connection_that_is_gone_is_not_made_anew(self, browser, link, is_back):
         begun = browser.site.post(link).headers["Location"]
         SocialAccount.objects.all().delete()
         tokens.errands.wait_idle(10)
@@ -113,12 +107,12 @@ class TestWhoFollowsTheMail:
         assert not SocialAccount.objects.exists()
 
     @pytest.mark.parametrize("value", ["1", "1:forged", "", "x" * 3000])
-    def test_a_forged_link_leads_nowhere(self, browser: Browser, value: str) -> None:
+    def test_a_forged_link_leads_nowhere(self, browser, value):
         response = browser.site.post(f"/accounts/sipgate/login/?repair={value}")
         assert response.headers["Location"] == "/accounts/login/"
 
 
-def test_a_page_or_program_that_needs_it_asks_for_the_same_person(both: Browser) -> None:
+def test_a_page_or_program_that_needs_it_asks_for_the_same_person(both):
     way = both.site.get("/account/numbers").headers["Location"]
     (again,) = actions(is_of_the_wrong_account(both, press(both, way)))
     assert "next=%2Faccount%2Fnumbers" in again
@@ -127,7 +121,7 @@ def test_a_page_or_program_that_needs_it_asks_for_the_same_person(both: Browser)
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_another_account_is_explained_before_one_leaves(browser: Browser, method: str) -> None:
+def test_another_account_is_explained_before_one_leaves(browser, method):
     browser.sign_in()
     page = getattr(browser.site, method)("/accounts/sipgate/login/?process=connect&another=1")
     assert "sign out of sipgate first" in text_of(page)

@@ -21,7 +21,7 @@ User = get_user_model()
 
 
 @pytest.mark.parametrize("engine", ["db", "cache", "cached_db", "signed_cookies"])
-def test_the_first_answer_was_dropped(browser: Browser, settings: Any, engine: str) -> None:
+def test_the_first_answer_was_dropped(browser, settings, engine):
     """F5 on a slow page: the first answer never arrives, and its session has replaced that of the
     browser.
     """
@@ -37,7 +37,7 @@ def test_the_first_answer_was_dropped(browser: Browser, settings: Any, engine: s
     assert (User.objects.count(), codes_sent(browser)) == (1, 2)
 
 
-def test_the_first_is_under_way(browser: Browser) -> None:
+def test_the_first_is_under_way(browser):
     """F5 and double click: whichever of the two cookies arrives last, the person is signed in."""
     session = browser.site.session
     session["cart"] = "of a visitor"
@@ -59,7 +59,7 @@ def test_the_first_is_under_way(browser: Browser) -> None:
     assert codes_sent(browser) == 2
 
 
-def test_once_per_state(browser: Browser) -> None:
+def test_once_per_state(browser):
     callback = browser.consent(browser.start())
     reloaded, late = as_it_is(browser), as_it_is(browser)
     browser.site.get(callback)
@@ -67,21 +67,21 @@ def test_once_per_state(browser: Browser) -> None:
     assert_not_ours(late.get(callback))
 
 
-def test_back_after_success(browser: Browser) -> None:
+def test_back_after_success(browser):
     callback = browser.consent(browser.start(next_url="/?here=1"))
     for _ in range(3):
         assert browser.site.get(callback).headers["Location"] == "/?here=1"
     assert codes_sent(browser) == 1
 
 
-def test_back_after_connecting(local: Browser) -> None:
+def test_back_after_connecting(local):
     callback = local.consent(local.start(process="connect", next_url="/account"))
     for _ in range(2):
         assert local.site.get(callback).headers["Location"] == "/account"
     assert codes_sent(local) == 1
 
 
-def test_a_connect_under_way_begins_again_as_one(local: Browser) -> None:
+def test_a_connect_under_way_begins_again_as_one(local):
     callback = local.consent(local.start(process="connect", next_url="/account"))
     local.sandbox.control.fault("unavailable", on="token")
     assert local.site.get(callback).status_code == 401
@@ -90,7 +90,7 @@ def test_a_connect_under_way_begins_again_as_one(local: Browser) -> None:
     assert SocialAccount.objects.get().user.username == "local"
 
 
-def test_reload_of_a_failed_sign_in(browser: Browser) -> None:
+def test_reload_of_a_failed_sign_in(browser):
     callback = browser.consent(browser.start())
     browser.sandbox.control.fault("unavailable", on="token")
     assert browser.site.get(callback).status_code == 401
@@ -98,7 +98,7 @@ def test_reload_of_a_failed_sign_in(browser: Browser) -> None:
     assert browser.site.get(browser.consent(begun)).headers["Location"] == "/account"
 
 
-def test_back_to_a_sign_up_that_waits(browser: Browser, settings: Any) -> None:
+def test_back_to_a_sign_up_that_waits(browser, settings):
     settings.SOCIALACCOUNT_AUTO_SIGNUP = False
     callback = browser.consent(browser.start())
     browser.site.get(callback)
@@ -107,7 +107,7 @@ def test_back_to_a_sign_up_that_waits(browser: Browser, settings: Any) -> None:
     assert browser.site.post(form, {"username": "rosa"}).headers["Location"] == "/account"
 
 
-def test_of_another_browser(browser: Browser, another_browser: Browser) -> None:
+def test_of_another_browser(browser, another_browser):
     callback = browser.consent(browser.start())
     another_browser.start()  # it has a cookie and a session too
     for _ in range(2):  # before and after the first
@@ -117,12 +117,12 @@ def test_of_another_browser(browser: Browser, another_browser: Browser) -> None:
     assert another_browser.site.get("/account.json").status_code == 401
 
 
-def test_two_at_the_same_moment(local: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_at_the_same_moment(local, monkeypatch):
     """Both find the state in the session, which a connect leaves as it is; the INSERT decides."""
     callback = local.consent(local.start(process="connect", next_url="/account"))
     other, real = as_it_is(local), once.begun
 
-    def begun(request: Any, state_id: str) -> Any:
+    def begun(request, state_id):
         monkeypatch.setattr(once, "begun", real)
         found = real(request, state_id)
         assert other.get(callback).headers["Location"] == "/account"
@@ -133,13 +133,13 @@ def test_two_at_the_same_moment(local: Browser, monkeypatch: pytest.MonkeyPatch)
     assert codes_sent(local) == 1
 
 
-def test_only_get(browser: Browser) -> None:
+def test_only_get(browser):
     callback = browser.consent(browser.start())
     assert {getattr(browser.site, name)(callback).status_code for name in ("head", "post")} == {405}
     assert browser.site.get(callback).status_code == 302
 
 
-def test_the_row_tells_nothing_and_goes(browser: Browser) -> None:
+def test_the_row_tells_nothing_and_goes(browser):
     callback = browser.consent(browser.start())
     cookie = browser.site.cookies[django_settings.SESSION_COOKIE_NAME].value
     browser.site.get(callback)
@@ -151,7 +151,7 @@ def test_the_row_tells_nothing_and_goes(browser: Browser) -> None:
     assert not UsedState.objects.exists()
 
 
-def test_strict_session_cookie(browser: Browser, settings: Any) -> None:
+def test_strict_session_cookie(browser, settings):
     """The session's cookie does not come along from another site: a page of ours asks once more."""
     settings.SESSION_COOKIE_SAMESITE = "Strict"
     callback = browser.consent(browser.start())

@@ -36,7 +36,7 @@ WORDS = "correct horse battery"
 BEARER = {"authorization": "Bearer rosa"}
 
 
-def test_whoever_it_authenticates_is_admitted(program: Client) -> None:
+def test_whoever_it_authenticates_is_admitted(program):
     basic = base64.b64encode(f"rosa:{WORDS}".encode()).decode()
     for headers in (BEARER, {"authorization": f"Basic {basic}"}):
         answer = program.get("/company", headers=headers)
@@ -45,13 +45,13 @@ def test_whoever_it_authenticates_is_admitted(program: Client) -> None:
     assert answer.json() == {"company": "Rosenduft Gartenbau GmbH"}
 
 
-def test_nobody_is_not(program: Client) -> None:
+def test_nobody_is_not(program):
     for headers in ({}, {"authorization": "Bearer nobody"}):
         assert program.get("/company", headers=headers).status_code == 401
         assert program.get("/sms", headers=headers).status_code == 401
 
 
-def test_what_is_missing_is_told_and_asked_for(program: Client, browser: Browser) -> None:
+def test_what_is_missing_is_told_and_asked_for(program, browser):
     document = is_problem(program.get("/sms", headers=BEARER), 403, "missing_permission")
     begun = browser.site.post(document["action"]).headers["Location"]
     assert asked_for(begun) == {"account:read", SMS}
@@ -62,7 +62,7 @@ def test_what_is_missing_is_told_and_asked_for(program: Client, browser: Browser
     is_problem(program.get("/company", headers=paula), 403, "not_connected")
 
 
-def test_an_ending_token_is_refreshed_before_the_view(program: Client, browser: Browser) -> None:
+def test_an_ending_token_is_refreshed_before_the_view(program, browser):
     age(400)
     assert program.get("/company", headers=BEARER).status_code == 200
     assert browser.sandbox.control.state()["refresh"] == 1
@@ -71,7 +71,7 @@ def test_an_ending_token_is_refreshed_before_the_view(program: Client, browser: 
     is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
 
 
-def test_errors_in_the_view_are_problems(program: Client, browser: Browser) -> None:
+def test_errors_in_the_view_are_problems(program, browser):
     browser.sandbox.control.fault("unknown-error", on="account", times=None)
     is_problem(program.get("/handled", headers=BEARER), 503, "unavailable")
     answer = program.post("/handled", headers=BEARER)
@@ -79,11 +79,11 @@ def test_errors_in_the_view_are_problems(program: Client, browser: Browser) -> N
 
 
 @pytest.mark.parametrize("way", ["code", "access_token"])
-def test_a_code_or_token_of_a_browser_is_not_taken(rf: Any, way: str) -> None:
+def test_a_code_or_token_of_a_browser_is_not_taken(rf, way):
     """dj-rest-auth's ``SocialLoginView`` hands both to allauth's adapter, in a serializer."""
 
     class SocialLogin(serializers.Serializer[Any]):
-        def validate(self, attrs: Any) -> Any:
+        def validate(self, attrs):
             adapter = SipgateOAuth2Adapter(rf.post("/"))
             if way == "code":
                 adapter.get_client(rf.post("/"), SocialApp()).get_access_token("x")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -20,7 +19,6 @@ from sipgate_provider.client import TokenClient
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter, SipgateOAuth2Client
-from sipgate_sandbox.launch import Running
 from tests.flows.conftest import AskFor
 from tests.journey import Browser
 from tests.scripted_server import Answer, ScriptedServer
@@ -29,7 +27,7 @@ User = get_user_model()
 
 
 class TestAuthorizationRequest:
-    def test_carries_state_pkce_scope_and_the_exact_redirect_uri(self, browser: Browser) -> None:
+    def test_carries_state_pkce_scope_and_the_exact_redirect_uri(self, browser):
         query = parse_qs(urlsplit(browser.start()).query)
         assert query["redirect_uri"] == ["http://localhost:8080/oauth"]
         assert query["scope"] == ["account:read"]
@@ -38,15 +36,13 @@ class TestAuthorizationRequest:
         assert query["state"]
         assert "client_secret" not in query
 
-    def test_a_crafted_link_cannot_widen_it(self, browser: Browser) -> None:
+    def test_a_crafted_link_cannot_widen_it(self, browser):
         url = browser.start(query="&scope=all&auth_params=redirect_uri%3Dhttp://evil.example")
         query = parse_qs(urlsplit(url).query)
         assert query["scope"] == ["account:read"]
         assert query["redirect_uri"] == ["http://localhost:8080/oauth"]
 
-    def test_another_host_name_is_sent_to_the_one_of_the_redirect_uri(
-        self, browser: Browser
-    ) -> None:
+    def test_another_host_name_is_sent_to_the_one_of_the_redirect_uri(self, browser):
         response = browser.site.get("/accounts/login/?x=1", headers={"host": "127.0.0.1:8080"})
         assert response.headers["Location"] == "http://localhost:8080/accounts/login/?x=1"
         response = browser.site.post("/accounts/sipgate/login/", headers={"host": "127.0.0.1:8080"})
@@ -54,7 +50,7 @@ class TestAuthorizationRequest:
 
 
 class TestSignUp:
-    def test_creates_user_connection_and_sealed_token(self, browser: Browser) -> None:
+    def test_creates_user_connection_and_sealed_token(self, browser):
         response = browser.sign_in()
         assert (response.status_code, response.headers["Location"]) == (302, "/account")
         user = User.objects.get()
@@ -71,9 +67,7 @@ class TestSignUp:
         assert tokens.token(connection).value not in row.sealed
         assert list(TokenEvent.objects.values_list("kind", flat=True)) == ["connected"]
 
-    def test_a_mail_server_that_is_away_stops_nobody(
-        self, browser: Browser, settings, caplog
-    ) -> None:
+    def test_a_mail_server_that_is_away_stops_nobody(self, browser, settings, caplog):
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
         words = "correct horse battery"
@@ -87,7 +81,7 @@ class TestSignUp:
         assert tokens.errands.wait_idle(10)
         assert "ConnectionRefusedError" in caplog.text
 
-    def test_tables_of_allauth_hold_no_token_either(self, browser: Browser, settings) -> None:
+    def test_tables_of_allauth_hold_no_token_either(self, browser, settings):
         settings.SOCIALACCOUNT_STORE_TOKENS = True
         browser.sign_in()
         access = tokens.token(SocialAccount.objects.get()).value
@@ -95,7 +89,7 @@ class TestSignUp:
         assert stored.token
         assert access not in stored.token + stored.token_secret
 
-    def test_a_form_that_waits_while_the_key_is_lost(self, browser: Browser, settings) -> None:
+    def test_a_form_that_waits_while_the_key_is_lost(self, browser, settings):
         settings.SOCIALACCOUNT_AUTO_SIGNUP = False
         form = browser.sign_in().headers["Location"]
         settings.SIPGATE_TOKEN_KEYS = [base64.urlsafe_b64encode(b"another key".ljust(32)).decode()]
@@ -104,29 +98,25 @@ class TestSignUp:
         browser.sign_in()
         assert SipgateToken.objects.get().state == "active"
 
-    def test_name_comes_with_the_scope(self, browser: Browser, ask_for: AskFor) -> None:
+    def test_name_comes_with_the_scope(self, browser, ask_for):
         ask_for("account:read", "users:read")
         browser.sign_in()
         user = User.objects.get()
         assert (user.username, user.first_name) == ("rosa.gärtner", "Rosa")
 
-    def test_the_language_that_was_chosen_here_is_remembered(self, browser: Browser) -> None:
+    def test_the_language_that_was_chosen_here_is_remembered(self, browser):
         browser.site.post("/i18n/setlang/", {"language": "en"})
         browser.sign_in()
         assert SocialAccount.objects.get().extra_data["language"] == "en"
 
-    def test_openid_connect_may_say_that_the_address_is_verified(
-        self, browser: Browser, ask_for: AskFor
-    ) -> None:
+    def test_openid_connect_may_say_that_the_address_is_verified(self, browser, ask_for):
         ask_for("account:read", "openid", "email")
         browser.sign_in()
         assert EmailAddress.objects.get().verified
         assert browser.sandbox.control.state()["token"] == 1
         assert "GET v2/users/<user_id>" not in browser.sandbox.control.state()
 
-    def test_who_is_found_by_email_only_connects_nothing(
-        self, browser: Browser, ask_for: AskFor, settings: Any
-    ) -> None:
+    def test_who_is_found_by_email_only_connects_nothing(self, browser, ask_for, settings):
         ask_for("account:read", "openid", "email")
         settings.SOCIALACCOUNT_EMAIL_AUTHENTICATION = True
         user = User.objects.create_user("rosa", email="rosa@rosenduft.example")
@@ -136,7 +126,7 @@ class TestSignUp:
         assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "what was granted is ended"
 
-    def test_nothing_but_true_means_verified(self, settings: Any, rf: Any) -> None:
+    def test_nothing_but_true_means_verified(self, settings, rf):
         """With email authentication of allauth's, it opens the account that has the address."""
         with ScriptedServer() as server:
             settings.SIPGATE_API_URL = server.api_url
@@ -155,8 +145,8 @@ class TestSignUp:
 
     @pytest.mark.parametrize("atomic", [True, False])
     def test_no_transaction_or_connection_is_held_while_sipgate_is_asked(
-        self, browser: Browser, monkeypatch: pytest.MonkeyPatch, atomic: bool
-    ) -> None:
+        self, browser, monkeypatch, atomic
+    ):
         database, seen = connections["default"], []
 
         def watched(real):
@@ -177,17 +167,15 @@ class TestSignUp:
         assert browser.site.get(callback).headers["Location"] == "/account"
         assert seen == [True, True]
 
-    def test_a_colleague_without_rights_signs_in_without_a_name(
-        self, browser: Browser, ask_for: AskFor
-    ) -> None:
+    def test_a_colleague_without_rights_signs_in_without_a_name(self, browser, ask_for):
         ask_for("account:read", "users:read")
         browser.sandbox.control.fault("forbidden", on="users")
         browser.sign_in(person="1000000w1")
         assert User.objects.get().username == "sipgate-1000000w1"
 
     def test_every_person_is_somebody_else_and_reaches_the_account_page(
-        self, sandbox: Running, transactional_db: None
-    ) -> None:
+        self, sandbox, transactional_db
+    ):
         """Also colleagues, and equal ids of two companies."""
         people = ["1000000w0", "1000000w1", *(f"{n}000000w0" for n in range(2, 10))]
         for person in people:
@@ -199,9 +187,7 @@ class TestSignUp:
 
 
 class TestSecondSignIn:
-    def test_is_the_same_user_with_new_tokens_and_ends_nothing(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_is_the_same_user_with_new_tokens_and_ends_nothing(self, browser, another_browser):
         browser.sign_in()
         first = SipgateToken.objects.get()
         browser.site.post("/accounts/logout/")
@@ -214,7 +200,7 @@ class TestSecondSignIn:
             assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
             assert one.site.get("/account.json").json()["connections"][0]["fresh"]
 
-    def test_several_tabs_can_be_open(self, browser: Browser) -> None:
+    def test_several_tabs_can_be_open(self, browser):
         one, other = browser.start(), browser.start()
         assert browser.site.get(browser.consent(other)).status_code == 302
         assert browser.site.get(browser.consent(one)).status_code == 302
@@ -231,22 +217,20 @@ class TestNothingIsNarrowed:
         ask_for("account:read")
         return browser
 
-    def test_a_living_connection_keeps_its_tokens(self, wide: Browser) -> None:
+    def test_a_living_connection_keeps_its_tokens(self, wide):
         for process in ("login", "connect"):
             assert wide.sign_in(process=process).status_code == 302
             row = SipgateToken.objects.get()
             assert (row.number, set(row.scopes)) == (1, {"account:read", "numbers:read"})
         assert tokens.refresh(row.connection).state == "active"
 
-    def test_one_that_needs_a_sign_in_takes_what_comes(self, wide: Browser) -> None:
+    def test_one_that_needs_a_sign_in_takes_what_comes(self, wide):
         SipgateToken.objects.update(state="needs_sign_in", reason="rejected")
         wide.sign_in()
         row = SipgateToken.objects.get()
         assert (row.state, row.scope) == ("active", "account:read")
 
-    def test_what_was_asked_for_and_not_granted_is_denied(
-        self, wide: Browser, ask_for: AskFor
-    ) -> None:
+    def test_what_was_asked_for_and_not_granted_is_denied(self, wide, ask_for):
         ask_for("account:read", "numbers:read")
         callback = wide.consent(wide.start())
         wide.sandbox.control.fault("change", on="token", value={"scope": "account:read"})
@@ -259,21 +243,21 @@ class TestClosedSignUp:
     def _closed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(SipgateSocialAccountAdapter, "is_open_for_signup", lambda *_args: False)
 
-    def test_what_a_stranger_granted_is_ended(self, browser: Browser) -> None:
+    def test_what_a_stranger_granted_is_ended(self, browser):
         answer = browser.sign_in()
         assert "account/signup_closed.html" in [one.name for one in answer.templates]
         assert not User.objects.exists()
         assert tokens.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0
 
-    def test_a_known_user_signs_in(self, local: Browser) -> None:
+    def test_a_known_user_signs_in(self, local):
         local.sign_in(process="connect")
         local.site.post("/accounts/logout/")
         assert local.sign_in().headers["Location"] == "/account"
 
 
 class TestConnect:
-    def test_one_user_with_several(self, local: Browser, another_browser: Browser) -> None:
+    def test_one_user_with_several(self, local, another_browser):
         local.sign_in(process="connect")
         another_browser.site = local.site
         another_browser.sign_in(process="connect", person="2000000w0")
@@ -281,9 +265,7 @@ class TestConnect:
         assert {one.uid for one in connections} == {"1000000w0", "2000000w0"}
         assert len(local.site.get("/account.json").json()["connections"]) == 2
 
-    def test_what_belongs_to_somebody_else_stays_as_it_is(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_what_belongs_to_somebody_else_stays_as_it_is(self, browser, another_browser):
         browser.sign_in()
         before = SipgateToken.objects.get()
         another_browser.log_in(User.objects.create_user("thief"))
@@ -294,16 +276,12 @@ class TestConnect:
         assert (after.number, after.sealed) == (before.number, before.sealed)
         assert after.connection.user == before.connection.user
 
-    def test_an_anonymous_redirect_changes_nothing(
-        self, browser: Browser, another_browser: Browser
-    ) -> None:
+    def test_an_anonymous_redirect_changes_nothing(self, browser, another_browser):
         browser.sign_in()
         another_browser.sign_in(process="redirect", next_url="/")
         assert SipgateToken.objects.get().number == 1
 
-    def test_a_disconnect_forgets_the_tokens_and_ends_access_at_sipgate(
-        self, local: Browser
-    ) -> None:
+    def test_a_disconnect_forgets_the_tokens_and_ends_access_at_sipgate(self, local):
         local.sign_in(process="connect")
         local.site.post("/accounts/3rdparty/", {"account": SocialAccount.objects.get().pk})
         assert not SipgateToken.objects.exists()
@@ -313,7 +291,7 @@ class TestConnect:
         assert [*kinds] == ["connected", "disconnected", "ending"]
 
 
-def test_without_a_connection_the_account_page_says_so(browser: Browser) -> None:
+def test_without_a_connection_the_account_page_says_so(browser):
     assert browser.site.get("/account.json").status_code == 401
     browser.log_in(User.objects.create_user("nobody"))
     response = browser.site.get("/account.json")

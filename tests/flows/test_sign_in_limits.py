@@ -7,7 +7,6 @@ from __future__ import annotations
 import threading
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.utils import timezone
@@ -19,9 +18,7 @@ from tests.journey import Browser
 User = get_user_model()
 
 
-def test_invented_codes_reach_sipgate_only_so_often(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invented_codes_reach_sipgate_only_so_often(browser, monkeypatch):
     monkeypatch.setattr(limits, "MOST_FAILURES", 3)
     answers = [browser.site.get(invented(browser)).status_code for _ in range(5)]
     assert answers == [401, 401, 401, 429, 429]
@@ -32,15 +29,13 @@ def test_invented_codes_reach_sipgate_only_so_often(
     assert browser.site.get(callback, **elsewhere).headers["Location"] == "/account", "not used"
 
 
-def test_sign_ins_that_succeed_are_not_counted(
-    browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sign_ins_that_succeed_are_not_counted(browser, monkeypatch):
     monkeypatch.setattr(limits, "MOST_FAILURES", 1)
     for _ in range(3):
         assert browser.sign_in().headers["Location"] == "/account"
 
 
-def test_ipv6_is_counted_by_network(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ipv6_is_counted_by_network(browser, monkeypatch):
     monkeypatch.setattr(limits, "MOST_FAILURES", 1)
     found = [
         browser.site.get(invented(browser), REMOTE_ADDR=address).status_code
@@ -49,9 +44,7 @@ def test_ipv6_is_counted_by_network(browser: Browser, monkeypatch: pytest.Monkey
     assert found == [401, 429, 401, 401]
 
 
-def test_a_slow_sipgate_does_not_take_every_thread(
-    browser: Browser, another_browser: Browser, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_slow_sipgate_does_not_take_every_thread(browser, another_browser, monkeypatch):
     monkeypatch.setattr(limits, "places", threading.BoundedSemaphore(1))
     first, callback = (
         one.consent(one.start(), person=person)
@@ -72,7 +65,7 @@ def test_a_slow_sipgate_does_not_take_every_thread(
         assert browser.site.get(invented(browser)).status_code == 401
 
 
-def test_a_visitor_who_only_begins_gets_a_short_session(browser: Browser) -> None:
+def test_a_visitor_who_only_begins_gets_a_short_session(browser):
     browser.start()
     assert seconds_left() <= 3600
     browser.sign_in()

@@ -19,14 +19,14 @@ from sipgate_provider.models import SipgateToken
 pytestmark = [pytest.mark.urls("tests.sample_site"), pytest.mark.django_db]
 
 
-def test_a_view_in_six_lines(client: Any, admin_user: Any, sipgate: Any) -> None:
+def test_a_view_in_six_lines(client, admin_user, sipgate):
     sipgate.connect(admin_user, scopes=["numbers:read"])
     sipgate.answers("/numbers", [{"number": "+4921199990000"}])
     client.force_login(admin_user)
     assert client.get("/numbers").json() == {"numbers": ["+4921199990000"]}
 
 
-def test_it_fails_as_told(client: Any, admin_user: Any, sipgate: Any) -> None:
+def test_it_fails_as_told(client, admin_user, sipgate):
     sipgate.connect(admin_user)
     sipgate.fails(errors.RateLimited("Slow down.", retry_after=7))
     client.force_login(admin_user)
@@ -36,7 +36,7 @@ def test_it_fails_as_told(client: Any, admin_user: Any, sipgate: Any) -> None:
         SipgateClient.for_user(admin_user).get("/balance")
 
 
-def test_it_records_what_was_asked(mine: SipgateClient, sipgate: Any) -> None:
+def test_it_records_what_was_asked(mine, sipgate):
     sipgate.answers("/sessions/sms", method="POST")
     mine.send_sms("+4915799912345", "Hello!", sms_id="s0")
     (asked,) = sipgate.requests
@@ -46,7 +46,7 @@ def test_it_records_what_was_asked(mine: SipgateClient, sipgate: Any) -> None:
     assert [entry.type for entry in mine.history(types=["FAX"])] == ["FAX"]
 
 
-def test_lists_have_pages_and_documents_are_bytes(mine: SipgateClient, sipgate: Any) -> None:
+def test_lists_have_pages_and_documents_are_bytes(mine, sipgate):
     sipgate.answers("/history", [{"id": str(number)} for number in range(250)])
     assert len(list(mine.history())) == 250
     assert [request.params["offset"] for request in sipgate.requests] == [[0], [100], [200]]
@@ -55,7 +55,7 @@ def test_lists_have_pages_and_documents_are_bytes(mine: SipgateClient, sipgate: 
     assert file.getvalue() == b"%PDF"
 
 
-def test_it_is_as_strict_as_sipgate(admin_user: Any, sipgate: Any) -> None:
+def test_it_is_as_strict_as_sipgate(admin_user, sipgate):
     mine = SipgateClient(sipgate.connect(admin_user, scopes=["account:read"]))
     with pytest.raises(errors.MissingPermission) as raised:
         mine.balance()
@@ -68,7 +68,7 @@ def test_it_is_as_strict_as_sipgate(admin_user: Any, sipgate: Any) -> None:
         mine.get("/account", params={"since": datetime(2026, 1, 1)})  # noqa: DTZ001  # the mistake
 
 
-def test_connections_of_any_kind(admin_user: Any, sipgate: Any) -> None:
+def test_connections_of_any_kind(admin_user, sipgate):
     neo = SipgateClient(
         sipgate.connect(admin_user, uid="7000000w3", scopes=["rtcm:write"], neo=True)
     )
@@ -80,9 +80,7 @@ def test_connections_of_any_kind(admin_user: Any, sipgate: Any) -> None:
     assert SipgateToken.objects.get(connection=other).scopes == ("account:read",)
 
 
-def test_neither_keys_nor_mail_nor_second_factors_are_needed(
-    client: Any, admin_user: Any, sipgate: Any, settings: Any
-) -> None:
+def test_neither_keys_nor_mail_nor_second_factors_are_needed(client, admin_user, sipgate, settings):
     settings.ACCOUNT_EMAIL_VERIFICATION = "mandatory"
     settings.MFA_SUPPORTED_TYPES = ["totp"]
     sipgate.connect(admin_user)
@@ -91,14 +89,14 @@ def test_neither_keys_nor_mail_nor_second_factors_are_needed(
     assert client.get("/company").json() == {"company": "Example GmbH"}
 
 
-def test_without_keys_of_the_site(admin_user: Any, settings: Any) -> None:
+def test_without_keys_of_the_site(admin_user, settings):
     settings.SIPGATE_TOKEN_KEYS = []
     with testing.fake_sipgate() as sipgate:
         sipgate.answers("/account", {"company": "Example GmbH"})
         assert SipgateClient(sipgate.connect(admin_user)).account().company == "Example GmbH"
 
 
-def test_the_sandbox(sipgate_sandbox: Any) -> None:
+def test_the_sandbox(sipgate_sandbox):
     client = Client()
     sipgate_sandbox.sign_in(client)
     assert client.get("/company").json() == {"company": "Rosenduft Gartenbau GmbH"}
@@ -106,7 +104,7 @@ def test_the_sandbox(sipgate_sandbox: Any) -> None:
     assert client.get("/company").status_code == 503
 
 
-def test_other_test_runs_pay_nothing_for_the_plugin() -> None:
+def test_other_test_runs_pay_nothing_for_the_plugin():
     program = (
         "import sys; before = {*sys.modules}; import sipgate_provider.pytest_plugin;"
         " print(*sorted({name.partition('.')[0] for name in {*sys.modules} - before}))"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
@@ -14,7 +13,7 @@ from django.utils import timezone
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State
 from sipgate_provider.tokens import background, rows
-from tests.conftest import Connect, issued, wait_for
+from tests.conftest import issued, wait_for
 from tests.rotator import Rotator
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -22,8 +21,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 class TestLook:
     def test_a_valid_one_costs_one_query_and_no_request(
-        self, connect: Connect, rotator: Rotator, django_assert_num_queries: Any
-    ) -> None:
+        self, connect, rotator, django_assert_num_queries
+    ):
         connection = connect()
         with django_assert_num_queries(1):
             token = tokens.token(connection)
@@ -31,13 +30,11 @@ class TestLook:
         assert "at-" not in repr(token)
         assert rotator.counts()["refresh"] == 0
 
-    def test_without_a_connection_there_is_none(self, db: None) -> None:
+    def test_without_a_connection_there_is_none(self, db):
         with pytest.raises(errors.NotConnected):
             tokens.token(4711)
 
-    def test_near_its_end_it_is_handed_out_and_refreshed_behind(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_near_its_end_it_is_handed_out_and_refreshed_behind(self, connect, rotator):
         connection = connect(age=240)
         assert tokens.token(connection).number == 1
         assert background.refreshes.wait_idle(10)
@@ -46,9 +43,7 @@ class TestLook:
 
 
 class TestRefresh:
-    def test_an_expired_one_is_refreshed_once_and_stored(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_an_expired_one_is_refreshed_once_and_stored(self, connect, rotator):
         connection = connect(age=400)
         token = tokens.token(connection)
         row = tokens.load(connection.pk)
@@ -58,9 +53,7 @@ class TestRefresh:
         assert tokens.token(connection).value == token.value
         assert rotator.counts()["refresh"] == 1
 
-    def test_a_rejected_one_is_refreshed_once_though_it_looks_fresh(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_rejected_one_is_refreshed_once_though_it_looks_fresh(self, connect, rotator):
         connection = connect()
         old = tokens.token(connection)
         new = tokens.token(connection, rejected=old.value)
@@ -70,9 +63,7 @@ class TestRefresh:
             tokens.token(connection, rejected=new.value)
         assert rotator.counts()["refresh"] == 1, "another would not help"
 
-    def test_a_short_lived_one_that_ended_on_its_way_is_refreshed(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_short_lived_one_that_ended_on_its_way_is_refreshed(self, connect, rotator):
         """Refreshed a moment ago, but for a life of seconds: it may be over by the time sipgate
         looks at it."""
         rotator.set(lifetime=4)
@@ -88,12 +79,10 @@ class TestRefresh:
         assert tokens.token(connection, rejected=first.value).value != first.value
         assert rotator.counts()["refresh"] == 2
 
-    def test_a_rollback_of_the_caller_keeps_the_new_one(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_a_rollback_of_the_caller_keeps_the_new_one(self, connect, rotator):
         connection = connect(age=400)
 
-        def caller() -> None:
+        def caller():
             with transaction.atomic():
                 tokens.token(connection)
                 raise RuntimeError
@@ -110,9 +99,7 @@ class TestRefresh:
             assert tokens.load(connection.pk).number == 2
         assert rotator.counts()["reuse"] == 0
 
-    def test_an_odd_one_does_not_lose_the_refresh_token(
-        self, connect: Connect, rotator: Rotator
-    ) -> None:
+    def test_an_odd_one_does_not_lose_the_refresh_token(self, connect, rotator):
         connection = connect(age=400)
         rotator.set(fault="huge", times=1)
         tokens.token(connection)
@@ -123,17 +110,13 @@ class TestRefresh:
 class TestDuringARefresh:
     """Its tokens are on their way, and the caller has left."""
 
-    def test_nothing_happens_and_they_are_stored(
-        self, connect: Connect, answer_late: AnswerLate
-    ) -> None:
+    def test_nothing_happens_and_they_are_stored(self, connect, answer_late):
         connection = connect(age=400)
         answer_late(connection)
         assert background.refreshes.wait_idle(10)
         assert tokens.token(connection).number == 2
 
-    def test_a_new_consent_wins(
-        self, connect: Connect, rotator: Rotator, answer_late: AnswerLate
-    ) -> None:
+    def test_a_new_consent_wins(self, connect, rotator, answer_late):
         connection = connect(age=400)
         answer_late(connection)
         new = issued(rotator)
@@ -147,8 +130,8 @@ class TestDuringARefresh:
 
     @pytest.mark.parametrize("what", ["connection", "user"])
     def test_a_deletion_is_final_and_what_comes_back_is_ended(
-        self, connect: Connect, rotator: Rotator, answer_late: AnswerLate, what: str
-    ) -> None:
+        self, connect, rotator, answer_late, what
+    ):
         connection = connect(age=400)
         answer_late(connection)
         (connection if what == "connection" else connection.user).delete()
@@ -157,7 +140,7 @@ class TestDuringARefresh:
         assert not SipgateToken.objects.exists()
         assert rotator.counts()["revoke"] == 2, "what was stored, and what came back"
 
-    def test_an_ending_is_not_undone(self, connect: Connect, answer_late: AnswerLate) -> None:
+    def test_an_ending_is_not_undone(self, connect, answer_late):
         connection = connect(age=400)
         answer_late(connection)
         assert tokens.end(connection, by="olga")
@@ -167,9 +150,7 @@ class TestDuringARefresh:
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(connection)
 
-    def test_a_change_of_keys_loses_nothing(
-        self, connect: Connect, answer_late: AnswerLate, settings: Any
-    ) -> None:
+    def test_a_change_of_keys_loses_nothing(self, connect, answer_late, settings):
         connection = connect(age=400)
         answer_late(connection)
         new = "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="
@@ -182,7 +163,7 @@ class TestDuringARefresh:
         assert tokens.token(connection).number == 2
 
 
-def test_a_row_is_not_saved_without_a_condition(connect: Connect) -> None:
+def test_a_row_is_not_saved_without_a_condition(connect):
     with pytest.raises(TypeError, match="with a condition"):
         tokens.load(connect().pk).save()
 

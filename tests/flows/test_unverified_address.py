@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -16,16 +15,14 @@ from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import notices
 from tests.flows.conftest import AskFor
-from tests.journey import HOST, Browser
+from tests.journey import HOST
 
 User = get_user_model()
 VICTIM = "rosa@rosenduft.example"
 PASSWORD, OTHER_PASSWORD = "correct horse battery", "another horse battery"
 
 
-def test_the_attack_with_a_sipgate_user_of_that_address(
-    browser: Browser, another_browser: Browser
-) -> None:
+def test_the_attack_with_a_sipgate_user_of_that_address(browser, another_browser):
     """1. A stranger gives a sipgate user of his the victim's address and signs in. 2. The victim,
     who knows of nothing, asks for a new password. 3. She uses the account. 4. The stranger's
     sipgate opens it as well.
@@ -38,7 +35,7 @@ def test_the_attack_with_a_sipgate_user_of_that_address(
     assert not [message for message in mail.outbox if "password/reset/key" in message.body]
 
 
-def test_the_attack_with_a_local_user_of_that_address(browser: Browser) -> None:
+def test_the_attack_with_a_local_user_of_that_address(browser):
     form = {"username": "stranger", "email": VICTIM, "password1": PASSWORD, "password2": PASSWORD}
     assert browser.site.post("/accounts/signup/", form).status_code == 302
     browser.sign_in(process="connect")
@@ -48,19 +45,19 @@ def test_the_attack_with_a_local_user_of_that_address(browser: Browser) -> None:
     assert not [message for message in mail.outbox if "password/reset/key" in message.body]
 
 
-def test_a_verified_address_resets(browser: Browser) -> None:
+def test_a_verified_address_resets(browser):
     user = User.objects.create_user("rosa", email=VICTIM, password=PASSWORD)
     EmailAddress.objects.create(user=user, email=VICTIM, verified=True, primary=True)
     assert is_signed_in(reset_password(VICTIM.upper()))
 
 
-def test_the_address_that_sipgate_tells_is_suggested(browser: Browser, settings: Any) -> None:
+def test_the_address_that_sipgate_tells_is_suggested(browser, settings):
     settings.SOCIALACCOUNT_AUTO_SIGNUP = False
     page = browser.site.get(browser.sign_in().headers["Location"]).content.decode()
     assert f'value="{VICTIM}"' in page
 
 
-def test_what_the_site_vouches_for_is_taken(browser: Browser, ask_for: AskFor) -> None:
+def test_what_the_site_vouches_for_is_taken(browser, ask_for):
     ask_for("account:read", "users:read", VERIFIED_EMAIL=["rosenduft.example"])
     browser.sign_in()
     assert User.objects.get().email == VICTIM
@@ -68,7 +65,7 @@ def test_what_the_site_vouches_for_is_taken(browser: Browser, ask_for: AskFor) -
 
 
 @pytest.mark.parametrize("verified", [False, True])
-def test_only_a_verified_address_is_written_to(browser: Browser, verified: bool) -> None:
+def test_only_a_verified_address_is_written_to(browser, verified):
     browser.sign_in()
     user = User.objects.get()
     User.objects.update(email=VICTIM)

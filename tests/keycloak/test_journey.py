@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,11 +17,9 @@ from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import SipgateToken
 from tests import raw_server
 from tests.conftest import make_stale
-from tests.facts.keycloak_server import KeycloakServer
 from tests.facts.server import ROSA
 from tests.journey import HOST
 from tests.keycloak import site
-from tests.keycloak.conftest import Visitor
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.keycloak, pytest.mark.timeout(600)]
@@ -32,7 +29,7 @@ ROSAS_COMPANY = "Rosenduft Gartenbau GmbH"
 
 
 class TestSignIn:
-    def test_further_scopes_are_asked_for_once(self, signed_in: Visitor, settings: Any) -> None:
+    def test_further_scopes_are_asked_for_once(self, signed_in, settings):
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
         settings.SOCIALACCOUNT_PROVIDERS = {
             "sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}
@@ -44,9 +41,7 @@ class TestSignIn:
         assert set(shown["token"]["scope"]) == {"account:read", "balance:read"}
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
 
-    def test_a_narrower_sign_in_keeps_what_was_allowed(
-        self, visitor: Visitor, settings: Any
-    ) -> None:
+    def test_a_narrower_sign_in_keeps_what_was_allowed(self, visitor, settings):
         """Two grants of one session rotate side by side, so the one that is kept lives on."""
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
         settings.SOCIALACCOUNT_PROVIDERS = {
@@ -60,17 +55,13 @@ class TestSignIn:
         assert visitor.sees_its_account()
         assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
 
-    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(
-        self, visitor: Visitor
-    ) -> None:
+    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(self, visitor):
         """Keycloak would end the session of a code that is sent twice."""
         for _ in range(3):
             visitor.keycloak.walk(visitor.start(), person=ROSA)
             callback, before = visitor.callback(), dict(visitor.site.cookies)
 
-            def ask(
-                _number: int, callback: str = callback, before: dict[str, Any] = before
-            ) -> Client:
+            def ask(_number, callback=callback, before=before):
                 tab = Client(headers={"host": HOST})
                 tab.cookies.load({name: morsel.value for name, morsel in before.items()})
                 try:
@@ -89,9 +80,7 @@ class TestSignIn:
 
 
 class TestRefresh:
-    def test_tokens_of_three_seconds_under_reloads(
-        self, server: KeycloakServer, visitor: Visitor
-    ) -> None:
+    def test_tokens_of_three_seconds_under_reloads(self, server, visitor):
         server.set_lifetimes(access=3)
         visitor.sign_in()
         until = time.monotonic() + 7
@@ -100,7 +89,7 @@ class TestRefresh:
             time.sleep(0.05)  # a person, not a load test
         assert SipgateToken.objects.get().number >= 2
 
-    def test_32_callers_with_one_stale_token_make_one_refresh(self, signed_in: Visitor) -> None:
+    def test_32_callers_with_one_stale_token_make_one_refresh(self, signed_in):
         connection = SocialAccount.objects.get()
         for version in (2, 3):
             make_stale()
@@ -110,9 +99,9 @@ class TestRefresh:
             assert SipgateToken.objects.get().number == version
 
     def test_lost_answer_ends_the_connection_and_one_sign_in_repairs_it(
-        self, server: KeycloakServer, visitor: Visitor, settings: Any
-    ) -> None:
-        def relay(asked: raw_server.Asked) -> bool:
+        self, server, visitor, settings
+    ):
+        def relay(asked):
             answer = ask_keycloak(asked)
             kind = answer.headers["Content-Type"]
             asked.socket.sendall(
@@ -122,11 +111,11 @@ class TestRefresh:
             )
             return True
 
-        def lose(asked: raw_server.Asked) -> bool:
+        def lose(asked):
             assert ask_keycloak(asked).status_code == 200
             return False
 
-        def ask_keycloak(asked: raw_server.Asked) -> requests.Response:
+        def ask_keycloak(asked):
             return requests.post(f"{server.oidc_url}/token", data=asked.form, timeout=30)
 
         with raw_server.serving(relay, lose, relay) as between:
@@ -141,9 +130,7 @@ class TestRefresh:
 
 class TestEnds:
     @pytest.mark.parametrize("how", ["log_out", "withdraw_consent"])
-    def test_ended_at_the_server_and_repaired_by_one_sign_in(
-        self, server: KeycloakServer, signed_in: Visitor, how: str
-    ) -> None:
+    def test_ended_at_the_server_and_repaired_by_one_sign_in(self, server, signed_in, how):
         if how == "log_out":
             server.end_sessions(ROSA)
         else:
@@ -155,9 +142,7 @@ class TestEnds:
         assert signed_in.company() == ROSAS_COMPANY
         assert User.objects.count() == 1
 
-    def test_disconnect_ends_the_grant_and_a_new_one_can_be_made(
-        self, server: KeycloakServer, visitor: Visitor
-    ) -> None:
+    def test_disconnect_ends_the_grant_and_a_new_one_can_be_made(self, server, visitor):
         user = User.objects.create_user("local", password="correct horse battery")
         visitor.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         visitor.sign_in(process="connect")

@@ -34,7 +34,7 @@ PAIRS = [
 ]
 
 
-def test_pairs_of_points_around_the_send(crew: Crew, visitor: Visitor) -> None:
+def test_pairs_of_points_around_the_send(crew, visitor):
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
     lost = 0
@@ -60,9 +60,7 @@ def test_pairs_of_points_around_the_send(crew: Crew, visitor: Visitor) -> None:
 
 @pytest.mark.parametrize("how", ["disabled", "not before"])
 @pytest.mark.parametrize("killed_at", ["", "leased"])
-def test_shut_out_and_let_in_again(
-    server: KeycloakServer, worker: Worker, visitor: Visitor, how: str, killed_at: str
-) -> None:
+def test_shut_out_and_let_in_again(server, worker, visitor, how, killed_at):
     """Also after a kill: what the rejection is called depends on it, what becomes of the tokens does not."""
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
@@ -82,9 +80,7 @@ def test_shut_out_and_let_in_again(
     assert works(visitor)
 
 
-def test_shut_out_while_a_process_is_about_to_send(
-    server: KeycloakServer, worker: Worker, visitor: Visitor
-) -> None:
+def test_shut_out_while_a_process_is_about_to_send(server, worker, visitor):
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
     make_stale()

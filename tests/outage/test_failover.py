@@ -18,9 +18,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 @pytest.mark.parametrize("commit", ["on", "remote_write"])
 @pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_a_synchronous_replica_has_all_tokens(
-    rotator: Rotator, tmp_path: Path, commit: str, journal: str
-) -> None:
+def test_a_synchronous_replica_has_all_tokens(rotator, tmp_path, commit, journal):
     with pair(rotator, tmp_path / "kept") as (primary, replica, connection):
         primary.run("ALTER SYSTEM SET synchronous_standby_names = '*'")
         primary.run(f"ALTER SYSTEM SET synchronous_commit = {commit}")
@@ -39,9 +37,7 @@ def test_a_synchronous_replica_has_all_tokens(
 
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
-def test_what_an_asynchronous_replica_lacks_is_in_the_journal(
-    rotator: Rotator, tmp_path: Path, journal: str
-) -> None:
+def test_what_an_asynchronous_replica_lacks_is_in_the_journal(rotator, tmp_path, journal):
     with pair(rotator, tmp_path / "kept") as (primary, replica, connection):
         replica.stop()
         used = Process(both(primary, replica), rotator, tmp_path / "kept", use=connection)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests import postgres
 from tests.outage.conftest import Process
-from tests.rotator import Rotator
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_process_waits_and_stores(
-    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
-) -> None:
+def test_the_process_waits_and_stores(server, rotator, tmp_path, stale):
     process = Process(server.url, rotator, tmp_path, use=stale, points=True)
     refresh_while_the_database_is_away(process, server)
     server.start()
@@ -25,9 +20,7 @@ def test_the_process_waits_and_stores(
 
 
 @pytest.mark.long
-def test_what_it_cannot_store_the_next_process_does(
-    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
-) -> None:
+def test_what_it_cannot_store_the_next_process_does(server, rotator, tmp_path, stale):
     process = Process(server.url, rotator, tmp_path, use=stale, points=True)
     refresh_while_the_database_is_away(process, server)
     process.kill()
@@ -42,9 +35,7 @@ def test_what_it_cannot_store_the_next_process_does(
 
 
 @pytest.mark.long
-def test_without_a_journal_it_waits_as_well(
-    server: postgres.Server, rotator: Rotator, tmp_path: Path, stale: int
-) -> None:
+def test_without_a_journal_it_waits_as_well(server, rotator, tmp_path, stale):
     (tmp_path / "file").write_text("in the way of a journal")
     folder = tmp_path / "file" / "journal"
     process = Process(server.url, rotator, folder, use=stale, points=True)

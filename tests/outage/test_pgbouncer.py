@@ -15,14 +15,13 @@ import pytest
 from tests import postgres, tools
 from tests.outage.conftest import Process
 from tests.ports import free_port, is_open
-from tests.rotator import Rotator
 from tests.served import ROOT, served
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 
 
-def test_a_refresh_and_the_pages(rotator: Rotator, tmp_path: Path) -> None:
+def test_a_refresh_and_the_pages(rotator, tmp_path):
     (tmp_path / "bouncer").mkdir()
     with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
         first = Process(server.url, rotator, tmp_path / "journal", answer=rotator.issue()[0])

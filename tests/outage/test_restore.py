@@ -20,19 +20,15 @@ Started = Callable[[Path], Process]
 
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_tokens_come_from_the_journal_or_the_person_signs_in_again(
-    server: postgres.Server,
-    rotator: Rotator,
-    tmp_path: Path,
-    stale: int,
-    journal: str,
-) -> None:
-    def use(folder: Path) -> Process:
+    server, rotator, tmp_path, stale, journal
+):
+    def use(folder):
         return Process(server.url, rotator, folder, use=stale)
 
     dump = tmp_path / "sipgate.dump"
     run(postgres.program("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={server.url}")
 
-    def restore() -> None:
+    def restore():
         options = ("--clean", "--if-exists", "--no-owner", f"--dbname={server.url}")
         run(postgres.program("pg_restore"), *options, str(dump))
 
@@ -41,12 +37,12 @@ def test_the_newest_tokens_come_from_the_journal_or_the_person_signs_in_again(
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 @pytest.mark.parametrize("command", [".backup '{}'", "VACUUM INTO '{}'"])
-def test_a_backup_of_sqlite(rotator: Rotator, tmp_path: Path, command: str, journal: str) -> None:
+def test_a_backup_of_sqlite(rotator, tmp_path, command, journal):
     """It is made while the database is open and its last changes are in the log beside it (WAL)."""
     tools.needed("sqlite3", package="sqlite3")
     database, backup = tmp_path / "db.sqlite3", tmp_path / "backup.sqlite3"
 
-    def process(folder: Path, **order: object) -> Process:
+    def process(folder, **order):
         return Process("", rotator, folder, database=str(database), **order)
 
     first = process(tmp_path / "journal", answer=rotator.issue()[0])
@@ -58,7 +54,7 @@ def test_a_backup_of_sqlite(rotator: Rotator, tmp_path: Path, command: str, jour
     first.end()
     run("sqlite3", str(database), command.format(backup))
 
-    def restore() -> None:
+    def restore():
         open_beside.communicate(timeout=20)
         for file in tmp_path.glob("db.sqlite3*"):
             file.unlink()

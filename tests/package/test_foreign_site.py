@@ -22,9 +22,7 @@ EHRENFRIED, ULLA, NAMELESS = "4000000w0", "5000000w0", "6000000w0"
 
 
 class TestPages:
-    def test_from_signing_up_to_disconnecting(
-        self, visitor: Visitor, control: SandboxControl
-    ) -> None:
+    def test_from_signing_up_to_disconnecting(self, visitor, control):
         asked = parse_qs(urlsplit(visitor.start()).query)
         callback = f"{visitor.origin}/accounts/sipgate/login/callback/"
         assert asked["redirect_uri"] == [callback]
@@ -37,7 +35,7 @@ class TestPages:
         assert urlsplit(gone.url).path == "/accounts/sipgate/login/"
         wait_for(lambda: control.state().get("revoke") == 1)
 
-    def test_a_view_leads_to_sipgate_and_back(self, visitor: Visitor) -> None:
+    def test_a_view_leads_to_sipgate_and_back(self, visitor):
         asked = visitor.get("/company")
         assert urlsplit(asked.url).path == "/accounts/login/"
         visitor.sign_in(person=VEIT)
@@ -46,7 +44,7 @@ class TestPages:
         back = visitor.get(visitor.consent(visitor.start(connect.url), person=VEIT))
         assert (urlsplit(back.url).path, back.status_code) == ("/company", 200)
 
-    def test_problems_are_explained(self, visitor: Visitor, control: SandboxControl) -> None:
+    def test_problems_are_explained(self, visitor, control):
         denied = visitor.get(visitor.consent(visitor.start(), person=PETRA, allow=False))
         assert (denied.status_code, "The sign-in was cancelled" in denied.text) == (401, True)
         stale = visitor.get("/accounts/sipgate/login/callback/?state=of-yesterday&code=x")
@@ -64,20 +62,20 @@ class TestPages:
         assert (ended.status_code, "sign in again" in ended.text) == (403, True)
         assert 'action="/accounts/sipgate/login/?process=connect&amp;next=%2F' in ended.text
 
-    def test_who_has_no_address_is_asked_for_one(self, visitor: Visitor) -> None:
+    def test_who_has_no_address_is_asked_for_one(self, visitor):
         asked = visitor.sign_in(person=NAMELESS)
         assert "/accounts/3rdparty/signup/" in asked.url
         done = visitor.post(asked.url, {"email": "namenlos@ohnepost.example"})
         assert done.json() == {"company": "Ohnepost e. K."}
 
-    def test_a_rejected_sign_up_leaves_nothing_behind(self, visitor: Visitor) -> None:
+    def test_a_rejected_sign_up_leaves_nothing_behind(self, visitor):
         assert visitor.sign_in(person=OTTO).status_code == 401
         visitor.enter_admin()
         assert "otto@schraube" not in visitor.get("/admin/people/person/?q=otto").text
         assert "2000000w0" not in visitor.get("/admin/socialaccount/socialaccount/").text
 
 
-def test_the_admin_shows_people_and_no_secret(visitor: Visitor) -> None:
+def test_the_admin_shows_people_and_no_secret(visitor):
     visitor.sign_in(person=EHRENFRIED)
     boss = Visitor(visitor.origin)
     boss.enter_admin()
@@ -93,9 +91,7 @@ def test_the_admin_shows_people_and_no_secret(visitor: Visitor) -> None:
 
 
 class TestHeadless:
-    def test_a_sign_in_ends_at_the_frontend(
-        self, visitor: Visitor, control: SandboxControl
-    ) -> None:
+    def test_a_sign_in_ends_at_the_frontend(self, visitor, control):
         callback = visitor.consent(visitor.start_headless(), person=ULLA)
         assert visitor.ends_at(callback) == ("/app/after", {})
         session = visitor.get("/_allauth/browser/v1/auth/session").json()
@@ -104,7 +100,7 @@ class TestHeadless:
         assert visitor.ends_at(callback)[0] == "/app/after", "repeated"
         assert control.state()["reuses"] == 0
 
-    def test_failures_end_there_too(self, visitor: Visitor, control: SandboxControl) -> None:
+    def test_failures_end_there_too(self, visitor, control):
         denied = visitor.consent(visitor.start_headless(), allow=False)
         told = {"error": ["cancelled"], "error_process": ["login"]}
         assert visitor.ends_at(denied) == ("/app/after", told)
@@ -113,7 +109,7 @@ class TestHeadless:
         told = {"error": ["unknown"], "error_process": ["login"]}
         assert visitor.ends_at(failed) == ("/app/after", told)
 
-    def test_works_without_allauths_pages(self, headless: Visitor) -> None:
+    def test_works_without_allauths_pages(self, headless):
         stale = "/accounts/sipgate/login/callback/?state=of-yesterday&code=x"
         assert headless.ends_at(stale)[0] == "/app/login-error"
         callback = headless.consent(headless.start_headless())
@@ -121,7 +117,7 @@ class TestHeadless:
         assert headless.get("/company").status_code == 200
 
 
-def test_the_kit_for_tests_connects_people_of_any_model(awkward: ForeignSite, python: Path) -> None:
+def test_the_kit_for_tests_connects_people_of_any_model(awkward, python):
     said = awkward.run(
         python,
         """
@@ -140,7 +136,7 @@ with fake_sipgate() as sipgate:
     assert said == "{'company': 'Example GmbH'}\n"
 
 
-def test_everything_about_people_is_in_their_database(awkward: ForeignSite) -> None:
+def test_everything_about_people_is_in_their_database(awkward):
     assert {"sipgate_provider_sipgatetoken", "people_person"} <= awkward.tables("archive.sqlite3")
     assert awkward.tables("db.sqlite3") <= {"django_migrations", "sqlite_sequence"}
 

@@ -1,9 +1,6 @@
 """README.md: from an existing allauth site to a page that shows the connection."""
 
-from __future__ import annotations
-
 import ast
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +14,7 @@ PAGE, HEADING = ROOT / "README.md", "Use it in your own site"
 
 
 @pytest.mark.parametrize("index", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_six_settings_are_enough(wheel: Path, tmp_path: Path, index: bool) -> None:
+def test_six_settings_are_enough(wheel, tmp_path, index):
     settings, _serve = (block for block in blocks(PAGE) if block.heading == HEADING)
     assert len(ast.parse(settings.text).body) == 6
     python = foreign.environment(tmp_path / "venv", str(wheel), index=index)

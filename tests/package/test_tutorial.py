@@ -30,7 +30,7 @@ TESTS = (ROOT / "docs" / "code.md", "Test your own site")
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("index", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_the_tutorial_does_what_it_says(tmp_path: Path, index: bool) -> None:
+def test_the_tutorial_does_what_it_says(tmp_path, index):
     """With the packages of this environment; or, with the newest Python, those of the index."""
     page = Page()
     at_sandbox = Terminal(tmp_path, index=index, SANDBOX_PORT=str(page.sandbox_port))
@@ -70,7 +70,7 @@ def test_the_tutorial_does_what_it_says(tmp_path: Path, index: bool) -> None:
     assert page.left == []
 
 
-def test_the_lines_to_delete_for_sipgate_itself_are_counted_right() -> None:
+def test_the_lines_to_delete_for_sipgate_itself_are_counted_right():
     """The last step names a number of lines; with them gone the settings are sipgate's."""
     (settings,) = (block for block in blocks(PAGE) if block.name == "crm/settings.py")
     lines = [line for line in settings.text.splitlines() if "SANDBOX" in line]

@@ -19,9 +19,7 @@ PACKAGES = ("sipgate_provider", "sipgate_sandbox")
 OF_A_SOURCE = {"LICENSE", "README.md", "PKG-INFO", "pyproject.toml", "setup.cfg"}
 
 
-def test_wheel_and_source_distribution_hold_app_and_sandbox_and_nothing_else(
-    built: tuple[Path, Path],
-) -> None:
+def test_wheel_and_source_distribution_hold_app_and_sandbox_and_nothing_else(built):
     with tarfile.open(built[0]) as source:
         names = {one.name.partition("/")[2] for one in source.getmembers() if one.isfile()}
     assert without("django_sipgate_provider.egg-info/", names) == tracked() | OF_A_SOURCE
@@ -30,7 +28,7 @@ def test_wheel_and_source_distribution_hold_app_and_sandbox_and_nothing_else(
     assert without("django_sipgate_provider-", names) == tracked()
 
 
-def test_every_template_and_static_file_belongs_to_the_app_alone() -> None:
+def test_every_template_and_static_file_belongs_to_the_app_alone():
     """A file with a general name would take the place of a site's own."""
     for name in tracked():
         parts = Path(name).parts
@@ -38,14 +36,14 @@ def test_every_template_and_static_file_belongs_to_the_app_alone() -> None:
             assert parts[2] in {"sipgate_provider", "sandbox"}, name
 
 
-def test_the_installed_package_is_not_this_checkout(python: Path, tmp_path: Path) -> None:
+def test_the_installed_package_is_not_this_checkout(python, tmp_path):
     project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]
     version, place, others = spec(python, tmp_path, *foreign.NOT_SOURCES)
     assert (version, others) == (project["version"], "[]")
     assert Path(place).is_relative_to(python.parents[1])
 
 
-def test_the_sandbox_starts_in_any_folder(python: Path, tmp_path: Path) -> None:
+def test_the_sandbox_starts_in_any_folder(python, tmp_path):
     command = [str(python), "-m", "sipgate_sandbox", "serve", "--port", "0"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -56,7 +54,7 @@ def test_the_sandbox_starts_in_any_folder(python: Path, tmp_path: Path) -> None:
     assert (tmp_path / "sandbox.sqlite3").exists()
 
 
-def test_classifiers_are_what_the_readme_says() -> None:
+def test_classifiers_are_what_the_readme_says():
     project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]
     readme = (foreign.ROOT / "README.md").read_text(encoding="utf-8")
     versions = [line.split(" :: ")[-1] for line in project["classifiers"]]
@@ -67,14 +65,14 @@ def test_classifiers_are_what_the_readme_says() -> None:
 
 
 @pytest.mark.long
-def test_it_asks_for_all_it_needs(wheel: Path, tmp_path: Path) -> None:
+def test_it_asks_for_all_it_needs(wheel, tmp_path):
     python = foreign.environment(tmp_path / "venv", str(wheel), index=True)
     assert spec(python, tmp_path, "csp", "whitenoise")[2] == "[]", "what only our site needs"
     foreign.run(python, "-m", "sipgate_sandbox", "--help", cwd=tmp_path)
 
 
 @pytest.mark.long
-def test_the_package_index_would_take_both(built: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_package_index_would_take_both(built, tmp_path):
     foreign.run(foreign.UV, "tool", "run", "twine", "check", "--strict", *built, cwd=tmp_path)
 
 

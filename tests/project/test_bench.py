@@ -1,7 +1,5 @@
 """``make bench`` runs. What it measures on a busy machine means nothing."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 
@@ -12,7 +10,7 @@ from tests.project.pages import ROOT
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_a_quick_run_measures_every_case() -> None:
+def test_a_quick_run_measures_every_case():
     command = [sys.executable, "-m", "bench", "--quick", "--database", "sqlite"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,7 +1,5 @@
 """``manage.py clearsessions`` of the site."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest
@@ -12,7 +10,7 @@ from django.utils import timezone
 
 
 @pytest.mark.django_db
-def test_what_was_noted_of_an_ended_session_goes_with_it() -> None:
+def test_what_was_noted_of_an_ended_session_goes_with_it():
     user = get_user_model().objects.create(username="erika")
     for key, days in (("ended", 15), ("living", 13)):
         session = UserSession.objects.create(

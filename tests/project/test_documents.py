@@ -10,26 +10,26 @@ from tests.project.pages import ROOT, pages, section, table
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M))
 
 
-def test_the_example_file_explains_every_variable_once() -> None:
+def test_the_example_file_explains_every_variable_once():
     lines = text(".env.example").splitlines()
     assert sorted(re.findall(r"^([A-Z_]+)=", "\n".join(lines), re.M)) == sorted(NAMES)
     for before, line in zip(["", *lines], lines, strict=False):
         assert not line or line.startswith("#") or re.match(r"# |[A-Z_]+=", before), line
 
 
-def test_variables_that_a_document_sets_exist() -> None:
+def test_variables_that_a_document_sets_exist():
     for page in pages():
         said = page.read_text(encoding="utf-8")
         assert set(re.findall(r"^ *([A-Z_]{4,})=[^=]", said, re.M)) <= NAMES, page.name
 
 
-def test_targets_that_a_document_names_exist() -> None:
+def test_targets_that_a_document_names_exist():
     for page in pages():
         said = page.read_text(encoding="utf-8")
         assert set(re.findall(r"`make ([a-z-]+)", said)) <= TARGETS, page.name
 
 
-def test_files_that_a_document_names_exist() -> None:
+def test_files_that_a_document_names_exist():
     folders = r"sipgate_\w+|tests|templates|docs|bench|deploy"
     inside = r"tokens|sign_in|remote"
     for page in pages():
@@ -42,7 +42,7 @@ def test_files_that_a_document_names_exist() -> None:
         assert missing == [], page.name
 
 
-def test_messages_that_the_operator_page_explains_are_shown() -> None:
+def test_messages_that_the_operator_page_explains_are_shown():
     code = sources("sipgate_project", "sipgate_provider", "sipgate_sandbox", "templates")
     rows = table(section(ROOT / "docs" / "operate.md", "## When something is wrong"))
     messages = [message for row in rows for message in re.findall(r"[*`]([^*`]+)[*`]", row[0])]

@@ -24,7 +24,7 @@ from sipgate_project import env
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_a_mistake_ends_in_one_sentence_that_names_the_variable(tmp_path: Path) -> None:
+def test_a_mistake_ends_in_one_sentence_that_names_the_variable(tmp_path):
     for beginning, text in MISTAKES.items():
         with pytest.raises(ImproperlyConfigured) as told:
             settings(tmp_path, text)
@@ -36,7 +36,7 @@ def test_a_mistake_ends_in_one_sentence_that_names_the_variable(tmp_path: Path) 
 
 
 class TestWhatWorks:
-    def test_the_env_of_sipgates_example_with_and_without_credentials(self, tmp_path: Path) -> None:
+    def test_the_env_of_sipgates_example_with_and_without_credentials(self, tmp_path):
         found = settings(tmp_path, EXAMPLE)
         assert found.SANDBOX
         assert found.SIPGATE_REDIRECT_URI == "http://localhost:8080/oauth"
@@ -47,7 +47,7 @@ class TestWhatWorks:
         assert found.SIPGATE_TOKEN_URL.startswith("https://login.sipgate.com/auth/realms/third-")
         assert found.SIPGATE_API_URL == "https://api.sipgate.com/v2"
 
-    def test_it_is_read_as_that_example_reads_it(self, tmp_path: Path) -> None:
+    def test_it_is_read_as_that_example_reads_it(self, tmp_path):
         for line in (
             "TIME_ZONE=Europe/Paris # the office",
             "export TIME_ZONE = 'Europe/Paris'",
@@ -60,16 +60,16 @@ class TestWhatWorks:
         found = settings(tmp_path, text, PORT="9000")
         assert found.SIPGATE_REDIRECT_URI == "http://localhost:9000/oauth"
 
-    def test_port_and_redirect_uri_follow_each_other(self, tmp_path: Path) -> None:
+    def test_port_and_redirect_uri_follow_each_other(self, tmp_path):
         assert settings(tmp_path, "PORT=9000").SIPGATE_REDIRECT_URI == "http://localhost:9000/oauth"
         assert settings(tmp_path, "REDIRECT_URI=http://localhost:7000/oauth").PORT == 7000
         assert settings(tmp_path, PUBLIC).PORT == 8080
 
-    def test_the_realm_is_that_of_the_client(self, tmp_path: Path) -> None:
+    def test_the_realm_is_that_of_the_client(self, tmp_path):
         found = settings(tmp_path, CLIENT.replace("third-party", "sipgate-apps"))
         assert f"{REALM}/auth" == found.SIPGATE_AUTH_URL
 
-    def test_a_deployment(self, tmp_path: Path) -> None:
+    def test_a_deployment(self, tmp_path):
         text = f"{PUBLIC}ALLOWED_HOSTS=www.example.org,.example.net\nBEHIND_PROXY=yes\n"
         text += f"DATABASE_URL=postgres://me:{SECRET}%2F@db.example:5433/name\nDATABASE_POOL=3\n"
         text += "EMAIL_URL=submission://u:p%40@mail.example\nADMINS=a@example.org b@example.org\n"
@@ -85,7 +85,7 @@ class TestWhatWorks:
         assert found.ADMINS == [("a@example.org",) * 2, ("b@example.org",) * 2]
         assert found.SIPGATE_JOURNAL_DIR is None
 
-    def test_the_secrets_of_a_laptop_are_made_once_and_kept_private(self, tmp_path: Path) -> None:
+    def test_the_secrets_of_a_laptop_are_made_once_and_kept_private(self, tmp_path):
         local = tmp_path / "var" / "local.env"
         with environment(tmp_path), ThreadPoolExecutor(4) as pool:
             made = pool.map(lambda _: env.secret("SECRET_KEY", local=local), range(8))
@@ -96,7 +96,7 @@ class TestWhatWorks:
         with pytest.raises(ImproperlyConfigured, match="SECRET_KEY is not set, and"):
             settings(tmp_path, "")
 
-    def test_every_variable_is_read_and_in_the_example_file(self) -> None:
+    def test_every_variable_is_read_and_in_the_example_file(self):
         folder = ROOT / "sipgate_project"
         code = (folder / "settings.py").read_text() + (folder / "env.py").read_text()
         assert {name for name in env.NAMES if f'"{name}"' in code} == env.NAMES
@@ -106,13 +106,13 @@ class TestWhatWorks:
 class TestCommands:
     """Real ones: nothing but the sentence is printed."""
 
-    def test_a_mistake(self, checkout: Path) -> None:
+    def test_a_mistake(self, checkout):
         (checkout / ".env").write_text(f"{SITE}PORT=eight")
         done = manage(checkout, "migrate")
         sentence = "Configuration: PORT must be a whole number from 1 to 65535.\n"
         assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
-    def test_a_database_and_a_folder_that_cannot_be_used(self, checkout: Path) -> None:
+    def test_a_database_and_a_folder_that_cannot_be_used(self, checkout):
         with socket.create_server(("127.0.0.1", 0)) as probe:
             url = f"postgres://me:{SECRET}@127.0.0.1:{probe.getsockname()[1]}/site"
         journal = "SIPGATE_JOURNAL_DIR=/etc/passwd/x"
@@ -127,7 +127,7 @@ class TestCommands:
         assert "Traceback" not in done.stderr
         assert "s3cret" not in done.stderr
 
-    def test_a_busy_port(self, checkout: Path) -> None:
+    def test_a_busy_port(self, checkout):
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = busy.getsockname()[1]
             (checkout / ".env").write_text(f"{SITE}PORT={port}")

@@ -1,7 +1,5 @@
 """What probes and Prometheus are told."""
 
-from __future__ import annotations
-
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
@@ -10,16 +8,14 @@ PATHS = ("/livez", "/readyz", "/metrics")
 
 
 @pytest.mark.django_db
-def test_ready_means_that_the_database_answers_and_is_migrated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ready_means_that_the_database_answers_and_is_migrated(monkeypatch):
     assert Client().get("/readyz").json() == {"status": "ok"}
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM django_migrations WHERE app = 'sipgate_provider'")
     behind = Client().get("/readyz")
     assert (behind.status_code, behind.json()) == (503, {"status": "migrations are pending"})
 
-    def away() -> None:
+    def away():
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(connection, "cursor", away)
@@ -30,7 +26,7 @@ def test_ready_means_that_the_database_answers_and_is_migrated(
 
 
 @pytest.mark.django_db
-def test_probes_ask_by_address_over_plain_http_and_are_cached_by_nobody(settings: object) -> None:
+def test_probes_ask_by_address_over_plain_http_and_are_cached_by_nobody(settings):
     settings.SECURE_SSL_REDIRECT = True  # type: ignore[attr-defined]  # pytest-django's fixture
     for path in PATHS:
         for host in ("10.1.2.3:8000", "probe.invalid"):
@@ -41,10 +37,8 @@ def test_probes_ask_by_address_over_plain_http_and_are_cached_by_nobody(settings
 
 
 @pytest.mark.django_db
-def test_a_probe_that_fails_is_no_error_in_the_log(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    def away() -> None:
+def test_a_probe_that_fails_is_no_error_in_the_log(monkeypatch, caplog):
+    def away():
         raise OperationalError("connection refused")
 
     monkeypatch.setattr(connection, "cursor", away)

@@ -29,7 +29,7 @@ FAMILIAR = re.compile(
 
 
 @pytest.mark.parametrize("name", CATALOGUES)
-def test_everything_is_translated(name: str) -> None:
+def test_everything_is_translated(name):
     found = catalogue(name)
     assert not [entry.msgid for entry in found.untranslated_entries() + found.fuzzy_entries()]
     assert len(found) > 100
@@ -39,12 +39,12 @@ def test_everything_is_translated(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*CATALOGUES, *WORDING])
-def test_compiled_is_what_is_written(name: str) -> None:
+def test_compiled_is_what_is_written(name):
     compiled = polib.mofile(str(ROOT / name / "LC_MESSAGES/django.mo"))
     assert texts(compiled) == texts(catalogue(name)), "run make messages"
 
 
-def test_nothing_is_forgotten(tmp_path: Path) -> None:
+def test_nothing_is_forgotten(tmp_path):
     """Collecting anew finds no word that the catalogues do not have."""
     tools.needed("xgettext", package="gettext")
     ignore = shutil.ignore_patterns("__pycache__", "*.mo")
@@ -59,7 +59,7 @@ def test_nothing_is_forgotten(tmp_path: Path) -> None:
         assert ids(catalogue(name, tmp_path)) == ids(catalogue(name)), f"{name}: run make messages"
 
 
-def test_german_says_sie() -> None:
+def test_german_says_sie():
     """In everything that can be shown: this site's catalogues over allauth's and Django's."""
     off = {
         entry.msgid

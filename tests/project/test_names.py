@@ -31,7 +31,7 @@ def sentences() -> Iterator[tuple[str, str]]:
         yield str(path.relative_to(ROOT)), path.read_text(encoding="utf-8")
 
 
-def test_no_text_of_the_app_names_a_variable_of_this_site() -> None:
+def test_no_text_of_the_app_names_a_variable_of_this_site():
     found = [place for place, text in sentences() if OF_SITE_ONLY.search(text)]
     # conf reads SIPGATE_TOKEN_URL as _get("TOKEN_URL", …), and its own docstring shows the table.
     assert [place for place in found if not place.startswith("sipgate_provider/conf.py")] == []

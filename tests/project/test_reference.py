@@ -18,12 +18,12 @@ PAGE = reference.PAGE
 SAID = PAGE.read_text(encoding="utf-8")
 
 
-def test_generated_parts_are_what_the_code_says() -> None:
+def test_generated_parts_are_what_the_code_says():
     assert reference.rendered(SAID) == SAID, "run make reference"
     assert f"| {reference.MISSING} |" not in SAID, "a new row has a column that is written by hand"
 
 
-def test_a_change_of_the_code_would_be_seen() -> None:
+def test_a_change_of_the_code_would_be_seen():
     """A part that is no longer found, or makes no row, would pass."""
     parts = list(reference.PART.finditer(SAID))
     assert {part[1].partition(" ")[0] for part in parts} == set(reference.PARTS)
@@ -33,12 +33,12 @@ def test_a_change_of_the_code_would_be_seen() -> None:
         assert len(reference.rendered(emptied)) > len(emptied), part[1]
 
 
-def test_every_command_of_the_app_is_described() -> None:
+def test_every_command_of_the_app_is_described():
     known = {name for name, app in get_commands().items() if app == "sipgate_provider"}
     assert known == set(re.findall(r"^### (sipgate_\w+)$", SAID, re.M))
 
 
-def test_only_conf_reads_settings_of_ours() -> None:
+def test_only_conf_reads_settings_of_ours():
     """Otherwise a setting could be missing here."""
     reading = re.compile(r'settings\.SIPGATE_\w+|getattr\(settings, f?"SIPGATE_')
     files = (ROOT / "sipgate_provider").rglob("*.py")
@@ -46,24 +46,24 @@ def test_only_conf_reads_settings_of_ours() -> None:
     assert readers == {"conf.py"}
 
 
-def test_conf_lists_every_setting() -> None:
+def test_conf_lists_every_setting():
     assert {name for name, *_ in reference.settings()} == {f"`{name}`" for name in conf.NAMES}
 
 
-def test_signatures_in_the_text() -> None:
+def test_signatures_in_the_text():
     assert reference.signature(SipgateClient, "SipgateClient") in section(PAGE, "## Client")
     required = reference.signature(decorators.sipgate_required, "sipgate_required")
     assert required.replace("(view=None, ", "(") in section(PAGE, "## Decorator")
 
 
-def test_what_sipgate_connection_returns() -> None:
+def test_what_sipgate_connection_returns():
     known = {*tags.Connection.__dataclass_fields__, *vars(tags.Connection)} - {"needed"}
     public = {name for name in known if name[0] != "_"}
     told = section(PAGE, "## Template tags").partition("What `sipgate_connection` returns")[2]
     assert public <= set(re.findall(r"`(\w+)`", told.partition("\n\n")[0]))
 
 
-def test_signals_and_addresses() -> None:
+def test_signals_and_addresses():
     sent = [name for name, value in vars(signals).items() if isinstance(value, signals.Signal)]
     assert [*rows("## Signals")] == sent
     patterns: list[Any] = [*urls.urlpatterns, *urls.callback_urlpatterns()]

@@ -23,7 +23,7 @@ HOST = "localhost:8080"
 @pytest.mark.parametrize(
     "path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"]
 )
-def test_personal_page_is_kept_by_nobody(client: Client, path: str) -> None:
+def test_personal_page_is_kept_by_nobody(client, path):
     client.force_login(get_user_model().objects.create(username="erika"))
     response = client.get(path, headers={"host": HOST})
     assert response.status_code == 200
@@ -31,13 +31,13 @@ def test_personal_page_is_kept_by_nobody(client: Client, path: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["head", "options"])
-def test_only_the_confirmed_form_begins_a_sign_in(method: str) -> None:
+def test_only_the_confirmed_form_begins_a_sign_in(method):
     client = Client(enforce_csrf_checks=True, headers={"host": HOST})
     assert getattr(client, method)("/accounts/sipgate/login/").status_code == 405
     assert not Session.objects.exists()
 
 
-def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings: Any) -> None:
+def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings):
     cache.clear()
     settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1  # as BEHIND_PROXY sets it
     get_user_model().objects.create_user("erika", password="correct")
@@ -66,9 +66,7 @@ def test_wrong_passwords_of_one_visitor_do_not_lock_out_another(settings: Any) -
     ],
 )
 @pytest.mark.parametrize("path", ["/", "/accounts/sipgate/login/"])
-def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
-    settings: Any, path: str, uri: str, host: str, is_own: bool
-) -> None:
+def test_written_out_port_of_the_scheme_sends_nobody_in_circles(settings, path, uri, host, is_own):
     settings.SIPGATE_REDIRECT_URI, settings.ALLOWED_HOSTS = uri, ["*"]
     secure = {"secure": uri.startswith("https")}
     assert Client().get(path, headers={"host": host}, **secure).status_code == (
@@ -77,9 +75,7 @@ def test_written_out_port_of_the_scheme_sends_nobody_in_circles(
 
 
 @pytest.mark.django_db(transaction=True)
-def test_links_in_mails_lead_to_this_site_whatever_host_a_form_was_posted_to(
-    settings: Any, mailoutbox: list[Any]
-) -> None:
+def test_links_in_mails_lead_to_this_site_whatever_host_a_form_was_posted_to(settings, mailoutbox):
     settings.ALLOWED_HOSTS = ["*"]
     user = get_user_model().objects.create_user("erika", "erika@example.org", "old")
     EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
@@ -95,7 +91,7 @@ def test_links_in_mails_lead_to_this_site_whatever_host_a_form_was_posted_to(
 
 @pytest.mark.parametrize("path", ["/oauth", "/oauth/"])
 @pytest.mark.parametrize("method", ["get", "post", "put", "delete"])
-def test_no_page_repeats_the_code_of_a_callback(path: str, method: str) -> None:
+def test_no_page_repeats_the_code_of_a_callback(path, method):
     client = Client()
     client.force_login(get_user_model().objects.create(username="erika"))
     answer = getattr(client, method)(
@@ -113,9 +109,7 @@ urlpatterns = [path("fail", fail)]
 handler500 = urls.handler500
 
 
-def test_an_error_of_our_own_has_a_reference_of_the_log(
-    settings: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_error_of_our_own_has_a_reference_of_the_log(settings, caplog):
     settings.ROOT_URLCONF = __name__
     response = Client(raise_request_exception=False).get("/fail", headers={"host": HOST})
     (reference,) = re.findall(r"<code>(\w{8})</code>", response.content.decode())

@@ -21,7 +21,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def test_two_instances_of_a_checkout(checkout: Path) -> None:
+def test_two_instances_of_a_checkout(checkout):
     """Each ends its start with four lines, and signs people in; SIGTERM leaves nothing behind."""
     ports = [free_port() for _ in range(4)]
     with requests.Session() as browser, run(checkout, *ports[:2]) as first:
@@ -41,7 +41,7 @@ def test_two_instances_of_a_checkout(checkout: Path) -> None:
             socket.create_connection(("127.0.0.1", port), timeout=5)
 
 
-def test_stopped_while_the_sandbox_starts(checkout: Path) -> None:
+def test_stopped_while_the_sandbox_starts(checkout):
     ports = [free_port(), free_port()]
     process = start(checkout, *ports)
     database = checkout / "var" / f"sandbox-{ports[1]}.sqlite3"

@@ -71,9 +71,7 @@ COMMAND = re.compile(r"""manage\.py (\w+)((?:"[^"\n]*"|[^`\n#;&|"])*)""")
 
 
 @pytest.mark.parametrize("page", MODULES)
-def test_python(
-    page: str, given: dict[str, Any], visit: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_python(page, given, visit, monkeypatch):
     module = types.ModuleType("sample")
     monkeypatch.setitem(sys.modules, "sample", module)
     for block in MODULES[page]:
@@ -85,7 +83,7 @@ def test_python(
 
 
 @pytest.mark.parametrize("name", SITES)
-def test_site(name: str, tmp_path: Path) -> None:
+def test_site(name, tmp_path):
     folder = tmp_path / "site"
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "tests" / "foreign_site", folder, ignore=ignored)
@@ -106,14 +104,14 @@ def test_site(name: str, tmp_path: Path) -> None:
     assert "no issues" in done.stdout + done.stderr, done.stderr
 
 
-def test_templates(given: dict[str, Any]) -> None:
+def test_templates(given):
     for block in HERE:
         if block.language == "html":
             shown = engines["django"].from_string(block.text).render({}, given["request"])
             assert "Rosa Gärtner" in shown, block
 
 
-def test_commands() -> None:
+def test_commands():
     for page in pages():
         for name, words in COMMAND.findall(page.read_text(encoding="utf-8")):
             assert name in get_commands(), f"{page.name}: {name}"
@@ -122,7 +120,7 @@ def test_commands() -> None:
             command.create_parser("manage.py", name).parse_args(given)
 
 
-def test_one_liners() -> None:
+def test_one_liners():
     lines = [line for block in BLOCKS for line in block.text.splitlines()]
     for line in (line for line in lines if line.startswith("python3 -c")):
         words = [sys.executable, *shlex.split(line)[1:]]
@@ -130,13 +128,13 @@ def test_one_liners() -> None:
         assert done.stdout.strip(), line
 
 
-def test_settings_in_samples_are_known() -> None:
+def test_settings_in_samples_are_known():
     """A misspelt setting would pass every check."""
     for block in (block for block in BLOCKS if block.language == "python"):
         assert set(re.findall(r"\b(SIPGATE_\w+) =", block.text)) <= {*conf.NAMES}, block
 
 
-def test_no_sample_is_left_out() -> None:
+def test_no_sample_is_left_out():
     """The lists above are not empty by a mistake, and code is called so."""
     assert {"README.md", "docs/code.md", "docs/operate.md"} <= {*MODULES}
     assert len(SITES) >= 4

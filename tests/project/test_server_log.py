@@ -1,9 +1,6 @@
 """What gunicorn itself writes."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 from tests.served import served
 
@@ -17,7 +14,7 @@ def application(environ, start_response):
 """
 
 
-def test_no_line_has_a_query_and_workers_write_the_sites_format(tmp_path: Path) -> None:
+def test_no_line_has_a_query_and_workers_write_the_sites_format(tmp_path):
     (tmp_path / "broken.py").write_text(BROKEN)
     with served(
         tmp_path,

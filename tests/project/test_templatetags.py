@@ -1,7 +1,5 @@
 """How the site's pages show a moment."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 from django.utils import timezone, translation
@@ -9,7 +7,7 @@ from django.utils import timezone, translation
 from sipgate_project.templatetags.site import moment
 
 
-def test_a_moment_is_relative_and_exact() -> None:
+def test_a_moment_is_relative_and_exact():
     at = timezone.now() - timedelta(hours=2)
     with timezone.override("Europe/Berlin"), translation.override("de"):
         text = moment(at)
@@ -19,5 +17,5 @@ def test_a_moment_is_relative_and_exact() -> None:
     assert datetime.fromisoformat(text.split('"')[1]) == at
 
 
-def test_there_may_be_no_moment() -> None:
+def test_there_may_be_no_moment():
     assert moment(None) == "–"

@@ -40,7 +40,7 @@ READ = {
 NOT_OURS = ("requirements", "tests/project/test_words.py", "docs/_")
 
 
-def test_no_word_that_was_given_up() -> None:
+def test_no_word_that_was_given_up():
     found = []
     for name in tracked():
         for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), 1):

@@ -78,7 +78,7 @@ def counts() -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.parametrize("name", HOLDS)
-def test_holds(name: str, counts: dict[str, int]) -> None:
+def test_holds(name, counts):
     found = search(Protocol(), HOLDS[name])
     counts[name] = found.states
     assert not found.violation, str(found)
@@ -86,13 +86,13 @@ def test_holds(name: str, counts: dict[str, int]) -> None:
 
 
 @pytest.mark.parametrize("part", Protocol._fields)
-def test_every_part_is_needed(part: str) -> None:
+def test_every_part_is_needed(part):
     name, expected = FAILS_WITHOUT[part]
     found = search(Protocol()._replace(**{part: False}), HOLDS[name])
     assert found.violation == expected, str(found)
 
 
 @pytest.mark.parametrize("name", WINDOWS)
-def test_windows_that_stay_are_real(name: str) -> None:
+def test_windows_that_stay_are_real(name):
     found = search(Protocol(), WINDOWS[name])
     assert found.violation == SPENT, str(found)

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class TestSteering:
-    def test_fault_and_clear(self, sandbox: Running) -> None:
+    def test_fault_and_clear(self, sandbox):
         steer(sandbox, "fault", "slow", "--on", "refresh", "--times", "3")
         steer(sandbox, "fault", "unavailable", "--times", "0")
         armed = sandbox.control.faults()
@@ -32,16 +32,16 @@ class TestSteering:
         steer(sandbox, "clear")
         assert sandbox.control.faults() == []
 
-    def test_sandbox_port_says_where_it_is(self, sandbox: Running) -> None:
+    def test_sandbox_port_says_where_it_is(self, sandbox):
         done = run("fault", "unavailable", SANDBOX_PORT=port_of(sandbox))
         assert (done.returncode, done.stderr) == (0, "")
         assert [one["fault"] for one in sandbox.control.faults()] == ["unavailable"]
 
-    def test_help_lists_faults_and_places(self) -> None:
+    def test_help_lists_faults_and_places(self):
         words = re.findall(r"[\w-]+", run("fault", "--help", COLUMNS="500").stdout)
         assert {*faults.KNOWN, *faults.PLACES} <= set(words)
 
-    def test_nobody_or_somebody_else_is_there(self) -> None:
+    def test_nobody_or_somebody_else_is_there(self):
         one_sentence(run("clear", SANDBOX_PORT=str(free_port())), "Set SANDBOX_PORT")
         for answer in (
             whole("404 Not Found", b"<html>"),
@@ -53,7 +53,7 @@ class TestSteering:
                 done = run("clear", SANDBOX_PORT=server.url.rpartition(":")[2])
                 one_sentence(done, "No sandbox answers at http://localhost:")
 
-    def test_wrong_words(self) -> None:
+    def test_wrong_words(self):
         for arguments in ((), ("dance",), ("fault",), ("fault", "x"), ("serve", "--port", "x")):
             done = run(*arguments)
             assert done.returncode == 2
@@ -61,17 +61,17 @@ class TestSteering:
 
 
 class TestServing:
-    def test_busy_port(self) -> None:
+    def test_busy_port(self):
         with socket.create_server(("127.0.0.1", 0)) as busy:
             port = str(busy.getsockname()[1])
             one_sentence(run("serve", "--port", port), f"port {port} cannot be used", "--port")
         one_sentence(run("serve", "--port", "65536"), "port 65536 cannot be used")
 
-    def test_it_listens_on_this_machine_only(self, sandbox: Running) -> None:
+    def test_it_listens_on_this_machine_only(self, sandbox):
         with socket.create_server(("127.0.0.2", int(port_of(sandbox)))):
             pass  # it would be in use if the sandbox had taken every address
 
-    def test_what_is_stored_outlives_the_process(self, tmp_path: Path) -> None:
+    def test_what_is_stored_outlives_the_process(self, tmp_path):
         database = str(tmp_path / "kept.sqlite3")
         alive = []
         for _ in range(2):
@@ -86,7 +86,7 @@ class TestServing:
                 assert one.process.wait(10) == -signal.SIGTERM
         assert alive == [1, 2]
 
-    def test_no_request_is_printed(self, tmp_path: Path) -> None:
+    def test_no_request_is_printed(self, tmp_path):
         command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port", "0"]
         process = subprocess.Popen(
             [*command, "--database", str(tmp_path / "x.sqlite3")],

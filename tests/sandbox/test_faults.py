@@ -13,7 +13,7 @@ from sipgate_sandbox import faults
 from tests.sandbox.visitor import Visitor
 
 
-def test_answers_are_given_once_and_nothing_is_done(visitor: Visitor, grant: Any) -> None:
+def test_answers_are_given_once_and_nothing_is_done(visitor, grant):
     for name, (status, body) in faults.ANSWERS.items():
         visitor.control.fault(name, on="account", seconds=17, value="https://a.example/")
         response = visitor.get("/account", grant["access_token"])
@@ -26,7 +26,7 @@ def test_answers_are_given_once_and_nothing_is_done(visitor: Visitor, grant: Any
     assert visitor.refresh(grant).status_code == 200, "it was never spent"
 
 
-def test_fields_that_differ(visitor: Visitor, grant: Any) -> None:
+def test_fields_that_differ(visitor, grant):
     control = visitor.control
     control.fault("change", on="token", value={"expires_in": "soon", "scope": None})
     changed = visitor.grant(scope="account:read users:read")
@@ -38,7 +38,7 @@ def test_fields_that_differ(visitor: Visitor, grant: Any) -> None:
     assert {"sub", "masterSipId"} - who.keys() == {"sub"}
 
 
-def test_slowness_holds_nobody_else_up(visitor: Visitor, grant: Any) -> None:
+def test_slowness_holds_nobody_else_up(visitor, grant):
     visitor.control.fault("slow", on="refresh", seconds=1.5)
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -51,15 +51,15 @@ def test_slowness_holds_nobody_else_up(visitor: Visitor, grant: Any) -> None:
     assert time.monotonic() - started >= 1.5
 
 
-def test_lost_answer_after_the_work_is_done(visitor: Visitor, grant: Any) -> None:
+def test_lost_answer_after_the_work_is_done(visitor, grant):
     visitor.control.fault("lose-answer", on="refresh")
     assert visitor.refresh(grant).status_code == 504
     assert visitor.control.state()["rotations"] == 1
     assert visitor.refresh(grant).json()["error"] == "invalid_grant"
 
 
-def test_fault_fires_as_often_as_it_is_armed_for(visitor: Visitor, grant: Any) -> None:
-    def found(number: int) -> list[int]:
+def test_fault_fires_as_often_as_it_is_armed_for(visitor, grant):
+    def found(number):
         answers = (visitor.get("/account", grant["access_token"]) for _ in range(number))
         return [answer.status_code for answer in answers]
 
@@ -73,7 +73,7 @@ def test_fault_fires_as_often_as_it_is_armed_for(visitor: Visitor, grant: Any) -
     assert found(1) == [200]
 
 
-def test_only_its_place_is_struck(visitor: Visitor, grant: Any) -> None:
+def test_only_its_place_is_struck(visitor, grant):
     token = grant["access_token"]
     asked = {
         "auth": lambda: requests.get(visitor.authorize_url(), timeout=10),

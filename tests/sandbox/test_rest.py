@@ -16,7 +16,7 @@ from tests.sandbox.visitor import Visitor
 Ask = Callable[..., requests.Response]
 
 
-def test_history_is_filtered(ask: Ask) -> None:
+def test_history_is_filtered(ask):
     everything = ask("GET", "/history", params={"limit": 1000}).json()
     assert everything["totalCount"] == len(everything["items"]) == 23
     for query, holds in {
@@ -40,13 +40,13 @@ def test_history_is_filtered(ask: Ask) -> None:
     assert all(row["archived"] for row in archived["items"])
 
 
-def test_history_comes_in_pages(ask: Ask) -> None:
+def test_history_comes_in_pages(ask):
     for query, number in (("", 10), ("limit=1000", 23), ("offset=20", 3), ("offset=99", 0)):
         answer = ask("GET", f"/history?{query}").json()
         assert (len(answer["items"]), answer["totalCount"]) == (number, 23), query
 
 
-def test_wrong_parameters_are_named(ask: Ask) -> None:
+def test_wrong_parameters_are_named(ask):
     for path, word in {
         "/history?typ=CALL": "types",
         "/history?types=CALL,FAX": "types must be one of CALL",
@@ -69,7 +69,7 @@ def test_wrong_parameters_are_named(ask: Ask) -> None:
         assert word in answer.json()["message"], path
 
 
-def test_entry_is_changed(ask: Ask) -> None:
+def test_entry_is_changed(ask):
     before = ask("GET", "/history/1003").json()
     change = {"read": not before["read"], "archived": True, "starred": True, "note": "Called back"}
     assert ask("PUT", "/history/1003", json=change).status_code == 204
@@ -82,7 +82,7 @@ def test_entry_is_changed(ask: Ask) -> None:
     assert ask("GET", "/history/nobody").status_code == 404
 
 
-def test_what_was_sent_is_in_the_history(ask: Ask) -> None:
+def test_what_was_sent_is_in_the_history(ask):
     session = ask("POST", "/sessions/calls", json=CALL).json()["sessionId"]
     entry = ask("GET", f"/history/{session}").json()
     assert (entry["type"], entry["direction"], entry["target"]) == (
@@ -95,7 +95,7 @@ def test_what_was_sent_is_in_the_history(ask: Ask) -> None:
     assert (newest["smsContent"], newest["connectionIds"]) == ("Good day", ["s0"])
 
 
-def test_fax_is_on_its_way(ask: Ask) -> None:
+def test_fax_is_on_its_way(ask):
     for recipient, end in ((FAX["recipient"], "SENT"), (FAILING_FAX, "FAILED")):
         session = ask("POST", "/sessions/fax", json=FAX | {"recipient": recipient}).json()
         way = [
@@ -104,7 +104,7 @@ def test_fax_is_on_its_way(ask: Ask) -> None:
         assert way == ["PENDING", "SENDING", end, end]
 
 
-def test_neo_has_another_way_to_call(visitor: Visitor) -> None:
+def test_neo_has_another_way_to_call(visitor):
     token = visitor.grant(person="7000000w0", scope="all")["access_token"]
     classic = visitor.ask("POST", "/sessions/calls", token, json=CALL)
     assert (classic.status_code, "Classic" in classic.text) == (403, True)
@@ -112,7 +112,7 @@ def test_neo_has_another_way_to_call(visitor: Visitor) -> None:
     assert visitor.ask("GET", "/history", token).json()["totalCount"] == 23
 
 
-def test_wrong_bodies(ask: Ask) -> None:
+def test_wrong_bodies(ask):
     for path, body, change, status in (
         ("/sessions/calls", CALL, {"caller": "+4921199000001"}, 400),  # deviceId is missing
         ("/sessions/calls", CALL, {"caller": "+49211990001", "deviceId": "e0"}, 200),
@@ -137,7 +137,7 @@ def test_wrong_bodies(ask: Ask) -> None:
     assert ask("POST", "/sessions/sms", json=[]).status_code == 400
 
 
-def test_contacts(ask: Ask) -> None:
+def test_contacts(ask):
     first = ask("GET", "/contacts").json()
     assert first["totalCount"] == len(first["items"]) == 1
     number = {"number": "+4915799912345", "type": ["home"]}
@@ -154,7 +154,7 @@ def test_contacts(ask: Ask) -> None:
     assert ask("GET", "/contacts").json()["totalCount"] == 2
 
 
-def test_extensions_are_ones_own(visitor: Visitor) -> None:
+def test_extensions_are_ones_own(visitor):
     token = visitor.grant(person="1000000w1", scope="all")["access_token"]
     for path, ids in (
         ("devices", ["e1", "y1"]),
@@ -167,7 +167,7 @@ def test_extensions_are_ones_own(visitor: Visitor) -> None:
         assert visitor.ask("GET", f"/w7/{path}", token).status_code == 404
 
 
-def test_each_resource_wants_its_scope(visitor: Visitor) -> None:
+def test_each_resource_wants_its_scope(visitor):
     for method, path, scope in (
         ("GET", "/account", "account:read"),
         ("GET", "/users", "users:read"),

@@ -9,7 +9,6 @@ from typing import Any
 import requests
 
 from sipgate_provider import values
-from sipgate_sandbox.launch import Running
 from sipgate_sandbox.people import PEOPLE
 from tests.sandbox.visitor import Visitor
 
@@ -24,7 +23,7 @@ DOCUMENTED = {
 
 
 class TestPeople:
-    def test_everybody_can_sign_in(self, sandbox: Running) -> None:
+    def test_everybody_can_sign_in(self, sandbox):
         for person in PEOPLE:
             visitor = Visitor(sandbox)
             token = visitor.grant(person=person.uid)["access_token"]
@@ -39,18 +38,18 @@ class TestPeople:
             assert claims(token)["featureScope"] == person.feature_scope
             visitor.close()
 
-    def test_they_are_different_people(self) -> None:
+    def test_they_are_different_people(self):
         for name in ("uid", "keycloak_sub"):
             assert len({getattr(person, name) for person in PEOPLE}) == len(PEOPLE)
         assert len({person.sub for person in PEOPLE}) < len(PEOPLE), "so sub alone is no uid"
         assert set(PEOPLE[0].account) == set(DOCUMENTED)
 
-    def test_colleague_without_rights_sees_himself_only(self, visitor: Visitor) -> None:
+    def test_colleague_without_rights_sees_himself_only(self, visitor):
         token = visitor.grant(person="1000000w1", scope="users:read")["access_token"]
         paths = {"/users": 403, "/users/w0": 403, "/users/w1": 200, "/users/w9": 404}
         assert {path: visitor.get(path, token).status_code for path in paths} == paths
 
-    def test_no_token_or_a_wrong_one(self, visitor: Visitor) -> None:
+    def test_no_token_or_a_wrong_one(self, visitor):
         for token in ("", "nonsense", "a.b.c"):
             for path in ("/account", "/authorization/userinfo", "/balance"):
                 response = visitor.get(path, token)
@@ -58,7 +57,7 @@ class TestPeople:
 
 
 class TestControl:
-    def test_expire_access(self, visitor: Visitor) -> None:
+    def test_expire_access(self, visitor):
         grant = visitor.grant()
         visitor.control.expire_access("2000000w0")
         assert visitor.get("/account", grant["access_token"]).status_code == 200
@@ -66,7 +65,7 @@ class TestControl:
         assert visitor.get("/account", grant["access_token"]).status_code == 401
         assert visitor.refresh(grant).status_code == 200
 
-    def test_state_counts(self, visitor: Visitor) -> None:
+    def test_state_counts(self, visitor):
         visitor.refresh(visitor.grant())
         visitor.get("/account")
         state = visitor.control.state()
@@ -81,7 +80,7 @@ class TestControl:
         }
         assert {name: state[name] for name in found} == found
 
-    def test_reset(self, sandbox: Running, visitor: Visitor) -> None:
+    def test_reset(self, sandbox, visitor):
         grant = visitor.grant()
         sandbox.control.behave(consent_required=False, not_before=17, session_lifetime=5)
         sandbox.control.set_enabled("1000000w0", False)
@@ -91,7 +90,7 @@ class TestControl:
         assert visitor.refresh(grant).json()["error"] == "invalid_grant"
         assert visitor.grant()["scope"] == "account:read"
 
-    def test_what_makes_no_sense(self, sandbox: Running) -> None:
+    def test_what_makes_no_sense(self, sandbox):
         for name, arguments in (
             ("faults", {"fault": "nonsense"}),
             ("faults", {}),
@@ -109,7 +108,7 @@ class TestControl:
             assert response.json()["error"]
         assert sandbox.control.faults() == []
 
-    def test_page_of_another_origin_changes_nothing(self, sandbox: Running) -> None:
+    def test_page_of_another_origin_changes_nothing(self, sandbox):
         # The browser that shows it is on this machine; plain text needs no preflight.
         for headers, status in (
             ({}, 200),
@@ -132,7 +131,7 @@ class TestControl:
 
 
 class TestPages:
-    def test_lasting_fault_and_its_end(self, visitor: Visitor) -> None:
+    def test_lasting_fault_and_its_end(self, visitor):
         grant, url = visitor.grant(), visitor.sandbox.url
         assert "sipgate is down" in requests.get(url, timeout=10).text
         press(url, "faults", fault="unavailable", on="all", times="")
@@ -141,7 +140,7 @@ class TestPages:
         press(url, "clear")
         assert visitor.get("/account", grant["access_token"]).status_code == 200
 
-    def test_fault_that_happens_once(self, visitor: Visitor) -> None:
+    def test_fault_that_happens_once(self, visitor):
         grant = visitor.grant()
         page = press(visitor.sandbox.url, "faults", fault="too-many", on="api", times="1")
         assert "there are too many requests (too-many at api)" in page
@@ -149,20 +148,20 @@ class TestPages:
         found = [visitor.get("/account", grant["access_token"]).status_code for _ in range(2)]
         assert found == [429, 200]
 
-    def test_what_happens_to_a_person(self, visitor: Visitor) -> None:
+    def test_what_happens_to_a_person(self, visitor):
         grant, url = visitor.grant(), visitor.sandbox.url
         assert "Done." in press(url, "expire-access", uid="1000000w0")
         assert visitor.get("/account", grant["access_token"]).status_code == 401
         press(url, "kill-session", uid="1000000w0")
         assert visitor.refresh(grant).json()["error"] == "invalid_grant"
 
-    def test_wrong_redirect_uri_is_named_with_those_that_are_known(self, visitor: Visitor) -> None:
+    def test_wrong_redirect_uri_is_named_with_those_that_are_known(self, visitor):
         address = visitor.authorize_url(redirect_uri="http://localhost:8090/oauth")
         page = requests.get(address, timeout=10).text
         assert "<code>http://localhost:8090/oauth</code>" in page
         assert "<code>http://localhost:8080/oauth</code>" in page
 
-    def test_unknown_path(self, sandbox: Running) -> None:
+    def test_unknown_path(self, sandbox):
         for path in ("/v2/nothing", "/nothing"):
             assert requests.get(f"{sandbox.url}{path}", timeout=10).status_code == 404
 

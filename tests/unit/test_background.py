@@ -16,7 +16,7 @@ from sipgate_provider.tokens import background
 from sipgate_provider.tokens.background import Queue
 
 
-def test_the_same_key_is_worked_on_once(queue: Queue, go_on: Callable[[], None]) -> None:
+def test_the_same_key_is_worked_on_once(queue, go_on):
     first = queue.submit_once("key", wait_to_go_on)
     assert queue.submit_once("key", wait_to_go_on) is first
     go_on()
@@ -24,7 +24,7 @@ def test_the_same_key_is_worked_on_once(queue: Queue, go_on: Callable[[], None])
     assert queue.submit_once("key", lambda: "anew").result(10) == "anew"
 
 
-def test_the_queue_has_an_end(queue: Queue, go_on: Callable[[], None]) -> None:
+def test_the_queue_has_an_end(queue, go_on):
     several = [queue.submit_once(n, wait_to_go_on) for n in range(1 + background.LONGEST_QUEUE)]
     with pytest.raises(errors.SipgateUnavailable, match="Too many") as caught:
         queue.submit_once("one more", wait_to_go_on).result(1)
@@ -33,9 +33,7 @@ def test_the_queue_has_an_end(queue: Queue, go_on: Callable[[], None]) -> None:
     assert {future.result(10) for future in several} == {"done"}
 
 
-def test_what_is_queued_is_cancelled_and_what_runs_goes_on(
-    queue: Queue, go_on: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_queued_is_cancelled_and_what_runs_goes_on(queue, go_on, monkeypatch):
     running, queued = (queue.submit_once(key, wait_to_go_on) for key in ("running", "queued"))
     assert BEGAN.wait(10)
     monkeypatch.setattr(background, "_is_ending", False)
@@ -46,9 +44,7 @@ def test_what_is_queued_is_cancelled_and_what_runs_goes_on(
         queued.result(10)
 
 
-def test_a_queue_that_is_made_while_the_process_ends_begins_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_queue_that_is_made_while_the_process_ends_begins_nothing(monkeypatch):
     monkeypatch.setattr(background, "_is_ending", True)
     late = Queue("test-late", 1)
     assert background.is_ending()
@@ -56,10 +52,8 @@ def test_a_queue_that_is_made_while_the_process_ends_begins_nothing(
         late.submit_once("key", lambda: "sent").result(10)
 
 
-def test_no_thread_to_be_had_is_an_error_of_ours(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_thread(_thread: threading.Thread) -> None:
+def test_no_thread_to_be_had_is_an_error_of_ours(queue, monkeypatch):
+    def no_thread(_thread):
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
@@ -70,13 +64,13 @@ def test_no_thread_to_be_had_is_an_error_of_ours(
     assert queue.submit_once("key", lambda: "done").result(10) == "done"
 
 
-def test_a_forked_child_does_its_work_itself() -> None:
+def test_a_forked_child_does_its_work_itself():
     """The thread that its parent does it in does not exist in the child."""
     assert run(FORKS).returncode == 0
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "its own handler", "a server's"])
-def test_a_process_that_ends_begins_nothing_and_finishes_what_it_has_begun(how: str) -> None:
+def test_a_process_that_ends_begins_nothing_and_finishes_what_it_has_begun(how):
     first, last = ENDS[how]
     words = run(PROCESS.format(first=first, last=last)).stdout.split()
     assert 0 < words.count("begun") < 100

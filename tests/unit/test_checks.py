@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import pytest
 from django.core import checks
 from django.db import connections
 from django.test import override_settings
@@ -63,11 +61,11 @@ WHEN_DEPLOYED: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def test_nothing_is_wrong_with_the_settings_of_the_tests() -> None:
+def test_nothing_is_wrong_with_the_settings_of_the_tests():
     assert found() == {}
 
 
-def test_each_mistake_alone() -> None:
+def test_each_mistake_alone():
     for name, change, words in MISTAKES:
         with override_settings(**change):
             messages = found()
@@ -76,20 +74,20 @@ def test_each_mistake_alone() -> None:
         assert messages[name].hint, name
 
 
-def test_what_is_no_mistake() -> None:
+def test_what_is_no_mistake():
     for change in NO_MISTAKES:
         with override_settings(**change):
             assert found() == {}, change
 
 
-def test_what_is_wrong_for_a_site_that_others_use() -> None:
+def test_what_is_wrong_for_a_site_that_others_use():
     for name, change, words in WHEN_DEPLOYED:
         with override_settings(**change):
             messages = found(include_deployment_checks=True)
         assert words in messages[name].msg, (name, messages)
 
 
-def test_a_folder_for_the_journal_is_looked_at_and_not_made(tmp_path: Path) -> None:
+def test_a_folder_for_the_journal_is_looked_at_and_not_made(tmp_path):
     (tmp_path / "file").touch()
     with override_settings(SIPGATE_JOURNAL_DIR=tmp_path / "file" / "journal"):
         assert [*found()] == ["E007"]
@@ -98,18 +96,18 @@ def test_a_folder_for_the_journal_is_looked_at_and_not_made(tmp_path: Path) -> N
     assert not (tmp_path / "new").exists()
 
 
-def test_strict_cookies_cost_a_click_and_are_no_mistake() -> None:
+def test_strict_cookies_cost_a_click_and_are_no_mistake():
     with override_settings(SESSION_COOKIE_SAMESITE="Strict"):
         assert found() == {}
 
 
-def test_a_cache_that_each_process_has_for_itself_keeps_no_sessions() -> None:
+def test_a_cache_that_each_process_has_for_itself_keeps_no_sessions():
     engine = "django.contrib.sessions.backends.cache"
     with override_settings(SESSION_ENGINE=engine, CACHES=PER_PROCESS):
         assert [*found()] == ["W013"]
 
 
-def test_options_of_sqlite(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_of_sqlite(monkeypatch):
     alias = tokens.using()
     connection = connections[alias]
     monkeypatch.setattr(connection, "vendor", "sqlite")

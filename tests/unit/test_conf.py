@@ -19,7 +19,7 @@ from sipgate_provider.tokens.refresh import LATEST
 REALM = "https://login.sipgate.com/auth/realms/third-party/protocol/openid-connect"
 
 
-def test_a_site_need_not_set_anything(bare: Any) -> None:
+def test_a_site_need_not_set_anything(bare):
     assert conf.auth_url() == f"{REALM}/auth"
     assert conf.token_url() == f"{REALM}/token"
     assert conf.revoke_url() == f"{REALM}/revoke"
@@ -32,13 +32,13 @@ def test_a_site_need_not_set_anything(bare: Any) -> None:
     assert conf.journal_directory() is None
 
 
-def test_no_endpoint_of_another_server_is_guessed(bare: Any) -> None:
+def test_no_endpoint_of_another_server_is_guessed(bare):
     for bare.SIPGATE_TOKEN_URL in ("https://x.example/token", "https://x.example/protocol/x/token"):
         bare.SIPGATE_AUTH_URL = bare.SIPGATE_TOKEN_URL
         assert (conf.revoke_url(), conf.logout_url(), conf.issuer()) == ("", "", "")
 
 
-def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
+def test_the_windows_and_waits_fit_into_each_other(bare):
     longest_call = timedelta(seconds=sum(session.TIMEOUT))
     assert longest_call < rows.ASSUMED_LIFETIME * MANDATORY_SHARE
     assert 0 < MANDATORY_SHARE < ADVISORY_SHARE < 1
@@ -47,7 +47,7 @@ def test_the_windows_and_waits_fit_into_each_other(bare: Any) -> None:
     assert conf.page_wait() < 2
 
 
-def test_each_is_read_when_used(bare: Any) -> None:
+def test_each_is_read_when_used(bare):
     for setting, value, read, result in (
         ("API_URL", "https://x.example/v2/", conf.api_url, "https://x.example/v2"),
         ("ISSUER", "https://x.example", conf.issuer, "https://x.example"),

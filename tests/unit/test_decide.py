@@ -26,7 +26,7 @@ EXPECTED = {
 }
 
 
-def test_the_first_time() -> None:
+def test_the_first_time():
     assert {*EXPECTED} == {*TABLE}
     for outcome, expected in EXPECTED.items():
         found = decided(Outcome(outcome))
@@ -34,7 +34,7 @@ def test_the_first_time() -> None:
         assert (found.state, found.reason, again, found.tell) == expected, outcome
 
 
-def test_the_wait_is_as_long_as_the_trouble_has_lasted() -> None:
+def test_the_wait_is_as_long_as_the_trouble_has_lasted():
     for outcome, lasted, wait in [
         ("unavailable", 30 * SECOND, 30 * SECOND),
         ("unavailable", DAY, MINUTE),
@@ -48,14 +48,14 @@ def test_the_wait_is_as_long_as_the_trouble_has_lasted() -> None:
         assert decided(Outcome.REJECTED, **row).next_attempt_at == NOW + wait
 
 
-def test_a_wish_of_sipgate_is_never_undercut() -> None:
+def test_a_wish_of_sipgate_is_never_undercut():
     for wish, seconds in [(0.5, 1.8), (90, 90.0)]:
         facts: dict[str, Any] = {"unanswered": False, "wish": wish, "spread": 0.9}
         found = decide(Outcome.RATE_LIMITED, row(), now=NOW, **facts)
         assert found.next_attempt_at == NOW + seconds * SECOND
 
 
-def test_why_a_refresh_token_is_rejected() -> None:
+def test_why_a_refresh_token_is_rejected():
     over = NOW - DAY
     for unanswered, changes, reason in [
         (True, {}, "lost_rotation"),
@@ -69,7 +69,7 @@ def test_why_a_refresh_token_is_rejected() -> None:
         assert found.unanswered is unanswered, "an answer puts back what was known before"
 
 
-def test_what_may_be_spent() -> None:
+def test_what_may_be_spent():
     """Without an answer it may be; an answer other than tokens says nothing of earlier times."""
     for before in (True, False):
         for is_answer in (True, False):
@@ -79,7 +79,7 @@ def test_what_may_be_spent() -> None:
             assert found.unanswered is (before or not is_answer)
 
 
-def test_a_row_that_needs_a_sign_in_stays_so_and_its_user_is_told_once() -> None:
+def test_a_row_that_needs_a_sign_in_stays_so_and_its_user_is_told_once():
     ended = {
         "state": State.NEEDS_SIGN_IN,
         "reason": Reason.EXPIRED_IDLE,
@@ -94,7 +94,7 @@ def test_a_row_that_needs_a_sign_in_stays_so_and_its_user_is_told_once() -> None
     assert decided(Outcome.CLIENT_REJECTED, **ended).tell is Tell.OPERATORS
 
 
-def test_what_an_answer_is_called() -> None:
+def test_what_an_answer_is_called():
     for answer, outcome, unanswered in [
         (errors.TokenRejected(code="invalid_grant"), "rejected", False),
         (errors.TokenRejected(code="invalid_scope"), "not_this_one", False),

@@ -9,7 +9,6 @@ import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,7 @@ from tests.raw_server import Asked, cut, drip, message, serving, silent, whole
 FORM = {"grant_type": "refresh_token", "refresh_token": Secret("rt+/= ü")}
 
 
-def test_it_connects_before_it_sends() -> None:
+def test_it_connects_before_it_sends():
     with serving(whole(body=b'{"a": 1}', x_odd="Yes")) as server:
         with line.connect(f"{server.url}/token?x=1") as opened:
             assert server.asked == []
@@ -34,7 +33,7 @@ def test_it_connects_before_it_sends() -> None:
     assert asked.headers["user-agent"].startswith("django-sipgate-provider/")
 
 
-def test_what_is_not_an_answer_may_have_arrived() -> None:
+def test_what_is_not_an_answer_may_have_arrived():
     for name, odd, code in [
         ("cut before any byte", cut(), "connection"),
         ("cut in the body", cut(message(body=b"{", content_length="9")), "connection"),
@@ -50,12 +49,12 @@ def test_what_is_not_an_answer_may_have_arrived() -> None:
         assert "rt" not in str(error).split(), name
 
 
-def test_an_answer_has_a_largest_size() -> None:
+def test_an_answer_has_a_largest_size():
     with serving(whole(body=b"x" * (line.LONGEST_BODY + 1))) as server:
         assert isinstance(failure(server.url), errors.UnexpectedResponse)
 
 
-def test_without_a_connection_nothing_was_sent() -> None:
+def test_without_a_connection_nothing_was_sent():
     with serving(whole()) as server:
         closed = server.url
     for url in (closed, "http://no-such-host.invalid/", f"http://{'x' * 70}.example/", "http://[/"):
@@ -64,7 +63,7 @@ def test_without_a_connection_nothing_was_sent() -> None:
         assert not caught.value.sent, url
 
 
-def test_one_that_is_given_up_is_reset() -> None:
+def test_one_that_is_given_up_is_reset():
     """What the server has not read by then it never reads: no FIN that lets it work on."""
     with listening() as (listener, url):
         opened = line.connect(url)
@@ -76,9 +75,7 @@ def test_one_that_is_given_up_is_reset() -> None:
             b"".join(iter(lambda: accepted.recv(65_536), b""))
 
 
-def test_a_certificate_has_to_be_trusted(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_has_to_be_trusted(certificate, monkeypatch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with serving(whole(), context=context) as server:
@@ -91,9 +88,7 @@ def test_a_certificate_has_to_be_trusted(
         assert [asked.method for asked in server.asked] == ["POST"]
 
 
-def test_a_proxy_of_the_environment_is_used(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_proxy_of_the_environment_is_used(certificate, monkeypatch):
     with serving(whole()) as proxy:
         address = proxy.url.replace("http://", "http://user:pass@")
         monkeypatch.setenv("HTTP_PROXY", address)
@@ -117,7 +112,7 @@ def test_a_proxy_of_the_environment_is_used(
         assert [asked.path for asked in server.asked] == ["/token"]
 
 
-def test_another_kind_of_proxy_is_said_to_be_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_kind_of_proxy_is_said_to_be_unsupported(monkeypatch):
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(errors.Misconfigured, match="use an HTTP proxy"):

@@ -27,14 +27,14 @@ QUICKLY = hypothesis(
 
 
 class TestTokens:
-    def test_of_a_whole_answer(self) -> None:
+    def test_of_a_whole_answer(self):
         tokens = parse(refresh_expires_in=2_592_000, id_token="i")
         assert (tokens.access_token, tokens.refresh_token, tokens.scope) == ("at", "rt", ("a", "b"))
         assert (tokens.expires_in, tokens.refresh_expires_in) == (300.0, 2_592_000.0)
         assert (tokens.id_token, tokens.issued_at) == ("i", NOW)
         assert parse(**{"not-before-policy": 0, "new": {"deep": [1, {"a": None}]}}) == parse()
 
-    def test_without_any_there_are_none(self) -> None:
+    def test_without_any_there_are_none(self):
         for data in (
             None,
             [],
@@ -49,7 +49,7 @@ class TestTokens:
                 oauth.Tokens.parse(data, issued_at=NOW)
             assert caught.value.endpoint == "token", data
 
-    def test_one_that_no_header_can_carry_is_dropped_and_the_others_are_kept(self) -> None:
+    def test_one_that_no_header_can_carry_is_dropped_and_the_others_are_kept(self):
         longest = "x" * oauth.LONGEST_TOKEN
         assert parse(access_token=longest).access_token == longest
         for odd in ("", " ", "a b", "a\r\nX: y", "ä", "a\0b", 1, True, [], {}, longest + "x"):
@@ -61,7 +61,7 @@ class TestTokens:
                 parse(access_token=odd, refresh_token=ABSENT)
             assert odd == "" or repr(odd) not in str(caught.value)
 
-    def test_lifetimes(self) -> None:
+    def test_lifetimes(self):
         for seconds, values in (
             (300.0, (300, 300.0, "300", " 300 ", "3e2")),
             (299.5, (299.5,)),
@@ -76,7 +76,7 @@ class TestTokens:
                     assert (tokens.access_token, tokens.refresh_token) == ("at", "rt")
         assert NOW + timedelta(seconds=oauth.LONGEST_LIFE), "within the calendar"
 
-    def test_scope(self) -> None:
+    def test_scope(self):
         for scope, values in (
             (("b", "a"), ("b a", "  b   a ", ["b", "a"])),
             ((), ("", [])),
@@ -96,7 +96,7 @@ class TestTokens:
             ),
         )
     )
-    def test_of_anything_at_all(self, data: dict[str, Any]) -> None:
+    def test_of_anything_at_all(self, data):
         try:
             tokens = oauth.Tokens.parse(data, issued_at=NOW)
         except errors.UnexpectedResponse:
@@ -104,7 +104,7 @@ class TestTokens:
         assert tokens.access_token == data.get("access_token") or not tokens.access_token
         assert tokens.expires_in is None or 0 < tokens.expires_in <= oauth.LONGEST_LIFE
 
-    def test_they_survive_whatever_is_around_them(self) -> None:
+    def test_they_survive_whatever_is_around_them(self):
         for odd in (
             b'"expires_in": NaN',
             b'"expires_in": 1e999',
@@ -118,12 +118,12 @@ class TestTokens:
         assert refreshed(200, b"\xef\xbb\xbf" + json.dumps(WHOLE).encode()).access_token == "at"
         assert refreshed(201, WHOLE, Content_Type="text/html").refresh_token == "rt"
 
-    def test_they_become_text_and_back(self) -> None:
+    def test_they_become_text_and_back(self):
         tokens = parse(refresh_expires_in=5)
         again = oauth.Tokens.from_text(tokens.to_text())
         assert (again, "•••" in repr(again.access_token)) == (tokens, True)
 
-    def test_nothing_secret_shows(self) -> None:
+    def test_nothing_secret_shows(self):
         tokens = parse(access_token=SECRET, refresh_token=SECRET, id_token=SECRET)
         client = oauth.Client(client_id="i", client_secret=SECRET, token_url="u")
         assert SECRET not in f"{tokens!r} {tokens} {client!r} {client} {[tokens, client]}"
@@ -135,7 +135,7 @@ class TestTokens:
 
 
 class TestRefresh:
-    def test_credentials_travel_in_the_form(self) -> None:
+    def test_credentials_travel_in_the_form(self):
         line: Any = Line(answer(200, WHOLE))
         oauth.refresh(line, CLIENT, "rt+/=")
         assert line.sent == {
@@ -145,7 +145,7 @@ class TestRefresh:
             "client_secret": SECRET,
         }
 
-    def test_a_life_is_counted_from_before_the_question(self) -> None:
+    def test_a_life_is_counted_from_before_the_question(self):
         line: Any = Line(answer(200, WHOLE))
         before = datetime.now(UTC)
         tokens: Any = oauth.refresh(line, CLIENT, "rt")
@@ -153,7 +153,7 @@ class TestRefresh:
 
 
 class TestErrors:
-    def test_what_speaks_of_one_grant(self) -> None:
+    def test_what_speaks_of_one_grant(self):
         for status, code in (
             (400, "invalid_grant"),
             (401, "invalid_grant"),
@@ -166,14 +166,14 @@ class TestErrors:
             assert (error.code, error.status) == (code, status)
             assert error.description == "Session not active"
 
-    def test_what_speaks_of_our_client(self) -> None:
+    def test_what_speaks_of_our_client(self):
         for code in oauth.CLIENT_FAULTS.keys() - oauth.OF_THE_GRANT:
             for status in (400, 401, 403):
                 error = refreshed(status, {"error": code})
                 assert type(error) is errors.Misconfigured, (status, code)
                 assert (error.setting, error.code) == (oauth.CLIENT_FAULTS[code], code)
 
-    def test_a_troubled_server_is_never_believed(self) -> None:
+    def test_a_troubled_server_is_never_believed(self):
         for status in (408, 425, 500, 502, 503, 504, 599):
             for code in ("invalid_grant", *oauth.CLIENT_FAULTS, "unknown_error", ""):
                 error = refreshed(status, {"error": code})
@@ -182,18 +182,18 @@ class TestErrors:
                 assert oauth.is_unanswered(error)
             assert "html" not in str(refreshed(status, b"<html><h1>502</h1></html>"))
 
-    def test_429_is_a_wish_for_patience(self) -> None:
+    def test_429_is_a_wish_for_patience(self):
         for code in ("invalid_grant", "invalid_client", ""):
             error = refreshed(429, {"error": code}, Retry_After="7")
             assert (type(error), error.retry_after) == (errors.RateLimited, 7.0), code
         assert refreshed(503, Retry_After="7").retry_after == 7.0
 
-    def test_a_wrong_address(self) -> None:
+    def test_a_wrong_address(self):
         for status in (301, 302, 303, 307, 308, 404, 405):
             error = refreshed(status, b"", Location="/")
             assert (type(error), error.setting) == (errors.Misconfigured, "SIPGATE_TOKEN_URL")
 
-    def test_what_nobody_understands_may_hide_new_tokens(self) -> None:
+    def test_what_nobody_understands_may_hide_new_tokens(self):
         odd = (b"", b"null", b"[]", b"{}", b"nonsense", b"<html>", b'{"a": "b', b"[" * 60_000)
         codes = ("null", '["invalid_grant"]', '"access_denied"', '"INVALID_GRANT"')
         named = tuple(f'{{"error": {code}}}'.encode() for code in codes)
@@ -206,27 +206,27 @@ class TestErrors:
             error = refreshed(status, {"error": "invalid_grant"})
             assert type(error) is errors.UnexpectedResponse, status
 
-    def test_what_the_server_says_is_shortened_and_made_printable(self) -> None:
+    def test_what_the_server_says_is_shortened_and_made_printable(self):
         long = "a\n\0\x1b[31m" + "b" * 1000
         error = refreshed(400, {"error": "invalid_grant", "error_description": long})
         assert error.description == "a[31m" + "b" * 295
         error = refreshed(400, {"error": "x\r\nInjected: " + "y" * 500})
         assert (len(error.code), "\n" in error.code) == (80, False)
 
-    def test_an_echoed_secret_is_not_repeated(self) -> None:
+    def test_an_echoed_secret_is_not_repeated(self):
         for status in (400, 401, 403, 404, 429, 500, 502):
             error = refreshed(status, {"refresh_token": SECRET, "hint": SECRET})
             assert SECRET not in f"{error!r} {error} {error.args} {vars(error)}", status
 
 
 class TestClaims:
-    def test_of_a_jwt(self) -> None:
+    def test_of_a_jwt(self):
         found = oauth.jwt_claims(jwt(b'{"iss": "https://x", "n": 1}'))
         assert found == {"iss": "https://x", "n": 1}
         found = oauth.jwt_claims(jwt(b'{"iss": "a\\u0000b\\ud800", "n": NaN}'))
         assert found == {"iss": "ab", "n": None}, "a database can hold it"
 
-    def test_of_anything_else_there_are_none(self) -> None:
+    def test_of_anything_else_there_are_none(self):
         short = ("", ".", "..", "a.b", "a.b.c", "a.b.c.d", "opaque", "h.ä.s", "h.\0.s", "h.====.s")
         payloads = (b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"[" * 9000)
         too_long = b'{"a": "' + b"x" * oauth.LONGEST_TOKEN + b'"}'
@@ -235,7 +235,7 @@ class TestClaims:
 
     @QUICKLY
     @given(st.text())
-    def test_nothing_makes_it_fail(self, token: str) -> None:
+    def test_nothing_makes_it_fail(self, token):
         assert isinstance(oauth.jwt_claims(token), dict)
         assert isinstance(oauth.jwt_claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
 
@@ -243,14 +243,14 @@ class TestClaims:
 class TestEnding:
     """``end_grant``: revocation first, logout only where revocation does not exist."""
 
-    def test_by_revocation_alone(self) -> None:
+    def test_by_revocation_alone(self):
         for status in ("200 OK", "204 No Content"):
             result, asked = ended(whole(status, b""))
             assert result == oauth.EndedBy.REVOCATION
             token = {"token": SECRET, "token_type_hint": "refresh_token"}
             assert asked == {"/revoke": {**token, "client_id": "i", "client_secret": "s"}}
 
-    def test_by_logout_where_there_is_no_revocation(self) -> None:
+    def test_by_logout_where_there_is_no_revocation(self):
         unsupported = of_json({"error": "unsupported_token_type"}, "400 No")
         for no in (*(whole(f"{status} No", b"") for status in (404, 405, 501)), unsupported):
             result, asked = ended(no, whole("204 No Content", b""))
@@ -260,19 +260,19 @@ class TestEnding:
         result, asked = ended(whole("204 No Content", b""), revoke=False)
         assert (result, [*asked]) == (oauth.EndedBy.LOGOUT, ["/logout"])
 
-    def test_neither_exists(self) -> None:
+    def test_neither_exists(self):
         for status in (404, 405, 501):
             result, asked = ended(whole(f"{status} No", b""))
             assert (result, [*asked]) == (None, ["/revoke", "/logout"])
         assert ended(whole(), revoke=False, logout=False) == (None, {})
 
-    def test_what_is_over_already_is_ended(self) -> None:
+    def test_what_is_over_already_is_ended(self):
         for code in ("invalid_grant", "invalid_token", ""):
             no = of_json({"error": code}, "400 No")
             assert ended(no)[0] == oauth.EndedBy.REVOCATION, code
             assert ended(no, revoke=False)[0] == oauth.EndedBy.LOGOUT, code
 
-    def test_trouble_is_no_reason_to_end_more_than_was_meant(self) -> None:
+    def test_trouble_is_no_reason_to_end_more_than_was_meant(self):
         for status, code, kind in (
             (503, "", errors.SipgateUnavailable),
             (500, "", errors.SipgateUnavailable),

@@ -1,12 +1,9 @@
 """Python on another system lacks some modules and functions: everything works by the lease
 alone."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 PROGRAM = """
 import builtins, os, pathlib, sys, time
@@ -59,7 +56,7 @@ print("works")
 """
 
 
-def test_without_fcntl_fork_boottime_and_proc(tmp_path: Path) -> None:
+def test_without_fcntl_fork_boottime_and_proc(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "journal")],
         env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},

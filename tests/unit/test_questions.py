@@ -12,7 +12,7 @@ URI = "http://localhost:8080/oauth"
 SECRET = "s3cret-that-must-not-show"
 
 
-def test_the_way_back_tells() -> None:
+def test_the_way_back_tells():
     for query, verdict in {
         "error=login_required": Verdict.FINE,
         "error=interaction_required&iss=x": Verdict.FINE,
@@ -27,7 +27,7 @@ def test_the_way_back_tells() -> None:
     assert login.verdict is Verdict.FINE
 
 
-def test_error_pages() -> None:
+def test_error_pages():
     for status, page, verdict in (
         (400, "<p>Client nicht gefunden.</p>", Verdict.CLIENT_ID),
         (400, "<p>Ungültiger Parameter: redirect_uri</p>", Verdict.REDIRECT_URI),
@@ -41,7 +41,7 @@ def test_error_pages() -> None:
         assert asked_to_authorize(whole(f"{status} X", page.encode())).verdict is verdict, page
 
 
-def test_the_token_endpoint_tells_a_wrong_client_from_a_wrong_code() -> None:
+def test_the_token_endpoint_tells_a_wrong_client_from_a_wrong_code():
     for status, error, verdict in (
         (400, "invalid_grant", Verdict.FINE),
         (401, "invalid_client", Verdict.CLIENT_ID),
@@ -59,7 +59,7 @@ def test_the_token_endpoint_tells_a_wrong_client_from_a_wrong_code() -> None:
     assert asked_for_tokens(whole(body=b"<html>")).verdict is Verdict.UNCLEAR
 
 
-def test_no_answer() -> None:
+def test_no_answer():
     assert asked_for_tokens(cut()).verdict is Verdict.UNAVAILABLE
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
@@ -69,7 +69,7 @@ def test_no_answer() -> None:
     assert "Connection refused" in reply.detail
 
 
-def test_the_request_names_the_client_and_asks_nobody() -> None:
+def test_the_request_names_the_client_and_asks_nobody():
     with serving(whole("404 X")) as server:
         authorization(f"{server.url}/auth", client_id="a:b", redirect_uri=URI, scope="a b")
         token(client(f"{server.url}/token"))

@@ -37,7 +37,7 @@ STATUSES = {
 }
 
 
-def test_the_status_alone_decides() -> None:
+def test_the_status_alone_decides():
     for status, kind in STATUSES.items():
         for body in (b"", b"words", b'{"errors": [{"title": "x"}]}', b"\xff\xfe"):
             error = called(whole(f"{status} No", body), "POST", "/users/w7")
@@ -46,7 +46,7 @@ def test_the_status_alone_decides() -> None:
             assert (error.status, "w7" in str(error)) == (status, False)
 
 
-def test_an_error_has_sipgates_words_and_keeps_them_to_itself() -> None:
+def test_an_error_has_sipgates_words_and_keeps_them_to_itself():
     words = "callee must be E.164: hunter2\r\n\x1b[31m" + "x" * 10_000
     for status, kind in STATUSES.items():
         error = called(whole(f"{status} No", words.encode()), "POST", "/sessions/calls")
@@ -57,7 +57,7 @@ def test_an_error_has_sipgates_words_and_keeps_them_to_itself() -> None:
     assert called(whole("400 No", b"")).detail == ""
 
 
-def test_a_403_names_what_may_help() -> None:
+def test_a_403_names_what_may_help():
     assert called(whole("403 No", b"")).scopes == ("account:read",)
     assert called(whole("403 No", b""), "GET", "/no/such").scopes == ()
     error = called(whole("403 No", b"A Classic PBX account is required"), "GET", "/w0/phonelines")
@@ -65,18 +65,18 @@ def test_a_403_names_what_may_help() -> None:
     assert "classic" in error.message
 
 
-def test_an_address_that_is_not_the_apis_is_a_wrong_setting() -> None:
+def test_an_address_that_is_not_the_apis_is_a_wrong_setting():
     for status in (301, 404, 405):
         error = called(whole(f"{status} No", b""))
         assert (type(error), error.setting) == (errors.Misconfigured, "SIPGATE_API_URL"), status
 
 
-def test_wish_to_wait() -> None:
+def test_wish_to_wait():
     for status in (429, 503):
         assert called(whole(f"{status} No", b"", retry_after="33")).retry_after == 33
 
 
-def test_successes() -> None:
+def test_successes():
     for status in (200, 201, 202, 204):
         assert called(whole(f"{status} Yes", b"", content_length="0"), "PUT") is None
     assert called(of_json({"a": [1]})) == {"a": [1]}
@@ -85,7 +85,7 @@ def test_successes() -> None:
         assert (type(error), error.status) == (errors.UnexpectedResponse, 200), body
 
 
-def test_the_request() -> None:
+def test_the_request():
     since = datetime(2026, 1, 1, 12, tzinfo=UTC)
     with serving(of_json([])) as server:
         params = {"a": ["1", "ü &"], "b": True, "c": since}
@@ -98,7 +98,7 @@ def test_the_request() -> None:
     assert json.loads(asked.body) == {"m": "ü"}
 
 
-def test_what_cannot_be_asked_is_the_callers_mistake() -> None:
+def test_what_cannot_be_asked_is_the_callers_mistake():
     with serving(whole()) as server:
         for wrong in (
             {"json": {"a": object()}},
@@ -121,7 +121,7 @@ OUTSIDE = (
 )
 
 
-def test_paths_below_the_base() -> None:
+def test_paths_below_the_base():
     for path in ("/", "/account", "/w0/phonelines/p0", "/users/ü", "/a/b-c_d~e.f", "/a:b@c"):
         rest.check_path(path)
 
@@ -129,7 +129,7 @@ def test_paths_below_the_base() -> None:
 # --- names ----------------------------------------------------------------------------------------
 
 
-def test_every_operation_of_the_specification_is_known() -> None:
+def test_every_operation_of_the_specification_is_known():
     for operation, scopes in OPERATIONS.items():
         method, _, template = operation.partition(" ")
         path = re.sub(r"\{[^}]*\}", "x1y2", template)
@@ -141,7 +141,7 @@ def test_every_operation_of_the_specification_is_known() -> None:
     assert scopes_for("GET", "/no/such/thing") == scopes_for("POST", "/account") == ()
 
 
-def test_no_id_of_a_person_gets_into_a_name() -> None:
+def test_no_id_of_a_person_gets_into_a_name():
     assert endpoint_of("get", "/new/thing-list") == "GET /new/thing-list"
     ids = ("w0", "1234567w0", "+4915112345678", "rosa@rose.example", "Rosa_Gärtner", "a" * 40)
     for path in ("/users/{}", "/unknown/{}/thing", "/{}/unknown", "/{}", "/w0/sms/{}/new"):
@@ -171,33 +171,33 @@ class List:
         return [int(item["id"].removeprefix("n")) for item in found]
 
 
-def test_a_total_saves_the_last_request() -> None:
+def test_a_total_saves_the_last_request():
     read = List(range(6), total=len)
     assert (read.read(3), read.asked) == ([*range(6)], [0, 3])
 
 
-def test_without_a_usable_total_an_empty_page_is_the_end() -> None:
+def test_without_a_usable_total_an_empty_page_is_the_end():
     for total in (None, 0, -1, "7", True, 1000):
         read = List(range(7), total=lambda _numbers, total=total: total)
         assert (read.read(3), read.asked) == ([*range(7)], [0, 3, 6, 7]), total
 
 
-def test_a_server_that_gives_less_than_asked_for() -> None:
+def test_a_server_that_gives_less_than_asked_for():
     read = List(range(7))
     found = rest.paged(lambda offset, limit: read.ask(offset, 2), page_size=100)
     assert len(list(found)) == 7
 
 
-def test_a_server_that_ignores_the_offset() -> None:
+def test_a_server_that_ignores_the_offset():
     for item in ({"id": "n1"}, {"name": "without an id"}):
         found = rest.paged(lambda _offset, _limit, item=item: {"items": [item]}, page_size=1)
         assert list(found) == [item]
 
 
-def test_a_list_that_grows_at_its_front() -> None:
+def test_a_list_that_grows_at_its_front():
     read = List(range(6))
 
-    def growing(offset: int, limit: int) -> Any:
+    def growing(offset, limit):
         answer = read.ask(offset, limit)
         read.numbers.insert(0, read.numbers[0] - 1)
         return answer
@@ -206,7 +206,7 @@ def test_a_list_that_grows_at_its_front() -> None:
     assert found == [f"n{number}" for number in range(6)]
 
 
-def test_a_list_that_shrinks_while_it_is_read() -> None:
+def test_a_list_that_shrinks_while_it_is_read():
     """Whoever archives what has been read takes it out of the list: nothing may be left out."""
     for page_size in (1, 3, 10, 25, 100):
         read = List(range(25), total=len)
@@ -218,7 +218,7 @@ def test_a_list_that_shrinks_while_it_is_read() -> None:
         assert found == [*range(25)], page_size
 
 
-def test_a_list_that_shrinks_behind_what_was_read() -> None:
+def test_a_list_that_shrinks_behind_what_was_read():
     for left in (25, 30):  # asked again: half a page, and the very page before
         read = List(range(40), total=len)
         found = []
@@ -229,7 +229,7 @@ def test_a_list_that_shrinks_behind_what_was_read() -> None:
         assert found == [f"n{number}" for number in range(left)], left
 
 
-def test_an_answer_that_is_no_list() -> None:
+def test_an_answer_that_is_no_list():
     for data in ([], {"rows": []}, {"items": {}}, None, "text"):
         found = rest.paged(lambda _offset, _limit, data=data: data, page_size=1, endpoint="GET /x")
         with pytest.raises(errors.UnexpectedResponse) as raised:

@@ -23,29 +23,29 @@ PLACE, TEXT = "tokens 7 3", json.dumps({"refresh_token": "rt-s3cret"})
 class TestRoundTrip:
     @given(st.text(), st.text(alphabet=st.characters(exclude_characters="\n")))
     @hypothesis(max_examples=50, deadline=None, database=None)
-    def test_anything(self, text: str, place: str) -> None:
+    def test_anything(self, text, place):
         text, place = (part.encode("utf-8", "ignore").decode() for part in (text, place))
         assert sealing.unseal(sealing.seal(text, place=place), place=place) == text
 
-    def test_nothing_of_it_shows(self) -> None:
+    def test_nothing_of_it_shows(self):
         sealed = sealing.seal(TEXT, place=PLACE)
         assert "s3cret" not in sealed
         assert "tokens" not in sealed
         assert "s3cret" not in repr(sealing.unseal(sealed, place=PLACE))
         assert sealed.isascii()
 
-    def test_equal_texts_do_not_look_equal(self) -> None:
+    def test_equal_texts_do_not_look_equal(self):
         assert sealing.seal(TEXT, place=PLACE) != sealing.seal(TEXT, place=PLACE)
 
 
 class TestDoesNotOpen:
-    def test_at_another_place(self) -> None:
+    def test_at_another_place(self):
         sealed = sealing.seal(TEXT, place=PLACE)
         for place in ("tokens 7 2", "tokens 8 3", "tokens 7 33", "journal 7 3", "", "tokens 7"):
             with pytest.raises(SealError, match="copied from another row"):
                 sealing.unseal(sealed, place=place)
 
-    def test_when_anything_was_altered(self) -> None:
+    def test_when_anything_was_altered(self):
         sealed = sealing.seal(TEXT, place=PLACE)
         for position in range(len(sealed)):
             other = "A" if sealed[position] != "A" else "B"
@@ -55,19 +55,19 @@ class TestDoesNotOpen:
             with pytest.raises(SealError):
                 sealing.unseal(altered, place=PLACE)
 
-    def test_when_it_was_cut_or_never_sealed(self) -> None:
+    def test_when_it_was_cut_or_never_sealed(self):
         sealed = sealing.seal(TEXT, place=PLACE)
         for odd in (sealed[:-5], sealed[:30], sealed[:9], "", ".", "x", "ä", "12345678.ä", "\n"):
             with pytest.raises(SealError):
                 sealing.unseal(odd, place=PLACE)
 
-    def test_with_a_key_of_somebody_else_under_our_keys_name(self) -> None:
+    def test_with_a_key_of_somebody_else_under_our_keys_name(self):
         name = sealing.key_ids()[0]
         forged = Fernet(Fernet.generate_key()).encrypt(f"{PLACE}\n{TEXT}".encode()).decode()
         with pytest.raises(SealError, match="altered"):
             sealing.unseal(f"{name}.{forged}", place=PLACE)
 
-    def test_errors_carry_neither_the_sealed_nor_the_plain(self) -> None:
+    def test_errors_carry_neither_the_sealed_nor_the_plain(self):
         sealed = sealing.seal(TEXT, place=PLACE)
         with pytest.raises(SealError) as caught:
             sealing.unseal(sealed, place="elsewhere")
@@ -76,7 +76,7 @@ class TestDoesNotOpen:
 
 
 class TestKeys:
-    def test_the_first_seals_and_all_open(self, keys: Any) -> None:
+    def test_the_first_seals_and_all_open(self, keys):
         sealed = {}
         for key in (ONE, TWO):
             keys.SIPGATE_TOKEN_KEYS = [key, THREE]
@@ -86,7 +86,7 @@ class TestKeys:
         for one in sealed.values():
             assert sealing.unseal(one, place=PLACE) == TEXT
 
-    def test_a_change_in_steps(self, keys: Any) -> None:
+    def test_a_change_in_steps(self, keys):
         old = sealing.seal(TEXT, place=PLACE)
         keys.SIPGATE_TOKEN_KEYS = [TWO, ONE]
         moved = sealing.resealed(old, place=PLACE)
@@ -97,13 +97,13 @@ class TestKeys:
         ):
             sealing.unseal(old, place=PLACE)
 
-    def test_the_way_base64_is_written_does_not_matter(self, keys: Any) -> None:
+    def test_the_way_base64_is_written_does_not_matter(self, keys):
         sealed = sealing.seal(TEXT, place=PLACE)
         for text in (ONE, ONE.rstrip("="), ONE.replace("-", "+").replace("_", "/")):
             keys.SIPGATE_TOKEN_KEYS = [text]
             assert sealing.unseal(sealed, place=PLACE) == TEXT
 
-    def test_one_that_is_no_key_is_named_and_not_quoted(self, keys: Any) -> None:
+    def test_one_that_is_no_key_is_named_and_not_quoted(self, keys):
         altered = (ONE[:-4], ONE + ONE, f" {ONE}")
         for text in (*altered, "short", "ä" * 43, "!" * 43, "A" * 42, "s3cret words"):
             for position, given_keys in ((1, [text, ONE]), (2, [ONE, text])):
@@ -114,13 +114,13 @@ class TestKeys:
                     sealing.key_ids()
                 assert text not in str(caught.value)
 
-    def test_without_one_nothing_is_sealed(self, keys: Any) -> None:
+    def test_without_one_nothing_is_sealed(self, keys):
         for none in ([], [""], [None]):
             keys.SIPGATE_TOKEN_KEYS, keys.DEBUG = none, False
             with pytest.raises(errors.Misconfigured, match="SIPGATE_TOKEN_KEYS is empty"):
                 sealing.seal(TEXT, place=PLACE)
 
-    def test_with_debug_one_is_made_of_the_secret_key(self, keys: Any) -> None:
+    def test_with_debug_one_is_made_of_the_secret_key(self, keys):
         keys.SIPGATE_TOKEN_KEYS, keys.DEBUG, keys.SECRET_KEY = [], True, "one"
         sealed = sealing.seal(TEXT, place=PLACE)
         assert sealing.unseal(sealed, place=PLACE) == TEXT

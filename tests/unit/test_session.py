@@ -12,7 +12,6 @@ import sys
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +20,7 @@ from django.views.debug import ExceptionReporter
 from sipgate_provider import errors
 from sipgate_provider.remote import session
 from sipgate_provider.remote.secret import Secret
-from tests.raw_server import Asked, cut, drip, message, of_json, serving, silent, whole
+from tests.raw_server import cut, drip, message, of_json, serving, silent, whole
 
 SECRET = "s3cret-that-must-not-show"
 IMPATIENT = (5.0, 0.2)
@@ -39,7 +38,7 @@ SLOW = {
 }
 
 
-def test_an_answer_of_any_status_is_handed_on() -> None:
+def test_an_answer_of_any_status_is_handed_on():
     with serving(whole("418 No", b'{"a": 1}', x_odd="Yes")) as server:
         answer = send("POST", server.url, json={"message": "ü"})
     assert (answer.status, answer.headers["x-odd"], answer.json()) == (418, "Yes", {"a": 1})
@@ -49,7 +48,7 @@ def test_an_answer_of_any_status_is_handed_on() -> None:
     assert "SECRET" not in repr(answer)
 
 
-def test_a_read_is_sent_twice_and_what_changes_something_once() -> None:
+def test_a_read_is_sent_twice_and_what_changes_something_once():
     for name, broken in [*CUT.items(), ("gateway", whole("503 No"))]:
         with serving(broken, of_json({"second": True})) as server:
             assert send("GET", server.url).json() == {"second": True}, name
@@ -67,7 +66,7 @@ def test_a_read_is_sent_twice_and_what_changes_something_once() -> None:
         assert server.methods == ["GET", "GET"], "and not a third time"
 
 
-def test_silence_is_called_slow_and_is_not_tried_again() -> None:
+def test_silence_is_called_slow_and_is_not_tried_again():
     for name, answer in SLOW.items():
         for method in ("GET", "POST"):
             with serving(answer) as server:
@@ -76,7 +75,7 @@ def test_silence_is_called_slow_and_is_not_tried_again() -> None:
                 assert (error.code, error.sent, len(server.asked)) == ("timeout", True, 1), name
 
 
-def test_what_never_left_is_told() -> None:
+def test_what_never_left_is_told():
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
@@ -91,9 +90,7 @@ def test_what_never_left_is_told() -> None:
         assert SECRET not in str(error)
 
 
-def test_a_certificate_has_to_be_trusted(
-    certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_has_to_be_trusted(certificate, monkeypatch):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
     with serving(whole(), context=context) as server:
@@ -108,7 +105,7 @@ def test_a_certificate_has_to_be_trusted(
         assert server.connections == before + 1, "kept open"
 
 
-def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_of_the_environment_is_used(monkeypatch):
     with serving(of_json({"by": "proxy"})) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert send("GET", "http://api.sipgate.invalid/v2").json() == {"by": "proxy"}
@@ -118,9 +115,7 @@ def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> 
     assert error.sent is False
 
 
-def test_nothing_is_followed_and_nothing_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_followed_and_nothing_is_kept(tmp_path, monkeypatch):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password hunter2\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -132,7 +127,7 @@ def test_nothing_is_followed_and_nothing_is_kept(
         assert not {"cookie", "authorization"} & {*asked.headers}
 
 
-def test_bodies_have_a_limit_unless_they_go_to_a_file() -> None:
+def test_bodies_have_a_limit_unless_they_go_to_a_file():
     large = b"x" * (session.LONGEST_BODY + 1)
     bomb = gzip.compress(b"x" * (20 * session.LONGEST_BODY))
     for answer in (whole(body=large), whole(body=bomb, content_encoding="gzip")):
@@ -146,17 +141,17 @@ def test_bodies_have_a_limit_unless_they_go_to_a_file() -> None:
         assert len(file.getvalue()) == len(large), "a page of an error is no document"
 
 
-def test_a_document_that_is_cut_is_not_taken_for_the_end() -> None:
+def test_a_document_that_is_cut_is_not_taken_for_the_end():
     with serving(cut(message(body=b"x" * 100, content_length="1000"))) as server:
         error = failure("GET", server.url, to=io.BytesIO())
     assert (error.code, server.methods) == ("connection", ["GET"])
 
 
-def test_a_document_may_take_its_time() -> None:
+def test_a_document_may_take_its_time():
     whole_body = message(body=b"x" * 20)
     start = len(whole_body) - 20
 
-    def steady(asked: Asked) -> bool:
+    def steady(asked):
         asked.socket.sendall(whole_body[:start])
         return drip(whole_body[start:], 0.1)(asked)
 
@@ -166,14 +161,14 @@ def test_a_document_may_take_its_time() -> None:
     assert len(file.getvalue()) == 20
 
 
-def test_connections_are_kept_and_threads_get_their_own_answers() -> None:
+def test_connections_are_kept_and_threads_get_their_own_answers():
     session.session()  # else two threads may each make one
 
-    def echo(asked: Asked) -> bool:
+    def echo(asked):
         asked.socket.sendall(message(body=asked.path.encode()))
         return True
 
-    def ask(number: int) -> bool:
+    def ask(number):
         return all(
             send("GET", f"{server.url}/{number}/{turn}").body == f"/{number}/{turn}".encode()
             for turn in range(10)
@@ -185,7 +180,7 @@ def test_connections_are_kept_and_threads_get_their_own_answers() -> None:
     assert server.connections <= 8
 
 
-def test_a_child_process_opens_its_own_connection() -> None:
+def test_a_child_process_opens_its_own_connection():
     program = """
 import os, sys
 from sipgate_provider.remote import session
@@ -210,7 +205,7 @@ sys.exit(code)
     ]
 
 
-def test_no_report_of_an_error_holds_the_token(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_report_of_an_error_holds_the_token(caplog):
     caplog.set_level(logging.INFO)
     answers = {**CUT, **SLOW, "too large": whole(body=b"x" * (session.LONGEST_BODY + 1))}
     for name, answer in answers.items():
@@ -225,7 +220,7 @@ def test_no_report_of_an_error_holds_the_token(caplog: pytest.LogCaptureFixture)
         assert SECRET not in shown + caplog.text, name
 
 
-def test_retry_after() -> None:
+def test_retry_after():
     for value, seconds in {
         "7": 7,
         "999999999": 21_600,
@@ -239,7 +234,7 @@ def test_retry_after() -> None:
     assert session.retry_after({"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}) == 21_600
 
 
-def test_json_is_such_that_a_database_can_hold_it() -> None:
+def test_json_is_such_that_a_database_can_hold_it():
     for raw, value in {
         b'{"a": 1, "b": -5, "c": 1.5}': {"a": 1, "b": -5, "c": 1.5},
         b"[NaN, 1e999, -Infinity]": [None, None, None],
@@ -252,10 +247,10 @@ def test_json_is_such_that_a_database_can_hold_it() -> None:
             session.json_of(raw)
 
 
-def test_no_thread_waits_for_another() -> None:
+def test_no_thread_waits_for_another():
     over = threading.Event()
 
-    def slow(asked: Asked) -> bool:
+    def slow(asked):
         over.wait(5)
         return whole()(asked)
 

@@ -37,7 +37,7 @@ ODD = (None, "", 0, -1, 1.5, True, [], [None, 1, []], ["x"], {}, {"a": 1}, "text
 SECRET = "s3cret-that-must-not-show"
 
 
-def test_fields_are_read_under_the_names_of_the_specification() -> None:
+def test_fields_are_read_under_the_names_of_the_specification():
     for kind, schemas in SCHEMAS.items():
         known = {name for schema in schemas for name in FIELDS[schema]}
         if kind is values.HistoryEntry:
@@ -47,7 +47,7 @@ def test_fields_are_read_under_the_names_of_the_specification() -> None:
         assert len(read) == len(dataclasses.fields(kind)) - 1, f"{kind}: a field is never read"
 
 
-def test_every_field_may_be_missing_or_anything() -> None:
+def test_every_field_may_be_missing_or_anything():
     for kind, schemas in SCHEMAS.items():
         known = {name for schema in schemas for name in FIELDS[schema]} | BY_LIBRARIES
         usual = kind.parse(NEEDED)
@@ -59,7 +59,7 @@ def test_every_field_may_be_missing_or_anything() -> None:
                 assert fits or isinstance(found, str), f"{kind.__name__}.{one.name}: {odd!r}"
 
 
-def test_what_is_no_object_or_lacks_what_is_needed_is_unexpected() -> None:
+def test_what_is_no_object_or_lacks_what_is_needed_is_unexpected():
     for kind in SCHEMAS:
         for data in (None, [], [{}], "text", 1, True):
             with pytest.raises(errors.UnexpectedResponse):
@@ -70,7 +70,7 @@ def test_what_is_no_object_or_lacks_what_is_needed_is_unexpected() -> None:
         assert caught.value.endpoint == kind.endpoint
 
 
-def test_a_kind_of_field_that_nobody_reads_is_an_error() -> None:
+def test_a_kind_of_field_that_nobody_reads_is_an_error():
     @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
     class Strange(values.Value):
         when: complex = 0j
@@ -79,7 +79,7 @@ def test_a_kind_of_field_that_nobody_reads_is_an_error() -> None:
         Strange.parse({"when": "1j"})
 
 
-def test_an_identity_is_whole_or_none() -> None:
+def test_an_identity_is_whole_or_none():
     whole = {"sub": "w0", "masterSipId": 1234567, "locale": "de_DE"}
     assert values.Identity.parse(whole).uid == "1234567w0"
     subs = (None, "", 0, "w", "0", "w0 ", "w0\n", "../w0", "wwwww0", f"w{'0' * 13}", ["w0"], "w٣")
@@ -90,7 +90,7 @@ def test_an_identity_is_whole_or_none() -> None:
                 values.Identity.parse({**whole, name: value})
 
 
-def test_an_account_keeps_what_is_new() -> None:
+def test_an_account_keeps_what_is_new():
     data = {"company": "C", "mainProductType": "FORMER_TEAM", "partnerLevel": "gold"}
     account = values.Account.parse(data)
     assert (account.product, account.is_former) == ("TEAM", True)
@@ -98,7 +98,7 @@ def test_an_account_keeps_what_is_new() -> None:
     assert values.Account.parse(json.loads(json.dumps(account.raw))) == account
 
 
-def test_sipgate_counts_money_in_ten_thousandths() -> None:
+def test_sipgate_counts_money_in_ten_thousandths():
     for amount, units in {123_400: "12.34", 0: "0", -50: "-0.005"}.items():
         assert values.Balance.parse({"amount": amount}).amount == Decimal(units)
     for amount in (None, "123400", True, [], float("nan"), float("inf")):
@@ -106,7 +106,7 @@ def test_sipgate_counts_money_in_ten_thousandths() -> None:
             values.Balance.parse({"amount": amount})
 
 
-def test_a_history_entry() -> None:
+def test_a_history_entry():
     entry = values.HistoryEntry.parse(
         {
             "id": 4711,
@@ -136,7 +136,7 @@ def test_a_history_entry() -> None:
     assert entry.fax_status is values.FaxStatus.SENT
 
 
-def test_what_was_said_and_written_and_secrets_are_not_printed() -> None:
+def test_what_was_said_and_written_and_secrets_are_not_printed():
     said = {"smsContent": SECRET, "transcription": SECRET, "note": SECRET}
     entry = values.HistoryEntry.parse({"id": "1", **said})
     device = values.Device.parse({"id": "e0", "credentials": {"password": SECRET}, "puk1": SECRET})

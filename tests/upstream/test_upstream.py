@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 
 
-def test_allauths_own_provider_tests_pass(source: Path, tmp_path: Path) -> None:
+def test_allauths_own_provider_tests_pass(source, tmp_path):
     # Outside of this package: upstream's package is called tests, too, and comes first there.
     for name in ("mixin_settings.py", "upstream_urls.py", "mixin_case.py"):
         shutil.copy(HERE / name, tmp_path)
