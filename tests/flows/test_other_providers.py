@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.urls import include, path
 
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from tests.journey import HOST
-from tests.scripted_server import Answer, Asked, ScriptedServer
+from tests.raw_server import RawServer, of_json, serving, whole
 
 AUTHORIZE = "https://another.example/authorize"
 urlpatterns = [
@@ -38,26 +39,19 @@ def test_a_pending_sign_up_needs_none_of_our_keys(settings):
 
 
 @pytest.fixture
-def another_provider(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def another_provider(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[RawServer]:
     """A provider of OpenID Connect whose discovery document has moved."""
     registry.load()
     monkeypatch.setitem(registry.provider_map, "openid_connect", OpenIDConnectProvider)
-
-    def answer(asked: Asked) -> Answer:
-        if asked.path.startswith("/moved"):
-            endpoints = {"authorization_endpoint": AUTHORIZE, "token_endpoint": AUTHORIZE}
-            return Answer(data=endpoints)
-        return Answer(301, headers={"Location": "/moved/openid-configuration"})
-
-    with ScriptedServer() as server:
-        server.answer = answer
-        address = f"{server.api_url}/.well-known/openid-configuration"
+    moved = whole("301 Moved", b"", location="/moved/openid-configuration")
+    found = of_json({"authorization_endpoint": AUTHORIZE, "token_endpoint": AUTHORIZE})
+    with serving(moved, found) as server:
         app = {
             "provider_id": "another",
             "name": "Another",
             "client_id": "one",
             "secret": "two",
-            "settings": {"server_url": address},
+            "settings": {"server_url": f"{server.url}/.well-known/openid-configuration"},
         }
         settings.SOCIALACCOUNT_PROVIDERS = {
             **settings.SOCIALACCOUNT_PROVIDERS,

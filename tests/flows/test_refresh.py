@@ -21,6 +21,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from sipgate_provider import errors, tokens
+from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
 from sipgate_provider.tokens import background, lease, rows
@@ -278,6 +279,10 @@ class TestNoDatabaseConnectionIsHeld:
         with pytest.raises(errors.SipgateUnavailable):
             refresh(connection.pk, seen=1, by="caller", patience=0.1)
         assert set(waiting) == {False}
+
+    def test_by_a_request(self, connect, held):
+        SipgateClient(connect()).account()
+        assert held == [False]
 
     def test_by_an_ending(self, connect, rotator, held):
         connect().delete()

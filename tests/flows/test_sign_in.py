@@ -21,7 +21,7 @@ from sipgate_provider.remote import oauth
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter, SipgateOAuth2Client
 from tests.flows.conftest import AskFor
 from tests.journey import Browser
-from tests.scripted_server import Answer, ScriptedServer
+from tests.raw_server import of_json, serving
 
 User = get_user_model()
 
@@ -128,9 +128,8 @@ class TestSignUp:
 
     def test_nothing_but_true_means_verified(self, settings, rf):
         """With email authentication of allauth's, it opens the account that has the address."""
-        with ScriptedServer() as server:
-            settings.SIPGATE_API_URL = server.api_url
-            server.answer = lambda asked: Answer(data={"sub": "w0", "masterSipId": 1})
+        with serving(of_json({"sub": "w0", "masterSipId": 1})) as server:
+            settings.SIPGATE_API_URL = server.url
             for said in ("false", "true", 1, None):
                 claims = {"email": "rosa@rosenduft.example", "email_verified": said}
                 payload = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode()

@@ -1,5 +1,5 @@
 """Does this module keep its promise? One module at a time.
 
-May use: bytes of ``tests.raw_server`` and ``tests.scripted_server``, plain values.
+May use: bytes of ``tests.raw_server``, plain values.
 Must not use: Django's client, the sandbox.
 """
