@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -37,7 +38,7 @@ def main() -> int:
         elif options.command == "clear":
             control.clear()
         else:
-            control.fault(options.fault, on=options.on, times=options.times)
+            control.fault(options.fault, on=options.on, times=options.times, value=options.value)
     except (ValueError, NoSandbox) as error:
         sys.stderr.write(f"sandbox: {error}\n")
         return 1
@@ -67,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     fault.add_argument("fault", choices=KNOWN)
     fault.add_argument("--on", choices=PLACES, default="all")
     fault.add_argument("--times", type=int, default=1, help="0: until cleared")
+    fault.add_argument("--value", type=json.loads, help='of change: fields, as in {"scope": "all"}')
     commands.add_parser("clear", parents=[port], help="switch all faults off")
     return parser
 

@@ -32,7 +32,7 @@ class SandboxControl:
         on: str = "all",
         times: int | None = 1,
         seconds: float = 5.0,
-        value: Any = None,
+        value: dict[str, Any] | None = None,
     ) -> None:
         """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
         self._order("faults", fault=fault, on=on, times=times, seconds=seconds, value=value)

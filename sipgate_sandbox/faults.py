@@ -1,15 +1,16 @@
 """Faults that can be switched on: what goes wrong, at which endpoint, and how often.
 
-A fault is armed for a place (``token``, ``refresh``, ``account`` …) and fires on the next matching
-requests.
+A fault is armed for a place (``token``, ``refresh``, ``account`` …) and strikes the next requests
+to it.
 """
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -27,14 +28,12 @@ PLACES = (
     "all",
 )
 NOTHING = ""
-HTML = "<html><h1>The gateway has a problem</h1></html>"
 ANSWERS: dict[str, tuple[int, str]] = {
     "unauthorized": (401, NOTHING),
     "forbidden": (403, NOTHING),
     "forbidden-text": (403, "This needs a Classic PBX account."),
     "too-many": (429, NOTHING),  # Retry-After: seconds
     "unknown-error": (500, '{"error": "unknown_error"}'),
-    "bad-gateway": (502, HTML),
     "unavailable": (503, NOTHING),
     "invalid-grant": (
         400,
@@ -46,18 +45,14 @@ ANSWERS: dict[str, tuple[int, str]] = {
         '{"error": "unauthorized_client", "error_description": "Invalid client secret"}',
     ),
     "malformed-json": (200, '{"access_token": "abc'),
-    "json-list": (200, "[]"),
-    "huge": (200, '"' + 50_000_000 * "x" + '"'),
-    "redirect": (307, NOTHING),  # to value
 }
-"""What is answered instead, while nothing is done: status and body."""
+"""Status and body that the sandbox sends instead of doing what it was asked."""
 
 KNOWN = (
     *ANSWERS,
-    "change",  # fields of a token answer, or of an identity, are as in value
-    "leave-out",  # the field that value names is missing there
     "slow",  # the right answer, after seconds
-    "lose-answer",  # the work is done (the token is spent!), but a gateway answers 504
+    "lose-answer",  # the sandbox does its work (the token is spent!), but a gateway answers 504
+    "change",  # a JSON object as answer has the fields of value instead of its own
 )
 
 
@@ -68,7 +63,7 @@ class Fault:
     times: int | None = 1
     """None, 0 or empty: until it is cleared."""
     seconds: float = 5.0
-    value: Any = None
+    value: dict[str, Any] = field(default_factory=dict)
     fired: int = 0
 
     def __post_init__(self) -> None:
@@ -77,11 +72,11 @@ class Fault:
         if self.on not in PLACES:
             raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")
         self.times, self.seconds = int(self.times or 0) or None, float(self.seconds)
+        self.value = dict(self.value or {})
 
 
 _lock = threading.Lock()
 _armed: list[Fault] = []
-_here = threading.local()
 
 
 def arm(**order: Any) -> None:
@@ -128,8 +123,7 @@ def middleware(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
     def answer(request: HttpRequest) -> HttpResponse:
-        places = _places_of(request)
-        fault = _here.fault = _take(places) if places else None
+        fault = _take(_places_of(request))
         if fault is None:
             return get_response(request)
         if fault.fault in ANSWERS:
@@ -137,27 +131,19 @@ def middleware(
         if fault.fault == "slow":
             time.sleep(fault.seconds)
         response = get_response(request)
-        return HttpResponse(HTML, status=504) if fault.fault == "lose-answer" else response
+        if fault.fault == "lose-answer":
+            return HttpResponse("<html><h1>The gateway has a problem</h1></html>", status=504)
+        if fault.fault == "change" and response.status_code == 200:
+            response.content = json.dumps(json.loads(response.content) | fault.value)
+        return response
 
     return answer
 
 
 def _instead(fault: Fault) -> HttpResponse:
     status, body = ANSWERS[fault.fault]
-    kind = {"{": "application/json", "[": "application/json", "<": "text/html"}
-    response = HttpResponse(body, status=status, content_type=kind.get(body[:1], "text/plain"))
+    kind = "application/json" if body.startswith("{") else "text/plain"
+    response = HttpResponse(body, status=status, content_type=kind)
     if status == 429:
         response.headers["Retry-After"] = str(int(fault.seconds))
-    if status == 307:
-        response.headers["Location"] = str(fault.value)
     return response
-
-
-def changed(data: dict[str, Any]) -> dict[str, Any]:
-    """Return an answer, changed by the fault of the present request."""
-    fault = _here.fault
-    if fault is not None and fault.fault == "change":
-        return {**data, **(fault.value or {})}
-    if fault is not None and fault.fault == "leave-out":
-        return {name: value for name, value in data.items() if name != fault.value}
-    return data

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 
-from . import faults, telephony, tokens
+from . import telephony, tokens
 from .operations import Json, access_of, operation
 from .people import BY_UID, PEOPLE, Person
 
@@ -39,7 +39,7 @@ def userinfo(person: Person) -> Json:
         "masterSipId": person.master_sip_id,
         "locale": person.locale,
     }
-    return faults.changed(data | person.identity_extra)
+    return data | person.identity_extra
 
 
 def oidc_userinfo(request: HttpRequest) -> HttpResponse:

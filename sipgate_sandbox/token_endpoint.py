@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.views.decorators.http import require_POST
 
-from . import counters, faults, realm, tokens
+from . import counters, realm, tokens
 from .models import Consent, Credential, Grant
 from .realm import Client
 
@@ -161,8 +161,7 @@ def _scopes_for(grant: Grant, client: Client, asked: str = "") -> list[str]:
 
 
 def _issued(grant: Grant, client: Client, asked: str = "") -> HttpResponse:
-    answer = tokens.issue_tokens(grant, _scopes_for(grant, client, asked))
-    return JsonResponse(faults.changed(answer))
+    return JsonResponse(tokens.issue_tokens(grant, _scopes_for(grant, client, asked)))
 
 
 @for_clients

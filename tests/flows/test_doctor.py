@@ -241,7 +241,7 @@ class TestCommand:
         known = [token, "sandbox-secret", "wrong-value", *settings.SIPGATE_TOKEN_KEYS]
         for secret in ("sandbox-secret", "wrong-value"):
             use_client(settings, "1000000-1-sandbox:third-party", secret)
-            for fault in ("unauthorized-client", "json-list"):
+            for fault in ("unauthorized-client", "malformed-json"):
                 sandbox.control.fault(fault, on="token")
                 shown = call("--json")[1] + call()[1] + caplog.text
                 assert not [value for value in known if str(value) in shown]

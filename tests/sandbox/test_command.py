@@ -30,6 +30,9 @@ class TestSteering:
             ("unavailable", "all", None),
         ]
         steer(sandbox, "clear")
+        steer(sandbox, "fault", "change", "--on", "token", "--value", '{"scope": "all"}')
+        assert [one["value"] for one in sandbox.control.faults()] == [{"scope": "all"}]
+        steer(sandbox, "clear")
         assert sandbox.control.faults() == []
 
     def test_sandbox_port_says_where_it_is(self, sandbox):
@@ -54,7 +57,14 @@ class TestSteering:
                 one_sentence(done, "No sandbox answers at http://localhost:")
 
     def test_wrong_words(self):
-        for arguments in ((), ("dance",), ("fault",), ("fault", "x"), ("serve", "--port", "x")):
+        for arguments in (
+            (),
+            ("dance",),
+            ("fault",),
+            ("fault", "x"),
+            ("fault", "change", "--value", "x"),
+            ("serve", "--port", "x"),
+        ):
             done = run(*arguments)
             assert done.returncode == 2
             assert "usage: python -m sipgate_sandbox" in done.stderr
