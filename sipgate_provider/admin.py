@@ -31,7 +31,6 @@ from django.utils.translation import gettext_lazy
 
 from sipgate_provider import conf, connections, errors, tokens
 from sipgate_provider.models import (
-    ClientPause,
     Ending,
     LastKnownAccount,
     Reason,
@@ -342,10 +341,6 @@ class EndingAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as a
     list_display = ("uid", "why", "created_at", "attempts", "next_attempt_at", "last_error_code")
 
 
-class ClientPauseAdmin(ReadOnly, admin.ModelAdmin):  # type: ignore[type-arg]  # as above
-    list_display = ("since", "until", "error_code", "setting")
-
-
 class ClientForm(SocialAppForm):
     """Accepts a client's secret, and never shows it."""
 
@@ -382,4 +377,3 @@ admin.site.register(SocialApp, ClientAdmin)
 admin.site.register(SocialAccount, ConnectionAdmin)
 admin.site.register(TokenEvent, HistoryAdmin)
 admin.site.register(Ending, EndingAdmin)
-admin.site.register(ClientPause, ClientPauseAdmin)

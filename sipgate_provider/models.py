@@ -408,25 +408,3 @@ class UsedState(models.Model):
 
     def __str__(self) -> str:
         return f"state used {self.used_at:%Y-%m-%d %H:%M:%S}"
-
-
-class ClientPause(models.Model):
-    """sipgate rejected this site's client: the app tries no refresh before ``until``. The primary
-    key is derived from the credentials, so corrected ones are not held up."""
-
-    client_fingerprint = models.CharField(_("client fingerprint"), max_length=12, primary_key=True)
-    since = models.DateTimeField(_("since"))
-    until = models.DateTimeField(_("until"))
-    error_code = models.CharField(_("error"), max_length=80, blank=True)
-    setting = models.CharField(_("setting"), max_length=80, blank=True)
-    notified_at = models.DateTimeField(_("operators notified"), null=True, blank=True)
-
-    objects = OfOneDatabase["ClientPause"]()
-
-    class Meta:
-        verbose_name = _("client pause")
-        verbose_name_plural = _("client pauses")
-        default_permissions = ("view",)
-
-    def __str__(self) -> str:
-        return f"paused: {self.error_code}"

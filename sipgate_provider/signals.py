@@ -21,8 +21,7 @@ repaired = Signal()
 disconnected = Signal()
 """The connection is being deleted; ``token`` still has its state, but no secrets."""
 misconfigured = Signal()
-"""sipgate rejects this site's client. Sent with ``code`` and ``setting`` only, once per
-incident."""
+"""sipgate rejects this site's client. Sent with ``code`` and ``setting`` only, at most once a day."""
 
 
 def announce(signal: Signal, **values: Any) -> None:

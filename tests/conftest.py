@@ -22,7 +22,7 @@ from django.utils import timezone
 
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import access, background, rows
+from sipgate_provider.tokens import access, background, clients, rows
 from sipgate_sandbox.launch import Running, launch
 from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
@@ -173,8 +173,9 @@ def another_browser(sandbox: Running, transactional_db: None) -> Iterator[Browse
 
 @pytest.fixture(autouse=True)
 def _nothing_left_running() -> Iterator[None]:
-    """Keep a test's work in threads, and allauth's rate limits, from the next test."""
+    """Keep a test's work in threads, rate limits and rejected clients from the next test."""
     cache.clear()
+    clients.rejected_clients.clear()
     access.recover_at_start()  # else the journal of the first test is recovered behind it
     yield
     _wait_idle()

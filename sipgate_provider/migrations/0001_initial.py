@@ -17,22 +17,6 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
-            name='ClientPause',
-            fields=[
-                ('client_fingerprint', models.CharField(max_length=12, primary_key=True, serialize=False, verbose_name='client fingerprint')),
-                ('since', models.DateTimeField(verbose_name='since')),
-                ('until', models.DateTimeField(verbose_name='until')),
-                ('error_code', models.CharField(blank=True, max_length=80, verbose_name='error')),
-                ('setting', models.CharField(blank=True, max_length=80, verbose_name='setting')),
-                ('notified_at', models.DateTimeField(blank=True, null=True, verbose_name='operators notified')),
-            ],
-            options={
-                'verbose_name': 'client pause',
-                'verbose_name_plural': 'client pauses',
-                'default_permissions': ('view',),
-            },
-        ),
-        migrations.CreateModel(
             name='Ending',
             fields=[
                 ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),

@@ -142,7 +142,7 @@ def _database() -> list[Finding]:
     """Examine the database and its rows. Each query is quick, or has an index."""
     try:
         known = counts()
-        found = [*_keys(), *_connections(known), *_endings(known), *_pauses(), *_clear_text()]
+        found = [*_keys(), *_connections(known), *_endings(known), *_clear_text()]
     except DatabaseError as failure:
         problem = f"The database does not answer as it should ({type(failure).__name__})."
         cure = "Check DATABASES, and that the database runs; then run manage.py migrate."
@@ -236,18 +236,6 @@ def _endings(known: dict[str, Any]) -> Iterator[Finding]:
             f"{known['endings_waiting']} endings are waiting, the first since {when(since)}.",
             "Run manage.py sipgate_keepalive; see their last error in the admin.",
         )
-
-
-def _pauses() -> Iterator[Finding]:
-    with suppress(errors.Misconfigured):  # the client has a finding of its own
-        pause = tokens.pause(tokens.client())
-        if pause is not None:
-            yield error(
-                "client.paused",
-                f"sipgate has rejected this site's client since {when(pause.since)} "
-                f"({pause.error_code}), and the app refreshes no tokens.",
-                f"Correct {pause.setting}. Refreshing then resumes within a minute.",
-            )
 
 
 def _clear_text() -> Iterator[Finding]:

@@ -141,7 +141,7 @@ def _due() -> list[tuple[int, int]]:
 
 
 def _refresh_due(report: Report, rate: float, stop: threading.Event) -> None:
-    _respect_pause()
+    _check_client()
     due, in_a_row = _due(), 0
     tokens.release_connections()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="sipgate-keepalive") as pool:
@@ -181,20 +181,14 @@ def _count(report: Report, error: errors.SipgateError | None, in_a_row: int) -> 
     code = error.code or type(error).__name__
     report.errors[code] = report.errors.get(code, 0) + 1
     if isinstance(error, errors.Misconfigured):
-        _respect_pause()  # the fault of a single row is no reason to stop
+        _check_client()  # the fault of a single row is no reason to stop
         return in_a_row
     if isinstance(error, errors.RateLimited) or in_a_row + 1 >= STOP_AFTER:
         raise Stopped(f"sipgate does not answer: {error.message}")
     return in_a_row + 1
 
 
-def _respect_pause() -> None:
+def _check_client() -> None:
     """Raise ``errors.Misconfigured`` without key or client, or if sipgate rejects the client."""
     tokens.key_ids()
-    pause = tokens.pause(tokens.client())
-    if pause is not None:
-        raise errors.Misconfigured(
-            f"sipgate rejects this site's client ({pause.error_code}): see {pause.setting}.",
-            setting=pause.setting,
-            code=pause.error_code,
-        )
+    tokens.check_not_paused(tokens.client())

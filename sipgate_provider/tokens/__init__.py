@@ -8,7 +8,7 @@ allauth's ``SocialAccount`` or its primary key; a *row* is the connection's ``Si
     use           token  call  refresh  load  AccessToken
     sign-in       store  declines  discard  cancel_endings  seal_text  open_text
     ending        end  require_sign_in  deliver_endings
-    operating     status  journal_waiting  client  pause  key_ids  recover  reseal
+    operating     status  journal_waiting  client  check_not_paused  key_ids  recover  reseal
     threads       in_thread  refreshes  pages  errands  begin_process  end_process
     database      using  release_connections  own_connections
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from .access import AccessToken, begin_process, call, refresh, token
 from .background import end_process, errands, in_thread, pages, refreshes
-from .clients import client, pause
+from .clients import check_not_paused, client
 from .consent import declines, discard, end, require_sign_in, store
 from .database import own_connections, release_connections, using
 from .endings import cancel as cancel_endings
@@ -37,6 +37,7 @@ __all__ = [
     "begin_process",
     "call",
     "cancel_endings",
+    "check_not_paused",
     "client",
     "declines",
     "deliver_endings",
@@ -51,7 +52,6 @@ __all__ = [
     "open_text",
     "own_connections",
     "pages",
-    "pause",
     "recover",
     "refresh",
     "refreshes",

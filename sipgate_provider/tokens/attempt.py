@@ -14,7 +14,7 @@ from django.utils import timezone
 from sipgate_provider import errors, metrics, signals
 from sipgate_provider.models import SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import clients, database, lease, rows
+from sipgate_provider.tokens import database, lease, rows
 from sipgate_provider.tokens.decide import FOUND_HERE, Decision, Outcome, Tell, decide
 from sipgate_provider.tokens.lock import Busy
 
@@ -88,12 +88,6 @@ class Attempt:
             code=row.last_error_code or None,
         )
 
-    def pause(self, client: oauth.Client, error: errors.Misconfigured) -> None:
-        """sipgate rejects our client: try no refresh for a minute, and tell the operators once."""
-        code = error.code or "misconfigured"
-        if clients.begin_pause(client, code=code, setting=error.setting):
-            signals.announce(signals.misconfigured, code=code, setting=error.setting)
-
     def note(self, decision: Decision, error: oauth.Failure) -> bool:
         """Carry out a decision, and give the lease back. False: the row has changed, so there is
         nothing to record."""
@@ -127,6 +121,10 @@ class Attempt:
                 duration_ms=self._milliseconds(),
                 note=getattr(error, "description", ""),
             )
+            if decision.tell is Tell.OPERATORS and not rows.others_share(row, decision.reason):
+                signals.announce(
+                    signals.misconfigured, code=code, setting=getattr(error, "setting", "")
+                )
         if decision.tell is Tell.USER:
             signals.announce(
                 signals.needs_sign_in,
@@ -153,10 +151,8 @@ class Attempt:
             )
             return False
 
-    def succeeded(self, stored: SipgateToken, client: oauth.Client) -> None:
+    def succeeded(self, stored: SipgateToken) -> None:
         """Record that the row has new tokens."""
-        if self.row.state == State.MISCONFIGURED:
-            clients.end_pause(client)
         if self.row.state != State.ACTIVE and stored.state == State.ACTIVE:
             TokenEvent.objects.add(
                 TokenEvent.Kind.REPAIRED,

@@ -7,7 +7,7 @@ tokens were issued to: several clients, one for each Django site, may share a da
 
 from __future__ import annotations
 
-from datetime import timedelta
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,14 +15,12 @@ import allauth
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.models import SocialApp
 from django.conf import settings
-from django.utils import timezone
-from django.utils.crypto import salted_hmac
 
 from sipgate_provider import addresses, conf, errors
-from sipgate_provider.models import ClientPause, Ending, SipgateToken
+from sipgate_provider.models import Ending, SipgateToken
 from sipgate_provider.remote import oauth
 
-PAUSE = timedelta(seconds=60)
+PAUSE_SECONDS = 60.0
 OF = ("issuer", "client_id", "site")
 """The columns that say where tokens came from. The tokens are sent nowhere else."""
 
@@ -107,41 +105,24 @@ def _is_local(url: str) -> bool:
 
 # --- pauses ---------------------------------------------------------------------------------------
 
-
-def fingerprint(client: oauth.Client) -> str:
-    """Return a text that identifies the credentials without containing them."""
-    credentials = f"{client.client_id}\n{client.client_secret}\n{client.token_url}"
-    made = salted_hmac("sipgate_provider.client", credentials, algorithm="sha256")
-    return made.hexdigest()[:12]
+rejected_clients: dict[oauth.Client, tuple[float, errors.Misconfigured]] = {}
+"""Clients that sipgate has rejected: until when this process sends nothing of theirs, and why.
+Corrected credentials are another client, and are not held up."""
 
 
-def pause(client: oauth.Client) -> ClientPause | None:
-    """Return the pause of a client that sipgate rejects now, or None."""
-    return ClientPause.objects.filter(pk=fingerprint(client), until__gt=timezone.now()).first()
+def begin_pause(client: oauth.Client, error: errors.Misconfigured) -> None:
+    """sipgate rejects these credentials: let this process refresh nothing with them for a minute."""
+    rejected_clients[client] = time.monotonic() + PAUSE_SECONDS, error
 
 
 def check_not_paused(client: oauth.Client) -> None:
     """Raise ``errors.Misconfigured`` while sipgate is known to reject these credentials."""
-    found = pause(client)
-    if found is not None:
+    until, error = rejected_clients.get(client, (0.0, None))
+    if error is not None and time.monotonic() < until:
         raise errors.Misconfigured(
-            f"sipgate rejects this site's client ({found.error_code}). No refresh is tried until that "
-            f"is corrected: see {found.setting}.",
-            setting=found.setting,
-            code=found.error_code,
+            f"sipgate rejects this site's client ({error.code}). No refresh is tried until that is "
+            f"corrected: see {error.setting}.",
+            setting=error.setting,
+            code=error.code,
             endpoint="token",
         )
-
-
-def begin_pause(client: oauth.Client, *, code: str, setting: str) -> bool:
-    """Pause the refreshes of a client for a minute. Return True if this begins an incident."""
-    now = timezone.now()
-    values = {"until": now + PAUSE, "error_code": code[:80], "setting": setting[:80]}
-    _row, is_new = ClientPause.objects.update_or_create(
-        pk=fingerprint(client), defaults=values, create_defaults={**values, "since": now}
-    )
-    return is_new
-
-
-def end_pause(client: oauth.Client) -> None:
-    ClientPause.objects.filter(pk=fingerprint(client)).delete()

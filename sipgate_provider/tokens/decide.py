@@ -135,7 +135,7 @@ def decide(
         wait = min(max(now - since, rule.shortest), rule.longest) * spread
         again = now + max(wait, timedelta(seconds=wish))
     if row.state == State.NEEDS_SIGN_IN:
-        tell = Tell.NOBODY if tell is Tell.USER else tell
+        tell = Tell.NOBODY
         if state is not State.NEEDS_SIGN_IN:
             # What sipgate has rejected stays rejected until sipgate says otherwise: do not tell the
             # user twice.

@@ -141,9 +141,9 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
         # ``invalid_grant``, and the row then says *lost rotation*.
         answer = oauth.refresh(sipgate, client, old.refresh_token or "")
         if isinstance(answer, Tokens):
-            return _keep(attempt, answer, old, client)
+            return _keep(attempt, answer, old)
         if isinstance(answer, errors.Misconfigured):
-            attempt.pause(client, answer)
+            clients.begin_pause(client, answer)
         raise attempt.failed(outcome_of(answer), answer)
 
 
@@ -217,7 +217,7 @@ def _recovered(attempt: Attempt, file: Path | None) -> SipgateToken:
 # --- an answer ------------------------------------------------------------------------------------
 
 
-def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -> SipgateToken:
+def _keep(attempt: Attempt, answer: Tokens, old: Tokens) -> SipgateToken:
     """Journal and store new tokens, which only this process has; return the row as it is then."""
     row = attempt.row
     tokens = replace(answer, refresh_token=answer.refresh_token or old.refresh_token)
@@ -230,7 +230,7 @@ def _keep(attempt: Attempt, answer: Tokens, old: Tokens, client: oauth.Client) -
     stored = _stored(attempt, version, tokens, file)
     journal.forget_older(version)
     if stored is not None:
-        attempt.succeeded(stored, client)
+        attempt.succeeded(stored)
         return stored
     # Another process has recovered these tokens, or the user has signed in again: nothing to do.
     # Or access was ended meanwhile: then ``add_late`` has the grant of these tokens ended as well.

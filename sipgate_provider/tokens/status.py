@@ -7,10 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from django.db.models import Count
-from django.utils import timezone
 
 from sipgate_provider import errors
-from sipgate_provider.models import ClientPause, Ending, SipgateToken
+from sipgate_provider.models import Ending, SipgateToken
 from sipgate_provider.tokens import endings, journal, rows, sealing
 
 
@@ -19,18 +18,17 @@ class Status:
     """What an operator wants to know about this machine and the database.
 
     ``keys`` counts sealed values by the id of their key; ``keys_missing`` are those of them that
-    this site does not have. ``pauses`` are clients that sipgate rejects now.
+    this site does not have.
     """
 
     journal_waiting: int
     keys: dict[str, int]
     keys_missing: tuple[str, ...]
-    pauses: tuple[ClientPause, ...]
     endings_waiting: int
 
 
 def status() -> Status:
-    """Count now: four queries, and the files of the journal. Without a usable key, all keys are
+    """Count now: three queries, and the files of the journal. Without a usable key, all keys are
     missing."""
     used, known = keys_in_use(), set[str]()
     with suppress(errors.Misconfigured):
@@ -39,7 +37,6 @@ def status() -> Status:
         journal_waiting=journal.waiting(),
         keys=used,
         keys_missing=tuple(sorted(set(used) - known)),
-        pauses=tuple(ClientPause.objects.filter(until__gt=timezone.now()).order_by("since")),
         endings_waiting=Ending.objects.count(),
     )
 

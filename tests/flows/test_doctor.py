@@ -16,8 +16,8 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.utils import timezone
 
-from sipgate_provider import errors, scopes, tokens
-from sipgate_provider.models import ClientPause, Ending, Reason, State
+from sipgate_provider import scopes, tokens
+from sipgate_provider.models import Ending, Reason, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.findings import Finding, Severity
 from tests.processes import environment
@@ -135,15 +135,6 @@ class TestClient:
         assert "s3cr3t" not in found.found
         SocialApp.objects.first().delete()
         assert findings(offline=True) == {}
-
-    def test_a_pause(self, settings, connect, rotator):
-        rotator.set(fault="client", times=1)
-        with pytest.raises(errors.Misconfigured):
-            tokens.refresh(connect())
-        assert "secret in SOCIALACCOUNT_PROVIDERS" in findings(offline=True)["client.paused"].cure
-        use_client(settings, "1000000-1-corrected:third-party", "corrected")
-        assert "client.paused" not in findings(offline=True)
-        assert ClientPause.objects.exists()
 
 
 class TestConnections:

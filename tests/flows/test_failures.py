@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,8 @@ from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import errors, signals, tokens
-from sipgate_provider.models import ClientPause, Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
+from sipgate_provider.tokens import clients
 from tests.conftest import issued
 from tests.flows.conftest import OTHER_KEY
 from tests.rotator import Rotator
@@ -77,7 +79,7 @@ class TestOutage:
 
 class TestRejectedClient:
     def test_pauses_every_refresh_for_a_minute_and_blames_nobody(self, connect, rotator):
-        one, other, before = connect(age=400), connect(age=400), timezone.now()
+        one, other = connect(age=400), connect(age=400)
         rotator.set(fault="client", times=5)
         with pytest.raises(errors.Misconfigured) as caught:
             tokens.token(one)
@@ -86,12 +88,21 @@ class TestRejectedClient:
             tokens.token(other)
         assert rotator.counts()["arrived"] == 1, "nobody asks during the pause"
         assert tokens.load(other.pk).state == State.ACTIVE
-        pause = ClientPause.objects.get()
-        assert 60 <= (pause.until - before).total_seconds() < 70
         rotator.set(fault="", times=0)
-        ClientPause.objects.update(until=timezone.now())
+        [(until, error)] = clients.rejected_clients.values()
+        assert 55 < until - time.monotonic() <= 60
+        clients.rejected_clients[clients.client()] = time.monotonic(), error
         assert tokens.token(one).number == 2
-        assert not ClientPause.objects.exists()
+
+    def test_operators_hear_of_it_once_a_day(self, connect, rotator, heard):
+        for _ in range(2):  # another process does not know of the pause
+            fail(connect(age=400), rotator, "client")
+            clients.rejected_clients.clear()
+        told = ("misconfigured", errors.CLIENT_SECRET)
+        assert heard.count(told) == 1
+        SipgateToken.objects.update(state_since=timezone.now() - timedelta(days=2))
+        fail(connect(age=400), rotator, "client")
+        assert heard.count(told) == 2
 
     def test_corrected_credentials_are_not_held_up(self, connect, rotator, settings):
         connection = connect(age=400)
@@ -132,7 +143,7 @@ def test_signals_of_a_life(connect, rotator, heard):
         tokens.refresh(connection)
     for _ in range(2):
         fail(connection, rotator, "client")
-        ClientPause.objects.update(until=timezone.now())
+        clients.rejected_clients.clear()
     tokens.store(connection, issued(rotator))
     connection.delete()
     assert heard == [

@@ -19,7 +19,6 @@ from django.utils import timezone
 
 from sipgate_provider import errors, tasks, tokens
 from sipgate_provider.models import (
-    ClientPause,
     LastKnownAccount,
     Reason,
     SipgateToken,
@@ -93,7 +92,6 @@ class TestTrouble:
         settings.SIPGATE_TOKEN_KEYS = keys
         rotator.set(fault="client", times=1)
         assert keepalive.run(rate=0).is_misconfigured
-        assert ClientPause.objects.count() == 1
         assert keepalive.run(rate=0).is_misconfigured
         assert rotator.counts()["arrived"] == 1
 
@@ -114,7 +112,6 @@ class TestTrouble:
         rotator.set(fault="consent", times=1)
         report = keepalive.run(rate=0)
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
-        assert ClientPause.objects.count() == 0
 
     def test_rows_of_another_client_or_site_are_not_sent(self, idle, rotator):
         """Production's database with staging's credentials: sipgate would reject users' tokens."""

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 )
 
 from sipgate_provider import errors, tokens
-from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
-from sipgate_provider.tokens import background
+from sipgate_provider.models import Reason, SipgateToken, State
+from sipgate_provider.tokens import background, clients
 from tests.conftest import issued
 from tests.rotator import Rotator
 
@@ -62,7 +62,7 @@ class Connection(RuleBasedStateMachine):
         background.refreshes.wait_idle(10)
         tokens.errands.wait_idle(10)
         self.person.delete()
-        ClientPause.objects.all().delete()
+        clients.rejected_clients.clear()
         tokens.errands.wait_idle(10)
 
     # --- what people and operators do
@@ -113,7 +113,7 @@ class Connection(RuleBasedStateMachine):
             last_refreshed_at=F("last_refreshed_at") - step,
         )
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
-        ClientPause.objects.all().delete()
+        clients.rejected_clients.clear()
         self.rejected = False
 
     @rule()
@@ -198,7 +198,7 @@ class Connection(RuleBasedStateMachine):
         if self.held != GOOD or self.connection is None:
             return
         SipgateToken.objects.exclude(next_attempt_at=None).update(next_attempt_at=timezone.now())
-        ClientPause.objects.all().delete()
+        clients.rejected_clients.clear()
         token = tokens.token(self.connection)
         background.refreshes.wait_idle(20)
         answer = requests.get(

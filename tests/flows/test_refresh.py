@@ -22,9 +22,9 @@ from django.utils import timezone
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.client import SipgateClient
-from sipgate_provider.models import ClientPause, Reason, SipgateToken, State
+from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import background, lease, rows
+from sipgate_provider.tokens import background, clients, lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
 from tests.conftest import issued, wait_for
@@ -132,7 +132,7 @@ class TestUnanswered:
             with pytest.raises(errors.SipgateError):
                 tokens.token(connection)
             assert tokens.load(connection.pk).unanswered is unanswered, fault
-            ClientPause.objects.all().delete()
+            clients.rejected_clients.clear()
 
     def test_it_stays_when_the_second_question_is_rejected(self, connect, rotator):
         connection = connect(age=400)

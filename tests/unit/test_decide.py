@@ -91,7 +91,7 @@ def test_a_row_that_needs_a_sign_in_stays_so_and_its_user_is_told_once():
         assert (found.state, found.reason) == ("needs_sign_in", "expired_idle"), outcome
         assert found.next_attempt_at == NOW + again, outcome
     assert decided(Outcome.REJECTED, **ended).tell is Tell.NOBODY
-    assert decided(Outcome.CLIENT_REJECTED, **ended).tell is Tell.OPERATORS
+    assert decided(Outcome.CLIENT_REJECTED, **ended).tell is Tell.NOBODY
 
 
 def test_what_an_answer_is_called():
