@@ -17,7 +17,7 @@ from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -114,24 +114,25 @@ def store_refreshed(
 
     Returns the row as it is now; None if it is as new already, of another consent, or gone.
     """
+    before = before or load(new.connection)
+    if before is None:
+        return None
     now = timezone.now()
     values = _columns(new, tokens, before=before)
-    if not tokens.client_id:
-        values = {name: value for name, value in values.items() if name not in clients.OF}
+    values |= {"last_refreshed_at": now, "refresh_count": before.refresh_count + 1}
+    if before.state != State.ACTIVE:
+        values["state_since"] = now
     if is_use:
         values["last_used_at"] = now
-    values |= {
-        "last_refreshed_at": now,
-        "refresh_count": F("refresh_count") + 1,
-        "state": Case(When(ASKED, then=F("state")), default=Value(State.ACTIVE.value)),
-        "reason": Case(When(ASKED, then=F("reason")), default=Value(str(values["reason"]))),
-        "state_since": Case(
-            When(ASKED | Q(state=State.ACTIVE), then=F("state_since")), default=Value(now)
-        ),
-    }
+    if not tokens.client_id:
+        values = {name: value for name, value in values.items() if name not in clients.OF}
     older = SipgateToken.objects.filter(
         pk=new.connection, consent=new.consent, number__lt=new.number
     )
+    if older.exclude(ASKED).update(**values):
+        return _changed(before, values)
+    for name in ("state", "reason", "state_since"):
+        values.pop(name, None)
     return load(new.connection) if older.update(**values) else None
 
 
@@ -162,10 +163,15 @@ def store_consent(
         if before.state == State.ACTIVE:
             values["state_since"] = before.state_since
         rows.update(**values)
-    row = copy.copy(before)
+    return _changed(before, values), before
+
+
+def _changed(row: SipgateToken, values: dict[str, Any]) -> SipgateToken:
+    """Return a copy of a row with the values that an UPDATE has just given to it."""
+    row = copy.copy(row)
     for name, value in values.items():
         setattr(row, name, value)
-    return row, before
+    return row
 
 
 def _consented(new: Version, tokens: Tokens, scope: Iterable[str], now: datetime) -> dict[str, Any]:
@@ -266,7 +272,7 @@ def _columns(new: Version, tokens: Tokens, *, before: SipgateToken | None = None
         values |= {"reason": Reason.FIXED_END, "keepalive_at": ends}
         if before.state != State.NEEDS_SIGN_IN:
             # A user who was told of this end is not told again at each refresh.
-            values["notified_at"] = F("notified_at")
+            del values["notified_at"]
     # From the access token's claims, since the token is at hand here.
     line = oauth.jwt_claims(tokens.access_token).get("featureScope")
     if isinstance(line, str):
