@@ -17,7 +17,7 @@ from typing import Any
 
 from allauth.socialaccount.models import SocialAccount
 from django.db import IntegrityError, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -54,14 +54,21 @@ demand stays."""
 
 def load(connection_id: int) -> SipgateToken | None:
     """Return the row of a connection, or None. One query."""
-    return SipgateToken.objects.filter(pk=connection_id).first()
+    return _only(SipgateToken.objects.all(), connection_id)
 
 
 def load_to_refresh(connection_id: int) -> SipgateToken | None:
     """As ``load``. The row's attribute ``is_leased`` tells, by the database's clock, whether a
     lease is running. The connection is read as well, so it stays known after a deletion."""
-    rows = SipgateToken.objects.select_related("connection").filter(pk=connection_id)
-    return rows.annotate(is_leased=Q(lease_until__gt=Now())).first()
+    rows = SipgateToken.objects.select_related("connection")
+    return _only(rows.annotate(is_leased=Q(lease_until__gt=Now())), connection_id)
+
+
+def _only(rows: QuerySet[SipgateToken], connection_id: int) -> SipgateToken | None:
+    try:
+        return rows.get(pk=connection_id)  # ``first`` would sort and slice, which costs a tenth
+    except SipgateToken.DoesNotExist:
+        return None
 
 
 def opened(row: SipgateToken) -> Tokens:
