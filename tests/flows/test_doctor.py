@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
@@ -56,24 +57,33 @@ class TestNothingWrong:
 
 
 class TestWhatSipgateSays:
-    def test_the_client_is_unknown(self, sandbox, settings):
-        use_client(settings, "2000000-1-unknown:third-party", "sandbox-secret")
-        found = findings()
-        assert "does not know this client" in found["sipgate.authorization"].found
-        assert "client_id" in found["sipgate.authorization"].cure
-        assert "client_id" in found["sipgate.token"].cure
+    """What it finds out at a real server, too: ``tests/facts/test_app``."""
 
-    def test_the_secret_is_wrong(self, sandbox, settings):
-        use_client(settings, "1000000-1-sandbox:third-party", "another-secret")
-        found = findings()
-        assert [*found] == ["sipgate.token"]
-        assert found["sipgate.token"].cure.startswith("Compare secret in SOCIALACCOUNT_PROVIDERS")
+    @pytest.mark.parametrize(
+        ("client_id", "secret", "check", "cure"),
+        [
+            ("2000000-1-unknown:third-party", "sandbox-secret", "authorization", "client_id"),
+            ("2000000-1-unknown:third-party", "sandbox-secret", "token", "client_id"),
+            ("1000000-1-sandbox:third-party", "wrong", "token", "Compare secret in SOCIALACCOUNT"),
+        ],
+    )
+    def test_the_client_is_wrong(self, sandbox, settings, client_id, secret, check, cure):
+        use_client(settings, client_id, secret)
+        assert cure in findings()[f"sipgate.{check}"].cure
 
-    def test_the_redirect_uri_is_not_registered(self, sandbox, settings):
-        settings.SIPGATE_REDIRECT_URI = "http://127.0.0.1:8080/oauth"
-        found = findings()
-        assert [*found] == ["sipgate.authorization"]
-        assert "http://127.0.0.1:8080/oauth" in found["sipgate.authorization"].cure
+    @pytest.mark.parametrize(
+        ("name", "value", "check", "cure"),
+        [
+            ("REDIRECT_URI", "http://127.0.0.1:8080/oauth", "authorization", "127.0.0.1:8080"),
+            ("AUTH_URL", f"{OIDC}/authx", "authorization", "SIPGATE_AUTH_URL"),
+            ("TOKEN_URL", f"{OIDC}/tokens", "token", "SIPGATE_TOKEN_URL"),
+        ],
+    )
+    def test_an_address_is_wrong(self, sandbox, settings, name, value, check, cure):
+        setattr(settings, f"SIPGATE_{name}", urljoin(sandbox.url, value))
+        [finding] = findings().values()
+        assert finding.check == f"sipgate.{check}"
+        assert cure in finding.cure
 
     def test_scopes_of_settings_and_code(self, sandbox, settings, monkeypatch):
         settings.SIPGATE_SCOPE = ["account:read", "nonsense:read"]
@@ -82,23 +92,6 @@ class TestWhatSipgateSays:
         assert [*found] == ["sipgate.scopes", "sipgate.scopes.code"]
         assert "may not ask for nonsense:read:" in found["sipgate.scopes"].found
         assert "odd:read, which crm.views.calls needs" in found["sipgate.scopes.code"].found
-
-    def test_offline_access_is_a_remark(self, sandbox, settings):
-        for allowed in (True, False):
-            sandbox.control.change_client(scopes=None if allowed else ["account:read"])
-            found = {one.check: one for one in doctor.diagnose()}["sipgate.offline_access"]
-            assert (found.severity, "may not" in found.found) == (OK, not allowed)
-
-    def test_an_address_is_wrong(self, sandbox, settings):
-        for name, value, check in (
-            ("SIPGATE_AUTH_URL", f"{OIDC}/authx", "sipgate.authorization"),
-            ("SIPGATE_TOKEN_URL", f"{OIDC}/tokens", "sipgate.token"),
-        ):
-            former = getattr(settings, name)
-            setattr(settings, name, sandbox.url + value)
-            found = findings()[check]
-            assert ("HTTP 404" in found.found, name in found.cure) == (True, True), found
-            setattr(settings, name, former)
 
     def test_an_endpoint_cannot_be_reached(self, settings):
         settings.SIPGATE_AUTH_URL = f"https://nowhere.invalid{OIDC}/auth"
