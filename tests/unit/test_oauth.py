@@ -8,9 +8,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis
-from hypothesis import strategies as st
 
 from sipgate_provider import errors
 from sipgate_provider.remote import oauth, session
@@ -21,9 +18,6 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = "s3cret-that-must-not-show"
 WHOLE = {"access_token": "at", "refresh_token": "rt", "scope": "a b", "expires_in": 300}
 ABSENT = object()
-QUICKLY = hypothesis(
-    max_examples=50, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
-)
 
 
 class TestTokens:
@@ -84,25 +78,6 @@ class TestTokens:
         ):
             for value in values:
                 assert parse(scope=value).scope == scope, value
-
-    @QUICKLY
-    @given(
-        st.dictionaries(
-            st.sampled_from([*WHOLE, "refresh_expires_in", "id_token"]),
-            st.recursive(
-                st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-                lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-                max_leaves=5,
-            ),
-        )
-    )
-    def test_of_anything_at_all(self, data):
-        try:
-            tokens = oauth.Tokens.parse(data, issued_at=NOW)
-        except errors.UnexpectedResponse:
-            return
-        assert tokens.access_token == data.get("access_token") or not tokens.access_token
-        assert tokens.expires_in is None or 0 < tokens.expires_in <= oauth.LONGEST_LIFE
 
     def test_they_survive_whatever_is_around_them(self):
         for odd in (
@@ -227,17 +202,22 @@ class TestClaims:
         assert found == {"iss": "ab", "n": None}, "a database can hold it"
 
     def test_of_anything_else_there_are_none(self):
-        short = ("", ".", "..", "a.b", "a.b.c", "a.b.c.d", "opaque", "h.ä.s", "h.\0.s", "h.====.s")
+        short = (
+            "",
+            ".",
+            "..",
+            "a.b",
+            "a.b.c",
+            "a.b.c.d",
+            "opaque",
+            "h.ä.s",
+            "h.\ud800.s",
+            "h.====.s",
+        )
         payloads = (b"", b"[]", b"null", b'"text"', b"{", b"\xff\xfe", b"[" * 9000)
         too_long = b'{"a": "' + b"x" * oauth.LONGEST_TOKEN + b'"}'
         for token in (*short, "h.!!!!.s", *map(jwt, (*payloads, too_long))):
             assert oauth.jwt_claims(token) == {}, token[:20]
-
-    @QUICKLY
-    @given(st.text())
-    def test_nothing_makes_it_fail(self, token):
-        assert isinstance(oauth.jwt_claims(token), dict)
-        assert isinstance(oauth.jwt_claims(jwt(token.encode("utf-8", "surrogatepass"))), dict)
 
 
 class TestEnding:

@@ -5,6 +5,19 @@ import os
 import subprocess
 import sys
 
+
+def test_without_fcntl_fork_boottime_and_proc(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "journal")],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines()[-1:] == ["works"], done.stderr[-2000:]
+
+
 PROGRAM = """
 import builtins, os, pathlib, sys, time
 
@@ -54,15 +67,3 @@ with Rotator.running() as server, override_settings(
     assert server.counts()["revoke"] == 1
 print("works")
 """
-
-
-def test_without_fcntl_fork_boottime_and_proc(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "journal")],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.stdout.splitlines()[-1:] == ["works"], done.stderr[-2000:]

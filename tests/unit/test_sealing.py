@@ -8,9 +8,6 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from hypothesis import given
-from hypothesis import settings as hypothesis
-from hypothesis import strategies as st
 
 from sipgate_provider import errors
 from sipgate_provider.tokens import sealing
@@ -20,22 +17,12 @@ ONE, TWO, THREE = (base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in (
 PLACE, TEXT = "tokens 7 3", json.dumps({"refresh_token": "rt-s3cret"})
 
 
-class TestRoundTrip:
-    @given(st.text(), st.text(alphabet=st.characters(exclude_characters="\n")))
-    @hypothesis(max_examples=50, deadline=None, database=None)
-    def test_anything(self, text, place):
-        text, place = (part.encode("utf-8", "ignore").decode() for part in (text, place))
-        assert sealing.unseal(sealing.seal(text, place=place), place=place) == text
-
-    def test_nothing_of_it_shows(self):
-        sealed = sealing.seal(TEXT, place=PLACE)
-        assert "s3cret" not in sealed
-        assert "tokens" not in sealed
-        assert "s3cret" not in repr(sealing.unseal(sealed, place=PLACE))
-        assert sealed.isascii()
-
-    def test_equal_texts_do_not_look_equal(self):
-        assert sealing.seal(TEXT, place=PLACE) != sealing.seal(TEXT, place=PLACE)
+def test_what_is_sealed_opens_and_nothing_of_it_shows():
+    sealed = sealing.seal(TEXT, place=PLACE)
+    opened = sealing.unseal(sealed, place=PLACE)
+    assert (opened, sealed.isascii()) == (TEXT, True)
+    for shown in (sealed, repr(opened)):
+        assert not [word for word in ("s3cret", "tokens") if word in shown]
 
 
 class TestDoesNotOpen:
@@ -44,16 +31,6 @@ class TestDoesNotOpen:
         for place in ("tokens 7 2", "tokens 8 3", "tokens 7 33", "journal 7 3", "", "tokens 7"):
             with pytest.raises(SealError, match="copied from another row"):
                 sealing.unseal(sealed, place=place)
-
-    def test_when_anything_was_altered(self):
-        sealed = sealing.seal(TEXT, place=PLACE)
-        for position in range(len(sealed)):
-            other = "A" if sealed[position] != "A" else "B"
-            altered = sealed[:position] + other + sealed[position + 1 :]
-            if position == len(sealed) - 1 and altered[-1] == "=":
-                continue
-            with pytest.raises(SealError):
-                sealing.unseal(altered, place=PLACE)
 
     def test_when_it_was_cut_or_never_sealed(self):
         sealed = sealing.seal(TEXT, place=PLACE)

@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -245,22 +244,6 @@ def test_json_is_such_that_a_database_can_hold_it():
     for raw in (b"", b"{", b"<html>", b"[" * 100_000, b"9" * 5000):
         with pytest.raises(ValueError):
             session.json_of(raw)
-
-
-def test_no_thread_waits_for_another():
-    over = threading.Event()
-
-    def slow(asked):
-        over.wait(5)
-        return whole()(asked)
-
-    with serving(slow, of_json({"quick": True})) as server, ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(session.send, "GET", server.url, endpoint="slow")
-        while not server.asked:
-            assert not waiting.done()
-        assert send("GET", server.url).json() == {"quick": True}
-        over.set()
-        assert waiting.result(5).status == 200
 
 
 def send(method: str, url: str, **options: Any) -> session.Answer:
