@@ -14,7 +14,6 @@ folder           question
 ``keycloak``     Does the site work with a real Keycloak?
 ``browser``      Does a person get through, in Chromium?
 ``package``      Does the installed package work in sites of other people?
-``upstream``     Do allauth's own provider tests pass?
 ``project``      Do README, docs, settings and catalogues say what the code does?
 ===============  =================================================================================
 

@@ -1,6 +1,0 @@
-"""URLs for allauth's provider tests."""
-
-from django.contrib import admin
-from django.urls import include, path
-
-urlpatterns = [path("accounts/", include("allauth.urls")), path("admin/", admin.site.urls)]
