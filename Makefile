@@ -93,9 +93,8 @@ check: $(VENV)/.dev  ## linters, types, import contracts, Django's checks, missi
 	@echo "→ mypy"; $(BIN)/mypy && $(BIN)/mypy --config-file mypy-sandbox.ini
 	@echo "→ import contracts"; $(BIN)/lint-imports
 	@echo "→ Django's checks"; $(BIN)/python manage.py check --fail-level WARNING
-	@$(BIN)/python -m tests.project.deploy_check
 	@echo "→ migrations"; $(BIN)/python manage.py makemigrations --check --dry-run
-	@echo "→ requirements"; $(BIN)/python -m tests.project.locked
+	@echo "→ requirements"; $(BIN)/uv pip install --quiet --dry-run --offline --python $(BIN)/python -r pyproject.toml --group site --group dev -c requirements.txt -c requirements-dev.txt
 	@echo "→ documentation"; $(DOCS)
 	@echo "All checks passed. Next: make test."
 
