@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -149,17 +149,18 @@ def die_at(point: str, **order: Any) -> None:
 
 
 class Site:
-    """The site as it is deployed."""
+    """The site as it is deployed: where it is, and how a browser asks it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], port: int) -> None:
-        self.process, self.url = process, f"http://127.0.0.1:{port}"
+    def __init__(self, process: subprocess.Popen[bytes], url: str, log: Path | None) -> None:
+        self.process, self.url, self.log = process, url, log
 
-    def get(self, path: str, *, session: str = "") -> requests.Response:
+    def get(self, path: str, *, session: str = "", **headers: str) -> requests.Response:
         """Ask for a page as a browser would that knows the site as ``localhost:8080``."""
-        headers = {"Host": "localhost:8080"}
+        headers.setdefault("Host", "localhost:8080")
         if session:
             headers["Cookie"] = f"{settings.SESSION_COOKIE_NAME}={session}"
-        return requests.get(f"{self.url}{path}", headers=headers, timeout=60, allow_redirects=False)
+        address = f"{self.url}{path}"
+        return requests.get(address, headers=headers, timeout=60, allow_redirects=False)
 
     def stop(self) -> None:
         """Stop as an operator does: SIGTERM, and what runs is finished."""
@@ -175,17 +176,28 @@ def site(
     threads: int = 16,
     application: str = "sipgate_project.wsgi",
     server: Sequence[str] = (),
+    env: dict[str, str] | None = None,
+    log: Path | None = None,
     **variables: str,
 ) -> Iterator[Site]:
-    """Serve it by gunicorn, or by the Python arguments of another ``server`` with ``{port}``."""
+    """Serve it by gunicorn, or by the Python arguments of another ``server`` with ``{port}``.
+
+    It sees what the test sees, unless an environment (``env``) says otherwise.
+    """
     port = free_port()
     gunicorn = ["-m", "gunicorn", application, "--bind", "127.0.0.1:{port}"]
     gunicorn += ["--workers", str(processes), "--threads", str(threads)]
-    gunicorn += ["--log-level", "error", "--access-logfile", "/dev/null"]
+    if log is None:
+        gunicorn += ["--log-level", "error", "--access-logfile", "/dev/null"]
     command = [sys.executable, *(word.format(port=port) for word in server or gunicorn)]
-    running = Site(subprocess.Popen(command, env={**environment(), **variables}), port)
+    env = {**(env or environment()), **variables}
+    with log.open("ab") if log else nullcontext() as file:
+        process = subprocess.Popen(
+            command, cwd=settings.BASE_DIR, env=env, stdout=file, stderr=file
+        )
+    running = Site(process, f"http://127.0.0.1:{port}", log)
     try:
-        wait_until_served(running.process, f"{running.url}/readyz")
+        wait_until_served(process, f"{running.url}/livez", log.read_text if log else str)
         yield running
     finally:
         running.stop()

@@ -15,7 +15,7 @@ import pytest
 from tests import postgres, tools
 from tests.outage.conftest import Process
 from tests.ports import free_port, is_open
-from tests.served import ROOT, served
+from tests.served import ROOT, TOKEN, served
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
@@ -30,13 +30,15 @@ def test_a_refresh_and_the_pages(rotator, tmp_path):
         used = Process(address, rotator, tmp_path / "journal", database="sipgate", use=connection)
         assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
         used.end()
-        with served(tmp_path, address, BEHIND_PROXY="on") as site:
+        with served(tmp_path, address) as site:
             assert site.get("/readyz").json() == {"status": "ok"}
             visitor = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}
-            visitor["Cookie"] = f"sipgate_session={'a' * 32}"  # which has to be looked up
-            assert [site.get("/", **visitor).status_code for _ in range(20)] == [200] * 20
+            # The session has to be looked up.
+            pages = [site.get("/", session="a" * 32, **visitor) for _ in range(20)]
+            assert {page.status_code for page in pages} == {200}
             active = 'sipgate_connections{state="active"} 1.0'
-            wait_for(lambda: active in site.get("/metrics").text.splitlines())
+            allowed = {"Authorization": f"Bearer {TOKEN}"}
+            wait_for(lambda: active in site.get("/metrics", **allowed).text.splitlines())
 
 
 @contextmanager
