@@ -199,7 +199,7 @@ class Sandbox:
 @contextmanager
 def pointed_at(running: Any, sign_in: Callable[..., str]) -> Iterator[Sandbox]:
     """Point the settings to a running sandbox, which redirects back to Django's test client."""
-    running.control.reset(people=True)
+    running.control.reset()
     ours = settings.SOCIALACCOUNT_PROVIDERS.get(conf.PROVIDER_ID, {})
     ours = {name: value for name, value in ours.items() if name != "APP"}
     client = {"client_id": "1000000-1-sandbox:third-party", "secret": "sandbox-secret"}

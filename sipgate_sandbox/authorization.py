@@ -175,9 +175,8 @@ def confirm_logout(request: HttpRequest) -> HttpResponse:
     if session is not None:
         session.end()
     back = request.GET.get("post_logout_redirect_uri", "")
-    if back in settings.SANDBOX_REDIRECT_URIS and request.GET.get("client_id") in (
-        realm.current.clients
-    ):
+    client = realm.current.client(request.GET.get("client_id", ""))
+    if client is not None and back in settings.SANDBOX_REDIRECT_URIS:
         return HttpResponseRedirect(back)
     return render(request, "sandbox/log_out.html", {"done": True})
 

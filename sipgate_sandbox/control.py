@@ -44,9 +44,9 @@ class SandboxControl:
         """End all faults."""
         self._order("clear")
 
-    def reset(self, *, people: bool = False) -> None:
-        """Reset counters, faults, history and contacts; with ``people`` all the rest, too."""
-        self._order("reset", people=people)
+    def reset(self) -> None:
+        """Make everything as new: sessions, consents, realm, history, faults and counters."""
+        self._order("reset")
 
     def expire_access(self, uid: str = "") -> None:
         """Let the access tokens of one person, or of all, expire."""
@@ -59,24 +59,9 @@ class SandboxControl:
     def withdraw_consent(self, uid: str) -> None:
         self._order("withdraw-consent", uid=uid)
 
-    def set_enabled(self, uid: str, enabled: bool) -> None:
-        """Disable a person, whose tokens are then rejected, or enable them again."""
-        self._order("person", uid=uid, enabled=enabled)
-
-    def change_client(self, **changes: Any) -> None:
-        """Change the client: ``secret``, ``scopes`` (a list; None: all), ``enabled``."""
-        self._order("client", **changes)
-
-    def behave(self, **changes: Any) -> None:
-        """Change lifetimes and switches, by the names of ``realm.Realm``."""
-        self._order("behaviour", **changes)
-
-    def lifetimes(
-        self, *, access: int | None = None, refresh: int | None = None, session: int | None = None
-    ) -> None:
-        """Set how long (seconds) tokens live that will be issued, and browser sessions."""
-        named = {"access": access, "refresh": refresh, "session": session}
-        self.behave(**{f"{name}_lifetime": value for name, value in named.items() if value})
+    def change_realm(self, **values: Any) -> None:
+        """Change lifetimes and switches, by the names of the fields of ``realm.Realm``."""
+        self._order("realm", **values)
 
     def _order(self, name: str, **arguments: Any) -> dict[str, Any]:
         try:

@@ -9,6 +9,11 @@ counts: Counter[str] = Counter()
 _lock = threading.Lock()
 
 
+def reset() -> None:
+    with _lock:
+        counts.clear()
+
+
 def add(name: str) -> None:
     with _lock:
         counts[name] += 1

@@ -86,7 +86,8 @@ def arm(**order: Any) -> None:
         _armed.append(fault)
 
 
-def clear() -> None:
+def reset() -> None:
+    """Switch all faults off."""
     with _lock:
         _armed.clear()
 

@@ -38,14 +38,11 @@ def state() -> dict[str, Any]:
     return shown | {"sessions_alive": alive, "faults": faults.armed()}
 
 
-def reset(people: bool = False) -> None:
-    counters.counts.clear()
-    faults.clear()
-    telephony.reset()
-    if people:
-        BrowserSession.objects.all().delete()
-        Consent.objects.all().delete()
-        realm.reset()
+def reset() -> None:
+    BrowserSession.objects.all().delete()
+    Consent.objects.all().delete()
+    for module in (realm, telephony, faults, counters):
+        module.reset()
 
 
 def expire_access(uid: str = "") -> None:
@@ -73,12 +70,10 @@ def withdraw_consent(uid: str) -> None:
 ORDERS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "state": state,
     "faults": faults.arm,
-    "clear": faults.clear,
+    "clear": faults.reset,
     "reset": reset,
     "expire-access": expire_access,
     "kill-session": kill_session,
     "withdraw-consent": withdraw_consent,
-    "person": realm.set_enabled,
-    "client": realm.change_client,
-    "behaviour": realm.change,
+    "realm": realm.change,
 }

@@ -138,8 +138,7 @@ def _sandbox_process() -> Iterator[Running]:
 @pytest.fixture
 def sandbox(_sandbox_process: Running, settings: Any) -> Running:
     """The sandbox, as new, with the settings pointing at it."""
-    _sandbox_process.control.reset(people=True)
-    _sandbox_process.control.lifetimes(access=300, refresh=2_592_000)
+    _sandbox_process.control.reset()
     settings.SIPGATE_AUTH_URL = f"{_sandbox_process.oidc_url}/auth"
     settings.SIPGATE_TOKEN_URL = f"{_sandbox_process.oidc_url}/token"
     settings.SIPGATE_API_URL = _sandbox_process.api_url

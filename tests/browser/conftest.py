@@ -35,7 +35,7 @@ def chromium() -> Iterator[Browser]:
 def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> Iterator[Visit]:
     """Open a window; at the end of the test no window may have complained."""
     visitors: list[Visitor] = []
-    project.control.reset(people=True)
+    project.control.reset()
 
     def open_window(
         *, language: str = "en-GB", phone: bool = False, dark: bool = False, **options: Any

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import requests
 
 from sipgate_sandbox.launch import Running
+from sipgate_sandbox.scopes import SCOPES
 from tests.facts.server import AuthorizationServer, Browser, Client, Kind, Page
 
 
@@ -58,10 +59,10 @@ class SandboxServer(AuthorizationServer):
         """Wait until the next instant is later: here they are exact."""
 
     def reset(self) -> None:
-        self.control.reset(people=True)
+        self.control.reset()
 
     def set_enabled(self, person: str, enabled: bool) -> None:
-        self.control.set_enabled(person, enabled)
+        self.control.change_realm(disabled=[] if enabled else [person])
 
     def end_sessions(self, person: str) -> None:
         self.control.kill_session(person)
@@ -70,19 +71,19 @@ class SandboxServer(AuthorizationServer):
         self.control.withdraw_consent(person)
 
     def set_not_before(self, moment: int) -> None:
-        self.control.behave(not_before=moment)
+        self.control.change_realm(not_before=moment)
 
     def set_lifetimes(self, *, access: int = 300, session: int = 31_536_000) -> None:
-        self.control.lifetimes(access=access, session=session)
+        self.control.change_realm(access_lifetime=access, session_lifetime=session)
 
     def set_client_enabled(self, enabled: bool) -> None:
-        self.control.change_client(enabled=enabled)
+        self.control.change_realm(client_enabled=enabled)
 
     def set_client_secret(self, secret: str) -> None:
-        self.control.change_client(secret=secret)
+        self.control.change_realm(client_secret=secret)
 
     def set_client_scopes(self, scopes: Iterable[str] | None) -> None:
-        self.control.change_client(scopes=None if scopes is None else list(scopes))
+        self.control.change_realm(client_scopes=list(SCOPES if scopes is None else scopes))
 
     def set_consent_required(self, required: bool) -> None:
-        self.control.behave(consent_required=required)
+        self.control.change_realm(consent_required=required)

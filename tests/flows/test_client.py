@@ -308,7 +308,6 @@ def client(browser: Browser, ask_for: AskFor) -> SipgateClient:
     """The client of somebody who allowed everything these tests need."""
     ask_for(*SCOPES)
     browser.sign_in()
-    browser.sandbox.control.reset()
     return SipgateClient(SocialAccount.objects.get())
 
 

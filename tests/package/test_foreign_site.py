@@ -176,7 +176,7 @@ def serving(settings: str, python: Path, folder: Path) -> Iterator[ForeignSite]:
 
 
 def visiting(site: ForeignSite) -> Iterator[Visitor]:
-    site.sandbox.control.reset(people=True)
+    site.sandbox.control.reset()
     visitor = Visitor(site.origin)
     yield visitor
     visitor.close()

@@ -168,7 +168,6 @@ def given(browser: Browser, settings: Any) -> dict[str, Any]:
     app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
     settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": app, "SCOPE": SCOPES.split()}}
     browser.sign_in()
-    browser.sandbox.control.reset()
     connection = SocialAccount.objects.get()
     request = RequestFactory(headers={"host": "localhost:8080"}).get("/page")
     request.user = connection.user

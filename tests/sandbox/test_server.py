@@ -82,11 +82,14 @@ class TestControl:
 
     def test_reset(self, sandbox, visitor):
         grant = visitor.grant()
-        sandbox.control.behave(consent_required=False, not_before=17, session_lifetime=5)
-        sandbox.control.set_enabled("1000000w0", False)
-        sandbox.control.change_client(secret="another", scopes=[])
+        sandbox.control.change_realm(
+            consent_required=False,
+            disabled=["1000000w0"],
+            client_secret="another",
+            client_scopes=[],
+        )
         sandbox.control.fault("unavailable", times=None)
-        sandbox.control.reset(people=True)
+        sandbox.control.reset()
         assert visitor.refresh(grant).json()["error"] == "invalid_grant"
         assert visitor.grant()["scope"] == "account:read"
 
@@ -99,8 +102,7 @@ class TestControl:
             ("faults", {"fault": "slow", "seconds": "long"}),
             ("faults", {"fault": "slow", "colour": "red"}),
             ("faults", ["slow"]),
-            ("behaviour", {"nonsense": True}),
-            ("person", {"uid": "nobody", "enabled": True}),
+            ("realm", {"nonsense": True}),
             ("dance", {}),
         ):
             response = requests.post(f"{sandbox.url}/_sandbox/{name}", json=arguments, timeout=10)
