@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import requests
 from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers import registry
+from allauth.usersessions.models import UserSession
 from django.conf import settings
 from django.db import connection as database
 from django.db import connections
@@ -107,6 +108,7 @@ def _pages(number: int, *, max_age: int, limit: float) -> None:
 def callback(_sandbox: Running, number: int) -> None:
     """A known person's callback, beside that of allauth's own OAuth 2.0 provider"""
     browser, plain_browser = Browser("1000000w0"), Browser("2000000w0", at_plain_site=True)
+    UserSession.objects.all().delete()  # allauth asks for each, and other cases left us more
 
     def coming_back(browser: Browser) -> Work:
         address = browser.consent()

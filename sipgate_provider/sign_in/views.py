@@ -76,7 +76,7 @@ class SipgateCallbackView(OAuth2CallbackView):
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         self.query = Secret(request.META.get("QUERY_STRING", ""))
         is_ambiguous = any(len(values) > 1 for _name, values in request.GET.lists())
-        self.adapter.code = _take(request, "code")
+        self.adapter.code, self.state_id = _take(request, "code", "state")
         provider = self.adapter.get_provider()
         if is_ambiguous:  # RFC 6749 §3.1
             return self._failed(provider)
@@ -100,7 +100,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         self, request: HttpRequest, provider: Any
     ) -> tuple[State | None, HttpResponse | None]:
         """Use allauth's state and return it, or return the answer to a callback without one."""
-        state_id = request.GET.get("state", "")
+        state_id = self.state_id
         begun = once.begun(request, state_id)
         if begun is None:
             return None, self._without_state(provider, once.used(state_id))
@@ -120,7 +120,6 @@ class SipgateCallbackView(OAuth2CallbackView):
         except UpdateError:  # a sign-in in another tab has just replaced the session
             request.session = request.session.__class__()
             return None, self._without_state(provider, once.used(state_id))
-        _take(request, "state")
         return self.adapter.state, None
 
     def _without_state(self, provider: Any, used: UsedState | None) -> HttpResponse:
@@ -128,13 +127,13 @@ class SipgateCallbackView(OAuth2CallbackView):
         request = self.request
         if used is not None and once.may_begin_again(request, used):
             return self._begin_again(provider, used.asked)
-        is_ours = used is not None or request.GET.get("state", "").startswith(AGAIN)
+        is_ours = used is not None or self.state_id.startswith(AGAIN)
         if is_ours and request.user.is_authenticated:
             # The first callback signed this user in, and its cookie arrived after all.
             home = get_account_adapter(request).get_login_redirect_url(request)
             return HttpResponseRedirect((used.asked.get("next") if used else "") or home)
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
-        if strict and "state" in request.GET and "_redir" not in request.GET:
+        if strict and self.state_id and "_redir" not in request.GET:
             # Coming from another site, the browser omits the cookie; from a page of this site, not.
             here = {"provider": provider, "redirect_to": f"{request.path}?{self.query}&_redir="}
             return render(request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
@@ -197,13 +196,14 @@ def _canonical_url(request: HttpRequest) -> str:
     return f"{target.scheme}://{target.netloc}{request.get_full_path()}"
 
 
-def _take(request: HttpRequest, name: str) -> Secret:
-    """Return a parameter, and remove it from the request, which error reports may show."""
-    value, query = Secret(request.GET.get(name, "")), request.META.get("QUERY_STRING", "")
-    if not value:
-        return value
-    kept = request.GET.copy()
-    kept[name] = TAKEN
+def _take(request: HttpRequest, *names: str) -> list[Secret]:
+    """Return parameters, and remove them from the request, which error reports may show."""
+    taken = [Secret(request.GET.get(name, "")) for name in names]
+    if not any(taken):
+        return taken
+    query, kept = request.META.get("QUERY_STRING", ""), request.GET.copy()
+    for name in {*names} & {*kept}:
+        kept[name] = TAKEN
     request.GET = kept  # type: ignore[assignment]  # a mutable QueryDict is one
     for key, text in request.META.items():
         # Servers and proxies repeat the address under names such as RAW_URI, HTTP_X_ORIGINAL_URI.
@@ -213,7 +213,7 @@ def _take(request: HttpRequest, name: str) -> Secret:
     if scope is not None:
         scope["query_string"] = kept.urlencode().encode()
     _keep_from_sentry(kept.urlencode())
-    return value
+    return taken
 
 
 def _keep_from_sentry(kept: str) -> None:

@@ -77,7 +77,7 @@ RULES = [
     ),
     Rule(
         "code and state stay in the request, which error reports show",
-        {"sign_in.views._take": lambda _real: lambda request, name: request.GET.get(name, "")},
+        {"sign_in.views._take": lambda _real: lambda request, *names: map(request.GET.get, names)},
         LEAKS,
     ),
     Rule(
