@@ -9,9 +9,10 @@ import signal
 import sys
 from pathlib import Path
 
+import requests
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
-from .control import NoSandbox, SandboxControl
+from .control import SandboxControl
 from .faults import KNOWN, PLACES
 
 
@@ -28,21 +29,13 @@ class Handler(WSGIRequestHandler):
         """Print no line for each request."""
 
 
-def main() -> int:
-    """Run one command; return the exit code: 0 done, 1 not possible, 2 wrong arguments."""
+def main() -> None:
+    """Run one command. The exit code is 1 if that is not possible, 2 for wrong arguments."""
     options = _parser().parse_args()
-    control = SandboxControl(f"http://localhost:{options.port}")
-    try:
-        if options.command == "serve":
-            serve(options)
-        elif options.command == "clear":
-            control.clear()
-        else:
-            control.fault(options.fault, on=options.on, times=options.times, value=options.value)
-    except (ValueError, NoSandbox) as error:
-        sys.stderr.write(f"sandbox: {error}\n")
-        return 1
-    return 0
+    if options.command == "serve":
+        serve(options)
+    else:
+        steer(options)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,14 +66,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def steer(options: argparse.Namespace) -> None:
+    """Switch a fault on, or all faults off, at the sandbox that is running."""
+    control = SandboxControl(f"http://localhost:{options.port}")
+    try:
+        if options.command == "clear":
+            control.clear()
+        else:
+            control.fault(options.fault, on=options.on, times=options.times, value=options.value)
+    except requests.RequestException:
+        sys.exit(
+            f"sandbox: No sandbox answers at {control.url}. Set SANDBOX_PORT or --port to its port."
+        )
+    except ValueError as error:
+        sys.exit(f"sandbox: {error}")
+
+
 def serve(options: argparse.Namespace) -> None:
+    """Serve this machine until a signal ends the process."""
     try:
         server = Server(("127.0.0.1", options.port), Handler)
     except (OSError, OverflowError) as error:
-        raise ValueError(
-            f"port {options.port} cannot be used ({error}). Choose another with "
+        sys.exit(
+            f"sandbox: Port {options.port} cannot be used ({error}). Choose another with "
             "SANDBOX_PORT or --port, here and for fault and clear."
-        ) from None
+        )
     port = server.server_address[1]
     os.environ |= {"DJANGO_SETTINGS_MODULE": "sipgate_sandbox.settings", "SANDBOX_PORT": str(port)}
     if options.database:
@@ -102,4 +112,4 @@ def serve(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -41,7 +41,7 @@ def test_slowness_holds_nobody_else_up(visitor, grant):
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(visitor.refresh, grant)
-        while visitor.control.faults():
+        while visitor.control.state()["faults"]:
             pass
         assert visitor.get("/account", grant["access_token"]).status_code == 200
         assert not slow.done()
@@ -66,7 +66,7 @@ def test_fault_fires_as_often_as_it_is_armed_for(visitor, grant):
     assert found(4) == [503, 503, 403, 200], "they queue"
     visitor.control.fault("unavailable", on="account", times=None)
     assert found(4) == [503] * 4
-    assert visitor.control.faults()[0]["fired"] == 4
+    assert visitor.control.state()["faults"][0]["fired"] == 4
     visitor.control.clear()
     assert found(1) == [200]
 

@@ -108,7 +108,7 @@ class TestControl:
             response = requests.post(f"{sandbox.url}/_sandbox/{name}", json=arguments, timeout=10)
             assert response.status_code == 400, (name, arguments)
             assert response.json()["error"]
-        assert sandbox.control.faults() == []
+        assert sandbox.control.state()["faults"] == []
 
     def test_page_of_another_origin_changes_nothing(self, sandbox):
         # The browser that shows it is on this machine; plain text needs no preflight.
