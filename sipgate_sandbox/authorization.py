@@ -193,7 +193,6 @@ def configuration(request: HttpRequest) -> HttpResponse:
         "authorization_endpoint": f"{oidc}/auth",
         "token_endpoint": f"{oidc}/token",
         "introspection_endpoint": f"{oidc}/token/introspect",
-        "userinfo_endpoint": f"{oidc}/userinfo",
         "end_session_endpoint": f"{oidc}/logout",
         "jwks_uri": f"{oidc}/certs",
         "grant_types_supported": ["authorization_code", "refresh_token"],

@@ -1,4 +1,4 @@
-"""Operations of the REST API: method and path, the scopes they want, and what they may be sent."""
+"""Operations of the REST API: method and path, the scopes they need, and what they accept."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from .people import BY_UID, Person
 Json = dict[str, Any]
 View = Callable[..., HttpResponse]
 _views: dict[str, dict[str, View]] = {}
-"""By path and method."""
+"""By route and method."""
 
 
 def operation(
     method: str,
-    path: str,
+    route: str,
     *scopes: str,
     required: str = "",
     optional: str = "",
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Let the decorated function answer ``path`` if a token has one of ``scopes``, or ``all``.
+    """Let the decorated function answer requests whose token has one of ``scopes``, or ``all``.
 
-    It gets the person whose token was sent, ids of the path by name, and what was sent as ``sent``
-    if anything may be. It returns JSON or an answer.
+    The function receives the person to whom the token belongs, the ids in the path by name and, if
+    the operation accepts any parameters, these as ``sent``. It returns JSON or a response.
 
     Args:
-        path: below the base of the API; ``<name>`` stands for an id.
-        required, optional: names of what may be sent, which ``parameters`` has rules for: of
-            parameters of a GET, else of fields of a JSON object.
+        route: below the base of the API, as in ``django.urls.path``.
+        required, optional: names of the parameters, with spaces between them. A GET has them in its
+            query, any other method in a JSON object. ``parameters`` says what each must be.
     """
 
     def register(answer: Callable[..., Any]) -> Callable[..., Any]:
         def view(request: HttpRequest, **arguments: Any) -> HttpResponse:
-            access = access_of(request)
+            access = _access_of(request)
             if access is None:
                 return HttpResponse(status=401)
             person, granted = access
@@ -56,31 +56,31 @@ def operation(
             found = answer(person, **arguments)
             return found if isinstance(found, HttpResponse) else JsonResponse(found)
 
-        _views.setdefault(path, {})[method] = view
+        _views.setdefault(route, {})[method] = view
         return answer
 
     return register
 
 
-def urls(base: str) -> list[URLPattern]:
-    """Return the URL patterns of all operations; those that begin with an id are the last."""
+def urls() -> list[URLPattern]:
+    """Return the URL patterns of all operations."""
+    # A route that begins with an id matches the paths of others, so it comes last.
     routes = sorted(_views, key=lambda route: route.startswith("<"))
-    return [
-        path(f"{base}/{route}", _of_method(f"{base}/{route}", _views[route])) for route in routes
-    ]
+    return [path(route, _by_method(_views[route])) for route in routes]
 
 
-def _of_method(route: str, views: dict[str, View]) -> View:
+def _by_method(views: dict[str, View]) -> View:
     def choose(request: HttpRequest, **ids: str) -> HttpResponse:
-        counters.add(f"{request.method} {route}")
+        if request.resolver_match is not None:
+            counters.add(f"{request.method} {request.resolver_match.route}")
         view = views.get(str(request.method))
         return view(request, **ids) if view else HttpResponseNotAllowed(views)
 
     return choose
 
 
-def access_of(request: HttpRequest) -> tuple[Person, set[str]] | None:
-    """Return whose access token a request has, and its scopes; None if it is not good."""
+def _access_of(request: HttpRequest) -> tuple[Person, set[str]] | None:
+    """Return the owner and the scopes of the request's access token; ``None`` if it is not valid."""
     value = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if settings.SANDBOX_INTROSPECT_URL and value:
         return _introspected(value)
@@ -89,7 +89,7 @@ def access_of(request: HttpRequest) -> tuple[Person, set[str]] | None:
 
 
 def _introspected(value: str) -> tuple[Person, set[str]] | None:
-    """Ask the other authorization server (RFC 7662). ``username`` must be one of our people's."""
+    """Ask the other authorization server (RFC 7662). Its ``username`` must be one of our people."""
     form = {
         "token": value,
         "client_id": settings.SANDBOX_CLIENT_ID,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -22,7 +22,6 @@ class Person:
     email_verified: bool = True
     admin: bool = True
     feature_scope: str = "CLASSIC_PBX"
-    identity_extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def master_sip_id(self) -> str:
@@ -64,13 +63,6 @@ PEOPLE = (
         email="rosa@rosenduft.example",
         about="administers a company",
         account=ROSE,
-        identity_extra={
-            "userId": "2100001",
-            "isTestAccount": True,
-            "isAdmin": True,
-            "product": "team",
-            "flags": [],
-        },
     ),
     Person(
         uid="1000000w1",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse
 
-from . import telephony, tokens
-from .operations import Json, access_of, operation
+from . import operations, telephony
+from .operations import Json, operation
 from .people import BY_UID, PEOPLE, Person
 
 LONGEST_PAGE = 1000
-"""Of the history, by the specification."""
+"""Entries of the history, by the specification."""
 
 
 def _page(items: list[Json], sent: Json, *, limit: int) -> list[Json]:
@@ -33,24 +32,12 @@ def account(person: Person) -> Json:
 
 @operation("GET", "authorization/userinfo")
 def userinfo(person: Person) -> Json:
-    data = {
+    return {
         "sub": person.sub,
         "domain": person.domain,
         "masterSipId": person.master_sip_id,
         "locale": person.locale,
     }
-    return data | person.identity_extra
-
-
-def oidc_userinfo(request: HttpRequest) -> HttpResponse:
-    """OpenID Connect's, which belongs to the authorization server."""
-    access = access_of(request)
-    if access is None:
-        return JsonResponse({"error": "invalid_token"}, status=401)
-    person, scopes = access
-    if "openid" not in scopes:
-        return JsonResponse({"error": "insufficient_scope"}, status=403)
-    return JsonResponse(tokens.claims_of(person, sorted(scopes)))
 
 
 @operation("GET", "users", "users:read")
@@ -67,7 +54,7 @@ def user(person: Person, user_id: str) -> Json:
 
 
 def _colleague(person: Person, user_id: str) -> Person:
-    """Return a person of the same company, whom administrators and themselves may see."""
+    """Return somebody of the same company. Only administrators may see anybody but themselves."""
     found = BY_UID.get(f"{person.master_sip_id}{user_id}")
     if found is None:
         raise Http404
@@ -86,21 +73,20 @@ def balance(person: Person) -> Json:
 
 @operation("GET", "numbers", "numbers:read", optional="offset limit")
 def numbers(person: Person, sent: Json) -> Json:
-    """The specification has neither a total nor a usual ``limit`` here."""
-    items = telephony.numbers(person)
+    """The specification has neither a total nor a default ``limit`` here."""
+    items = telephony.numbers()
     return {"items": _page(items, sent, limit=len(items))}
 
 
-def _list_of_a_user(name: str, items_of: Callable[[Person], list[Json]]) -> None:
+def _extensions(name: str, items_of: Callable[[Person], list[Json]]) -> None:
     @operation("GET", f"<user_id>/{name}", f"{name}:read")
     def listed(person: Person, user_id: str) -> Json:
         return {"items": items_of(_colleague(person, user_id))}
 
 
-_list_of_a_user("devices", telephony.devices)
-_list_of_a_user("numbers", telephony.numbers)
-_list_of_a_user("sms", telephony.sms_extensions)
-_list_of_a_user("faxlines", telephony.faxlines)
+_extensions("devices", telephony.devices)
+_extensions("sms", telephony.sms_extensions)
+_extensions("faxlines", telephony.faxlines)
 
 
 # --- history --------------------------------------------------------------------------------------
@@ -143,22 +129,21 @@ def _entry(person: Person, entry_id: str) -> Json:
 
 @operation("GET", "history/<entry_id>", "history:read")
 def entry(person: Person, entry_id: str) -> Json:
-    """One entry. A fax that is on its way goes one status further with each look."""
     found = _entry(person, entry_id)
     shown = dict(found)
-    telephony.go_on(found)
+    telephony.advance(found)
     return shown
 
 
-@operation(
-    "PUT",
-    "history/<entry_id>",
-    "history:write",
-    optional="read archived starred note",
-)
+@operation("PUT", "history/<entry_id>", "history:write", optional="read archived starred note")
 def change_entry(person: Person, entry_id: str, sent: Json) -> HttpResponse:
     _entry(person, entry_id).update(sent)
     return HttpResponse(status=204)
+
+
+@operation("GET", "documents/<name>", "history:read", "faxlines:read")
+def document(person: Person, name: str) -> HttpResponse:
+    return HttpResponse(b"%PDF-sandbox" * 1024 * 256, content_type="application/pdf")
 
 
 # --- calls, SMS and faxes -------------------------------------------------------------------------
@@ -185,14 +170,15 @@ def _caller_id(sent: Json) -> str:
     optional="deviceId callerId",
 )
 def click_to_dial(person: Person, sent: Json) -> Json:
-    """Call ``caller`` first, then ``callee``. Not for accounts of neo."""
+    """Call ``caller`` first, then ``callee``. Accounts of neo cannot."""
     if person.feature_scope == "NEO_PBX":
         raise PermissionDenied("This needs a Classic PBX account.")
     if sent["caller"].startswith("+") and "deviceId" not in sent:
         raise BadRequest("deviceId must be sent if caller is a telephone number.")
     device = str(sent.get("deviceId", sent["caller"]))
     _check_own(telephony.devices(person), device)
-    return _sent(person, "CALL", device, sent["callee"], source=_caller_id(sent))
+    company, source = telephony.company_of(person), _caller_id(sent)
+    return {"sessionId": company.send("CALL", device, sent["callee"], source=source)}
 
 
 @operation(
@@ -205,8 +191,8 @@ def click_to_dial(person: Person, sent: Json) -> Json:
 def call(person: Person, sent: Json) -> Json:
     """Call ``targetNumber`` from a device: neo's way, which the specification is too old to know.
 
-    As sipgate says, the history does not show these calls. What it answers is not known: ``callId``
-    is a guess.
+    sipgate says that the history does not show these calls. It does not say what it answers:
+    ``callId`` is a guess.
     """
     _check_own(telephony.devices(person), sent["deviceId"])
     _caller_id(sent)
@@ -223,7 +209,8 @@ def call(person: Person, sent: Json) -> Json:
 )
 def send_sms(person: Person, sent: Json) -> HttpResponse:
     _check_own(telephony.sms_extensions(person), sent["smsId"])
-    _sent(person, "SMS", sent["smsId"], sent["recipient"], smsContent=sent["message"])
+    company, text = telephony.company_of(person), sent["message"]
+    company.send("SMS", sent["smsId"], sent["recipient"], smsContent=text)
     return HttpResponse(status=204)
 
 
@@ -235,21 +222,11 @@ def send_sms(person: Person, sent: Json) -> HttpResponse:
     required="faxlineId recipient filename base64Content",
 )
 def send_fax(person: Person, sent: Json) -> Json:
-    """Send a fax. ``sessionId`` is the id of its entry in the history, which tells its status."""
+    """Send a fax. ``sessionId`` is the id of its entry in the history, which has its status."""
     _check_own(telephony.faxlines(person), sent["faxlineId"])
-    status = telephony.FAX_STATUSES[0]
-    return _sent(person, "FAX", sent["faxlineId"], sent["recipient"], faxStatusType=status)
-
-
-def _sent(person: Person, kind: str, extension: str, target: str, **more: Any) -> Json:
-    row = telephony.sent(kind, extension, target) | more
-    telephony.company_of(person).history.insert(0, row)
-    return {"sessionId": row["id"]}
-
-
-@operation("GET", "documents/<name>", "history:read", "faxlines:read")
-def document(person: Person, name: str) -> HttpResponse:
-    return HttpResponse(b"%PDF-sandbox" * 1024 * 256, content_type="application/pdf")
+    company, status = telephony.company_of(person), telephony.FAX_STATUSES[0]
+    session = company.send("FAX", sent["faxlineId"], sent["recipient"], faxStatusType=status)
+    return {"sessionId": session}
 
 
 # --- contacts -------------------------------------------------------------------------------------
@@ -257,7 +234,7 @@ def document(person: Person, name: str) -> HttpResponse:
 
 @operation("GET", "contacts", "contacts:read", optional="phonenumbers offset limit")
 def contacts(person: Person, sent: Json) -> Json:
-    """All of the company; private ones are shown to colleagues, too."""
+    """Return the contacts of the company. Colleagues see the private ones, too."""
     wanted = sent.get("phonenumbers")
     rows = [
         row
@@ -287,3 +264,6 @@ def delete_contact(person: Person, contact_id: str) -> HttpResponse:
         raise Http404
     rows[:] = kept
     return HttpResponse(status=204)
+
+
+urlpatterns = operations.urls()

@@ -1,7 +1,7 @@
-"""What a company has at sipgate: people, numbers, extensions, history and contacts.
+"""What a company has at sipgate: users, numbers, extensions, a history and contacts.
 
-All of it is invented, kept in this process, and as new after ``reset``. Extensions end in the
-number of their person: ``e1`` is a telephone of ``w1``.
+All of it is invented. It lives in this process; ``reset`` restores it. An extension has the number
+of its user: ``e1`` is a telephone of ``w1``.
 """
 
 from __future__ import annotations
@@ -27,22 +27,26 @@ KINDS = (
     ("SMS", "INCOMING", "PICKUP"),
     ("CALL", "MISSED_OUTGOING", "NOPICKUP"),
 )
-"""Type, direction and status of the history's entries, again and again."""
+"""Type, direction and status of the entries of a history, over and over."""
 NEWEST = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NOT_ARCHIVED, ARCHIVED = 23, 7
 FAX_STATUSES = ("PENDING", "SENDING", "SENT")
-"""A fax that was sent goes one further whenever it is looked at, so that no test has to sleep."""
-FAILING_FAX = "+4921100000000"
-"""Faxes to this number fail."""
 
 
 class Company:
-    """What changes: ``history`` (newest first) and ``contacts``."""
+    """What requests can change: ``history`` (newest first) and ``contacts``."""
 
     def __init__(self) -> None:
         self.history = [_earlier(i) for i in range(NOT_ARCHIVED + ARCHIVED)]
         number = {"number": CUSTOMER, "type": ["cell"]}
         self.contacts = [contact(name="Ada Lovelace", scope="SHARED", numbers=[number])]
+
+    def send(self, kind: str, extension: str, target: str, **more: Any) -> str:
+        """Put what a person sends from an ``extension`` into the history; return the entry's id."""
+        ends = OWN_NUMBERS[0], target
+        row = _entry(str(uuid.uuid4()), kind, "OUTGOING", ends, datetime.now(UTC), extension)
+        self.history.insert(0, row | more)
+        return str(row["id"])
 
 
 _companies: dict[str, Company] = {}
@@ -56,8 +60,7 @@ def reset() -> None:
     _companies.clear()
 
 
-def extension(letter: str, person: Person) -> str:
-    return f"{letter}{person.sub[1:]}"
+# --- users, numbers, extensions -------------------------------------------------------------------
 
 
 def user(person: Person) -> Row:
@@ -75,12 +78,16 @@ def user(person: Person) -> Row:
     }
 
 
-def numbers(person: Person) -> list[Row]:
-    """Return the numbers of a person's company. All belong to the line of its first person."""
-    shared = {"type": "LANDLINE", "endpointId": "p0", "endpointAlias": "Line 0"}
-    shared["endpointUrl"] = "https://api.sipgate.com/v2/w0/phonelines/p0"
+def extension(letter: str, person: Person) -> str:
+    return f"{letter}{person.sub[1:]}"
+
+
+def numbers() -> list[Row]:
+    """Return a company's numbers. All belong to the line of its first user."""
+    line = {"type": "LANDLINE", "endpointId": "p0", "endpointAlias": "Line 0"}
+    line["endpointUrl"] = "https://api.sipgate.com/v2/w0/phonelines/p0"
     return [
-        {"id": f"n{i}", "number": number, "localized": f"0211 {number[6:]}", **shared}
+        {"id": f"n{i}", "number": number, "localized": f"0211 {number[6:]}", **line}
         for i, number in enumerate(OWN_NUMBERS)
     ]
 
@@ -88,13 +95,9 @@ def numbers(person: Person) -> list[Row]:
 def devices(person: Person) -> list[Row]:
     desk, mobile = extension("e", person), extension("y", person)
     shared = {"dnd": False, "activePhonelines": [], "activeGroups": []}
-    sip = {"username": f"{person.master_sip_id}{desk}", "password": "sandbox-sip-password"}
-    sim = {"simId": "1234567", "puk1": "11112222", "puk2": "33334444"}
     return [
-        {"id": desk, "alias": "Desk", "type": "REGISTER", "online": True, "credentials": sip}
-        | shared,
-        {"id": mobile, "alias": "Mobile", "type": "MOBILE", "online": False, "credentials": sim}
-        | shared,
+        {"id": desk, "alias": "Desk", "type": "REGISTER", "online": True, **shared},
+        {"id": mobile, "alias": "Mobile", "type": "MOBILE", "online": False, **shared},
     ]
 
 
@@ -109,39 +112,18 @@ def faxlines(person: Person) -> list[Row]:
     return [{"id": extension("f", person), "alias": alias, **rights}]
 
 
-def contact(*, given: str = "", family: str = "", **fields: Any) -> Row:
-    return {
-        "id": str(uuid.uuid4()),
-        "name": f"{given or ''} {family or ''}".strip(),
-        "picture": None,
-        "emails": [],
-        "numbers": [],
-        "addresses": [],
-        "organization": [],
-        **fields,
-    }
+# --- history and contacts -------------------------------------------------------------------------
 
 
-# --- history --------------------------------------------------------------------------------------
-
-
-def sent(kind: str, extension: str, target: str) -> Row:
-    """Return the entry of what a person has just sent."""
-    ends = OWN_NUMBERS[0], target
-    return _entry(str(uuid.uuid4()), kind, "OUTGOING", ends, datetime.now(UTC), extension)
-
-
-def go_on(fax: Row) -> None:
-    """Move a fax that was sent one status further."""
+def advance(fax: Row) -> None:
+    """Move a sent fax to its next status. It happens with each look, so that no test has to wait."""
     status = fax.get("faxStatusType")
     if status in FAX_STATUSES[:-1]:
-        further = FAX_STATUSES[FAX_STATUSES.index(status) + 1]
-        failed = further == "SENT" and fax["target"] == FAILING_FAX
-        fax["faxStatusType"] = "FAILED" if failed else further
+        fax["faxStatusType"] = FAX_STATUSES[FAX_STATUSES.index(status) + 1]
 
 
 def _earlier(i: int) -> Row:
-    """Return the entry of ``i`` hours before the newest one."""
+    """Return the entry that is ``i`` hours older than the newest one."""
     kind, direction, status = KINDS[i % len(KINDS)]
     ends = (CUSTOMER, OWN_NUMBERS[1])
     if "OUTGOING" in direction:
@@ -188,4 +170,17 @@ def _entry(
         "endpoints": [],
         "labels": [],
         **of_kind[kind],
+    }
+
+
+def contact(*, given: str = "", family: str = "", **fields: Any) -> Row:
+    return {
+        "id": str(uuid.uuid4()),
+        "name": f"{given or ''} {family or ''}".strip(),
+        "picture": None,
+        "emails": [],
+        "numbers": [],
+        "addresses": [],
+        "organization": [],
+        **fields,
     }

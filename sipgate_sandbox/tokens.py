@@ -30,7 +30,7 @@ def key_set() -> dict[str, Any]:
 
 
 def issue_code(grant: Grant) -> str:
-    code = f"{uuid.uuid4()}.{grant.session_id}.{uuid.uuid4()}"
+    code = secrets.token_urlsafe()
     _keep(code, Credential.Kind.CODE, grant, [], CODE_LIFETIME)
     return code
 
@@ -43,10 +43,8 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
     shared = {
         "iss": settings.SANDBOX_ISSUER,
         "aud": grant.client_id,
-        "azp": grant.client_id,
         "sub": person.keycloak_sub,
         "iat": issued,
-        "sid": session.pk,
         "session_state": session.pk,
         "jti": str(uuid.uuid4()),
     }
@@ -54,14 +52,12 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
         "typ": "Bearer",
         "exp": issued + access_seconds,
         "scope": " ".join(scopes),
-        "realm_access": {"roles": scopes},
         "featureScope": person.feature_scope,
         "preferred_username": person.uid,
     }
     refresh: dict[str, Any] = {
         "typ": "Offline" if grant.offline else "Refresh",
         "scope": " ".join(grant.scopes),
-        "reuse_id": secrets.token_urlsafe(32),
     }
     answer: dict[str, Any] = {
         "access_token": _signed(shared | access),
@@ -75,7 +71,7 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
     }
     if "openid" in scopes:
         identity = {"typ": "ID", "exp": issued + access_seconds, "nonce": grant.nonce}
-        answer["id_token"] = _signed(shared | identity | claims_of(person, scopes))
+        answer["id_token"] = _signed(shared | identity | _claims_of(person, scopes))
     _keep(answer["access_token"], Credential.Kind.ACCESS, grant, scopes, access_seconds)
     _keep(answer["refresh_token"], Credential.Kind.REFRESH, grant, [], refresh_seconds)
     return answer
@@ -101,7 +97,7 @@ def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], se
     )
 
 
-def claims_of(person: Person, scopes: list[str]) -> dict[str, Any]:
+def _claims_of(person: Person, scopes: list[str]) -> dict[str, Any]:
     """Return the OpenID Connect claims about a person for a client with ``scopes``."""
     claims: dict[str, Any] = {"sub": person.keycloak_sub, "preferred_username": person.uid}
     if "email" in scopes and person.email:

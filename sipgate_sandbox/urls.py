@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from django.conf import settings
-from django.urls import path
+from django.urls import include, path
 
-from . import authorization, operations, orders, pages, rest_api, token_endpoint
+from . import authorization, operations, orders, pages, token_endpoint
 
 OIDC = f"{settings.SANDBOX_REALM}/protocol/openid-connect"
 
@@ -18,10 +18,9 @@ urlpatterns = [
     path(f"{OIDC}/revoke", token_endpoint.revoke),
     path(f"{OIDC}/logout", authorization.logout),
     path(f"{OIDC}/logout/confirm", authorization.confirm_logout, name="confirm_logout"),
-    path(f"{OIDC}/userinfo", rest_api.oidc_userinfo),
     path(f"{OIDC}/certs", authorization.keys),
     path(f"{settings.SANDBOX_REALM}/.well-known/openid-configuration", authorization.configuration),
-    *operations.urls("v2"),
+    path("v2/", include("sipgate_sandbox.rest_api")),
 ]
 
 handler400 = operations.bad_request
