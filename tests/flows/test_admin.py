@@ -100,13 +100,6 @@ class TestPages:
         text = text_of(boss.get(f"{LIST}{pk}/change/"))
         assert ("Nothing." in text, "repair=" in text) == (True, False)
 
-    def test_nothing_that_the_content_security_policy_forbids(self, boss):
-        (pk,) = populate(1)
-        for url in ("/admin/", LIST, f"{LIST}{pk}/change/"):
-            page = boss.get(url).content.decode()
-            assert not re.search(r"<[^>]+ (style|on\w+)=", page), url
-            assert not re.search(r"<(script|style)(?![^>]*(src|nonce|json))", page), url
-
 
 class TestSearchAndFilters:
     def test_search_finds_user_address_uid_and_company(self, boss):
@@ -152,12 +145,6 @@ class TestSearchAndFilters:
             f"{ENDINGS}?sealed__in=a",
         ):
             assert sam.get(url).status_code == 400, url
-
-    def test_odd_addresses_are_no_server_errors(self, boss):
-        for key in ("4711", "nonsense", "9" * 18, "_5F"):
-            assert boss.get(f"{LIST}{key}/change/").status_code in {302, 404}, key
-        odd = "attention=x&sipgate_token__state__exact=x&q=%25%27"
-        assert boss.get(f"{LIST}?{odd}").status_code in {200, 302}
 
 
 class TestPermissions:

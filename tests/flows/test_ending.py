@@ -28,21 +28,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class TestJourney:
     """With the sandbox, which keeps one session per browser, as sipgate does."""
 
-    def test_a_late_ending_does_not_end_a_later_sign_in(self, browser):
-        disconnected_while_sipgate_is_away(browser)
-        browser.sign_in()
-        make_due()
-        keepalive.run(rate=0)
-        assert tokens.refresh(SocialAccount.objects.get()).number == 2
-        assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
-
-    def test_a_disconnect_does_not_end_other_applications(self, browser):
-        browser.sign_in()
-        SocialAccount.objects.all().delete()
-        assert tokens.errands.wait_idle(10)
-        state = browser.sandbox.control.state()
-        assert (state["revoke"], "logout" in state) == (1, False)
-
     def test_a_sign_up_that_waits_for_a_form_keeps_its_tokens(self, browser, settings):
         disconnected_while_sipgate_is_away(browser)
         make_due()

@@ -58,13 +58,6 @@ class TestOutage:
         rotator.set(fault="500", times=1)
         assert tokens.token(connect(age=280)).number == 1
 
-    def test_lasts_as_long_again_until_the_next_attempt(self, connect, rotator):
-        """Give or take a tenth, so that rows that failed together do not come back together."""
-        since = timezone.now() - timedelta(minutes=30)
-        connection = connect(age=400, state=State.FAILING, failing_since=since)
-        row = fail(connection, rotator, "consent")
-        assert 26 * 60 < (row.next_attempt_at - timezone.now()).total_seconds() < 34 * 60
-
     def test_is_one_event_and_has_one_beginning(self, connect, rotator):
         connection = connect(age=400)
         first, second = (fail(connection, rotator, "500") for _ in range(2))

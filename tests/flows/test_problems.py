@@ -140,12 +140,6 @@ class TestConfiguration:
             assert response.status_code == 503
             assert "client_id" in response.content.decode()
 
-    def test_wrong_secret(self, browser, failed, settings):
-        app = {**settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"][0], "secret": "wrong"}
-        settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app]}}
-        page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
-        assert "secret in SOCIALACCOUNT_PROVIDERS" in page
-
     def test_no_key(self, browser, failed, settings):
         callback = browser.consent(browser.start())
         settings.SIPGATE_TOKEN_KEYS, settings.DEBUG = (), False
@@ -177,15 +171,6 @@ class TestAccountPage:
         response = browser.site.get("/account")
         assert response.context["views"][0].is_pending
         assert "Rosenduft Gartenbau GmbH" in response.content.decode()
-
-    def test_an_ended_session_asks_for_one_click(self, browser):
-        browser.sign_in()
-        browser.sandbox.control.kill_session()
-        assert browser.site.get("/account").context["views"][0].needs_sign_in
-        assert SipgateToken.objects.get().state == "needs_sign_in"
-        browser.sign_in(process="connect")
-        row = SipgateToken.objects.get()
-        assert (row.state, row.number) == ("active", 2)
 
 
 def test_a_receiver_that_forbids_a_sign_up_leaves_nothing(browser, failed):

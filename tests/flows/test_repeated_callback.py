@@ -90,14 +90,6 @@ def test_a_connect_under_way_begins_again_as_one(local):
     assert SocialAccount.objects.get().user.username == "local"
 
 
-def test_reload_of_a_failed_sign_in(browser):
-    callback = browser.consent(browser.start())
-    browser.sandbox.control.fault("unavailable", on="token")
-    assert browser.site.get(callback).status_code == 401
-    begun = browser.site.get(callback).headers["Location"]
-    assert browser.site.get(browser.consent(begun)).headers["Location"] == "/account"
-
-
 def test_back_to_a_sign_up_that_waits(browser, settings):
     settings.SOCIALACCOUNT_AUTO_SIGNUP = False
     callback = browser.consent(browser.start())

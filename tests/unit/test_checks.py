@@ -72,7 +72,6 @@ def test_options_of_sqlite(monkeypatch):
 # --- what is tried --------------------------------------------------------------------------------
 
 SITE = "https://crm.example/oauth"
-REALM = "https://sipgate.example/realms/x/protocol/openid-connect"
 CLIENT = {"client_id": "1:third-party", "secret": "s"}
 
 
