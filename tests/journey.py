@@ -56,6 +56,10 @@ class Browser:
         """Sign in at the site without sipgate, as with a password."""
         self.site.force_login(user, backend=PASSWORDS)
 
+    def asked(self, name: str) -> int:
+        """Return how often the sandbox was asked: for ``token``, or ``GET v2/account``."""
+        return int(self.sandbox.control.state().get(name, 0))
+
     def follow_in_thread(self, path: str) -> threading.Thread:
         """Open a page in a thread, which closes its database connections at the end."""
 

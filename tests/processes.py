@@ -61,6 +61,18 @@ def environment(**told: Any) -> dict[str, str]:
     }
 
 
+def run_program(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a Python program with the settings of the tests."""
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
 class Worker:
     """A process of ``tests.concurrency.caller``: is told what to do, and answers."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
+from django.core.management import call_command
 from django.utils import timezone
 
 from sipgate_provider import tokens
@@ -88,6 +90,14 @@ def addressed(connection: SocialAccount, address: str = "", **extra: str) -> Soc
     connection.extra_data = extra
     connection.save()
     return connection
+
+
+def command(name: str, *arguments: str) -> tuple[int, str]:
+    """Run a command that ends with an exit code; return that, and what it says."""
+    out = io.StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command(name, *arguments, stdout=out, no_color=True)
+    return int(ended.value.code or 0), out.getvalue()
 
 
 class Secrets:

@@ -17,10 +17,10 @@ from tests.journey import Browser, text_of
 def test_young_data_is_shown_without_asking(person, path):
     age(30)
     SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
-    before = asked(person)
+    before = person.asked("GET v2/account")
     response = person.site.get(path)
     assert "Rosenduft Gartenbau GmbH" in response.content.decode()
-    assert (asked(person), SipgateToken.objects.get().number) == (before, 1)
+    assert (person.asked("GET v2/account"), SipgateToken.objects.get().number) == (before, 1)
     if path == "/account":
         assert "30 seconds ago" in text_of(response)
         assert "Just fetched" not in text_of(response)
@@ -33,21 +33,21 @@ def test_young_data_is_shown_without_asking(person, path):
 def test_older_data_is_asked_for_and_dated_anew_though_unchanged(person):
     for seconds in (-30, 61):
         age(seconds)
-        before = asked(person)
+        before = person.asked("GET v2/account")
         assert "Just fetched" in text_of(person.site.get("/account")), seconds
-        assert asked(person) == before + 1
+        assert person.asked("GET v2/account") == before + 1
         assert timezone.now() - LastKnownAccount.objects.get().fetched_at < timedelta(seconds=30)
     person.site.get("/account")
-    assert asked(person) == before + 1
+    assert person.asked("GET v2/account") == before + 1
 
 
 def test_a_refresh_and_a_new_consent_ask_at_once(person):
-    before = asked(person)
+    before = person.asked("GET v2/account")
     person.site.post("/account/refresh", {"connection": SocialAccount.objects.get().pk})
-    assert asked(person) == before + 2, "with the old token, and with the new one"
+    assert person.asked("GET v2/account") == before + 2, "with the old token, and with the new one"
     person.sign_in(process="connect")
     person.site.get("/account")
-    assert asked(person) == before + 3
+    assert person.asked("GET v2/account") == before + 3
 
 
 @pytest.mark.parametrize("state", [State.FAILING, State.NEEDS_SIGN_IN, State.MISCONFIGURED])
@@ -65,10 +65,6 @@ def person(browser: Browser, settings: Any) -> Browser:
     browser.sign_in()
     browser.site.get("/account")
     return browser
-
-
-def asked(person: Browser) -> int:
-    return int(person.sandbox.control.state().get("GET v2/account", 0))
 
 
 def age(seconds: float) -> None:

@@ -270,7 +270,7 @@ class TestDeletion:
         assert deleted.status_code == 302
         assert SipgateToken.objects.count() == 0
         assert tokens.errands.wait_idle(10)
-        assert browser.sandbox.control.state()["revoke"] == 1
+        assert browser.asked("revoke") == 1
         if what == "connection":
             assert TokenEvent.objects.filter(kind="admin", actor="boss").exists()
 

@@ -22,7 +22,6 @@ from sipgate_provider.client import SipgateClient, TokenClient, in_thread
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import session
 from sipgate_provider.values import CallStatus, Direction, EntryType, FaxStatus
-from sipgate_sandbox.launch import Running
 from tests.flows.conftest import AskFor
 from tests.journey import Browser
 from tests.raw_server import of_json, serving
@@ -102,7 +101,7 @@ class TestReading:
         assert len(list(client.history(archived=True))) == 7
         assert [one.id for one in client.history(limit=2)] == ["1000", "1001"]
 
-    def test_filters_that_cannot_be_meant_are_not_sent(self, client, sandbox):
+    def test_filters_that_cannot_be_meant_are_not_sent(self, client, browser):
         """sipgate would leave out what it does not know, and send the whole history."""
         naive = datetime(2026, 1, 1)  # noqa: DTZ001  # the mistake
         for wrong in ({"types": ["CALLS"]}, {"directions": "IN"}, {"since": naive}):
@@ -110,13 +109,13 @@ class TestReading:
                 client.history(**wrong)
         with pytest.raises(TypeError, match="typs"):
             client.history(typs=["CALL"])  # type: ignore[call-arg]  # the mistake
-        assert asked(sandbox, "GET v2/history") == 0
+        assert browser.asked("GET v2/history") == 0
 
-    def test_pages_are_asked_for_when_they_are_needed(self, client, sandbox):
+    def test_pages_are_asked_for_when_they_are_needed(self, client, browser):
         entries = client.iterate("/history", page_size=10)
-        assert asked(sandbox, "GET v2/history") == 0
+        assert browser.asked("GET v2/history") == 0
         assert [next(entries)["id"] for _ in range(10)][-1] == "1009"
-        assert asked(sandbox, "GET v2/history") == 1
+        assert browser.asked("GET v2/history") == 1
         assert len(list(entries)) == 13
         for wrong in ({"page_size": 0}, {"page_size": 1001}, {"params": {"limit": 5}}):
             with pytest.raises(ValueError, match="page_size"):
@@ -200,10 +199,10 @@ class TestDoing:
 
 
 class TestTrouble:
-    def test_one_401_is_healed_by_one_refresh(self, client, sandbox):
-        sandbox.control.fault("unauthorized", on="api")
+    def test_one_401_is_healed_by_one_refresh(self, client, browser):
+        browser.sandbox.control.fault("unauthorized", on="api")
         client.post("/contacts", json={"scope": "PRIVATE"})
-        assert (asked(sandbox, "refresh"), asked(sandbox, "POST v2/contacts")) == (1, 1)
+        assert (browser.asked("refresh"), browser.asked("POST v2/contacts")) == (1, 1)
 
     def test_no_report_of_an_error_holds_a_token(self, client, sandbox, secrets):
         """What Django mails or shows of an exception: text, local variables, chained causes."""
@@ -291,7 +290,3 @@ def client(browser: Browser, ask_for: AskFor) -> SipgateClient:
 class FullDisk:
     def write(self, data: bytes, /) -> None:
         raise BrokenPipeError
-
-
-def asked(sandbox: Running, route: str) -> int:
-    return int(sandbox.control.state().get(route, 0))

@@ -3,9 +3,6 @@ nowhere else."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,6 +10,7 @@ from allauth.socialaccount.models import SocialApp
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
+from tests.processes import run_program
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -41,14 +39,7 @@ class TestSeveralClients:
             assert f"{app.client_id} (SocialApp {app.pk})" in caught.value.message
 
     def test_with_sites_it_is_that_of_this_site(self):
-        done = subprocess.run(
-            [sys.executable, "-c", WITH_SITES],
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run_program(WITH_SITES)
         assert done.stdout.splitlines()[-2:] == [HERE, THERE], done.stderr[-2000:]
 
 

@@ -155,7 +155,7 @@ class TestScope:
         assert arrive(signed_in, back) == ("/sms?to=1&text=2", 200)
         assert (SocialAccount.objects.count(), User.objects.count()) == (1, 1)
         assert set(SipgateToken.objects.get().scopes) == {"account:read", SMS}
-        assert signed_in.sandbox.control.state()["POST v2/sessions/sms"] == 1
+        assert signed_in.asked("POST v2/sessions/sms") == 1
 
     def test_what_was_granted_before_is_kept(self, signed_in):
         SipgateToken.objects.update(scope="account:read numbers:read")
@@ -196,7 +196,7 @@ class TestScope:
         ]:
             response = signed_in.site.post("/sms", {"text": "2"}, headers={"referer": referrer})
             assert sent_to(response) == CONNECT | {"next": back}, referrer
-        assert "POST v2/sessions/sms" not in signed_in.sandbox.control.state()
+        assert signed_in.asked("POST v2/sessions/sms") == 0
 
     def test_program_gets_a_document_whose_action_asks_for_it(self, signed_in):
         headers = {**JSON, "referer": f"http://{HOST}/page?x=1"}
@@ -253,7 +253,7 @@ class TestTransactions:
         age(400)
         response = signed_in.site.get(path)
         assert response.status_code == 200
-        assert signed_in.sandbox.control.state()["refresh"] == 1
+        assert signed_in.asked("refresh") == 1
         if path == "/never-atomic":
             assert response.content == b"in a transaction: False"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import socket
 import subprocess
@@ -14,13 +13,13 @@ from urllib.parse import urljoin
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib.auth import get_user_model
-from django.core.management import call_command
 from django.utils import timezone
 
 from sipgate_provider import scopes, tokens
 from sipgate_provider.models import Ending, Reason, State
 from sipgate_provider.ops import doctor
 from sipgate_provider.ops.findings import Finding, Severity
+from tests.flows.conftest import command
 from tests.processes import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -201,18 +200,18 @@ class TestDatabase:
 
 class TestCommand:
     def test_its_exit_code_is_the_gravest_severity(self, sandbox, settings):
-        code, text = call()
+        code, text = command("sipgate_doctor")
         assert (code, text.splitlines()[-1]) == (0, "All is well.")
         settings.SIPGATE_SCOPE = ["numbers:read"]
-        assert call("--offline")[0] == 1
+        assert command("sipgate_doctor", "--offline")[0] == 1
         settings.SIPGATE_API_URL = "http://api.example"
-        code, text = call("--offline")
+        code, text = command("sipgate_doctor", "--offline")
         assert (code, text.splitlines()[-1]) == (2, "1 errors, 1 warnings.")
         assert "\n        → " in text
 
     def test_as_json(self, sandbox, settings):
         settings.SIPGATE_API_URL = "http://127.1:1/v2"
-        code, text = call("--json", "--offline")
+        code, text = command("sipgate_doctor", "--json", "--offline")
         report = json.loads(text)
         assert (code, report["exit_code"], report["counts"]["connections"]) == (2, 2, 0)
         found = [one for one in report["findings"] if one["severity"] == "error"]
@@ -227,8 +226,9 @@ class TestCommand:
             use_client(settings, "1000000-1-sandbox:third-party", secret)
             for fault in ("unauthorized-client", "malformed-json"):
                 sandbox.control.fault(fault, on="token")
-                shown = call("--json")[1] + call()[1] + caplog.text
-                assert not [value for value in known if str(value) in shown]
+                for options in ([], ["--json"]):
+                    shown = command("sipgate_doctor", *options)[1] + caplog.text
+                    assert not [value for value in known if str(value) in shown]
 
 
 def findings(*, offline: bool = False) -> dict[str, Finding]:
@@ -240,10 +240,3 @@ def findings(*, offline: bool = False) -> dict[str, Finding]:
 def use_client(settings: Any, client_id: str, secret: str) -> None:
     app = {"client_id": client_id, "secret": secret}
     settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {"APPS": [app]}}
-
-
-def call(*arguments: str) -> tuple[int, str]:
-    out = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("sipgate_doctor", *arguments, stdout=out, no_color=True)
-    return int(ended.value.code or 0), out.getvalue()

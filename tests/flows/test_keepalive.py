@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import signal
 import subprocess
@@ -13,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.db import connections
 from django.utils import timezone
 
@@ -27,7 +25,7 @@ from sipgate_provider.models import (
 )
 from sipgate_provider.ops import keepalive
 from tests.conftest import Connect
-from tests.flows.conftest import OTHER_KEY
+from tests.flows.conftest import OTHER_KEY, command
 from tests.processes import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -170,15 +168,15 @@ class TestOldData:
 
 class TestCommand:
     def test_its_exit_codes(self, idle, rotator):
-        assert command()[0] == 0
+        assert command("sipgate_keepalive")[0] == 0
         for fault, times, expected in (("500", 1, 4), ("503", 100, 2), ("client", 100, 3)):
             SipgateToken.objects.all()._raw_delete("default")
             for _ in range(6):
                 idle()
             rotator.set(fault=fault, times=times)
-            code, report = command("--rate", "0")
-            assert code == expected, (fault, report)
-        assert "secret in SOCIALACCOUNT_PROVIDERS" in report["stopped"]
+            code, said = command("sipgate_keepalive", "--json", "--rate", "0")
+            assert code == expected, (fault, said)
+        assert "secret in SOCIALACCOUNT_PROVIDERS" in json.loads(said)["stopped"]
 
     def test_the_loop_survives_an_outage_and_ends_cleanly(self, idle, rotator):
         pks = [idle() for _ in range(keepalive.STOP_AFTER)]
@@ -228,13 +226,6 @@ def idle(connect: Connect) -> Idle:
 
 def versions(*pks: int) -> list[int]:
     return list(SipgateToken.objects.filter(pk__in=pks).values_list("number", flat=True))
-
-
-def command(*arguments: str) -> tuple[int, dict[str, Any]]:
-    out = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("sipgate_keepalive", "--json", *arguments, stdout=out)
-    return int(ended.value.code or 0), json.loads(out.getvalue())
 
 
 @contextmanager

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
 from django.utils import timezone
 
 from sipgate_provider import tokens
@@ -15,7 +13,7 @@ from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.tokens import endings, rows, sealing
 from tests.concurrency import points
 from tests.conftest import Connect
-from tests.flows.conftest import go_back, waiting
+from tests.flows.conftest import command, go_back, waiting
 from tests.named import replace
 from tests.processes import die_at, workers
 from tests.rotator import Rotator
@@ -30,7 +28,7 @@ OLD, NEW = (
 
 def test_everything_moves_to_the_new_key_and_nothing_is_lost(sealed, settings):
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
-    code, said = change()
+    code, said = command("sipgate_reseal")
     assert code == 0
     assert "5 tokens, 1 pending endings and 2 journal entries sealed" in said
     assert "When this command has said so on each machine" in said
@@ -43,7 +41,7 @@ def test_what_does_not_open_is_left_and_counted(sealed, settings):
     settings.SIPGATE_TOKEN_KEYS = [NEW]
     report = tokens.reseal()
     assert report == tokens.Resealed(unreadable=8, left=8)
-    code, said = change()
+    code, said = command("sipgate_reseal")
     assert code == 1
     assert "8 do not open" in said
     assert "8 still need another key" in said
@@ -178,11 +176,3 @@ def _old_key(settings: Any, folder: Path) -> None:
 @pytest.fixture
 def sealed(connect: Connect, rotator: Rotator) -> Sealed:
     return Sealed(connect, rotator)
-
-
-def change(*arguments: str) -> tuple[int, str]:
-    """Run the command; return its exit code, and what it says."""
-    out = io.StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("sipgate_reseal", *arguments, stdout=out)
-    return int(ended.value.code or 0), out.getvalue()

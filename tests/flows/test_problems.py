@@ -63,7 +63,7 @@ class TestCallback:
             for part in ("https://evil.example/auth", expected, "SIPGATE_AUTH_URL"):
                 assert part in text
         assert "<b>" not in page
-        assert browser.sandbox.control.state().get("token", 0) == 0
+        assert browser.asked("token") == 0
         settings.SIPGATE_ISSUER = "https://login.example.org/realm"
         page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
         assert "SIPGATE_ISSUER" in page

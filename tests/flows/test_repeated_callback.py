@@ -31,10 +31,10 @@ def test_the_first_answer_was_dropped(browser, settings, engine):
     assert browser.site.get(callback).headers["Location"] == "/?here=1"
     begun = reloaded.get(callback).headers["Location"]
     assert begun.startswith(django_settings.SIPGATE_AUTH_URL)
-    assert codes_sent(browser) == 1
+    assert browser.asked("token") == 1
     assert reloaded.get(browser.consent(begun)).headers["Location"] == "/?here=1"
     assert reloaded.get("/account.json").status_code == 200
-    assert (User.objects.count(), codes_sent(browser)) == (1, 2)
+    assert (User.objects.count(), browser.asked("token")) == (1, 2)
 
 
 def test_the_first_is_under_way(browser):
@@ -56,7 +56,7 @@ def test_the_first_is_under_way(browser):
         assert client.get(again).headers["Location"] == "/account"
         assert client.get("/account.json").status_code == 200
         assert client.session["cart"] == "of a visitor"
-    assert codes_sent(browser) == 2
+    assert browser.asked("token") == 2
 
 
 def test_once_per_state(browser):
@@ -71,14 +71,14 @@ def test_back_after_success(browser):
     callback = browser.consent(browser.start(next_url="/?here=1"))
     for _ in range(3):
         assert browser.site.get(callback).headers["Location"] == "/?here=1"
-    assert codes_sent(browser) == 1
+    assert browser.asked("token") == 1
 
 
 def test_back_after_connecting(local):
     callback = local.consent(local.start(process="connect", next_url="/account"))
     for _ in range(2):
         assert local.site.get(callback).headers["Location"] == "/account"
-    assert codes_sent(local) == 1
+    assert local.asked("token") == 1
 
 
 def test_a_connect_under_way_begins_again_as_one(local):
@@ -105,7 +105,7 @@ def test_of_another_browser(browser, another_browser):
     for _ in range(2):  # before and after the first
         assert_not_ours(another_browser.site.get(callback))
         browser.site.get(callback)
-    assert codes_sent(browser) == 1
+    assert browser.asked("token") == 1
     assert another_browser.site.get("/account.json").status_code == 401
 
 
@@ -122,7 +122,7 @@ def test_two_at_the_same_moment(local, monkeypatch):
 
     monkeypatch.setattr(once, "begun", begun)
     assert local.site.get(callback).headers["Location"] == "/account"
-    assert codes_sent(local) == 1
+    assert local.asked("token") == 1
 
 
 def test_only_get(browser):
@@ -160,10 +160,6 @@ def as_it_is(browser: Browser) -> Client:
     client = Client(headers={"host": HOST})
     client.cookies.load({name: morsel.value for name, morsel in browser.site.cookies.items()})
     return client
-
-
-def codes_sent(browser: Browser) -> int:
-    return int(browser.sandbox.control.state().get("token", 0))
 
 
 def assert_not_ours(answer: Any) -> None:

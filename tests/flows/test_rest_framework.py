@@ -65,7 +65,7 @@ def test_what_is_missing_is_told_and_asked_for(program, browser):
 def test_an_ending_token_is_refreshed_before_the_view(program, browser):
     age(400)
     assert program.get("/company", headers=BEARER).status_code == 200
-    assert browser.sandbox.control.state()["refresh"] == 1
+    assert browser.asked("refresh") == 1
     age(400)
     browser.sandbox.control.kill_session()
     is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")

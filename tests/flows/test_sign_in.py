@@ -113,8 +113,8 @@ class TestSignUp:
         ask_for("account:read", "openid", "email")
         browser.sign_in()
         assert EmailAddress.objects.get().verified
-        assert browser.sandbox.control.state()["token"] == 1
-        assert "GET v2/users/<user_id>" not in browser.sandbox.control.state()
+        assert browser.asked("token") == 1
+        assert browser.asked("GET v2/users/<user_id>") == 0
 
     def test_who_is_found_by_email_only_connects_nothing(self, browser, ask_for, settings):
         ask_for("account:read", "openid", "email")
@@ -262,7 +262,7 @@ class TestConnect:
         local.site.post("/accounts/3rdparty/", {"account": SocialAccount.objects.get().pk})
         assert not SipgateToken.objects.exists()
         assert tokens.errands.wait_idle(10)
-        assert local.sandbox.control.state()["revoke"] == 1
+        assert local.asked("revoke") == 1
         kinds = TokenEvent.objects.order_by("id").values_list("kind", flat=True)
         assert [*kinds] == ["connected", "disconnected", "ending"]
 

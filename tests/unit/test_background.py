@@ -3,9 +3,6 @@ order."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,6 +11,7 @@ import pytest
 from sipgate_provider import errors
 from sipgate_provider.tokens import background
 from sipgate_provider.tokens.background import Queue
+from tests.processes import run_program
 
 
 def test_the_same_key_is_worked_on_once(queue, go_on):
@@ -66,13 +64,13 @@ def test_no_thread_to_be_had_is_an_error_of_ours(queue, monkeypatch):
 
 def test_a_forked_child_does_its_work_itself():
     """The thread that its parent does it in does not exist in the child."""
-    assert run(FORKS).returncode == 0
+    assert run_program(FORKS).returncode == 0
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "its own handler", "a server's"])
 def test_a_process_that_ends_begins_nothing_and_finishes_what_it_has_begun(how):
     first, last = ENDS[how]
-    words = run(PROCESS.format(first=first, last=last)).stdout.split()
+    words = run_program(PROCESS.format(first=first, last=last)).stdout.split()
     assert 0 < words.count("begun") < 100
     assert words.count("finished") == words.count("begun")
 
@@ -99,17 +97,6 @@ def queue() -> Iterator[Queue]:
 @pytest.fixture
 def go_on() -> Callable[[], None]:
     return GO_ON.set
-
-
-def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 FORKS = """

@@ -1,20 +1,11 @@
 """Python on another system lacks some modules and functions: everything works by the lease
 alone."""
 
-import os
-import subprocess
-import sys
+from tests.processes import run_program
 
 
 def test_without_fcntl_fork_boottime_and_proc(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(tmp_path / "journal")],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(PROGRAM, str(tmp_path / "journal"))
     assert done.stdout.splitlines()[-1:] == ["works"], done.stderr[-2000:]
 
 

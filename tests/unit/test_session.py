@@ -7,8 +7,6 @@ import io
 import logging
 import socket
 import ssl
-import subprocess
-import sys
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -19,6 +17,7 @@ from django.views.debug import ExceptionReporter
 from sipgate_provider import errors
 from sipgate_provider.remote import session
 from sipgate_provider.remote.secret import Secret
+from tests.processes import run_program
 from tests.raw_server import cut, drip, message, of_json, serving, silent, whole
 
 SECRET = "s3cret-that-must-not-show"
@@ -195,7 +194,7 @@ ask("/parent")
 sys.exit(code)
 """
     with serving(whole()) as server:
-        done = subprocess.run([sys.executable, "-c", program, server.url], timeout=30, check=False)
+        done = run_program(program, server.url)
     assert done.returncode == 0
     assert [(asked.path, asked.connection) for asked in server.asked] == [
         ("/before", 1),
