@@ -23,7 +23,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from sipgate_project import urls
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.tokens import rows
 from sipgate_sandbox.launch import Running, sign_in
@@ -142,7 +142,7 @@ def silence(sandbox: Running, number: int) -> None:
                 tokens.refresh(connection, wait=0.1)
         during, held = p95(), _connections_held()
         sandbox.control.clear()
-        tokens.refreshes.wait_idle(60)
+        background.refreshes.wait_idle(60)
     print(f"  before  p95 {before:7.2f} ms\n  during  p95 {during:7.2f} ms")
     promise("times before", during / before, 1.2)
     promise("database connections held", held, 0)

@@ -17,7 +17,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from sipgate_provider import conf, links, tokens
+from sipgate_provider import conf, database, links, tokens
 from sipgate_provider.connections import name_of
 from sipgate_provider.sign_in import receivers, trouble
 
@@ -27,7 +27,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         """Save a new user with connection and tokens, or nothing."""
         if sociallogin.account.provider != conf.PROVIDER_ID:
             return super().save_user(request, sociallogin, form)
-        with transaction.atomic(using=tokens.using()):
+        with transaction.atomic(using=database.using()):
             user = super().save_user(request, sociallogin, form)
             receivers.store(sociallogin)
         return user

@@ -22,9 +22,9 @@ def ending_in_order(application: Application) -> Application:
             return
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        from sipgate_provider import tokens  # not before Django is set up
+        from sipgate_provider import background  # not before Django is set up
 
-        await asyncio.to_thread(tokens.end_process)
+        await asyncio.to_thread(background.end_process)
         await send({"type": "lifespan.shutdown.complete"})
 
     return wrapped

@@ -20,7 +20,7 @@ from django.http.request import validate_host
 from django.urls import Resolver404, resolve
 from django.utils.module_loading import import_string
 
-from sipgate_provider import addresses, conf, errors, links, scopes, tokens
+from sipgate_provider import addresses, conf, database, errors, links, scopes, tokens
 
 NEW_KEY = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
 
@@ -52,7 +52,7 @@ def check_deployment(**_kwargs: Any) -> Iterator[checks.CheckMessage]:
 def check_database(
     databases: Iterable[str] | None = None, **_kwargs: Any
 ) -> Iterator[checks.CheckMessage]:
-    return _messages(DATABASE if tokens.using() in (databases or ()) else ())
+    return _messages(DATABASE if database.using() in (databases or ()) else ())
 
 
 def _messages(table: Iterable[Check]) -> Iterator[checks.CheckMessage]:
@@ -178,7 +178,7 @@ def _is_insecure_with_secure_cookie() -> bool:
 
 
 def _database() -> tuple[str, dict[str, Any]]:
-    connection = connections[tokens.using()]
+    connection = connections[database.using()]
     return connection.vendor, connection.settings_dict
 
 

@@ -34,10 +34,10 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 
 from sipgate_provider import conf, errors, scopes, tokens
+from sipgate_provider.background import in_thread
 from sipgate_provider.remote import rest
 from sipgate_provider.remote.secret import Secret
 from sipgate_provider.resources import Resources
-from sipgate_provider.tokens import in_thread
 
 __all__ = ["SipgateClient", "TokenClient", "in_thread"]
 

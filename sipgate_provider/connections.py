@@ -17,7 +17,7 @@ from typing import Any
 from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
-from sipgate_provider import conf, errors, tokens, values
+from sipgate_provider import background, conf, database, errors, tokens, values
 from sipgate_provider.client import SipgateClient, TokenClient
 from sipgate_provider.models import LastKnownAccount, Reason, SipgateToken, State
 
@@ -121,7 +121,7 @@ def views_of(user: Any, *, ask: bool = True) -> list[ConnectionView]:
     views = [_stored(connection) for connection in connections_of(user)]
     asked = [place for place, view in enumerate(views) if ask and not view.is_recent]
     if asked:
-        tokens.release_connections()
+        database.release_connections()
     futures = [_fetching(views[place].connection) for place in asked]
     wait(futures, timeout=conf.page_wait())
     for place, future in zip(asked, futures, strict=True):
@@ -139,7 +139,7 @@ def views_of(user: Any, *, ask: bool = True) -> list[ConnectionView]:
 
 def _fetching(connection: SocialAccount) -> Future[ConnectionView]:
     """Fetch behind the page, once for all pages that ask at the same time."""
-    return tokens.pages.submit_once(("account", connection.pk), partial(fetch, connection))
+    return background.pages.submit_once(("account", connection.pk), partial(fetch, connection))
 
 
 def _stored(connection: SocialAccount) -> ConnectionView:
@@ -195,7 +195,7 @@ def demonstrate(connection: SocialAccount) -> dict[str, Any]:
         errors.SipgateError: as ``SipgateClient.account`` and ``tokens.refresh``.
     """
     started, client = time.monotonic(), SipgateClient(connection)
-    tokens.release_connections()
+    database.release_connections()
     before, row = client.account(), tokens.load(connection.pk)
     refreshed = tokens.refresh(connection, by="user")
     after = client.account()

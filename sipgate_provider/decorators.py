@@ -51,7 +51,7 @@ from django.utils import timezone
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.views.decorators.cache import never_cache
 
-from sipgate_provider import errors, links, problems, tokens
+from sipgate_provider import background, errors, links, problems, tokens
 from sipgate_provider import scopes as scope_rules
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.connections import connections_of, token_of
@@ -124,7 +124,7 @@ def _guarded_async(view: Any, needed: tuple[str, ...]) -> Any:
         try:
             elsewhere = await sync_to_async(_admit)(request, needed)
             if elsewhere is None:  # in a thread of its own, not Django's only one for sync code
-                elsewhere = await tokens.in_thread(_freshen)(request, needed)
+                elsewhere = await background.in_thread(_freshen)(request, needed)
             if elsewhere is not None:
                 return elsewhere
             response: HttpResponseBase = await view(request, *args, **kwargs)

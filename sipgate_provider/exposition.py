@@ -17,7 +17,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from sipgate_provider import tokens
+from sipgate_provider import database, tokens
 from sipgate_provider.models import Ending, SipgateToken, State
 
 logger = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Gauges(Collector):
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
         try:
-            with tokens.own_connections():
+            with database.own_connections():
                 waiting = tokens.journal_waiting()
                 rows = SipgateToken.objects.order_by().values_list("state")
                 states = dict(rows.annotate(number=Count("pk")))

@@ -20,7 +20,7 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.http import urlencode
 
-from sipgate_provider import conf, tokens
+from sipgate_provider import conf, database
 
 SCOPES = "sipgate_scopes"
 REPAIR = "repair"
@@ -98,7 +98,7 @@ def to_repair(request: HttpRequest) -> SocialAccount | None:
         pk = int(_signer().unsign(request.GET.get(REPAIR, "")))
     except (signing.BadSignature, ValueError):
         return None
-    rows = SocialAccount.objects.using(tokens.using()).filter(provider=conf.PROVIDER_ID, pk=pk)
+    rows = SocialAccount.objects.using(database.using()).filter(provider=conf.PROVIDER_ID, pk=pk)
     rows = rows.select_related("sipgate_account", "sipgate_token")
     return rows.defer("sipgate_token__sealed").first()
 

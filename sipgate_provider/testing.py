@@ -32,7 +32,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.urls import reverse
 
-from sipgate_provider import conf, errors, scopes, tokens
+from sipgate_provider import background, conf, database, errors, scopes, tokens
 from sipgate_provider.remote import oauth, rest
 from sipgate_provider.remote.session import SupportsWrite
 from sipgate_provider.remote.specification import scopes_for
@@ -68,7 +68,7 @@ def connect(
     }
     sub = uid.lstrip("0123456789")
     known = {"sub": sub, "masterSipId": uid.removesuffix(sub), "domain": "sipgate.de"}
-    with transaction.atomic(using=tokens.using()):
+    with transaction.atomic(using=database.using()):
         connection = SocialAccount.objects.create(
             user=user, provider=conf.PROVIDER_ID, uid=uid, extra_data=known
         )
@@ -215,7 +215,7 @@ def pointed_at(running: Any, sign_in: Callable[..., str]) -> Iterator[Sandbox]:
     }
     with override_settings(**changed, **_keys()):
         yield Sandbox(running, sign_in)
-        for queue in (tokens.refreshes, tokens.pages, tokens.errands):
+        for queue in (background.refreshes, background.pages, background.errands):
             queue.wait_idle(20)  # else the next test's database meets this test's work
 
 

@@ -20,9 +20,10 @@ from django.test import Client
 from django.urls import get_resolver
 from django.utils import timezone
 
+from sipgate_provider import background
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import access, background, clients, rows
+from sipgate_provider.tokens import access, clients, rows
 from sipgate_sandbox.launch import Running, launch
 from tests.journey import Browser
 from tests.keycloak import server as keycloak_server

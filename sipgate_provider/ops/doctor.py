@@ -26,7 +26,7 @@ from django.db.models import Count, Min
 from django.urls import get_resolver
 from django.utils import timezone
 
-from sipgate_provider import addresses, conf, errors, scopes, tokens
+from sipgate_provider import addresses, conf, database, errors, scopes, tokens
 from sipgate_provider.models import OFFLINE_ACCESS, Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import keepalive
 from sipgate_provider.ops.findings import Finding, error, ok, warning
@@ -147,7 +147,7 @@ def _database() -> list[Finding]:
         problem = f"The database does not answer as it should ({type(failure).__name__})."
         cure = "Check DATABASES, and that the database runs; then run manage.py migrate."
         return [error("database", problem, cure)]
-    return [ok("database", f"{connections[tokens.using()].vendor} answers."), *found]
+    return [ok("database", f"{connections[database.using()].vendor} answers."), *found]
 
 
 def counts() -> dict[str, Any]:
@@ -261,7 +261,7 @@ def _sipgate() -> Iterator[Finding]:
         client = tokens.client()
     except (errors.Misconfigured, DatabaseError):
         return  # without a client there is nothing to ask; a finding says so
-    tokens.release_connections()
+    database.release_connections()
 
     def begin(wanted: Iterable[str]) -> Reply:
         return questions.authorization(

@@ -16,7 +16,7 @@ from django.db import connections
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
-from sipgate_provider import conf, errors, metrics, tokens
+from sipgate_provider import conf, database, errors, metrics, tokens
 from sipgate_provider.models import LastKnownAccount, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import notices
 
@@ -83,7 +83,7 @@ def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
     except Stopped as reason:
         report.stopped = str(reason)
     except DatabaseFault as error:
-        connections[tokens.using()].close()  # it may be dead; the next run needs a new one
+        connections[database.using()].close()  # it may be dead; the next run needs a new one
         report.stopped = f"The database does not answer ({type(error).__name__})."
     report.seconds = round(time.monotonic() - began, 3)
     RUNS.labels(
@@ -143,7 +143,7 @@ def _due() -> list[tuple[int, int]]:
 def _refresh_due(report: Report, rate: float, stop: threading.Event) -> None:
     _check_client()
     due, in_a_row = _due(), 0
-    tokens.release_connections()
+    database.release_connections()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="sipgate-keepalive") as pool:
         for start in range(0, len(due), THREADS):
             futures = []
@@ -158,7 +158,7 @@ def _refresh_due(report: Report, rate: float, stop: threading.Event) -> None:
 
 
 def _refresh(connection_id: int, version: int) -> errors.SipgateError | None:
-    with tokens.own_connections():
+    with database.own_connections():
         try:
             tokens.refresh(connection_id, by="keepalive", seen=version, force=False)
         except errors.SipgateError as error:

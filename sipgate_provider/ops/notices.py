@@ -23,7 +23,7 @@ from django.db.models import F, Q
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
-from sipgate_provider import conf, links, signals, tokens
+from sipgate_provider import background, conf, database, links, signals
 from sipgate_provider.connections import name_of
 from sipgate_provider.models import TELL_BEFORE, Reason, SipgateToken, State, TokenEvent
 
@@ -45,7 +45,9 @@ def connect_signals() -> None:
 
 def _operators(code: str, setting: str, **_kwargs: Any) -> None:
     if conf.notices() and settings.ADMINS:
-        tokens.errands.submit_once(("notice", "operators"), partial(tell_operators, code, setting))
+        background.errands.submit_once(
+            ("notice", "operators"), partial(tell_operators, code, setting)
+        )
 
 
 def tell_operators(code: str, setting: str) -> None:
@@ -112,7 +114,7 @@ def tell_user(connection_id: int) -> bool:
     with translation.override(language_of(row.connection)):
         context["name"] = name_of(row.connection)
         subject, message = _written(what, context)
-    tokens.release_connections()
+    database.release_connections()
     try:
         send_mail(subject, message, None, [address])
     except SMTPRecipientsRefused:

@@ -19,7 +19,7 @@ from django.db import transaction
 from django.http import HttpRequest
 from django.views.decorators.debug import sensitive_variables
 
-from sipgate_provider import addresses, conf, errors, scopes, tokens
+from sipgate_provider import addresses, conf, database, errors, scopes, tokens
 from sipgate_provider.client import TokenClient
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.secret import Secret
@@ -110,7 +110,7 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         verifier = None
         if pkce_code_verifier:
             verifier = tokens.open_text(pkce_code_verifier, place=VERIFIER)
-        tokens.release_connections()
+        database.release_connections()
         self.did_fetch_access_token = True
         return client.exchange(self.code, verifier)
 
@@ -186,10 +186,10 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
 @contextmanager
 def _all_or_nothing(request: HttpRequest) -> Iterator[None]:
     """Roll back if the sign-in ends in an error, even if allauth has caught it."""
-    with transaction.atomic(using=tokens.using()):
+    with transaction.atomic(using=database.using()):
         yield
         if trouble.has_failed(request):
-            transaction.set_rollback(True, using=tokens.using())
+            transaction.set_rollback(True, using=database.using())
 
 
 def sealed(grant: oauth.Tokens) -> str:
@@ -231,7 +231,7 @@ def _check_issuer(named: str) -> None:
 def _uid(account: SocialAccount) -> str:
     """Return the account's uid, with its domain if this site knows the id from another region."""
     uid, domain = account.uid, account.extra_data.get("domain", "")
-    known = SocialAccount.objects.using(tokens.using()).filter(provider=account.provider, uid=uid)
+    known = SocialAccount.objects.using(database.using()).filter(provider=account.provider, uid=uid)
     data = known.values_list("extra_data", flat=True).first() or {}
     is_other = bool(domain and data.get("domain")) and domain != data["domain"]
     return f"{uid}@{domain}"[:191] if is_other else uid

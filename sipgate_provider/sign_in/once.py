@@ -17,7 +17,7 @@ from django.db import IntegrityError, transaction
 from django.http import HttpRequest
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import database
 from sipgate_provider.models import SipgateToken, UsedState
 
 STASHED = "socialaccount_states"
@@ -45,8 +45,8 @@ def use(request: HttpRequest, state_id: str, asked: dict[str, Any]) -> bool:
         asked={name: asked[name] for name in kept if name in asked},
     )
     try:
-        with transaction.atomic(using=tokens.using()):
-            row.save(using=tokens.using(), force_insert=True)
+        with transaction.atomic(using=database.using()):
+            row.save(using=database.using(), force_insert=True)
     except IntegrityError:
         return False
     return True

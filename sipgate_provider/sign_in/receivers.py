@@ -18,7 +18,7 @@ from django.contrib.auth import signals as auth_signals
 from django.db import transaction
 from django.http import HttpRequest
 
-from sipgate_provider import conf, errors, scopes, tokens
+from sipgate_provider import conf, database, errors, scopes, tokens
 from sipgate_provider.models import SipgateToken, State
 
 from . import limits, oauth
@@ -75,7 +75,7 @@ def store(login: SocialLogin) -> None:
         return
     requested = Asked.of(login.state).scope
     granted = requested if grant.scope is None else grant.scope
-    with transaction.atomic(using=tokens.using(), savepoint=False):
+    with transaction.atomic(using=database.using(), savepoint=False):
         row = tokens.load(login.account.pk)
         is_connect = login.state.get("process") == AuthProcess.CONNECT
         if not is_connect and tokens.declines(login.account, grant, row):

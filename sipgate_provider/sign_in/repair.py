@@ -18,7 +18,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from sipgate_provider import addresses, conf, errors, links, tokens
+from sipgate_provider import addresses, conf, database, errors, links, tokens
 from sipgate_provider.client import TokenClient
 from sipgate_provider.connections import name_of
 from sipgate_provider.remote import oauth
@@ -40,12 +40,12 @@ def turn_away_others(
     repairs = Asked.of(state).repairs
     if repairs is None:
         return
-    rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
+    rows = SocialAccount.objects.using(database.using()).select_related("sipgate_account")
     needed = rows.filter(provider=account.provider, pk=repairs).first()
     if needed is not None and needed.uid == account.uid:
         return
     met = _name(account, grant)
-    with transaction.atomic(using=tokens.using()):
+    with transaction.atomic(using=database.using()):
         why = "another account was expected"
         tokens.discard(grant, uid=account.uid, user=request.user.pk, why=why)
     if state.get("headless"):
@@ -91,11 +91,11 @@ def gone(request: HttpRequest) -> HttpResponse:
 
 def _name(account: SocialAccount, grant: oauth.Tokens) -> str:
     """Return the name of a sipgate account that will not be connected."""
-    rows = SocialAccount.objects.using(tokens.using()).select_related("sipgate_account")
+    rows = SocialAccount.objects.using(database.using()).select_related("sipgate_account")
     known = rows.filter(provider=account.provider, uid=account.uid).first()
     if known is not None:
         return name_of(known)
-    tokens.release_connections()
+    database.release_connections()
     with suppress(errors.SipgateError):
         company = TokenClient(grant.access_token).account().company
         if company:

@@ -9,17 +9,14 @@ allauth's ``SocialAccount`` or its primary key; a *row* is the connection's ``Si
     sign-in       store  declines  discard  cancel_endings  seal_text  open_text
     ending        end  require_sign_in  deliver_endings
     operating     status  journal_waiting  client  check_not_paused  key_ids  recover  reseal
-    threads       in_thread  refreshes  pages  errands  begin_process  end_process
-    database      using  release_connections  own_connections
+    process       begin_process
 """
 
 from __future__ import annotations
 
 from .access import AccessToken, begin_process, call, refresh, token
-from .background import end_process, errands, in_thread, pages, refreshes
 from .clients import check_not_paused, client
 from .consent import declines, discard, end, require_sign_in, store
-from .database import own_connections, release_connections, using
 from .endings import cancel as cancel_endings
 from .endings import deliver_endings
 from .journal import recover_all as recover
@@ -43,24 +40,16 @@ __all__ = [
     "deliver_endings",
     "discard",
     "end",
-    "end_process",
-    "errands",
-    "in_thread",
     "journal_waiting",
     "key_ids",
     "load",
     "open_text",
-    "own_connections",
-    "pages",
     "recover",
     "refresh",
-    "refreshes",
-    "release_connections",
     "require_sign_in",
     "reseal",
     "seal_text",
     "status",
     "store",
     "token",
-    "using",
 ]

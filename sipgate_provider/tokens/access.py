@@ -19,9 +19,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 from django.views.decorators.debug import sensitive_variables
 
-from sipgate_provider import conf, errors, metrics
+from sipgate_provider import background, conf, database, errors, metrics
 from sipgate_provider.models import Freshness, SipgateToken, State
-from sipgate_provider.tokens import background, database, journal, rows
+from sipgate_provider.tokens import journal, rows
 from sipgate_provider.tokens.refresh import refresh as refresh_now
 
 Answer = TypeVar("Answer")

@@ -11,10 +11,10 @@ from typing import Any
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import errors, metrics, signals
+from sipgate_provider import database, errors, metrics, signals
 from sipgate_provider.models import SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.tokens import database, lease, rows
+from sipgate_provider.tokens import lease, rows
 from sipgate_provider.tokens.decide import FOUND_HERE, Decision, Outcome, Tell, decide
 from sipgate_provider.tokens.lock import Busy
 

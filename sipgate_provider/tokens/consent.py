@@ -10,10 +10,10 @@ from django.db import transaction
 from django.db.models.signals import pre_delete
 from django.dispatch import receiver
 
-from sipgate_provider import errors, signals
+from sipgate_provider import database, errors, signals
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.tokens import database, endings, journal, rows
+from sipgate_provider.tokens import endings, journal, rows
 
 USER = "user"
 """Who ends access: the connection's own user. Any other text is an administrator's name."""

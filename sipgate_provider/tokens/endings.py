@@ -22,11 +22,11 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import conf, errors, metrics
+from sipgate_provider import background, conf, database, errors, metrics
 from sipgate_provider.models import Ending, SipgateToken, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.tokens import background, clients, database, rows, sealing
+from sipgate_provider.tokens import clients, rows, sealing
 
 logger = logging.getLogger(__name__)
 ENDINGS = metrics.counter(

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator
 
 from sipgate_provider import conf
-from sipgate_provider.tokens.background import after_fork
+from sipgate_provider.background import after_fork
 
 try:
     import fcntl

@@ -38,20 +38,11 @@ from pathlib import Path
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import background, database, errors
 from sipgate_provider.models import SipgateToken, State, Version
 from sipgate_provider.remote import line, oauth
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.tokens import (
-    background,
-    clients,
-    database,
-    endings,
-    journal,
-    lease,
-    rows,
-    sealing,
-)
+from sipgate_provider.tokens import clients, endings, journal, lease, rows, sealing
 from sipgate_provider.tokens.attempt import Attempt
 from sipgate_provider.tokens.decide import FOUND_HERE, Outcome, outcome_of
 from sipgate_provider.tokens.lock import Busy, lock

@@ -21,11 +21,11 @@ from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from sipgate_provider import errors
+from sipgate_provider import database, errors
 from sipgate_provider.models import Reason, SipgateToken, State, Version
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.tokens import clients, database, sealing
+from sipgate_provider.tokens import clients, sealing
 
 ASSUMED_LIFETIME = timedelta(seconds=300)
 """Assumed life of an access token whose ``expires_in`` is missing or odd."""

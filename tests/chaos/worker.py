@@ -25,6 +25,8 @@ from typing import Any
 import django
 import time_machine
 
+from sipgate_provider import background
+
 django.setup()
 
 from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after the set-up
@@ -272,7 +274,7 @@ def main() -> None:
         {"prepare": lambda: prepare(told["answers"]), "recover": recover, "verify": verify}[
             told["do"]
         ]()
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import background, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
 from sipgate_provider.ops.findings import Severity
@@ -56,7 +56,7 @@ class TestEnding:
         connection = connect(server, browser)
         for other in (browser, new_browser()):
             connect(server, other)
-        assert tokens.errands.wait_idle(60)
+        assert background.errands.wait_idle(60)
         assert Ending.objects.count() == 0
         assert tokens.refresh(connection, by="test").number == 4
 
@@ -163,7 +163,7 @@ def connect(server: AuthorizationServer, browser: Browser, **changes: str | None
 
 def disconnect(connection: SocialAccount) -> None:
     connection.delete()
-    assert tokens.errands.wait_idle(60)
+    assert background.errands.wait_idle(60)
 
 
 def nowhere() -> str:

@@ -23,7 +23,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import background
 from sipgate_provider.admin import ClientForm
 from sipgate_provider.models import (
     Ending,
@@ -269,7 +269,7 @@ class TestDeletion:
             deleted = choose(boss, "delete_selected", connection.pk, post="yes")
         assert deleted.status_code == 302
         assert SipgateToken.objects.count() == 0
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert browser.asked("revoke") == 1
         if what == "connection":
             assert TokenEvent.objects.filter(kind="admin", actor="boss").exists()

@@ -11,7 +11,7 @@ from django.db.backends.utils import CursorWrapper
 from django.test import Client
 from django.urls import include, path
 
-from sipgate_provider import tokens
+from sipgate_provider import background
 from tests.journey import HOST, Browser
 
 urlpatterns = [
@@ -43,7 +43,7 @@ def test_queries_of_a_callback(browser, statements, monkeypatch):
     beside = len(statements)
     for _ in range(2):
         callback = browser.consent(browser.start())
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         statements.clear()
         assert browser.site.get(callback).status_code == 302
     assert len(statements) <= beside + 12, "\n".join(statements)
@@ -78,7 +78,7 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def asked(browser: Browser) -> int:
     """Return how many requests sipgate has had of the site."""
-    tokens.errands.wait_idle(10)
+    background.errands.wait_idle(10)
     return sum(
         number
         for name, number in browser.sandbox.control.state().items()

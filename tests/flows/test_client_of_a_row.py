@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialApp
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.processes import run_program
 
@@ -29,7 +29,7 @@ class TestSeveralClients:
 
     def test_access_is_ended_by_the_rows_own(self, connect, rotator, several):
         connect(client_id=THERE).delete()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert rotator.counts()["revoke"] == 1
 
     def test_which_one_is_meant_without_a_site_is_asked_with_a_cure(self, connect, several):

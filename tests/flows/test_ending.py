@@ -12,7 +12,7 @@ from django.contrib.auth import get_user_model
 from django.db import transaction
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import background, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive
 from sipgate_provider.remote.oauth import Tokens
@@ -182,7 +182,7 @@ def other_connection() -> SocialAccount:
 
 def disconnect(connection: SocialAccount) -> None:
     connection.delete()
-    assert tokens.errands.wait_idle(10)
+    assert background.errands.wait_idle(10)
 
 
 def disconnected_while_sipgate_is_away(browser: Browser) -> None:
@@ -190,7 +190,7 @@ def disconnected_while_sipgate_is_away(browser: Browser) -> None:
     for place in ("revoke", "logout"):
         browser.sandbox.control.fault("unavailable", on=place)
     SocialAccount.objects.all().delete()
-    assert tokens.errands.wait_idle(10)
+    assert background.errands.wait_idle(10)
     assert Ending.objects.get().last_error_code == "503"
 
 

@@ -8,9 +8,9 @@ import time
 import pytest
 from django.utils import timezone
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
-from sipgate_provider.tokens import access, background, journal, rows
+from sipgate_provider.tokens import access, journal, rows
 from tests.conftest import issued, wait_for
 from tests.flows.conftest import OTHER_KEY, go_back, waiting
 
@@ -31,7 +31,7 @@ class TestRecovery:
         waiting(connect(age=400), rotator)
         monkeypatch.setattr(access, "_has_begun", False)  # as in a process that has just started
         tokens.token(connect())
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert tokens.journal_waiting() == 0
 
     def test_a_newer_consent_is_not_overwritten(self, connect, rotator):
@@ -47,7 +47,7 @@ class TestRecovery:
         path = waiting(connection, rotator)
         newest = rotator.counts()["revoke"]
         assert tokens.end(connection, by="olga")
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert rotator.counts()["revoke"] == newest + 1
         assert tokens.recover() == 0
         assert tokens.load(connection.pk).sealed == ""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import background, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.tokens import endings, rows, sealing
 from tests.concurrency import points
@@ -150,7 +150,7 @@ class Sealed:
         disconnected = connect()
         rotator.set(fault="503", times=1000)
         disconnected.delete()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         rotator.set(fault="", times=0)
 
     def check(self) -> None:

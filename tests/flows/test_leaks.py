@@ -25,7 +25,7 @@ from django.db import connection as database
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import SipgateToken, Version
 from sipgate_provider.remote import line, oauth
 from sipgate_provider.remote.secret import Secret
@@ -94,7 +94,7 @@ def test_nowhere(browser, secrets, caplog, settings, capfd, ask_for):
 
     # disconnect
     connection.delete()
-    tokens.errands.wait_idle(10)
+    background.errands.wait_idle(10)
 
     out = io.StringIO()
     call_command("dumpdata", stdout=out)

@@ -22,9 +22,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
-from sipgate_provider.tokens import background, clients
+from sipgate_provider.tokens import clients
 from tests.conftest import issued
 from tests.rotator import Rotator
 
@@ -60,10 +60,10 @@ class Connection(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         background.refreshes.wait_idle(10)
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         self.person.delete()
         clients.rejected_clients.clear()
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
 
     # --- what people and operators do
 
@@ -74,14 +74,14 @@ class Connection(RuleBasedStateMachine):
                 user=self.person, provider="sipgate", uid="1000000w0"
             )
         tokens.store(self.connection, issued(self.rotator))
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         self.held = GOOD
 
     @precondition(lambda self: self.connection)
     @rule()
     def disconnect(self) -> None:
         self.connection.delete()  # type: ignore[union-attr]  # see the precondition
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         self.connection, self.held, self.number = None, ENDED, 0
 
     @precondition(lambda self: self.connection)
@@ -142,7 +142,7 @@ class Connection(RuleBasedStateMachine):
         except errors.SipgateError as error:
             outcome = type(error).__name__
         background.refreshes.wait_idle(20)
-        tokens.errands.wait_idle(20)
+        background.errands.wait_idle(20)
         self.rotator.set(fault="", times=0)
         self._check(outcome, fault, before, refreshed=self.rotator.counts()["refresh"] > asked)
 

@@ -13,7 +13,7 @@ from django.core import mail
 from django.utils import timezone, translation
 from django.utils.formats import date_format
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.ops import keepalive, notices
 from tests.flows.conftest import addressed
@@ -103,7 +103,7 @@ class TestOperators:
         for connection in [connect(age=400) for _ in range(3)]:
             with pytest.raises(errors.Misconfigured):
                 tokens.token(connection)
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         [message] = mail.outbox
         assert message.to == ["olga@example.org"]
         assert "secret in SOCIALACCOUNT_PROVIDERS" in message.body

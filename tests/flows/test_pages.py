@@ -11,7 +11,7 @@ from allauth.usersessions.models import UserSession
 from django.contrib.auth import get_user_model
 from django.urls import get_resolver, reverse
 
-from sipgate_provider import connections, tokens
+from sipgate_provider import background, connections
 from sipgate_provider.models import Ending, Reason, SipgateToken, State, TokenEvent
 from tests.journey import text_of, visitor
 
@@ -140,11 +140,11 @@ class TestLeaving:
         browser.site.get("/account")
         pk = SocialAccount.objects.get().pk
         assert browser.site.post(f"/account/{pk}/end-access").status_code == 302
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0
         browser.site.post("/accounts/logout/")
         browser.sign_in()
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         row = SipgateToken.objects.get()
         assert (row.sealed, row.reason) == ("", Reason.ENDED_BY_USER)
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "a sign-in keeps no grant"
@@ -178,7 +178,7 @@ class TestLeaving:
         assert (response.status_code, response.headers["Location"]) == (302, "/")
         assert "Your account was deleted." in text_of(browser.site.get("/"))
         assert another_browser.site.get("/account").status_code == 302, "all sessions ended"
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         for model in (get_user_model(), SocialAccount, SipgateToken, UserSession, EmailAddress):
             assert not model.objects.exists(), model
         kinds = list(TokenEvent.objects.values_list("kind", flat=True))

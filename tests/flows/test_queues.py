@@ -13,7 +13,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.db import connections, transaction
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import database, errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.connections import views_of
 from tests.conftest import wait_for
@@ -75,7 +75,7 @@ class TestPool:
         """Two transactions have both connections: a token that one of them waits for cannot be
         refreshed."""
         connection, both_hold, over = connect(age=400), threading.Barrier(3), threading.Event()
-        tokens.release_connections()
+        database.release_connections()
 
         def use():
             with pytest.raises(errors.Misconfigured) as caught:

@@ -20,11 +20,11 @@ from django.db import OperationalError, connections, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, database, errors, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import background, clients, lease, rows
+from sipgate_provider.tokens import clients, lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
 from tests.conftest import issued, wait_for
@@ -286,7 +286,7 @@ class TestNoDatabaseConnectionIsHeld:
 
     def test_by_an_ending(self, connect, rotator, held):
         connect().delete()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert (set(held), rotator.counts()["revoke"]) == ({False}, 1)
 
     def test_by_a_mail(self, connect, held, monkeypatch):
@@ -309,7 +309,7 @@ class TestNoDatabaseConnectionIsHeld:
     def test_nor_is_one_taken_from_a_transaction(self, db):
         with transaction.atomic():
             SipgateToken.objects.exists()
-            tokens.release_connections()
+            database.release_connections()
             assert connections["default"].connection is not None
 
 

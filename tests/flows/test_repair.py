@@ -13,7 +13,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
 from django.core import mail
 
-from sipgate_provider import tokens
+from sipgate_provider import background
 from sipgate_provider.models import Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import notices
 from tests.journey import Browser, text_of
@@ -29,7 +29,7 @@ class TestWhoIsSignedIn:
         before = list(SipgateToken.objects.order_by("pk").values())
         is_of_the_wrong_account(both, press(both, action))
         assert list(SipgateToken.objects.order_by("pk").values()) == before
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         alive = both.sandbox.control.state()["sessions_alive"]
         assert alive == 2, "the living connection of the other is not ended"
 
@@ -51,7 +51,7 @@ class TestWhoIsSignedIn:
         action = actions(browser.site.get(f"/account/{end('1000000w0').pk}"))[0]
         another_browser.site = browser.site
         is_of_the_wrong_account(another_browser, press(another_browser, action))
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         assert [row.uid for row in SocialAccount.objects.all()] == ["1000000w0"]
         assert not Ending.objects.exists()
         assert browser.sandbox.control.state()["sessions_alive"] == 1
@@ -99,7 +99,7 @@ class TestWhoFollowsTheMail:
     def test_a_connection_that_is_gone_is_not_made_anew(self, browser, link, is_back):
         begun = browser.site.post(link).headers["Location"]
         SocialAccount.objects.all().delete()
-        tokens.errands.wait_idle(10)
+        background.errands.wait_idle(10)
         response = browser.site.get(browser.consent(begun) if is_back else link)
         assert response.headers["Location"] == "/accounts/login/"
         page = browser.site.get("/accounts/login/")

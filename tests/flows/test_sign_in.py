@@ -13,7 +13,7 @@ from django.contrib.auth import get_user_model
 from django.db import connections
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import background, tokens
 from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.client import TokenClient
 from sipgate_provider.models import SipgateToken, TokenEvent
@@ -78,7 +78,7 @@ class TestSignUp:
             "password2": words,
         }
         assert browser.site.post("/accounts/signup/", form).headers["Location"] == "/account"
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert "ConnectionRefusedError" in caplog.text
 
     def test_tables_of_allauth_hold_no_token_either(self, browser, settings):
@@ -123,7 +123,7 @@ class TestSignUp:
         user.emailaddress_set.create(email=user.email, verified=True, primary=True)
         assert browser.sign_in().headers["Location"] == "/account"
         assert not SocialAccount.objects.exists()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0, "what was granted is ended"
 
     def test_nothing_but_true_means_verified(self, settings, rf):
@@ -183,7 +183,7 @@ class TestSecondSignIn:
             row = SipgateToken.objects.get()
             assert (User.objects.count(), row.number) == (1, number)
             assert row.consent != first.consent
-            assert tokens.errands.wait_idle(10)
+            assert background.errands.wait_idle(10)
             assert not {"revoke", "logout"} & set(browser.sandbox.control.state())
             assert one.site.get("/account.json").json()["connections"][0]["fresh"]
 
@@ -234,7 +234,7 @@ class TestClosedSignUp:
         answer = browser.sign_in()
         assert "account/signup_closed.html" in [one.name for one in answer.templates]
         assert not User.objects.exists()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert browser.sandbox.control.state()["sessions_alive"] == 0
 
     def test_a_known_user_signs_in(self, local):
@@ -261,7 +261,7 @@ class TestConnect:
         local.sign_in(process="connect")
         local.site.post("/accounts/3rdparty/", {"account": SocialAccount.objects.get().pk})
         assert not SipgateToken.objects.exists()
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert local.asked("revoke") == 1
         kinds = TokenEvent.objects.order_by("id").values_list("kind", flat=True)
         assert [*kinds] == ["connected", "disconnected", "ending"]

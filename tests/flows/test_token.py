@@ -10,9 +10,9 @@ from allauth.socialaccount.models import SocialAccount
 from django.db import connections, transaction
 from django.utils import timezone
 
-from sipgate_provider import errors, tokens
+from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State
-from sipgate_provider.tokens import background, rows
+from sipgate_provider.tokens import rows
 from tests.conftest import issued, wait_for
 from tests.rotator import Rotator
 
@@ -124,7 +124,7 @@ class TestDuringARefresh:
         assert background.refreshes.wait_idle(10)
         assert tokens.token(connection).value == new.access_token
         # Tokens that come too late are left alone: what ends them may end the new ones too.
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert (rotator.counts()["revoke_asked"], rotator.counts()["logout_asked"]) == (0, 0)
         assert not Ending.objects.exists()
 
@@ -136,7 +136,7 @@ class TestDuringARefresh:
         answer_late(connection)
         (connection if what == "connection" else connection.user).delete()
         assert background.refreshes.wait_idle(10)
-        assert tokens.errands.wait_idle(10)
+        assert background.errands.wait_idle(10)
         assert not SipgateToken.objects.exists()
         assert rotator.counts()["revoke"] == 2, "what was stored, and what came back"
 

@@ -11,7 +11,7 @@ from django.contrib.auth import get_user_model
 from django.core import mail
 from django.test import Client
 
-from sipgate_provider import tokens
+from sipgate_provider import background
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.ops import notices
 from tests.flows.conftest import AskFor
@@ -84,7 +84,7 @@ def reset_password(address: str) -> Client:
     """Ask for a new password as the owner of ``address``, and sign in with it if a mail came."""
     client = Client(headers={"host": HOST})
     assert client.post("/accounts/password/reset/", {"email": address}).status_code == 302
-    assert tokens.errands.wait_idle(10)
+    assert background.errands.wait_idle(10)
     mails = "".join(message.body for message in mail.outbox)
     links = re.findall(r"http://localhost:8080(/accounts/password/reset/key/\S+)", mails)
     if links:

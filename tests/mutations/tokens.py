@@ -144,7 +144,7 @@ RULES = [
     ),
     Rule(
         "a process that is about to end sends",
-        {"tokens.background.check_not_ending": answers()},
+        {"background.check_not_ending": answers()},
         f"{REFRESH} {BACKGROUND} {QUEUES}",
     ),
     Rule(
@@ -154,13 +154,13 @@ RULES = [
     ),
     Rule(
         "a database connection is held while sipgate is asked",
-        {"tokens.database.release_connections": answers()},
+        {"database.release_connections": answers()},
         REFRESH,
         postgresql=True,
     ),
     Rule(
         "a caller that holds SQLite's lock waits for itself",
-        {"tokens.database.caller_holds_lock": answers(False)},
+        {"database.caller_holds_lock": answers(False)},
         TOKEN,
     ),
     # --- the refresh: what came of it
@@ -264,7 +264,7 @@ RULES = [
     ),
     Rule(
         "each caller of a process refreshes",
-        {"tokens.background.Queue.submit_once": under_a_new_key},
+        {"background.Queue.submit_once": under_a_new_key},
         BACKGROUND,
     ),
     # --- the ending

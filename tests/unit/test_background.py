@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sipgate_provider import errors
-from sipgate_provider.tokens import background
-from sipgate_provider.tokens.background import Queue
+from sipgate_provider import background, errors
+from sipgate_provider.background import Queue
 from tests.processes import run_program
 
 
@@ -103,7 +102,7 @@ FORKS = """
 import os, sys, threading
 import django
 django.setup()
-from sipgate_provider.tokens import background
+from sipgate_provider import background
 go_on = threading.Event()
 background.refreshes.submit_once("key", lambda: go_on.wait(20))
 child = os.fork()
@@ -118,7 +117,7 @@ PROCESS = """
 import os, signal, sys, threading, time
 import django
 django.setup()
-from sipgate_provider.tokens import background
+from sipgate_provider import background
 {first}
 def work(number):
     os.write(1, b"begun\\n")

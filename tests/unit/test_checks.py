@@ -8,7 +8,7 @@ from django.core import checks
 from django.db import connections
 from django.test import override_settings
 
-from sipgate_provider import tokens
+from sipgate_provider import database
 
 
 def test_nothing_is_wrong_with_the_settings_of_the_tests():
@@ -58,7 +58,7 @@ def test_a_cache_that_each_process_has_for_itself_keeps_no_sessions():
 
 
 def test_options_of_sqlite(monkeypatch):
-    alias = tokens.using()
+    alias = database.using()
     connection = connections[alias]
     monkeypatch.setattr(connection, "vendor", "sqlite")
     for change, name in (({"OPTIONS": {}}, "W031"), ({"ATOMIC_REQUESTS": True}, "W032")):

@@ -38,7 +38,7 @@ from allauth.socialaccount.models import SocialAccount
 database.creation.create_test_db(verbosity=0)
 call_command("check")
 assert Client(HTTP_HOST="localhost:8080").get("/").status_code == 200
-from sipgate_provider import tokens
+from sipgate_provider import background, tokens
 from sipgate_provider.remote import oauth
 from tests.rotator import Rotator
 
@@ -54,7 +54,7 @@ with Rotator.running() as server, override_settings(
     assert len(list(pathlib.Path(sys.argv[1]).glob("*/*.sealed"))) == 1
     assert (tokens.recover(), tokens.reseal().left) == (0, 0)
     connection.delete()
-    assert tokens.errands.wait_idle(10)
+    assert background.errands.wait_idle(10)
     assert server.counts()["revoke"] == 1
 print("works")
 """

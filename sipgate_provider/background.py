@@ -20,8 +20,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from sipgate_provider import errors
-from sipgate_provider.tokens import database
+from sipgate_provider import database, errors
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
