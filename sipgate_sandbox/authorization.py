@@ -66,10 +66,6 @@ def authorize(request: HttpRequest) -> HttpResponse:
         code_challenge=get("code_challenge", ""),
         nonce=get("nonce", ""),
     )
-    if get("response_type") != "code":
-        return asked.error("unsupported_response_type", "Only response_type=code is supported")
-    if get("code_challenge_method", "S256") != "S256":
-        return asked.error("invalid_request", "Only S256 is supported")
     if not set(asked.scopes) <= client.scopes & set(SCOPES):
         return asked.error("invalid_scope", f"Invalid scopes: {' '.join(asked.scopes)}")
     return (_answered if request.method == "POST" else _opened)(request, asked)

@@ -70,7 +70,7 @@ class BrowserSession(models.Model):
         """End the session, and with it the ordinary grants of every application."""
         BrowserSession.objects.filter(pk=self.pk).update(alive=False)
 
-    def end_without_grants(self) -> None:
+    def end_if_unused(self) -> None:
         """End the session if no application uses it any more."""
         if not Grant.objects.filter(session=self, offline=False, alive=True).exists():
             self.end()

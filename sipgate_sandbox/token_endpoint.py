@@ -11,10 +11,11 @@ from functools import wraps
 from urllib.parse import unquote
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
 from . import counters, realm, tokens
-from .models import Consent, Credential, Grant
+from .models import Consent, Credential
 from .realm import Client
 
 ONE_AT_A_TIME = threading.Lock()
@@ -72,20 +73,16 @@ def _basic(header: str) -> tuple[str, str]:
     return unquote(client_id), unquote(secret)
 
 
-def token(request: HttpRequest) -> HttpResponse:
-    """The token endpoint: codes and refreshes."""
-    counters.add("refresh" if request.POST.get("grant_type") == "refresh_token" else "token")
-    response = _token(request)
-    response.headers["Cache-Control"] = "no-store"
-    return response
-
-
+@never_cache
 @for_clients
-def _token(request: HttpRequest, client: Client) -> HttpResponse:
+def token(request: HttpRequest, client: Client) -> HttpResponse:
+    """Exchange a code for tokens, or a refresh token for new ones."""
     kind = request.POST.get("grant_type", "")
     if kind == "authorization_code":
+        counters.add("token")
         return _exchange(request, client)
     if kind == "refresh_token":
+        counters.add("refresh")
         return _refresh(request, client)
     raise Rejected("unsupported_grant_type", "Unsupported grant_type")
 
@@ -98,12 +95,12 @@ def _exchange(request: HttpRequest, client: Client) -> HttpResponse:
         code.grant.end()
         raise Rejected("invalid_grant", "Code not valid")
     code.spend()  # whatever the answer is
-    if problem := _problem_of_code(request, code):
+    if problem := _problem_of_code(code, request):
         raise Rejected("invalid_grant", problem)
-    return _issued(code.grant, client)
+    return JsonResponse(tokens.issue_tokens(code.grant, code.grant.scopes))
 
 
-def _problem_of_code(request: HttpRequest, code: Credential) -> str:
+def _problem_of_code(code: Credential, request: HttpRequest) -> str:
     verifier = request.POST.get("code_verifier", "").encode()
     challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier).digest()).decode().rstrip("=")
     if code.has_expired:
@@ -121,21 +118,23 @@ def _refresh(request: HttpRequest, client: Client) -> HttpResponse:
     found = Credential.find(request.POST.get("refresh_token", ""), Credential.Kind.REFRESH)
     if found is None:
         raise Rejected("invalid_grant", "Invalid refresh token")
-    grant = found.grant
     if found.spent:
         counters.add("reuses")
     if problem := _problem_of_refresh(found, client):
         raise Rejected("invalid_grant", problem)
-    if Consent.missing(grant.session.uid, client.id, _scopes_for(grant, client)):
+    grant = found.grant
+    allowed = [scope for scope in grant.scopes if scope in client.scopes]
+    if Consent.missing(grant.session.uid, client.id, allowed):
         raise Rejected("invalid_scope", "Client no longer has requested consent from user")
     if found.spent:
         grant.end()
         raise Rejected("invalid_grant", "Maximum allowed refresh token reuse exceeded")
     found.spend()
     counters.add("rotations")
-    # sipgate says so. At Keycloak the older access token lives until it expires.
+    # sipgate says so. With Keycloak the older access token lives until it expires.
     Credential.objects.filter(grant=grant, kind=Credential.Kind.ACCESS).delete()
-    return _issued(grant, client, request.POST.get("scope", ""))
+    asked = request.POST.get("scope", "").split() or allowed
+    return JsonResponse(tokens.issue_tokens(grant, [one for one in allowed if one in asked]))
 
 
 def _problem_of_refresh(found: Credential, client: Client) -> str:
@@ -144,24 +143,11 @@ def _problem_of_refresh(found: Credential, client: Client) -> str:
         return "Invalid refresh token. Token client and authorized client don't match"
     if found.has_expired:
         return "Token is not active"
-    if not grant.offline and not grant.session.is_usable:
-        return "Session not active"
-    if not grant.alive:
-        of_client = "Session doesn't have required client"
-        return "Offline user session not found" if grant.offline else of_client
+    if not grant.is_usable:
+        return "Offline user session not found" if grant.offline else "Session not active"
     if grant.session.uid in realm.current.disabled:
         return "User disabled"
     return "Stale token" if found.is_stale else ""
-
-
-def _scopes_for(grant: Grant, client: Client, asked: str = "") -> list[str]:
-    """Return scopes that were granted, are still allowed, and were asked for (if any were)."""
-    wanted = set(asked.split()) or set(grant.scopes)
-    return [scope for scope in grant.scopes if scope in wanted & client.scopes]
-
-
-def _issued(grant: Grant, client: Client, asked: str = "") -> HttpResponse:
-    return JsonResponse(tokens.issue_tokens(grant, _scopes_for(grant, client, asked)))
 
 
 @for_clients
@@ -188,21 +174,12 @@ def revoke(request: HttpRequest, client: Client) -> HttpResponse:
     found = Credential.find(request.POST.get("token", ""), *kinds)
     if found is not None and found.grant.client_id == client.id:
         found.grant.end()
-        found.grant.session.end_without_grants()
+        found.grant.session.end_if_unused()
     return HttpResponse()
 
 
 @for_clients
 def introspect(request: HttpRequest, client: Client) -> HttpResponse:
-    """Tell whether an access token of the client is good (RFC 7662), and whose it is."""
+    """Tell whether an access token of the client is valid (RFC 7662)."""
     found = Credential.find_usable(request.POST.get("token", ""))
-    if found is None or found.grant.client_id != client.id:
-        return JsonResponse({"active": False})
-    return JsonResponse(
-        {
-            "active": True,
-            "scope": " ".join(found.scopes),
-            "client_id": client.id,
-            "username": found.grant.session.uid,
-        }
-    )
+    return JsonResponse({"active": found is not None and found.grant.client_id == client.id})
