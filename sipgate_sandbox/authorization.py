@@ -1,4 +1,4 @@
-"""What a person sees in the browser: sign-in, consent and logout, and the discovery document."""
+"""What people see in their browsers: sign-in, consent and logout. Also the server's metadata."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_POST
 
 from . import counters, realm, token_endpoint, tokens
 from .models import BrowserSession, Consent, Grant
@@ -23,7 +23,7 @@ COOKIE = "browser_session"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthorizationRequest:
-    """A request of a registered client that may be answered by a redirect."""
+    """A request of a registered client with a registered redirect URI."""
 
     client: Client
     redirect_uri: str
@@ -35,26 +35,21 @@ class AuthorizationRequest:
 
     def back(self, **answer: str) -> HttpResponse:
         """Send the browser back to the client with ``answer``."""
-        query = answer | ({"state": self.state} if self.state else {})
-        query["iss"] = settings.SANDBOX_ISSUER
+        query = {**answer, "state": self.state, "iss": settings.SANDBOX_ISSUER}
         return HttpResponseRedirect(f"{self.redirect_uri}?{urlencode(query)}")
-
-    def error(self, error: str, description: str = "") -> HttpResponse:
-        return self.back(error=error, **({"error_description": description} if description else {}))
 
     def missing_consent(self, session: BrowserSession) -> list[str]:
         return Consent.missing(session.uid, self.client.id, self.scopes)
 
 
-@require_http_methods(["GET", "POST"])
 def authorize(request: HttpRequest) -> HttpResponse:
-    """The authorization endpoint. Its pages send their forms to the address they came from."""
+    """Serve the authorization endpoint. The forms of its pages post to the address of the page."""
     counters.add("auth")
     get = request.GET.get
     client, redirect_uri = realm.current.client(get("client_id", "")), get("redirect_uri", "")
-    if client is None or redirect_uri not in settings.SANDBOX_REDIRECT_URIS:
-        # Never redirect to an address that is not registered.
-        known = settings.SANDBOX_REDIRECT_URIS
+    known = settings.SANDBOX_REDIRECT_URIS
+    if client is None or redirect_uri not in known:
+        # The server must not redirect to an address that is not registered.
         context = {"client": client, "came": redirect_uri, "known": known}
         return render(request, "sandbox/problem.html", context, status=400)
     asked = AuthorizationRequest(
@@ -66,27 +61,32 @@ def authorize(request: HttpRequest) -> HttpResponse:
         code_challenge=get("code_challenge", ""),
         nonce=get("nonce", ""),
     )
-    if not set(asked.scopes) <= client.scopes & set(SCOPES):
-        return asked.error("invalid_scope", f"Invalid scopes: {' '.join(asked.scopes)}")
-    return (_answered if request.method == "POST" else _opened)(request, asked)
+    if not client.scopes.issuperset(asked.scopes):
+        description = f"Invalid scopes: {' '.join(asked.scopes)}"
+        return asked.back(error="invalid_scope", error_description=description)
+    session = _session_of(request)
+    return _answered(request, asked, session) if request.POST else _opened(request, asked, session)
 
 
-def _opened(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse:
-    session = browser_session(request)
+def _opened(
+    request: HttpRequest, asked: AuthorizationRequest, session: BrowserSession | None
+) -> HttpResponse:
+    """Answer the request of a browser that the client has sent here."""
     if "none" in asked.prompt:
         if session is None:
-            return asked.error("login_required")
+            return asked.back(error="login_required")
         if asked.missing_consent(session):
-            return asked.error("interaction_required")
+            return asked.back(error="interaction_required")
         return _code(asked, session)
     if session is None or "login" in asked.prompt:
         return _sign_in_page(request, session)
     return _consent_or_code(request, asked, session)
 
 
-def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse:
-    """Go on after somebody has pressed a button of the sign-in or the consent page."""
-    session = browser_session(request)
+def _answered(
+    request: HttpRequest, asked: AuthorizationRequest, session: BrowserSession | None
+) -> HttpResponse:
+    """Go on after a person has pressed a button of the sign-in page or the consent page."""
     if "restart" in request.POST:
         if session is not None:
             session.end()
@@ -99,14 +99,14 @@ def _answered(request: HttpRequest, asked: AuthorizationRequest) -> HttpResponse
     if session is None:
         return _sign_in_page(request, None)
     if request.POST.get("action") != "grant":
-        return asked.error("access_denied", "User denied consent")
+        return asked.back(error="access_denied", error_description="User denied consent")
     consent, _ = Consent.objects.get_or_create(uid=session.uid, client_id=asked.client.id)
     consent.scopes = sorted({*consent.scopes, *asked.scopes})
     consent.save()
     return _code(asked, session)
 
 
-def browser_session(request: HttpRequest) -> BrowserSession | None:
+def _session_of(request: HttpRequest) -> BrowserSession | None:
     """Return the living session of this browser."""
     found = BrowserSession.objects.filter(pk=request.session.get(COOKIE, "")).first()
     if found is None or not found.is_usable or found.uid in realm.current.disabled:
@@ -158,16 +158,16 @@ def _code(asked: AuthorizationRequest, session: BrowserSession) -> HttpResponse:
 
 
 def logout(request: HttpRequest) -> HttpResponse:
-    """End a session: at once for a client's POST; a person is asked first."""
+    """End a session at once if a client posts here. Ask a person first."""
     if request.method == "POST":
         return token_endpoint.logout(request)
     return render(request, "sandbox/log_out.html", {"query": request.GET.urlencode()})
 
 
-@require_http_methods(["POST"])
+@require_POST
 def confirm_logout(request: HttpRequest) -> HttpResponse:
     """End the session of this browser, and redirect to the client if that address is registered."""
-    session = browser_session(request)
+    session = _session_of(request)
     if session is not None:
         session.end()
     back = request.GET.get("post_logout_redirect_uri", "")
@@ -184,10 +184,10 @@ def configuration(request: HttpRequest) -> HttpResponse:
     """Return the server's metadata (OpenID Connect Discovery, RFC 8414)."""
     oidc = f"{settings.SANDBOX_ISSUER}/protocol/openid-connect"
     document = {
-        "revocation_endpoint": f"{oidc}/revoke",
         "issuer": settings.SANDBOX_ISSUER,
         "authorization_endpoint": f"{oidc}/auth",
         "token_endpoint": f"{oidc}/token",
+        "revocation_endpoint": f"{oidc}/revoke",
         "introspection_endpoint": f"{oidc}/token/introspect",
         "end_session_endpoint": f"{oidc}/logout",
         "jwks_uri": f"{oidc}/certs",
