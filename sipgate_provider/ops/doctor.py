@@ -20,6 +20,7 @@ import django
 from allauth.socialaccount.models import SocialToken
 from django.conf import settings
 from django.core import checks
+from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.models import Count, Min
@@ -29,7 +30,6 @@ from django.utils import timezone
 from sipgate_provider import addresses, conf, database, errors, scopes, tokens
 from sipgate_provider.models import OFFLINE_ACCESS, Ending, Reason, SipgateToken, State
 from sipgate_provider.ops import keepalive
-from sipgate_provider.ops.findings import Finding, error, ok, warning
 from sipgate_provider.remote import questions, session
 from sipgate_provider.remote.questions import Reply, Verdict
 
@@ -74,7 +74,7 @@ JUDGEMENTS = {
 }
 
 
-def diagnose(*, offline: bool = False) -> list[Finding]:
+def diagnose(*, offline: bool = False) -> list[CheckMessage]:
     """Examine everything and return the findings; ``offline``: without asking sipgate."""
     found = [*_versions(), *_system_checks(), *_client(), *_database()]
     return found if offline else [*found, *_sipgate()]
@@ -83,18 +83,18 @@ def diagnose(*, offline: bool = False) -> list[Finding]:
 # --- this site ----------------------------------------------------------------------------------
 
 
-def _versions() -> Iterator[Finding]:
+def _versions() -> Iterator[CheckMessage]:
     ours = session.user_agent().replace("/", " ")
     known = {"Django": django.__version__, "allauth": allauth.__version__}
     words = ", ".join(f"{name} {version}" for name, version in known.items())
-    yield ok("versions", f"{ours}, {words}, Python {platform.python_version()}")
+    yield checks.Info(f"{ours}, {words}, Python {platform.python_version()}", id="versions")
     for name, version in known.items():
         if ".".join(version.split(".")[:2]) not in TESTED[name]:
             lines = ", ".join(TESTED[name])
-            yield ok(
-                "versions.untested",
+            yield checks.Info(
                 f"{name} {version} is untested; the tests run with {lines}.",
                 "Report what does not work.",
+                id="versions.untested",
             )
 
 
@@ -104,41 +104,36 @@ def is_deployed() -> bool:
     return not addresses.is_loopback(host) if host else not settings.DEBUG
 
 
-def _system_checks() -> Iterator[Finding]:
+def _system_checks() -> list[CheckMessage]:
     # Without the databases, which Django 6.1 would ask while it checks the models.
     messages = checks.run_checks(include_deployment_checks=is_deployed(), databases=[])
     with suppress(DatabaseError):  # a database that does not answer has a finding of its own
         messages += checks.run_checks(tags=[checks.Tags.database], databases=list(connections))
-    found = [one for one in messages if not one.is_silenced() and one.level >= checks.WARNING]
-    for message in found:
-        make = error if message.level >= checks.ERROR else warning
-        cure = " ".join(str(message.hint or "See the documentation of this check.").split())
-        yield make(message.id or "django", " ".join(str(message.msg).split()), cure)
-    if not found:
-        yield ok("checks", "The system checks found nothing.")
+    found = [one for one in messages if one.level >= checks.WARNING and not one.is_silenced()]
+    return found or [checks.Info("The system checks found nothing.", id="checks")]
 
 
-def _client() -> Iterator[Finding]:
+def _client() -> Iterator[CheckMessage]:
     try:
         client = tokens.client()
     except DatabaseError:
         return  # the database has a finding of its own
     except errors.Misconfigured as problem:
-        yield error(
-            "client",
+        yield checks.Error(
             problem.message,
             "Copy Id and Secret from sipgate's console. Of several clients, delete the other rows "
             "(Social applications in the admin), or give each row its site and set SITE_ID.",
+            id="client",
         )
         return
     if client.client_id and client.client_secret:
-        yield ok("client", f"This site's client is {client.client_id}.")
+        yield checks.Info(f"This site's client is {client.client_id}.", id="client")
     else:
         empty = errors.CLIENT_SECRET if client.client_id else errors.CLIENT_ID
-        yield error("client", f"{empty} is empty.", "Copy it from sipgate's console.")
+        yield checks.Error(f"{empty} is empty.", "Copy it from sipgate's console.", id="client")
 
 
-def _database() -> list[Finding]:
+def _database() -> list[CheckMessage]:
     """Examine the database and its rows. Each query is quick, or has an index."""
     try:
         known = counts()
@@ -146,8 +141,8 @@ def _database() -> list[Finding]:
     except DatabaseError as failure:
         problem = f"The database does not answer as it should ({type(failure).__name__})."
         cure = "Check DATABASES, and that the database runs; then run manage.py migrate."
-        return [error("database", problem, cure)]
-    return [ok("database", f"{connections[database.using()].vendor} answers."), *found]
+        return [checks.Error(problem, cure, id="database")]
+    return [checks.Info(f"{connections[database.using()].vendor} answers.", id="database"), *found]
 
 
 def counts() -> dict[str, Any]:
@@ -175,7 +170,7 @@ def counts() -> dict[str, Any]:
     }
 
 
-def _keys() -> Iterator[Finding]:
+def _keys() -> Iterator[CheckMessage]:
     try:
         ring = tokens.key_ids()
     except errors.Misconfigured:
@@ -183,68 +178,68 @@ def _keys() -> Iterator[Finding]:
     known = tokens.status()
     if known.keys_missing:
         number = sum(known.keys[key] for key in known.keys_missing)
-        yield error(
-            "keys.lost",
-            f"{number} sealed values need keys that are not in SIPGATE_TOKEN_KEYS: "
-            f"{', '.join(known.keys_missing)}.",
+        yield checks.Error(
+            f"Not in SIPGATE_TOKEN_KEYS: {', '.join(known.keys_missing)}. Sealed values that need "
+            f"these keys: {number}.",
             "Add these keys again after the first one, then run manage.py sipgate_reseal.",
+            id="keys.lost",
         )
     elif old := sum(number for key, number in known.keys.items() if key != ring[0]):
         remark = "Run manage.py sipgate_reseal before you remove it."
-        yield ok("keys", f"{old} values are sealed with an old key.", remark)
+        yield checks.Info(f"Values that are sealed with an old key: {old}.", remark, id="keys")
     else:
-        yield ok("keys", f"{len(ring)} {'key' if len(ring) == 1 else 'keys'}; the first seals all.")
+        yield checks.Info(f"Keys: {len(ring)}; the first seals all.", id="keys")
 
 
-def _connections(known: dict[str, Any]) -> Iterator[Finding]:
+def _connections(known: dict[str, Any]) -> Iterator[CheckMessage]:
     states, since = known["states"], known["failing_since"]
     numbers = [f"{number} {State(state).label}" for state, number in states.items() if number]
     numbers += [f"{number} because {Reason(why).label}" for why, number in known["reasons"].items()]
-    yield ok("connections", f"{known['connections']} connections: {'; '.join(numbers) or 'none'}.")
-    if states[State.MISCONFIGURED]:
-        yield error(
-            "connections.misconfigured",
-            f"{states[State.MISCONFIGURED]} connections need a correct client or a missing key.",
+    yield checks.Info(f"Connections: {'; '.join(numbers) or 'none'}.", id="connections")
+    if wrong := states[State.MISCONFIGURED]:
+        yield checks.Error(
+            f"Connections that need a correct client or a missing key: {wrong}.",
             "Correct the client's id and secret, or SIPGATE_TOKEN_KEYS. Each connection recovers "
             "at its next use, or by Refresh now in the admin.",
+            id="connections.misconfigured",
         )
     if since is not None and timezone.now() - since > LONG_FAILING:
-        yield warning(
-            "connections.failing",
-            f"{states[State.FAILING]} connections are failing, the first since {when(since)}.",
+        yield checks.Warning(
+            f"Failing connections: {states[State.FAILING]}, the first since {when(since)}.",
             "See their last error in the admin. If all fail, check whether sipgate is reachable.",
+            id="connections.failing",
         )
     if known["overdue"]:
-        yield warning(
-            "connections.overdue",
-            f"Keepalive should have refreshed {known['overdue']} connections more than a day ago.",
+        yield checks.Warning(
+            f"Connections that keepalive should have refreshed a day ago: {known['overdue']}.",
             "Run manage.py sipgate_keepalive regularly.",
+            id="connections.overdue",
         )
     if known["journal_waiting"]:
-        yield warning(
-            "journal",
-            f"The journal holds {known['journal_waiting']} tokens that the database may not have.",
+        yield checks.Warning(
+            f"Tokens in the journal that the database may not have: {known['journal_waiting']}.",
             "Run manage.py sipgate_keepalive to store them.",
+            id="journal",
         )
 
 
-def _endings(known: dict[str, Any]) -> Iterator[Finding]:
+def _endings(known: dict[str, Any]) -> Iterator[CheckMessage]:
     since = known["endings_since"]
     if since is not None and timezone.now() - since > OLD_ENDING:
-        yield warning(
-            "endings",
-            f"{known['endings_waiting']} endings are waiting, the first since {when(since)}.",
+        yield checks.Warning(
+            f"Waiting endings: {known['endings_waiting']}, the first since {when(since)}.",
             "Run manage.py sipgate_keepalive; see their last error in the admin.",
+            id="endings",
         )
 
 
-def _clear_text() -> Iterator[Finding]:
+def _clear_text() -> Iterator[CheckMessage]:
     number = SocialToken.objects.filter(account__provider=conf.PROVIDER_ID).count()
     if number:
-        yield warning(
-            "clear_text",
-            f"{number} of allauth's SocialToken rows hold sipgate's tokens in clear text.",
+        yield checks.Warning(
+            f"Rows of allauth's SocialToken with sipgate's tokens in clear text: {number}.",
             "Turn SOCIALACCOUNT_STORE_TOKENS off and delete these rows.",
+            id="clear_text",
         )
 
 
@@ -255,7 +250,7 @@ def when(moment: datetime) -> str:
 # --- sipgate ------------------------------------------------------------------------------------
 
 
-def _sipgate() -> Iterator[Finding]:
+def _sipgate() -> Iterator[CheckMessage]:
     """Ask, without a database connection, what ``remote.questions`` can ask without a user."""
     try:
         client = tokens.client()
@@ -280,10 +275,10 @@ def _sipgate() -> Iterator[Finding]:
     yield from _judged("token", reply)
 
 
-def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
+def _judged(endpoint: str, reply: Reply) -> Iterator[CheckMessage]:
     check, name = f"sipgate.{endpoint}", f"sipgate's {endpoint} endpoint"
     if reply.verdict in {Verdict.FINE, Verdict.SCOPE}:
-        yield ok(check, f"{name} answers as it should.")
+        yield checks.Info(f"{name} answers as it should.", id=check)
         return
     facts = {
         "detail": f" ({reply.detail.rstrip('.')})" if reply.detail else "",
@@ -291,10 +286,10 @@ def _judged(endpoint: str, reply: Reply) -> Iterator[Finding]:
         "redirect_uri": conf.redirect_uri(),
     }
     found, cure = (text.format(**facts) for text in JUDGEMENTS[reply.verdict])
-    yield error(check, f"{name} {found}", cure)
+    yield checks.Error(f"{name} {found}", cure, id=check)
 
 
-def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[Finding]:
+def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[CheckMessage]:
     """Find scopes that the client may not ask for. sipgate rejects a list as a whole, so ask for
     each alone."""
     with suppress(ImproperlyConfigured):  # a system check says so
@@ -307,23 +302,23 @@ def _scopes(reply: Reply, begin: Callable[[Iterable[str]], Reply]) -> Iterator[F
         rejected = {scope for scope, answer in replies if answer.verdict is Verdict.SCOPE}
     ours = ", ".join(scope for scope in conf.scope() if scope in rejected)
     if reply.verdict is Verdict.SCOPE:
-        yield error(
-            "sipgate.scopes",
+        yield checks.Error(
             f"This client may not ask for {ours or 'these scopes together'}: every sign-in fails.",
             "Correct SIPGATE_SCOPE: https://developer.sipgate.io/rest-api/oauth2-scopes/",
+            id="sipgate.scopes",
         )
     else:
-        yield ok("sipgate.scopes", f"This client may ask for {' '.join(conf.scope())}.")
+        yield checks.Info(f"This client may ask for {' '.join(conf.scope())}.", id="sipgate.scopes")
     for scope in sorted(rejected & {*needed}):
-        yield error(
-            "sipgate.scopes.code",
+        yield checks.Error(
             f"This client may not ask for {scope}, which {', '.join(needed[scope][:3])} needs.",
             "Correct the name of the scope there, or ask sipgate to allow it for your client.",
+            id="sipgate.scopes.code",
         )
     if OFFLINE_ACCESS not in conf.scope():
         may = "may not ask" if OFFLINE_ACCESS in rejected else "may ask"
-        yield ok(
-            "sipgate.offline_access",
+        yield checks.Info(
             f"This client {may} for offline_access, without which signing out of sipgate in the "
             "browser ends a connection.",
+            id="sipgate.offline_access",
         )

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth import get_user_model
+from django.core import checks
 from django.utils import timezone
 
 from sipgate_provider import background, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken
 from sipgate_provider.ops import doctor, keepalive
-from sipgate_provider.ops.findings import Severity
 from sipgate_provider.remote import oauth, questions
 from sipgate_sandbox.scopes import SCOPES
 from tests.facts.server import ROSA, AuthorizationServer, Browser
@@ -112,11 +112,11 @@ class TestDoctor:
     @staticmethod
     def troubles() -> dict[str, str]:
         """Return what is not fine of what sipgate was asked."""
-        found = [one for one in doctor.diagnose() if one.check.startswith("sipgate.")]
-        return {one.check: one.found for one in found if one.severity is not Severity.OK}
+        found = [one for one in doctor.diagnose() if str(one.id).startswith("sipgate.")]
+        return {str(one.id): one.msg for one in found if one.level >= checks.WARNING}
 
     def test_all_is_well(self, server):
-        found = {one.check: one.found for one in doctor.diagnose()}
+        found = {one.id: one.msg for one in doctor.diagnose()}
         assert self.troubles() == {}
         assert "may ask for offline_access" in found["sipgate.offline_access"]
 
@@ -125,7 +125,7 @@ class TestDoctor:
         settings.SIPGATE_SCOPE = ["account:read", "balance:read", "contacts:read", "nonsense"]
         assert "may not ask for balance:read, nonsense:" in self.troubles()["sipgate.scopes"]
         settings.SIPGATE_SCOPE = ["account:read"]
-        found = {one.check: one.found for one in doctor.diagnose()}
+        found = {one.id: one.msg for one in doctor.diagnose()}
         assert "may not ask for offline_access" in found["sipgate.offline_access"]
 
     def test_each_wrong_setting(self, server, settings):

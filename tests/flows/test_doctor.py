@@ -13,18 +13,17 @@ from urllib.parse import urljoin
 import pytest
 from allauth.socialaccount.models import SocialAccount, SocialApp, SocialToken
 from django.contrib.auth import get_user_model
+from django.core.checks import ERROR, INFO, WARNING, CheckMessage
 from django.utils import timezone
 
 from sipgate_provider import scopes, tokens
 from sipgate_provider.models import Ending, Reason, State
 from sipgate_provider.ops import doctor
-from sipgate_provider.ops.findings import Finding, Severity
 from tests.flows.conftest import command
 from tests.processes import environment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-OK, WARNING, ERROR = Severity.OK, Severity.WARNING, Severity.ERROR
 NEW_KEY = "bmV3LW5ldy1uZXctbmV3LW5ldy1uZXctbmV3LW5ldzE="
 OIDC = "/auth/realms/third-party/protocol/openid-connect"
 
@@ -32,7 +31,7 @@ OIDC = "/auth/realms/third-party/protocol/openid-connect"
 class TestNothingWrong:
     def test_all_is_well_and_asking_changes_nothing(self, sandbox):
         assert findings() == {}
-        names = {finding.check for finding in doctor.diagnose()}
+        names = {finding.id for finding in doctor.diagnose()}
         assert {"versions", "checks", "client", "database", "keys", "connections"} <= names
         asked = {"authorization", "token", "scopes", "offline_access"}
         assert {f"sipgate.{one}" for one in asked} <= names
@@ -46,13 +45,13 @@ class TestNothingWrong:
 
     def test_without_a_redirect_uri_a_sign_in_cannot_be_tried(self, sandbox, settings):
         settings.SIPGATE_REDIRECT_URI = ""
-        names = {finding.check for finding in doctor.diagnose()}
+        names = {finding.id for finding in doctor.diagnose()}
         assert ("sipgate.token" in names, "sipgate.authorization" in names) == (True, False)
 
     def test_a_line_that_was_not_tested_is_a_remark(self, monkeypatch):
         monkeypatch.setattr("allauth.__version__", "66.1.2")
-        (found,) = (one for one in doctor.diagnose(offline=True) if "untested" in one.check)
-        assert (found.severity, found.found[:14]) == (OK, "allauth 66.1.2")
+        (found,) = (one for one in doctor.diagnose(offline=True) if one.id == "versions.untested")
+        assert (found.level, found.msg[:14]) == (INFO, "allauth 66.1.2")
 
 
 class TestWhatSipgateSays:
@@ -68,7 +67,7 @@ class TestWhatSipgateSays:
     )
     def test_the_client_is_wrong(self, sandbox, settings, client_id, secret, check, cure):
         use_client(settings, client_id, secret)
-        assert cure in findings()[f"sipgate.{check}"].cure
+        assert cure in findings()[f"sipgate.{check}"].hint
 
     @pytest.mark.parametrize(
         ("name", "value", "check", "cure"),
@@ -81,16 +80,16 @@ class TestWhatSipgateSays:
     def test_an_address_is_wrong(self, sandbox, settings, name, value, check, cure):
         setattr(settings, f"SIPGATE_{name}", urljoin(sandbox.url, value))
         [finding] = findings().values()
-        assert finding.check == f"sipgate.{check}"
-        assert cure in finding.cure
+        assert finding.id == f"sipgate.{check}"
+        assert cure in finding.hint
 
     def test_scopes_of_settings_and_code(self, sandbox, settings, monkeypatch):
         settings.SIPGATE_SCOPE = ["account:read", "nonsense:read"]
         monkeypatch.setattr(scopes, "_needed", {"odd:read": {"crm.views.calls"}})
         found = findings()
         assert [*found] == ["sipgate.scopes", "sipgate.scopes.code"]
-        assert "may not ask for nonsense:read:" in found["sipgate.scopes"].found
-        assert "odd:read, which crm.views.calls needs" in found["sipgate.scopes.code"].found
+        assert "may not ask for nonsense:read:" in found["sipgate.scopes"].msg
+        assert "odd:read, which crm.views.calls needs" in found["sipgate.scopes.code"].msg
 
     def test_an_endpoint_cannot_be_reached(self, settings):
         settings.SIPGATE_AUTH_URL = f"https://nowhere.invalid{OIDC}/auth"
@@ -100,8 +99,8 @@ class TestWhatSipgateSays:
         found = findings()
         for check in ("authorization", "token"):
             one = found[f"sipgate.{check}"]
-            assert (one.severity, "cannot be reached" in one.found) == (ERROR, True), one
-            assert "HTTPS_PROXY" in one.cure
+            assert (one.level, "cannot be reached" in one.msg) == (ERROR, True), one
+            assert "HTTPS_PROXY" in one.hint
 
 
 class TestClient:
@@ -109,12 +108,12 @@ class TestClient:
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {}}
         found = findings()
         assert [*found] == ["client"]
-        assert "No sipgate client" in found["client"].found
+        assert "No sipgate client" in found["client"].msg
 
     def test_half_of_one(self, settings):
         for client_id, secret, words in (("", "s3cr3t", "client_id in"), ("x", "", "secret in")):
             use_client(settings, client_id, secret)
-            assert findings(offline=True)["client"].found.startswith(words)
+            assert findings(offline=True)["client"].msg.startswith(words)
 
     def test_two_rows_are_named_and_one_may_be_deleted(self, settings):
         settings.SOCIALACCOUNT_PROVIDERS = {"sipgate": {}}
@@ -122,9 +121,9 @@ class TestClient:
             SocialApp.objects.create(provider="sipgate", name=name, client_id=name, secret="s3cr3t")
         (found,) = findings(offline=True).values()
         for app in SocialApp.objects.all():
-            assert f"{app.client_id} (SocialApp {app.pk})" in found.found
-        assert "delete the other rows" in found.cure
-        assert "s3cr3t" not in found.found
+            assert f"{app.client_id} (SocialApp {app.pk})" in found.msg
+        assert "delete the other rows" in found.hint
+        assert "s3cr3t" not in found.msg
         SocialApp.objects.first().delete()
         assert findings(offline=True) == {}
 
@@ -143,7 +142,7 @@ class TestConnections:
             row.update(**{"keepalive_at": now + timedelta(days=1), **usual, **change})
             found = findings(offline=True)
             assert [*found] == [check]
-            assert found[check].severity is severity
+            assert found[check].level == severity
 
     def test_what_is_no_trouble_is_counted(self, connect):
         connect(state=State.FAILING, failing_since=timezone.now())
@@ -155,7 +154,7 @@ class TestConnections:
 
     def test_tokens_that_wait_in_the_journal(self, monkeypatch):
         monkeypatch.setattr(tokens, "journal_waiting", lambda: 3)
-        assert "holds 3 tokens" in findings(offline=True)["journal"].found
+        assert "not have: 3." in findings(offline=True)["journal"].msg
         assert doctor.counts()["journal_waiting"] == 3
 
     def test_an_ending_that_waits_for_hours(self):
@@ -206,7 +205,7 @@ class TestCommand:
         assert command("sipgate_doctor", "--offline")[0] == 1
         settings.SIPGATE_API_URL = "http://api.example"
         code, text = command("sipgate_doctor", "--offline")
-        assert (code, text.splitlines()[-1]) == (2, "1 errors, 1 warnings.")
+        assert (code, text.splitlines()[-1]) == (2, "Errors: 1. Warnings: 1.")
         assert "\n        → " in text
 
     def test_as_json(self, sandbox, settings):
@@ -231,10 +230,10 @@ class TestCommand:
                     assert not [value for value in known if str(value) in shown]
 
 
-def findings(*, offline: bool = False) -> dict[str, Finding]:
+def findings(*, offline: bool = False) -> dict[str, CheckMessage]:
     """Return what is not fine, by name."""
     found = doctor.diagnose(offline=offline)
-    return {finding.check: finding for finding in found if finding.severity is not Severity.OK}
+    return {str(finding.id): finding for finding in found if finding.level >= WARNING}
 
 
 def use_client(settings: Any, client_id: str, secret: str) -> None:

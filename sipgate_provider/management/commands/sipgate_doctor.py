@@ -6,12 +6,13 @@ import json
 import sys
 from typing import Any
 
+from django.core import checks
+from django.core.checks import CheckMessage
 from django.core.management.base import BaseCommand, CommandParser
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError
 
 from sipgate_provider.ops import doctor
-from sipgate_provider.ops.findings import Finding, Severity, worst
 
 
 class Command(BaseCommand):
@@ -30,33 +31,39 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        findings = doctor.diagnose(offline=options["offline"])
-        code = int(worst(findings))
+        findings = [_as_dict(one) for one in doctor.diagnose(offline=options["offline"])]
+        severities = [finding["severity"] for finding in findings]
+        code = 2 if "error" in severities else 1 if "warning" in severities else 0
         if options["json"]:
-            shown = [finding.as_dict() for finding in findings]
-            document = {"exit_code": code, "counts": _counts(), "findings": shown}
+            document = {"exit_code": code, "counts": _counts(), "findings": findings}
             self.stdout.write(json.dumps(document, cls=DjangoJSONEncoder))
-        else:
-            self._show(findings)
+            sys.exit(code)
+        for finding in findings:
+            self._show(**finding)
+        numbers = f"Errors: {severities.count('error')}. Warnings: {severities.count('warning')}."
+        self.stdout.write(numbers if code else "All is well.")
         sys.exit(code)
 
-    def _show(self, findings: list[Finding]) -> None:
+    def _show(self, *, severity: str, found: str, cure: str, **_name: str) -> None:
         styles = {
-            Severity.OK: self.style.SUCCESS,
-            Severity.WARNING: self.style.WARNING,
-            Severity.ERROR: self.style.ERROR,
+            "ok": self.style.SUCCESS,
+            "warning": self.style.WARNING,
+            "error": self.style.ERROR,
         }
-        for finding in findings:
-            word = styles[finding.severity](f"{finding.severity.name.lower():<8}")
-            self.stdout.write(f"{word}{finding.found}")
-            if finding.cure:
-                self.stdout.write(f"        → {finding.cure}")
-        number = {one: sum(f.severity is one for f in findings) for one in Severity}
-        self.stdout.write(
-            "All is well."
-            if worst(findings) is Severity.OK
-            else f"{number[Severity.ERROR]} errors, {number[Severity.WARNING]} warnings."
-        )
+        self.stdout.write(f"{styles[severity](f'{severity:<8}')}{found}")
+        if cure:
+            self.stdout.write(f"        → {cure}")
+
+
+def _as_dict(finding: CheckMessage) -> dict[str, str]:
+    """Return a finding with its texts in one line each."""
+    is_error, is_fine = finding.level >= checks.ERROR, finding.level < checks.WARNING
+    return {
+        "check": finding.id or "",
+        "severity": "error" if is_error else "ok" if is_fine else "warning",
+        "found": " ".join(str(finding.msg).split()),
+        "cure": " ".join(str(finding.hint or "").split()),
+    }
 
 
 def _counts() -> dict[str, Any] | None:
