@@ -52,6 +52,8 @@ CLIENT_ERRORS = {
     "invalid_client": Verdict.CLIENT_ID,
     "unauthorized_client": Verdict.CLIENT_SECRET,
 }
+NOT_HERE = frozenset({*range(300, 400), 404, 405})
+"""Statuses of an address that is not the token or the authorization endpoint."""
 TIMEOUT = (10.0, 10.0)
 """Seconds to connect, and seconds of silence."""
 LONGEST_DETAIL = 200
@@ -71,12 +73,41 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) ->
     }
     # In English, because this code reads the page's text, which Keycloak translates.
     headers = {"Accept": "text/html", "Accept-Language": "en"}
-    answer = _ask("authorization", "GET", url, params=query, headers=headers)
-    if isinstance(answer, Reply):
-        return answer
+    options: dict[str, Any] = {"params": query, "headers": headers, "timeout": TIMEOUT}
+    try:
+        answer = session.send("GET", url, endpoint="authorization", **options)
+    except errors.SipgateUnavailable as error:
+        return Reply(verdict=Verdict.UNAVAILABLE, detail=error.message)
+    except errors.UnexpectedResponse as error:
+        return Reply(verdict=Verdict.ADDRESS, detail=error.message)
     if 300 <= answer.status < 400:
         return _of_redirect(urljoin(url, answer.headers.get("Location", "")), redirect_uri)
-    page = _visible_text(answer.body)
+    return _of_page(answer)
+
+
+def token(client: oauth.Client) -> Reply:
+    """Ask the token endpoint whether the client's id and secret are right."""
+    code = "a-code-that-nobody-has-issued"
+    try:
+        oauth.exchange_code(client, code=code, redirect_uri="http://localhost/", code_verifier=None)
+    except errors.TokenRejected:
+        return Reply(verdict=Verdict.FINE)
+    except errors.SipgateUnavailable as error:
+        return Reply(verdict=Verdict.UNAVAILABLE, detail=error.message)
+    except errors.SipgateError as error:
+        if error.status in NOT_HERE:
+            return Reply(verdict=Verdict.ADDRESS, detail=f"HTTP {error.status}")
+        verdict = CLIENT_ERRORS.get(str(error.code), Verdict.UNCLEAR)
+        return Reply(verdict=verdict, detail=error.code or error.message)
+    return Reply(verdict=Verdict.UNCLEAR, detail="it accepted an invented code")
+
+
+def _of_page(answer: session.Answer) -> Reply:
+    page, status = _visible_text(answer.body), f"HTTP {answer.status}"
+    if answer.status in NOT_HERE:
+        return Reply(verdict=Verdict.ADDRESS, detail=status)
+    if answer.status == 429 or answer.status >= 500:
+        return Reply(verdict=Verdict.UNAVAILABLE, detail=status)
     if answer.status == 200:
         found = next((verdict for words, verdict in PAGES.items() if words in page.lower()), None)
         return Reply(verdict=found or Verdict.FINE)  # else a login page: the server ignores prompt
@@ -84,45 +115,7 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) ->
         return Reply(verdict=Verdict.REDIRECT_URI)
     if "client" in page.lower():
         return Reply(verdict=Verdict.CLIENT_ID)
-    return Reply(verdict=Verdict.UNCLEAR, detail=page or f"HTTP {answer.status}")
-
-
-def token(client: oauth.Client) -> Reply:
-    """Ask the token endpoint whether the client's id and secret are right."""
-    form = {
-        "grant_type": "authorization_code",
-        "code": "a-code-that-nobody-has-issued",
-        "redirect_uri": "http://localhost/",
-    }
-    answer = _ask("token", "POST", client.token_url, form=oauth.authenticated(client, form))
-    if isinstance(answer, Reply):
-        return answer
-    if 300 <= answer.status < 400:
-        return Reply(verdict=Verdict.ADDRESS, detail=f"HTTP {answer.status}")
-    try:
-        told = answer.json()
-    except ValueError:
-        told = None
-    code = session.printable(str(told.get("error", "")), 80) if isinstance(told, dict) else ""
-    if code == "invalid_grant":
-        return Reply(verdict=Verdict.FINE)
-    detail = code or f"HTTP {answer.status}"
-    return Reply(verdict=CLIENT_ERRORS.get(code, Verdict.UNCLEAR), detail=detail)
-
-
-def _ask(endpoint: str, method: str, url: str, **options: Any) -> session.Answer | Reply:
-    """Return the answer, or the reply if the status says that this is not the endpoint."""
-    try:
-        answer = session.send(method, url, endpoint=endpoint, timeout=TIMEOUT, **options)
-    except errors.SipgateUnavailable as error:
-        return Reply(verdict=Verdict.UNAVAILABLE, detail=error.message)
-    except errors.UnexpectedResponse as error:
-        return Reply(verdict=Verdict.ADDRESS, detail=error.message)
-    if answer.status in {404, 405}:
-        return Reply(verdict=Verdict.ADDRESS, detail=f"HTTP {answer.status}")
-    if answer.status == 429 or answer.status >= 500:
-        return Reply(verdict=Verdict.UNAVAILABLE, detail=f"HTTP {answer.status}")
-    return answer
+    return Reply(verdict=Verdict.UNCLEAR, detail=page or status)
 
 
 def _of_redirect(target: str, redirect_uri: str) -> Reply:

@@ -72,10 +72,6 @@ class Session(requests.Session):
         for scheme in ("https://", "http://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=64))
 
-    def get_redirect_target(self, resp: requests.Response) -> None:
-        """Never follow: the caller sees the 3xx."""
-        return
-
 
 @functools.cache
 def session() -> Session:
@@ -144,7 +140,8 @@ def _answer(
     to: SupportsWrite | None,
     options: dict[str, Any],
 ) -> Answer:
-    with session().request(method, url, timeout=timeout, stream=True, **options) as response:
+    options |= {"timeout": timeout, "stream": True, "allow_redirects": False}
+    with session().request(method, url, **options) as response:
         status, headers, parts, size = response.status_code, response.headers, [], 0
         for part in response.iter_content(CHUNK):
             if to is not None and 200 <= status < 300:
