@@ -17,7 +17,6 @@ from django.conf import settings
 from django.core.exceptions import MultipleObjectsReturned, ValidationError
 from django.db import transaction
 from django.http import HttpRequest
-from django.views.decorators.debug import sensitive_variables
 
 from sipgate_provider import addresses, conf, database, errors, scopes, tokens
 from sipgate_provider.client import TokenClient
@@ -40,18 +39,6 @@ class SipgateOAuth2Client(OAuth2Client):
     def get_access_token(self, code: str, *_args: Any, **_kwargs: Any) -> Any:
         """Reject a code that did not come to our callback, which checks state and issuer."""
         raise ValidationError(ELSEWHERE)
-
-    @sensitive_variables("code", "verifier")
-    def exchange(self, code: str, verifier: str | None) -> oauth.Tokens:
-        """Exchange the code; raises as ``oauth.exchange_code``."""
-        client = oauth.Client(
-            client_id=self.consumer_key,
-            client_secret=self.consumer_secret,
-            token_url=self.access_token_url,
-        )
-        return oauth.exchange_code(
-            client, code=code, redirect_uri=self.callback_url, code_verifier=verifier
-        )
 
 
 class SipgateOAuth2Adapter(OAuth2Adapter):
@@ -112,7 +99,14 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             verifier = tokens.open_text(pkce_code_verifier, place=VERIFIER)
         database.release_connections()
         self.did_fetch_access_token = True
-        return client.exchange(self.code, verifier)
+        return oauth.exchange_code(
+            oauth.Client(
+                client_id=app.client_id, client_secret=app.secret, token_url=conf.token_url()
+            ),
+            code=self.code,
+            redirect_uri=client.callback_url,
+            code_verifier=verifier,
+        )
 
     def parse_token(self, data: Any) -> SocialToken:
         """Return allauth's token value, which holds the sealed answer of sipgate."""
@@ -140,7 +134,6 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         self.to_the_end.enter_context(_all_or_nothing(request))
         return login
 
-    @sensitive_variables("grant")
     def identity(self, grant: oauth.Tokens) -> dict[str, Any]:
         """Return sipgate's identity resource, and what else sipgate says about the user.
 
@@ -210,22 +203,16 @@ def opened(text: str) -> oauth.Tokens:
     return oauth.Tokens.from_text(tokens.open_text(text, place=PENDING))
 
 
-class WrongIssuer(errors.Misconfigured):
-    """The callback names another authorization server. ``description`` shows both on the page."""
-
-    def __init__(self, named: str, expected: str) -> None:
-        named = printable(named, 300)
-        derived = expected == addresses.issuer_from(conf.auth_url())
-        setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
-        self.description = f"iss={named} ≠ {expected}"
-        text = f"The callback's iss is {named!r}, not {expected!r}, which follows from {setting}."
-        super().__init__(text, setting=setting, endpoint="callback", code="iss")
-
-
 def _check_issuer(named: str) -> None:
+    """Raise ``errors.Misconfigured`` if the callback names another authorization server."""
     expected = conf.issuer()
-    if named and expected and named != expected:
-        raise WrongIssuer(named, expected)
+    if not named or not expected or named == expected:
+        return
+    derived = expected == addresses.issuer_from(conf.auth_url())
+    setting = "SIPGATE_AUTH_URL" if derived else "SIPGATE_ISSUER"
+    named = printable(named, 300)
+    text = f"The callback's iss is {named!r}, not {expected!r}, which follows from {setting}."
+    raise errors.Misconfigured(text, setting=setting, endpoint="callback", code="iss")
 
 
 def _uid(account: SocialAccount) -> str:

@@ -18,8 +18,8 @@ from django.utils import timezone
 
 from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
+from sipgate_provider.remote import oauth
 from sipgate_provider.remote.oauth import Tokens
-from sipgate_provider.sign_in import oauth
 from sipgate_provider.tokens import journal
 from tests.conftest import issued
 from tests.journey import Browser
@@ -132,14 +132,14 @@ def secrets(monkeypatch: pytest.MonkeyPatch, settings: Any) -> Secrets:
         return made
 
     monkeypatch.setattr(Tokens, "parse", classmethod(parse))
-    real_exchange = oauth.SipgateOAuth2Client.exchange
+    real_exchange = oauth.exchange_code
 
-    def exchange(self: Any, code: str, verifier: str) -> Any:
-        found.learn("code", code)
-        found.learn("verifier", verifier)
-        found.learn("client secret", self.consumer_secret)
-        return real_exchange(self, code, verifier)
+    def exchange(client: oauth.Client, **of_the_callback: Any) -> Tokens:
+        found.learn("code", of_the_callback["code"])
+        found.learn("verifier", of_the_callback["code_verifier"])
+        found.learn("client secret", client.client_secret)
+        return real_exchange(client, **of_the_callback)
 
-    monkeypatch.setattr(oauth.SipgateOAuth2Client, "exchange", exchange)
+    monkeypatch.setattr(oauth, "exchange_code", exchange)
     found.learn("key", settings.SIPGATE_TOKEN_KEYS[0])
     return found

@@ -59,10 +59,10 @@ class TestCallback:
         forged = re.sub(r"iss=[^&]*", "iss=https://evil.example/auth<b>", callback)
         page = failed(browser.site.get(forged), "misconfigured")
         expected = browser.sandbox.oidc_url.partition("/protocol/")[0]
-        for text in (page, caplog.text):
-            for part in ("https://evil.example/auth", expected, "SIPGATE_AUTH_URL"):
-                assert part in text
-        assert "<b>" not in page
+        assert "check SIPGATE_AUTH_URL." in page
+        for part in ("https://evil.example/auth", expected, "SIPGATE_AUTH_URL"):
+            assert part in caplog.text
+        assert "evil" not in page
         assert browser.asked("token") == 0
         settings.SIPGATE_ISSUER = "https://login.example.org/realm"
         page = failed(browser.site.get(browser.consent(browser.start())), "misconfigured")
