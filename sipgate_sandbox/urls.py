@@ -5,13 +5,13 @@ from __future__ import annotations
 from django.conf import settings
 from django.urls import include, path
 
-from . import authorization, operations, orders, pages, token_endpoint
+from . import authorization, control_api, operations, pages, token_endpoint
 
 OIDC = f"{settings.SANDBOX_REALM}/protocol/openid-connect"
 
 urlpatterns = [
     path("", pages.start),
-    path("_sandbox/<name>", orders.order),
+    path("_sandbox/<name>", control_api.order),
     path(f"{OIDC}/auth", authorization.authorize),
     path(f"{OIDC}/token", token_endpoint.token),
     path(f"{OIDC}/token/introspect", token_endpoint.introspect),
