@@ -1,4 +1,4 @@
-"""A local stand-in for sipgate: authorization server and REST API, with people for unusual cases.
+"""A local stand-in for sipgate's authorization server and REST API, with people for odd cases.
 
-It is a process with settings, a database and cookies of its own.
+It is a Django project of its own, with its own process, settings, database and cookies.
 """

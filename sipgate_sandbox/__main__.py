@@ -1,4 +1,4 @@
-"""``python -m sipgate_sandbox``: serves the sandbox, or steers one that is running."""
+"""``python -m sipgate_sandbox``: serves the sandbox, or steers a running one."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from .faults import KNOWN, PLACES
 
 
 class Server(ThreadedWSGIServer):
-    """``runserver``'s."""
+    """The server of ``runserver``, for tests that connect many times at once."""
 
     request_queue_size = 512
 
 
 class Handler(WSGIRequestHandler):
-    disable_nagle_algorithm = True  # or the body of an answer waits 40 ms for the client's ACK
+    disable_nagle_algorithm = True  # else each body waits 40 ms for the client's ACK
 
     def log_message(self, *_args: object) -> None:
         """Print no line for each request."""
 
 
 def main() -> None:
-    """Run one command. The exit code is 1 if that is not possible, 2 for wrong arguments."""
+    """Run one command. The exit code is 1 after a failure, 2 for wrong arguments."""
     options = _parser().parse_args()
     if options.command == "serve":
         serve(options)
@@ -47,27 +47,27 @@ def _parser() -> argparse.ArgumentParser:
         "--port",
         type=int,
         default=os.environ.get("SANDBOX_PORT") or "8081",
-        help="of the sandbox; by default SANDBOX_PORT, or 8081",
+        help="the sandbox's port; the default is SANDBOX_PORT, or 8081",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("serve", parents=[port], help="serve this machine until stopped")
-    one.add_argument("--database", type=Path, help="SQLite file; by default sandbox.sqlite3 here")
+    one = commands.add_parser("serve", parents=[port], help="serve on this machine until stopped")
+    one.add_argument("--database", type=Path, help="SQLite file; the default is sandbox.sqlite3")
     one.add_argument(
         "--redirect-uri",
         action="append",
-        help="where sites may be called back; by default http://localhost:8080/oauth",
+        help="callback of a site, may be repeated; the default is http://localhost:8080/oauth",
     )
     fault = commands.add_parser("fault", parents=[port], help="switch a fault on")
     fault.add_argument("fault", choices=KNOWN)
-    fault.add_argument("--on", choices=PLACES, default="all")
-    fault.add_argument("--times", type=int, default=1, help="0: until cleared")
-    fault.add_argument("--value", type=json.loads, help='of change: fields, as in {"scope": "all"}')
+    fault.add_argument("--on", choices=PLACES, default="all", help="the requests it strikes")
+    fault.add_argument("--times", type=int, default=1, help="how many; 0: all until cleared")
+    fault.add_argument("--value", type=json.loads, help='for change: fields, as {"scope": "all"}')
     commands.add_parser("clear", parents=[port], help="switch all faults off")
     return parser
 
 
 def steer(options: argparse.Namespace) -> None:
-    """Switch a fault on, or all faults off, at the sandbox that is running."""
+    """Switch a fault on, or all faults off, in the running sandbox."""
     control = SandboxControl(f"http://localhost:{options.port}")
     try:
         if options.command == "clear":

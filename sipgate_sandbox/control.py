@@ -10,15 +10,15 @@ import requests
 class SandboxControl:
     """The control API of the sandbox at ``url``.
 
-    Every call raises ``ValueError`` with the sandbox's sentence if the sandbox rejects it, and
-    ``requests.RequestException`` if no sandbox answers.
+    Every method raises ``ValueError`` with the sandbox's sentence if the sandbox rejects the call,
+    and ``requests.RequestException`` if no sandbox answers.
     """
 
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
 
     def state(self) -> dict[str, Any]:
-        """Return counters, ``sessions_alive`` and armed ``faults``."""
+        """Return the counters, ``sessions_alive``, and the armed ``faults``."""
         return self._order("state")
 
     def fault(
@@ -30,15 +30,19 @@ class SandboxControl:
         seconds: float = 5.0,
         value: dict[str, Any] | None = None,
     ) -> None:
-        """Arm a fault for the next ``times`` matching requests (None: until cleared)."""
+        """Arm a fault for the next ``times`` requests to ``on``; ``None``: until ``clear``.
+
+        ``seconds`` is how long ``slow`` waits, and what ``too-many`` sends as ``Retry-After``.
+        ``value`` has the fields for ``change``.
+        """
         self._order("faults", fault=fault, on=on, times=times, seconds=seconds, value=value)
 
     def clear(self) -> None:
-        """End all faults."""
+        """Switch all faults off."""
         self._order("clear")
 
     def reset(self) -> None:
-        """Make everything as new: sessions, consents, realm, history, faults and counters."""
+        """Restore the sandbox as it was when new: no session, no consent, no fault, no counter."""
         self._order("reset")
 
     def expire_access(self, uid: str = "") -> None:
@@ -50,10 +54,11 @@ class SandboxControl:
         self._order("kill-session", uid=uid)
 
     def withdraw_consent(self, uid: str) -> None:
+        """Withdraw a person's consent to the site's client."""
         self._order("withdraw-consent", uid=uid)
 
     def change_realm(self, **values: Any) -> None:
-        """Change lifetimes and switches, by the names of the fields of ``realm.Realm``."""
+        """Change fields of ``realm.Realm``."""
         self._order("realm", **values)
 
     def _order(self, name: str, **arguments: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""The control API: tests and the start page switch faults, end sessions and change lifetimes here.
+"""The control API: here tests and the start page switch faults on, end sessions and so on.
 
-The counterpart of ``control.SandboxControl``: an order's name in the path, its arguments as JSON or
+The counterpart of ``control.SandboxControl``. The path names an order; its arguments are JSON or a
 form.
 """
 
@@ -17,11 +17,12 @@ from django.views.decorators.http import require_POST
 
 from . import counters, faults, realm, telephony
 from .models import BrowserSession, Consent, Credential, Grant
+from .people import BY_UID
 
 
 @require_POST
 def order(request: HttpRequest, name: str) -> HttpResponse:
-    """Carry an order out, and answer with what it returns; a wrong one is a 400 and a sentence."""
+    """Carry out an order and return its answer. A wrong order gets 400 and a sentence."""
     is_form = request.content_type == "application/x-www-form-urlencoded"
     try:
         arguments = request.POST.dict() if is_form else json.loads(request.body or "{}")
@@ -32,7 +33,7 @@ def order(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def state() -> dict[str, Any]:
-    """Return counters, the number of living sessions, and the armed faults."""
+    """Return the counters, the number of living sessions, and the armed faults."""
     alive = BrowserSession.objects.filter(alive=True).count()
     shown = {"reuses": 0, "rotations": 0, **dict(sorted(counters.counts.items()))}
     return shown | {"sessions_alive": alive, "faults": faults.armed()}
@@ -47,24 +48,25 @@ def reset() -> None:
 
 def expire_access(uid: str = "") -> None:
     """Let the access tokens of one person, or of all, expire."""
-    found = Credential.objects.filter(kind=Credential.Kind.ACCESS)
-    (found.filter(grant__session__uid=uid) if uid else found).update(expires_at=timezone.now())
+    tokens = Credential.objects.filter(kind=Credential.Kind.ACCESS)
+    tokens.filter(grant__session__uid__in=_people(uid)).update(expires_at=timezone.now())
 
 
 def kill_session(uid: str = "") -> None:
-    """End all sessions and grants of one person, or of all, as an administrator can."""
-    grants, sessions = Grant.objects.all(), BrowserSession.objects.all()
-    if uid:
-        grants, sessions = grants.filter(session__uid=uid), sessions.filter(uid=uid)
-    grants.update(alive=False)
-    sessions.update(alive=False)
+    """End the sessions and grants of one person, or of all, as an administrator can."""
+    Grant.objects.filter(session__uid__in=_people(uid)).update(alive=False)
+    BrowserSession.objects.filter(uid__in=_people(uid)).update(alive=False)
 
 
 def withdraw_consent(uid: str) -> None:
-    """Withdraw a person's consent to our client."""
+    """Withdraw a person's consent to the site's client."""
     ours = settings.SANDBOX_CLIENT_ID
     Consent.objects.filter(client_id=ours, uid=uid).delete()
     Grant.objects.filter(client_id=ours, session__uid=uid).update(alive=False)
+
+
+def _people(uid: str) -> list[str]:
+    return [uid] if uid else list(BY_UID)
 
 
 ORDERS: dict[str, Callable[..., dict[str, Any] | None]] = {

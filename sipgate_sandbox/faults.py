@@ -1,7 +1,7 @@
-"""Faults that can be switched on: what goes wrong, at which endpoint, and how often.
+"""Faults to switch on: what goes wrong, where, and how often.
 
 A fault is armed for a place (``token``, ``refresh``, ``account`` …) and strikes the next requests
-to it.
+there.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ ANSWERS: dict[str, tuple[int, str]] = {
     ),
     "malformed-json": (200, '{"access_token": "abc'),
 }
-"""Status and body that the sandbox sends instead of doing what it was asked."""
+"""Status and body of the answer that the sandbox sends without doing anything."""
 
 KNOWN = (
     *ANSWERS,
     "slow",  # the right answer, after seconds
     "lose-answer",  # the sandbox does its work (the token is spent!), but a gateway answers 504
-    "change",  # a JSON object as answer has the fields of value instead of its own
+    "change",  # the right answer, with the fields in value instead of its own
 )
 
 
@@ -61,16 +61,16 @@ class Fault:
     fault: str
     on: str = "all"
     times: int | None = 1
-    """None, 0 or empty: until it is cleared."""
+    """``None``, 0 or empty: until somebody clears it."""
     seconds: float = 5.0
     value: dict[str, Any] = field(default_factory=dict)
     fired: int = 0
 
     def __post_init__(self) -> None:
         if self.fault not in KNOWN:
-            raise ValueError(f"Unknown fault. Known are: {', '.join(KNOWN)}.")
+            raise ValueError(f"Unknown fault. The faults are: {', '.join(KNOWN)}.")
         if self.on not in PLACES:
-            raise ValueError(f"Unknown place. Known are: {', '.join(PLACES)}.")
+            raise ValueError(f"Unknown place. The places are: {', '.join(PLACES)}.")
         self.times, self.seconds = int(self.times or 0) or None, float(self.seconds)
         self.value = dict(self.value or {})
 
@@ -80,7 +80,7 @@ _armed: list[Fault] = []
 
 
 def arm(**order: Any) -> None:
-    """Arm a ``Fault`` for the next matching requests; a wrong one is a ``ValueError``."""
+    """Arm a ``Fault``. Unknown values raise ``ValueError`` or ``TypeError``."""
     fault = Fault(**order)
     with _lock:
         _armed.append(fault)

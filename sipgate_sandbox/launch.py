@@ -1,6 +1,6 @@
-"""Starts a sandbox as a process of its own and signs people in there, for tests.
+"""For tests: starts a sandbox in a separate process, and signs people in there.
 
-Needs no Django, only requests.
+Needs requests, but not Django.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class Running:
 
 @contextmanager
 def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """Run a sandbox on a free port, with a database of its own, until the block ends.
+    """Run a sandbox on a free port, with a new database, until the block ends.
 
-    ``arguments`` are those of ``python -m sipgate_sandbox serve``, ``variables`` are added to its
-    environment. Raises ``RuntimeError`` if it does not start.
+    ``arguments`` are those of ``python -m sipgate_sandbox serve``; its environment has
+    ``variables`` as well. Raises ``RuntimeError`` if the sandbox does not start.
     """
     command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port=0"]
     with (
@@ -63,7 +63,7 @@ def launch(*arguments: str, variables: Mapping[str, str] | None = None) -> Itera
 def sign_in(
     session: requests.Session, authorize_url: str, *, person: str = "1000000w0", allow: bool = True
 ) -> str:
-    """Sign in and answer the consent as a browser would; return the address that leads back."""
+    """Sign in and answer the consent page as in a browser; return the address of the callback."""
     response = session.get(authorize_url, allow_redirects=False)
     while True:
         if location := response.headers.get("Location"):
@@ -80,6 +80,6 @@ def sign_in(
             form = {"restart": "1"}
         else:
             raise RuntimeError(
-                f"The sandbox shows a page that is no form (HTTP {response.status_code})."
+                f"The sandbox shows a page without a form (HTTP {response.status_code})."
             )
         response = session.post(response.url, data=form, allow_redirects=False)

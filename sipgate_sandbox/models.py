@@ -17,7 +17,7 @@ def digest(value: str) -> str:
 
 
 class Consent(models.Model):
-    """A person has allowed a client these scopes and is not asked for them again."""
+    """A person has allowed a client these scopes. The server does not ask for them again."""
 
     uid = models.CharField(max_length=40)
     client_id = models.CharField(max_length=100)
@@ -35,7 +35,7 @@ class Consent(models.Model):
 
     @classmethod
     def missing(cls, uid: str, client_id: str, scopes: list[str]) -> list[str]:
-        """Return those of ``scopes`` that a person still has to allow."""
+        """Return those of ``scopes`` that the person has yet to allow."""
         if not realm.current.consent_required:
             return []
         consent = cls.objects.filter(uid=uid, client_id=client_id).first()
@@ -43,7 +43,7 @@ class Consent(models.Model):
 
 
 class BrowserSession(models.Model):
-    """A person who is signed in with one browser. The grants of all applications end with it."""
+    """One person, signed in with one browser. The grants of all applications end with it."""
 
     id = models.CharField(primary_key=True, max_length=40)
     uid = models.CharField(max_length=40)
@@ -96,7 +96,7 @@ class Grant(models.Model):
         return self.alive and (self.offline or self.session.is_usable)
 
     def end(self) -> None:
-        """End this grant with all its client has in the session. An offline grant ends alone."""
+        """End this grant and all else its client has in the session; an offline grant, alone."""
         same = (
             {"pk": self.pk}
             if self.offline
@@ -106,7 +106,7 @@ class Grant(models.Model):
 
 
 class Credential(models.Model):
-    """The hash of a code or token that was issued."""
+    """The hash of a code or a token that the server has issued."""
 
     class Kind(models.TextChoices):
         CODE = "code"
@@ -130,7 +130,7 @@ class Credential(models.Model):
 
     @property
     def is_stale(self) -> bool:
-        """Tell whether it was issued before the realm's *not before*."""
+        """Tell whether the server issued it before the realm's ``not_before``."""
         return self.issued_at.timestamp() < realm.current.not_before
 
     @classmethod
@@ -140,7 +140,7 @@ class Credential(models.Model):
 
     @classmethod
     def find_usable(cls, access_token: str) -> Credential | None:
-        """Return an access token that is good now."""
+        """Return an access token that is valid now."""
         found = cls.find(access_token, cls.Kind.ACCESS)
         if found is None or found.has_expired or found.is_stale or not found.grant.is_usable:
             return None

@@ -1,4 +1,4 @@
-"""The sandbox's start page, and who may press its buttons."""
+"""The start page of the sandbox, and a check of who presses its buttons."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ HAPPENINGS = (
     ("The new tokens are lost on the way", "lose-answer", "refresh"),
     ("sipgate rejects a refresh", "invalid-grant", "refresh"),
     ("sipgate does not accept your site's client secret", "unauthorized-client", "refresh"),
-    ("sipgate does not allow something", "forbidden", "api"),
+    ("sipgate does not allow a request", "forbidden", "api"),
     ("sipgate's answer makes no sense", "malformed-json", "api"),
 )
-"""What a person can let happen: in words, as a fault, and where."""
+"""What a person can make happen: in words, the fault, and its place."""
 
 
 def reject_other_origins(
     get_response: Callable[[HttpRequest], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Let no page of another origin change anything: the browser that shows it is on this machine.
+    """Reject what pages of other origins send: their browser is on this machine and reaches us.
 
-    ``get_host`` rejects names that are not ours, which a page can point here (DNS rebinding).
+    ``get_host`` rejects foreign host names, because a page can make its own name point to this
+    machine (DNS rebinding).
     """
 
     def guarded(request: HttpRequest) -> HttpResponse:

@@ -128,7 +128,7 @@ def of_body(request: HttpRequest, required: str, optional: str) -> dict[str, Any
 def _check_names(sent: Mapping[str, Any], known: str) -> None:
     if unknown := sorted(set(sent) - set(known.split())):
         names = ", ".join(known.split()) or "none"
-        raise BadRequest(f"{', '.join(unknown)} is not known here. Known are: {names}.")
+        raise BadRequest(f"Unknown here: {', '.join(unknown)}. Known: {names}.")
 
 
 def _check(name: str, rule: Rule, value: Any) -> None:

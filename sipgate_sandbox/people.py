@@ -1,4 +1,4 @@
-"""The people of the sandbox. All are invented, and each stands for a case of real accounts."""
+"""The people of the sandbox. All are invented; each stands for a kind of real account."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Person:
-    """One sipgate login. ``account`` is the answer of ``/account``, word for word."""
+    """One sipgate login. ``account`` is what ``/account`` answers, word for word."""
 
     uid: str
     """``masterSipId`` and ``sub`` of the REST API."""
@@ -29,7 +29,7 @@ class Person:
 
     @property
     def sub(self) -> str:
-        """Repeats in every company."""
+        """The id within the company. Other companies have the same ids."""
         return self.uid.removeprefix(self.master_sip_id)
 
     @property

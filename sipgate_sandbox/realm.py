@@ -29,7 +29,7 @@ ANOTHER_CLIENT = Client(
     secret="other-secret",  # noqa: S106  # a sandbox
     name="Another application",
 )
-"""People use more applications than the site that is developed with the sandbox."""
+"""The people also use this application, not only the site."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class Realm:
     """The server rejects tokens issued before this moment (seconds since 1970)."""
     consent_required: bool = True
     disabled: list[str] = field(default_factory=list)
-    """Ids of people who may not sign in, and whose tokens the server rejects."""
+    """Ids of people who may not sign in. The server rejects their tokens."""
     client_secret: str = field(default=settings.SANDBOX_CLIENT_SECRET, repr=False)
     client_scopes: list[str] = field(default_factory=lambda: list(SCOPES))
     client_enabled: bool = True
@@ -60,7 +60,7 @@ current = Realm()
 
 
 def change(**values: Any) -> None:
-    """Change fields of the realm by their names; an unknown one raises ``TypeError``."""
+    """Change fields of the realm. An unknown name raises ``TypeError``."""
     global current
     current = replace(current, **values)
 

@@ -1,4 +1,4 @@
-"""Settings of the sandbox. ``__main__`` sets the ``SANDBOX_*`` variables that arguments name."""
+"""Settings of the sandbox. ``__main__`` puts its arguments into the ``SANDBOX_*`` variables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SANDBOX_REDIRECT_URIS = (_get("SANDBOX_REDIRECT_URIS") or "http://localhost:8080
 SANDBOX_CLIENT_ID = _get("SANDBOX_CLIENT_ID") or "1000000-1-sandbox:third-party"
 SANDBOX_CLIENT_SECRET = _get("SANDBOX_CLIENT_SECRET") or "sandbox-secret"
 SANDBOX_INTROSPECT_URL = _get("SANDBOX_INTROSPECT_URL") or ""
-"""Where another server tells whose a token is; the REST API then accepts that server's tokens."""
+"""Where another server tells whose a token is. The REST API then accepts its tokens."""
 
 SECRET_KEY = "sandbox: nothing here is secret"  # noqa: S105  # invented people, no network
 ALLOWED_HOSTS = ["localhost", "127.0.0.1"]

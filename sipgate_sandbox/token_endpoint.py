@@ -19,13 +19,13 @@ from .models import Consent, Credential
 from .realm import Client
 
 ONE_AT_A_TIME = threading.Lock()
-"""One thread at a time rotates tokens. The sandbox is one process, so this makes it strict."""
+"""Of several refreshes at once, one wins. The sandbox is one process, so a lock is enough."""
 
 INVALID_CLIENT = "Invalid client or Invalid client credentials"
 
 
 class Rejected(Exception):
-    """The request is answered with an error as RFC 6749 §5.2 describes it."""
+    """Makes ``for_clients`` answer with an error as RFC 6749 §5.2 describes it."""
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(error)
@@ -36,7 +36,7 @@ class Rejected(Exception):
 def for_clients(
     view: Callable[[HttpRequest, Client], HttpResponse],
 ) -> Callable[[HttpRequest], HttpResponse]:
-    """Pass ``view`` the authenticated client of a POST, and answer what it rejects."""
+    """Authenticate the client of a POST for ``view``, and answer if it raises ``Rejected``."""
 
     @require_POST
     @wraps(view)
@@ -64,7 +64,7 @@ def _authenticated_client(request: HttpRequest) -> Client:
 
 
 def _basic(header: str) -> tuple[str, str]:
-    """Return id and secret of HTTP Basic. Both are percent-encoded: the first colon ends the id."""
+    """Return the id and secret of HTTP Basic, which are percent-encoded: ids contain colons."""
     try:
         decoded = base64.b64decode(header.removeprefix("Basic "), validate=True).decode()
     except (binascii.Error, UnicodeDecodeError):
@@ -168,7 +168,7 @@ def logout(request: HttpRequest, client: Client) -> HttpResponse:
 
 @for_clients
 def revoke(request: HttpRequest, client: Client) -> HttpResponse:
-    """End the client's grants in the browser session of a token (RFC 7009), not other clients'."""
+    """End what the client has in the browser session of a token (RFC 7009)."""
     counters.add("revoke")
     kinds = Credential.Kind.REFRESH, Credential.Kind.ACCESS
     found = Credential.find(request.POST.get("token", ""), *kinds)

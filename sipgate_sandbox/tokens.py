@@ -1,4 +1,4 @@
-"""Issues codes and tokens in Keycloak's form."""
+"""Issues codes, and tokens in the form that Keycloak gives them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .people import Person
 
 CODE_LIFETIME = 60
 KEY_ID = secrets.token_hex(16)
-_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)  # as new at each start
+_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)  # new at each start
 
 
 def key_set() -> dict[str, Any]:
@@ -36,7 +36,7 @@ def issue_code(grant: Grant) -> str:
 
 
 def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
-    """Return an answer of the token endpoint: new tokens whose access token has ``scopes``."""
+    """Issue tokens for ``scopes``; return the answer of the token endpoint."""
     session, person = grant.session, grant.session.person
     access_seconds, refresh_seconds = _lifetimes(grant)
     issued = int(timezone.now().timestamp())
@@ -78,7 +78,10 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
 
 
 def _lifetimes(grant: Grant) -> tuple[int, int]:
-    """Return how long (seconds) both tokens live: no longer than the session, unless offline."""
+    """Return the lifetimes of access and refresh token, in seconds.
+
+    Neither outlives the session. An offline refresh token does not end.
+    """
     access, refresh = realm.current.access_lifetime, realm.current.refresh_lifetime
     if grant.offline:
         return access, 0
@@ -98,7 +101,7 @@ def _keep(value: str, kind: Credential.Kind, grant: Grant, scopes: list[str], se
 
 
 def _claims_of(person: Person, scopes: list[str]) -> dict[str, Any]:
-    """Return the OpenID Connect claims about a person for a client with ``scopes``."""
+    """Return what OpenID Connect tells a client with ``scopes`` about a person."""
     claims: dict[str, Any] = {"sub": person.keycloak_sub, "preferred_username": person.uid}
     if "email" in scopes and person.email:
         claims |= {"email": person.email, "email_verified": person.email_verified}
