@@ -63,7 +63,7 @@ test-newest: $(VENV)/.dev  ## the suite's core with the newest Python at hand, a
 test-oldest: $(VENV)/.dev  ## the same with the oldest releases that the app supports
 	@$(BIN)/python -m tests.package.versions oldest $(T)
 
-# W=… chooses some of the rules: make mutate W=journal
+# W=… chooses some of the rules, or those of one test file: make mutate W=journal
 W ?=
 mutate: $(VENV)/.dev  ## break what the rules of tests/mutations name, one after the other: the tests must notice (W=word for some)
 	@$(BIN)/python -m tests.mutate $(W)

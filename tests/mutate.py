@@ -1,11 +1,11 @@
 """Breaks one thing after another, and looks whether the tests notice: ``make mutate``.
 
-``tests.mutations`` has the rules. First their tests must pass with nothing broken. Words as
-arguments choose the rules that contain one of them.
+``tests.mutations`` has the rules. First their tests must pass with nothing broken.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -60,10 +60,28 @@ def is_noticed(rule: Rule) -> bool:
     return noticed
 
 
-def main(words: list[str]) -> int:
+def chosen_rules(arguments: list[str]) -> list[Rule]:
+    parser = argparse.ArgumentParser("python -m tests.mutate", description=__doc__)
+    parser.add_argument("word", nargs="*", help="only rules that say this, or name such a test")
+    parser.add_argument("--list", action="store_true", help="show the rules, and break nothing")
+    options = parser.parse_args(arguments)
+    chosen = [
+        rule
+        for rule in rules()
+        if not options.word or any(word in f"{rule.says} {rule.tests}" for word in options.word)
+    ]
+    if options.list:
+        print("\n".join(f"{rule.says}\n    {rule.tests}" for rule in chosen))
+        parser.exit()
+    if not chosen:
+        parser.error("no rule has this word")
+    return chosen
+
+
+def main(arguments: list[str]) -> int:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
     django.setup()
-    chosen = [rule for rule in rules() if not words or any(word in rule.says for word in words)]
+    chosen = chosen_rules(arguments)
     began = time.monotonic()
     tests = sorted({test for rule in chosen for test in rule.tests.split()})
     code, told = run(tests, "-n", str(AT_ONCE))
