@@ -29,7 +29,6 @@ from tests.journey import Browser
 from tests.keycloak import server as keycloak_server
 from tests.keycloak.server import Keycloak
 from tests.rotator import Rotator
-from tests.waiting import wait_for as wait_for
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import BinaryIO
 from urllib.parse import parse_qs
 
 Answer = Callable[["Asked"], bool]
@@ -100,16 +101,16 @@ class RawServer:
             connection.close()
 
 
-def _read(reader: object, connection: socket.socket, number: int) -> Asked | None:
-    line = reader.readline()  # type: ignore[attr-defined]  # a buffered reader
+def _read(reader: BinaryIO, connection: socket.socket, number: int) -> Asked | None:
+    line = reader.readline()
     if not line:
         return None
     method, path, _ = line.decode("latin-1").split(" ", 2)
     headers = {}
-    while (line := reader.readline().decode("latin-1").strip()) != "":  # type: ignore[attr-defined]  # a buffered reader
+    while (line := reader.readline().decode("latin-1").strip()) != "":
         name, _, value = line.partition(":")
         headers[name.lower()] = value.strip()
-    body = reader.read(int(headers.get("content-length", 0)))  # type: ignore[attr-defined]  # a buffered reader
+    body = reader.read(int(headers.get("content-length", 0)))
     return Asked(number, method, path, headers, body, connection)
 
 

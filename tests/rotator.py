@@ -271,7 +271,7 @@ class Rotator:
 
     def issue(self, number: int = 1, *, family: str = "") -> list[dict[str, Any]]:
         """Return new grants; of one browser session at the server (``session_state``), if ``family`` names one."""
-        return self.control(issue=number, family=family)  # type: ignore[no-any-return]
+        return self.control(issue=number, family=family)
 
     def counts(self) -> dict[str, int]:
         return defaultdict(int, self.control())

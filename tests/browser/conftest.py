@@ -42,7 +42,7 @@ def visit(chromium: Browser, project: Stand, request: pytest.FixtureRequest) -> 
     ) -> Visitor:
         context = chromium.new_context(
             locale=language,
-            viewport=PHONE if phone else DESKTOP,  # type: ignore[arg-type]  # a plain dict will do
+            viewport=PHONE if phone else DESKTOP,
             color_scheme="dark" if dark else "light",
             **options,
         )

@@ -73,16 +73,6 @@ def go_back(values: dict[str, Any]) -> None:
     SipgateToken.objects.update(expires_at=timezone.now() - timedelta(seconds=100))
 
 
-def age(seconds: float) -> None:
-    """Let all tokens be older by some seconds."""
-    for row in SipgateToken.objects.all():
-        moments = {name: getattr(row, name) - timedelta(seconds=seconds) for name in AGING}
-        SipgateToken.objects.filter(pk=row.pk).update(**moments)
-
-
-AGING = ("issued_at", "expires_at")
-
-
 def addressed(connection: SocialAccount, address: str = "", **extra: str) -> SocialAccount:
     """Give the connection's user a verified address."""
     address = address or f"user{connection.pk}@example.org"

@@ -108,7 +108,7 @@ class TestReading:
             with pytest.raises(ValueError, match=r"CALLS|IN|time zone"):
                 client.history(**wrong)
         with pytest.raises(TypeError, match="typs"):
-            client.history(typs=["CALL"])  # type: ignore[call-arg]  # the mistake
+            client.history(typs=["CALL"])  # the mistake
         assert browser.asked("GET v2/history") == 0
 
     def test_pages_are_asked_for_when_they_are_needed(self, client, browser):
@@ -207,8 +207,13 @@ class TestTrouble:
     def test_no_report_of_an_error_holds_a_token(self, client, sandbox, secrets):
         """What Django mails or shows of an exception: text, local variables, chained causes."""
         secrets.learn("access token", tokens.token(client.connection).value)
-        for ask in (client.account, lambda: client.download("/documents/a.pdf", FullDisk())):
-            sandbox.control.fault("malformed-json", on="account", times=None)
+        for fault, ask in (
+            ("malformed-json", client.account),
+            ("lose-answer", client.account),
+            ("unavailable", lambda: client.download("/documents/a.pdf", FullDisk())),
+        ):
+            sandbox.control.clear()
+            sandbox.control.fault(fault, on="account", times=None)
             with pytest.raises((errors.SipgateError, BrokenPipeError)) as caught:
                 ask()
             report = ExceptionReporter(None, caught.type, caught.value, caught.tb)

@@ -22,7 +22,7 @@ from django.db import connections
 from django.http import HttpResponse
 
 from sipgate_provider.models import Reason, SipgateToken, State
-from tests.flows.conftest import age
+from tests.conftest import make_stale
 from tests.journey import HOST, Browser, asked_for, go_through, press
 from tests.sample_site import SMS, company
 
@@ -129,7 +129,7 @@ class TestNeedsSignIn:
 
     def test_session_that_turns_out_to_be_over(self, signed_in):
         signed_in.sandbox.control.kill_session()
-        age(400)
+        make_stale()
         assert sent_to(signed_in.site.get("/company"))["path"] == CONNECT["path"]
         assert sent_to(get_async(signed_in, "/company-async"))["path"] == CONNECT["path"]
 
@@ -250,7 +250,7 @@ class TestTransactions:
 
     @pytest.mark.parametrize("path", ["/company", "/never-atomic"])
     def test_ending_token_is_refreshed_before_the_transaction(self, signed_in, atomic, path):
-        age(400)
+        make_stale()
         response = signed_in.site.get(path)
         assert response.status_code == 200
         assert signed_in.asked("refresh") == 1

@@ -11,8 +11,9 @@ from django.utils import timezone
 from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.tokens import access, journal, rows
-from tests.conftest import issued, wait_for
+from tests.conftest import issued
 from tests.flows.conftest import OTHER_KEY, go_back, waiting
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folder")]
 

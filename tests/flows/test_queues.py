@@ -16,7 +16,7 @@ from django.db import connections, transaction
 from sipgate_provider import database, errors, tokens
 from sipgate_provider.client import SipgateClient, in_thread
 from sipgate_provider.connections import views_of
-from tests.conftest import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -27,8 +27,9 @@ from sipgate_provider.ops import notices
 from sipgate_provider.tokens import clients, lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
-from tests.conftest import issued, wait_for
+from tests.conftest import issued
 from tests.named import replace
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("folder")]
 

@@ -25,7 +25,7 @@ from sipgate_provider.decorators import sipgate_required
 from sipgate_provider.models import SipgateToken, State
 from sipgate_provider.rest_framework import exception_handler, sipgate_connection
 from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
-from tests.flows.conftest import age
+from tests.conftest import make_stale
 from tests.journey import HOST, Browser, asked_for
 from tests.sample_site import SMS
 
@@ -63,10 +63,10 @@ def test_what_is_missing_is_told_and_asked_for(program, browser):
 
 
 def test_an_ending_token_is_refreshed_before_the_view(program, browser):
-    age(400)
+    make_stale()
     assert program.get("/company", headers=BEARER).status_code == 200
     assert browser.asked("refresh") == 1
-    age(400)
+    make_stale()
     browser.sandbox.control.kill_session()
     is_problem(program.get("/company", headers=BEARER), 403, "needs_sign_in")
 

@@ -13,8 +13,9 @@ from django.utils import timezone
 from sipgate_provider import background, errors, tokens
 from sipgate_provider.models import Ending, Reason, SipgateToken, State
 from sipgate_provider.tokens import rows
-from tests.conftest import issued, wait_for
+from tests.conftest import issued
 from tests.rotator import Rotator
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

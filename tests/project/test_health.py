@@ -27,7 +27,7 @@ def test_ready_means_that_the_database_answers_and_is_migrated(monkeypatch):
 
 @pytest.mark.django_db
 def test_probes_ask_by_address_over_plain_http_and_are_cached_by_nobody(settings):
-    settings.SECURE_SSL_REDIRECT = True  # type: ignore[attr-defined]  # pytest-django's fixture
+    settings.SECURE_SSL_REDIRECT = True
     for path in PATHS:
         for host in ("10.1.2.3:8000", "probe.invalid"):
             answer = Client().get(path, headers={"host": host})

@@ -190,7 +190,7 @@ def visit(browser: Browser, settings: Any, monkeypatch: pytest.MonkeyPatch) -> C
         from sipgate_project.urls import urlpatterns
 
         urls = types.ModuleType("sample_urls")
-        urls.urlpatterns = [*urlpatterns, path("sample", view)]  # type: ignore[attr-defined]  # made here
+        urls.urlpatterns = [*urlpatterns, path("sample", view)]
         monkeypatch.setitem(sys.modules, "sample_urls", urls)
         settings.ROOT_URLCONF = "sample_urls"
         answer = browser.site.get("/sample")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
-import logging
 import socket
 import ssl
-import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.views.debug import ExceptionReporter
 
 from sipgate_provider import errors
 from sipgate_provider.remote import session
-from sipgate_provider.remote.secret import Secret
 from tests.processes import run_program
 from tests.raw_server import cut, drip, message, of_json, serving, silent, whole
 
@@ -201,21 +197,6 @@ sys.exit(code)
         ("/child", 2),
         ("/parent", 1),
     ]
-
-
-def test_no_report_of_an_error_holds_the_token(caplog):
-    caplog.set_level(logging.INFO)
-    answers = {**CUT, **SLOW, "too large": whole(body=b"x" * (session.LONGEST_BODY + 1))}
-    for name, answer in answers.items():
-        with serving(answer) as server:
-            headers: dict[str, str] = {"Authorization": Secret(f"Bearer {SECRET}")}
-            with pytest.raises(errors.SipgateError) as caught:
-                send("GET", server.url, headers=headers, timeout=IMPATIENT)
-        error = caught.value
-        report = ExceptionReporter(None, type(error), error, error.__traceback__)
-        shown = report.get_traceback_html() + "".join(traceback.format_exception(error))
-        assert "remote/session.py" in shown, name
-        assert SECRET not in shown + caplog.text, name
 
 
 def test_retry_after():
