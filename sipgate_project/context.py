@@ -12,7 +12,7 @@ from sipgate_provider.connections import needing_sign_in
 
 from . import people
 
-TOLD_ANYWAY = frozenset({"account", "connection", "home", "sipgate_login", "sipgate_callback"})
+TOLD_ANYWAY = frozenset({"account", "connection", "sipgate_login", "sipgate_callback"})
 """Pages that show every connection with its state, or concern a sign-in: they need no banner."""
 
 

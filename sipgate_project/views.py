@@ -75,13 +75,9 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
 
 @require_safe
 def home(request: HttpRequest) -> HttpResponse:
-    if not request.user.is_authenticated:
-        return render(request, "pages/home.html")
-    context = {
-        "views": views_of(request.user, ask=False),
-        "greeting_name": people.greeting_name(request.user),
-    }
-    return render(request, "pages/home.html", context)
+    if request.user.is_authenticated:
+        return redirect("account")
+    return render(request, "pages/home.html")
 
 
 @require_safe
@@ -93,8 +89,10 @@ def account(request: HttpRequest) -> HttpResponse:
         view.problem = _problem_of(request, view)
         if refreshed and refreshed["connection"] == view.connection.pk:
             view.refreshed = refreshed
-    context = {"views": views, **_reachable(request.user)}
-    return render(request, "pages/account.html", context)
+    greeting = {"greeting_name": people.greeting_name(request.user)}
+    return render(
+        request, "pages/account.html", {"views": views, **greeting, **_reachable(request.user)}
+    )
 
 
 def _problem_of(request: HttpRequest, view: ConnectionView) -> problems.Problem | None:

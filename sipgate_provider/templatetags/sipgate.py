@@ -93,6 +93,7 @@ def sipgate_sign_in_url(
     scopes: str | Iterable[str] = (),
     process: str = "",
     connection: SocialAccount | None = None,
+    another: bool = False,
 ) -> str:
     """Return the address of the sign-in: POST starts it, GET asks first.
 
@@ -102,6 +103,7 @@ def sipgate_sign_in_url(
         process: allauth's; by default ``connect`` for a signed-in user and ``login`` for others.
         connection: which one to repair or widen; if somebody else signs in at sipgate, nothing
             changes. With ``scopes``, by default the user's oldest.
+        another: first show the page that says how to use another sipgate account.
     """
     request: HttpRequest | None = context.get("request")
     if request is None:
@@ -119,6 +121,7 @@ def sipgate_sign_in_url(
         process=process or ("connect" if _is_signed_in(request) else "login"),
         wish=wish,
         repairs=connection.pk if connection else None,
+        another="1" if another else "",
     )
 
 

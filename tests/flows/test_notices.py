@@ -116,7 +116,7 @@ class TestBanner:
         browser.sandbox.control.kill_session()
         with pytest.raises(errors.NeedsSignIn):
             tokens.refresh(connection)
-        for path in ("/", "/accounts/email/?x=1"):
+        for path in ("/accounts/settings/", "/accounts/email/?x=1"):
             page = browser.site.get(path).content.decode()
             assert page.count("sipgate needs you to sign in again") == 1, path
         [action] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)

@@ -21,11 +21,12 @@ class TestNames:
         ask_for("account:read", "users:read")
         page = text_of(browser.site.get(browser.sign_in().headers["Location"]))
         assert "You are signed in as Rosa Gärtner." in page
-        assert "Hello, Rosa" in text_of(browser.site.get("/"))
+        assert browser.site.get("/").headers["Location"] == "/account"
+        assert "Hello, Rosa" in text_of(browser.site.get("/account"))
 
     def test_a_made_up_user_name_is_shown_to_nobody(self, browser):
         first = browser.sign_in().headers["Location"]
-        others = ("/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/settings/")
+        others = ("/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/settings/")
         for path in (first, *others):
             page = text_of(browser.site.get(path))
             assert "sipgate-1000000w0" not in page, path

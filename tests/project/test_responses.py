@@ -21,7 +21,7 @@ HOST = "localhost:8080"
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"]
+    "path", ["/account", "/accounts/3rdparty/", "/accounts/email/", "/accounts/logout/"]
 )
 def test_personal_page_is_kept_by_nobody(client, path):
     client.force_login(get_user_model().objects.create(username="erika"))
