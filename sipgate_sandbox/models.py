@@ -96,7 +96,7 @@ class Grant(models.Model):
         return self.alive and (self.offline or self.session.is_usable)
 
     def end(self) -> None:
-        """End this grant and all else its client has in the session; an offline grant, alone."""
+        """End this grant and the client's others in the session. An offline grant ends alone."""
         same = (
             {"pk": self.pk}
             if self.offline

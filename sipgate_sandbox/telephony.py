@@ -173,10 +173,10 @@ def _entry(
     }
 
 
-def contact(*, given: str = "", family: str = "", **fields: Any) -> Row:
+def contact(**fields: Any) -> Row:
     return {
         "id": str(uuid.uuid4()),
-        "name": f"{given or ''} {family or ''}".strip(),
+        "name": "",
         "picture": None,
         "emails": [],
         "numbers": [],

@@ -63,7 +63,7 @@ def issue_tokens(grant: Grant, scopes: list[str]) -> dict[str, Any]:
         "access_token": _signed(shared | access),
         "expires_in": access_seconds,
         "refresh_expires_in": refresh_seconds,
-        "refresh_token": jwt.encode(shared | refresh, "x" * 64, algorithm="HS512"),
+        "refresh_token": _signed(shared | refresh),
         "token_type": "Bearer",
         "not-before-policy": realm.current.not_before,
         "session_state": session.pk,
