@@ -202,7 +202,7 @@ def _login_first(request: HttpRequest) -> HttpResponse:
     # With allauth's HEADLESS_ONLY there is no login page, unless LOGIN_URL names the front end's.
     path = url.removeprefix(get_script_prefix().rstrip("/"))
     leads = not url.startswith("/") or is_valid_path(urlsplit(path).path)
-    problem = replace(problems.of_kind(errors.Kind.NOT_SIGNED_IN), action_url=url if leads else "")
+    problem = replace(problems.describe(errors.Kind.NOT_SIGNED_IN), action_url=url if leads else "")
     return problems.document(problem)
 
 

@@ -162,45 +162,10 @@ class Problem:
         return {key: value for key, value in body.items() if value}
 
 
-def of_kind(
-    kind: Kind,
-    *,
-    error: Exception | None = None,
-    next_url: str = "",
-    connect: bool = False,
-    wish: str = "",
-) -> Problem:
-    """Return the problem of a kind. ``error`` fills the gaps in its text; the rest is as for
-    ``describe``."""
-    text = TEXTS[kind]
-    facts = {
-        "scopes": ", ".join(getattr(error, "scopes", ())) or "–",
-        "setting": getattr(error, "setting", "") or "–",
-    }
-    again = links.sign_in_url(
-        next_url,
-        process="connect" if connect else "",
-        wish=wish,
-        repairs=getattr(error, "connection_id", None),
-    )
-    return Problem(
-        kind=kind,
-        status=text.status,
-        title=str(text.title),
-        text=str(text.text) % facts,
-        cure=str(text.cure) % facts,
-        detail=getattr(error, "description", ""),
-        reference=getattr(error, "reference", "") or errors.new_reference(),
-        action_url=again if text.by_sign_in else next_url,
-        action_label=gettext("Sign in with sipgate") if text.by_sign_in else gettext("Try again"),
-        action_post=text.by_sign_in,
-    )
-
-
 def describe(
-    error: Exception, *, next_url: str = "", connect: bool = False, wish: str = ""
+    what: Exception | Kind, *, next_url: str = "", connect: bool = False, wish: str = ""
 ) -> Problem:
-    """Return the problem that explains ``error`` to a user.
+    """Return the problem that explains an error, or a kind of problem, to a user.
 
     Args:
         next_url: where the user comes back to.
@@ -208,8 +173,30 @@ def describe(
             find or create another one. If the error is about a connection, the sign-in repairs it.
         wish: further scopes that the sign-in asks for, as ``links.signed_scopes`` returns them.
     """
-    kind = getattr(error, "kind", Kind.UNEXPECTED)
-    return of_kind(kind, error=error, next_url=next_url, connect=connect, wish=wish)
+    kind = what if isinstance(what, Kind) else getattr(what, "kind", Kind.UNEXPECTED)
+    text = TEXTS[kind]
+    facts = {
+        "scopes": ", ".join(getattr(what, "scopes", ())) or "–",
+        "setting": getattr(what, "setting", "") or "–",
+    }
+    again = links.sign_in_url(
+        next_url,
+        process="connect" if connect else "",
+        wish=wish,
+        repairs=getattr(what, "connection_id", None),
+    )
+    return Problem(
+        kind=kind,
+        status=text.status,
+        title=str(text.title),
+        text=str(text.text) % facts,
+        cure=str(text.cure) % facts,
+        detail=getattr(what, "description", ""),
+        reference=getattr(what, "reference", "") or errors.new_reference(),
+        action_url=again if text.by_sign_in else next_url,
+        action_label=gettext("Sign in with sipgate") if text.by_sign_in else gettext("Try again"),
+        action_post=text.by_sign_in,
+    )
 
 
 def page(

@@ -38,11 +38,8 @@ def of_callback(
     text = printable(request.GET.get("error_description", ""), 300)
     if failure is None and code and error != AuthError.CANCELLED:
         failure = _of_code(code)
-    if failure is not None:
-        problem = problems.describe(failure)
-    else:
-        cancelled = error == AuthError.CANCELLED
-        problem = problems.of_kind(Kind.DENIED if cancelled else Kind.STATE)
+    kind = Kind.DENIED if error == AuthError.CANCELLED else Kind.STATE
+    problem = problems.describe(failure or kind)
     # The callback's own address cannot be requested again: a new attempt needs a new sign-in.
     changes: dict[str, Any] = {"action_url": again(request, state or {}), "action_post": True}
     if state is None and request.user.is_authenticated:

@@ -167,7 +167,7 @@ class SipgateCallbackView(OAuth2CallbackView):
         """Say at once that too many callbacks are waiting for sipgate. The same address works
         later."""
         url = trouble.again(self.request, begun)
-        problem = replace(problems.of_kind(Kind.BUSY), action_url=url)
+        problem = replace(problems.describe(Kind.BUSY), action_url=url)
         problems.log(problem, None, what="A sign-in was told to wait")
         page, context = "sipgate_provider/problem.html", {"problem": problem}
         response = render(self.request, page, context, status=problem.status)
