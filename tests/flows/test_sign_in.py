@@ -18,7 +18,7 @@ from sipgate_provider.adapter import SipgateSocialAccountAdapter
 from sipgate_provider.client import TokenClient
 from sipgate_provider.models import SipgateToken, TokenEvent
 from sipgate_provider.remote import oauth
-from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter, SipgateOAuth2Client
+from sipgate_provider.sign_in.oauth import SipgateOAuth2Adapter
 from tests.flows.conftest import AskFor
 from tests.journey import Browser
 from tests.raw_server import of_json, serving
@@ -157,7 +157,7 @@ class TestSignUp:
 
             return ask
 
-        for owner, name in ((SipgateOAuth2Client, "exchange"), (TokenClient, "identity")):
+        for owner, name in ((oauth, "exchange_code"), (TokenClient, "identity")):
             monkeypatch.setattr(owner, name, watched(getattr(owner, name)))
         callback = browser.consent(browser.start())
         for options in (database.settings_dict, connections.settings["default"]):
