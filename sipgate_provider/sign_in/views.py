@@ -34,7 +34,6 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from sipgate_provider import conf, errors, links, problems
 from sipgate_provider.errors import Kind
-from sipgate_provider.models import UsedState
 from sipgate_provider.remote.secret import Secret
 
 from . import limits, once, repair, trouble
@@ -77,56 +76,54 @@ class SipgateCallbackView(OAuth2CallbackView):
         self.query = Secret(request.META.get("QUERY_STRING", ""))
         is_ambiguous = any(len(values) > 1 for _name, values in request.GET.lists())
         self.adapter.code, self.state_id = _take(request, "code", "state")
-        provider = self.adapter.get_provider()
+        self.provider = self.adapter.get_provider()
         if is_ambiguous:  # RFC 6749 §3.1
-            return self._failed(provider)
-        with ExitStack() as self.place:
-            try:
-                with ExitStack() as self.adapter.to_the_end:
-                    response: HttpResponse = super().dispatch(request, *args, **kwargs)
-                    return response
-            except (errors.SipgateError, errors.TokenRejected) as failure:
-                if self.adapter.did_fetch_access_token:
-                    limits.note_failure(request)
-                return self._failed(provider, failure=failure)
-            except IntegrityError:
-                # Another tab has created this user a moment ago; the next attempt finds it.
-                state = self.adapter.state or {}
-                if Asked.of(state).again:
-                    raise
-                return self._begin_again(provider, state)
+            return self._failed()
+        try:
+            with ExitStack() as self.adapter.to_the_end:
+                response: HttpResponse = super().dispatch(request, *args, **kwargs)
+                return response
+        except (errors.SipgateError, errors.TokenRejected) as failure:
+            if self.adapter.did_fetch_access_token:
+                limits.note_failure(request)
+            return self._failed(failure)
+        except IntegrityError:
+            # Another tab has created this user a moment ago; the next attempt finds it.
+            state = self.adapter.state or {}
+            if Asked.of(state).again:
+                raise
+            return self._begin_again(state)
 
     def _get_state(
         self, request: HttpRequest, provider: Any
     ) -> tuple[State | None, HttpResponse | None]:
         """Use allauth's state and return it, or return the answer to a callback without one."""
-        state_id = self.state_id
-        begun = once.begun(request, state_id)
+        begun = once.begun(request, self.state_id)
         if begun is None:
-            return None, self._without_state(provider, once.used(state_id))
+            return None, self._without_state()
         if "code" in request.GET and "error" not in request.GET:
             if limits.failed_too_often(request):
                 return None, respond_429(request)
             if not limits.places.acquire(blocking=False):
                 return None, self._busy(begun)
-            self.place.callback(limits.places.release)
+            self.adapter.to_the_end.callback(limits.places.release)
             # Before it leaves the session: a request that misses it there must find the row.
-            if not once.use(request, state_id, begun):
-                return None, self._without_state(provider, once.used(state_id))
+            if not once.use(request, self.state_id, begun):
+                return None, self._without_state()
         try:
-            self.adapter.state = provider.unstash_redirect_state(request, state_id)
+            self.adapter.state = provider.unstash_redirect_state(request, self.state_id)
         except PermissionDenied:  # it has expired
-            return None, self._failed(provider)
+            return None, self._failed()
         except UpdateError:  # a sign-in in another tab has just replaced the session
             request.session = request.session.__class__()
-            return None, self._without_state(provider, once.used(state_id))
+            return None, self._without_state()
         return self.adapter.state, None
 
-    def _without_state(self, provider: Any, used: UsedState | None) -> HttpResponse:
+    def _without_state(self) -> HttpResponse:
         """Answer a callback whose state this browser's session does not hold, or no longer."""
-        request = self.request
+        request, used = self.request, once.used(self.state_id)
         if used is not None and once.may_begin_again(request, used):
-            return self._begin_again(provider, used.asked)
+            return self._begin_again(used.asked)
         is_ours = used is not None or self.state_id.startswith(AGAIN)
         if is_ours and request.user.is_authenticated:
             # The first callback signed this user in, and its cookie arrived after all.
@@ -135,11 +132,12 @@ class SipgateCallbackView(OAuth2CallbackView):
         strict = str(settings.SESSION_COOKIE_SAMESITE).lower() == "strict"
         if strict and self.state_id and "_redir" not in request.GET:
             # Coming from another site, the browser omits the cookie; from a page of this site, not.
-            here = {"provider": provider, "redirect_to": f"{request.path}?{self.query}&_redir="}
+            address = f"{request.path}?{self.query}&_redir="
+            here = {"provider": self.provider, "redirect_to": address}
             return render(request, f"socialaccount/login_redirect.{TEMPLATE_EXTENSION}", here)
-        return self._failed(provider)
+        return self._failed()
 
-    def _begin_again(self, provider: Any, asked: State) -> HttpResponse:
+    def _begin_again(self, asked: State) -> HttpResponse:
         """Begin the same sign-in again. sipgate knows the browser, and answers without a page."""
         request = self.request
         if not request.user.is_authenticated:
@@ -149,7 +147,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             request.session.update(data)
         before = Asked.of(asked)
         try:
-            again: HttpResponse = provider.redirect(
+            again: HttpResponse = self.provider.redirect(
                 request,
                 asked.get("process", AuthProcess.LOGIN),
                 next_url=asked.get("next"),
@@ -160,7 +158,7 @@ class SipgateCallbackView(OAuth2CallbackView):
             )
         except UpdateError:
             request.session = request.session.__class__()
-            return self._failed(provider)
+            return self._failed()
         return again
 
     def _busy(self, begun: State) -> HttpResponse:
@@ -174,12 +172,12 @@ class SipgateCallbackView(OAuth2CallbackView):
         response.headers["Retry-After"] = response.headers["Refresh"] = str(TRY_AGAIN_AFTER)
         return response
 
-    def _failed(self, provider: Any, *, failure: Exception | None = None) -> HttpResponse:
+    def _failed(self, failure: Exception | None = None) -> HttpResponse:
         error = self.request.GET.get("error")
         cancelled = failure is None and error == self.adapter.login_cancelled_error
         response: HttpResponse = render_authentication_error(
             self.request,
-            provider,
+            self.provider,
             error=AuthError.CANCELLED if cancelled else AuthError.UNKNOWN,
             exception=failure,
             extra_context={"state": self.adapter.state, "callback_view": self},
