@@ -40,7 +40,7 @@ USUAL = {
     "refresh_lifetime": 2592000,
     "suspended": False,
     "fixed_end": 0,  # seconds since 1970
-    "without": "",  # "revoke", "logout" or "both": what does not exist here, answered with "status"
+    "without": "",  # "revoke", "logout" or "both": what does not exist here
 }
 
 
@@ -156,7 +156,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return None
         if fault == "garbage":
-            return self._raw(200, b'{"access_token": ', "application/json")
+            return self._raw(200, b'{"access_token": ')
         answer.update(ODDITIES.get(fault, {}))
         if fault == "late":
             time.sleep(float(self.server.set.get("late", 1)))
@@ -179,7 +179,7 @@ class Handler(BaseHTTPRequestHandler):
             self.server.counts[f"{name}_asked"] += 1
         self._be_slow()
         if self.server.set.get("without", "") in {name, "both"}:
-            return self._answer(int(self.server.set.get("status", 404)), {})
+            return self._answer(404, {})
         token = form.get("token" if is_revocation else "refresh_token", "")
         with self.server.lock:
             family = self.server.live.pop(token, None) or self.server.spent.get(token)
@@ -187,12 +187,10 @@ class Handler(BaseHTTPRequestHandler):
             if family:
                 self.server.dead.add(family)
         if is_revocation:
-            return self._raw(200, b"", "application/json")
-        return (
-            self._raw(204, b"", "application/json")
-            if family
-            else self._answer(400, {"error": "invalid_grant"})
-        )
+            return self._raw(200, b"")
+        if family:
+            return self._raw(204, b"")
+        return self._answer(400, {"error": "invalid_grant"})
 
     def do_GET(self) -> None:
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
@@ -228,11 +226,11 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(200, answer)
 
     def _answer(self, status: int, data: Any, *, retry_after: str = "") -> None:
-        self._raw(status, json.dumps(data).encode(), "application/json", retry_after)
+        self._raw(status, json.dumps(data).encode(), retry_after)
 
-    def _raw(self, status: int, body: bytes, kind: str, retry_after: str = "") -> None:
+    def _raw(self, status: int, body: bytes, retry_after: str = "") -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         if retry_after:
             self.send_header("Retry-After", retry_after)

@@ -27,8 +27,7 @@ class TestCallback:
         page = failed(browser.site.get(browser.consent(browser.start(), allow=False)), "denied")
         assert "Sign in with sipgate" in page
 
-    def test_no_state_or_somebody_elses(self, browser, another_browser, failed):
-        failed(another_browser.site.get(browser.consent(browser.start())), "state")
+    def test_no_state_of_ours(self, browser, failed):
         failed(browser.site.get("/oauth"), "state")
         failed(browser.site.get("/oauth?error=access_denied"), "denied")
         failed(browser.site.get("/oauth?error=access_denied&state=unknown"), "denied")
