@@ -1,4 +1,4 @@
-"""The files in deploy/: systemd and nginx accept them, and a browser reaches the site through that very nginx."""
+"""The files in deploy/: systemd and nginx accept them, and a browser reaches the site through that nginx."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ SCRAPER = {"Authorization": f"Bearer {TOKEN}"}
 @pytest.mark.long
 @pytest.mark.parametrize("unit", FILES, ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(tmp_path, unit):
-    # systemd looks for the program that a unit names: it is where this machine has it.
+    # systemd checks that the program of a unit exists, so the unit names one of this machine.
     text = unit.read_text().replace("/srv/sipgate/.venv/bin/", f"{Path(sys.executable).parent}/")
     text = text.replace("/srv/sipgate", str(ROOT))
     (tmp_path / unit.name).write_text(text)
@@ -58,7 +58,7 @@ def test_the_unit_is_hardened(unit):
     assert float(level[1]) < 2.0  # of 10; a service without any hardening has 9.6
 
 
-def test_django_has_no_remark_on_a_deployment(tmp_path):
+def test_django_finds_nothing_wrong_with_a_deployment(tmp_path):
     environment = deployment(
         tmp_path, "postgres://site@db.example.org/site", EMAIL_URL="submission://mail.example.org"
     )
@@ -93,7 +93,7 @@ def test_a_reload_loses_no_page(site):
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 class TestThroughNginx:
-    def test_a_page_comes_safely(self, visitor):
+    def test_a_page_arrives_over_https(self, visitor):
         page = visitor.get("/")
         assert page.status_code == 200
         assert page.headers["Strict-Transport-Security"].startswith("max-age=")
@@ -110,7 +110,7 @@ class TestThroughNginx:
         assert address.startswith("https://login.sipgate.com/auth/realms/third-party/")
         assert "redirect_uri=https%3A%2F%2Fcrm.example.org%2Foauth" in address
 
-    def test_what_is_for_machines_inside_stays_there(self, visitor, site):
+    def test_addresses_for_internal_machines_are_hidden(self, visitor, site):
         for path in ("/livez", "/readyz", "/metrics"):
             assert visitor.get(path).status_code == 404, path
             assert site.get(path, **SCRAPER).status_code == 200, path
@@ -123,7 +123,7 @@ class TestThroughNginx:
         assert "unmistakable" not in "".join(logs)
 
     def test_the_site_sees_the_address_that_nginx_saw(self, visitor):
-        """And not one that a visitor has invented: wrong passwords are counted by it."""
+        """Not one that the visitor invents: the site counts wrong passwords by address."""
         answer = visitor.post(
             "/accounts/signup/",
             forwarded_for="203.0.113.9",
@@ -169,7 +169,7 @@ def nginx(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngin
 
 
 class Nginx:
-    """nginx with ``deploy/nginx-site.conf``, but with ports, folders and certificate of the test."""
+    """nginx with ``deploy/nginx-site.conf``, but with the ports, folders and certificate of the test."""
 
     def __init__(self, folder: Path, upstream: str) -> None:
         self.folder, self.http, self.https = folder, free_port(), free_port()
@@ -212,7 +212,7 @@ class Visitor:
         return self.session.get(address, timeout=30, allow_redirects=False)
 
     def post(self, path: str, *, forwarded_for: str = "", **form: str) -> requests.Response:
-        """Send a form with the token of the sign-in page."""
+        """Post a form with the CSRF token of the sign-in page."""
         page = self.get("/accounts/login/")
         assert all(cookie.secure for cookie in page.cookies)
         [form["csrfmiddlewaretoken"]] = set(re.findall(TOKEN_OF_FORM, page.text))

@@ -1,1 +1,1 @@
-"""What a server of sipgate's kind answers: facts asserted of the sandbox and of Keycloak."""
+"""What a server like sipgate's answers. Each fact is asserted of the sandbox and of Keycloak."""

@@ -1,4 +1,4 @@
-"""The servers under test, as new before each test."""
+"""The servers under test, which each test leaves as new."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ON_KEYCLOAK = (pytest.mark.keycloak, pytest.mark.timeout(600))
 
 @pytest.fixture(params=["sandbox", pytest.param("keycloak", marks=ON_KEYCLOAK)])
 def server(request: pytest.FixtureRequest) -> Iterator[AuthorizationServer]:
-    # Asked for by name: nothing is started for a column that does not run.
+    # Requested by name, so that only the server of this run starts.
     one: AuthorizationServer = (
         SandboxServer(request.getfixturevalue("sandbox"))
         if request.param == "sandbox"

@@ -66,7 +66,7 @@ class KeycloakServer(AuthorizationServer):
         return self._administrator.clients_in_use(person)
 
     def let_time_pass(self) -> None:
-        """Wait until the next instant is later: whole seconds, and one more is forgiven."""
+        """Wait until the clock shows a later time: Keycloak counts seconds and forgives one."""
         time.sleep(2.01)
 
     def reset(self) -> None:

@@ -28,7 +28,7 @@ class SandboxBrowser(Browser):
         assert self.page is not None
         if self.page.kind == "re-authentication":
             offered = re.findall(r'name="person" value="([^"]+)"', self.page.response.text)
-            assert len(offered) == 1  # as there is no field for a name at Keycloak
+            assert len(offered) == 1  # Keycloak has no field for a name here
             return self.submit(person=offered[0])
         return self.submit(person=person)
 
@@ -56,7 +56,7 @@ class SandboxServer(AuthorizationServer):
         return SandboxBrowser()
 
     def let_time_pass(self) -> None:
-        """Wait until the next instant is later: here they are exact."""
+        """Do nothing: the sandbox counts microseconds."""
 
     def reset(self) -> None:
         self.control.reset()

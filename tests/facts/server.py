@@ -1,4 +1,4 @@
-"""An authorization server under test, and what a client and a browser do at any of them."""
+"""An authorization server under test, and what clients and browsers do at any such server."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ CHALLENGE = (
 )
 
 ROSA, OTTO = "1000000w0", "2000000w0"
-"""Two people who are known at every server."""
+"""Two people whom every server knows."""
 
 Kind = Literal["sign-in", "re-authentication", "consent", "log-out", "error", "callback"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """An application that is registered at the server."""
+    """An application that is registered with the server."""
 
     id: str
     secret: str = field(repr=False)
@@ -45,7 +45,7 @@ class Page:
 class Browser:
     """One browser: its cookies at the server, and the page it shows.
 
-    What its pages are, and how they are answered, differs by server.
+    Subclasses know the pages of their server, and how to answer them.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Browser:
         return response
 
     def submit(self, **fields: str) -> Page:
-        """Send the form of the page that is shown."""
+        """Send the form of the present page."""
         assert self.page is not None
         text = self.page.response.text
         action = re.search(r'<form[^>]* action="([^"]+)"', text)
@@ -96,7 +96,7 @@ class Browser:
 
 
 class AuthorizationServer:
-    """A server as a client sees it. How it is administered differs by server.
+    """A server as a client sees it. Subclasses know how to administer theirs.
 
     ``reset`` ends all sessions, withdraws all consents, and sets everything back.
     """
@@ -146,7 +146,7 @@ class AuthorizationServer:
     def refreshed(
         self, grant: dict[str, Any], client: Client | None = None, **changes: str
     ) -> dict[str, Any]:
-        """Refresh, which must succeed; return the new grant."""
+        """Refresh successfully; return the new grant."""
         return granted(self.refresh(grant, client, **changes))
 
     def grant(
@@ -171,13 +171,13 @@ class AuthorizationServer:
         return self.post("logout", refresh_token=grant["refresh_token"])
 
     def is_active(self, access_token: str, client: Client | None = None) -> bool:
-        """Ask whether an access token is good (RFC 7662)."""
+        """Ask whether an access token is valid (RFC 7662)."""
         answer = self.post("token/introspect", client, token=access_token)
         assert answer.status_code == 200
         return bool(answer.json()["active"])
 
     def rejects(self, grant: dict[str, Any]) -> bool:
-        """Refresh; tell whether the server rejects it, which must then be ``invalid_grant``."""
+        """Refresh; tell whether the server answers with ``invalid_grant``. It must not fail otherwise."""
         answer = self.refresh(grant)
         if answer.status_code == 200:
             return False
@@ -186,7 +186,7 @@ class AuthorizationServer:
 
     @property
     def log_out_url(self) -> str:
-        """The page on which a person logs out in the browser."""
+        """The address of the page on which people log out."""
         query = {"client_id": self.client.id, "post_logout_redirect_uri": REDIRECT_URI}
         return f"{self.oidc_url}/logout?{urlencode(query)}"
 
@@ -196,12 +196,12 @@ NewBrowser = Callable[[], Browser]
 
 
 def error(response: requests.Response) -> tuple[int, str]:
-    """Return status and error of an answer."""
+    """Return the status and the error code of an answer."""
     return response.status_code, response.json()["error"]
 
 
 def granted(response: requests.Response) -> dict[str, Any]:
-    """Return the grant of a token answer, which must be a success."""
+    """Return the grant in a successful answer of the token endpoint."""
     assert response.status_code == 200, response.text
     return dict(response.json())
 

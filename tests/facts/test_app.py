@@ -1,7 +1,7 @@
-"""What the app does at either server.
+"""What the app does with either server.
 
-It ends what is meant and no more, knows how long a connection lives, and its doctor finds out
-without a person what the client may ask for.
+It ends the grant it means to end and no other, knows how long a connection lives, and its doctor
+finds out what the client may ask for, without a person.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class TestEnding:
         assert server.rejects(mine), "of the same browser session"
         server.refreshed(other, server.other_client)
 
-    def test_where_there_is_no_revocation_it_does_not(self, server, browser, settings):
+    def test_without_revocation_a_disconnect_ends_other_applications(
+        self, server, browser, settings
+    ):
         settings.SIPGATE_REVOKE_URL = f"{server.oidc_url}/there-is-no-such-endpoint"
         other = server.grant(browser, client=server.other_client)
         disconnect(connect(server, browser))
@@ -80,7 +82,7 @@ class TestLifetime:
         assert row is not None
         assert (row.refresh_expires_at, row.is_tied_to_browser) == (None, False)
 
-    def test_a_session_that_may_not_last_longer_has_a_fixed_end(self, server, browser):
+    def test_a_session_with_a_maximum_has_a_fixed_end(self, server, browser):
         server.set_lifetimes(session=3600)
         connection = connect(server, browser)
         SipgateToken.objects.update(issued_at=timezone.now() - timedelta(minutes=10))
@@ -90,7 +92,7 @@ class TestLifetime:
         assert row.reason == Reason.FIXED_END
         assert row.keepalive_at == row.refresh_expires_at
 
-    def test_any_other_moves(self, server, browser):
+    def test_any_other_end_moves(self, server, browser):
         connection = connect(server, browser)
         row = tokens.load(connection.pk)
         assert row is not None
@@ -111,7 +113,7 @@ class TestDoctor:
 
     @staticmethod
     def troubles() -> dict[str, str]:
-        """Return what is not fine of what sipgate was asked."""
+        """Return the answers of sipgate that are not fine."""
         found = [one for one in doctor.diagnose() if str(one.id).startswith("sipgate.")]
         return {str(one.id): one.msg for one in found if one.level >= checks.WARNING}
 
@@ -153,7 +155,7 @@ def _site(server: AuthorizationServer, settings: Any) -> Iterator[None]:
 
 
 def connect(server: AuthorizationServer, browser: Browser, **changes: str | None) -> SocialAccount:
-    """Sign in at the server and store what it brought, as a completed sign-in does."""
+    """Sign in at the server and store the tokens, as a completed sign-in does."""
     answer = server.grant(browser, **changes)
     user, _ = get_user_model().objects.get_or_create(username="rosa")
     connection, _ = SocialAccount.objects.get_or_create(user=user, provider="sipgate", uid=ROSA)

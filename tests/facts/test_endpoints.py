@@ -1,8 +1,8 @@
-"""Facts about endpoints of a server like sipgate's, asserted of sandbox and Keycloak alike.
+"""Facts about the endpoints of a server like sipgate's.
 
-``make test`` runs the sandbox's column, ``make test-keycloak`` Keycloak's. Where the sandbox
-differs on purpose, the test says why. What is certain, likely and unknown about sipgate itself:
-``docs/how-it-works.md``.
+``make test`` asks the sandbox, ``make test-keycloak`` asks Keycloak. Where the sandbox differs on
+purpose, the test says why. ``docs/how-it-works.md`` says what is certain, likely and unknown about
+sipgate itself.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class TestAuthorization:
         server.set_client_enabled(False)
         assert is_problem_page(browser.open(server.authorize_url()))
 
-    def test_scope_that_does_not_exist(self, server, browser):
+    def test_a_scope_that_does_not_exist(self, server, browser):
         for prompt in (None, "none"):
             url = server.authorize_url(scope="account:read nonsense", prompt=prompt)
             query = browser.open(url).query
             assert_error(query, "invalid_scope", server)
-            # It names the whole list, not the scope that is wrong.
+            # The description names all scopes, not only the wrong one.
             assert {"account:read", "nonsense"} <= set(query["error_description"].split())
 
-    def test_scope_the_client_may_not_ask_for(self, server, browser, new_browser):
+    def test_a_scope_that_the_client_may_not_ask_for(self, server, browser, new_browser):
         server.grant(browser)
         server.set_client_scopes(set(SCOPES) - {"offline_access"})
         for visitor in (browser, new_browser()):
@@ -77,14 +77,14 @@ class TestPrompt:
         query = browser.open(server.authorize_url(prompt="none")).query
         assert_error(query, "login_required", server)
 
-    def test_none_gives_all_that_was_consented_to_before(self, server, browser, new_browser):
+    def test_none_gives_every_scope_with_an_earlier_consent(self, server, browser, new_browser):
         server.grant(new_browser(), scope="account:read balance:read")
         assert scopes(server.grant(browser, scope="account:read")) == {"account:read"}
         url = server.authorize_url(scope="account:read balance:read", prompt="none")
         grant = granted(server.exchange(browser.open(url).query["code"]))
         assert scopes(grant) == {"account:read", "balance:read"}
 
-    def test_none_for_a_scope_nobody_consented_to(self, server, browser):
+    def test_none_for_a_scope_without_consent(self, server, browser):
         grant = server.grant(browser)
         url = server.authorize_url(scope="account:read balance:read", prompt="none")
         assert_error(browser.open(url).query, "interaction_required", server)
@@ -179,8 +179,8 @@ class TestToken:
         assert second["refresh_token"] != first["refresh_token"]
         assert second["session_state"] == first["session_state"]
         assert server.is_active(second["access_token"])
-        # sipgate's documentation says that a refresh ends the earlier access token, and so does the
-        # sandbox. Keycloak lets it live until it expires.
+        # According to sipgate's documentation, a refresh ends the earlier access token. The sandbox
+        # does so; Keycloak lets the token expire.
         assert server.is_active(first["access_token"]) == (server.name == "keycloak")
 
     def test_refresh_with_other_scopes(self, server, browser):

@@ -1,7 +1,7 @@
-"""Facts about what ends a grant at a server like sipgate's: see ``test_endpoints``.
+"""Facts about what ends a grant at a server like sipgate's.
 
-All grants of one browser and person share one session there, and its fate. ``offline_access`` cuts
-that tie.
+All grants of one person in one browser share a session there, and its fate. ``offline_access``
+cuts that tie.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.facts.server import (
 
 
 class TestRejectedRefresh:
-    def test_final_and_trying_again_harms_nothing(self, server, new_browser):
+    def test_a_rejection_is_final_and_trying_again_harms_nothing(self, server, new_browser):
         for end in (
             reuse,
             revoke,
@@ -45,7 +45,7 @@ class TestRejectedRefresh:
             new = server.refreshed(new)
             assert server.is_active(new["access_token"]), end
 
-    def test_session_reached_its_maximum(self, server, browser):
+    def test_a_session_ends_at_its_maximum(self, server, browser):
         server.set_lifetimes(session=2)
         grant = server.grant(browser)
         deadline = time.monotonic() + 30
@@ -53,7 +53,7 @@ class TestRejectedRefresh:
             assert time.monotonic() < deadline
         assert server.rejects(grant)
 
-    def test_disabled_person_is_not_final(self, server, browser):
+    def test_the_rejection_of_a_disabled_person_is_not_final(self, server, browser):
         grant = server.grant(browser)
         server.set_enabled(ROSA, False)
         for _ in range(3):
@@ -62,7 +62,7 @@ class TestRejectedRefresh:
         server.set_enabled(ROSA, True)
         assert not server.rejects(grant)
 
-    def test_not_before_of_the_realm_is_not_final(self, server, browser):
+    def test_a_rejection_by_not_before_is_not_final(self, server, browser):
         grant = server.grant(browser)
         server.set_not_before(int(time.time()) + 60)
         assert server.rejects(grant)
@@ -70,7 +70,7 @@ class TestRejectedRefresh:
         server.set_not_before(0)
         assert not server.rejects(grant)
 
-    def test_consent_demanded_since_the_grant_was_made(self, server, browser):
+    def test_the_realm_demands_consent_after_the_grant(self, server, browser):
         server.set_consent_required(False)
         grant = server.grant(browser)
         server.set_consent_required(True)
@@ -96,7 +96,9 @@ class TestOneBrowserSession:
         grants["first"] = successor
         assert alive(server, grants) == {"other application", "other browser"}
 
-    def test_of_eight_refreshes_at_once_one_wins_and_is_dead(self, server, browser):
+    def test_one_of_eight_simultaneous_refreshes_wins_and_its_tokens_are_dead(
+        self, server, browser
+    ):
         grant = server.grant(browser)
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(lambda _: server.refresh(grant), range(8)))
@@ -105,7 +107,7 @@ class TestOneBrowserSession:
         assert not server.is_active(winner["access_token"])
         assert server.rejects(winner)
 
-    def test_code_sent_twice_does_the_same(self, server, browser):
+    def test_a_code_sent_twice_does_the_same(self, server, browser):
         grants = {"other application": server.grant(browser, client=server.other_client)}
         code = browser.walk(server.authorize_url())["code"]
         grants["first"] = granted(server.exchange(code))
@@ -113,7 +115,7 @@ class TestOneBrowserSession:
         assert not server.is_active(grants["first"]["access_token"])
         assert alive(server, grants) == {"other application"}
 
-    def test_of_two_exchanges_at_once_one_wins_and_is_dead(self, server, browser):
+    def test_one_of_two_simultaneous_exchanges_wins_and_its_tokens_are_dead(self, server, browser):
         code = browser.walk(server.authorize_url())["code"]
         with ThreadPoolExecutor(2) as pool:
             answers = list(pool.map(lambda _: server.exchange(code), range(2)))
@@ -145,7 +147,7 @@ class TestOneBrowserSession:
         assert server.revoke({"refresh_token": "nonsense"}).status_code == 200
 
     def test_revocation_of_an_old_grant_ends_a_new_one_of_the_same_session(self, server, browser):
-        # The other application keeps the session, which ends with its last one.
+        # A session ends with its last application, so the other one keeps it alive.
         server.grant(browser, client=server.other_client)
         old = server.grant(browser)
         server.revoke(old)
@@ -154,7 +156,7 @@ class TestOneBrowserSession:
         assert server.revoke(old).status_code == 200
         assert server.rejects(new)
 
-    def test_late_log_out_after_one_that_worked_is_harmless(self, server, browser):
+    def test_a_second_log_out_is_harmless(self, server, browser):
         old = server.grant(browser)
         server.log_out(old)
         new = server.grant(browser)
@@ -172,12 +174,12 @@ class TestOneBrowserSession:
 
 
 class TestOfflineAccess:
-    def test_no_end_is_told(self, server, browser):
+    def test_it_has_no_end(self, server, browser):
         offline = server.grant(browser, scope=OFFLINE)
         assert offline["refresh_expires_in"] == 0
         assert "offline_access" in scopes(offline)
 
-    def test_outlives_what_ends_ordinary_grants(self, server, new_browser):
+    def test_it_outlives_what_ends_ordinary_grants(self, server, new_browser):
         for end in (log_out_in_the_browser, log_out_by_the_application, reuse):
             browser = new_browser()
             offline = server.grant(browser, scope=OFFLINE)
@@ -201,7 +203,7 @@ class TestOfflineAccess:
             end(server, browser, offline)
             assert server.rejects(offline), end
 
-    def test_two_of_one_browser_end_separately(self, server, browser):
+    def test_two_grants_of_one_browser_end_separately(self, server, browser):
         first, second = (server.grant(browser, scope=OFFLINE) for _ in range(2))
         server.revoke(first)
         assert server.rejects(first)
@@ -215,7 +217,7 @@ OFFLINE = "account:read offline_access"
 def grants(
     server: AuthorizationServer, browser: Browser, new_browser: NewBrowser
 ) -> dict[str, Grant]:
-    """Rosa's grants: three in one browser, one of them another client's; one in another."""
+    """Rosa's grants: three in one browser (one is another client's), and one in another browser."""
     return {
         "first": server.grant(browser),
         "second": server.grant(browser),
@@ -225,7 +227,7 @@ def grants(
 
 
 def alive(server: AuthorizationServer, grants: dict[str, Grant]) -> set[str]:
-    """Refresh each of ``grants``; return the names of those that live."""
+    """Refresh each of ``grants``; return the names of those that are alive."""
     clients = {"other application": server.other_client}
     return {
         name

@@ -1,1 +1,1 @@
-"""A real Keycloak, sipgate's kind of authorization server: downloaded once, started here, steered by tests."""
+"""A real Keycloak, the authorization server that sipgate uses. Tests download, start and steer it."""

@@ -1,4 +1,4 @@
-"""What an administrator of the realm can do, by Keycloak's Admin REST API."""
+"""What an administrator of the realm can do, through Keycloak's Admin REST API."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JSON = Any
 class Administrator:
     """Signed in to the Keycloak at ``url``, for one realm.
 
-    Every call raises ``requests.HTTPError`` if Keycloak rejects it.
+    Every method raises ``requests.HTTPError`` if Keycloak rejects the call.
     """
 
     def __init__(self, url: str, *, password: str, realm: str) -> None:
@@ -24,7 +24,7 @@ class Administrator:
         self._signed_in_at = float("-inf")
 
     def call(self, method: str, path: str, body: JSON = None) -> JSON:
-        """Send one request below ``/admin/realms``; return the JSON of the answer, or None."""
+        """Send one request below ``/admin/realms``; return the answer's JSON, or ``None``."""
         self._sign_in()
         response = self._session.request(
             method, f"{self._url}/admin/realms{path}", json=body, timeout=60
@@ -50,15 +50,15 @@ class Administrator:
         self.call("POST", "", {**realm, "realm": self._realm})
 
     def change_realm(self, **settings: JSON) -> None:
-        """Change settings of the realm, by the names of Keycloak's realm representation."""
+        """Change fields of Keycloak's representation of the realm."""
         self.call("PUT", f"/{self._realm}", settings)
 
     def set_not_before(self, moment: int) -> None:
-        """Reject every token issued before ``moment`` (seconds since 1970; 0 takes it back)."""
+        """Reject every token issued before ``moment`` (seconds since 1970; 0: none)."""
         self.change_realm(notBefore=moment)
 
     def create_scopes(self, names: Iterable[str]) -> None:
-        """Create client scopes, which are shown on the consent page."""
+        """Create client scopes that the consent page shows."""
         attributes = {"display.on.consent.screen": "true", "include.in.token.scope": "true"}
         for name in names:
             scope = {"name": name, "protocol": "openid-connect", "attributes": attributes}
@@ -73,7 +73,7 @@ class Administrator:
     # --- clients ------------------------------------------------------------------------------------------------------
 
     def create_client(self, **client: JSON) -> None:
-        """Create a client, by the names of Keycloak's client representation."""
+        """Create a client from fields of Keycloak's representation of clients."""
         self.call("POST", f"/{self._realm}/clients", client)
 
     def client(self, client_id: str) -> JSON:
@@ -83,12 +83,12 @@ class Administrator:
         return found[0]
 
     def change_client(self, client_id: str, **settings: JSON) -> None:
-        """Change settings of a client, by the names of Keycloak's client representation (``secret``, ``enabled`` …)."""
+        """Change fields of Keycloak's representation of a client (``secret``, ``enabled`` …)."""
         client = self.client(client_id)
         self.call("PUT", f"/{self._realm}/clients/{client['id']}", client | settings)
 
     def allow_scopes(self, client_id: str, names: Iterable[str]) -> None:
-        """Let a client ask for these scopes, and for no others."""
+        """Let a client ask for these scopes and no others."""
         place = f"/{self._realm}/clients/{self.client(client_id)['id']}/optional-client-scopes"
         ids, wanted = self.scope_ids(), set(names)
         allowed = {scope["name"] for scope in self.call("GET", place)}
@@ -103,7 +103,7 @@ class Administrator:
         return self.call("GET", f"/{self._realm}/users?exact=true&username={username}")[0]
 
     def create_user(self, **user: JSON) -> None:
-        """Create a person, by the names of Keycloak's user representation."""
+        """Create a person from fields of Keycloak's representation of users."""
         self.call("POST", f"/{self._realm}/users", user)
 
     def change_user(self, username: str, **settings: JSON) -> None:
@@ -111,16 +111,16 @@ class Administrator:
         self.call("PUT", f"/{self._realm}/users/{user['id']}", user | settings)
 
     def clients_in_use(self, username: str) -> set[str]:
-        """Return the ids of the clients that have a part in any session of a person."""
+        """Return the ids of the clients that take part in a session of a person."""
         sessions = self.call("GET", f"/{self._realm}/users/{self.user(username)['id']}/sessions")
         return {client_id for session in sessions for client_id in session["clients"].values()}
 
     def log_out(self, username: str) -> None:
-        """End all sessions of a person, as the button *Sign out* of the admin console does."""
+        """End all sessions of a person, as *Sign out* in the admin console does."""
         self.call("POST", f"/{self._realm}/users/{self.user(username)['id']}/logout")
 
     def consents(self, username: str) -> list[str]:
-        """Return the ids of the clients that a person has allowed something."""
+        """Return the ids of the clients to which a person has given consent."""
         found = self.call("GET", f"/{self._realm}/users/{self.user(username)['id']}/consents")
         return [str(consent["clientId"]) for consent in found]
 

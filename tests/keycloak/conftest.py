@@ -71,26 +71,26 @@ class Visitor:
         self.keycloak = KeycloakBrowser()
 
     def start(self, *, process: str = "login") -> str:
-        """Press the site's sipgate button; return the address it leads to."""
+        """Press the site's sipgate button; return the address to which it leads."""
         response = self.site.post(f"/accounts/sipgate/login/?process={process}")
         assert response.status_code == 302, response.content[:500]
         return str(response.headers["Location"])
 
     def sign_in(self, *, person: str = ROSA, process: str = "login", allow: bool = True) -> Any:
-        """Go the whole way; return the site's answer to the callback."""
+        """Sign in at Keycloak; return the site's answer to the callback."""
         self.keycloak.walk(self.start(process=process), person=person, allow=allow)
         return self.site.get(self.callback())
 
     def callback(self) -> str:
-        """Return path and query of the callback that Keycloak has led to."""
+        """Return the path and query of the callback to which Keycloak has redirected."""
         assert self.keycloak.page is not None
         back = urlsplit(str(self.keycloak.page.response.headers["Location"]))
         return f"{back.path}?{back.query}"
 
     def connection(self) -> dict[str, Any] | None:
-        """Return what ``/account.json`` says of the only connection, None if it says nothing but the problem.
+        """Return what ``/account.json`` says about the only connection, or ``None``.
 
-        An error of the site itself fails the test: a problem is told as a document, whatever sipgate did.
+        ``None`` stands for a problem document. A server error of the site fails the test.
         """
         response = self.site.get("/account.json")
         if response.status_code == 200:
@@ -99,7 +99,7 @@ class Visitor:
         return None
 
     def sees_its_account(self) -> bool:
-        """Ask sipgate now; tell whether it has answered with the account."""
+        """Ask sipgate now; tell whether it answers with the account."""
         shown = self.connection()
         return shown is not None and bool(shown["fresh"])
 

@@ -1,6 +1,6 @@
-"""Fetches Keycloak's distribution from Maven Central, once, and checks what came.
+"""Fetches Keycloak's distribution from Maven Central once, and checks its hash.
 
-``KEYCLOAK_CACHE`` names the folder it is kept in; by default that is ``sipgate-django`` in the user's cache folder.
+It stays in the folder ``KEYCLOAK_CACHE``; the default is ``sipgate-django`` in the user's cache.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ def installed() -> Path:
     """Return the folder of an unpacked Keycloak; download and unpack it if it is not there yet.
 
     Raises:
-        Missing: there is no Java 17 or newer, or there is no Maven and Keycloak was not downloaded before.
+        Missing: there is no Java 17 or newer, or neither Maven nor an earlier download.
     """
     _require_java()
     folder = cache_folder() / f"keycloak-{VERSION}"
     if not folder.exists():
         with tempfile.TemporaryDirectory(prefix="unpack-", dir=cache_folder()) as draft:
             _unpack(_download(Path(draft)), Path(draft))
-            # Moved when complete, so that a run which was interrupted leaves nothing that looks finished.
+            # Moved once complete, so that an interrupted run leaves nothing that looks finished.
             (Path(draft) / folder.name).rename(folder)
     return folder
 
 
 def cache_folder() -> Path:
-    """Return the folder that keeps what was downloaded; make it if there is none."""
+    """Return the folder of downloads; create it if there is none."""
     users_cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = Path(os.environ.get("KEYCLOAK_CACHE") or users_cache / "sipgate-django").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,9 +86,7 @@ def _download(folder: Path) -> Path:
     with archive.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
-        raise RuntimeError(
-            f"{archive.name} is not the file that was expected: its SHA-256 is {found}."
-        )
+        raise RuntimeError(f"{archive.name} is not the expected file: its SHA-256 is {found}.")
     return archive
 
 

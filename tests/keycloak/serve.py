@@ -1,4 +1,7 @@
-"""``make run-keycloak``: the site with a real Keycloak in sipgate's place, until Ctrl-C. Nothing is left afterwards."""
+"""``make run-keycloak``: the site with a real Keycloak in sipgate's place, until Ctrl-C.
+
+It leaves nothing behind.
+"""
 
 from __future__ import annotations
 

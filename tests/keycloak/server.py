@@ -1,4 +1,4 @@
-"""Starts Keycloak on a free port of this machine, and makes realms there like ``realm.json``.
+"""Starts Keycloak on a free port of this machine, and creates realms like ``realm.json`` there.
 
 A server takes half a minute to start, a realm a second: pytest's workers share one server
 (``make test-keycloak``), and each has a realm of its own.
@@ -43,7 +43,7 @@ class Keycloak:
         self.oidc_url = f"{self.issuer}/protocol/openid-connect"
 
     def create_realm(self, redirect_uris: Iterable[str]) -> None:
-        """Make the realm with its clients, sipgate's scopes and the sandbox's people."""
+        """Create the realm with its clients, sipgate's scopes and the sandbox's people."""
         realm = json.loads(Path(__file__).with_name("realm.json").read_text(encoding="utf-8"))
         clients = realm.pop("clients")
         self.administrator.create_realm(realm)
@@ -60,7 +60,7 @@ class Keycloak:
                 optionalClientScopes=sorted(set(SCOPES) - {"openid"}),
             )
         password = {"type": "password", "value": PASSWORD, "temporary": False}
-        for person in PEOPLE:  # Keycloak asks whoever has no name and no email for them
+        for person in PEOPLE:  # Keycloak would ask them for a missing name or email
             self.administrator.create_user(
                 username=person.uid,
                 enabled=True,
@@ -72,7 +72,7 @@ class Keycloak:
 
 
 def audience(client_id: str) -> dict[str, Any]:
-    """Return a mapper that writes a client into ``aud``: who is not in it cannot ask about the token."""
+    """Return a mapper that puts a client into ``aud``, so that it can introspect the token."""
     return {
         "name": f"audience {client_id}",
         "protocol": "openid-connect",
@@ -99,7 +99,7 @@ class Process:
     def running(self) -> Iterator[None]:
         """Yield when the server answers; end it afterwards."""
         with (self._folder / "keycloak.log").open("ab") as file:
-            # A process group of its own, so that Ctrl-C reaches Python alone and the script's Java ends with it.
+            # Its own process group: Ctrl-C does not reach it, and Java ends together with the script.
             process = subprocess.Popen(
                 self._command(),
                 cwd=self._folder,
@@ -114,7 +114,7 @@ class Process:
             wait_until_served(process, f"{self.url}/realms/master", log.read_text, START_LIMIT)
             yield
         finally:
-            # Nothing of it is needed again.
+            # Nobody needs its data again.
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
@@ -135,14 +135,14 @@ class Process:
             **{name: value for name, value in os.environ.items() if not name.startswith("KC_")},
             "KC_BOOTSTRAP_ADMIN_USERNAME": "admin",
             "KC_BOOTSTRAP_ADMIN_PASSWORD": self.administrator_password,
-            # The quick compiler only: the server runs for minutes, and starts a third faster.
+            # Only the quick compiler: the server runs for minutes, and so starts a third faster.
             "JAVA_OPTS_APPEND": "-XX:TieredStopAtLevel=1",
         }
 
 
 @contextmanager
 def running() -> Iterator[Process]:
-    """Yield a Keycloak process without a realm; nothing of it is left afterwards."""
+    """Yield a Keycloak process without a realm; leave nothing behind."""
     folder = Path(tempfile.mkdtemp(prefix="sipgate-keycloak-"))
     try:
         process = Process(folder)
@@ -154,7 +154,7 @@ def running() -> Iterator[Process]:
 
 @contextmanager
 def realm(name: str, redirect_uris: Iterable[str]) -> Iterator[Keycloak]:
-    """Yield a new realm: at the server that the environment names, else at one of its own."""
+    """Yield a new realm on the server that the environment names, else on one of its own."""
     with ExitStack() as stack:
         url, password = os.environ.get(URL), os.environ.get(ADMINISTRATOR_PASSWORD)
         if url is None or password is None:

@@ -9,7 +9,7 @@ from sipgate_sandbox.launch import Running, launch
 from tests.keycloak.server import Keycloak
 
 CLIENT_ID, CLIENT_SECRET = "1000000-1-keycloak:third-party", "keycloak-secret"
-"""As in ``realm.json``; the REST API is a client of its own there."""
+"""As in ``realm.json``, where the REST API is another client."""
 
 
 @contextmanager
@@ -25,7 +25,7 @@ def rest_api(keycloak: Keycloak) -> Iterator[Running]:
 
 
 def variables(keycloak: Keycloak, sandbox: Running, *, redirect_uri: str) -> dict[str, str]:
-    """Return what would stand in the site's ``.env``."""
+    """Return what would be in the site's ``.env``."""
     return {
         "CLIENT_ID": CLIENT_ID,
         "CLIENT_SECRET": CLIENT_SECRET,

@@ -1,4 +1,4 @@
-"""The whole journey over HTTP against a real Keycloak: what people, callers and administrators do to a connection."""
+"""Whole journeys with a real Keycloak: what people, code and administrators do to a connection."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class TestSignIn:
         assert signed_in.keycloak.open(signed_in.start(process="connect")).kind == "callback"
 
     def test_a_narrower_sign_in_keeps_what_was_allowed(self, visitor, settings):
-        """Two grants of one session rotate side by side, so the one that is kept lives on."""
+        """Two grants of one session rotate side by side, so the kept one lives on."""
         app = settings.SOCIALACCOUNT_PROVIDERS["sipgate"]["APPS"]
         settings.SOCIALACCOUNT_PROVIDERS = {
             "sipgate": {"APPS": app, "SCOPE": ["account:read", "balance:read"]}
@@ -55,8 +55,8 @@ class TestSignIn:
         assert visitor.sees_its_account()
         assert set(SipgateToken.objects.get().scopes) >= {"account:read", "balance:read"}
 
-    def test_a_callback_asked_for_six_times_at_once_sends_its_code_once(self, visitor):
-        """Keycloak would end the session of a code that is sent twice."""
+    def test_of_six_requests_for_one_callback_one_sends_the_code(self, visitor):
+        """Keycloak would end the session if it received the code twice."""
         for _ in range(3):
             visitor.keycloak.walk(visitor.start(), person=ROSA)
             callback, before = visitor.callback(), dict(visitor.site.cookies)
@@ -74,13 +74,13 @@ class TestSignIn:
                 asked = list(tabs.map(ask, range(6)))
             signed_in = [tab for tab in asked if tab.get("/account.json").status_code == 200]
             assert len(signed_in) == 1, (
-                "the one that sent the code; the others begin again, or are told to wait"
+                "the one that sent the code; the others begin again or have to wait"
             )
             assert signed_in[0].get("/account.json").json()["connections"][0]["fresh"]
 
 
 class TestRefresh:
-    def test_tokens_of_three_seconds_under_reloads(self, server, visitor):
+    def test_reloads_with_tokens_that_live_three_seconds(self, server, visitor):
         server.set_lifetimes(access=3)
         visitor.sign_in()
         until = time.monotonic() + 7
@@ -98,7 +98,7 @@ class TestRefresh:
             assert companies == [ROSAS_COMPANY] * 32
             assert SipgateToken.objects.get().number == version
 
-    def test_lost_answer_ends_the_connection_and_one_sign_in_repairs_it(
+    def test_one_sign_in_repairs_the_connection_after_a_lost_answer(
         self, server, visitor, settings
     ):
         def relay(asked):
@@ -130,7 +130,7 @@ class TestRefresh:
 
 class TestEnds:
     @pytest.mark.parametrize("how", ["log_out", "withdraw_consent"])
-    def test_ended_at_the_server_and_repaired_by_one_sign_in(self, server, signed_in, how):
+    def test_one_sign_in_repairs_what_the_server_has_ended(self, server, signed_in, how):
         if how == "log_out":
             server.end_sessions(ROSA)
         else:
@@ -142,7 +142,7 @@ class TestEnds:
         assert signed_in.company() == ROSAS_COMPANY
         assert User.objects.count() == 1
 
-    def test_disconnect_ends_the_grant_and_a_new_one_can_be_made(self, server, visitor):
+    def test_a_disconnect_ends_the_grant_and_a_sign_in_makes_a_new_one(self, server, visitor):
         user = User.objects.create_user("local", password="correct horse battery")
         visitor.site.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
         visitor.sign_in(process="connect")

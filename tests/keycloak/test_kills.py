@@ -1,6 +1,6 @@
-"""Processes that are killed and paused around the send, people who are shut out and let in again.
+"""Processes killed or paused around the send, and people whom Keycloak shuts out for a while.
 
-Keycloak ends every grant of this client in the person's session when a spent token is sent again,
+If a process sends a spent token, Keycloak ends every grant of this client in the person's session,
 so one wrong step of two processes shows in the end.
 """
 
@@ -60,8 +60,8 @@ def test_pairs_of_points_around_the_send(crew, visitor):
 
 @pytest.mark.parametrize("how", ["disabled", "not before"])
 @pytest.mark.parametrize("killed_at", ["", "leased"])
-def test_shut_out_and_let_in_again(server, worker, visitor, how, killed_at):
-    """Also after a kill: what the rejection is called depends on it, what becomes of the tokens does not."""
+def test_a_person_who_was_shut_out_needs_no_sign_in(server, worker, visitor, how, killed_at):
+    """A kill changes the reason that the row gives, but not what becomes of the tokens."""
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
     make_stale()
@@ -97,14 +97,14 @@ def test_shut_out_while_a_process_is_about_to_send(server, worker, visitor):
 
 
 def works(visitor: Visitor) -> bool:
-    """Tell whether the newest tokens are good, the access token and the refresh token."""
+    """Tell whether both of the newest tokens are valid."""
     shown = visitor.sees_its_account()
     make_stale()
     return shown and visitor.sees_its_account()
 
 
 def shut_out(server: KeycloakServer, how: str) -> None:
-    """Let Keycloak reject what it gave; it is good again after ``let_in``."""
+    """Make Keycloak reject what it issued, until ``let_in``."""
     if how == "disabled":
         server.set_enabled(ROSA, False)
     else:
@@ -120,7 +120,7 @@ def let_in(server: KeycloakServer, how: str) -> None:
 
 @pytest.fixture
 def told(server: KeycloakServer, settings: Any, tmp_path: Path) -> dict[str, Any]:
-    """What processes have to be told beside what every test tells them."""
+    """Settings that the processes need besides those of every test."""
     settings.SIPGATE_JOURNAL_DIR = str(tmp_path / "journal")
     return {"SOCIALACCOUNT_PROVIDERS": settings.SOCIALACCOUNT_PROVIDERS}
 

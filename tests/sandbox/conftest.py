@@ -1,4 +1,4 @@
-"""The sandbox without the site: as new before each test."""
+"""Somebody who uses the sandbox without the site."""
 
 from __future__ import annotations
 

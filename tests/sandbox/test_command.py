@@ -1,4 +1,4 @@
-"""``python -m sipgate_sandbox``: serving, and steering what serves."""
+"""``python -m sipgate_sandbox`` serves the sandbox, and steers a running one."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class TestSteering:
         steer(sandbox, "clear")
         assert sandbox.control.state()["faults"] == []
 
-    def test_sandbox_port_says_where_it_is(self, sandbox):
+    def test_sandbox_port_names_the_port(self, sandbox):
         done = run("fault", "unavailable", SANDBOX_PORT=port_of(sandbox))
         assert (done.returncode, done.stderr) == (0, "")
         assert [one["fault"] for one in sandbox.control.state()["faults"]] == ["unavailable"]
@@ -44,7 +44,7 @@ class TestSteering:
         words = re.findall(r"[\w-]+", run("fault", "--help", COLUMNS="500").stdout)
         assert {*faults.KNOWN, *faults.PLACES} <= set(words)
 
-    def test_nobody_or_somebody_else_is_there(self):
+    def test_another_server_or_none_is_there(self):
         one_sentence(run("clear", SANDBOX_PORT=str(free_port())), "Set SANDBOX_PORT")
         for answer in (
             whole("404 Not Found", b"<html>"),
@@ -55,7 +55,7 @@ class TestSteering:
                 done = run("clear", SANDBOX_PORT=server.url.rpartition(":")[2])
                 one_sentence(done, "No sandbox answers at http://localhost:")
 
-    def test_wrong_words(self):
+    def test_wrong_arguments(self):
         for arguments in (
             (),
             ("dance",),
@@ -78,9 +78,9 @@ class TestServing:
 
     def test_it_listens_on_this_machine_only(self, sandbox):
         with socket.create_server(("127.0.0.2", int(port_of(sandbox)))):
-            pass  # it would be in use if the sandbox had taken every address
+            pass  # the address would be in use if the sandbox listened on all
 
-    def test_what_is_stored_outlives_the_process(self, tmp_path):
+    def test_the_database_outlives_the_process(self, tmp_path):
         database = str(tmp_path / "kept.sqlite3")
         alive = []
         for _ in range(2):
@@ -95,7 +95,7 @@ class TestServing:
                 assert one.process.wait(10) == -signal.SIGTERM
         assert alive == [1, 2]
 
-    def test_no_request_is_printed(self, tmp_path):
+    def test_it_prints_no_requests(self, tmp_path):
         command = [sys.executable, "-m", "sipgate_sandbox", "serve", "--port", "0"]
         process = subprocess.Popen(
             [*command, "--database", str(tmp_path / "x.sqlite3")],

@@ -1,4 +1,4 @@
-"""Every fault does what the tables in ``sipgate_sandbox.faults`` say of it."""
+"""Every fault does what the tables in ``sipgate_sandbox.faults`` say."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sipgate_sandbox import faults
 from tests.sandbox.visitor import Visitor
 
 
-def test_answers_are_given_once_and_nothing_is_done(visitor, grant):
+def test_an_answer_comes_once_and_nothing_else_happens(visitor, grant):
     for name, (status, body) in faults.ANSWERS.items():
         visitor.control.fault(name, on="account", seconds=17)
         response = visitor.get("/account", grant["access_token"])
@@ -25,7 +25,7 @@ def test_answers_are_given_once_and_nothing_is_done(visitor, grant):
     assert visitor.refresh(grant).status_code == 200, "it was never spent"
 
 
-def test_fields_that_differ(visitor, grant):
+def test_changed_fields(visitor, grant):
     control = visitor.control
     control.fault("change", on="token", value={"expires_in": "soon", "scope": None})
     changed = visitor.grant(scope="account:read users:read")
@@ -36,7 +36,7 @@ def test_fields_that_differ(visitor, grant):
     assert visitor.get("/authorization/userinfo").status_code == 401, "an error stays as it is"
 
 
-def test_slowness_holds_nobody_else_up(visitor, grant):
+def test_slowness_does_not_hold_up_others(visitor, grant):
     visitor.control.fault("slow", on="refresh", seconds=1.5)
     started = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -49,14 +49,14 @@ def test_slowness_holds_nobody_else_up(visitor, grant):
     assert time.monotonic() - started >= 1.5
 
 
-def test_lost_answer_after_the_work_is_done(visitor, grant):
+def test_a_lost_answer_comes_after_the_work(visitor, grant):
     visitor.control.fault("lose-answer", on="refresh")
     assert visitor.refresh(grant).status_code == 504
     assert visitor.control.state()["rotations"] == 1
     assert visitor.refresh(grant).json()["error"] == "invalid_grant"
 
 
-def test_fault_fires_as_often_as_it_is_armed_for(visitor, grant):
+def test_a_fault_strikes_as_often_as_it_is_armed_for(visitor, grant):
     def found(number):
         answers = (visitor.get("/account", grant["access_token"]) for _ in range(number))
         return [answer.status_code for answer in answers]
@@ -71,7 +71,7 @@ def test_fault_fires_as_often_as_it_is_armed_for(visitor, grant):
     assert found(1) == [200]
 
 
-def test_only_its_place_is_struck(visitor, grant):
+def test_a_fault_strikes_only_its_place(visitor, grant):
     token = grant["access_token"]
     asked = {
         "auth": lambda: requests.get(visitor.authorize_url(), timeout=10),

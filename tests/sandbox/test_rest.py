@@ -1,4 +1,4 @@
-"""The REST API answers as sipgate's specification says, and rejects what it does not know."""
+"""The REST API answers as in sipgate's specification, and rejects what it does not know."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_entry_is_changed(ask):
     assert ask("GET", "/history/nobody").status_code == 404
 
 
-def test_what_was_sent_is_in_the_history(ask):
+def test_the_history_shows_what_was_sent(ask):
     session = ask("POST", "/sessions/calls", json=CALL).json()["sessionId"]
     entry = ask("GET", f"/history/{session}").json()
     assert (entry["type"], entry["direction"], entry["target"]) == (
@@ -94,7 +94,7 @@ def test_what_was_sent_is_in_the_history(ask):
     assert (newest["smsContent"], newest["connectionIds"]) == ("Good day", ["s0"])
 
 
-def test_fax_is_on_its_way(ask):
+def test_a_fax_advances_with_each_look(ask):
     session = ask("POST", "/sessions/fax", json=FAX).json()["sessionId"]
     way = [ask("GET", f"/history/{session}").json()["faxStatusType"] for _ in range(4)]
     assert way == ["PENDING", "SENDING", "SENT", "SENT"]
@@ -150,7 +150,7 @@ def test_contacts(ask):
     assert ask("GET", "/contacts").json()["totalCount"] == 2
 
 
-def test_extensions_are_ones_own(visitor):
+def test_users_see_their_own_extensions(visitor):
     token = visitor.grant(person="1000000w1", scope="all")["access_token"]
     for path, ids in (
         ("devices", ["e1", "y1"]),
@@ -163,7 +163,7 @@ def test_extensions_are_ones_own(visitor):
         assert visitor.ask("GET", f"/w7/{path}", token).status_code == 404
 
 
-def test_each_resource_wants_its_scope(visitor):
+def test_each_resource_needs_its_scope(visitor):
     for method, path, scope in (
         ("GET", "/account", "account:read"),
         ("GET", "/users", "users:read"),
@@ -199,7 +199,7 @@ def test_each_resource_wants_its_scope(visitor):
 
 @pytest.fixture
 def ask(visitor: Visitor) -> Ask:
-    """Send a request as somebody who allowed everything."""
+    """Send a request as somebody who has allowed everything."""
     token = visitor.grant(scope="all")["access_token"]
 
     def send(method: str, path: str, **more: Any) -> requests.Response:

@@ -1,4 +1,4 @@
-"""The sandbox's people, control API and pages. What it shares with Keycloak: tests/facts."""
+"""The sandbox's people, control API and pages. ``tests/facts`` has what it shares with Keycloak."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TestPeople:
         assert len({person.sub for person in PEOPLE}) < len(PEOPLE), "so sub alone is no uid"
         assert set(PEOPLE[0].account) == set(DOCUMENTED)
 
-    def test_colleague_without_rights_sees_himself_only(self, visitor):
+    def test_a_colleague_without_rights_sees_only_himself(self, visitor):
         token = visitor.grant(person="1000000w1", scope="users:read")["access_token"]
         paths = {"/users": 403, "/users/w0": 403, "/users/w1": 200, "/users/w9": 404}
         assert {path: visitor.get(path, token).status_code for path in paths} == paths
@@ -93,7 +93,7 @@ class TestControl:
         assert visitor.refresh(grant).json()["error"] == "invalid_grant"
         assert visitor.grant()["scope"] == "account:read"
 
-    def test_what_makes_no_sense(self, sandbox):
+    def test_wrong_orders(self, sandbox):
         for name, arguments in (
             ("faults", {"fault": "nonsense"}),
             ("faults", {}),
@@ -110,8 +110,8 @@ class TestControl:
             assert response.json()["error"]
         assert sandbox.control.state()["faults"] == []
 
-    def test_page_of_another_origin_changes_nothing(self, sandbox):
-        # The browser that shows it is on this machine; plain text needs no preflight.
+    def test_a_page_of_another_origin_changes_nothing(self, sandbox):
+        # Its browser is on this machine, and plain text needs no preflight.
         for headers, status in (
             ({}, 200),
             ({"Origin": sandbox.url}, 200),
@@ -125,7 +125,7 @@ class TestControl:
                     headers={"Content-Type": "text/plain", **headers},
                     timeout=10,
                 )
-                # Without parameters the authorization endpoint says 400.
+                # Without parameters, the authorization endpoint answers 400.
                 assert response.status_code in {status, 400 if status == 200 else status}
         assert requests.get(f"{sandbox.url}/_sandbox/clear", timeout=10).status_code == 405
 
@@ -155,7 +155,7 @@ class TestPages:
         press(url, "kill-session", uid="1000000w0")
         assert visitor.refresh(grant).json()["error"] == "invalid_grant"
 
-    def test_wrong_redirect_uri_is_named_with_those_that_are_known(self, visitor):
+    def test_the_problem_page_names_wrong_and_registered_redirect_uris(self, visitor):
         address = visitor.authorize_url(redirect_uri="http://localhost:8090/oauth")
         page = requests.get(address, timeout=10).text
         assert "<code>http://localhost:8090/oauth</code>" in page

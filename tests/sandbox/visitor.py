@@ -1,4 +1,4 @@
-"""One person's browser, a client that asks for access, and its requests to the REST API."""
+"""A person's browser, a client that asks for access, and its requests to the REST API."""
 
 from __future__ import annotations
 
