@@ -26,8 +26,6 @@ RUNS = metrics.counter(
     {"outcome": ("finished", "stopped", "misconfigured")},
 )
 
-RATE = 50.0
-"""Refreshes per second by default: less than half of what Keycloak publishes for one CPU (120)."""
 THREADS = 4
 """Refreshes under way at the same time. If a run is killed, no more connections than these can lose
 their tokens."""
@@ -64,12 +62,10 @@ class Stopped(Exception):
     """The run ends early; its text says why."""
 
 
-def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
+def run(*, stop: threading.Event | None = None) -> Report:
     """Recover the journal, end grants, email users, forget old data, and refresh what is due.
 
-    Args:
-        rate: at most this many refreshes per second; 0: no limit.
-        stop: setting it ends the run early, after the refreshes that are under way.
+    Setting ``stop`` ends the run early, after the refreshes that are under way.
     """
     report, stop, began = Report(), stop or threading.Event(), time.monotonic()
     try:
@@ -77,7 +73,7 @@ def run(*, rate: float = RATE, stop: threading.Event | None = None) -> Report:
         _end_grants(report, stop)
         report.mails = notices.tell_users(stop)
         report.forgotten = forget_old()
-        _refresh_due(report, rate, stop)
+        _refresh_due(report, stop)
     except errors.Misconfigured as error:
         report.stopped, report.is_misconfigured = error.message, True
     except Stopped as reason:
@@ -140,24 +136,20 @@ def _due() -> list[tuple[int, int]]:
     ]
 
 
-def _refresh_due(report: Report, rate: float, stop: threading.Event) -> None:
+def _refresh_due(report: Report, stop: threading.Event) -> None:
     _check_client()
     due, in_a_row = _due(), 0
     database.release_connections()
     with ThreadPoolExecutor(THREADS, thread_name_prefix="sipgate-keepalive") as pool:
         for start in range(0, len(due), THREADS):
-            futures = []
-            for connection_id, version in due[start : start + THREADS]:
-                if stop.wait(1 / rate if rate else 0):
-                    break
-                futures.append(pool.submit(_refresh, connection_id, version))
-            for future in futures:
-                in_a_row = _count(report, future.result(), in_a_row)
             if stop.is_set():
                 return
+            for error in pool.map(_refresh, due[start : start + THREADS]):
+                in_a_row = _count(report, error, in_a_row)
 
 
-def _refresh(connection_id: int, version: int) -> errors.SipgateError | None:
+def _refresh(due: tuple[int, int]) -> errors.SipgateError | None:
+    connection_id, version = due
     with database.own_connections():
         try:
             tokens.refresh(connection_id, by="keepalive", seen=version, force=False)

@@ -160,7 +160,7 @@ def use(clients: list[SipgateClient], pause: float) -> None:
 
 def keep() -> None:
     while not ending.wait(3):
-        keepalive.run(rate=20, stop=ending)
+        keepalive.run(stop=ending)
     connections.close_all()
 
 

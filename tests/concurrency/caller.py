@@ -14,6 +14,7 @@ import time
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from typing import Any
+from unittest import mock
 
 from django.conf import settings
 from django.db import connections, transaction
@@ -65,7 +66,8 @@ def in_transaction(order: dict[str, Any]) -> list[Any]:
 
 def answer(order: dict[str, Any]) -> Any:
     if order.get("keepalive"):
-        return keepalive.run(rate=order.get("rate", 0)).as_dict()
+        with mock.patch.object(keepalive, "THREADS", order.get("threads", keepalive.THREADS)):
+            return keepalive.run().as_dict()
     if order.get("reseal"):
         return asdict(tokens.reseal())
     return in_transaction(order) if order.get("roll_back") else round_of(order)

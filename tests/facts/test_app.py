@@ -51,7 +51,7 @@ class TestEnding:
         settings.SIPGATE_REVOKE_URL = ""
         connection = connect(server, browser)
         Ending.objects.filter(next_attempt_at__isnull=False).update(next_attempt_at=timezone.now())
-        keepalive.run(rate=0)
+        keepalive.run()
         assert tokens.refresh(connection, by="test").number == 2
 
     def test_a_second_sign_in_ends_nothing(self, server, browser, new_browser):

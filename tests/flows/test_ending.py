@@ -33,7 +33,7 @@ class TestJourney:
         make_due()
         settings.SOCIALACCOUNT_AUTO_SIGNUP = False
         form = browser.site.get(browser.consent(browser.start())).headers["Location"]
-        assert keepalive.run(rate=0).endings_done == 0
+        assert keepalive.run().endings_done == 0
         answer = browser.site.post(form, {"username": "rosa", "email": "rosa@rosenduft.example"})
         assert answer.status_code == 302
         assert tokens.refresh(SocialAccount.objects.get()).number == 2
@@ -51,13 +51,13 @@ class TestTheIdentityDecides:
             sign_in(rotator)
             transaction.set_rollback(True)
         make_due()
-        assert keepalive.run(rate=0).endings_done == 1
+        assert keepalive.run().endings_done == 1
         assert (rotator.counts()["dead"], Ending.objects.count()) == (1, 0)
 
     def test_two_users_with_one_identity(self, pending, rotator):
         connection = sign_in(rotator, username="another", family="another browser")
         make_due()
-        keepalive.run(rate=0)
+        keepalive.run()
         assert rotator.counts()["revoke"] == 0
         assert tokens.refresh(connection).number == 2
 
@@ -68,7 +68,7 @@ class TestTheIdentityDecides:
         reason = Reason.NONE if state is State.ACTIVE else Reason.REJECTED
         SipgateToken.objects.update(state=state, reason=reason)
         make_due()
-        assert keepalive.run(rate=0).endings_done == 1
+        assert keepalive.run().endings_done == 1
         assert (rotator.counts()["dead"], Ending.objects.count()) == (0, 0)
         assert TokenEvent.objects.latest("id").kind == TokenEvent.Kind.ENDING_DROPPED
 
@@ -76,7 +76,7 @@ class TestTheIdentityDecides:
         row, _ = rows.store_consent(other_connection(), of_client(rotator), scope=[])
         rows.forget(row, reason=Reason.REVOKED)
         make_due()
-        keepalive.run(rate=0)
+        keepalive.run()
         assert rotator.counts()["dead"] == 1
 
     def test_nor_does_one_of_another_client_or_another_identity(self, pending, rotator, connect):
@@ -84,7 +84,7 @@ class TestTheIdentityDecides:
         SocialAccount.objects.filter(pk=of_another_client.pk).update(uid=UID)
         connect()
         make_due()
-        keepalive.run(rate=0)
+        keepalive.run()
         assert rotator.counts()["dead"] == 1
 
 
@@ -115,7 +115,7 @@ class TestHow:
         ):
             Ending.objects.update(**here | {name: there})
             make_due()
-            assert keepalive.run(rate=0).endings_waiting == 1, name
+            assert keepalive.run().endings_waiting == 1, name
         assert rotator.counts()["revoke_asked"] == 0
 
 

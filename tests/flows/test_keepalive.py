@@ -36,7 +36,7 @@ MONTH = timedelta(seconds=2_592_000)
 class TestWhatIsDue:
     def test_half_a_life_with_jitter(self, idle):
         old, young = idle(0.56, last_used_at=None), idle(0.44)
-        assert keepalive.run(rate=0).refreshed == 1
+        assert keepalive.run().refreshed == 1
         assert (versions(old), versions(young)) == ([2], [1])
         assert tokens.load(old).last_used_at is None, "it is no use of the connection"
 
@@ -55,7 +55,7 @@ class TestWhatIsDue:
         idle(state=State.NEEDS_SIGN_IN, next_attempt_at=later)
         idle(state=State.FAILING, next_attempt_at=later)
         tokens.require_sign_in(idle(), by="olga")
-        keepalive.run(rate=0)
+        keepalive.run()
         assert rotator.counts()["refresh"] == 0
 
 
@@ -64,7 +64,7 @@ class TestTrouble:
         gone = idle()
         rotator.control(kill=True)
         fine = idle()
-        report = keepalive.run(rate=0)
+        report = keepalive.run()
         assert (report.refreshed, report.needs_sign_in, report.failed) == (1, 1, 0)
         assert report.stopped == ""
         assert tokens.load(gone).state == State.NEEDS_SIGN_IN
@@ -73,11 +73,11 @@ class TestTrouble:
     def test_it_stops_at_an_outage(self, idle, rotator):
         idle()
         rotator.set(fault="429", times=1)
-        assert keepalive.run(rate=0).stopped.startswith("sipgate does not answer")
+        assert keepalive.run().stopped.startswith("sipgate does not answer")
         for _ in range(40):
             idle()
         rotator.set(fault="500", times=1000)
-        assert keepalive.run(rate=0).stopped.startswith("sipgate does not answer")
+        assert keepalive.run().stopped.startswith("sipgate does not answer")
         assert rotator.counts()["arrived"] <= 1 + keepalive.STOP_AFTER + keepalive.THREADS
 
     def test_it_does_not_begin_without_keys_or_while_the_client_is_rejected(
@@ -85,30 +85,30 @@ class TestTrouble:
     ):
         idle()
         keys, settings.SIPGATE_TOKEN_KEYS = settings.SIPGATE_TOKEN_KEYS, []
-        assert keepalive.run(rate=0).is_misconfigured
+        assert keepalive.run().is_misconfigured
         assert rotator.counts()["arrived"] == 0
         settings.SIPGATE_TOKEN_KEYS = keys
         rotator.set(fault="client", times=1)
-        assert keepalive.run(rate=0).is_misconfigured
-        assert keepalive.run(rate=0).is_misconfigured
+        assert keepalive.run().is_misconfigured
+        assert keepalive.run().is_misconfigured
         assert rotator.counts()["arrived"] == 1
 
     def test_rows_that_do_not_open_hold_nobody_up(self, idle, settings, rotator):
         lost = [idle(0.9) for _ in range(7)]
         settings.SIPGATE_TOKEN_KEYS = [OTHER_KEY]
         fine = [idle(0.6) for _ in range(7)]
-        report = keepalive.run(rate=0)
+        report = keepalive.run()
         assert (report.refreshed, report.failed, report.stopped) == (7, 7, "")
         assert versions(*fine) == [2] * 7
         assert tokens.load(lost[0]).reason == Reason.KEY_MISSING
-        assert keepalive.run(rate=0).failed == 0, "not before their next attempt"
+        assert keepalive.run().failed == 0, "not before their next attempt"
 
     def test_one_grant_at_fault_holds_nobody_up(self, idle, rotator):
         """One user's consent is gone: Keycloak answers ``invalid_scope``, and not to all."""
         for _ in range(6):
             idle()
         rotator.set(fault="consent", times=1)
-        report = keepalive.run(rate=0)
+        report = keepalive.run()
         assert (report.refreshed, report.failed, report.stopped) == (5, 1, "")
 
     def test_rows_of_another_client_or_site_are_not_sent(self, idle, rotator):
@@ -117,7 +117,7 @@ class TestTrouble:
         idle(issuer="https://evil.example")
         idle(site="https://www.example.org")
         ours = idle()
-        report = keepalive.run(rate=0)
+        report = keepalive.run()
         assert (report.refreshed, report.failed, versions(ours)) == (1, 3, [2])
         assert rotator.counts()["refresh"] == 1
 
@@ -126,28 +126,20 @@ class TestTrouble:
         rotator.set(suspended=True)
         with pytest.raises(errors.NeedsSignIn):
             tokens.refresh(pk)
-        assert keepalive.run(rate=0).needs_sign_in == 0, "not its time yet"
+        assert keepalive.run().needs_sign_in == 0, "not its time yet"
         SipgateToken.objects.update(next_attempt_at=timezone.now())
-        assert keepalive.run(rate=0).needs_sign_in == 1
+        assert keepalive.run().needs_sign_in == 1
         rotator.set(suspended=False)
         SipgateToken.objects.update(next_attempt_at=timezone.now())
-        assert keepalive.run(rate=0).refreshed == 1
+        assert keepalive.run().refreshed == 1
         assert tokens.load(pk).state == State.ACTIVE
 
     def test_a_dead_database_connection_costs_one_run(self, idle):
         idle()
         connections["default"].ensure_connection()
         connections["default"].connection.close()
-        assert keepalive.run(rate=0).stopped.startswith("The database does not answer")
-        assert keepalive.run(rate=0).refreshed == 1
-
-
-class TestPolite:
-    def test_the_rate_is_kept(self, idle):
-        for _ in range(10):
-            idle()
-        report = keepalive.run(rate=20)
-        assert (report.refreshed, report.seconds >= 10 / 20) == (10, True)
+        assert keepalive.run().stopped.startswith("The database does not answer")
+        assert keepalive.run().refreshed == 1
 
 
 class TestOldData:
@@ -158,9 +150,9 @@ class TestOldData:
             TokenEvent.objects.create(kind="failed", uid="1w0", at=moment)
             LastKnownAccount.objects.create(connection=connect(), fetched_at=moment)
         settings.SIPGATE_HISTORY_DAYS = 0
-        assert keepalive.run(rate=0).forgotten == 0
+        assert keepalive.run().forgotten == 0
         settings.SIPGATE_HISTORY_DAYS = 365
-        assert [keepalive.run(rate=0).forgotten for _ in range(3)] == [4, 2, 0]
+        assert [keepalive.run().forgotten for _ in range(3)] == [4, 2, 0]
         assert TokenEvent.objects.filter(kind="failed").get().at == new
         assert LastKnownAccount.objects.get().fetched_at == new
         assert SipgateToken.objects.count() == 4
@@ -174,7 +166,7 @@ class TestCommand:
             for _ in range(6):
                 idle()
             rotator.set(fault=fault, times=times)
-            code, said = command("sipgate_keepalive", "--json", "--rate", "0")
+            code, said = command("sipgate_keepalive", "--json")
             assert code == expected, (fault, said)
         assert "secret in SOCIALACCOUNT_PROVIDERS" in json.loads(said)["stopped"]
 

@@ -57,7 +57,7 @@ class TestAnEndThatNothingMoves:
         yesterday = {"issued_at": now - timedelta(days=1), "expires_at": now}
         SipgateToken.objects.update(keepalive_at=now, **yesterday)
         for _ in range(5):
-            keepalive.run(rate=0)
+            keepalive.run()
         assert tokens.load(limited.pk).reason == Reason.FIXED_END
         assert rotator.counts()["refresh"] == 1
 
@@ -78,7 +78,7 @@ class TestAnEndThatNothingMoves:
         past = timezone.now() - timedelta(seconds=1)
         SipgateToken.objects.update(refresh_expires_at=past, keepalive_at=past, expires_at=past)
         rotator.control(kill=True)
-        keepalive.run(rate=0)
+        keepalive.run()
         row = tokens.load(limited.pk)
         assert (row.state, row.reason) == (State.NEEDS_SIGN_IN, Reason.FIXED_END)
 
@@ -87,18 +87,18 @@ class TestPeopleAreTold:
     def test_once_some_days_before(self, limited):
         addressed(limited)
         refresh_after(limited, HOUR)
-        assert keepalive.run(rate=0).mails == 1
+        assert keepalive.run().mails == 1
         [message] = mail.outbox
         assert message.subject.startswith("sipgate for Django: Your sipgate connection ends on ")
         assert "/accounts/sipgate/login/" in message.body
         refresh_after(limited, HOUR)
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
 
     def test_not_months_before(self, connect, rotator):
         rotator.set(fixed_end=time.time() + 20 * DAY)
         connection = addressed(connect())
         assert refresh_after(connection, HOUR).reason == Reason.FIXED_END
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
         assert "This connection ends on" not in account_page(connection)
 
     def test_again_when_it_has_ended(self, limited, rotator):
@@ -109,7 +109,7 @@ class TestPeopleAreTold:
         SipgateToken.objects.update(expires_at=timezone.now(), refresh_expires_at=timezone.now())
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(limited)
-        assert keepalive.run(rate=0).mails == 1
+        assert keepalive.run().mails == 1
         assert "sipgate limits how long a sign-in lasts" in mail.outbox[1].body
         assert not notices.tell_user(limited.pk)
 
@@ -120,7 +120,7 @@ class TestPeopleAreTold:
         tokens.store(limited, issued(rotator))
         row = tokens.load(limited.pk)
         assert (row.reason, row.notified_at) == ("", None)
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
 
 
 def test_signing_out_of_sipgate_is_the_likely_cause_without_offline_access(connect, rotator):
@@ -132,7 +132,7 @@ def test_signing_out_of_sipgate_is_the_likely_cause_without_offline_access(conne
                 tokens.refresh(connection)
             earlier = timezone.now() - timedelta(minutes=61)
             SipgateToken.objects.update(state_since=earlier, next_attempt_at=timezone.now())
-        keepalive.run(rate=0)
+        keepalive.run()
         assert ("signed out of sipgate" in mail.outbox[-1].body) is is_named
         assert ("Someone probably signed out" in account_page(connection)) is is_named
     connection = connect(state=State.NEEDS_SIGN_IN, reason=Reason.LOST_ROTATION)

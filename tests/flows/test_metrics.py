@@ -61,10 +61,10 @@ class TestCounters:
 
     def test_runs_of_keepalive(self, rotator, connect, scrape):
         before = scrape()
-        keepalive.run(rate=0)
+        keepalive.run()
         rotator.set(fault="client", times=1)
         connect(age=2_000_000)
-        keepalive.run(rate=0)
+        keepalive.run()
         runs = increase(before, scrape(), "sipgate_keepalive_runs_total")
         assert runs == {("finished",): 1, ("misconfigured",): 1}
 

@@ -28,9 +28,9 @@ class TestUsers:
         rotator.control(kill=True)
         with pytest.raises(errors.NeedsSignIn):
             tokens.token(connection)
-        assert keepalive.run(rate=0).mails == 0, "sipgate may take a rejection back"
+        assert keepalive.run().mails == 0, "sipgate may take a rejection back"
         an_hour_later()
-        assert [keepalive.run(rate=0).mails for _ in range(3)] == [0, 1, 0]
+        assert [keepalive.run().mails for _ in range(3)] == [0, 1, 0]
         [message] = mail.outbox
         assert message.to == ["erika@example.org"]
         assert message.subject == "sipgate for Django: sipgate needs you to sign in again"
@@ -45,23 +45,23 @@ class TestUsers:
 
     def test_another_incident_is_another_mail(self, connect):
         connection = ended(addressed(connect()))
-        assert keepalive.run(rate=0).mails == 1
+        assert keepalive.run().mails == 1
         now = timezone.now()
         SipgateToken.objects.filter(pk=connection.pk).update(state_since=now)
-        assert keepalive.run(rate=0).mails == 1
+        assert keepalive.run().mails == 1
 
     def test_at_most_twenty_in_a_run(self, connect, monkeypatch):
         """sipgate rejects everybody: that is not the users' fault, and rarely stays so."""
         monkeypatch.setattr(notices, "MOST", 2)
         for number in range(5):
             ended(addressed(connect(), f"p{number}@example.org"))
-        assert [keepalive.run(rate=0).mails for _ in range(4)] == [2, 2, 1, 0]
+        assert [keepalive.run().mails for _ in range(4)] == [2, 2, 1, 0]
 
     def test_in_the_language_of_the_user(self, connect):
         chosen = addressed(connect(), locale="de_DE", language="en")
         assert notices.language_of(chosen) == "en"
         ended(addressed(connect(), locale="de_DE"))
-        keepalive.run(rate=0)
+        keepalive.run()
         assert "anmelden" in mail.outbox[0].subject
 
     def test_in_the_language_that_was_chosen_after_the_sign_in(self, browser):
@@ -71,17 +71,17 @@ class TestUsers:
             connection = ended(SocialAccount.objects.get(), notified_at=None)
             email = {"email": f"{language}@example.org", "verified": True}
             EmailAddress.objects.update_or_create(user=connection.user, defaults=email)
-            keepalive.run(rate=0)
+            keepalive.run()
             assert word in mail.outbox[-1].subject
 
     def test_a_mail_server_that_is_away_is_tried_again(self, connect, settings):
         connection = ended(addressed(connect()))
         settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
         settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
         assert tokens.load(connection.pk).notified_at is None
         settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-        assert keepalive.run(rate=0).mails == 1
+        assert keepalive.run().mails == 1
 
     def test_who_is_not_told(self, connect, settings):
         for who in ("olga", "user"):
@@ -89,10 +89,10 @@ class TestUsers:
         SipgateToken.objects.update(state_since=timezone.now() - timedelta(minutes=6))
         ended(connect())  # has no address
         ended(addressed(connect()), state_since=timezone.now() - timedelta(days=4))
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
         ended(addressed(connect()))
         settings.SIPGATE_NOTICES = False
-        assert keepalive.run(rate=0).mails == 0
+        assert keepalive.run().mails == 0
         assert mail.outbox == []
 
 

@@ -39,13 +39,6 @@ class Command(BaseCommand):
             help="Pause between two runs (default 60).",
         )
         parser.add_argument(
-            "--rate",
-            type=float,
-            default=keepalive.RATE,
-            metavar="PER_SECOND",
-            help="At most this many refreshes per second (default 50; 0: no limit).",
-        )
-        parser.add_argument(
             "--json", action="store_true", help="Write the report as one line of JSON."
         )
 
@@ -57,7 +50,7 @@ class Command(BaseCommand):
         sys.exit(code)
 
     def _run(self, options: dict[str, Any], stop: threading.Event) -> int:
-        report = keepalive.run(rate=options["rate"], stop=stop)
+        report = keepalive.run(stop=stop)
         as_json = options["json"]
         self.stdout.write(json.dumps(report.as_dict()) if as_json else summary(report))
         self.stdout.flush()
