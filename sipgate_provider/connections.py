@@ -74,10 +74,6 @@ class ConnectionView:
         return name_of(self.connection)
 
     @property
-    def has_valid_access(self) -> bool:
-        return self.token is not None and self.token.expires_at > timezone.now()
-
-    @property
     def is_access_ended(self) -> bool:
         """The user ended access on purpose, and only signs in with it: nothing is wrong."""
         return self.token is not None and self.token.reason == Reason.ENDED_BY_USER
