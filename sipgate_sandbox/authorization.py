@@ -15,7 +15,6 @@ from . import counters, realm, token_endpoint, tokens
 from .models import BrowserSession, Consent, Grant
 from .people import BY_UID, PEOPLE
 from .realm import Client
-from .scopes import SCOPES
 
 COOKIE = "browser_session"
 """Key in Django's session (a signed cookie) that names the browser session."""
@@ -191,13 +190,10 @@ def configuration(request: HttpRequest) -> HttpResponse:
         "introspection_endpoint": f"{oidc}/token/introspect",
         "end_session_endpoint": f"{oidc}/logout",
         "jwks_uri": f"{oidc}/certs",
-        "grant_types_supported": ["authorization_code", "refresh_token"],
         "response_types_supported": ["code"],
-        "scopes_supported": list(SCOPES),
         "subject_types_supported": ["public"],
         "prompt_values_supported": ["none", "login", "consent"],
         "id_token_signing_alg_values_supported": ["RS256"],
-        "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
         "code_challenge_methods_supported": ["S256"],
         "authorization_response_iss_parameter_supported": True,
     }

@@ -22,11 +22,7 @@ _views: dict[str, dict[str, View]] = {}
 
 
 def operation(
-    method: str,
-    route: str,
-    *scopes: str,
-    required: str = "",
-    optional: str = "",
+    method: str, route: str, *scopes: str, required: str = "", optional: str = ""
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Let the decorated function answer requests whose token has one of ``scopes``, or ``all``.
 

@@ -182,11 +182,7 @@ def click_to_dial(person: Person, sent: Json) -> Json:
 
 
 @operation(
-    "POST",
-    "calls",
-    "rtcm:write",
-    required="deviceId targetNumber",
-    optional="callerId channelId",
+    "POST", "calls", "rtcm:write", required="deviceId targetNumber", optional="callerId channelId"
 )
 def call(person: Person, sent: Json) -> Json:
     """Call ``targetNumber`` from a device: neo's way, which the specification is too old to know.
