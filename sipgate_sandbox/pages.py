@@ -17,7 +17,7 @@ HAPPENINGS = (
     ("sipgate is down", "unavailable", "all"),
     ("sipgate answers only after 5 seconds", "slow", "api"),
     ("sipgate says that there are too many requests", "too-many", "api"),
-    ("A sign-in cannot be completed", "unavailable", "token"),
+    ("Nobody can complete a sign-in", "unavailable", "token"),
     ("The new tokens are lost on the way", "lose-answer", "refresh"),
     ("sipgate rejects a refresh", "invalid-grant", "refresh"),
     ("sipgate does not accept your site's client secret", "unauthorized-client", "refresh"),
