@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -22,40 +22,29 @@ import requests
 from django.conf import settings
 from django.db import connections
 
+from tests.concurrency import caller
+from tests.concurrency.points import KILL
 from tests.ports import free_port
 from tests.waiting import wait_until_served
 
 PREPARED = multiprocessing.get_context("forkserver")
 PREPARED.set_forkserver_preload(["tests.prepared", "tests.concurrency.caller"])
 
-PASSED_ON = (
-    "SIPGATE_TOKEN_URL",
-    "SIPGATE_AUTH_URL",
-    "SIPGATE_API_URL",
-    "SIPGATE_TOKEN_KEYS",
-    "SIPGATE_JOURNAL_DIR",
-    "SIPGATE_WAIT_SECONDS",
-    "SIPGATE_LOGOUT_URL",
-    "SIPGATE_PAGE_WAIT_SECONDS",
-)
 
-
-def order_of(**told: Any) -> dict[str, Any]:
-    """Return what a process has to be told so that it sees what the test sees."""
-    values = {name: getattr(settings, name) for name in PASSED_ON if hasattr(settings, name)}
-    values |= told.pop("settings", {})
+def what_the_test_sees(**own: Any) -> dict[str, Any]:
+    """Return its database and its settings, of which some may be a process's ``own``."""
+    ours = {name: getattr(settings, name) for name in dir(settings) if name.startswith("SIPGATE_")}
     return {
         "database": str(connections["default"].settings_dict["NAME"]),
-        "settings": values,
-        **told,
+        "settings": {**ours, **own},
     }
 
 
-def environment(**told: Any) -> dict[str, str]:
+def environment(**own: Any) -> dict[str, str]:
     """Return the environment of a program that shall see what the test sees."""
     return {
         **os.environ,
-        "SIPGATE_WORKER": json.dumps(order_of(**told), default=str),
+        "SIPGATE_WORKER": json.dumps(what_the_test_sees(**own), default=str),
         "DJANGO_SETTINGS_MODULE": "tests.worker_settings",
         "PYTHONUNBUFFERED": "1",
     }
@@ -76,16 +65,24 @@ def run_program(program: str, *arguments: str) -> subprocess.CompletedProcess[st
 class Worker:
     """A process of ``tests.concurrency.caller``: is told what to do, and answers."""
 
-    def __init__(self, **told: Any) -> None:
-        from tests.concurrency import caller
-
+    def __init__(self, *, url: str = "", **own: Any) -> None:
+        """Start it, with the test's database or that of a ``url``, and with settings of its own."""
         self._line, its_end = PREPARED.Pipe()
-        self.process = PREPARED.Process(target=caller.serve, args=(its_end, order_of(**told)))
+        told = (its_end, {**what_the_test_sees(**own), "url": url})
+        self.process = PREPARED.Process(target=caller.serve, args=told)
         self.process.start()
         its_end.close()
 
-    def tell(self, **order: Any) -> None:
-        self._line.send(order)
+    def tell(
+        self,
+        do: Callable[..., Any] = caller.use,
+        *,
+        stop_at: Sequence[str] = (),
+        how: str = KILL,
+        **order: Any,
+    ) -> None:
+        """Let it call a function with what is in the order, and be killed or pause at points."""
+        self._line.send((do, order, stop_at, how))
 
     def read(self) -> Any:
         """Return its answer; None if it ended without one."""
@@ -95,15 +92,9 @@ class Worker:
             self.process.join(20)
             return None
 
-    def ask(self, **order: Any) -> Any:
-        self.tell(**order)
+    def ask(self, do: Callable[..., Any] = caller.use, **order: Any) -> Any:
+        self.tell(do, **order)
         return self.read()
-
-    def die_at(self, point: str, **order: Any) -> None:
-        """Let it do what it is told, and be killed at a point of ``tests.concurrency.points``."""
-        self.tell(**order, stop_at=point)
-        self.process.join(60)
-        self.check_killed()
 
     def check_killed(self) -> None:
         """Fail unless it was killed: a worker that ended by an error tried nothing."""
@@ -154,10 +145,12 @@ def workers(number: int, **told: Any) -> Iterator[list[Worker]]:
             worker.close()
 
 
-def die_at(point: str, **order: Any) -> None:
-    """Let a process do what it is told, and be killed at a point (``tests.concurrency.points``)."""
+def die_at(point: str, do: Callable[..., Any] = caller.use, **order: Any) -> None:
+    """Let a process do something, and be killed at a point (``tests.concurrency.points``)."""
     with workers(1) as [worker]:
-        worker.die_at(point, **order)
+        worker.tell(do, stop_at=[point], **order)
+        worker.process.join(60)
+        worker.check_killed()
 
 
 class Site:

@@ -25,7 +25,7 @@ class Crew:
         self.first, self.second, self._spare = self._worker(), self._worker(), self._worker()
 
     def _worker(self) -> Worker:
-        return Worker(settings=self._settings)
+        return Worker(**self._settings)
 
     def _replace_the_dead(self) -> None:
         for name in ("first", "second"):
@@ -80,7 +80,7 @@ def meet(crew: Crew, connection: int, first: tuple[str, str], second: tuple[str,
     Then the second one runs to its end, unless it waits for the first one, which then goes on.
     """
     for worker, (point, how) in ((crew.first, first), (crew.second, second)):
-        worker.tell(connection=connection, wait=10, stop_at=point, how=how)
+        worker.tell(connection=connection, wait=10, stop_at=[point], how=how)
         until_it_stops(worker)
         end_leases()
     let_run([crew.second], BLOCKED)  # it may have to wait for the first one

@@ -34,6 +34,7 @@ OF_KEY_CHANGE = {
     "before the endings": "before tokens.endings.reseal",
     "an entry has taken its place": "after tokens.journal.Path.replace",
 }
+OF_OUTAGE = {"not stored": "after tokens.journal.sync"}
 LOST = ("sent", "answered", "before the journal is written")
 """Between sending and the journal: whoever is killed here has lost the tokens."""
 KILL, PAUSE = "kill", "pause"
@@ -43,7 +44,7 @@ SIGNALS = {KILL: signal.SIGKILL, PAUSE: signal.SIGSTOP}
 @contextmanager
 def stopping(point: str, how: str) -> Iterator[None]:
     """Let this process die, as by ``kill -9``, or stop, when it first reaches a point."""
-    when, _, name = (POINTS | OF_KEY_CHANGE)[point].partition(" ")
+    when, _, name = (POINTS | OF_KEY_CHANGE | OF_OUTAGE)[point].partition(" ")
     is_reached = False
 
     def reach(moment: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from sipgate_provider import errors, tokens
 from sipgate_provider.models import Reason, SipgateToken, State
-from tests.concurrency import points
+from tests.concurrency import caller, points
 from tests.concurrency.crew import end_leases
 from tests.processes import die_at
 
@@ -69,7 +69,7 @@ def test_the_window_ends_as_lost_rotation(connect, rotator, point):
 def test_keepalive_killed_loses_nothing(connect, rotator, point):
     """One by one: with several at once, a kill hits some in the window."""
     connections = [connect(age=0.7 * 2_592_000).pk for _ in range(5)]
-    die_at(point, keepalive=True, threads=1)
+    die_at(point, caller.keep_alive, threads=1)
     end_leases()
     assert {tokens.token(pk).number for pk in connections} == {2}
     assert {tokens.load(pk).state for pk in connections} == {State.ACTIVE}

@@ -51,19 +51,6 @@ def test_ten_thousand_rotations(connect, rotator):
         rotate(crowd, connection, rotator, 10_000)
 
 
-def test_rollback_of_another_process(connect, rotator):
-    from django.db import connection as database
-
-    pk = connect(age=400).pk
-    with workers(1) as crowd:
-        kind, _ = crowd[0].ask(connection=pk, roll_back=True)
-        if database.vendor == "sqlite":
-            assert (kind, rotator.counts()["refresh"]) == ("CallerHoldsLock", 0)
-            return
-        assert kind == "ok"
-    assert tokens.load(pk).number == 2
-
-
 def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(connect, rotator):
     connection = connect(age=280).pk
     rotator.set(latency=0.3)

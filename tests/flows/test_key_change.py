@@ -52,7 +52,7 @@ def test_what_does_not_open_is_left_and_counted(sealed, settings):
 @pytest.mark.parametrize("point", points.OF_KEY_CHANGE)
 def test_killed_in_the_middle_it_is_gone_on_with(sealed, settings, point):
     settings.SIPGATE_TOKEN_KEYS = [NEW, OLD]
-    die_at(point, reseal=True)
+    die_at(point, tokens.reseal)
     report = tokens.reseal()
     assert (report.tokens + report.endings + report.journal > 0, report.left) == (True, 0)
     settings.SIPGATE_TOKEN_KEYS = [NEW]

@@ -125,7 +125,7 @@ class TestScrape:
         browser.sign_in()
         session = browser.site.cookies[settings.SESSION_COOKIE_NAME].value
         known = {"Host": "localhost:8080", "Authorization": f"Bearer {TOKEN}"}
-        on = environment(settings={"METRICS_TOKEN": TOKEN, "SIPGATE_METRICS": True})
+        on = environment(METRICS_TOKEN=TOKEN, SIPGATE_METRICS=True)
         with site(processes=3, threads=2, **on) as deployed:
             for _ in range(12):
                 assert deployed.get("/account.json", session=session).status_code == 200

@@ -66,7 +66,7 @@ def test_a_person_who_was_shut_out_needs_no_sign_in(server, worker, visitor, how
     connection = SocialAccount.objects.get().pk
     make_stale()
     if killed_at:
-        worker.tell(connection=connection, stop_at=killed_at, how=KILL)
+        worker.tell(connection=connection, stop_at=[killed_at], how=KILL)
         assert worker.read() is None
         end_leases()
     shut_out(server, how)
@@ -84,7 +84,7 @@ def test_shut_out_while_a_process_is_about_to_send(server, worker, visitor):
     visitor.sign_in()
     connection = SocialAccount.objects.get().pk
     make_stale()
-    worker.tell(connection=connection, wait=20, stop_at="checked", how=PAUSE)
+    worker.tell(connection=connection, wait=20, stop_at=["checked"], how=PAUSE)
     while not worker.is_stopped:
         assert not worker.is_finished
     server.set_enabled(ROSA, False)
@@ -134,5 +134,5 @@ def crew(told: dict[str, Any]) -> Iterator[Crew]:
 
 @pytest.fixture
 def worker(told: dict[str, Any]) -> Iterator[Worker]:
-    with workers(1, settings=told) as [one]:
+    with workers(1, **told) as [one]:
         yield one

@@ -4,52 +4,32 @@ from __future__ import annotations
 
 import pytest
 
-from tests import postgres
-from tests.outage.conftest import Process
+from tests.concurrency.points import PAUSE
+from tests.outage.conftest import NEWEST, found, use
+from tests.processes import workers
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_the_process_waits_and_stores(server, rotator, tmp_path, stale):
-    process = Process(server.url, rotator, tmp_path, use=stale, points=True)
-    refresh_while_the_database_is_away(process, server)
-    server.start()
-    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
-    process.end()
+@pytest.mark.parametrize("ending", ["waits", pytest.param("is killed", marks=pytest.mark.long)])
+def test_new_tokens_are_stored_when_the_database_is_back(server, rotator, tmp_path, stale, ending):
+    """By the process that has them, or by the next one."""
+    with workers(1, url=server.url, SIPGATE_JOURNAL_DIR=str(tmp_path)) as [worker]:
+        worker.tell(
+            found,
+            connection=stale,
+            stop_at=["before the tokens are stored", "not stored"],
+            how=PAUSE,
+        )
+        wait_for(lambda: worker.is_stopped)
+        server.stop()
+        worker.resume()
+        wait_for(lambda: worker.is_stopped)
+        if ending == "is killed":
+            worker.process.kill()
+        server.start()
+        worker.resume()
+        answer = worker.read() or use(server.url, tmp_path, stale)
+    assert answer == NEWEST
     assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
-
-
-@pytest.mark.long
-def test_what_it_cannot_store_the_next_process_does(server, rotator, tmp_path, stale):
-    process = Process(server.url, rotator, tmp_path, use=stale, points=True)
-    refresh_while_the_database_is_away(process, server)
-    process.kill()
-    [file] = tmp_path.glob("*/*.sealed")
-    assert b"access_token" not in file.read_bytes()
-    assert file.stat().st_mode & 0o077 == 0
-    server.start()
-    following = Process(server.url, rotator, tmp_path, use=stale)
-    assert following.hear() == {"number": 2, "state": "active", "waiting": 0}
-    following.end()
-    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
-
-
-@pytest.mark.long
-def test_without_a_journal_it_waits_as_well(server, rotator, tmp_path, stale):
-    (tmp_path / "file").write_text("in the way of a journal")
-    folder = tmp_path / "file" / "journal"
-    process = Process(server.url, rotator, folder, use=stale, points=True)
-    assert process.hear() == {"at": "store"}
-    server.stop()
-    process.say("go on")
-    server.start()
-    assert process.hear() == {"number": 2, "state": "active", "waiting": 0}
-    process.end()
-    assert (rotator.counts()["rotated"], rotator.counts()["reuse"]) == (1, 0)
-
-
-def refresh_while_the_database_is_away(process: Process, server: postgres.Server) -> None:
-    assert process.hear() == {"at": "store"}
-    server.stop()
-    process.say("go on")
-    assert process.hear() == {"at": "synced"}

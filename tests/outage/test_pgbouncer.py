@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from tests import postgres, tools
-from tests.outage.conftest import Process
+from tests.outage.conftest import NEWEST, connect, use
 from tests.ports import free_port, is_open
 from tests.served import ROOT, TOKEN, served
 from tests.waiting import wait_for
@@ -24,12 +24,8 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(180)]
 def test_a_refresh_and_the_pages(rotator, tmp_path):
     (tmp_path / "bouncer").mkdir()
     with postgres.server() as server, pgbouncer(server, tmp_path / "bouncer") as address:
-        first = Process(server.url, rotator, tmp_path / "journal", answer=rotator.issue()[0])
-        connection = first.hear()["connection"]
-        first.end()
-        used = Process(address, rotator, tmp_path / "journal", database="sipgate", use=connection)
-        assert used.hear() == {"number": 2, "state": "active", "waiting": 0}
-        used.end()
+        connection = connect(server.url, rotator)
+        assert use(address, tmp_path / "journal", connection) == NEWEST
         with served(tmp_path, address) as site:
             assert site.get("/readyz").json() == {"status": "ok"}
             visitor = {"Host": "crm.example.org", "X-Forwarded-Proto": "https"}

@@ -3,100 +3,58 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tests import postgres, tools
-from tests.outage.conftest import Process
+from tests.outage.conftest import NEWEST, connect, use
 from tests.rotator import Rotator
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(120)]
-
-Started = Callable[[Path], Process]
 
 
 @pytest.mark.parametrize("journal", ["kept", "copied", "lost"])
 def test_the_newest_tokens_come_from_the_journal_or_the_person_signs_in_again(
     server, rotator, tmp_path, stale, journal
 ):
-    def use(folder):
-        return Process(server.url, rotator, folder, use=stale)
-
-    dump = tmp_path / "sipgate.dump"
-    run(postgres.program("pg_dump"), "--format=custom", f"--file={dump}", f"--dbname={server.url}")
-
-    def restore():
-        options = ("--clean", "--if-exists", "--no-owner", f"--dbname={server.url}")
-        run(postgres.program("pg_restore"), *options, str(dump))
-
-    check_restore(rotator, tmp_path / "journal", journal, use, restore)
+    where, dump = f"--dbname={server.url}", str(tmp_path / "sipgate.dump")
+    run(postgres.program("pg_dump"), "--format=custom", f"--file={dump}", where)
+    assert use(server.url, tmp_path / "kept", stale) == NEWEST
+    run(postgres.program("pg_restore"), "--clean", "--if-exists", "--no-owner", where, dump)
+    check_restored(server.url, tmp_path, journal, stale, rotator)
 
 
 @pytest.mark.parametrize("journal", ["kept", "lost"])
 @pytest.mark.parametrize("command", [".backup '{}'", "VACUUM INTO '{}'"])
 def test_a_backup_of_sqlite(rotator, tmp_path, command, journal):
     """It is made while the database is open and its last changes are in the log beside it (WAL)."""
-    tools.needed("sqlite3", package="sqlite3")
+    program = tools.needed("sqlite3", package="sqlite3")
     database, backup = tmp_path / "db.sqlite3", tmp_path / "backup.sqlite3"
-
-    def process(folder, **order):
-        return Process("", rotator, folder, database=str(database), **order)
-
-    first = process(tmp_path / "journal", answer=rotator.issue()[0])
-    connection = first.hear()["connection"]
-    open_beside = subprocess.Popen(["sqlite3", str(database)], stdin=subprocess.PIPE, text=True)
-    assert open_beside.stdin is not None
-    open_beside.stdin.write("PRAGMA user_version;\n")
-    open_beside.stdin.flush()
-    first.end()
-    run("sqlite3", str(database), command.format(backup))
-
-    def restore():
-        open_beside.communicate(timeout=20)
-        for file in tmp_path.glob("db.sqlite3*"):
-            file.unlink()
-        shutil.copy(backup, database)
-
-    check_restore(
-        rotator,
-        tmp_path / "journal",
-        journal,
-        lambda folder: process(folder, use=connection),
-        restore,
-    )
+    url = f"sqlite:///{database}"
+    with closing(sqlite3.connect(database)) as beside:
+        connection = connect(url, rotator)
+        beside.execute("SELECT 1 FROM sipgate_provider_sipgatetoken").fetchone()
+        run(program, str(database), command.format(backup))
+        assert use(url, tmp_path / "kept", connection) == NEWEST
+    for file in tmp_path.glob("db.sqlite3*"):
+        file.unlink()
+    shutil.copy(backup, database)
+    check_restored(url, tmp_path, journal, connection, rotator)
 
 
 def run(*command: str) -> None:
     subprocess.run(command, check=True, timeout=60, capture_output=True)
 
 
-def check_restore(
-    rotator: Rotator, folder: Path, journal: str, use: Started, restore: Callable[[], None]
-) -> None:
-    """Refresh after the backup, restore it, and use the connection.
-
-    The journal is ``kept``, ``copied`` or ``lost``.
-    """
-    since = use(folder)
-    assert since.hear()["number"] == 2
-    since.end()
-    restore()
-    if journal != "kept":
-        another = folder.with_name("another")
-        if journal == "copied":
-            shutil.copytree(folder, another)
-        folder = another
-    for _ in range(2):
-        restored = use(folder)
-        told = restored.hear()
-        restored.end()
-        if journal == "lost":
-            assert told["error"] == "NeedsSignIn"
-        else:
-            assert (told["number"], told["state"]) == (2, "active")
-    assert rotator.counts()["reuse"] == (1 if journal == "lost" else 0), (
-        "a spent token is not sent for ever"
-    )
+def check_restored(url: str, folder: Path, journal: str, connection: int, rotator: Rotator) -> None:
+    """Use a connection that was refreshed since, with a journal that was kept, copied or lost."""
+    if journal == "copied":
+        shutil.copytree(folder / "kept", folder / "copied")
+    is_lost = journal == "lost"
+    for _ in range(2):  # a spent token is not sent for ever
+        assert use(url, folder / journal, connection) == ("NeedsSignIn" if is_lost else NEWEST)
+    assert rotator.counts()["reuse"] == is_lost
