@@ -10,7 +10,7 @@ import re
 import threading
 from html import unescape
 from typing import Any
-from urllib.parse import parse_qs, urljoin, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import requests
 from django.db import connections
@@ -74,51 +74,6 @@ class Browser:
         return thread
 
     def close(self) -> None:
-        self.sipgate.close()
-
-
-class Person:
-    """Somebody at a deployed site: one cookie jar for all tabs, and redirects are followed."""
-
-    def __init__(self, url: str, sandbox: Running) -> None:
-        self.site, self.sipgate = requests.Session(), requests.Session()
-        self.url, self.sandbox = url, sandbox
-
-    def get(self, path: str) -> requests.Response:
-        return self.site.get(
-            f"{self.url}{path}", headers={"Host": HOST}, timeout=60, allow_redirects=False
-        )
-
-    def press(self) -> str:
-        """Press *Sign in with sipgate*; return sipgate's address."""
-        path = "/accounts/sipgate/login/"
-        self.get(path)
-        data = {"csrfmiddlewaretoken": self.site.cookies["sipgate_csrf"]}
-        answer = self.site.post(
-            f"{self.url}{path}", data, headers={"Host": HOST}, timeout=60, allow_redirects=False
-        )
-        assert answer.status_code == 302, answer.text[:500]
-        return answer.headers["Location"]
-
-    def allow(self, address: str, person: str = "1000000w0") -> str:
-        """Sign in at sipgate; return path and query of the callback."""
-        back = urlsplit(sign_in(self.sipgate, address, person=person))
-        return f"{back.path}?{back.query}"
-
-    def follow(self, path: str) -> tuple[int, str]:
-        """Ask for a page, go wherever it leads; return the status and the path of the last page."""
-        for _ in range(10):
-            answer = self.get(path)
-            if answer.status_code != 302:
-                return answer.status_code, urlsplit(path).path
-            target = urlsplit(urljoin("http://localhost:8080/", answer.headers["Location"]))
-            path = f"{target.path}?{target.query}" if target.query else target.path
-            if target.netloc != "localhost:8080":
-                path = self.allow(target.geturl())
-        raise AssertionError("sent in circles")
-
-    def close(self) -> None:
-        self.site.close()
         self.sipgate.close()
 
 

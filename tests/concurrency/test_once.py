@@ -29,26 +29,11 @@ def test_eight_processes_with_eight_threads(connect, rotator):
             rotate(crowd, connect().pk, rotator, rounds)
 
 
-def test_a_hundred_rotations(connect, rotator):
-    """Two processes with four threads each: as many rotations as fit, contended every time."""
-    connection = connect().pk
-    with workers(2) as crowd:
-        for _ in range(100):
-            make_stale()
-            for worker in crowd:
-                worker.tell(connection=connection, threads=4)
-            assert {outcome[0] for worker in crowd for outcome in worker.read()} == {"ok"}
-    counts = rotator.counts()
-    assert (counts["refresh"], counts["reuse"]) == (100, 0)
-    assert tokens.load(connection).refresh_count == 100
-
-
 @pytest.mark.long
-@pytest.mark.timeout(3600)
-def test_ten_thousand_rotations(connect, rotator):
-    connection = connect().pk
+@pytest.mark.timeout(1800)
+def test_a_thousand_rotations(connect, rotator):
     with workers(PROCESSES) as crowd:
-        rotate(crowd, connection, rotator, 10_000)
+        rotate(crowd, connect().pk, rotator, 1_000)
 
 
 def test_caller_in_the_mandatory_window_waits_no_longer_than_sipgate(connect, rotator):

@@ -6,19 +6,19 @@ import gzip
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+import requests
 
-from sipgate_sandbox.launch import Running
+from sipgate_sandbox.launch import Running, sign_in
 from tests.conftest import make_stale, session_of
-from tests.journey import Person
+from tests.journey import HOST
 from tests.processes import Site, site
 from tests.project.pages import ROOT, blocks
+from tests.raw_server import RawServer, serving, whole
 from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.long, pytest.mark.timeout(180)]
@@ -29,7 +29,7 @@ class TestWithEverythingOn:
 
     def test_traces_of_a_sign_in(self, watch):
         with watch(EVERYTHING) as watched:
-            assert watched.person.follow(watched.callback()) == (200, "/account")
+            assert watched.come_back() == 302
         watched.assert_silent(about='"/oauth"')
 
     def test_a_rejected_client(self, watch, sandbox):
@@ -37,13 +37,13 @@ class TestWithEverythingOn:
         with watch(EVERYTHING) as watched:
             callback = watched.callback()
             sandbox.control.fault("invalid-client", on="token")
-            assert watched.person.follow(callback)[0] == 401
+            assert watched.ask("GET", callback).status_code == 401
         watched.assert_silent(about="A sign-in failed")
 
     @pytest.mark.parametrize("fault", ["BUG", "INTERRUPTION"])
     def test_a_callback_that_breaks_down(self, watch, fault):
         with watch(EVERYTHING + FAULTS[fault]) as watched:
-            assert watched.person.follow(watched.callback())[0] == 500
+            assert watched.come_back() == 500
         watched.assert_silent(about=fault)
 
     def test_an_interrupted_refresh(self, watch, browser):
@@ -51,7 +51,7 @@ class TestWithEverythingOn:
         make_stale()
         with watch(EVERYTHING + FAULTS["INTERRUPTION"]) as watched:
             watched.site.get("/account", session=session_of(browser.site))
-            wait_for(lambda: b"INTERRUPTION" in b"".join(watched.sent))
+            wait_for(lambda: b"INTERRUPTION" in watched.sent)
         watched.assert_silent(about="INTERRUPTION")
 
 
@@ -63,8 +63,8 @@ def test_the_documents_sample(watch, sandbox):
     with watch(f"{sample.text}\n{POOL_FAILS}\n") as watched:
         callback = watched.callback()
         sandbox.control.fault("invalid-client", on="token")
-        assert watched.person.follow(callback)[0] == 401
-        for cookie in watched.person.site.cookies:
+        assert watched.ask("GET", callback).status_code == 401
+        for cookie in watched.browser.cookies:
             watched.secrets[cookie.name] = str(cookie.value)
     watched.secrets |= {"address": "REMOTE_ADDR", "pool": "error connecting in pool"}
     watched.assert_silent(about="A sign-in failed")
@@ -102,22 +102,46 @@ POOL_FAILS = 'import logging; logging.getLogger("psycopg.pool").error("error con
 
 
 class Watched:
-    """A deployed site, somebody who visits it, what Sentry was sent, and what must not be in it."""
+    """A deployed site, a browser that visits it, what Sentry was sent, and what must not be in it."""
 
-    def __init__(self, running: Site, sandbox: Running, sent: list[bytes]) -> None:
-        self.site, self.person, self.sent = running, Person(running.url, sandbox), sent
+    def __init__(self, running: Site, sentry: RawServer) -> None:
+        self.site, self.sentry, self.browser = running, sentry, requests.Session()
         self.secrets = {"client secret": "sandbox-secret"}
+
+    @property
+    def sent(self) -> bytes:
+        return b"".join(
+            gzip.decompress(asked.body)
+            if asked.headers.get("content-encoding") == "gzip"
+            else asked.body
+            for asked in self.sentry.asked
+        )
+
+    def ask(self, method: str, path: str, **form: str) -> requests.Response:
+        address, host = f"{self.site.url}{path}", {"Host": HOST}
+        return self.browser.request(
+            method, address, data=form, headers=host, timeout=60, allow_redirects=False
+        )
 
     def callback(self) -> str:
         """Press the button and allow it; return path and query of the callback."""
-        callback = self.person.allow(self.person.press())
-        query = parse_qs(urlsplit(callback).query)
+        button = "/accounts/sipgate/login/"
+        self.ask("GET", button)
+        token = self.browser.cookies["sipgate_csrf"]
+        begun = self.ask("POST", button, csrfmiddlewaretoken=token)
+        with requests.Session() as sipgate:
+            back = urlsplit(sign_in(sipgate, begun.headers["Location"]))
+        query = parse_qs(back.query)
         self.secrets |= {"code": query["code"][0], "state": query["state"][0]}
-        return callback
+        return f"{back.path}?{back.query}"
+
+    def come_back(self) -> int:
+        """Press the button, allow it, come back; return the status of the site's answer."""
+        return self.ask("GET", self.callback()).status_code
 
     def assert_silent(self, *, about: str) -> None:
         """``about`` is what the reports do show, lest this test sees nothing."""
-        sent = b"".join(self.sent)
+        sent = self.sent
         assert about.encode() in sent
         assert not re.search(rb"eyJ[\w-]+\.eyJ[\w-]+", sent), "a token: the sandbox's are JWTs"
         for kind, value in self.secrets.items():
@@ -135,37 +159,12 @@ def watch(sandbox: Running, transactional_db: None, tmp_path: Path) -> Watch:
     @contextmanager
     def watching(text: str) -> Iterator[Watched]:
         (tmp_path / "watched.py").write_text(text)
-        with sentry() as (address, arrived):
+        with serving(whole()) as sentry:
+            address = f"http://key@127.0.0.1:{sentry.port}/1"
             variables = {"SENTRY_DSN": address, "PYTHONPATH": str(tmp_path)}
             with site(processes=1, threads=4, application="watched", **variables) as running:
-                one = Watched(running, sandbox, arrived)
+                one = Watched(running, sentry)
                 yield one
-                one.person.close()
+                one.browser.close()
 
     return watching
-
-
-@contextmanager
-def sentry() -> Iterator[tuple[str, list[bytes]]]:
-    """A server that takes what Sentry's client sends: its address, and what has arrived."""
-    arrived: list[bytes] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            is_packed = self.headers.get("Content-Encoding") == "gzip"
-            arrived.append(gzip.decompress(body) if is_packed else body)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *_args: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://key@127.0.0.1:{server.server_port}/1", arrived
-        finally:
-            server.shutdown()
-            thread.join()

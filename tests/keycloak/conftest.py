@@ -12,7 +12,7 @@ from django.test import Client
 from sipgate_sandbox.launch import Running
 from tests.facts.keycloak_server import KeycloakBrowser, KeycloakServer
 from tests.facts.server import ROSA
-from tests.journey import HOST
+from tests.journey import HOST, Browser
 from tests.keycloak import site
 from tests.keycloak.server import Keycloak
 
@@ -63,26 +63,16 @@ def signed_in(visitor: Visitor) -> Visitor:
     return visitor
 
 
-class Visitor:
+class Visitor(Browser):
     """One person's browser: cookies at the site and at Keycloak."""
 
     def __init__(self) -> None:
         self.site = Client(headers={"host": HOST})
         self.keycloak = KeycloakBrowser()
 
-    def start(self, *, process: str = "login") -> str:
-        """Press the site's sipgate button; return the address to which it leads."""
-        response = self.site.post(f"/accounts/sipgate/login/?process={process}")
-        assert response.status_code == 302, response.content[:500]
-        return str(response.headers["Location"])
-
-    def sign_in(self, *, person: str = ROSA, process: str = "login", allow: bool = True) -> Any:
-        """Sign in at Keycloak; return the site's answer to the callback."""
-        self.keycloak.walk(self.start(process=process), person=person, allow=allow)
-        return self.site.get(self.callback())
-
-    def callback(self) -> str:
-        """Return the path and query of the callback to which Keycloak has redirected."""
+    def consent(self, authorize_url: str, *, person: str = ROSA, allow: bool = True) -> str:
+        """Sign in at Keycloak; return path and query of the callback."""
+        self.keycloak.walk(authorize_url, person=person, allow=allow)
         assert self.keycloak.page is not None
         back = urlsplit(str(self.keycloak.page.response.headers["Location"]))
         return f"{back.path}?{back.query}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 import subprocess
 import tarfile
 import tomllib
@@ -11,7 +10,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-import requests
 
 from tests.package import foreign
 
@@ -41,17 +39,6 @@ def test_the_installed_package_is_not_this_checkout(python, tmp_path):
     version, place, others = spec(python, tmp_path, *foreign.NOT_SOURCES)
     assert (version, others) == (project["version"], "[]")
     assert Path(place).is_relative_to(python.parents[1])
-
-
-def test_the_sandbox_starts_in_any_folder(python, tmp_path):
-    command = [str(python), "-m", "sipgate_sandbox", "serve", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().split()[-1]
-        assert "Rosa Gärtner" in requests.get(url, timeout=20).text
-        process.terminate()
-    assert process.returncode == -signal.SIGTERM
-    assert (tmp_path / "sandbox.sqlite3").exists()
 
 
 def test_classifiers_are_what_the_readme_says():

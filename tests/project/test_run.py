@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,8 +16,6 @@ import requests
 
 from sipgate_sandbox.launch import sign_in
 from tests.ports import free_port
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_two_instances_of_a_checkout(checkout):
@@ -64,12 +61,7 @@ class Site:
 
     def post(self, browser: requests.Session, path: str, **form: str) -> requests.Response:
         browser.get(f"{self.url}/accounts/login/", timeout=30)
-        [token] = [
-            value
-            for name, value in browser.cookies.items()
-            if name.startswith(f"sipgate_csrf_{self.port}")
-        ]
-        form["csrfmiddlewaretoken"] = token
+        form["csrfmiddlewaretoken"] = browser.cookies[f"sipgate_csrf_{self.port}"]
         return browser.post(f"{self.url}{path}", form, allow_redirects=False, timeout=30)
 
     def sign_in(self, browser: requests.Session) -> str:
@@ -109,13 +101,3 @@ def start(checkout: Path, port: int, sandbox_port: int) -> subprocess.Popen[str]
         stderr=subprocess.STDOUT,
         text=True,
     )
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    for name in ("sipgate_project", "sipgate_sandbox"):
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("sipgate_provider", "templates"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    shutil.copy(ROOT / "manage.py", tmp_path)
-    return tmp_path
