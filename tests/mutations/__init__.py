@@ -18,6 +18,8 @@ from tests.named import replace
 
 Breaker = Callable[[Any], Any]
 """Takes a part of the app and returns what stands in its place."""
+Rules = dict[str, dict[str, dict[str, Breaker]]]
+"""Tests, one of which fails → what is wrong, in words → name → how it is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,18 @@ class Rule:
     says: str
     breaks: dict[str, Breaker]
     tests: str
-    postgresql: bool = False
+    postgresql: bool
     """Whether only that shows it."""
 
 
 def rules() -> list[Rule]:
     from tests.mutations import sign_in, tokens
 
-    return [*tokens.RULES, *sign_in.RULES]
+    return [
+        Rule(says, breaks, tests, says in tokens.POSTGRESQL)
+        for tests, table in [*tokens.RULES.items(), *sign_in.RULES.items()]
+        for says, breaks in table.items()
+    ]
 
 
 def pytest_sessionstart() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
-from tests.mutations import Rule, answers, becomes, forgets, gets_through
+from tests.mutations import Rules, answers, becomes, forgets, gets_through
 
 SIGN_IN = "tests/flows/test_sign_in.py"
 REPEATED = "tests/flows/test_repeated_callback.py"
@@ -33,121 +33,76 @@ def as_in_the_base_class(real: Any) -> Any:
     return broken
 
 
-RULES = [
-    # --- the sign-in: state, code, issuer
-    Rule(
-        "a state is used by each callback that brings it",
-        {"sign_in.once.use": answers(True)},
-        REPEATED,
-    ),
-    Rule(
-        "a sign-in begins again for any browser, and without end",
-        {"sign_in.once.may_begin_again": forgets("session_hash")},
-        REPEATED,
-    ),
-    Rule(
-        "a connect that has succeeded begins again",
-        {"sign_in.once._has_connected": answers(False)},
-        REPEATED,
-    ),
-    Rule(
-        "the database tells states and sessions",
-        {"sign_in.once._digest": gets_through},
-        REPEATED,
-    ),
-    Rule(
-        "rows of used states stay for ever",
-        {"sign_in.once.forget_old": answers()},
-        REPEATED,
-    ),
-    Rule(
-        "the callback of another authorization server is accepted",
-        {"sign_in.oauth._check_issuer": answers()},
-        TROUBLE,
-    ),
-    Rule(
-        "no verifier protects the code",
-        {"provider.SipgateProvider.pkce_enabled_default": becomes(False)},
-        SIGN_IN,
-    ),
-    Rule(
-        "verifier and pending tokens lie in the session in clear",
-        {"tokens.seal_text": gets_through, "tokens.open_text": gets_through},
-        LEAKS,
-    ),
-    Rule(
-        "code and state stay in the request, which error reports show",
-        {"sign_in.views._take": lambda _real: lambda request, *names: map(request.GET.get, names)},
-        LEAKS,
-    ),
-    Rule(
-        "the callback runs in the request's transaction",
-        {"sign_in.views.oauth2_callback": is_atomic},
-        SIGN_IN,
-    ),
-    Rule(
-        "any number of sign-ins from one address may fail",
-        {"sign_in.limits.failed_too_often": answers(False)},
-        LIMITS,
-    ),
-    Rule(
-        "who only begins a sign-in gets a session of the usual length",
-        {"sign_in.limits.shorten": answers()},
-        LIMITS,
-    ),
-    # --- the sign-in: what is asked for, who comes back
-    Rule(
-        "a crafted link asks for more scopes",
-        {"provider.SipgateProvider.get_scope_from_request": as_in_the_base_class},
-        SIGN_IN,
-    ),
-    Rule(
-        "a text counts as a verified email",
-        {
+RULES: Rules = {
+    REPEATED: {
+        "a state is used by each callback that brings it": {"sign_in.once.use": answers(True)},
+        "a sign-in begins again for any browser, and without end": {
+            "sign_in.once.may_begin_again": forgets("session_hash")
+        },
+        "a connect that has succeeded begins again": {
+            "sign_in.once._has_connected": answers(False)
+        },
+        "the database tells states and sessions": {"sign_in.once._digest": gets_through},
+        "rows of used states stay for ever": {"sign_in.once.forget_old": answers()},
+    },
+    TROUBLE: {
+        "the callback of another authorization server is accepted": {
+            "sign_in.oauth._check_issuer": answers()
+        },
+        "a known id of another region signs in": {
+            "sign_in.oauth._uid": lambda _real: lambda account: account.uid
+        },
+    },
+    SIGN_IN: {
+        "no verifier protects the code": {
+            "provider.SipgateProvider.pkce_enabled_default": becomes(False)
+        },
+        "the callback runs in the request's transaction": {
+            "sign_in.views.oauth2_callback": is_atomic
+        },
+        "a crafted link asks for more scopes": {
+            "provider.SipgateProvider.get_scope_from_request": as_in_the_base_class
+        },
+        "a new user is saved without tokens": {"sign_in.receivers.store": answers()},
+        "a grant that allows less replaces one that allows more": {
+            "sign_in.receivers._narrows": answers(False)
+        },
+    },
+    LEAKS: {
+        "verifier and pending tokens lie in the session in clear": {
+            "tokens.seal_text": gets_through,
+            "tokens.open_text": gets_through,
+        },
+        "code and state stay in the request, which error reports show": {
+            "sign_in.views._take": lambda _real: lambda request, *names: map(request.GET.get, names)
+        },
+    },
+    LIMITS: {
+        "any number of sign-ins from one address may fail": {
+            "sign_in.limits.failed_too_often": answers(False)
+        },
+        "who only begins a sign-in gets a session of the usual length": {
+            "sign_in.limits.shorten": answers()
+        },
+    },
+    "tests/flows/test_unverified_address.py": {
+        "a text counts as a verified email": {
             "provider.SipgateProvider._verified_address": lambda _real: (
                 lambda _provider, data: str(data.get("email") or "")
             )
+        }
+    },
+    ENDED: {"a sign-in allows what its user has ended": {"tokens.declines": answers(False)}},
+    REPAIR: {
+        "a repair takes whoever comes back from sipgate": {
+            "sign_in.repair.turn_away_others": answers()
         },
-        "tests/flows/test_unverified_address.py",
-    ),
-    Rule(
-        "a known id of another region signs in",
-        {"sign_in.oauth._uid": lambda _real: lambda account: account.uid},
-        TROUBLE,
-    ),
-    Rule(
-        "a new user is saved without tokens",
-        {"sign_in.receivers.store": answers()},
-        SIGN_IN,
-    ),
-    Rule(
-        "a grant that allows less replaces one that allows more",
-        {"sign_in.receivers._narrows": answers(False)},
-        SIGN_IN,
-    ),
-    Rule(
-        "a sign-in allows what its user has ended",
-        {"tokens.declines": answers(False)},
-        ENDED,
-    ),
-    Rule(
-        "a repair takes whoever comes back from sipgate",
-        {"sign_in.repair.turn_away_others": answers()},
-        REPAIR,
-    ),
-    Rule(
-        "who came back instead keeps their grant at sipgate",
-        {"tokens.discard": answers()},
-        REPAIR,
-    ),
-    Rule(
-        "a repair link needs no signature",
-        {"links._signer": lambda _real: lambda: mock.Mock(unsign=lambda text: text[:1])},
-        REPAIR,
-    ),
-    Rule(
-        "what a page of one user asks for is asked of another",
-        {"links._whose": answers("anybody")},
-        SCOPES,
-    ),
-]
+        "who came back instead keeps their grant at sipgate": {"tokens.discard": answers()},
+        "a repair link needs no signature": {
+            "links._signer": lambda _real: lambda: mock.Mock(unsign=lambda text: text[:1])
+        },
+    },
+    SCOPES: {
+        "what a page of one user asks for is asked of another": {"links._whose": answers("anybody")}
+    },
+}
