@@ -13,13 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qs
+
+import requests
 
 REJECTIONS = {
     "client": (401, "unauthorized_client", "Invalid client secret"),
@@ -261,11 +262,7 @@ class Rotator:
                 process.kill()
 
     def control(self, **order: Any) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/control", data=json.dumps(order).encode(), method="POST"
-        )
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)
+        return requests.post(f"{self.url}/control", json=order, timeout=20).json()
 
     def issue(self, number: int = 1, *, family: str = "") -> list[dict[str, Any]]:
         """Return new grants; of one browser session at the server (``session_state``), if ``family`` names one."""

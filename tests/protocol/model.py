@@ -5,12 +5,13 @@ A refresh token may be used once. Sending it is the act that cannot be undone: t
 when the request arrives, and whoever sends a spent token again kills the whole family. So a worker
 
 1. *connects*: reads the row, opens its tokens, opens a connection to the server. Slow, and binds
-nobody; 2. takes the *lease*: the lock of its machine (which only excludes: it ends with its holder,
-and frees no lease), then
-   the lease in the row, if version and *unanswered* are as it read them and no other lease runs.
-   The same UPDATE sets *unanswered*;
+   nobody;
+2. takes the *lease*: the lock of its machine (which only excludes: it ends with its holder, and
+   frees no lease), then the lease in the row, if version and *unanswered* are as it read them and
+   no other lease runs. The same UPDATE sets *unanswered*;
 3. *looks* into its machine's journal: an entry of this consent with a later number proves the token
-spent; 4. *checks the time* and *sends*;
+   spent;
+4. *checks the time* and *sends*;
 5. *journals* the new tokens, then *stores* them in the row.
 
 Every worker may be killed, or pause for any time, between two steps. ``Protocol`` switches parts of
