@@ -10,15 +10,14 @@ import logging
 from collections.abc import Iterable
 
 from django.db import DatabaseError
-from django.db.models import Count
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from sipgate_provider import database, tokens
-from sipgate_provider.models import Ending, SipgateToken, State
+from sipgate_provider import database
+from sipgate_provider.ops import doctor
 
 logger = logging.getLogger(__name__)
 
@@ -32,26 +31,25 @@ class Gauges(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         try:
             with database.own_connections():
-                waiting = tokens.journal_waiting()
-                rows = SipgateToken.objects.order_by().values_list("state")
-                states = dict(rows.annotate(number=Count("pk")))
-                endings = Ending.objects.count()
+                known = doctor.counts()
         except DatabaseError as error:
             logger.error("Could not count the connections: %s", type(error).__name__)
             return
         yield GaugeMetricFamily(
             "sipgate_journal_entries",
             "Tokens in this machine's journal that the database does not have.",
-            waiting,
+            known["journal_waiting"],
         )
         connections = GaugeMetricFamily(
             "sipgate_connections", "Connections by state.", labels=["state"]
         )
-        for state in State.values:
-            connections.add_metric([state], states.get(state, 0))
+        for state, number in known["states"].items():
+            connections.add_metric([state], number)
         yield connections
         yield GaugeMetricFamily(
-            "sipgate_endings_waiting", "Grants that are still to be ended at sipgate.", endings
+            "sipgate_endings_waiting",
+            "Grants that are still to be ended at sipgate.",
+            known["endings_waiting"],
         )
 
 
