@@ -17,18 +17,6 @@ from sipgate_provider.sign_in import limits, once
 from sipgate_provider.sign_in.asked import Asked
 from sipgate_provider.sign_in.oauth import VERIFIER, SipgateOAuth2Adapter
 
-KEPT = (
-    "sub",
-    "masterSipId",
-    "domain",
-    "locale",
-    "language",
-    "oidc_sub",
-    "firstname",
-    "lastname",
-    "email",
-)
-
 
 class SipgateAccount(ProviderAccount):
     def to_str(self) -> str:
@@ -121,9 +109,6 @@ class SipgateProvider(OAuth2Provider):
         full user id. If this site knows the id from another domain, ``sign_in.oauth`` adds it.
         """
         return f"{data['masterSipId']}{data['sub']}"
-
-    def extract_extra_data(self, data: dict[str, Any]) -> dict[str, Any]:
-        return {key: data[key] for key in KEPT if data.get(key)}
 
     def extract_common_fields(self, data: dict[str, Any]) -> dict[str, Any]:
         first, last = str(data.get("firstname") or ""), str(data.get("lastname") or "")

@@ -135,45 +135,43 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
         return login
 
     def identity(self, grant: oauth.Tokens) -> dict[str, Any]:
-        """Return sipgate's identity resource, and what else sipgate says about the user.
-
-        An email address counts as verified only if OpenID Connect says so. The claims come straight
-        from the token endpoint, so their signature need not be checked (Core §3.1.3.7).
-        """
+        """Return what sipgate says about the user, for allauth to read and to keep."""
         who = TokenClient(grant.access_token).identity()
         chosen = self.request.COOKIES.get(settings.LANGUAGE_COOKIE_NAME, "")
-        data: dict[str, Any] = {
+        data = {
             "sub": who.sub,
             "masterSipId": who.master_sip_id,
             "domain": who.domain,
             "locale": who.locale,
             "language": chosen if chosen in dict(settings.LANGUAGES) else "",
             "oidc_sub": _text(oauth.jwt_claims(grant.access_token).get("sub")),
+            **_person(grant, who.sub),
         }
-        claims = oauth.jwt_claims(grant.id_token) if grant.id_token else {}
-        if _text(claims.get("email")):
-            return data | {
-                "email": _text(claims.get("email")),
-                "email_verified": claims.get("email_verified") is True,
-                "firstname": _text(claims.get("given_name")),
-                "lastname": _text(claims.get("family_name")),
-            }
-        granted = conf.scope() if grant.scope is None else grant.scope
-        if scopes.suffices(granted, needed="users:read"):
-            data |= self._person(grant.access_token, who.sub)
-        return data
+        return {name: value for name, value in data.items() if value}
 
-    def _person(self, access_token: str, sub: str) -> dict[str, Any]:
-        try:
-            user = TokenClient(access_token).user(sub)
-        except (errors.MissingPermission, errors.NotFound):
-            return {}  # a colleague without this right may sign in as well, without a name
+
+def _person(grant: oauth.Tokens, sub: str) -> dict[str, Any]:
+    """Return name and email address, as far as the scopes allow.
+
+    An email address counts as verified only if OpenID Connect says so. The claims come straight
+    from the token endpoint, so their signature need not be checked (Core §3.1.3.7).
+    """
+    claims = oauth.jwt_claims(grant.id_token or "")
+    if _text(claims.get("email")):
         return {
-            "email": user.email,
-            "email_verified": False,
-            "firstname": user.firstname,
-            "lastname": user.lastname,
+            "email": _text(claims.get("email")),
+            "email_verified": claims.get("email_verified") is True,
+            "firstname": _text(claims.get("given_name")),
+            "lastname": _text(claims.get("family_name")),
         }
+    granted = conf.scope() if grant.scope is None else grant.scope
+    if not scopes.suffices(granted, needed="users:read"):
+        return {}
+    try:
+        user = TokenClient(grant.access_token).user(sub)
+    except (errors.MissingPermission, errors.NotFound):
+        return {}  # a colleague without this right may sign in as well, without a name
+    return {"email": user.email, "firstname": user.firstname, "lastname": user.lastname}
 
 
 @contextmanager
