@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -63,7 +63,7 @@ class Fault:
     times: int | None = 1
     """``None``, 0 or empty: until somebody clears it."""
     seconds: float = 5.0
-    value: dict[str, Any] = field(default_factory=dict)
+    value: dict[str, Any] | None = None
     fired: int = 0
 
     def __post_init__(self) -> None:
@@ -72,7 +72,8 @@ class Fault:
         if self.on not in PLACES:
             raise ValueError(f"Unknown place. The places are: {', '.join(PLACES)}.")
         self.times, self.seconds = int(self.times or 0) or None, float(self.seconds)
-        self.value = dict(self.value or {})
+        if not isinstance(self.value, dict | None):
+            raise ValueError('value must be a JSON object, such as {"scope": "all"}.')
 
 
 _lock = threading.Lock()
@@ -135,7 +136,7 @@ def middleware(
         if fault.fault == "lose-answer":
             return HttpResponse("<html><h1>The gateway has a problem</h1></html>", status=504)
         if fault.fault == "change" and response.status_code == 200:
-            response.content = json.dumps(json.loads(response.content) | fault.value)
+            response.content = json.dumps(json.loads(response.content) | (fault.value or {}))
         return response
 
     return answer

@@ -44,6 +44,10 @@ class TestSteering:
         words = re.findall(r"[\w-]+", run("fault", "--help", COLUMNS="500").stdout)
         assert {*faults.KNOWN, *faults.PLACES} <= set(words)
 
+    def test_the_sandbox_rejects_an_order(self, sandbox):
+        done = run("fault", "change", "--value", "3", "--port", port_of(sandbox))
+        one_sentence(done, "value must be a JSON object")
+
     def test_another_server_or_none_is_there(self):
         one_sentence(run("clear", SANDBOX_PORT=str(free_port())), "Set SANDBOX_PORT")
         for answer in (

@@ -101,6 +101,7 @@ class TestControl:
             ("faults", {"fault": "slow", "times": "often"}),
             ("faults", {"fault": "slow", "seconds": "long"}),
             ("faults", {"fault": "slow", "colour": "red"}),
+            ("faults", {"fault": "change", "value": 3}),
             ("faults", ["slow"]),
             ("realm", {"nonsense": True}),
             ("dance", {}),
