@@ -35,11 +35,6 @@ class Server:
             timeout=30,
         )
 
-    def processes(self) -> list[int]:
-        """Return the ids of the server's processes: the first one, and those it has started."""
-        first = int((Path(self._server.pgdata) / "postmaster.pid").read_text().splitlines()[0])
-        return [first, *map(int, Path(f"/proc/{first}/task/{first}/children").read_text().split())]
-
     def run(self, statement: str) -> Any:
         """Run one statement; return the first value of its answer, or None."""
         with psycopg.connect(self.url, autocommit=True) as connection:
@@ -52,12 +47,12 @@ class Server:
             shutil.chown(folder, self.system_user)
         command = [
             program("pg_basebackup"),
-            "-D",
-            str(folder),
             "-R",
             "--checkpoint=fast",
+            "-D",
+            folder,
             "-d",
-            f"{self.url}",
+            self.url,
         ]
         subprocess.run(
             command, check=True, timeout=60, user=self.system_user, stderr=subprocess.DEVNULL

@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.test import Client
 
 from sipgate_provider import tokens
 from tests.conftest import session_of
+from tests.journey import visitor
 from tests.processes import site
 from tests.waiting import wait_for
 
@@ -38,10 +38,9 @@ def test_what_was_sent_is_stored(connect, rotator, settings, folder, server, how
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.1
     rotator.set(latency=3)
     connection = connect(age=400)
-    person = Client()
-    person.force_login(connection.user, backend="django.contrib.auth.backends.ModelBackend")
+    session = session_of(visitor(connection.user))
     with site(server=SERVERS[server], PYTHONPATH=str(folder)) as running:
-        running.get("/account.json", session=session_of(person))
+        running.get("/account.json", session=session)
         wait_for(lambda: rotator.counts()["arrived"])
         running.process.send_signal(how)
         if how != signal.SIGHUP:

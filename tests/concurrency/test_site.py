@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +9,10 @@ from typing import Any
 
 import pytest
 from allauth.socialaccount.models import SocialAccount
-from django.conf import settings as django_settings
-from django.test import Client
 
-from sipgate_provider import tokens
 from sipgate_provider.models import SipgateToken
 from tests.conftest import make_stale, session_of
-from tests.journey import Browser
+from tests.journey import Browser, visitor
 from tests.processes import site
 from tests.waiting import wait_for
 
@@ -43,10 +39,9 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(connect, rotator, setti
     user = connect(age=400).user
     for _ in range(99):
         SocialAccount.objects.filter(pk=connect(age=400).pk).update(user=user)
-    person = Client()
-    person.force_login(user, backend="django.contrib.auth.backends.ModelBackend")
+    session = session_of(visitor(user))
     with site(processes=1, threads=4) as running:
-        assert running.get("/account.json", session=session_of(person)).status_code == 200
+        assert running.get("/account.json", session=session).status_code == 200
         wait_for(lambda: rotator.counts()["arrived"] == 32)
         started = time.monotonic()
         running.stop()
@@ -55,24 +50,6 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(connect, rotator, setti
     assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (32, 32, 0)
     rows = SipgateToken.objects.values_list("number", "state", "lease_holder")
     assert Counter(rows) == {(2, "active", ""): 32, (1, "active", ""): 68}
-
-
-@pytest.mark.long
-def test_a_browser_that_goes_away_loses_nothing(browser, session):
-    with site(processes=1, threads=2) as running:
-        make_stale()
-        browser.sandbox.control.fault("slow", on="refresh", seconds=1)
-        host, _, port = running.url.removeprefix("http://").partition(":")
-        with socket.create_connection((host, int(port))) as tab:
-            cookie = f"{django_settings.SESSION_COOKIE_NAME}={session}"
-            tab.sendall(
-                "GET /account HTTP/1.1\r\nHost: localhost:8080\r\n"
-                f"Cookie: {cookie}\r\n\r\n".encode()
-            )
-            wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).lease_holder)
-        wait_for(lambda: tokens.load(SipgateToken.objects.get().pk).number == 2)
-        assert running.get("/account.json", session=session).json()["connections"][0]["fresh"]
-    assert browser.sandbox.control.state()["reuses"] == 0
 
 
 @pytest.mark.long

@@ -9,14 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import requests
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import tools
 from tests.ports import free_port, is_open
@@ -154,8 +150,10 @@ def visitor(nginx: Nginx) -> Iterator[Visitor]:
 
 
 @pytest.fixture(scope="module")
-def nginx(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    proxy = Nginx(tmp_path_factory.mktemp("nginx"), site.url)
+def nginx(
+    site: Site, certificate: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Nginx]:
+    proxy = Nginx(tmp_path_factory.mktemp("nginx"), site.url, certificate)
     done = subprocess.run([*proxy.command, "-t"], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, done.stderr
     assert "warn" not in done.stderr
@@ -171,9 +169,8 @@ def nginx(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ngin
 class Nginx:
     """nginx with ``deploy/nginx-site.conf``, but with the ports, folders and certificate of the test."""
 
-    def __init__(self, folder: Path, upstream: str) -> None:
+    def __init__(self, folder: Path, upstream: str, certificate: Path) -> None:
         self.folder, self.http, self.https = folder, free_port(), free_port()
-        certificate(folder)
         site = (DEPLOY / "nginx-site.conf").read_text()
         for theirs, ours in {
             "listen [::]:80;": "",
@@ -181,7 +178,8 @@ class Nginx:
             "listen 80;": f"listen 127.0.0.1:{self.http};",
             "listen 443 ssl": f"listen 127.0.0.1:{self.https} ssl",
             "127.0.0.1:8000": upstream.removeprefix("http://"),
-            f"/etc/ssl/{HOST}": str(folder),
+            f"/etc/ssl/{HOST}/fullchain.pem": str(certificate),
+            f"/etc/ssl/{HOST}/privkey.pem": str(certificate),
             "/var/log/nginx": str(folder),
         }.items():
             assert theirs in site, theirs
@@ -229,29 +227,3 @@ def manage(command: str, environment: dict[str, str]) -> int:
 def systemd_analyze(*words: str) -> subprocess.CompletedProcess[str]:
     program = tools.needed("systemd-analyze", package="systemd")
     return subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
-
-
-def certificate(folder: Path) -> None:
-    """Write a certificate for ``HOST`` and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(HOST)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "fullchain.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "privkey.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )

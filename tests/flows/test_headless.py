@@ -64,6 +64,13 @@ def test_who_is_not_signed_in_is_not_led_to_a_page_that_is_not_there(browser, se
     assert document["action"] == "https://app.example.org/login"
 
 
+def test_a_callback_of_nobody_ends_at_the_page_for_sign_ins_that_failed(browser, settings):
+    page = "https://app.example.org/login-error"
+    settings.HEADLESS_FRONTEND_URLS = {"socialaccount_login_error": page}
+    answer = browser.site.get("/oauth?state=of-yesterday&code=x")
+    assert answer.headers["Location"].startswith(page)
+
+
 @pytest.fixture(autouse=True)
 def _headless(settings: Any) -> None:
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "allauth.headless"]

@@ -95,13 +95,6 @@ class TestHeadless:
         told = {"error": ["unknown"], "error_process": ["login"]}
         assert visitor.ends_at(failed) == ("/app/after", told)
 
-    def test_works_without_allauths_pages(self, headless):
-        stale = "/accounts/sipgate/login/callback/?state=of-yesterday&code=x"
-        assert headless.ends_at(stale)[0] == "/app/login-error"
-        callback = headless.consent(headless.start_headless())
-        assert headless.ends_at(callback) == ("/app/after", {})
-        assert headless.get("/company").status_code == 200
-
 
 def test_the_kit_for_tests_connects_people_of_any_model(awkward, python):
     said = awkward.run(
@@ -129,7 +122,14 @@ def test_everything_about_people_is_in_their_database(awkward):
 
 @pytest.fixture(scope="module")
 def awkward(python: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignSite]:
-    yield from serving("awkward", python, tmp_path_factory.mktemp("awkward"))
+    port, folder = free_port(), tmp_path_factory.mktemp("awkward")
+    callback = f"http://localhost:{port}/accounts/sipgate/login/callback/"
+    with launch("--redirect-uri", callback) as sandbox:
+        site = ForeignSite(folder / "site", "awkward", port=port, sandbox=sandbox)
+        with site.serving(python):
+            yield site
+        assert "Traceback" not in site.log
+        assert "Warning" not in site.log
 
 
 @pytest.fixture
@@ -139,30 +139,8 @@ def control(awkward: ForeignSite) -> SandboxControl:
 
 @pytest.fixture
 def visitor(awkward: ForeignSite) -> Iterator[Visitor]:
-    """Somebody who visits the awkward site, with the sandbox as new."""
-    yield from visiting(awkward)
-
-
-@pytest.fixture
-def headless(python: Path, tmp_path: Path) -> Iterator[Visitor]:
-    """Somebody who visits the site that has no pages for people."""
-    for site in serving("headless", python, tmp_path):
-        yield from visiting(site)
-
-
-def serving(settings: str, python: Path, folder: Path) -> Iterator[ForeignSite]:
-    port = free_port()
-    callback = f"http://localhost:{port}/accounts/sipgate/login/callback/"
-    with launch("--redirect-uri", callback) as sandbox:
-        site = ForeignSite(folder / "site", settings, port=port, sandbox=sandbox)
-        with site.serving(python):
-            yield site
-        assert "Traceback" not in site.log
-        assert "Warning" not in site.log
-
-
-def visiting(site: ForeignSite) -> Iterator[Visitor]:
-    site.sandbox.control.reset()
-    visitor = Visitor(site.origin)
+    """Somebody who visits the site, with the sandbox as new."""
+    awkward.sandbox.control.reset()
+    visitor = Visitor(awkward.origin)
     yield visitor
     visitor.close()

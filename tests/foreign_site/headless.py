@@ -1,6 +1,0 @@
-"""Without allauth's pages: a frontend has its own."""
-
-from awkward import *
-
-HEADLESS_ONLY = True
-LOGIN_URL = "/app/login"
