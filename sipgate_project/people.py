@@ -23,7 +23,7 @@ def display_name(user: Any) -> str:
     else the email address, else nothing. The site never shows a sipgate id, nor a user name made
     from one.
     """
-    full, username = str(getattr(user, "get_full_name", str)()), str(user.get_username())
+    full, username = user.get_full_name(), str(user.get_username())
     if full or not is_made_up(username):
         return full or username
     rows = SocialAccount.objects.filter(user=user, provider=PROVIDER_ID)
@@ -31,4 +31,4 @@ def display_name(user: Any) -> str:
     known = oldest.get_provider_account() if oldest else None
     if known and known.to_str() != known.readable_id:
         return str(known.to_str())
-    return str(getattr(user, "email", ""))
+    return str(user.email)

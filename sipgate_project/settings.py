@@ -73,19 +73,15 @@ ALLOWED_HOSTS = [
     *env.words("ALLOWED_HOSTS", each=r"\.?[\w.-]+|\[[\w:.]+\]", such_as="crm.example.org"),
 ]
 
-ATOMIC_REQUESTS = env.flag("ATOMIC_REQUESTS")
-DATABASE_POOL = env.number("DATABASE_POOL", 24 if ATOMIC_REQUESTS else 8, low=1, high=200)
+DATABASE_POOL = env.number("DATABASE_POOL", 8, low=1, high=200)
 DATABASES = {
-    "default": {
-        **env.read(
-            "DATABASE_URL",
-            f"sqlite:///{VAR / f'db{_apart}.sqlite3'}",
-            partial(settings_from, pool_size=DATABASE_POOL),
-            "be like postgres://user:password@host/name, or sqlite:////folder/file.sqlite3 "
-            "in a folder that exists",
-        ),
-        "ATOMIC_REQUESTS": ATOMIC_REQUESTS,
-    }
+    "default": env.read(
+        "DATABASE_URL",
+        f"sqlite:///{VAR / f'db{_apart}.sqlite3'}",
+        partial(settings_from, pool_size=DATABASE_POOL),
+        "be like postgres://user:password@host/name, or sqlite:////folder/file.sqlite3 "
+        "in a folder that exists",
+    )
 }
 
 _mail = env.mail()
@@ -240,10 +236,7 @@ SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = ADDRESS.is_ht
 SECURE_HSTS_SECONDS = env.number(
     "HSTS_SECONDS", 31_536_000 if ADDRESS.is_https else 0, low=0, high=63_072_000
 )
-# Both affect more than this site, and cannot be undone for a long time, so the owner of the domain
-# decides.
-SECURE_HSTS_INCLUDE_SUBDOMAINS = env.flag("HSTS_SUBDOMAINS")
-SECURE_HSTS_PRELOAD = env.flag("HSTS_PRELOAD")
+# HSTS for subdomains and browsers' lists concerns more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 SECURE_REFERRER_POLICY = "same-origin"
 # Cookies are shared by all ports of a host. These names keep other local projects and checkouts
@@ -254,7 +247,6 @@ CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
 LANGUAGE_COOKIE_NAME = "sipgate_language"
 SESSION_COOKIE_SAMESITE = "Lax"  # with Strict, browsers would not send it to the callback
 X_FRAME_OPTIONS = "DENY"
-CSRF_FAILURE_VIEW = "sipgate_project.views.csrf_failure"
 
 _sipgate = urlsplit(SIPGATE_AUTH_URL)
 CONTENT_SECURITY_POLICY = {

@@ -6,8 +6,10 @@ from allauth.account.decorators import secure_admin_login
 from allauth.socialaccount.models import SocialApp
 from allauth.usersessions.models import UserSession
 from django.contrib import admin
+from django.contrib.auth.decorators import login_required
 from django.urls import include, path
 from django.utils.translation import gettext_lazy
+from django.views.generic import TemplateView
 
 from sipgate_provider.urls import callback_urlpatterns
 
@@ -16,13 +18,13 @@ from . import sandbox_buttons, views
 admin.autodiscover()
 admin.site.site_header = admin.site.site_title = "sipgate for Django"
 admin.site.index_title = gettext_lazy("Administration")
-# This site's client comes from the environment: a row would be ignored.
-if admin.site.is_registered(SocialApp):
-    admin.site.unregister(SocialApp)
-# People see and end their own; deleting a user takes them along, unasked.
-admin.site.unregister(UserSession)
+# The client comes from the environment: a row would be ignored. People see and end their own
+# sessions; deleting a user takes them along, unasked.
+admin.site.unregister([SocialApp, UserSession])
 # Entered through allauth's sign-in: its rate limits and any second factor hold for the admin, too.
 admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]  # allauth's way
+
+own_settings = TemplateView.as_view(template_name="pages/settings.html")
 
 urlpatterns = [
     path("", views.home, name="home"),
@@ -33,7 +35,7 @@ urlpatterns = [
     path("account/try", sandbox_buttons.try_out, name="try_out"),
     path("account/<int:pk>", views.connection, name="connection"),
     path("account/<int:pk>/end-access", views.end_access, name="end_access"),
-    path("accounts/settings/", views.own_settings, name="settings"),
+    path("accounts/settings/", login_required(own_settings), name="settings"),
     path("accounts/export", views.account_export, name="account_export"),
     path("accounts/delete", views.account_delete, name="account_delete"),
     *callback_urlpatterns(),

@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import Callable
 from functools import wraps
-from itertools import islice
 from typing import Any
 
 from allauth.account.models import EmailAddress
@@ -147,12 +146,8 @@ def _own(request: HttpRequest, pk: object) -> SocialAccount:
 @transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
-        body = {"type": "about:blank", "title": "Sign in first", "status": 401}
-        return JsonResponse(
-            {**body, "action": reverse("account_login")},
-            status=401,
-            content_type="application/problem+json",
-        )
+        here = reverse("account_login")
+        return problems.document(problems.describe(errors.Kind.NOT_SIGNED_IN, next_url=here))
     views, here = views_of(request.user), reverse("account")
     if not views:
         nobody = errors.NotConnected("This user has no sipgate connection.")
@@ -225,7 +220,7 @@ def numbers(request: HttpRequest) -> HttpResponse:
     """Show the telephone numbers, which need a scope that sign-ins do not ask for."""
     sipgate = request.sipgate  # type: ignore[attr-defined]  # set by sipgate_required
     context = {
-        "numbers": list(islice(sipgate.numbers(), NUMBERS_SHOWN)),
+        "numbers": list(sipgate.numbers(limit=NUMBERS_SHOWN)),
         "name": name_of(sipgate.connection),
         "most": NUMBERS_SHOWN,
     }
@@ -233,12 +228,6 @@ def numbers(request: HttpRequest) -> HttpResponse:
 
 
 # --- one's own account ----------------------------------------------------------------------------
-
-
-@require_safe
-@login_required
-def own_settings(request: HttpRequest) -> HttpResponse:
-    return render(request, "pages/settings.html")
 
 
 @require_safe
@@ -266,11 +255,6 @@ def account_delete(request: HttpRequest) -> HttpResponse:
 
 
 # --- errors ---------------------------------------------------------------------------------------
-
-
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    """Answer a form with a wrong CSRF token. Django passes the reason, which the page omits."""
-    return render(request, "403_csrf.html", status=403)
 
 
 def server_error(request: HttpRequest) -> HttpResponse:

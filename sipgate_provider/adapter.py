@@ -81,7 +81,7 @@ class SipgateSocialAccountAdapter(DefaultSocialAccountAdapter):
         if app_settings.HEADLESS_ONLY if state is None else state.get("headless"):
             return None  # allauth itself redirects a headless client
         context = {"problem": problem, "auth_error": {"provider": provider, "code": error}}
-        page = "sipgate_provider/authentication_error.html"
+        page = "sipgate_provider/problem.html"
         raise ImmediateHttpResponse(render(request, page, context, status=problem.status))
 
     def list_apps(

@@ -10,7 +10,7 @@ from sipgate_project.env import NAMES
 from tests.project.pages import ROOT
 
 APP = ROOT / "sipgate_provider"
-SHARED = {"ALLOWED_HOSTS", "ATOMIC_REQUESTS", "DEBUG", "SECRET_KEY", "ADMINS"}
+SHARED = {"ALLOWED_HOSTS", "DEBUG", "SECRET_KEY", "ADMINS"}
 """Variables that are called as the Django settings that they fill."""
 OF_SITE_ONLY = re.compile(
     "|".join(

@@ -7,7 +7,6 @@ import signal
 import socket
 import sys
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
@@ -46,7 +45,7 @@ class Command(RunserverCommand):
         lines = {
             "Site": f"{site}   (stop with Ctrl-C)",
             "Sandbox": f"{settings.SANDBOX_URL}/   (invented people, faults to try)",
-            "Administrator": f"{python()} manage.py createsuperuser, then {site}admin/",
+            "Administrator": f"{sys.executable} manage.py createsuperuser, then {site}admin/",
             "Tutorial": "docs/tutorial.md",
         }
         if not settings.SANDBOX:
@@ -54,14 +53,6 @@ class Command(RunserverCommand):
         self.stdout.write("")
         for name, what in lines.items():
             self.stdout.write(f"  {name:<15}{self.style.SUCCESS(what)}")
-
-
-def python() -> str:
-    """Return how to call this Python from the current folder, such as ``.venv/bin/python``."""
-    try:
-        return str(Path(sys.executable).relative_to(Path.cwd()))
-    except ValueError:
-        return sys.executable
 
 
 def check_port_is_free(host: str, port: int, *, ipv6: bool = False) -> None:
