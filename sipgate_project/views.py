@@ -88,10 +88,13 @@ def account(request: HttpRequest) -> HttpResponse:
         view.problem = _problem_of(request, view)
         if refreshed and refreshed["connection"] == view.connection.pk:
             view.refreshed = refreshed
-    greeting = {"greeting_name": people.greeting_name(request.user)}
-    return render(
-        request, "pages/account.html", {"views": views, **greeting, **_reachable(request.user)}
-    )
+    addresses = EmailAddress.objects.filter(user=request.user.pk).order_by("-verified", "-primary")
+    context = {
+        "views": views,
+        "greeting_name": people.greeting_name(request.user),
+        "address": addresses.first(),
+    }
+    return render(request, "pages/account.html", context)
 
 
 def _problem_of(request: HttpRequest, view: ConnectionView) -> problems.Problem | None:
@@ -106,15 +109,6 @@ def _problem_of(request: HttpRequest, view: ConnectionView) -> problems.Problem 
     problem = problems.describe(error, next_url=reverse("account"), connect=True, wish=wish)
     problems.log(problem, error)
     return problem
-
-
-def _reachable(user: Any) -> dict[str, Any]:
-    """Return the context that asks for an email address, or for its confirmation."""
-    rows = EmailAddress.objects.filter(user=user).order_by("-primary", "pk")
-    addresses = list(rows.values_list("verified", "email"))
-    if any(verified for verified, _email in addresses):
-        return {"ask_for_address": False}
-    return {"ask_for_address": True, "unverified_address": addresses[0][1] if addresses else ""}
 
 
 @posted(instead="account")

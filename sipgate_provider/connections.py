@@ -201,6 +201,5 @@ def demonstrate(connection: SocialAccount) -> dict[str, Any]:
         "after": refreshed.number,
         "company_before": before.company,
         "company_after": after.company,
-        "is_same": before == after,
         "duration_ms": round((time.monotonic() - started) * 1000),
     }
