@@ -32,6 +32,8 @@ def release_connections() -> None:
     (``CONN_MAX_AGE``), and SQLite's, which nobody else waits for.
     """
     for connection in connections.all(initialized_only=True):
+        if connection.connection is None:
+            continue  # asking it for its mode would open it
         in_use = connection.in_atomic_block or not connection.get_autocommit()
         if connection.vendor != "sqlite" and not in_use and not _is_persistent(connection):
             connection.close()

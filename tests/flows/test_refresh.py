@@ -313,6 +313,11 @@ class TestNoDatabaseConnectionIsHeld:
             database.release_connections()
             assert connections["default"].connection is not None
 
+    def test_nor_is_one_opened_to_be_returned(self, transactional_db, monkeypatch):
+        connections["default"].close()
+        monkeypatch.setattr(connections["default"], "connect", None)
+        database.release_connections()
+
 
 @pytest.fixture
 def broken() -> Iterator[Callable[..., None]]:
