@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from datetime import datetime, timedelta
 from html import unescape
@@ -201,13 +200,9 @@ class TestPermissions:
         assert client.get("/admin/").status_code == 200
 
     def test_somebody_who_is_no_staff_is_turned_away(self):
-        client = visitor(User.objects.create_user("visitor"))
-        page = client.get("/admin/", follow=True)
+        page = visitor(User.objects.create_user("visitor")).get("/admin/", follow=True)
         assert page.status_code == 403
         assert "You are signed in as visitor" in text_of(page)
-        (target,) = re.findall(r'name="next"\s+value="(/accounts/[^"]+)"', page.content.decode())
-        way_on = client.post("/accounts/logout/", {"next": html.unescape(target)}, follow=True)
-        assert way_on.request["PATH_INFO"] == "/accounts/login/"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -300,8 +295,9 @@ class TestOverview:
         populate(3)
         page = boss.get("/admin/", headers={"accept-language": "de"}).content.decode()
         assert "sipgate-Verbindungen" in page
-        for value in re.findall(r' (?:x|y|x2|y1|width|height)="([^"]*)"', page):
-            assert re.fullmatch(r"[\d.]+(rem)?", value), value
+        numbers = re.findall(r' (?:x|y|x2|y1|width|height)="([^"]*)"', page)
+        assert len(numbers) > 20
+        assert not [one for one in numbers if not re.fullmatch(r"[\d.]+(rem)?", one)]
 
 
 @pytest.fixture

@@ -227,12 +227,6 @@ def sessions() -> bytes:
 
 
 def whole_database() -> bytes:
-    if database.vendor == "sqlite":
-        name = Path(database.settings_dict["NAME"])
-        return b"".join(path.read_bytes() for path in name.parent.glob(name.name + "*"))
-    out = b""
-    with database.cursor() as cursor:
-        for table in database.introspection.table_names(cursor):
-            cursor.execute(f'SELECT t::text FROM "{table}" t')
-            out += "\n".join(row[0] for row in cursor.fetchall()).encode()
-    return out
+    """Return SQLite's files, which also have what was deleted."""
+    name = Path(database.settings_dict["NAME"])
+    return b"".join(path.read_bytes() for path in name.parent.glob(name.name + "*"))
