@@ -144,7 +144,6 @@ class SipgateOAuth2Adapter(OAuth2Adapter):
             "domain": who.domain,
             "locale": who.locale,
             "language": chosen if chosen in dict(settings.LANGUAGES) else "",
-            "oidc_sub": _text(oauth.jwt_claims(grant.access_token).get("sub")),
             **_person(grant, who.sub),
         }
         return {name: value for name, value in data.items() if value}
