@@ -118,7 +118,6 @@ INSTALLED_APPS = [
     "allauth.account",
     "allauth.socialaccount",
     "allauth.usersessions",
-    # After allauth: it replaces allauth's token admin.
     "sipgate_provider",
 ]
 

@@ -367,8 +367,8 @@ class ClientAdmin(SocialAppAdmin):
     form = ClientForm
 
 
-# Deliberately without checking whether these are registered: if INSTALLED_APPS has the wrong order,
-# this must fail. Otherwise allauth's page with tokens in clear text would stay reachable.
+# This module has imported allauth's, so these are registered by now in any order of INSTALLED_APPS.
+# allauth's page for SocialToken would show tokens in clear text.
 admin.site.unregister(SocialToken)
 admin.site.unregister(SocialApp)
 admin.site.unregister(SocialAccount)

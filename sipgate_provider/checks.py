@@ -84,12 +84,6 @@ def _is_foreign_adapter() -> bool:
     return not issubclass(adapter, SipgateSocialAccountAdapter)
 
 
-def _is_before_allauth() -> bool:
-    apps = [name.partition(".apps.")[0] for name in settings.INSTALLED_APPS]
-    allauth = "allauth.socialaccount"
-    return allauth in apps and apps.index("sipgate_provider") < apps.index(allauth)
-
-
 def _unsafe_addresses() -> str:
     urls = {
         "SIPGATE_AUTH_URL": conf.auth_url(),
@@ -208,12 +202,6 @@ SETTINGS = (
         _is_foreign_adapter,
         "SOCIALACCOUNT_ADAPTER is not this app's: users would not learn why a sign-in failed.",
         "Set it to 'sipgate_provider.adapter.SipgateSocialAccountAdapter', or to a subclass.",
-    ),
-    Check(
-        "E004",
-        _is_before_allauth,
-        "INSTALLED_APPS lists sipgate_provider too early: allauth's admin would show tokens.",
-        "List sipgate_provider after allauth.socialaccount.",
     ),
     Check(
         "E005",
