@@ -72,6 +72,11 @@ class Session(requests.Session):
         for scheme in ("https://", "http://"):
             self.mount(scheme, HTTPAdapter(pool_maxsize=64))
 
+    def get_redirect_target(self, resp: requests.Response) -> None:
+        """Never follow: the caller sees the 3xx. With ``allow_redirects=False``, requests would
+        still parse the address, which may raise, and read a body of any size."""
+        return
+
 
 @functools.cache
 def session() -> Session:
@@ -140,8 +145,7 @@ def _answer(
     to: SupportsWrite | None,
     options: dict[str, Any],
 ) -> Answer:
-    options |= {"timeout": timeout, "stream": True, "allow_redirects": False}
-    with session().request(method, url, **options) as response:
+    with session().request(method, url, timeout=timeout, stream=True, **options) as response:
         status, headers, parts, size = response.status_code, response.headers, [], 0
         for part in response.iter_content(CHUNK):
             if to is not None and 200 <= status < 300:

@@ -32,6 +32,14 @@ SLOW = {
 }
 
 
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[odd"])
+def test_a_redirect_is_handed_on_and_not_followed(location):
+    with serving(whole("302 Found", location=location)) as server:
+        answer = send("GET", server.url)
+    assert (answer.status, answer.headers["Location"]) == (302, location)
+    assert len(server.asked) == 1
+
+
 def test_an_answer_of_any_status_is_handed_on():
     with serving(whole("418 No", b'{"a": 1}', x_odd="Yes")) as server:
         answer = send("POST", server.url, json={"message": "ü"})
