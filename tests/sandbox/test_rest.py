@@ -126,6 +126,7 @@ def test_wrong_bodies(ask):
         ("/sessions/fax", FAX, {"base64Content": "%PDF"}, 400),
         ("/sessions/fax", FAX, {"faxlineId": "f1"}, 403),
         ("/contacts", {"scope": "SHARED"}, {"scope": "INTERNAL"}, 400),
+        ("/contacts", {}, {"name": "Ada Lovelace"}, 400),  # scope is missing
     ):
         answer = ask("POST", path, json=body | change)
         assert answer.status_code == status, (path, change, answer.text)
