@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import requests
 
 from sipgate_provider import values
 from sipgate_sandbox.people import PEOPLE
+from tests.facts.server import OTTO, ROSA, Browser
 from tests.sandbox.visitor import Visitor
 
 DOCUMENTED = {
@@ -54,6 +57,30 @@ class TestPeople:
             for path in ("/account", "/authorization/userinfo", "/balance"):
                 response = visitor.get(path, token)
                 assert (response.status_code, response.content) == (401, b"")
+
+
+class TestSignIn:
+    def test_a_disabled_person_cannot_sign_in(self, visitor, browser):
+        browser.walk(visitor.authorize_url())
+        visitor.control.change_realm(disabled=[ROSA])
+        assert browser.open(visitor.authorize_url()).kind == "sign-in"
+        assert browser.sign_in(ROSA).kind == "sign-in"
+
+    def test_nobody_else_can_sign_in_until_the_person_has_signed_out(self, visitor, browser):
+        browser.walk(visitor.authorize_url())
+        browser.open(visitor.authorize_url(prompt="login"))
+        page = browser.submit(person=OTTO)
+        assert (page.kind, "Otto" in page.response.text) == ("re-authentication", False)
+
+    def test_a_log_out_leads_only_to_registered_addresses(self, visitor, browser):
+        browser.open(visitor.log_out_url.replace("8080", "8090"))
+        assert "You are logged out" in browser.confirm_log_out().response.text
+
+    @pytest.fixture
+    def browser(self, visitor: Visitor) -> Iterator[Browser]:
+        one = visitor.browser()
+        yield one
+        one.close()
 
 
 class TestControl:
