@@ -89,16 +89,6 @@ class TestTheIdentityDecides:
 
 
 class TestHow:
-    def test_by_logout_where_there_is_no_revocation(self, rotator, settings):
-        rotator.set(without="revoke")
-        disconnect(sign_in(rotator))
-        settings.SIPGATE_REVOKE_URL = "off"
-        disconnect(sign_in(rotator))
-        counts = rotator.counts()
-        assert (counts["revoke_asked"], counts["logout"], counts["dead"]) == (1, 2, 1)
-        notes = TokenEvent.objects.filter(kind="ending").values_list("note", flat=True)
-        assert {*notes} == {"disconnected (logout)"}
-
     def test_neither_exists_and_nothing_sealed_waits(self, rotator):
         rotator.set(without="both")
         disconnect(sign_in(rotator))

@@ -98,12 +98,6 @@ class TestSignUp:
         browser.sign_in()
         assert SipgateToken.objects.get().state == "active"
 
-    def test_name_comes_with_the_scope(self, browser, ask_for):
-        ask_for("account:read", "users:read")
-        browser.sign_in()
-        user = User.objects.get()
-        assert (user.username, user.first_name) == ("rosa.gärtner", "Rosa")
-
     def test_the_language_that_was_chosen_here_is_remembered(self, browser):
         browser.site.post("/i18n/setlang/", {"language": "en"})
         browser.sign_in()

@@ -17,13 +17,6 @@ from sipgate_provider.models import SipgateToken
 pytestmark = [pytest.mark.urls("tests.sample_site"), pytest.mark.django_db]
 
 
-def test_a_view_in_six_lines(client, admin_user, sipgate):
-    sipgate.connect(admin_user, scopes=["numbers:read"])
-    sipgate.answers("/numbers", [{"number": "+4921199990000"}])
-    client.force_login(admin_user)
-    assert client.get("/numbers").json() == {"numbers": ["+4921199990000"]}
-
-
 def test_it_fails_as_told(client, admin_user, sipgate):
     sipgate.connect(admin_user)
     sipgate.fails(errors.RateLimited("Slow down.", retry_after=7))
