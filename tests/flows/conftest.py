@@ -16,7 +16,7 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.utils import timezone
 
-from sipgate_provider import tokens
+from sipgate_provider import errors, tokens
 from sipgate_provider.models import SipgateToken
 from sipgate_provider.remote import oauth
 from sipgate_provider.remote.oauth import Tokens
@@ -64,6 +64,14 @@ def waiting(connection: SocialAccount, rotator: Rotator) -> Path:
     path = journal.write(version._replace(number=version.number + 1), issued(rotator))
     assert path is not None
     return path
+
+
+def fail(connection: SocialAccount, rotator: Rotator, fault: str) -> SipgateToken:
+    """Let a refresh fail; return the row."""
+    rotator.set(fault=fault, times=1)
+    with pytest.raises(errors.SipgateError):
+        tokens.refresh(connection)
+    return tokens.load(connection.pk)
 
 
 def go_back(values: dict[str, Any]) -> None:

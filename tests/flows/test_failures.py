@@ -9,15 +9,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from allauth.socialaccount.models import SocialAccount
 from django.utils import timezone
 
 from sipgate_provider import errors, signals, tokens
 from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.tokens import clients
 from tests.conftest import issued
-from tests.flows.conftest import OTHER_KEY
-from tests.rotator import Rotator
+from tests.flows.conftest import OTHER_KEY, fail
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -148,14 +146,6 @@ def test_signals_of_a_life(connect, rotator, heard):
         ("repaired", None),
         ("disconnected", None),
     ]
-
-
-def fail(connection: SocialAccount, rotator: Rotator, fault: str) -> SipgateToken:
-    """Let a refresh fail; return the row."""
-    rotator.set(fault=fault, times=1)
-    with pytest.raises(errors.SipgateError):
-        tokens.refresh(connection)
-    return tokens.load(connection.pk)
 
 
 @pytest.fixture

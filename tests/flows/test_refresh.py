@@ -24,10 +24,11 @@ from sipgate_provider import background, database, errors, tokens
 from sipgate_provider.client import SipgateClient
 from sipgate_provider.models import Reason, SipgateToken, State
 from sipgate_provider.ops import notices
-from sipgate_provider.tokens import clients, lease, rows
+from sipgate_provider.tokens import lease, rows
 from sipgate_provider.tokens.lock import lock
 from sipgate_provider.tokens.refresh import LATEST, refresh
 from tests.conftest import issued
+from tests.flows.conftest import fail
 from tests.named import replace
 from tests.waiting import wait_for
 
@@ -119,29 +120,24 @@ class TestLease:
 
 
 class TestUnanswered:
-    def test_answers_put_it_back_and_silence_does_not(self, connect, rotator):
-        for fault, unanswered in [
+    @pytest.mark.parametrize(
+        ("fault", "unanswered"),
+        [
             ("client", False),
             ("consent", False),
             ("429", False),
             ("500", True),
             ("lose", True),
             ("garbage", True),
-        ]:
-            connection = connect(age=400)
-            rotator.set(fault=fault, times=1)
-            with pytest.raises(errors.SipgateError):
-                tokens.token(connection)
-            assert tokens.load(connection.pk).unanswered is unanswered, fault
-            clients.rejected_clients.clear()
+        ],
+    )
+    def test_answers_put_it_back_and_silence_does_not(self, connect, rotator, fault, unanswered):
+        assert fail(connect(age=400), rotator, fault).unanswered is unanswered
 
     def test_it_stays_when_the_second_question_is_rejected(self, connect, rotator):
         connection = connect(age=400)
-        rotator.set(fault="lose", times=1)
-        for _ in range(3):
-            with pytest.raises(errors.SipgateError):
-                tokens.refresh(connection)
-        row = tokens.load(connection.pk)
+        for fault in ("lose", "", ""):
+            row = fail(connection, rotator, fault)
         assert (row.unanswered, row.reason) == (True, Reason.LOST_ROTATION)
 
 
