@@ -6,7 +6,6 @@ import re
 from datetime import datetime, timedelta
 from html import unescape
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -100,35 +99,28 @@ class TestPages:
 
 
 class TestSearchAndFilters:
-    def test_search_finds_user_address_uid_and_company(self, boss):
-        populate(3)
-        for term in ("2000001", "user1", "user1@example.org", "Company 1"):
-            assert uids(boss, f"q={term}") == {"2000001w0"}, term
-
-    def test_filters_of_connections(self, boss):
-        populate(1, state=State.FAILING, reason=Reason.UNREACHABLE)
-        populate(1, begin=1, state_since=timezone.now() - timedelta(days=20))
-        yesterday = quote(str(timezone.now() - timedelta(days=1)))
-        for query in (
+    @pytest.mark.parametrize(
+        "query",
+        [
+            "q=2000001",
+            "q=user1",
+            "q=user1@example.org",
+            "q=Company 1",
             "sipgate_token__state__exact=failing",
             "sipgate_token__reason__exact=unreachable",
-            f"sipgate_token__state_since__gte={yesterday}",
-        ):
-            assert uids(boss, query) == {"2000000w0"}, query
-
-    def test_filters_and_search_of_events(self, boss):
+        ],
+    )
+    def test_of_connections(self, boss, query):
         populate(1)
-        past = timezone.now() - timedelta(days=60)
-        TokenEvent.objects.create(kind="failed", uid="3w0", reference="ABCD2345", at=past)
-        yesterday = quote(str(timezone.now() - timedelta(days=1)))
-        for query, uid in (
-            ("kind__exact=failed", "3w0"),
-            ("q=ABCD2345", "3w0"),
-            ("q=2000000", "2000000w0"),
-            (f"at__gte={yesterday}", "2000000w0"),
-        ):
-            page = boss.get(f"{EVENTS}?{query}")
-            assert [event.uid for event in page.context["cl"].result_list] == [uid], query
+        populate(1, begin=1, state=State.FAILING, reason=Reason.UNREACHABLE)
+        assert uids(boss, query) == {"2000001w0"}
+
+    @pytest.mark.parametrize("query", ["kind__exact=failed", "q=ABCD2345", "q=3w0"])
+    def test_of_events(self, boss, query):
+        populate(1)
+        TokenEvent.objects.create(kind="failed", uid="3w0", reference="ABCD2345", at=timezone.now())
+        page = boss.get(f"{EVENTS}?{query}")
+        assert [event.uid for event in page.context["cl"].result_list] == ["3w0"]
 
     def test_nobody_filters_by_ciphertext(self):
         """An answer to each question would tell the sealed bytes step by step."""
