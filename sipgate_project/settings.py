@@ -178,17 +178,14 @@ LOGIN_REDIRECT_URL = "account"
 LOGOUT_REDIRECT_URL = "home"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
-ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_FORMS = {"reset_password": "sipgate_provider.forms.VerifiedResetPasswordForm"}
-ACCOUNT_LOGOUT_REDIRECT_URL = "home"
 ACCOUNT_USER_DISPLAY = "sipgate_project.people.display_name"
 ACCOUNT_ADAPTER = "sipgate_project.adapter.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_RATE_LIMITS = {"sipgate_refresh": "6/m/key"}  # Refresh now, of one connection
 SOCIALACCOUNT_ADAPTER = "sipgate_provider.adapter.SipgateSocialAccountAdapter"
 SOCIALACCOUNT_STORE_TOKENS = False  # sipgate_provider stores them, encrypted
-SOCIALACCOUNT_EMAIL_VERIFICATION = "optional"
 SOCIALACCOUNT_PROVIDERS = {
     "sipgate": {
         "APPS": [{"name": "sipgate", "client_id": CLIENT_ID, "secret": CLIENT_SECRET}],
@@ -205,7 +202,6 @@ LOCALE_PATHS = [
     BASE_DIR / "sipgate_project" / "wording",  # our words for allauth's and Django's, kept by hand
 ]
 TIME_ZONE = env.read("TIME_ZONE", "Europe/Berlin")
-USE_TZ = True
 
 # --- static files --------------------------------------------------------------------------------
 
@@ -237,15 +233,12 @@ SECURE_HSTS_SECONDS = env.number(
 )
 # HSTS for subdomains and browsers' lists concerns more than this site.
 SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
-SECURE_REFERRER_POLICY = "same-origin"
 # Cookies are shared by all ports of a host. These names keep other local projects and checkouts
 # apart.
 _at_port = f"_{PORT}" if ADDRESS.is_loopback and PORT != 8080 else ""
 SESSION_COOKIE_NAME = f"sipgate_session{_at_port}"
 CSRF_COOKIE_NAME = f"sipgate_csrf{_at_port}"
 LANGUAGE_COOKIE_NAME = "sipgate_language"
-SESSION_COOKIE_SAMESITE = "Lax"  # with Strict, browsers would not send it to the callback
-X_FRAME_OPTIONS = "DENY"
 
 _sipgate = urlsplit(SIPGATE_AUTH_URL)
 CONTENT_SECURITY_POLICY = {
