@@ -20,7 +20,6 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.template import loader
@@ -64,7 +63,7 @@ def posted(*, instead: str) -> Callable[[Page], Page]:
                 return HttpResponseRedirect(reverse(instead, args=args, kwargs=kwargs))
             return view(request, *args, **kwargs)
 
-        return transaction.non_atomic_requests(answer)
+        return answer
 
     return decorate
 
@@ -81,7 +80,6 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 @login_required
-@transaction.non_atomic_requests
 def account(request: HttpRequest) -> HttpResponse:
     views, refreshed = views_of(request.user), request.session.pop(REFRESHED, None)
     for view in views:
@@ -137,7 +135,6 @@ def _own(request: HttpRequest, pk: object) -> SocialAccount:
 
 
 @require_safe
-@transaction.non_atomic_requests
 def account_json(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
         here = reverse("account_login")
@@ -236,7 +233,6 @@ def account_export(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
-@transaction.non_atomic_requests
 def account_delete(request: HttpRequest) -> HttpResponse:
     form = DeleteAccountForm(request.POST if request.method == "POST" else None, user=request.user)
     if not form.is_valid():
