@@ -146,5 +146,6 @@ class Credential(models.Model):
             return None
         return None if found.grant.session.uid in realm.current.disabled else found
 
-    def spend(self) -> None:
-        Credential.objects.filter(pk=self.pk).update(spent=True)
+    def spend(self) -> bool:
+        """Spend a code or a refresh token, unless another request has; return whether it worked."""
+        return Credential.objects.filter(pk=self.pk, spent=False).update(spent=True) == 1
