@@ -35,7 +35,7 @@ def test_a_site_told_to_stop_stores_what_it_asked_for(browser, session):
 def test_a_site_told_to_stop_does_not_work_off_its_queue(connect, rotator, settings):
     """100 connections need a refresh, 32 are asked for: the rest would take three answers' time."""
     settings.SIPGATE_PAGE_WAIT_SECONDS = 0.2
-    rotator.set(latency=4)
+    rotator.set(latency=10)
     user = connect(age=400).user
     for _ in range(99):
         SocialAccount.objects.filter(pk=connect(age=400).pk).update(user=user)
@@ -45,7 +45,7 @@ def test_a_site_told_to_stop_does_not_work_off_its_queue(connect, rotator, setti
         wait_for(lambda: rotator.counts()["arrived"] == 32)
         started = time.monotonic()
         running.stop()
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 20
     counts = rotator.counts()
     assert (counts["arrived"], counts["rotated"], counts["reuse"]) == (32, 32, 0)
     rows = SipgateToken.objects.values_list("number", "state", "lease_holder")
