@@ -56,12 +56,13 @@ LATEST = lease.LENGTH.total_seconds() - oauth.ANSWER_SECONDS - 1
 and for one second to write the journal."""
 
 
-def clock() -> float:
-    """Return seconds of a clock that, if the system has one, runs even while the machine is
-    suspended."""
+def clocks() -> tuple[float, float]:
+    """Return the seconds of two clocks: one that nobody sets, and that runs, if the system has it,
+    even while the machine is suspended; and the wall clock, which is set after a virtual machine
+    was paused, while the other one did not run."""
     if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-    return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME), time.time()
+    return time.monotonic(), time.time()
 
 
 def refresh(
@@ -121,7 +122,7 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
     with sipgate, lock(row.pk):
         # Lease: only if the row is still as it was read, and no lease is running. Killed from here
         # on: *unanswered* stays set. The next process waits for the end of the lease, then sends.
-        asked, attempt.holder = clock(), uuid.uuid4().hex
+        asked, attempt.holder = clocks(), uuid.uuid4().hex
         if not lease.take(row, attempt.holder):
             raise Busy
         file = _checked(attempt, asked)
@@ -138,7 +139,7 @@ def _once(attempt: Attempt, *, force: bool) -> SipgateToken:
         raise attempt.failed(outcome_of(answer), answer)
 
 
-def _checked(attempt: Attempt, asked: float) -> Path | None:
+def _checked(attempt: Attempt, asked: tuple[float, float]) -> Path | None:
     """Return the journal's file that proves the token spent, or None if it may be sent now."""
     try:
         # Look, now that the lease is ours: its last holder may have been killed after writing the
@@ -148,7 +149,7 @@ def _checked(attempt: Attempt, asked: float) -> Path | None:
             database.release_connections()
             background.check_not_ending()
             # Check. If this process was paused for too long, another machine may have the lease.
-            if clock() - asked > LATEST:
+            if max(now - then for now, then in zip(clocks(), asked, strict=True)) > LATEST:
                 raise Busy
     except BaseException:
         attempt.give_back()  # nothing was sent, so *unanswered* becomes what it was before
