@@ -1,4 +1,4 @@
-"""Names the app, registers its checks, receivers and metrics."""
+"""Names the app, and registers its checks, receivers and metrics."""
 
 from __future__ import annotations
 
@@ -12,14 +12,11 @@ class SipgateProviderConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        from sipgate_provider import checks, conf
-        from sipgate_provider.ops import notices, personal_data
-        from sipgate_provider.sign_in import receivers
+        # Importing these registers checks and connects receivers.
+        from sipgate_provider import checks, conf  # noqa: F401  # as above
+        from sipgate_provider.ops import notices, personal_data  # noqa: F401  # as above
+        from sipgate_provider.sign_in import receivers  # noqa: F401  # as above
 
-        checks.register_checks()
-        receivers.connect_signals()
-        notices.connect_signals()
-        personal_data.connect_signals()
         if conf.metrics():
             from sipgate_provider import exposition
 

@@ -35,20 +35,17 @@ class Check:
     hint: str
 
 
-def register_checks() -> None:
-    checks.register(check_settings, "sipgate")
-    checks.register(check_deployment, "sipgate", deploy=True)
-    checks.register(check_database, checks.Tags.database)
-
-
+@checks.register("sipgate")
 def check_settings(**_kwargs: Any) -> Iterator[checks.CheckMessage]:
     return _messages(SETTINGS)
 
 
+@checks.register("sipgate", deploy=True)
 def check_deployment(**_kwargs: Any) -> Iterator[checks.CheckMessage]:
     return _messages(DEPLOYMENT)
 
 
+@checks.register(checks.Tags.database)
 def check_database(
     databases: Iterable[str] | None = None, **_kwargs: Any
 ) -> Iterator[checks.CheckMessage]:

@@ -20,6 +20,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.core.mail import mail_admins, send_mail
 from django.db.models import F, Q
+from django.dispatch import receiver
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
@@ -38,11 +39,7 @@ UNCERTAIN = (Reason.REJECTED, Reason.LOST_ROTATION)
 CERTAIN_AFTER = timedelta(hours=1)
 
 
-def connect_signals() -> None:
-    """Called once, when the app is ready."""
-    signals.misconfigured.connect(_operators, dispatch_uid="sipgate_provider.notices.operators")
-
-
+@receiver(signals.misconfigured)
 def _operators(code: str, setting: str, **_kwargs: Any) -> None:
     if conf.notices() and settings.ADMINS:
         background.errands.submit_once(

@@ -9,6 +9,7 @@ from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.db.models.signals import post_delete, pre_delete
+from django.dispatch import receiver
 
 from sipgate_provider import conf
 from sipgate_provider.models import Ending, LastKnownAccount, TokenEvent
@@ -46,17 +47,12 @@ def anonymise_history(*, user_id: Any, uids: Collection[str]) -> int:
     return _events(user_id, uids).update(user=None, connection=None, uid="", note="")
 
 
-def connect_signals() -> None:
-    """Called once, when the app is ready."""
-    model, name = settings.AUTH_USER_MODEL, "sipgate_provider.user"
-    pre_delete.connect(_before_user_is_deleted, sender=model, dispatch_uid=f"{name}_pre_delete")
-    post_delete.connect(_after_user_is_deleted, sender=model, dispatch_uid=f"{name}_post_delete")
-
-
+@receiver(pre_delete, sender=settings.AUTH_USER_MODEL)
 def _before_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
     setattr(instance, UIDS, _uids_of(instance))
 
 
+@receiver(post_delete, sender=settings.AUTH_USER_MODEL)
 def _after_user_is_deleted(instance: Any, **_kwargs: Any) -> None:
     """Called after a page, the admin or a command has deleted a user."""
     anonymise_history(user_id=instance.pk, uids=getattr(instance, UIDS, []))

@@ -13,8 +13,10 @@ from ipaddress import ip_address, ip_network
 
 from allauth import app_settings
 from allauth.account.adapter import get_adapter
+from django.contrib.auth.signals import user_logged_in
 from django.core.cache import cache
 from django.core.exceptions import PermissionDenied
+from django.dispatch import receiver
 from django.http import HttpRequest
 
 from sipgate_provider import conf
@@ -49,6 +51,7 @@ def shorten(request: HttpRequest) -> None:
         request.session.set_expiry(SHORT_LIFE)
 
 
+@receiver(user_logged_in)
 def lengthen(request: HttpRequest | None, **_kwargs: object) -> None:
     """Give the session of a user who has signed in, in any way, the usual life."""
     if request is not None and request.session.pop(SHORT, False):

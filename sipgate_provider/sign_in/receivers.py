@@ -2,7 +2,7 @@
 
 allauth completes a sign-in in four ways: it saves a new user, signs a known one in, or connects a
 new or a known identity to the signed-in user. Nothing is stored before, so an anonymous redirect or
-another user's connect changes no row.
+another user's connect changes no row. ``adapter.save_user`` stores the tokens of new users.
 """
 
 from __future__ import annotations
@@ -14,32 +14,26 @@ from allauth.account.signals import user_logged_in
 from allauth.socialaccount.models import SocialLogin
 from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.signals import social_account_added, social_account_updated
-from django.contrib.auth import signals as auth_signals
 from django.db import transaction
+from django.dispatch import receiver
 from django.http import HttpRequest
 
 from sipgate_provider import conf, database, errors, scopes, tokens
 from sipgate_provider.models import SipgateToken, State
 
-from . import limits, oauth
+from . import oauth
 from .asked import Asked
 
 logger = logging.getLogger(__name__)
 
 
-def connect_signals() -> None:
-    """Called once, when the app is ready. ``adapter.save_user`` stores the tokens of new users."""
-    user_logged_in.connect(_completed, dispatch_uid="sipgate_provider.logged_in")
-    social_account_added.connect(_completed, dispatch_uid="sipgate_provider.added")
-    social_account_updated.connect(_reconnected, dispatch_uid="sipgate_provider.updated")
-    auth_signals.user_logged_in.connect(limits.lengthen, dispatch_uid="sipgate_provider.lengthen")
-
-
+@receiver([user_logged_in, social_account_added])
 def _completed(sociallogin: SocialLogin | None = None, **_kwargs: Any) -> None:
     if sociallogin is not None:
         store(sociallogin)
 
 
+@receiver(social_account_updated)
 def _reconnected(request: HttpRequest, sociallogin: SocialLogin, **_kwargs: Any) -> None:
     # allauth also sends this for sign-ins, before it allows them, and for connections of other
     # users. Only this user's own second connect counts; sign-ins arrive as user_logged_in.
