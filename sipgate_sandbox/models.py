@@ -134,8 +134,8 @@ class Credential(models.Model):
         return self.issued_at.timestamp() < realm.current.not_before
 
     @classmethod
-    def find(cls, value: str, *kinds: Kind) -> Credential | None:
-        found = cls.objects.filter(hash=digest(value), kind__in=kinds)
+    def find(cls, value: str, kind: Kind) -> Credential | None:
+        found = cls.objects.filter(hash=digest(value), kind=kind)
         return found.select_related("grant__session").first()
 
     @classmethod

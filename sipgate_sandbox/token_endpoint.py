@@ -159,10 +159,9 @@ def logout(request: HttpRequest, client: Client) -> HttpResponse:
 
 @for_clients
 def revoke(request: HttpRequest, client: Client) -> HttpResponse:
-    """End what the client has in the browser session of a token (RFC 7009)."""
+    """End what the client has in the browser session of a refresh token (RFC 7009)."""
     counters.add("revoke")
-    kinds = Credential.Kind.REFRESH, Credential.Kind.ACCESS
-    found = Credential.find(request.POST.get("token", ""), *kinds)
+    found = Credential.find(request.POST.get("token", ""), Credential.Kind.REFRESH)
     if found is not None and found.grant.client_id == client.id:
         found.grant.end()
         found.grant.session.end_if_unused()

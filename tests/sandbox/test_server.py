@@ -52,6 +52,20 @@ class TestPeople:
         paths = {"/users": 403, "/users/w0": 403, "/users/w1": 200, "/users/w9": 404}
         assert {path: visitor.get(path, token).status_code for path in paths} == paths
 
+    def test_an_administrator_sees_the_company_and_nobody_else(self, visitor):
+        users = visitor.get("/users", visitor.grant(scope="users:read")["access_token"]).json()
+        assert [user["id"] for user in users["items"]] == ["w0", "w1"]
+
+    def test_an_id_token_has_the_claims_of_its_scopes(self, visitor):
+        for scope, names in (
+            ("openid", set()),
+            ("openid email", {"email", "email_verified"}),
+            ("openid profile", {"given_name", "family_name", "name"}),
+        ):
+            found = claims(visitor.grant(scope=scope)["id_token"])
+            known = {"email", "email_verified", "given_name", "family_name", "name"}
+            assert known & set(found) == names, scope
+
     def test_no_token_or_a_wrong_one(self, visitor):
         for token in ("", "nonsense", "a.b.c"):
             for path in ("/account", "/authorization/userinfo", "/balance"):
