@@ -25,15 +25,13 @@ from typing import Any
 import django
 import time_machine
 
-from sipgate_provider import background
-
 django.setup()
 
 from allauth.socialaccount.models import SocialAccount  # noqa: E402  # after the set-up
 from django.core.management import call_command  # noqa: E402
 from django.db import DatabaseError, InterfaceError, connections  # noqa: E402
 
-from sipgate_provider import errors, tokens  # noqa: E402
+from sipgate_provider import background, errors, tokens  # noqa: E402
 from sipgate_provider.client import SipgateClient  # noqa: E402
 from sipgate_provider.models import Version  # noqa: E402
 from sipgate_provider.ops import keepalive  # noqa: E402
