@@ -22,7 +22,7 @@ Helpers stand beside the folders:
 - ``conftest`` has the fixtures that several folders use, ``journey`` the browser of one person.
 - Servers to test against: the sandbox (journeys), ``rotator`` (thousands of refreshes),
   ``raw_server`` (any bytes), ``postgres`` (a throwaway database).
-- ``processes`` forks workers and starts the deployed site.
+- ``processes`` forks workers and serves the site; ``served`` does with an operator's environment.
 - ``sample_site`` and ``foreign_site`` are sites that use the app.
 - ``make test`` calls ``run``. ``make mutate`` calls ``mutate``, whose rules are in ``mutations``.
 - ``named`` replaces a part of the app by name: to break it, or to stop a process there.
