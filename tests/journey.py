@@ -77,35 +77,6 @@ class Browser:
         self.sipgate.close()
 
 
-def go_through(
-    browser: Browser, response: Any, *, person: str = "1000000w0", allow: bool = True
-) -> tuple[str, Any]:
-    """Follow a redirect to the connect page, press its button, sign in at sipgate.
-
-    Returns the address at sipgate, and the site's answer to the callback.
-    """
-    address = response.headers["Location"]
-    page = browser.site.get(address)
-    assert page.status_code == 200
-    return press(browser, address, page.content.decode(), person=person, allow=allow)
-
-
-def press(
-    browser: Browser, address: str, page: str, *, person: str = "1000000w0", allow: bool = True
-) -> tuple[str, Any]:
-    """Press the page's one button that leads to sipgate."""
-    form = next(
-        form
-        for form in re.findall(r"<form[^>]*>", page)
-        if "logout" not in form and "i18n" not in form
-    )
-    action = re.search(r'action="([^"]*)"', form)
-    started = browser.site.post(unescape(action[1]) if action else address)
-    assert started.status_code == 302, started.content[:500]
-    authorize = started.headers["Location"]
-    return authorize, browser.site.get(browser.consent(authorize, person=person, allow=allow))
-
-
 def visitor(user: Any) -> Client:
     """Return the browser of somebody who is signed in at the site, and never goes to sipgate."""
     client = Client(headers={"host": HOST})

@@ -23,7 +23,7 @@ from django.http import HttpResponse
 
 from sipgate_provider.models import Reason, SipgateToken, State
 from tests.conftest import make_stale
-from tests.journey import HOST, Browser, asked_for, go_through, press
+from tests.journey import HOST, Browser, asked_for
 from tests.sample_site import SMS, company
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -369,3 +369,28 @@ def get_async(browser: Browser, path: str) -> HttpResponse:
         return HttpResponse(body["body"], status=start["status"], headers=headers)
 
     return asyncio.run(ask())
+
+
+def go_through(browser: Browser, response: Any, *, allow: bool = True) -> tuple[str, Any]:
+    """Follow a redirect to the connect page, press its button, sign in at sipgate.
+
+    Returns the address at sipgate, and the site's answer to the callback.
+    """
+    address = response.headers["Location"]
+    page = browser.site.get(address)
+    assert page.status_code == 200
+    return press(browser, address, page.content.decode(), allow=allow)
+
+
+def press(browser: Browser, address: str, page: str, *, allow: bool = True) -> tuple[str, Any]:
+    """Press the page's one button that leads to sipgate."""
+    form = next(
+        form
+        for form in re.findall(r"<form[^>]*>", page)
+        if "logout" not in form and "i18n" not in form
+    )
+    action = re.search(r'action="([^"]*)"', form)
+    started = browser.site.post(unescape(action[1]) if action else address)
+    assert started.status_code == 302, started.content[:500]
+    authorize = started.headers["Location"]
+    return authorize, browser.site.get(browser.consent(authorize, allow=allow))
