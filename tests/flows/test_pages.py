@@ -3,6 +3,7 @@
 import html
 import json
 import re
+from urllib.parse import quote
 
 import pytest
 from allauth.account.models import EmailAddress
@@ -85,6 +86,11 @@ class TestComingBack:
             answer = browser.site.get(address)
             assert answer.status_code in {200, 302, 401, 403, 404, 429}, address
             assert answer.status_code == 302 or b"".join(answer), address
+
+    def test_who_had_to_sign_in_comes_back_to_the_page(self, browser):
+        for query, where in (("", "/account"), ("?next=/admin/", "/admin/")):
+            page = browser.site.get(f"/accounts/login/{query}").content.decode()
+            assert f'/sipgate/login/?process=login&amp;next={quote(where, safe="")}"' in page
 
     def test_refresh_answers_with_a_redirect_and_tells_once(self, browser):
         browser.sign_in()
