@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
 
 from sipgate_provider import conf
 from sipgate_provider.models import ADVISORY_SHARE, MANDATORY_SHARE
@@ -68,6 +69,18 @@ def test_each_is_read_when_used(bare):
         assert read() == result, setting
         delattr(bare, f"SIPGATE_{setting}")
         assert read() == before, setting
+
+
+def test_a_value_that_cannot_be_used_is_named_and_not_shown(bare):
+    for name, value, read in (
+        ("JOURNAL_DIR", 5, conf.journal_directory),
+        ("TOKEN_KEYS", 5, conf.token_keys),
+        ("HISTORY_DAYS", "s3cret", conf.history_days),
+    ):
+        setattr(bare, f"SIPGATE_{name}", value)
+        with pytest.raises(ImproperlyConfigured, match=f"^SIPGATE_{name} has") as raised:
+            read()
+        assert str(value) not in str(raised.value)
 
 
 @pytest.fixture
