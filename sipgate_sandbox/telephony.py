@@ -116,7 +116,7 @@ def faxlines(person: Person) -> list[Row]:
 
 
 def advance(fax: Row) -> None:
-    """Move a sent fax to its next status. It happens with each look, so that no test has to wait."""
+    """Move a sent fax to its next status. Each look does so, so that no test has to wait."""
     status = fax.get("faxStatusType")
     if status in FAX_STATUSES[:-1]:
         fax["faxStatusType"] = FAX_STATUSES[FAX_STATUSES.index(status) + 1]

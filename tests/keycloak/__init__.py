@@ -1,1 +1,1 @@
-"""A real Keycloak, the authorization server that sipgate uses. Tests download, start and steer it."""
+"""A real Keycloak, the kind of server that sipgate uses. Tests download, start and steer it."""

@@ -1,4 +1,7 @@
-"""``make test-keycloak``: one server, and a realm for each of pytest's workers. Arguments go to pytest."""
+"""``make test-keycloak``: one server, and a realm for each worker of pytest.
+
+It hands its arguments to pytest.
+"""
 
 from __future__ import annotations
 

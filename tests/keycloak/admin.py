@@ -44,7 +44,7 @@ class Administrator:
         self._session.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
         self._signed_in_at = time.monotonic()
 
-    # --- the realm ----------------------------------------------------------------------------------------------------
+    # --- the realm --------------------------------------------------------------------------------
 
     def create_realm(self, realm: JSON) -> None:
         self.call("POST", "", {**realm, "realm": self._realm})
@@ -70,7 +70,7 @@ class Administrator:
             for scope in self.call("GET", f"/{self._realm}/client-scopes")
         }
 
-    # --- clients ------------------------------------------------------------------------------------------------------
+    # --- clients ----------------------------------------------------------------------------------
 
     def create_client(self, **client: JSON) -> None:
         """Create a client from fields of Keycloak's representation of clients."""
@@ -97,7 +97,7 @@ class Administrator:
         for name in (wanted & set(ids)) - allowed:
             self.call("PUT", f"{place}/{ids[name]}")
 
-    # --- people -------------------------------------------------------------------------------------------------------
+    # --- people -----------------------------------------------------------------------------------
 
     def user(self, username: str) -> JSON:
         return self.call("GET", f"/{self._realm}/users?exact=true&username={username}")[0]

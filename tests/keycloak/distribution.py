@@ -52,7 +52,10 @@ def cache_folder() -> Path:
 
 
 def _require_java() -> None:
-    sentence = f"Keycloak needs Java {OLDEST_JAVA} or newer; on Debian: apt-get install openjdk-17-jre-headless"
+    sentence = (
+        f"Keycloak needs Java {OLDEST_JAVA} or newer; on Debian: "
+        "apt-get install openjdk-17-jre-headless"
+    )
     java = shutil.which("java")
     if java is None:
         raise Missing(sentence)

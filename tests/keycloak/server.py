@@ -99,7 +99,7 @@ class Process:
     def running(self) -> Iterator[None]:
         """Yield when the server answers; end it afterwards."""
         with (self._folder / "keycloak.log").open("ab") as file:
-            # Its own process group: Ctrl-C does not reach it, and Java ends together with the script.
+            # Its own process group: Ctrl-C does not reach it, and Java ends with the script.
             process = subprocess.Popen(
                 self._command(),
                 cwd=self._folder,
