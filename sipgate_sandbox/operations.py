@@ -76,7 +76,7 @@ def _by_method(views: dict[str, View]) -> View:
 
 
 def _access_of(request: HttpRequest) -> tuple[Person, set[str]] | None:
-    """Return the owner and the scopes of the request's access token; ``None`` for an invalid one."""
+    """Return the owner and the scopes of the request's token; ``None`` for an invalid one."""
     value = request.headers.get("Authorization", "").removeprefix("Bearer ")
     if settings.SANDBOX_INTROSPECT_URL and value:
         return _introspected(value)

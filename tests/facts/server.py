@@ -177,7 +177,7 @@ class AuthorizationServer:
         return bool(answer.json()["active"])
 
     def rejects(self, grant: dict[str, Any]) -> bool:
-        """Refresh; tell whether the server answers ``invalid_grant``. Other errors fail the test."""
+        """Refresh; tell whether the server answers ``invalid_grant``. Other errors raise."""
         answer = self.refresh(grant)
         if answer.status_code == 200:
             return False
