@@ -142,6 +142,13 @@ class TestLeaving:
             assert choice in page
         assert "Disconnect now" not in page, "it would be rejected"
 
+    def test_the_list_of_connections_says_why_it_removes_none(self, browser):
+        browser.sign_in()
+        nothing, last = {}, {"account": SocialAccount.objects.get().pk}
+        for form, why in ((nothing, "This field is required."), (last, "has no password.")):
+            assert why in text_of(browser.site.post("/accounts/3rdparty/", form))
+        assert SocialAccount.objects.exists()
+
     def test_ended_access_stays_ended_at_the_next_sign_in(self, browser):
         browser.sign_in()
         browser.site.get("/account")
@@ -199,6 +206,17 @@ class TestLeaving:
             answer = client.post("/accounts/delete", {"sure": "on", "password": password})
             assert answer.status_code == status
         assert not Ending.objects.exists()
+
+
+class TestAnotherAccount:
+    def test_a_further_connection_needs_another_account_at_sipgate(self, browser):
+        """Who is signed in at sipgate would come back with the account that is connected."""
+        for title in ("Connect sipgate", "Use another sipgate account"):
+            browser.log_in(get_user_model().objects.get_or_create(username="somebody")[0])
+            page = browser.site.get("/accounts/3rdparty/").content.decode()
+            [address] = re.findall(r'action="(/accounts/sipgate/login/[^"]*)"', page)
+            assert title in text_of(browser.site.get(html.unescape(address)))
+            browser.sign_in(process="connect")
 
 
 class TestBelongsToAnotherUser:
