@@ -146,7 +146,7 @@ class TestConfiguration:
 
 
 class TestAccountPage:
-    def test_trouble_is_told_with_the_last_known_data(self, browser):
+    def test_trouble_is_told_with_the_last_known_data(self, browser, caplog):
         browser.sign_in()
         browser.site.get("/account")
         for fault, kind in [
@@ -161,6 +161,7 @@ class TestAccountPage:
             assert (card.is_fresh, card.is_pending) == (False, False)
             assert "Rosenduft Gartenbau GmbH" in page
             assert card.problem.reference in page
+            assert f"[{card.problem.reference}]" in caplog.text
             browser.sandbox.control.clear()
 
     def test_hanging_sipgate_does_not_hang_the_page(self, browser):
