@@ -81,7 +81,11 @@ def authorization(url: str, *, client_id: str, redirect_uri: str, scope: str) ->
     except errors.UnexpectedResponse as error:
         return Reply(verdict=Verdict.ADDRESS, detail=error.message)
     if 300 <= answer.status < 400:
-        return _of_redirect(urljoin(url, answer.headers.get("Location", "")), redirect_uri)
+        try:
+            target = urljoin(url, answer.headers.get("Location", ""))
+        except ValueError:  # such as http://[odd
+            return Reply(verdict=Verdict.UNCLEAR, detail="it redirects to no address")
+        return _of_redirect(target, redirect_uri)
     return _of_page(answer)
 
 

@@ -25,6 +25,8 @@ def test_the_way_back_tells():
     assert reply.detail == ""
     login = asked_to_authorize(whole("302 Found", b"", location="/login-actions/authenticate"))
     assert login.verdict is Verdict.FINE
+    odd = asked_to_authorize(whole("302 Found", b"", location="http://[odd"))
+    assert odd.verdict is Verdict.UNCLEAR
 
 
 def test_error_pages():
