@@ -30,6 +30,7 @@ def test_an_end_that_is_unknown_is_no_reason_to_wait(connect, rotator):
         row = refresh_after(connect(), HOUR)
         assert (row.refresh_expires_at, row.reason) == (None, "")
         assert timedelta(hours=20) < row.keepalive_at - row.issued_at < timedelta(hours=28)
+        assert "Each use extends this." not in account_page(row.connection)
 
 
 def test_an_end_that_moves_with_each_refresh(connect):
