@@ -41,6 +41,15 @@ def test_the_installed_package_is_not_this_checkout(python, tmp_path):
     assert Path(place).is_relative_to(python.parents[1])
 
 
+def test_what_the_site_needs_is_pinned():
+    """``make check`` only sees pins that contradict the ranges, not one that is missing."""
+    project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())
+    needed = [*project["project"]["dependencies"], *project["dependency-groups"]["site"]]
+    names = {re.match(r"[\w-]+", one)[0].lower() for one in needed}
+    lines = (foreign.ROOT / "requirements.txt").read_text().splitlines()
+    assert names <= {line.partition("==")[0] for line in lines if "==" in line}
+
+
 def test_classifiers_are_what_the_readme_says():
     project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())["project"]
     readme = (foreign.ROOT / "README.md").read_text(encoding="utf-8")
