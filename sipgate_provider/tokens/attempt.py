@@ -6,13 +6,14 @@ from __future__ import annotations
 import logging
 import random
 import time
+from datetime import timedelta
 from typing import Any
 
 from django.db import connections
 from django.utils import timezone
 
 from sipgate_provider import database, errors, metrics, signals
-from sipgate_provider.models import SipgateToken, State, TokenEvent
+from sipgate_provider.models import Reason, SipgateToken, State, TokenEvent
 from sipgate_provider.remote import oauth
 from sipgate_provider.tokens import lease, rows
 from sipgate_provider.tokens.decide import FOUND_HERE, Decision, Outcome, Tell, decide
@@ -110,6 +111,7 @@ class Attempt:
             # One event for each incident, not for each attempt: an outage of a day must not write
             # a thousand rows.
             needs_sign_in = decision.state is State.NEEDS_SIGN_IN
+            is_news = decision.tell is Tell.OPERATORS and not _happened_lately(decision.reason)
             TokenEvent.objects.add(
                 TokenEvent.Kind.STATE if needs_sign_in else TokenEvent.Kind.FAILED,
                 row=row,
@@ -121,7 +123,7 @@ class Attempt:
                 duration_ms=self._milliseconds(),
                 note=getattr(error, "description", ""),
             )
-            if decision.tell is Tell.OPERATORS and not rows.others_share(row, decision.reason):
+            if is_news:
                 signals.announce(
                     signals.misconfigured, code=code, setting=getattr(error, "setting", "")
                 )
@@ -201,6 +203,13 @@ class Attempt:
 
     def _milliseconds(self) -> int:
         return round((time.monotonic() - self._started) * 1000)
+
+
+def _happened_lately(reason: Reason) -> bool:
+    """Tell whether any connection has had this trouble within a day: operators know of it then."""
+    since = timezone.now() - timedelta(days=1)
+    failed = TokenEvent.objects.filter(kind=TokenEvent.Kind.FAILED, at__gt=since)
+    return failed.filter(reason=reason).exists()
 
 
 def _explained(decision: Decision, error: oauth.Failure) -> errors.SipgateError:

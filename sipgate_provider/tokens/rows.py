@@ -98,14 +98,6 @@ def note(row: SipgateToken, **changes: Any) -> bool:
     return bool(SipgateToken.objects.filter(**as_read(row)).update(**changes))
 
 
-def others_share(row: SipgateToken, reason: Reason) -> bool:
-    """Tell whether another connection of the same client has been in trouble for the same reason
-    for less than a day."""
-    since = timezone.now() - timedelta(days=1)
-    rows = SipgateToken.objects.filter(client_id=row.client_id, reason=reason)
-    return rows.filter(state_since__gt=since).exclude(pk=row.pk).exists()
-
-
 # --- tokens ---------------------------------------------------------------------------------------
 
 

@@ -86,12 +86,18 @@ class TestRejectedClient:
         assert tokens.token(one).number == 2
 
     def test_operators_hear_of_it_once_a_day(self, connect, rotator, heard):
-        for _ in range(2):  # another process does not know of the pause
-            fail(connect(age=400), rotator, "client")
-            clients.rejected_clients.clear()
+        one, other = connect(age=400), connect(age=400)
+        for connection, fault in (
+            (one, "client"),
+            (one, "500"),
+            (one, "client"),
+            (other, "client"),
+        ):
+            fail(connection, rotator, fault)
+            clients.rejected_clients.clear()  # another process does not know of the pause
         told = ("misconfigured", errors.CLIENT_SECRET)
         assert heard.count(told) == 1
-        SipgateToken.objects.update(state_since=timezone.now() - timedelta(days=2))
+        TokenEvent.objects.update(at=timezone.now() - timedelta(days=2))
         fail(connect(age=400), rotator, "client")
         assert heard.count(told) == 2
 
