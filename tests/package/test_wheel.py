@@ -41,6 +41,14 @@ def test_the_installed_package_is_not_this_checkout(python, tmp_path):
     assert Path(place).is_relative_to(python.parents[1])
 
 
+def test_the_tests_run_after_a_build_in_this_folder():
+    """A build leaves metadata here; pytest then finds the plugin that the tests load as well."""
+    project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())
+    for name, module in project["project"]["entry-points"]["pytest11"].items():
+        assert name == module
+        assert f"-p {module} " in project["tool"]["pytest"]["ini_options"]["addopts"]
+
+
 def test_what_the_site_needs_is_pinned():
     """``make check`` only sees pins that contradict the ranges, not one that is missing."""
     project = tomllib.loads((foreign.ROOT / "pyproject.toml").read_text())
