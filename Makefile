@@ -50,7 +50,7 @@ test-long: $(VENV)/.dev  ## the long proofs: all pairs of points, chaos, failove
 	@$(BIN)/python -m tests.run --long $(T)
 
 test-browser: $(VENV)/.dev  ## only the tests in Chromium; screenshots of every page land in artifacts/
-	@$(BIN)/python -m tests.run --only=sqlite tests/browser
+	@SCREENSHOTS=1 $(BIN)/python -m tests.run --only=sqlite tests/browser
 
 test-keycloak: $(VENV)/.dev  ## the tests against a real Keycloak, which is downloaded once (needs Java 17 and Maven)
 	@$(BIN)/python -m tests.keycloak.distribution
