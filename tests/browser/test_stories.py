@@ -75,6 +75,10 @@ def look_at_every_page(rosa: Visitor, *, language: str) -> None:
     rosa.go("/")
     rosa.sign_in("1000000w0")
     expect(page.get_by_role("heading", name="Rosenduft Gartenbau GmbH")).to_be_visible()
+    rosa.project.control.fault("unavailable", on="refresh", times=None)
+    rosa.project.control.expire_access()
+    look_at_the_connection(rosa, "interrupted", alert="warning")
+    rosa.project.control.clear()
 
 
 def test_the_wrong_account(visit, project):
@@ -244,18 +248,13 @@ def look_at_the_sandbox(visitor: Visitor) -> None:
 def look_at_every_state(visitor: Visitor) -> None:
     """What a person sees of a connection that does not work."""
     control = visitor.project.control
-    for name, fault, place in (
-        ("forbidden", "forbidden-text", "api"),
-        ("unreachable", "unavailable", "api"),
-        ("interrupted", "unavailable", "refresh"),
-    ):
-        control.fault(fault, on=place, times=None)
+    for name, fault in (("forbidden", "forbidden-text"), ("unreachable", "unavailable")):
+        control.fault(fault, on="api", times=None)
         control.expire_access()
         look_at_the_connection(visitor, name, alert="warning")
         control.clear()
     control.kill_session()
-    visitor.page.locator(".technical summary").click()
-    visitor.press(visitor.button_to("/account/refresh"))  # does not wait after the last failure
+    control.expire_access()
     look_at_the_connection(visitor, "ended", alert="error")
 
 
