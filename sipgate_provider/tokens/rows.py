@@ -130,6 +130,7 @@ def store_refreshed(
     )
     if older.exclude(ASKED).update(**values):
         return _changed(before, values)
+    # Either somebody was faster, or an administrator has demanded a new sign-in: that demand stays.
     for name in ("state", "reason", "state_since"):
         values.pop(name, None)
     return load(new.connection) if older.update(**values) else None
